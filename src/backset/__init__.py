@@ -1,0 +1,1 @@
+"""Rebuild an Alembic-managed PostgreSQL database: backup → reset → upgrade → verify → seed → promote."""

@@ -1,0 +1,101 @@
+"""One family of errors (what, remedy, exit code) and the findings that some of them carry."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that `verify` or `status` has to say.
+
+    kind: a stable word for programs (`drift`, `orphaned revision`, …).
+    what: what is so, and where. why: why it matters. remedy: what to do.
+    """
+
+    kind: str
+    what: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.what}, {self.why} → {self.remedy}"
+
+
+class BacksetError(Exception):
+    """Something that a person can act on: `what` happened, the `remedy`, and an exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, remedy: str, *, findings: Iterable[Finding] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+        self.findings = tuple(findings)
+
+    def lines(self) -> list[str]:
+        """Each problem in one line: what, where, → what to do."""
+        return [f"{self.what} → {self.remedy}"]
+
+
+class SettingsError(BacksetError):
+    """The settings are wrong. `problems` has all of them, one (source and what, remedy) each."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(*self.problems[0])
+
+    def lines(self) -> list[str]:
+        """Every problem in a line of its own, each with its source."""
+        return [f"{what} → {remedy}" for what, remedy in self.problems]
+
+
+class RefusedError(BacksetError):
+    """Policy forbids the run. Nothing was touched; `reasons` has every reason at once."""
+
+    exit_code = 3
+
+    def __init__(self, reasons: Iterable[tuple[str, str]]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(*self.reasons[0])
+
+    def lines(self) -> list[str]:
+        """Every reason in a line of its own."""
+        return [f"{what} → {remedy}" for what, remedy in self.reasons]
+
+
+class StepFailedError(BacksetError):
+    """A step failed and the target is as it was."""
+
+    exit_code = 4
+
+
+class FindingsError(BacksetError):
+    """`status` or `verify` has findings; they say the rest."""
+
+    exit_code = 6
+
+
+class LockedError(BacksetError):
+    """Another run holds the lock of this target."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
+class Interrupted(KeyboardInterrupt):  # noqa: N818  (it is an interrupt, not an error)
+    """A TERM, INT or HUP arrived.
+
+    A KeyboardInterrupt, because psycopg cancels the running statement for that one only.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.exit_code = 128 + signum
+        self.name = signal.Signals(signum).name
+        super().__init__(self.name)

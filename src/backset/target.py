@@ -1,0 +1,177 @@
+"""Target: the database that a URL names, as libpq's own parser reads it. Nothing connects here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from psycopg import ProgrammingError, pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from backset.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Where libpq ends the credentials, the hosts and the database (conninfo_uri_parse_options).
+_URL = re.compile(
+    r"(?P<scheme>postgres(?:ql)?(?:\+\w+)?)://"
+    r"(?P<credentials>[^@/]*@)?(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+_RENAMED = {
+    "ssl": "sslmode",  # asyncpg
+    "timeout": "connect_timeout",  # asyncpg, pg8000
+    "tcp_keepalive": "keepalives",  # pg8000
+    "database": "dbname",  # every driver of SQLAlchemy
+    "unix_sock": "host",  # pg8000: the socket's file
+}
+_DRIVER_ONLY = frozenset(
+    "async_fallback autocommit command_timeout prepare_threshold prepared_statement_cache_size "
+    "prepared_statement_name_func server_settings statement_cache_size ssl_context "
+    "max_cached_statement_lifetime max_cacheable_statement_size row_factory cursor_factory "
+    "direct_tls target_session_attrs_driver".split()
+)
+_SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
+_NAME_BYTES = 63  # NAMEDATALEN - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A database: the URL as it was written, and what libpq understands of it.
+
+    url: as the user wrote it; it may hold a password, so it stays out of `repr`.
+    params: libpq's keywords, `dbname` and `password` among them.
+    """
+
+    url: str = field(repr=False)
+    params: Mapping[str, str] = field(repr=False)
+    database: str
+
+    @classmethod
+    def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:
+        """Read a URL in any spelling of libpq or SQLAlchemy. Raises SettingsError with every problem."""
+        match = _URL.fullmatch(url)
+        if match is None:
+            remedy = "write it as postgresql://user:password@host:port/database"
+            raise SettingsError([(f"{source} is not a PostgreSQL URL", remedy)])
+        translated, problems = _translate(match["query"] or "", source)
+        params = {} if problems else _ask_libpq(match, translated, source)
+        if not problems and not params.get("dbname"):
+            problems.append((f"{source} names no database", "end the URL with /database"))
+        if problems:
+            raise SettingsError(problems)
+        return cls(url, params, params["dbname"])
+
+    def named(self, database: str) -> Target:
+        """Return the same server and spelling with another database name, and prove that."""
+        match = _URL.fullmatch(self.url)
+        assert match is not None  # noqa: S101  (parse() accepted it)
+        query = [
+            f"{key}={quote(database, safe='')}" if key in {"dbname", "database"} else pair
+            for key, pair in _pairs(match["query"] or "")
+        ]
+        url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
+        url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
+        other = Target.parse(url)
+        if {**self.params, "dbname": database} != dict(other.params):
+            remedy = "write the URL in the plain form postgresql://user@host:port/database"
+            raise SettingsError([("DATABASE_URL does not let its database be replaced", remedy)])
+        return other
+
+    @property
+    def shown(self) -> str:
+        """The URL without its secrets, for people and for `invoke url`."""
+        match = _URL.fullmatch(self.url)
+        assert match is not None  # noqa: S101  (parse() accepted it)
+        user = (match["credentials"] or "").removesuffix("@").split(":", 1)[0]
+        query = [pair for key, pair in _pairs(match["query"] or "") if key not in _SECRET]
+        url = f"{match['scheme']}://{user}{'@' if user else ''}{match['hosts']}"
+        return f"{url}/{match['database'] or ''}" + (f"?{'&'.join(query)}" if query else "")
+
+    @property
+    def conninfo(self) -> str:
+        """libpq's connection string without its secrets: fit for an argument list."""
+        return make_conninfo("", **{k: v for k, v in self.params.items() if k not in _SECRET})
+
+    @property
+    def secret_env(self) -> dict[str, str]:
+        """The password where libpq looks for it: the child's environment, never its arguments."""
+        return {"PGPASSWORD": self.params["password"]} if "password" in self.params else {}
+
+    def redact(self, text: str) -> str:
+        """Blank the passwords in a child's output: this target's, and any inside a URL."""
+        text = re.sub(r"(://[^\s:/@]*:)[^\s@/]*@", r"\1***@", text)
+        public = {self.database, self.params.get("user"), self.params.get("host")}
+        for secret in {self.params[key] for key in _SECRET & self.params.keys()} - public:
+            for spelling in {secret, quote(secret, safe=""), quote(secret)}:
+                text = text.replace(spelling, "***")
+        return text
+
+
+def derived_name(database: str, suffix: str) -> str:
+    """Return `database + suffix`, cut to PostgreSQL's 63 bytes with 8 hex digits of its hash."""
+    name = database + suffix
+    if len(name.encode()) <= _NAME_BYTES:
+        return name
+    digest = hashlib.sha256(database.encode()).hexdigest()[:8]
+    room = _NAME_BYTES - len(suffix.encode()) - len(digest) - 1
+    return f"{database.encode()[:room].decode(errors='ignore')}_{digest}{suffix}"
+
+
+@cache
+def _keywords() -> frozenset[str]:
+    return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
+
+
+def _pairs(query: str) -> Iterator[tuple[str, str]]:
+    for pair in filter(None, query.split("&")):
+        yield unquote(pair.partition("=")[0]), pair
+
+
+def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return libpq's still percent-encoded parameters, and the problems found on the way."""
+    params: dict[str, str] = {}
+    problems = []
+    for key, pair in _pairs(query):
+        keyword = _RENAMED.get(key, key)
+        if keyword in _DRIVER_ONLY:
+            continue
+        if keyword not in _keywords():
+            problems.append((f"{source} has the unknown parameter {key!r}", "remove or correct it"))
+        elif keyword in params:
+            problems.append((f"{source} gives {keyword!r} twice", "keep one of them"))
+        elif keyword == "sslpassword":
+            remedy = "use a client key without a pass phrase"
+            problems.append((f"{source} has an sslpassword, which pg_dump would show", remedy))
+        else:
+            params |= _value(key, keyword, pair.partition("=")[2])
+    return params, problems
+
+
+def _value(key: str, keyword: str, raw: str) -> dict[str, str]:
+    if key == "ssl":
+        return {keyword: {"true": "require", "false": "disable"}.get(raw.lower(), raw)}
+    if key == "timeout":
+        return {keyword: str(math.ceil(float(raw)))} if raw.replace(".", "", 1).isdigit() else {}
+    if key == "unix_sock":
+        folder, _, port = unquote(raw).rpartition("/.s.PGSQL.")
+        return {"host": quote(folder), "port": port} if folder else {"host": raw}
+    return {keyword: raw}
+
+
+def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
+    url = f"postgresql://{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
+    if query:
+        url += "?" + "&".join(f"{key}={value}" for key, value in query.items())
+    try:
+        return {key: str(value) for key, value in conninfo_to_dict(url).items() if value != ""}
+    except ProgrammingError:
+        # libpq's own words quote the piece that it could not read, which may be the password.
+        remedy = "percent-encode the special characters of user and password (@ is %40, % is %25)"
+        raise SettingsError([(f"{source} cannot be read by libpq", remedy)]) from None
