@@ -35,7 +35,7 @@ _DRIVER_ONLY = frozenset(
     "async_fallback autocommit command_timeout prepare_threshold prepared_statement_cache_size "
     "prepared_statement_name_func server_settings statement_cache_size ssl_context "
     "max_cached_statement_lifetime max_cacheable_statement_size row_factory cursor_factory "
-    "direct_tls target_session_attrs_driver".split()
+    "direct_tls".split()
 )
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1

@@ -1,0 +1,286 @@
+"""The only user of Alembic: a child process that works on one database, which it must prove.
+
+It imports nothing of backset, so that it also runs under another project's interpreter (Python 3.9
+and later). It talks JSON lines on the socket whose descriptor is its only argument, since stdout
+belongs to the migrations: `ready` first, then for each request any `progress`, then `done` or
+`failed`. It ends when the socket closes, so it never outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().parent:
+    sys.path.pop(0)  # else a project's `import settings` would find backset's own module
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy
+from alembic import util
+from alembic.autogenerate.api import RevisionContext
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import MultipleHeads, ResolutionError, RevisionError
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class WrongTargetError(BaseException):
+    """A connection went elsewhere. Not an Exception, so that no env.py can swallow it."""
+
+
+class Worker:
+    """Answers requests about the project in the current folder and the one proved database."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._lines = link.makefile("r", encoding="utf-8")
+        self._link = link
+        self._lock_key = None  # type: int | None
+        self._step = None  # type: Any
+        event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Send one line."""
+        line = json.dumps({"event": kind, **content}, default=str) + "\n"
+        self._link.sendall(line.encode())
+
+    def serve(self) -> None:
+        """Answer until the other side hangs up."""
+        self._guarded(self._open, "ready")
+        for line in self._lines:
+            request = json.loads(line)
+            self._lock_key = request.get("lock_key")
+            command = {"upgrade": self._upgrade, "describe": self._describe, "check": self._check,
+                       "downgrade": self._downgrade}
+            self._guarded(command[request["command"]], "done")
+
+    def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
+        try:
+            self.send(kind, **command())
+        except WrongTargetError as error:
+            self.send("failed", kind="wrong target", message=str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
+            traceback.print_exc()
+            self.send("failed", kind=_kind(error, opening=kind == "ready"), message=_message(error), where=self._where(error))
+
+    def _open(self) -> dict[str, Any]:
+        self._config = _config()
+        self._scripts = ScriptDirectory.from_config(self._config)
+        folders = {str(Path(self._scripts.dir).resolve())}
+        folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
+        return {"heads": list(self._scripts.get_heads()), "folders": sorted(folders)}
+
+    def _where(self, error: BaseException) -> str:
+        """Return the revision whose code failed, else nothing."""
+        if self._step is None:
+            return ""
+        revision = self._step.revision
+        return f"revision {revision.revision} ({Path(revision.path).name})"
+
+    # ---------------------------------------------------------------- requests
+
+    def _upgrade(self) -> dict[str, Any]:
+        return self._migrate(lambda current: self._scripts._upgrade_revs("head", current))  # noqa: SLF001
+
+    def _downgrade(self) -> dict[str, Any]:
+        return self._migrate(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
+
+    def _migrate(self, steps_from: Callable[[Any], list[Any]]) -> dict[str, Any]:
+        before, count = (), 0  # type: tuple[str, ...], int
+
+        def steps(current: Any, context: Any) -> Iterator[Any]:
+            """Alembic runs each step before it asks for the next one."""
+            nonlocal before, count
+            before = tuple(current)
+            todo = list(steps_from(current))
+            for count, self._step in enumerate(todo, 1):
+                revision = self._step.revision
+                self.send("progress", text=f"{count}/{len(todo)} {revision.revision} {revision.doc}")
+                yield self._step
+            self._step = None
+
+        self._run_env(steps)
+        return {"before": list(before), "count": count, "heads": list(self._scripts.get_heads())}
+
+    def _describe(self) -> dict[str, Any]:
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            known = {script.revision for script in self._scripts.walk_revisions()}
+            found.update(
+                revisions=list(current),
+                orphans=[revision for revision in current if revision not in known],
+                heads=list(self._scripts.get_heads()),
+                version_table=context.version_table,
+            )
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
+    def _check(self) -> dict[str, Any]:
+        """Compare models and database, as `alembic check` does; the database must be at head."""
+        arguments = {"message": None, "autogenerate": True, "sql": False, "head": "head",
+                     "splice": False, "branch_label": None, "version_path": None, "rev_id": None,
+                     "depends_on": None}
+        revisions = RevisionContext(self._config, self._scripts, arguments)
+        models = 0
+
+        def compare(current: Any, context: Any) -> list[Any]:
+            nonlocal models
+            models = _models(context.opts.get("target_metadata"))
+            revisions.run_autogenerate(current, context)
+            return []
+
+        self._run_env(
+            compare,
+            as_sql=False,
+            dont_mutate=True,
+            template_args=revisions.template_args,
+            revision_context=revisions,
+        )
+        operations = revisions.generated_revisions[-1].upgrade_ops_list
+        differences = [text for each in operations for text in map(_difference, each.as_diffs())]
+        return {"models": models, "differences": differences}
+
+    # ---------------------------------------------------------------- env.py and the proof
+
+    def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
+        ran = False
+        self._step = None
+
+        def noting(current: Any, context: Any) -> Any:
+            nonlocal ran
+            ran = True
+            return work(current, context)
+
+        with EnvironmentContext(self._config, self._scripts, fn=noting, **options):
+            self._scripts.run_env()
+        if not ran:
+            raise util.CommandError("env.py never called context.run_migrations()")
+
+    def _prove(self, connection: Any, _record: Any) -> None:
+        """Demand of every new connection that it sees the lock which our parent holds there."""
+        if self._lock_key is None:
+            raise WrongTargetError("env.py opened a connection though no database was agreed on")
+        cursor = connection.cursor()
+        cursor.execute(_PROOF.format(high=self._lock_key >> 32, low=self._lock_key & 0xFFFFFFFF))
+        proved, database, server = cursor.fetchone()
+        cursor.close()
+        connection.rollback()
+        if not proved:
+            raise WrongTargetError("{} on {}".format(database, server or "a Unix socket"))
+
+
+_PROOF = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+               WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                 AND l.classid::bigint = {high} AND l.objid::bigint = {low}
+                 AND d.datname = pg_catalog.current_database()),
+       pg_catalog.current_database()::text,
+       (pg_catalog.inet_server_addr() || ':' || pg_catalog.inet_server_port())::text
+"""
+
+
+def _config() -> Config:
+    """Find the configuration where the `alembic` command does."""
+    arguments = {"file_": "alembic.ini", "toml_file": "pyproject.toml"}
+    if not Path("alembic.ini").is_file() and not _has_toml():
+        raise util.CommandError("no alembic.ini and no [tool.alembic] in pyproject.toml")
+    try:
+        return Config(stdout=io.StringIO(), **arguments)  # type: ignore[arg-type]
+    except TypeError:  # Alembic before 1.16
+        return Config("alembic.ini", stdout=io.StringIO())
+
+
+def _has_toml() -> bool:
+    path = Path("pyproject.toml")
+    return path.is_file() and "[tool.alembic]" in path.read_text(encoding="utf-8")
+
+
+def _models(metadata: Any) -> int:
+    """Return how many tables the models have; -1 where env.py has no target_metadata."""
+    if metadata is None:
+        return -1
+    several = metadata if isinstance(metadata, (list, tuple)) else [metadata]
+    return sum(len(each.tables) for each in several)
+
+
+def _kind(error: BaseException, *, opening: bool) -> str:
+    text = str(error)
+    if "Can't locate revision" in text:
+        return "orphaned revision"
+    if isinstance(error, MultipleHeads) or "Multiple head" in text:
+        return "several heads"
+    if opening and isinstance(error, (KeyError, RevisionError, ResolutionError)):
+        return "broken chain"
+    return "alembic" if isinstance(error, util.CommandError) else "error"
+
+
+def _message(error: BaseException) -> str:
+    """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
+    origin = getattr(error, "orig", None) or error
+    lines = [line.strip() for line in str(origin).splitlines() if line.strip()]
+    text = next((line for line in lines), "")
+    return text if isinstance(error, util.CommandError) else f"{type(origin).__name__}: {text}"
+
+
+def _difference(difference: Any) -> str:
+    """Return one difference of `as_diffs()` in words."""
+    if isinstance(difference, list):  # changes of one column come together
+        return "; ".join(_difference(each) for each in difference)
+    operation, *rest = difference
+    if operation.startswith("modify_"):
+        schema, table, column, _existing, old, new = rest
+        return f"{_dotted(schema, table, column)}: {operation[7:]} {old!r} in the database, {new!r} in the models"
+    where = "only in the models" if operation.startswith("add_") else "only in the database"
+    kind = operation.partition("_")[2]
+    if kind == "column":
+        schema, table, column = rest
+        return f"column {_dotted(schema, table, column.name)} is {where}"
+    item = rest[0]
+    table = getattr(item, "table", None)
+    name = getattr(item, "name", None) or "unnamed"
+    owner = f" of {table.fullname}" if table is not None and kind != "table" else ""
+    return f"{kind} {getattr(item, 'fullname', name)}{owner} is {where}"
+
+
+def _dotted(*names: Any) -> str:
+    return ".".join(str(name) for name in names if name)
+
+
+def _hang_up_with(link: socket.socket) -> None:
+    """End this process when the parent's end of the socket closes, whatever a migration does."""
+
+    def watch() -> None:
+        while link.recv(1, socket.MSG_PEEK):
+            ended.wait(0.2)
+        os._exit(1)
+
+    ended = threading.Event()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Serve on the inherited socket."""
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        _hang_up_with(link)
+        worker = Worker(link)
+        worker.serve()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # tearing the interpreter down would only cost time
+
+
+if __name__ == "__main__":
+    main()

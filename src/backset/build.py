@@ -1,0 +1,159 @@
+"""Build: what one run holds open, and the facts, names and children that its steps share."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from backset import backup, catalog, policy, swap
+from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.migrations import Worker
+from backset.server import Database, Server, connect
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from backset.manifest import Backup
+    from backset.settings import Settings
+    from backset.target import Target
+
+
+class Build:
+    """One run on one target: `beside` it, in `__next`, or on the target as it is.
+
+    subject: the database that upgrade, verify and seed work on.
+    promoted: whether the swap has happened, so that an interruption can tell the truth.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        purpose: str,
+        *,
+        beside: bool,
+        backup_name: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self.target = target
+        self.purpose = purpose
+        self.promoted = False
+        self._backup_name = backup_name
+        self.is_beside = beside
+        self._made_next = False
+        self._sessions = ExitStack()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error_type: type[BaseException] | None, error: object, _trace: object) -> None:
+        if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
+            error.add_note(self._what_stands())
+        self.close_sessions()
+        if self._made_next and not self.promoted and isinstance(error, BaseException):
+            self._remove_next(error)
+        self._open.close()
+
+    @cached_property
+    def server(self) -> Server:
+        """The session on the maintenance database."""
+        return self._open.enter_context(Server(self.target, self.purpose))
+
+    @cached_property
+    def databases(self) -> dict[str, Database]:
+        """The target and its derived databases as they were when the run began."""
+        return dict(self.server.databases())
+
+    @property
+    def old(self) -> Database | None:
+        """The target; None where it does not exist yet."""
+        return self.databases.get(self.server.names.target)
+
+    @property
+    def previous(self) -> Database | None:
+        """The database that `undo` would bring back."""
+        return self.databases.get(self.server.names.previous)
+
+    @cached_property
+    def old_is_empty(self) -> bool:
+        """Whether the target does not exist, or has nothing of a user's in it."""
+        return self.old is None or self._is_empty(self.target)
+
+    @cached_property
+    def subject(self) -> Target:
+        """The database that this run works on."""
+        return self.target.named(self.server.names.next) if self.is_beside else self.target
+
+    @cached_property
+    def worker(self) -> Worker:
+        """Alembic's process for the subject, and for no other database."""
+        return self._sessions.enter_context(Worker(self.settings, self.subject))
+
+    @cached_property
+    def session(self) -> psycopg.Connection[Any]:
+        """Our own session on the subject."""
+        if not self.is_beside and self.old is None:
+            what = f"the database {self.target.database} does not exist"
+            raise StepFailedError(what, "`invoke upgrade` creates it")
+        return self._sessions.enter_context(connect(self.subject, self.purpose))
+
+    @cached_property
+    def vault(self) -> backup.Vault:
+        """The folder of this target's backups."""
+        return backup.Vault.of(self.settings.backups, self.target.database)
+
+    @cached_property
+    def chosen_backup(self) -> Backup:
+        """The backup that `restore` was asked for; the newest one by default."""
+        return self.vault.find(self._backup_name)
+
+    def check_policy(self, *, consent: bool) -> None:
+        """Raise RefusedError with every reason why the target may not be replaced."""
+        reasons = policy.refusals(self.server.circumstances(self.databases), consent=consent)
+        for name in (self.server.names.next, self.server.names.discard):
+            found = self.databases.get(name)
+            if found and not found.mark and not self._is_empty(self.target.named(name)):
+                remedy = "rename or drop it, if nobody needs it"
+                reasons.append((f"the database {name} exists and backset did not make it", remedy))
+        if reasons:
+            raise RefusedError(reasons)
+
+    def clear_leftovers(self) -> None:
+        """Drop what a killed run left behind; check_policy() has refused what is not ours."""
+        for name in (self.server.names.next, self.server.names.discard):
+            if name in self.databases:
+                swap.drop(self.server, name)
+
+    def make_next(self) -> None:
+        """Create `__next` in the likeness of the target; it is removed again if the run fails."""
+        self._made_next = True
+        swap.create(self.server, self.server.names.next, self.old)
+        swap.comment(self.server, self.server.names.next, swap.marked("next"))
+
+    def make_target(self) -> None:
+        """Create the target itself, if it does not exist."""
+        if self.old is None:
+            swap.create(self.server, self.server.names.target, None)
+            del self.databases  # they are other ones now
+
+    def close_sessions(self) -> None:
+        """Leave the subject: end the worker and our own session, as the swap demands."""
+        self._sessions.close()
+
+    def _what_stands(self) -> str:
+        name = self.target.database
+        if self.promoted:
+            return f"{name} is the new database already; `invoke undo` goes back"
+        return f"{name} is as it was"
+
+    def _is_empty(self, target: Target) -> bool:
+        with connect(target, self.purpose) as session:
+            return catalog.is_empty(session)
+
+    def _remove_next(self, error: BaseException) -> None:
+        try:
+            swap.drop(self.server, self.server.names.next)
+        except (StepFailedError, OSError) as second:
+            error.add_note(f"{second}; the next run removes {self.server.names.next}")

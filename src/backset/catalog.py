@@ -1,0 +1,137 @@
+"""Reads one database through a given session: its tables, rows, columns, sequences, revisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import psycopg
+
+
+@dataclass(frozen=True, slots=True)
+class LaggingSequence:
+    """A sequence whose next value its column has reached or passed."""
+
+    name: str
+    next_value: int
+    column: str
+    maximum: int
+
+
+def tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return (schema, name) of every user table; a partitioned one stands for its partitions."""
+    return session.execute(_TABLES).fetchall()
+
+
+def is_empty(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether nobody has made anything here: no relation, type or function of a user."""
+    return session.execute(_OBJECTS).fetchone() == (0,)
+
+
+def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
+    """Return the exact number of rows of every user table, by its shown name, in one snapshot."""
+    names = tables(session)
+    if not names:
+        return {}
+    counts = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}, count(*) FROM {}").format(number, sql.Identifier(*name))
+        for number, name in enumerate(names)
+    )
+    found = dict(session.execute(counts).fetchall())
+    return {shown(*name): found[number] for number, name in enumerate(names)}
+
+
+def shown(schema: str, table: str) -> str:
+    """Return a table's name as people write it: without `public`."""
+    return table if schema == "public" else f"{schema}.{table}"
+
+
+def columns(session: psycopg.Connection[Any]) -> Mapping[str, set[str]]:
+    """Return the columns of every user table, by its shown name."""
+    found: dict[str, set[str]] = {shown(*name): set() for name in tables(session)}
+    for schema, table, column in session.execute(_COLUMNS).fetchall():
+        found.setdefault(shown(schema, table), set()).add(column)
+    return found
+
+
+def revisions(session: psycopg.Connection[Any]) -> list[str]:
+    """Return the rows of every table that is shaped like Alembic's version table.
+
+    Its shape, not its name: env.py may give it another, and a backup must not have to run env.py.
+    """
+    found: set[str] = set()
+    for schema, table in session.execute(_VERSION_TABLES).fetchall():
+        query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, table))
+        found |= {revision for (revision,) in session.execute(query)}
+    return sorted(found)
+
+
+def lagging_sequences(session: psycopg.Connection[Any]) -> list[LaggingSequence]:
+    """Return the ascending sequences that would give a value their own column already has."""
+    owned = session.execute(_SEQUENCES).fetchall()
+    lagging = (_lag(session, *row) for row in owned)
+    return [each for each in lagging if each is not None]
+
+
+def _lag(
+    session: psycopg.Connection[Any],
+    sequence: Sequence[str],
+    step: int,
+    table: Sequence[str],
+    column: str,
+) -> LaggingSequence | None:
+    query = sql.SQL("SELECT CASE WHEN is_called THEN last_value + {} ELSE last_value END, m FROM {}, "
+                    "(SELECT max({}) AS m FROM {}) AS used").format(
+        step, sql.Identifier(*sequence), sql.Identifier(column), sql.Identifier(*table)
+    )
+    row = session.execute(query).fetchone()
+    if row is None or row[1] is None or row[0] > row[1]:
+        return None
+    return LaggingSequence(shown(*sequence), row[0], f"{shown(*table)}.{column}", row[1])  # type: ignore[call-arg]
+
+
+_USER_SCHEMA = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+_NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
+    WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
+_TABLES = f"""
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
+  AND {_NOT_OF_AN_EXTENSION} ORDER BY 1, 2
+"""
+_OBJECTS = f"""
+SELECT (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION})
+     + (SELECT count(*) FROM pg_largeobject_metadata)
+     + (SELECT count(*) FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'public')
+     + (SELECT count(*) FROM pg_type c JOIN pg_namespace n ON n.oid = c.typnamespace
+        WHERE {_USER_SCHEMA} AND c.typtype IN ('e', 'd', 'r'))
+     + (SELECT count(*) FROM pg_proc c JOIN pg_namespace n ON n.oid = c.pronamespace
+        WHERE {_USER_SCHEMA} AND NOT EXISTS (SELECT FROM pg_depend x
+            WHERE x.classid = 'pg_proc'::regclass AND x.objid = c.oid AND x.deptype = 'e'))
+"""
+_COLUMNS = f"""
+SELECT n.nspname, c.relname, a.attname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON attrelid = c.oid
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
+"""
+_VERSION_TABLES = f"""
+SELECT n.nspname, c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON attrelid = c.oid
+WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
+GROUP BY 1, 2 HAVING array_agg(attname::text) = ARRAY['version_num']
+"""
+_SEQUENCES = f"""
+SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,
+       ARRAY[n.nspname, c.relname]::text[], a.attname
+FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+     JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace sn ON sn.oid = s.relnamespace
+     JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+  AND d.deptype IN ('a', 'i') AND q.seqincrement > 0 AND NOT q.seqcycle AND {_USER_SCHEMA} ORDER BY 1
+"""

@@ -1,0 +1,85 @@
+"""The only place that knows the order: which steps make up a task, run or planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from backset import steps
+from backset.build import Build
+from backset.steps import Done, backup, load, promote, reset, seed, swap_back, upgrade, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.settings import Settings
+    from backset.target import Target
+
+
+class Watcher(Protocol):
+    """What a run tells while it happens."""
+
+    def begin(self, step: str) -> None:
+        """Note that a step begins."""
+
+    def progress(self, text: str) -> None:
+        """Note what the step is doing."""
+
+    def end(self, step: str, done: Done) -> None:
+        """Note what the step did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """An order of steps.
+
+    beside: the steps work on `__next`, and the target may be replaced, if policy allows it.
+    locks: no other run may touch the target meanwhile.
+    """
+
+    steps: tuple[Callable[..., Done], ...]
+    beside: bool = False
+    locks: bool = True
+
+
+RESET_DB = Chain(steps=(backup, reset, upgrade, verify, seed, promote), beside=True)
+CHAINS = {
+    "reset-db": RESET_DB,
+    "reset": Chain(steps=(backup, reset, promote), beside=True),
+    "restore": Chain(steps=(load, promote), beside=True),
+    "undo": Chain(steps=(swap_back,), beside=True),
+    "backup": Chain(steps=(backup,)),
+    "upgrade": Chain(steps=(upgrade,)),
+    "verify": Chain(steps=(verify,), locks=False),
+    "seed": Chain(steps=(seed,)),
+}
+
+
+def open_build(name: str, settings: Settings, target: Target, *, backup: str | None = None) -> Build:
+    """Return what the chain `name` needs to run on `target`; use it in a `with`."""
+    return Build(settings, target, name, beside=CHAINS[name].beside, backup_name=backup)
+
+
+def run(build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool) -> None:
+    """Run the steps in their order. Raises BacksetError; the target is then as it was."""
+    if any(step in {upgrade, verify, backup} for step in chain.steps):
+        _ = build.worker  # it imports Alembic while we do the rest
+    if chain.locks:
+        build.server.lock()
+    if chain.beside:
+        build.check_policy(consent=consent)
+        build.clear_leftovers()
+    elif upgrade in chain.steps:
+        build.make_target()
+    for step in chain.steps:
+        if step.__name__ not in skip:
+            watcher.begin(step.__name__)
+            watcher.end(step.__name__, step(build, watcher.progress))
+
+
+def plan(build: Build, chain: Chain, *, skip: frozenset[str], consent: bool) -> list[tuple[str, str]]:
+    """Return (step, what it would do). Nothing is changed. Raises RefusedError as run() would."""
+    if chain.beside:
+        build.check_policy(consent=consent)
+    chosen = [step for step in chain.steps if step.__name__ not in skip]
+    return [(step.__name__, steps.plan(step, build)) for step in chosen]

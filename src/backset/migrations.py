@@ -1,0 +1,158 @@
+"""The worker's client: starts alembic_worker.py for one database, asks it, and proves its target."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from backset import process
+from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    from backset.settings import Settings
+    from backset.target import Target
+
+_WORKER = Path(__file__).with_name("alembic_worker.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The migration scripts on disk: their heads, and the folders that they are in."""
+
+    heads: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+
+class Worker:
+    """A child process with Alembic loaded, given the environment for `target` and no other.
+
+    It starts at once and imports while the caller does other things; it connects only when asked.
+    """
+
+    def __init__(self, settings: Settings, target: Target) -> None:
+        self._target = target
+        self._settings = settings
+        ours, theirs = socket.socketpair()
+        with theirs:
+            argv = [settings.python, str(_WORKER), str(theirs.fileno())]
+            self._link = ours
+            self._child = process.Child(
+                argv,
+                env=settings.child_env(target),
+                cwd=settings.root,
+                pass_fds=[theirs.fileno()],
+            )
+        self._replies = ours.makefile("r", encoding="utf-8")
+        self._scripts: Scripts | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._replies.close()
+        self._link.close()
+        self._child.end()
+
+    @property
+    def scripts(self) -> Scripts:
+        """The scripts on disk; waits until the worker has read them."""
+        if self._scripts is None:
+            ready = self._receive(lambda _text: None)
+            folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
+            self._scripts = Scripts(tuple(ready["heads"]), tuple(_outermost(folders)))
+        return self._scripts
+
+    def ask(
+        self,
+        command: str,
+        session: psycopg.Connection[Any],
+        progress: Callable[[str], None] = lambda _text: None,
+    ) -> dict[str, Any]:
+        """Run `upgrade`, `downgrade`, `describe` or `check` on the database of `session`.
+
+        Proof of target: `session` holds a random advisory lock, and the worker's every connection
+        must see that lock in its own database before anything else runs on it.
+        Raises StepFailedError.
+        """
+        key = secrets.randbits(63)
+        _ = self.scripts
+        session.execute("SELECT pg_advisory_lock(%s)", [key])
+        try:
+            request = {"command": command, "lock_key": key}
+            self._link.sendall(json.dumps(request).encode() + b"\n")
+            return self._receive(progress)
+        finally:
+            session.execute("SELECT pg_advisory_unlock(%s)", [key])
+
+    def _receive(self, progress: Callable[[str], None]) -> dict[str, Any]:
+        for line in self._replies:
+            reply: dict[str, Any] = json.loads(line)
+            kind = reply.pop("event")
+            if kind == "progress":
+                progress(reply["text"])
+            elif kind == "failed":
+                raise self._failed(reply)
+            else:
+                return reply
+        raise self._died()
+
+    def _failed(self, reply: dict[str, Any]) -> StepFailedError:
+        message = self._target.redact(reply["message"])
+        where = f"{reply['where']}: " if reply.get("where") else ""
+        what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
+        named = {"message": message, "where": where, "target": self._target.shown}
+        return StepFailedError(what.format(**named), remedy)
+
+    def _died(self) -> StepFailedError:
+        status = self._child.wait()
+        lines = [line for line in self._child.tail if line.strip()]
+        said = self._target.redact(lines[-1]) if lines else "it said nothing"
+        if "ModuleNotFoundError" in said:
+            remedy = "install it there, or name the project's interpreter: [tool.backset] python"
+            return StepFailedError(f"{self._settings.python}: {said}", remedy)
+        return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
+
+    @property
+    def output(self) -> list[str]:
+        """The last lines that the migrations and env.py printed, without passwords."""
+        return [self._target.redact(line) for line in self._child.tail]
+
+
+_MEND = "mend the migration or env.py, then run this again"
+_EXPLAINED = {
+    "wrong target": (
+        "env.py connected to {message}, not to {target}; nothing was executed",
+        "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
+    ),
+    "orphaned revision": (
+        "{where}{message}: the version table names a revision that no migration file has",
+        "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`",
+    ),
+    "several heads": (
+        "the migrations have several heads ({message})",
+        "join them: invoke alembic -- merge heads -m 'merge'",
+    ),
+    "broken chain": (
+        "the chain of migrations is broken: {where}{message}",
+        "bring the missing file back, or correct its down_revision",
+    ),
+}
+
+
+def _stale(root: Path) -> list[Path]:
+    """Return folders such as `versions_backup`, where old scripts are put out of the way."""
+    return [path for path in root.glob("versions*") if path.is_dir()]
+
+
+def _outermost(folders: list[Path]) -> list[Path]:
+    """Return the folders that no other one of them contains, sorted."""
+    unique = sorted(set(folders))
+    return [each for each in unique if not any(other in each.parents for other in unique)]

@@ -1,0 +1,190 @@
+"""The only door to other programs: argument lists, own process groups, streamed output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+GRACE_S = 5.0  # between TERM and KILL
+_TAIL_LINES = 40
+
+
+class Child:
+    """A program in a session of its own; leaving the `with` block ends its whole group.
+
+    The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
+    come as one stream of lines to `on_line`; the last forty stay in `tail`.
+    Raises StepFailedError when the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        on_line: Callable[[str], None] = lambda _line: None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._on_line = on_line
+        try:
+            self._popen = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
+                start_new_session=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise _cannot_start(argv, error) from None
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.end()
+
+    def wait(self) -> int:
+        """Wait for the program and its output; return its exit status."""
+        status = self._popen.wait()
+        self._reader.join(GRACE_S)  # a daemon that it left behind may keep the pipe open
+        return status
+
+    def end(self) -> None:
+        """End the group: TERM, then KILL for those that stay."""
+        if self._popen.poll() is None:
+            self._signal(signal.SIGTERM)
+            try:
+                self._popen.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                pass
+        self._signal(signal.SIGKILL)  # the leader's own children, which may outlive it
+        self._popen.wait()
+        self._reader.join(GRACE_S)
+        if not self._reader.is_alive() and self._popen.stdout is not None:
+            self._popen.stdout.close()
+
+    def _signal(self, signum: int) -> None:
+        try:
+            os.killpg(self._popen.pid, signum)
+        except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+            pass
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None  # noqa: S101  (it is a pipe)
+        for line in self._popen.stdout:
+            text = line.rstrip()
+            self.tail.append(text)
+            self._on_line(text)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    on_line: Callable[[str], None] = lambda _line: None,
+) -> tuple[int, list[str]]:
+    """Run a program to its end; return its exit status and its last lines."""
+    with Child(argv, env=env, cwd=cwd, on_line=on_line) as child:
+        return child.wait(), list(child.tail)
+
+
+def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+    """Hand the terminal to an interactive program, such as psql; return its exit status.
+
+    It stays in our process group, since a terminal talks to one group only; an INT is its own.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
+    try:
+        with subprocess.Popen(argv, env=env, cwd=cwd) as popen:
+            return popen.wait()
+    except OSError as error:
+        raise _cannot_start(argv, error) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def detach(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    account: tuple[int, int] | None = None,
+) -> Callable[[], int | None]:
+    """Start a server that outlives us, as `account` (uid, gid); return its poll function."""
+    user, group = account or (None, None)
+    try:
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                user=user,
+                group=group,
+                extra_groups=None if account is None else [],
+            )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _cannot_start(argv, error) from None
+    return popen.poll
+
+
+def run_as(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    account: tuple[int, int] | None,
+) -> tuple[int, list[str]]:
+    """Run a short program as `account` (uid, gid), or as ourselves; return status and lines."""
+    user, group = account or (None, None)
+    try:
+        done = subprocess.run(
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+            check=False,
+            user=user,
+            group=group,
+            extra_groups=None if account is None else [],
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _cannot_start(argv, error) from None
+    return done.returncode, done.stdout.splitlines()
+
+
+def _cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StepFailedError(
+        f"{argv[0]} cannot be started: {reason}", "install it, or correct the command"
+    )

@@ -1,0 +1,70 @@
+"""Runs the project's seed command on one database, and looks at the rows afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backset import catalog, process
+from backset.errors import Finding, StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    from backset.settings import Settings
+    from backset.target import Target
+
+
+def seed(
+    settings: Settings,
+    target: Target,
+    session: psycopg.Connection[Any],
+    on_line: Callable[[str], None],
+) -> dict[str, int]:
+    """Run the seed command against `target`; return the rows of its tables afterwards.
+
+    Raises StepFailedError when the command fails, when a table of [tool.backset.rows] has too few
+    rows, and when a sequence lags behind its column.
+    """
+    argv = settings.command(settings.seed)
+    env = settings.child_env(target)
+    status, lines = process.run(argv, env=env, cwd=settings.root, on_line=on_line)
+    if status != 0:
+        said = " | ".join(line for line in lines[-3:] if line.strip()) or "it said nothing"
+        what = f"{' '.join(settings.seed)} ended with {status}: {target.redact(said)}"
+        raise StepFailedError(what, "mend the seed command, then run this again")
+    rows = catalog.row_counts(session)
+    findings = [*missing_rows(settings, rows), *lagging(session)]
+    if findings:
+        first = findings[0]
+        raise StepFailedError(first.what, first.remedy, findings=findings)
+    return rows
+
+
+def missing_rows(settings: Settings, rows: dict[str, int]) -> list[Finding]:
+    """Return a finding for each table of [tool.backset.rows] that has fewer rows than that."""
+    return [
+        Finding(
+            kind="missing rows",
+            what=f"{table} has {rows.get(table, 'no table')} of at least {least} rows",
+            why="the application expects them",
+            remedy="look at the seed command, or at [tool.backset.rows]",
+        )
+        for table, least in settings.rows.items()
+        if rows.get(table, -1) < least
+    ]
+
+
+def lagging(session: psycopg.Connection[Any]) -> list[Finding]:
+    """Return a finding for each sequence that is not ahead of its column's maximum."""
+    return [
+        Finding(
+            kind="lagging sequence",
+            what=f"{each.name} gives {each.next_value} next, but {each.column} "
+            f"already has {each.maximum}",
+            why="the next INSERT fails with a duplicate key",
+            remedy=f"SELECT setval('{each.name}', {each.maximum}) where the rows are written",
+        )
+        for each in catalog.lagging_sequences(session)
+    ]

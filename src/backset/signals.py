@@ -1,0 +1,62 @@
+"""TERM, INT and HUP become one exception in the main thread, except where they must wait."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from backset.errors import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_deferrals = 0
+_waiting: list[int] = []
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Raise Interrupted for the first signal; ignore later ones, so that the cleaning can end."""
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
+    for each in _SIGNALS:
+        if before[each] is not signal.SIG_IGN:  # nohup asked for that
+            signal.signal(each, _interrupt)
+    try:
+        yield
+    finally:
+        _waiting.clear()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Hold signals back during something short that must not be torn, such as the swap.
+
+    Not by a signal mask: the kernel would give the signal to another thread, and Python would
+    still run its handler in this one.
+    """
+    global _deferrals  # noqa: PLW0603  (signal handlers are global too)
+    _deferrals += 1
+    try:
+        yield
+    finally:
+        _deferrals -= 1
+    if _waiting and not _deferrals:
+        _raise(_waiting[0])
+
+
+def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    if _deferrals:
+        _waiting.append(signum)
+    else:
+        _raise(signum)
+
+
+def _raise(signum: int) -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(signum)

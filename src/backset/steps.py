@@ -1,0 +1,173 @@
+"""The steps of the chain: each does one thing to a Build and says in a line what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from backset import backup as backups
+from backset import catalog, seeding, swap, verification
+from backset.errors import FindingsError, StepFailedError
+from backset.quantities import amount, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from backset.build import Build
+
+    Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step did: one line for people, `details` for programs."""
+
+    text: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def backup(build: Build, _progress: Progress) -> Done:
+    """Dump the target with its manifest and scripts."""
+    if build.old_is_empty:
+        return Done("nothing to back up (the database is new)")
+    taken = backups.take(
+        build.vault,
+        build.target,
+        build.worker.scripts.folders,
+        root=build.settings.root,
+        env=build.settings.environ,
+    )
+    about, name = taken.manifest, _shown(taken.dump, build)
+    text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    return Done(text, {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256})
+
+
+def reset(build: Build, _progress: Progress) -> Done:
+    """Create the empty database beside the target."""
+    build.make_next()
+    return Done(f"{build.subject.database} created")
+
+
+def upgrade(build: Build, progress: Progress) -> Done:
+    """Run the migrations up to head."""
+    done = build.worker.ask("upgrade", build.session, progress)
+    before, after = _revisions(done["before"]), _revisions(done["heads"])
+    details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
+    if done["count"] == 0:
+        return Done(f"already at {after}", details)
+    return Done(f"{before} → {after}, {count(done['count'], 'revision')}", details)
+
+
+def verify(build: Build, progress: Progress) -> Done:
+    """Hold models and expectations against the database. Raises FindingsError on the live one."""
+    progress("comparing models and database")
+    tables, findings = verification.verify(build.settings, build.worker, build.session)
+    if findings:
+        first, more = findings[0], len(findings) - 1
+        rest = f" (and {count(more, 'more finding')})" if more else ""
+        error = StepFailedError if build.is_beside else FindingsError
+        raise error(f"{first.kind}: {first.what}{rest}", first.remedy, findings=findings)
+    return Done(f"{count(tables, 'table')}, models and database agree", {"tables": tables})
+
+
+def seed(build: Build, progress: Progress) -> Done:
+    """Run the project's seed command."""
+    if not build.settings.seed:
+        return Done("no seed command ([tool.backset] seed is not set)")
+    rows = seeding.seed(build.settings, build.subject, build.session, progress)
+    first = [table for table in build.settings.rows if table in rows]
+    version_free = [table for table in rows if table not in first and rows[table]]
+    shown = first or version_free
+    return Done(" · ".join(f"{table} {rows[table]}" for table in shown), {"rows": rows})
+
+
+def promote(build: Build, progress: Progress) -> Done:
+    """Swap: next becomes the target, the target becomes previous, in one transaction."""
+    build.close_sessions()
+    names, old = build.server.names, build.old
+    ended = build.server.sessions(names.target)
+    if ended:
+        progress(f"ending {', '.join(ended)}")
+    swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
+    build.promoted = True
+    swap.drop(build.server, names.discard)
+    kept = None if old is None else names.previous
+    return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
+
+
+def swap_back(build: Build, progress: Progress) -> Done:
+    """Swap the target with the database kept before it; doing it twice is redo."""
+    names = build.server.names
+    if build.previous is None:
+        what = f"there is no {names.previous} to go back to"
+        raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+    progress(f"swapping {names.target} and {names.previous}")
+    swap.exchange(build.server, build.old, build.previous)
+    build.promoted = True
+    other = f" · {names.previous} holds the other one" if build.old else ""
+    return Done(f"{names.target} is the database from before{other}")
+
+
+def load(build: Build, progress: Progress) -> Done:
+    """Load a backup into the database beside the target, and count its rows."""
+    chosen = build.chosen_backup
+    progress(f"loading {chosen.name}")
+    chosen.check()
+    build.make_next()
+    backups.load(
+        chosen,
+        build.subject,
+        build.server.major,
+        root=build.settings.root,
+        env=build.settings.environ,
+    )
+    counts = chosen.manifest.rows
+    return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
+
+
+def plan(step: Callable[..., Done], build: Build) -> str:
+    """Say what a step would do. Nothing is changed."""
+    return _PLANS[step](build)
+
+
+def _plan_backup(build: Build) -> str:
+    if build.old_is_empty:
+        return "nothing to back up (the database is new)"
+    size = build.old.size_bytes if build.old else 0
+    return f"would dump {build.target.database} ({amount(size or 0)}) into {_shown(build.vault.folder, build)}"
+
+
+def _plan_promote(build: Build) -> str:
+    names, ended = build.server.names, build.server.sessions(build.server.names.target)
+    text = f"would make {names.next} the new {names.target}"
+    if build.old is not None:
+        text += f", the old one {names.previous}"
+    return text + (f" · would end the sessions {', '.join(ended)}" if ended else "")
+
+
+_PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
+    backup: _plan_backup,
+    reset: lambda build: f"would create {build.subject.database}",
+    upgrade: lambda build: f"would migrate {build.subject.database} to "
+    f"{_revisions(build.worker.scripts.heads)}",
+    verify: lambda build: f"would compare the models with {build.subject.database}",
+    seed: lambda build: f"would run {' '.join(build.settings.seed) or 'nothing'}",
+    promote: _plan_promote,
+    swap_back: lambda build: f"would swap {build.server.names.target} and "
+    f"{build.server.names.previous}",
+    load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
+}
+
+
+def _shown(path: Path, build: Build) -> str:
+    root = build.settings.root
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _revisions(revisions: Any) -> str:  # noqa: ANN401  (a list or a tuple, from JSON)
+    return ", ".join(revisions) or "base"
+
+
+def _rows(rows: Mapping[str, int]) -> str:
+    return f"{count(len(rows), 'table')}, {count(sum(rows.values()), 'row')}"

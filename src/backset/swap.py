@@ -1,0 +1,176 @@
+"""Databases as wholes: created beside the target, swapped with it in one transaction, dropped."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from backset import signals
+from backset.errors import StepFailedError
+from backset.server import MARK, Database, Server, connect, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_EVICT_EVERY_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """One rename of a swap, and the comment that the database has under its new name."""
+
+    old: str
+    new: str
+    comment: str
+
+
+def marked(mark: str, comment: str = "") -> str:
+    """Return a database comment that says the database is ours, with the user's own after it."""
+    return f"{MARK}{mark}" + (f"\n{comment}" if comment else "")
+
+
+def create(server: Server, name: str, like: Database | None) -> None:
+    """Create an empty database from template0, with owner, encoding and locale of `like`."""
+    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
+    if like is not None:
+        parts += _likeness(like)
+    _execute(server, sql.SQL(" ").join(parts))
+
+
+def comment(server: Server, name: str, text: str) -> None:
+    """Set the comment of a database; an empty text removes it."""
+    _execute(server, _comment(name, text))
+
+
+def drop(server: Server, name: str) -> None:
+    """Drop a database if it exists, ending the sessions on it."""
+    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    _execute(server, statement)
+
+
+def swap(server: Server, renames: Sequence[Rename]) -> None:
+    """Rename databases in one transaction: all of them, or none.
+
+    RENAME takes the database's lock and then waits 5 s for the sessions on it to leave. New
+    sessions queue behind that lock, so ending the old ones from a second session while RENAME
+    waits always converges: a client that reconnects in a loop cannot stop it.
+    Raises StepFailedError, with nothing renamed, when a session may not be ended.
+    """
+    names = [rename.old for rename in renames]
+    with signals.deferred(), _evicting(server, names):
+        try:
+            with server.session.transaction():
+                for rename in renames:
+                    _rename(server.session, rename)
+        except psycopg.Error as error:
+            raise _cannot_swap(server, names, error) from None
+
+
+def promote(
+    server: Server, old: Database | None, previous: Database | None, *, old_is_empty: bool
+) -> None:
+    """Make next the target; what it replaces becomes previous, an older previous discard.
+
+    An empty target never displaces a previous one: the last good copy stays for `undo`.
+    """
+    names, renames = server.names, []
+    if old and previous and old_is_empty:
+        renames.append(Rename(names.target, names.discard, marked("discard")))
+    elif old:
+        if previous:
+            renames.append(Rename(names.previous, names.discard, marked("discard")))
+        renames.append(Rename(names.target, names.previous, marked("previous", old.comment)))
+    renames.append(Rename(names.next, names.target, old.comment if old else ""))
+    swap(server, renames)
+
+
+def exchange(server: Server, old: Database | None, previous: Database) -> None:
+    """Swap target and previous, through the name of next, which is free under the lock."""
+    names, renames = server.names, []
+    if old:
+        renames.append(Rename(names.target, names.next, marked("next")))
+    renames.append(Rename(names.previous, names.target, previous.comment))
+    if old:
+        renames.append(Rename(names.next, names.previous, marked("previous", old.comment)))
+    swap(server, renames)
+
+
+@contextmanager
+def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
+    """End the sessions on `names`, again and again, until the block is left."""
+    over = threading.Event()
+    maintenance = server.target.named(server.session.info.dbname)
+    with connect(maintenance, "swap") as session:
+
+        def evict() -> None:
+            while not over.is_set():
+                session.execute(_TERMINATE, [list(names)])
+                over.wait(_EVICT_EVERY_S)
+
+        thread = threading.Thread(target=evict, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _rename(session: psycopg.Connection[Any], rename: Rename) -> None:
+    session.execute(
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+            sql.Identifier(rename.old), sql.Identifier(rename.new)
+        )
+    )
+    session.execute(_comment(rename.new, rename.comment))
+
+
+def _comment(name: str, text: str) -> sql.Composed:
+    literal = sql.Literal(text or None)
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), literal)
+
+
+def _cannot_swap(server: Server, names: Sequence[str], error: psycopg.Error) -> StepFailedError:
+    busy = [f"{who} on {name}" for name in names for who in server.sessions(name)]
+    still = f" (still connected: {', '.join(busy)})" if busy else ""
+    return StepFailedError(
+        f"the databases cannot be swapped: {one_line(error, server.target)}{still}",
+        "close those sessions, or ask an administrator to, and run this again",
+    )
+
+
+def _likeness(like: Database) -> list[sql.Composed]:
+    options = [("OWNER", sql.Identifier(like.owner)), ("ENCODING", sql.Literal(like.encoding))]
+    options += [("LC_COLLATE", sql.Literal(like.collate)), ("LC_CTYPE", sql.Literal(like.ctype))]
+    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(like.provider)
+    if provider is not None:  # PostgreSQL 14 and earlier has libc alone, and no word for it
+        options += [("LOCALE_PROVIDER", sql.Identifier(provider))]
+    if like.locale is not None:
+        options += [(f"{provider}_LOCALE", sql.Literal(like.locale))]
+    return [sql.SQL(name + " {}").format(value) for name, value in options]  # type: ignore[arg-type]
+
+
+def _execute(server: Server, statement: sql.Composed) -> None:
+    try:
+        server.session.execute(statement)
+    except psycopg.Error as error:
+        what = statement.as_string(server.session).split(" TEMPLATE ")[0]
+        raise StepFailedError(
+            f"{what}: {one_line(error, server.target)}", "see the server's words; then run again"
+        ) from None
+
+
+# Only those that the role may end: the others make RENAME fail, and its error names them.
+_TERMINATE = """
+SELECT pg_terminate_backend(a.pid)
+FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+     JOIN pg_roles me ON me.rolname = current_user
+WHERE a.datname = ANY(%s) AND a.backend_type = 'client backend'
+  AND (me.rolsuper OR NOT r.rolsuper
+       AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
+"""

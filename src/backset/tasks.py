@@ -1,0 +1,170 @@
+"""The Invoke tasks: names, flags and help. Everything else is imported when a task runs."""
+
+from __future__ import annotations
+
+import sys
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+_PLAN = "say what would happen, and change nothing (as does invoke --dry)"
+_JSON = "print one JSON object, and nothing else, on stdout"
+_YES = "go on although the server is on another machine"
+
+
+def _dry(c: Context, plan: bool = False) -> bool:  # noqa: FBT001, FBT002  (Invoke's flags are booleans)
+    return plan or bool(c.config.run.dry)
+
+
+def _after_dashes() -> list[str]:
+    """Return the words after `--` as they are: Invoke's own remainder joins them with spaces."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "plan": _PLAN,
+        "no_seed": "leave the new database without mock data",
+        "json": _JSON,
+        "yes": _YES,
+    },
+)
+def reset_db(
+    c: Context, plan: bool = False, no_seed: bool = False, json: bool = False, yes: bool = False
+) -> None:
+    """Rebuild the database: backup → reset → upgrade → verify → seed → swap."""
+    from backset import cli
+
+    skip = frozenset({"seed"}) if no_seed else frozenset()
+    cli.run_chain("reset-db", plan=_dry(c, plan), as_json=json, yes=yes, skip=skip)
+
+
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
+def undo(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+    """Swap the database from before back in; twice is redo."""
+    from backset import cli
+
+    cli.run_chain("undo", plan=_dry(c, plan), as_json=json, yes=yes)
+
+
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
+def backup(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Dump the database, with a manifest and the migration scripts, into backups/."""
+    from backset import cli
+
+    cli.run_chain("backup", plan=_dry(c, plan), as_json=json)
+
+
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
+def reset(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+    """Back up, then put an empty database in its place; the old one is kept for undo."""
+    from backset import cli
+
+    cli.run_chain("reset", plan=_dry(c, plan), as_json=json, yes=yes)
+
+
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
+def upgrade(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Migrate the database to head, making it if need be. Never destructive."""
+    from backset import cli
+
+    cli.run_chain("upgrade", plan=_dry(c, plan), as_json=json)
+
+
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
+def verify(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Compare the database with the models and expectations; exit 6 if they differ."""
+    from backset import cli
+
+    cli.run_chain("verify", plan=_dry(c, plan), as_json=json)
+
+
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
+def seed(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Run the mock-data script on the database, and check rows and sequences."""
+    from backset import cli
+
+    cli.run_chain("seed", plan=_dry(c, plan), as_json=json)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["backup"],
+    help={
+        "backup": "a name from `invoke backups`; the newest one by default",
+        "plan": _PLAN,
+        "json": _JSON,
+        "yes": _YES,
+    },
+)
+def restore(
+    c: Context, backup: str = "", plan: bool = False, json: bool = False, yes: bool = False
+) -> None:
+    """Build a database from a backup, check its rows, and swap it in; undo works."""
+    from backset import cli
+
+    cli.run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup or None)
+
+
+@task(auto_shortflags=False, help={"json": _JSON})
+def backups(_c: Context, json: bool = False) -> None:
+    """List the backups, the oldest first."""
+    from backset import cli
+
+    cli.backups(as_json=json)
+
+
+@task(auto_shortflags=False, help={"json": _JSON})
+def status(_c: Context, json: bool = False) -> None:
+    """Show revision, heads, tables and drift, and the way out; exit 6 with findings."""
+    from backset import cli
+
+    cli.status(as_json=json)
+
+
+@task
+def psql(c: Context) -> None:
+    """Open psql on the database; `invoke psql -- -c "select 1"` passes arguments on."""
+    from backset import cli
+
+    cli.psql(_after_dashes(), plan=_dry(c))
+
+
+@task
+def alembic(c: Context) -> None:
+    """Run alembic on the database: `invoke alembic -- history` and the like."""
+    from backset import cli
+
+    cli.alembic(_after_dashes(), plan=_dry(c))
+
+
+@task(auto_shortflags=False, help={"reveal": "print the password too"})
+def url(_c: Context, reveal: bool = False) -> None:
+    """Print the URL of the database, for the application."""
+    from backset import cli
+
+    cli.url(reveal=reveal)
+
+
+@task
+def start(c: Context) -> None:
+    """Start the embedded PostgreSQL, which is used where DATABASE_URL is not set."""
+    from backset import cli
+
+    cli.server("start", plan=_dry(c))
+
+
+@task
+def stop(c: Context) -> None:
+    """Stop the embedded PostgreSQL."""
+    from backset import cli
+
+    cli.server("stop", plan=_dry(c))
+
+
+namespace = Collection(
+    *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
+    *(restore, backups, psql, alembic, url, start, stop),
+)

@@ -1,0 +1,82 @@
+"""Findings about one database: version at head, models and database alike, expected columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backset import catalog
+from backset.errors import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import psycopg
+
+    from backset.migrations import Worker
+    from backset.settings import Settings
+
+RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
+
+
+def verify(
+    settings: Settings, worker: Worker, session: psycopg.Connection[Any]
+) -> tuple[int, list[Finding]]:
+    """Return the number of tables, and everything that is not as it should be."""
+    about = worker.ask("describe", session)
+    findings = version_findings(about)
+    if not findings:
+        findings += drift(worker.ask("check", session))
+    columns = catalog.columns(session)
+    findings += missing_columns(settings, columns)
+    return len(catalog.tables(session)), findings
+
+
+def version_findings(about: Mapping[str, Any]) -> list[Finding]:
+    """Judge the rows of the version table against the heads of the scripts."""
+    revisions, heads = about["revisions"], about["heads"]
+    found = ", ".join(revisions) or "nothing"
+    if about["orphans"]:
+        return [_orphaned(about, ", ".join(about["orphans"]))]
+    if len(heads) > 1:
+        return [_finding("several heads", f"the scripts have the heads {', '.join(heads)}",
+                         "`alembic upgrade head` refuses", "invoke alembic -- merge heads -m merge")]
+    if not heads:
+        return [_finding("no migrations", "the versions folder has no revision",
+                         "there is nothing to build from", "restore the files from git")]
+    if revisions != heads:
+        return [_finding("behind", f"{about['version_table']} says {found}, head is {heads[0]}",
+                         "migrations are waiting", "invoke upgrade")]
+    return []
+
+
+def drift(comparison: Mapping[str, Any]) -> list[Finding]:
+    """Judge what Alembic's comparison of models and database found."""
+    differences = comparison["differences"]
+    if comparison["models"] <= 0 and differences:
+        return [_finding("models not loaded", "env.py's target_metadata has no table",
+                         "models and database cannot be compared",
+                         "import the modules of the models in env.py")]
+    return [_finding("drift", text, "models and migrations disagree",
+                     "invoke alembic -- revision --autogenerate -m '…', or " + RESET)
+            for text in differences]
+
+
+def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list[Finding]:
+    """Judge the columns against [tool.backset.expect]."""
+    missing = [
+        f"{table}.{column}"
+        for table, expected in settings.expect.items()
+        for column in expected
+        if column not in columns.get(table, set())
+    ]
+    return [_finding("missing column", f"{name} does not exist", "[tool.backset.expect] names it",
+                     "add it in a migration, or correct [tool.backset.expect]") for name in missing]
+
+
+def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
+    what = f"{about['version_table']} names {orphans}, which no migration file has"
+    return _finding("orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET)
+
+
+def _finding(kind: str, what: str, why: str, remedy: str) -> Finding:
+    return Finding(kind=kind, what=what, why=why, remedy=remedy)

@@ -1,0 +1,5 @@
+"""The front door: `invoke --list` is its table of contents."""
+
+from backset.tasks import namespace
+
+__all__ = ["namespace"]
