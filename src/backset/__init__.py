@@ -1,4 +1,4 @@
-"""Rebuild an Alembic-managed PostgreSQL database: backup → reset → upgrade → verify → seed → promote."""
+"""Rebuild an Alembic-managed PostgreSQL database from its migrations, beside the old one."""
 
 import sys
 

@@ -23,13 +23,14 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
-from alembic import util
 from alembic.autogenerate.api import RevisionContext
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import MultipleHeads, ResolutionError, RevisionError
 from sqlalchemy import event
+
+from alembic import util
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +50,9 @@ class Worker:
         self._step = None  # type: Any
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
-    def send(self, kind: str, **content: Any) -> None:
+    def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
-        line = json.dumps({"event": kind, **content}, default=str) + "\n"
+        line = json.dumps({"event": event, **content}, default=str) + "\n"
         self._link.sendall(line.encode())
 
     def serve(self) -> None:
@@ -60,8 +61,12 @@ class Worker:
         for line in self._lines:
             request = json.loads(line)
             self._lock_key = request.get("lock_key")
-            command = {"upgrade": self._upgrade, "describe": self._describe, "check": self._check,
-                       "downgrade": self._downgrade}
+            command = {
+                "upgrade": self._upgrade,
+                "describe": self._describe,
+                "check": self._check,
+                "downgrade": self._downgrade,
+            }
             self._guarded(command[request["command"]], "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
@@ -71,7 +76,12 @@ class Worker:
             self.send("failed", kind="wrong target", message=str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
-            self.send("failed", kind=_kind(error, opening=kind == "ready"), message=_message(error), where=self._where(error))
+            self.send(
+                "failed",
+                kind=_kind(error, opening=kind == "ready"),
+                message=_message(error),
+                where=self._where(error),
+            )
 
     def _open(self) -> dict[str, Any]:
         self._config = _config()
@@ -105,7 +115,9 @@ class Worker:
             todo = list(steps_from(current))
             for count, self._step in enumerate(todo, 1):
                 revision = self._step.revision
-                self.send("progress", text=f"{count}/{len(todo)} {revision.revision} {revision.doc}")
+                self.send(
+                    "progress", text=f"{count}/{len(todo)} {revision.revision} {revision.doc}"
+                )
                 yield self._step
             self._step = None
 
@@ -130,9 +142,17 @@ class Worker:
 
     def _check(self) -> dict[str, Any]:
         """Compare models and database, as `alembic check` does; the database must be at head."""
-        arguments = {"message": None, "autogenerate": True, "sql": False, "head": "head",
-                     "splice": False, "branch_label": None, "version_path": None, "rev_id": None,
-                     "depends_on": None}
+        arguments = {
+            "message": None,
+            "autogenerate": True,
+            "sql": False,
+            "head": "head",
+            "splice": False,
+            "branch_label": None,
+            "version_path": None,
+            "rev_id": None,
+            "depends_on": None,
+        }
         revisions = RevisionContext(self._config, self._scripts, arguments)
         models = 0
 
@@ -179,7 +199,7 @@ class Worker:
         cursor.close()
         connection.rollback()
         if not proved:
-            raise WrongTargetError("{} on {}".format(database, server or "a Unix socket"))
+            raise WrongTargetError(f"{database} on {server or 'a Unix socket'}")
 
 
 _PROOF = """
@@ -242,7 +262,8 @@ def _difference(difference: Any) -> str:
     operation, *rest = difference
     if operation.startswith("modify_"):
         schema, table, column, _existing, old, new = rest
-        return f"{_dotted(schema, table, column)}: {operation[7:]} {old!r} in the database, {new!r} in the models"
+        name, aspect = _dotted(schema, table, column), operation[7:]
+        return f"{name}: {aspect} {old!r} in the database, {new!r} in the models"
     where = "only in the models" if operation.startswith("add_") else "only in the database"
     kind = operation.partition("_")[2]
     if kind == "column":

@@ -6,10 +6,12 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from backset import backup, catalog, policy, swap
+from backset import catalog, policy, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations import Worker
+from backset.programs import Programs
 from backset.server import Database, Server, connect
+from backset.vault import Vault
 
 if TYPE_CHECKING:
     import psycopg
@@ -48,7 +50,9 @@ class Build:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, error: object, _trace: object) -> None:
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: object, _trace: object
+    ) -> None:
         if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
@@ -100,9 +104,14 @@ class Build:
         return self._sessions.enter_context(connect(self.subject, self.purpose))
 
     @cached_property
-    def vault(self) -> backup.Vault:
+    def programs(self) -> Programs:
+        """PostgreSQL's own programs."""
+        return Programs(self.settings.environ, self.settings.root)
+
+    @cached_property
+    def vault(self) -> Vault:
         """The folder of this target's backups."""
-        return backup.Vault.of(self.settings.backups, self.target.database)
+        return Vault.of(self.settings.backups, self.target.database)
 
     @cached_property
     def chosen_backup(self) -> Backup:

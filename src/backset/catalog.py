@@ -85,14 +85,14 @@ def _lag(
     table: Sequence[str],
     column: str,
 ) -> LaggingSequence | None:
-    query = sql.SQL("SELECT CASE WHEN is_called THEN last_value + {} ELSE last_value END, m FROM {}, "
-                    "(SELECT max({}) AS m FROM {}) AS used").format(
-        step, sql.Identifier(*sequence), sql.Identifier(column), sql.Identifier(*table)
-    )
+    query = sql.SQL(
+        "SELECT CASE WHEN is_called THEN last_value + {} ELSE last_value END, m FROM {}, "
+        "(SELECT max({}) AS m FROM {}) AS used"
+    ).format(step, sql.Identifier(*sequence), sql.Identifier(column), sql.Identifier(*table))
     row = session.execute(query).fetchone()
     if row is None or row[1] is None or row[0] > row[1]:
         return None
-    return LaggingSequence(shown(*sequence), row[0], f"{shown(*table)}.{column}", row[1])  # type: ignore[call-arg]
+    return LaggingSequence(shown(*sequence), row[0], f"{shown(*table)}.{column}", row[1])
 
 
 _USER_SCHEMA = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
@@ -116,12 +116,14 @@ SELECT (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relname
 """
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON attrelid = c.oid
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_attribute a ON attrelid = c.oid
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 """
 _VERSION_TABLES = f"""
 SELECT n.nspname, c.relname
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON attrelid = c.oid
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_attribute a ON attrelid = c.oid
 WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 HAVING array_agg(attname::text) = ARRAY['version_num']
 """

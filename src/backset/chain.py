@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backset import steps
 from backset.build import Build
-from backset.steps import Done, backup, load, promote, reset, seed, swap_back, upgrade, verify
+from backset.steps import Done, backup, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ CHAINS = {
     "reset-db": RESET_DB,
     "reset": Chain(steps=(backup, reset, promote), beside=True),
     "restore": Chain(steps=(load, promote), beside=True),
-    "undo": Chain(steps=(swap_back,), beside=True),
+    "undo": Chain(steps=(undo,), beside=True),
     "backup": Chain(steps=(backup,)),
     "upgrade": Chain(steps=(upgrade,)),
     "verify": Chain(steps=(verify,), locks=False),
@@ -55,12 +55,16 @@ CHAINS = {
 }
 
 
-def open_build(name: str, settings: Settings, target: Target, *, backup: str | None = None) -> Build:
+def open_build(
+    name: str, settings: Settings, target: Target, *, backup: str | None = None
+) -> Build:
     """Return what the chain `name` needs to run on `target`; use it in a `with`."""
     return Build(settings, target, name, beside=CHAINS[name].beside, backup_name=backup)
 
 
-def run(build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool) -> None:
+def run(
+    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool
+) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     if any(step in {upgrade, verify, backup} for step in chain.steps):
         _ = build.worker  # it imports Alembic while we do the rest
@@ -77,7 +81,9 @@ def run(build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], c
             watcher.end(step.__name__, step(build, watcher.progress))
 
 
-def plan(build: Build, chain: Chain, *, skip: frozenset[str], consent: bool) -> list[tuple[str, str]]:
+def plan(
+    build: Build, chain: Chain, *, skip: frozenset[str], consent: bool
+) -> list[tuple[str, str]]:
     """Return (step, what it would do). Nothing is changed. Raises RefusedError as run() would."""
     if chain.beside:
         build.check_policy(consent=consent)

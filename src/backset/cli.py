@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset import chain, diagnosis, embedded, location, process, programs, report, signals
-from backset.backup import Vault
+from backset import chain, diagnosis, embedded, location, process, signals
 from backset.build import Build
 from backset.errors import BacksetError, FindingsError, Interrupted
+from backset.programs import Programs
+from backset.report import Report
+from backset.report_json import JsonReport
 from backset.settings import Settings, load
+from backset.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from backset.report import Report
 
 
 @contextmanager
 def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error."""
-    told = report.make(task, as_json=as_json)
+    told = _report(task, as_json=as_json)
     try:
         with signals.raised():
             yield load(Path.cwd()), told
@@ -34,6 +35,17 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
             told.fail(_lines(error), error.exit_code)
         _leave(told, error.exit_code)
     told.close(0)
+
+
+def _report(task: str, *, as_json: bool) -> Report:
+    """Return the report for where stdout goes; only a terminal pays for importing rich."""
+    if as_json:
+        return JsonReport(task)
+    if not sys.stdout.isatty():
+        return Report()
+    from backset.report_live import LiveReport  # noqa: PLC0415
+
+    return LiveReport()
 
 
 def _lines(error: BacksetError | Interrupted) -> list[str]:
@@ -62,7 +74,9 @@ def run_chain(
     with opened(name, as_json=as_json) as (settings, told):
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
-            told.plan([("start", f"would start the embedded PostgreSQL and make {settings.database}")])
+            told.plan(
+                [("start", f"would start the embedded PostgreSQL and make {settings.database}")]
+            )
             return
         with chain.open_build(name, settings, target, backup=backup) as build:
             told.note(database=target.database, url=target.shown)
@@ -111,8 +125,11 @@ def server(action: str, *, plan: bool) -> None:
         cluster = embedded.project_cluster(settings.root)
         running = cluster.is_running()
         if plan:
-            told.say(f"would {action} the embedded PostgreSQL" if running == (action == "stop")
-                     else f"nothing to {action}")
+            told.say(
+                f"would {action} the embedded PostgreSQL"
+                if running == (action == "stop")
+                else f"nothing to {action}"
+            )
         elif action == "stop":
             told.say("stopped" if cluster.stop() else "it was not running")
         else:
@@ -133,17 +150,27 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
     """Open psql on the target; its exit code becomes ours."""
     with opened("psql") as (settings, told):
         target = location.locate(settings)
-        program = programs.find_any("psql", programs.EMBEDDED_MAJOR, settings.environ)
-        _attach(settings, told, [str(program), "--dbname", target.conninfo, *arguments],
-                {**settings.environ, **target.secret_env}, plan=plan)
+        program = Programs(settings.environ, settings.root).find_any("psql")
+        _attach(
+            settings,
+            told,
+            [str(program), "--dbname", target.conninfo, *arguments],
+            {**settings.environ, **target.secret_env},
+            plan=plan,
+        )
 
 
 def alembic(arguments: Sequence[str], *, plan: bool) -> None:
     """Run alembic on the target, with the project's interpreter and environment."""
     with opened("alembic") as (settings, told):
         target = location.locate(settings)
-        _attach(settings, told, [settings.python, "-m", "alembic", *arguments],
-                settings.child_env(target), plan=plan)
+        _attach(
+            settings,
+            told,
+            [settings.python, "-m", "alembic", *arguments],
+            settings.child_env(target),
+            plan=plan,
+        )
 
 
 def _attach(

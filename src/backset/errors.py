@@ -89,7 +89,7 @@ class LockedError(BacksetError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818  (it is an interrupt, not an error)
+class Interrupted(KeyboardInterrupt):
     """A TERM, INT or HUP arrived.
 
     A KeyboardInterrupt, because psycopg cancels the running statement for that one only.

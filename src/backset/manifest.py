@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FORMAT = 1
 

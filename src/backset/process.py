@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from backset.errors import StepFailedError
@@ -73,10 +74,8 @@ class Child:
         """End the group: TERM, then KILL for those that stay."""
         if self._popen.poll() is None:
             self._signal(signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                pass
         self._signal(signal.SIGKILL)  # the leader's own children, which may outlive it
         self._popen.wait()
         self._reader.join(GRACE_S)
@@ -84,10 +83,8 @@ class Child:
             self._popen.stdout.close()
 
     def _signal(self, signum: int) -> None:
-        try:
+        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM of a group of zombies
             os.killpg(self._popen.pid, signum)
-        except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
-            pass
 
     def _read(self) -> None:
         assert self._popen.stdout is not None  # noqa: S101  (it is a pipe)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 import shutil
-import string
 import sys
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dotenv import dotenv_values
 
 from backset.errors import SettingsError
+from backset.keys import CHECKS, PLACEHOLDERS, nearest
 from backset.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
 _PREFIX = "BACKSET_"
-_PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class Settings:
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
-        values = {name: target.params.get(name, "") for name in _PLACEHOLDERS}
+        values = {name: target.params.get(name, "") for name in PLACEHOLDERS}
         values |= {"url": target.url, "database": target.database}
         given = {name: template.format_map(values) for name, template in self.env.items()}
         return {**self.environ, **given}
@@ -82,7 +80,7 @@ class _Reader:
         self.problems: list[tuple[str, str]] = []
         self.sources: dict[str, str] = {}
         self.environ = dict(environ)
-        self.dotenv = self._guarded(".env", lambda path: dotenv_values(path))
+        self.dotenv = self._guarded(".env", dotenv_values)
         self.table = self._guarded("pyproject.toml", _backset_table)
 
     def read(self) -> Settings:
@@ -115,15 +113,8 @@ class _Reader:
             names = (name for name in layer if name.startswith(_PREFIX))
             given += [(source, name, name.removeprefix(_PREFIX).lower()) for name in names]
         for source, shown, key in given:
-            if key not in _CHECKS:
-                near = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.5)
-                guess = (
-                    shown.replace(key, near[0]).replace(key.upper(), near[0].upper())
-                    if near
-                    else ""
-                )
-                remedy = f"did you mean {guess!r}?" if near else f"known keys: {', '.join(_CHECKS)}"
-                self.problems.append((f"{source}: unknown key {shown!r}", remedy))
+            if key not in CHECKS:
+                self.problems.append((f"{source}: unknown key {shown!r}", _guess(shown, key)))
 
     def _lookup(self, variable: str) -> tuple[str | None, str]:
         """Return a variable and its source; an empty one counts as not set, as in shells."""
@@ -141,7 +132,7 @@ class _Reader:
             raw, source = self.table[key], "[tool.backset]"
         self.sources[key] = source
         try:
-            return default if raw is None else _CHECKS[key](raw)
+            return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
             self.problems.append((f"{source}: {key} is {raw!r}", f"it must be {error}"))
             return default
@@ -172,49 +163,8 @@ def _backset_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _text(raw: object) -> str:
-    if isinstance(raw, str) and raw:
-        return raw
-    raise ValueError('a text, such as "aideator"')
-
-
-def _argv(raw: object) -> tuple[str, ...]:
-    if isinstance(raw, list) and raw and all(isinstance(word, str) for word in raw):
-        return tuple(raw)
-    raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
-
-
-def _templates(raw: object) -> dict[str, str]:
-    try:
-        items = dict(raw.items())  # type: ignore[attr-defined]
-        fields = {name for text in items.values() for _, name, *_ in string.Formatter().parse(text)}
-    except (AttributeError, TypeError, ValueError):
-        fields = {"?"}
-    if fields - {None, *_PLACEHOLDERS}:
-        known = " ".join(f"{{{name}}}" for name in _PLACEHOLDERS)
-        raise ValueError(f"a table of texts with {known} in them")
-    return items
-
-
-def _columns(raw: object) -> dict[str, tuple[str, ...]]:
-    try:
-        return {str(table): _argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):
-        raise ValueError('a table such as tasks = ["id", "archived"]') from None
-
-
-def _counts(raw: object) -> dict[str, int]:
-    if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
-        return raw
-    raise ValueError("a table such as users = 1")
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "database": _text,
-    "seed": _argv,
-    "python": _text,
-    "env": _templates,
-    "expect": _columns,
-    "rows": _counts,
-    "backups": _text,
-}
+def _guess(shown: str, key: str) -> str:
+    near = nearest(key)
+    if near is None:
+        return f"known keys: {', '.join(CHECKS)}"
+    return f"did you mean {(near if shown == key else _PREFIX + near.upper())!r}?"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import catalog, seeding, swap, verification
+from backset import seeding, swap, verification
 from backset.errors import FindingsError, StepFailedError
 from backset.quantities import amount, count
 
@@ -31,13 +31,8 @@ def backup(build: Build, _progress: Progress) -> Done:
     """Dump the target with its manifest and scripts."""
     if build.old_is_empty:
         return Done("nothing to back up (the database is new)")
-    taken = backups.take(
-        build.vault,
-        build.target,
-        build.worker.scripts.folders,
-        root=build.settings.root,
-        env=build.settings.environ,
-    )
+    folders = build.worker.scripts.folders
+    taken = backups.take(build.vault, build.target, folders, build.programs)
     about, name = taken.manifest, _shown(taken.dump, build)
     text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     return Done(text, {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256})
@@ -96,7 +91,7 @@ def promote(build: Build, progress: Progress) -> Done:
     return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
 
 
-def swap_back(build: Build, progress: Progress) -> Done:
+def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     names = build.server.names
     if build.previous is None:
@@ -115,13 +110,7 @@ def load(build: Build, progress: Progress) -> Done:
     progress(f"loading {chosen.name}")
     chosen.check()
     build.make_next()
-    backups.load(
-        chosen,
-        build.subject,
-        build.server.major,
-        root=build.settings.root,
-        env=build.settings.environ,
-    )
+    backups.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
 
@@ -134,8 +123,8 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 def _plan_backup(build: Build) -> str:
     if build.old_is_empty:
         return "nothing to back up (the database is new)"
-    size = build.old.size_bytes if build.old else 0
-    return f"would dump {build.target.database} ({amount(size or 0)}) into {_shown(build.vault.folder, build)}"
+    size = amount(build.old.size_bytes or 0) if build.old else ""
+    return f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
 
 
 def _plan_promote(build: Build) -> str:
@@ -149,13 +138,13 @@ def _plan_promote(build: Build) -> str:
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     backup: _plan_backup,
     reset: lambda build: f"would create {build.subject.database}",
-    upgrade: lambda build: f"would migrate {build.subject.database} to "
-    f"{_revisions(build.worker.scripts.heads)}",
+    upgrade: lambda build: (
+        f"would migrate {build.subject.database} to {_revisions(build.worker.scripts.heads)}"
+    ),
     verify: lambda build: f"would compare the models with {build.subject.database}",
     seed: lambda build: f"would run {' '.join(build.settings.seed) or 'nothing'}",
     promote: _plan_promote,
-    swap_back: lambda build: f"would swap {build.server.names.target} and "
-    f"{build.server.names.previous}",
+    undo: lambda build: f"would swap {build.server.names.target} and {build.server.names.previous}",
     load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
 }
 

@@ -152,7 +152,7 @@ def _likeness(like: Database) -> list[sql.Composed]:
         options += [("LOCALE_PROVIDER", sql.Identifier(provider))]
     if like.locale is not None:
         options += [(f"{provider}_LOCALE", sql.Literal(like.locale))]
-    return [sql.SQL(name + " {}").format(value) for name, value in options]  # type: ignore[arg-type]
+    return [sql.SQL(name + " {}").format(value) for name, value in options]
 
 
 def _execute(server: Server, statement: sql.Composed) -> None:

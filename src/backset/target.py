@@ -32,10 +32,22 @@ _RENAMED = {
     "unix_sock": "host",  # pg8000: the socket's file
 }
 _DRIVER_ONLY = frozenset(
-    "async_fallback autocommit command_timeout prepare_threshold prepared_statement_cache_size "
-    "prepared_statement_name_func server_settings statement_cache_size ssl_context "
-    "max_cached_statement_lifetime max_cacheable_statement_size row_factory cursor_factory "
-    "direct_tls".split()
+    {
+        "async_fallback",
+        "autocommit",
+        "command_timeout",
+        "cursor_factory",
+        "direct_tls",
+        "max_cacheable_statement_size",
+        "max_cached_statement_lifetime",
+        "prepare_threshold",
+        "prepared_statement_cache_size",
+        "prepared_statement_name_func",
+        "row_factory",
+        "server_settings",
+        "ssl_context",
+        "statement_cache_size",
+    }
 )
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
@@ -55,7 +67,7 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:
-        """Read a URL in any spelling of libpq or SQLAlchemy. Raises SettingsError with every problem."""
+        """Read a URL as libpq or SQLAlchemy spell it. Raises SettingsError with every problem."""
         match = _URL.fullmatch(url)
         if match is None:
             remedy = "write it as postgresql://user:password@host:port/database"
@@ -96,7 +108,7 @@ class Target:
 
     @property
     def conninfo(self) -> str:
-        """libpq's connection string without its secrets: fit for an argument list."""
+        """The connection string for libpq without its secrets: fit for an argument list."""
         return make_conninfo("", **{k: v for k, v in self.params.items() if k not in _SECRET})
 
     @property

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
-from invoke.context import Context
 from invoke.tasks import task
+
+if TYPE_CHECKING:
+    from invoke.context import Context
 
 _PLAN = "say what would happen, and change nothing (as does invoke --dry)"
 _JSON = "print one JSON object, and nothing else, on stdout"
 _YES = "go on although the server is on another machine"
 
 
-def _dry(c: Context, plan: bool = False) -> bool:  # noqa: FBT001, FBT002  (Invoke's flags are booleans)
+def _dry(c: Context, plan: bool = False) -> bool:
     return plan or bool(c.config.run.dry)
 
 

@@ -38,14 +38,32 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
     if len(heads) > 1:
-        return [_finding("several heads", f"the scripts have the heads {', '.join(heads)}",
-                         "`alembic upgrade head` refuses", "invoke alembic -- merge heads -m merge")]
+        return [
+            _finding(
+                "several heads",
+                f"the scripts have the heads {', '.join(heads)}",
+                "`alembic upgrade head` refuses",
+                "invoke alembic -- merge heads -m merge",
+            )
+        ]
     if not heads:
-        return [_finding("no migrations", "the versions folder has no revision",
-                         "there is nothing to build from", "restore the files from git")]
+        return [
+            _finding(
+                "no migrations",
+                "the versions folder has no revision",
+                "there is nothing to build from",
+                "restore the files from git",
+            )
+        ]
     if revisions != heads:
-        return [_finding("behind", f"{about['version_table']} says {found}, head is {heads[0]}",
-                         "migrations are waiting", "invoke upgrade")]
+        return [
+            _finding(
+                "behind",
+                f"{about['version_table']} says {found}, head is {heads[0]}",
+                "migrations are waiting",
+                "invoke upgrade",
+            )
+        ]
     return []
 
 
@@ -53,12 +71,23 @@ def drift(comparison: Mapping[str, Any]) -> list[Finding]:
     """Judge what Alembic's comparison of models and database found."""
     differences = comparison["differences"]
     if comparison["models"] <= 0 and differences:
-        return [_finding("models not loaded", "env.py's target_metadata has no table",
-                         "models and database cannot be compared",
-                         "import the modules of the models in env.py")]
-    return [_finding("drift", text, "models and migrations disagree",
-                     "invoke alembic -- revision --autogenerate -m '…', or " + RESET)
-            for text in differences]
+        return [
+            _finding(
+                "models not loaded",
+                "env.py's target_metadata has no table",
+                "models and database cannot be compared",
+                "import the modules of the models in env.py",
+            )
+        ]
+    return [
+        _finding(
+            "drift",
+            text,
+            "models and migrations disagree",
+            "invoke alembic -- revision --autogenerate -m '…', or " + RESET,
+        )
+        for text in differences
+    ]
 
 
 def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list[Finding]:
@@ -69,13 +98,22 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         for column in expected
         if column not in columns.get(table, set())
     ]
-    return [_finding("missing column", f"{name} does not exist", "[tool.backset.expect] names it",
-                     "add it in a migration, or correct [tool.backset.expect]") for name in missing]
+    return [
+        _finding(
+            "missing column",
+            f"{name} does not exist",
+            "[tool.backset.expect] names it",
+            "add it in a migration, or correct [tool.backset.expect]",
+        )
+        for name in missing
+    ]
 
 
 def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
     what = f"{about['version_table']} names {orphans}, which no migration file has"
-    return _finding("orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET)
+    return _finding(
+        "orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET
+    )
 
 
 def _finding(kind: str, what: str, why: str, remedy: str) -> Finding:

@@ -1,0 +1,66 @@
+"""The keys of [tool.backset]: what the value of each must be. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import string
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+
+
+def nearest(key: str) -> str | None:
+    """Return the known key that an unknown one probably means."""
+    return next(iter(difflib.get_close_matches(key, CHECKS, n=1, cutoff=0.5)), None)
+
+
+def _text(raw: object) -> str:
+    if isinstance(raw, str) and raw:
+        return raw
+    raise ValueError('a text, such as "aideator"')
+
+
+def _argv(raw: object) -> tuple[str, ...]:
+    if isinstance(raw, list) and raw and all(isinstance(word, str) for word in raw):
+        return tuple(raw)
+    raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
+
+
+def _templates(raw: object) -> dict[str, str]:
+    try:
+        items = dict(raw.items())  # type: ignore[attr-defined]
+        fields = {name for text in items.values() for _, name, *_ in string.Formatter().parse(text)}
+    except (AttributeError, TypeError, ValueError):
+        fields = {"?"}
+    if fields - {None, *PLACEHOLDERS}:
+        known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+        raise ValueError(f"a table of texts with {known} in them")
+    return items
+
+
+def _columns(raw: object) -> dict[str, tuple[str, ...]]:
+    try:
+        return {str(table): _argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        raise ValueError('a table such as tasks = ["id", "archived"]') from None
+
+
+def _counts(raw: object) -> dict[str, int]:
+    if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
+        return raw
+    raise ValueError("a table such as users = 1")
+
+
+# Each returns the value as Settings has it, or raises ValueError with what it must be.
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "database": _text,
+    "seed": _argv,
+    "python": _text,
+    "env": _templates,
+    "expect": _columns,
+    "rows": _counts,
+    "backups": _text,
+}

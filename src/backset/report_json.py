@@ -1,0 +1,85 @@
+"""The report for programs: one JSON object on stdout when the task ends, and nothing else there."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from backset.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from backset.diagnosis import Status
+    from backset.errors import Finding
+    from backset.manifest import Backup
+    from backset.steps import Done
+
+
+class JsonReport(Report):
+    """One JSON object on stdout when the task ends, and nothing else there."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__()
+        self._content: dict[str, Any] = {"task": task, "steps": [], "findings": [], "error": None}
+        self._step_started = 0.0
+
+    def begin(self, step: str) -> None:
+        """Start the step's clock."""
+        super().begin(step)
+        self._step_started = self.seconds
+
+    def end(self, step: str, done: Done) -> None:
+        """Keep the step."""
+        seconds = round(self.seconds - self._step_started, 3)
+        entry = {"step": step, "text": done.text, "seconds": seconds, **done.details}
+        self._content["steps"].append(entry)
+        self.step = ""
+
+    def plan(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Keep the plan."""
+        self._content["plan"] = [{"step": step, "text": text} for step, text in lines]
+
+    def say(self, text: str) -> None:
+        """Leave lines for people out."""
+
+    def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
+        """Keep something that only programs want to know."""
+        self._content |= details
+
+    def backups(self, backups: Sequence[Backup], folder: Path) -> None:
+        """Keep the manifests."""
+        self._content |= {"folder": str(folder)}
+        self._content["backups"] = [
+            {"name": each.name, "file": str(each.dump), **each.manifest.content()}
+            for each in backups
+        ]
+
+    def status(self, status: Status) -> None:
+        """Keep the state of a target."""
+        self._content |= {
+            "database": status.database,
+            "server": status.server,
+            "revisions": status.revisions,
+            "heads": status.heads,
+            "tables": status.rows,
+            "previous": status.previous,
+        }
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Keep the findings."""
+        self._content["findings"] = [_finding(finding) for finding in findings]
+
+    def fail(self, lines: Sequence[str], exit_code: int) -> None:
+        """Keep the error, a line each."""
+        self._content["error"] = {"step": self.step or None, "lines": lines, "exit_code": exit_code}
+
+    def close(self, exit_code: int) -> None:
+        """Print the object."""
+        self._content |= {"exit_code": exit_code, "seconds": round(self.seconds, 3)}
+        print(json.dumps(self._content, ensure_ascii=False, default=str), flush=True)
+
+
+def _finding(finding: Finding) -> Mapping[str, str]:
+    return {name: getattr(finding, name) for name in ("kind", "what", "why", "remedy")}

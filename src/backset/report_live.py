@@ -1,0 +1,65 @@
+"""The report on a terminal: the same lines in colour, and one live line under them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from backset.report import WIDTH, Report
+
+if TYPE_CHECKING:
+    from rich.status import Status as Spinner
+
+
+class LiveReport(Report):
+    """The same lines in colour, with one live line under them, on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
+        self._spinner: Spinner | None = None
+
+    def begin(self, step: str) -> None:
+        """Show a spinner until the step ends."""
+        super().begin(step)
+        self._stop()
+        self._spinner = self._console.status(self._styled(step, "…"))
+        self._spinner.start()
+
+    def progress(self, text: str) -> None:
+        """Show what the step is doing."""
+        if self._spinner is not None:
+            self._spinner.update(self._styled(self.step, text))
+
+    def close(self, exit_code: int) -> None:
+        """Remove the live line."""
+        self._stop()
+        super().close(exit_code)
+
+    def say(self, text: str) -> None:
+        """Print a line that is not a step's."""
+        self._stop()
+        self._console.print(
+            f" {text}", style="dim" if text.startswith("done") else "", markup=False
+        )
+
+    def _line(self, sign: str, step: str, text: str) -> None:
+        self._stop()
+        colour = "green" if sign == "✔" else "yellow"
+        self._console.print(f" [{colour}]{sign}[/] {self._styled(step, text)}")
+
+    def _fail(self, text: str) -> None:
+        self._stop()
+        self._errors.print(f" [red]✘[/] {escape(text)}")
+
+    def _stop(self) -> None:
+        if self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+
+    @staticmethod
+    def _styled(step: str, text: str) -> str:
+        return f"[bold]{step:<{WIDTH}}[/] {escape(text)}"

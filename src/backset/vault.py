@@ -1,0 +1,72 @@
+"""The folder of one database's backups: find them, list them, and write one undisturbed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from backset import manifest
+from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backset.manifest import Backup
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """The folder of one database's backups: `backups/<database>/`, 0700, its files 0600.
+
+    A backup exists once its `.dump` has its final name; that rename comes last. Until then a
+    `.dump.partial` marks everything of the same stem as rubbish, which the next run removes.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, backups: Path, database: str) -> Vault:
+        """Return the vault of a database; its name is quoted where a file name cannot hold it."""
+        return cls(backups / quote(database, safe=" ").replace("..", "%2E%2E"))
+
+    def list(self) -> list[Backup]:
+        """Return all complete backups, the oldest first."""
+        found = (manifest.read(dump) for dump in sorted(self.folder.glob("*.dump")))
+        return [backup for backup in found if backup is not None]
+
+    def find(self, name: str | None) -> Backup:
+        """Return a backup by name, file name or path; the newest one without a name."""
+        backups = self.list()
+        wanted = [each for each in backups if name in {None, each.name, each.dump.name}]
+        if not wanted and name is not None and (path := self.folder / name).is_file():
+            wanted = list(filter(None, [manifest.read(path)]))
+        if not wanted:
+            what = f"no backup {name!r}" if name else "no backup"
+            raise StepFailedError(f"{self.folder} has {what}", "choose one from `invoke backups`")
+        return wanted[-1]
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder, keep other writers out, and remove what a killed run left behind."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._sweep()
+            yield
+            os.fsync(descriptor)  # the renames
+        finally:
+            self._sweep()
+            os.close(descriptor)
+
+    def _sweep(self) -> None:
+        for partial in self.folder.glob("*.dump.partial"):
+            stem = partial.name.removesuffix(".dump.partial")
+            for suffix in (".json", ".scripts.tar.gz", ".dump.partial"):  # the mark goes last
+                partial.with_name(stem + suffix).unlink(missing_ok=True)
