@@ -16,8 +16,6 @@ OPTIONS: dict[str, Any] = {
     "target_metadata": Base.metadata,
     "compare_type": True,
     "compare_server_default": True,
-    # Not among Alembic's defaults: without it a missing CHECK goes unseen.
-    "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
 }
 
 

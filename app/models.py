@@ -75,9 +75,9 @@ class Task(Base):
     agent_mode: Mapped[str] = mapped_column(server_default="claude-cli")
     variations: Mapped[int] = mapped_column(server_default="1")
     model_configs: Mapped[dict[str, Any] | None]
-    # Text and a CHECK, not a native enum: the type goes with the table (an enum type outlives
-    # DROP TABLE and breaks the next upgrade), and a status can be removed. `alembic check` sees
-    # neither an added enum value nor a changed CHECK, so a test compares the CHECK itself.
+    # Text and a CHECK, not a native enum: an enum type outlives DROP TABLE and breaks the next
+    # upgrade, and cannot lose a value. `alembic check` sees neither an added enum value nor a
+    # changed CHECK, so a test compares the CHECK itself.
     status: Mapped[TaskStatus] = mapped_column(
         Enum(*get_args(TaskStatus), name="status", native_enum=False, create_constraint=True),
         server_default="pending",

@@ -135,5 +135,6 @@ FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
      JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-  AND d.deptype IN ('a', 'i') AND q.seqincrement > 0 AND NOT q.seqcycle AND {_USER_SCHEMA} ORDER BY 1
+  AND d.deptype IN ('a', 'i') AND q.seqincrement > 0 AND NOT q.seqcycle
+  AND {_USER_SCHEMA} ORDER BY 1
 """

@@ -1,0 +1,1 @@
+"""The broken database of the runbook, built the way it broke."""
