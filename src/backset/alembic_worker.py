@@ -23,14 +23,13 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
+from alembic import util
 from alembic.autogenerate.api import RevisionContext
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import MultipleHeads, ResolutionError, RevisionError
 from sqlalchemy import event
-
-from alembic import util
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ import os
 import tarfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset import catalog, manifest
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    import psycopg
-
     from backset.programs import Programs
+    from backset.server import Session
     from backset.target import Target
     from backset.vault import Vault
 
@@ -80,7 +79,7 @@ def load(backup: Backup, target: Target, major: int, programs: Programs) -> None
         )
 
 
-def _begin_snapshot(session: psycopg.Connection[Any]) -> None:
+def _begin_snapshot(session: Session) -> None:
     session.execute("SET row_security = off")  # as pg_dump does: an error rather than fewer rows
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
@@ -95,7 +94,7 @@ def _dumping(
     programs: Programs,
     pg_dump: Path,
     target: Target,
-    session: psycopg.Connection[Any],
+    session: Session,
     partial: Path,
 ) -> Iterator[Callable[[], None]]:
     """Run pg_dump in the session's snapshot; the block gets a function that waits for its end."""

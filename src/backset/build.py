@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs
-from backset.server import Database, Server, connect
+from backset.server import Database, Server, Session, connect
 from backset.vault import Vault
 
 if TYPE_CHECKING:
-    import psycopg
-
     from backset.manifest import Backup
     from backset.settings import Settings
     from backset.target import Target
@@ -96,7 +94,7 @@ class Build:
         return self._sessions.enter_context(Worker(self.settings, self.subject))
 
     @cached_property
-    def session(self) -> psycopg.Connection[Any]:
+    def session(self) -> Session:
         """Our own session on the subject."""
         if not self.is_beside and self.old is None:
             what = f"the database {self.target.database} does not exist"

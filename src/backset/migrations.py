@@ -15,8 +15,7 @@ from backset.errors import StepFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import psycopg
-
+    from backset.server import Session
     from backset.settings import Settings
     from backset.target import Target
 
@@ -73,7 +72,7 @@ class Worker:
     def ask(
         self,
         command: str,
-        session: psycopg.Connection[Any],
+        session: Session,
         progress: Callable[[str], None] = lambda _text: None,
     ) -> dict[str, Any]:
         """Run `upgrade`, `downgrade`, `describe` or `check` on the database of `session`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backset import catalog, process
 from backset.errors import Finding, StepFailedError
@@ -10,8 +10,7 @@ from backset.errors import Finding, StepFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import psycopg
-
+    from backset.server import Session
     from backset.settings import Settings
     from backset.target import Target
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def seed(
     settings: Settings,
     target: Target,
-    session: psycopg.Connection[Any],
+    session: Session,
     on_line: Callable[[str], None],
 ) -> dict[str, int]:
     """Run the seed command against `target`; return the rows of its tables afterwards.
@@ -56,7 +55,7 @@ def missing_rows(settings: Settings, rows: dict[str, int]) -> list[Finding]:
     ]
 
 
-def lagging(session: psycopg.Connection[Any]) -> list[Finding]:
+def lagging(session: Session) -> list[Finding]:
     """Return a finding for each sequence that is not ahead of its column's maximum."""
     return [
         Finding(

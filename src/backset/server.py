@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import psycopg
 from psycopg.rows import dict_row
@@ -16,6 +16,7 @@ from backset.target import Target, derived_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Session: TypeAlias = psycopg.Connection[Any]
 MAINTENANCE = ("postgres", "template1")
 MARK = "backset "  # how the comment of a database that we made, or set aside, begins
 
@@ -57,7 +58,7 @@ class Names:
         return cls(database, *derived)
 
 
-def connect(target: Target, purpose: str, **options: str) -> psycopg.Connection[Any]:
+def connect(target: Target, purpose: str, **options: str) -> Session:
     """Open an autocommit session on `target`. Raises StepFailedError, in one line.
 
     purpose: what other people see of us in pg_stat_activity.
@@ -141,7 +142,7 @@ class Server:
         return [who for (who,) in rows]
 
 
-def _maintenance_session(target: Target, purpose: str) -> psycopg.Connection[Any]:
+def _maintenance_session(target: Target, purpose: str) -> Session:
     first: StepFailedError | None = None
     for name in MAINTENANCE:
         try:

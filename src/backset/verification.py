@@ -10,17 +10,14 @@ from backset.errors import Finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import psycopg
-
     from backset.migrations import Worker
+    from backset.server import Session
     from backset.settings import Settings
 
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
 
-def verify(
-    settings: Settings, worker: Worker, session: psycopg.Connection[Any]
-) -> tuple[int, list[Finding]]:
+def verify(settings: Settings, worker: Worker, session: Session) -> tuple[int, list[Finding]]:
     """Return the number of tables, and everything that is not as it should be."""
     about = worker.ask("describe", session)
     findings = version_findings(about)

@@ -1,0 +1,163 @@
+"""What all tests share: one real PostgreSQL of their own, and projects to run `invoke` in."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset.cluster import Cluster
+from backset.embedded import temporary_cluster
+from backset.target import Target
+from tests.incident.project import lay_down
+
+REPOSITORY = Path(__file__).parents[1]
+PASSWORD = "can%ary:p@ss/word '\"x"
+ROLE = "developer"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_of_the_developers() -> Iterator[None]:
+    """Hide the developer's own database from every test and from every child of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("PG", "BACKSET_")) or name == "DATABASE_URL":
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def cluster(nothing_of_the_developers: None) -> Iterator[Cluster]:
+    """A running PostgreSQL 18 with a socket, a TCP port, and a role that is not a superuser."""
+    made = temporary_cluster(18, tcp_port=free_port())
+    made.start()
+    try:
+        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+            role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
+            session.execute(role.format(sql.Identifier(ROLE), sql.Literal(PASSWORD)))
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder.parent)
+
+
+@pytest.fixture
+def superuser(cluster: Cluster) -> Iterator[psycopg.Connection[Any]]:
+    """A session of the superuser on the maintenance database."""
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as session:
+        yield session
+
+
+@pytest.fixture
+def name(superuser: psycopg.Connection[Any]) -> Iterator[str]:
+    """A database name of this test's own; whatever is derived from it is dropped afterwards."""
+    name = f"t_{secrets.token_hex(4)}"
+    yield name
+    found = superuser.execute(
+        "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name]
+    ).fetchall()
+    for (each,) in found:
+        superuser.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
+
+
+@pytest.fixture
+def database_url(cluster: Cluster, superuser: psycopg.Connection[Any], name: str) -> str:
+    """The URL of a fresh empty database, as the superuser, over the socket."""
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return cluster.url(name)
+
+
+@pytest.fixture
+def missing_url(cluster: Cluster, name: str) -> str:
+    """The URL of a database that does not exist yet."""
+    return cluster.url(name)
+
+
+@dataclass
+class Project:
+    """A copy of this repository's application side, in which `invoke` runs as a child process."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def invoke(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run `invoke …` without a terminal; the caller judges the exit code."""
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.env, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start `invoke …` and return at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def configure(self, old: str, new: str) -> None:
+        """Replace a piece of the project's pyproject.toml."""
+        path = self.folder / "pyproject.toml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    @property
+    def url(self) -> str:
+        """The DATABASE_URL that it is given."""
+        return self.env["DATABASE_URL"]
+
+    def query(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement on the target, or on another database of its server."""
+        target = Target.parse(self.url)
+        params = {**target.params, "dbname": database or target.database}
+        with psycopg.connect(**params) as connection:  # type: ignore[arg-type]
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def project(tmp_path: Path, database_url: str) -> Project:
+    """A project whose DATABASE_URL names a fresh empty database."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    lay_down(folder, REPOSITORY)
+    return Project(folder, {"DATABASE_URL": database_url})
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A folder with a short path that every account may enter, as a socket and its server need."""
+    folder = Path(tempfile.mkdtemp(prefix="bs-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

@@ -1,0 +1,100 @@
+"""The house keeps its shape: levels, single doors, and nothing heavy behind the front door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import backset
+
+SOURCE = Path(backset.__file__).parent
+MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+
+LEVELS = {
+    0: {"errors", "keys", "quantities"},
+    1: {"target", "process", "signals"},
+    2: {"settings", "policy", "programs", "account", "manifest"},
+    3: {"server", "catalog", "cluster", "vault"},
+    4: {"swap", "embedded", "backup", "seeding", "migrations"},
+    5: {"verification", "build", "location"},
+    6: {"steps", "diagnosis"},
+    7: {"chain", "report"},
+    8: {"report_live", "report_json"},
+    9: {"cli"},
+    10: {"tasks"},
+    11: {"alembic_worker"},  # a program of its own, which imports nothing of backset
+}
+DOORS = {
+    "subprocess": {"process"},
+    "alembic": {"alembic_worker"},
+    "sqlalchemy": {"alembic_worker"},
+    "psycopg": {"server", "swap", "catalog", "target"},
+    "dotenv": {"settings"},
+    "tomllib": {"settings"},
+    "invoke": {"tasks", "cli"},
+    "rich": {"report_live"},
+}
+
+
+def imports(module: str) -> set[str]:
+    """Return every imported name of a module, those of type checking included."""
+    found = set()
+    for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "backset":
+            found |= {f"backset.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def level(module: str) -> int:
+    """Return a module's level."""
+    return next(number for number, modules in LEVELS.items() if module in modules)
+
+
+def test_every_module_has_one_level() -> None:
+    """A new module must be given its place."""
+    assert sorted(name for modules in LEVELS.values() for name in modules) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_lower_levels_only(module: str) -> None:
+    """No module reaches up or sideways."""
+    ours = {name.split(".")[1] for name in imports(module) if name.startswith("backset.")}
+    assert {name for name in ours if level(name) >= level(module)} == set()
+
+
+@pytest.mark.parametrize(("package", "doors"), DOORS.items())
+def test_an_outside_tool_has_its_doors(package: str, doors: set[str]) -> None:
+    """Each outside package is imported by the modules that own it, and by no other."""
+    users = {
+        module
+        for module in MODULES
+        if any(name.split(".")[0] == package for name in imports(module))
+    }
+    assert users == doors
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "settings"])
+def test_only_settings_reads_the_environment(module: str) -> None:
+    """A value has one reader, so that its source can be told."""
+    text = (SOURCE / f"{module}.py").read_text(encoding="utf-8")
+    assert "environ[" not in text
+    assert "os.environ" not in text
+    assert "getenv" not in text
+
+
+def test_the_worker_imports_nothing_of_backset() -> None:
+    """It also runs under an interpreter that does not have backset."""
+    assert not any(name.startswith("backset") for name in imports("alembic_worker"))
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    """A module's first line is its contract."""
+    for module in MODULES:
+        tree = ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), module
