@@ -9,19 +9,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from backset.cluster import Cluster
 from backset.embedded import temporary_cluster
 from backset.target import Target
 from tests.incident.project import lay_down
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[1]
 PASSWORD = "can%ary:p@ss/word '\"x"

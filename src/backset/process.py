@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GRACE_S = 5.0  # between TERM and KILL
+_OUTLIVING: list[subprocess.Popen[bytes]] = []  # kept, since a dropped Popen warns of its program
 _TAIL_LINES = 40
 
 
@@ -147,6 +148,7 @@ def detach(
             )
     except (OSError, subprocess.SubprocessError) as error:
         raise _cannot_start(argv, error) from None
+    _OUTLIVING.append(popen)
     return popen.poll
 
 

@@ -191,9 +191,12 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)
 """
+# Of a session of somebody else, a plain role sees no more than its user, database and pid.
 _SESSIONS = """
-SELECT DISTINCT coalesce(nullif(application_name, ''), usename, 'unnamed')
-       || '@' || coalesce(host(client_addr), 'socket')
+SELECT DISTINCT CASE WHEN backend_type IS NULL THEN usename || ' (pid ' || pid || ')'
+       ELSE coalesce(nullif(application_name, ''), usename)
+            || '@' || coalesce(host(client_addr), 'socket') END
 FROM pg_stat_activity
-WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY 1
+WHERE datname = %s AND coalesce(backend_type, 'client backend') = 'client backend'
+  AND pid <> pg_backend_pid() ORDER BY 1
 """

@@ -170,7 +170,7 @@ _TERMINATE = """
 SELECT pg_terminate_backend(a.pid)
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
      JOIN pg_roles me ON me.rolname = current_user
-WHERE a.datname = ANY(%s) AND a.backend_type = 'client backend'
+WHERE a.datname = ANY(%s) AND coalesce(a.backend_type, 'client backend') = 'client backend'
   AND (me.rolsuper OR NOT r.rolsuper
        AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
 """

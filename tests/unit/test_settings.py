@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from backset.errors import SettingsError
 from backset.settings import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 URL = "postgresql://u:secret@h/app"
 
@@ -73,7 +76,7 @@ def test_every_mistake_is_told_at_once_with_its_source(tmp_path: Path) -> None:
     """One run shows all that is to be corrected, with the nearest right key."""
     write(
         tmp_path,
-        'sead = ["x"]\nrows = {users = "one"}\nexpect = ["tasks"]\n[tool.backset.env]\nA = "{oops}"',
+        'sead = ["x"]\nrows = {users = "one"}\nexpect = ["tasks"]\nenv = {A = "{oops}"}',
         "BACKSET_DATABAS=x\n",
     )
     environ = {"DATABASE_URL": "mysql://u:secret@h/x", "BACKSET_PYTHON": "no-such-python"}

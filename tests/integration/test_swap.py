@@ -1,0 +1,255 @@
+"""The swap: all of it or nothing of it, whoever is connected."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset import swap
+from backset.errors import LockedError, StepFailedError
+from backset.server import Names, Server
+from backset.target import Target
+from tests.conftest import PASSWORD, ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.cluster import Cluster
+
+MARK = sql.SQL("CREATE TABLE {} ()")
+
+
+@pytest.fixture
+def server(database_url: str) -> Iterator[Server]:
+    """The maintenance session of a run whose target exists."""
+    with Server(Target.parse(database_url), "test") as opened:
+        yield opened
+
+
+def put(server: Server, database: str, content: str) -> None:
+    """Leave a recognizable table in a database."""
+    with psycopg.connect(**server.target.named(database).params) as session:  # type: ignore[arg-type]
+        session.execute(MARK.format(sql.Identifier(content)))
+
+
+def content(server: Server) -> dict[str, str]:
+    """Return the recognizable table of each database: target, next, previous, discard."""
+    found = {}
+    for database in server.databases():
+        with psycopg.connect(**server.target.named(database).params) as session:  # type: ignore[arg-type]
+            row = session.execute(
+                "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            ).fetchone()
+            found[database.removeprefix(server.target.database)] = row[0] if row else ""
+    return found
+
+
+def build_next(server: Server, what: str) -> None:
+    """Make `__next` with something in it."""
+    old = server.databases().get(server.names.target)
+    swap.create(server, server.names.next, old)
+    put(server, server.names.next, what)
+
+
+def promote(server: Server, *, old_is_empty: bool = False) -> None:
+    """Promote as the chain does."""
+    databases = server.databases()
+    names = server.names
+    swap.promote(
+        server,
+        databases.get(names.target),
+        databases.get(names.previous),
+        old_is_empty=old_is_empty,
+    )
+
+
+def test_next_becomes_the_target_and_the_target_previous(server: Server) -> None:
+    """Two renames, one transaction."""
+    put(server, server.names.target, "old")
+    build_next(server, "new")
+    promote(server)
+    assert content(server) == {"": "new", "__previous": "old"}
+
+
+def test_an_older_previous_steps_aside_in_the_same_transaction(server: Server) -> None:
+    """It is there until the new one is in place, and then it is named for removal."""
+    put(server, server.names.target, "first")
+    for what in ("second", "third"):
+        build_next(server, what)
+        promote(server)
+    assert content(server) == {"": "third", "__previous": "second", "__discard": "first"}
+
+
+def test_an_empty_target_never_displaces_a_good_previous(server: Server) -> None:
+    """After `reset`, a rebuild keeps what `undo` should bring back."""
+    put(server, server.names.target, "good")
+    swap.create(server, server.names.next, None)
+    promote(server)
+    build_next(server, "new")
+    promote(server, old_is_empty=True)
+    assert content(server) == {"": "new", "__previous": "good", "__discard": ""}
+
+
+def test_undo_twice_is_redo(server: Server) -> None:
+    """The exchange goes both ways."""
+    put(server, server.names.target, "old")
+    build_next(server, "new")
+    promote(server)
+    for expected in ({"": "old", "__previous": "new"}, {"": "new", "__previous": "old"}):
+        databases = server.databases()
+        swap.exchange(server, databases[server.names.target], databases[server.names.previous])
+        assert content(server) == expected
+
+
+def test_the_comment_of_the_target_stays_with_the_target(server: Server) -> None:
+    """Our own marks are seen on no database that the user works with."""
+    swap.comment(server, server.names.target, "the user's words")
+    build_next(server, "new")
+    promote(server)
+    databases = server.databases()
+    assert (databases[server.names.target].comment, databases[server.names.target].mark) == (
+        "the user's words",
+        "",
+    )
+    assert databases[server.names.previous].mark == "previous"
+    swap.exchange(server, databases[server.names.target], databases[server.names.previous])
+    assert server.databases()[server.names.target].comment == "the user's words"
+
+
+def test_a_client_that_reconnects_in_a_loop_cannot_stop_it(server: Server) -> None:
+    """A pool of clients hammers the target; the swap still happens, and they meet the new one."""
+    put(server, server.names.target, "old")
+    build_next(server, "new")
+    over, connected = threading.Event(), threading.Event()
+    errors: list[str] = []
+
+    def hammer() -> None:
+        while not over.is_set():
+            try:
+                with psycopg.connect(**server.target.params) as session:  # type: ignore[arg-type]
+                    connected.set()
+                    session.execute("SELECT pg_sleep(0.01)")
+            except psycopg.OperationalError as error:
+                errors.append(str(error))
+
+    threads = [threading.Thread(target=hammer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert connected.wait(10)
+        for _ in range(3):
+            promote(server)
+            swap.drop(server, server.names.discard)
+            build_next(server, "newer")
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    swap.drop(server, server.names.next)
+    assert content(server) == {"": "newer", "__previous": "newer"}
+    assert errors, "the clients were never interrupted, so the test proves nothing"
+
+
+def test_an_open_transaction_is_ended_not_waited_for(server: Server) -> None:
+    """An idle session that has read a table holds nobody up."""
+    put(server, server.names.target, "old")
+    build_next(server, "new")
+    with psycopg.connect(**server.target.params) as idle:  # type: ignore[arg-type]
+        idle.execute("SELECT count(*) FROM old")
+        promote(server)
+        with pytest.raises(psycopg.OperationalError):
+            idle.execute("SELECT 1")
+        idle.close()
+
+
+def test_a_rename_that_fails_undoes_the_ones_before_it(server: Server) -> None:
+    """The second rename has no database to rename; the first is rolled back with it."""
+    put(server, server.names.target, "old")
+    with pytest.raises(StepFailedError, match="cannot be swapped"):
+        promote(server)  # there is no next
+    assert content(server) == {"": "old"}
+
+
+def test_a_session_that_may_not_be_ended_is_named(
+    cluster: Cluster, superuser: psycopg.Connection[object], name: str
+) -> None:
+    """A plain owner cannot end a superuser's session: nothing is renamed, and it says who it is."""
+    superuser.execute(
+        sql.SQL("CREATE DATABASE {} OWNER {}").format(*map(sql.Identifier, (name, ROLE)))
+    )
+    url = cluster.url(name, ROLE)
+    with Server(Target.parse(url), "test") as plain:
+        swap.create(plain, plain.names.next, plain.databases()[name])
+        admin = psycopg.connect(cluster.url(name))
+        who = rf"postgres \(pid {admin.info.backend_pid}\) on {name}"
+        with admin, pytest.raises(StepFailedError, match=who):
+            promote(plain)
+        assert set(plain.databases()) == {name, plain.names.next}
+
+
+@pytest.mark.parametrize(
+    "database", ['quo"te; DROP TABLE x', "Capital Letters", "é" * 31, "n" * 63]
+)
+def test_any_name_works(
+    cluster: Cluster, superuser: psycopg.Connection[object], database: str
+) -> None:
+    """Quotes, spaces, other scripts and 63 bytes."""
+    target = Target.parse(cluster.url(database))
+    with Server(target, "test") as server:
+        try:
+            swap.create(server, database, None)
+            put(server, database, "old")
+            build_next(server, "new")
+            promote(server)
+            assert sorted((each.name, each.mark) for each in server.databases().values()) == sorted(
+                [(database, ""), (Names.of(database).previous, "previous")]
+            )
+        finally:
+            for each in list(server.databases()):
+                swap.drop(server, each)
+
+
+def test_the_likeness_of_the_target(server: Server, superuser: psycopg.Connection[object]) -> None:
+    """Owner, encoding and locale of the new database are those of the old one."""
+    database = server.names.target
+    swap.drop(server, database)
+    like = sql.SQL(
+        "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING 'LATIN1' "
+        "LOCALE_PROVIDER libc LOCALE 'C'"
+    )
+    superuser.execute(like.format(sql.Identifier(database), sql.Identifier(ROLE)))
+    swap.create(server, server.names.next, server.databases()[database])
+    made, old = server.databases()[server.names.next], server.databases()[database]
+    for aspect in ("owner", "encoding", "provider", "collate", "ctype", "locale"):
+        assert getattr(made, aspect) == getattr(old, aspect)
+    assert (made.owner, made.encoding, made.provider) == (ROLE, "LATIN1", "c")
+
+
+def test_a_second_run_stops_at_once_and_says_who_holds_the_lock(server: Server) -> None:
+    """The lock is the target's, and it is free again when its holder has gone."""
+    server.lock()
+    with Server(server.target, "second") as second, pytest.raises(LockedError) as caught:
+        second.lock()
+    assert f"pid {server.session.info.backend_pid} (backset test on" in caught.value.what
+    with Server(server.target.named("another"), "third") as third:
+        third.lock()
+    server.session.close()
+    with Server(server.target, "fourth") as fourth:
+        fourth.lock()
+
+
+def test_a_wrong_password_is_one_line_without_it(cluster: Cluster, name: str) -> None:
+    """The server's words, where, and what to do."""
+    wrong = "wr0ng-secret"
+    url = f"postgresql://{ROLE}:{wrong}@127.0.0.1:{cluster.port}/{name}"
+    with pytest.raises(StepFailedError) as caught:
+        Server(Target.parse(url), "test")
+    (line,) = caught.value.lines()
+    assert "password authentication failed" in line
+    assert wrong not in line
+    assert PASSWORD not in line
+    assert "\n" not in line
