@@ -175,14 +175,14 @@ class Cluster:
         argv += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         ids = (self.account.uid, self.account.gid) if self.account else None
         self.log.touch(mode=0o600)
-        poll = process.detach(argv, env=self._env, cwd=self.folder, log=self.log, account=ids)
+        server = process.detach(argv, env=self._env, cwd=self.folder, log=self.log, account=ids)
         deadline = time.monotonic() + _START_S
         while not self.is_running():
-            if poll() is not None or time.monotonic() > deadline:
-                raise self._failure(
-                    "does not start", self.log.read_text(errors="replace").splitlines()
-                )
+            if server.has_ended() or time.monotonic() > deadline:
+                lines = self.log.read_text(errors="replace").splitlines()
+                raise self._failure("does not start", lines)
             time.sleep(0.01)
+        server.let_go()
 
     def _run(self, name: str, *arguments: str) -> tuple[int, list[str]]:
         argv = [str(self.installation / "bin" / name), *arguments]

@@ -8,16 +8,16 @@ import subprocess
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 GRACE_S = 5.0  # between TERM and KILL
-_OUTLIVING: list[subprocess.Popen[bytes]] = []  # kept, since a dropped Popen warns of its program
 _TAIL_LINES = 40
 
 
@@ -95,6 +95,13 @@ class Child:
             self._on_line(text)
 
 
+def last_words(lines: Iterable[str]) -> str:
+    """Return in one line why a program failed: its errors, else the last that it said."""
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if "error:" in line.lower() or "fatal:" in line.lower()]
+    return " | ".join((errors or said)[-3:]) or "it said nothing"
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -122,6 +129,21 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
         signal.signal(signal.SIGINT, before)
 
 
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A server that was started: look whether it has ended, then let go of it."""
+
+    popen: subprocess.Popen[bytes]
+
+    def has_ended(self) -> bool:
+        """Tell whether it is gone already."""
+        return self.popen.poll() is not None
+
+    def let_go(self) -> None:
+        """Leave it running: else Popen would warn, when we end, that its program has not."""
+        self.popen.returncode = 0
+
+
 def detach(
     argv: Sequence[str],
     *,
@@ -129,8 +151,8 @@ def detach(
     cwd: Path,
     log: Path,
     account: tuple[int, int] | None = None,
-) -> Callable[[], int | None]:
-    """Start a server that outlives us, as `account` (uid, gid); return its poll function."""
+) -> Detached:
+    """Start a server that is to outlive us, as `account` (uid, gid)."""
     user, group = account or (None, None)
     try:
         with log.open("ab") as output:
@@ -148,8 +170,7 @@ def detach(
             )
     except (OSError, subprocess.SubprocessError) as error:
         raise _cannot_start(argv, error) from None
-    _OUTLIVING.append(popen)
-    return popen.poll
+    return Detached(popen)
 
 
 def run_as(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.process import Child
+from backset.process import Child, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,7 +74,7 @@ class Programs:
     def check(self, child: Child, program: Path, target: Target | None) -> None:
         """Wait for a program. Raises StepFailedError with its last words, without passwords."""
         if child.wait() != 0:
-            words = " | ".join(list(child.tail)[-3:]) or "it said nothing"
+            words = last_words(child.tail)
             raise StepFailedError(
                 f"{program.name} failed: {target.redact(words) if target else words}",
                 "mend what it names, then run this again",

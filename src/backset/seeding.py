@@ -30,8 +30,8 @@ def seed(
     env = settings.child_env(target)
     status, lines = process.run(argv, env=env, cwd=settings.root, on_line=on_line)
     if status != 0:
-        said = " | ".join(line for line in lines[-3:] if line.strip()) or "it said nothing"
-        what = f"{' '.join(settings.seed)} ended with {status}: {target.redact(said)}"
+        said = target.redact(process.last_words(lines))
+        what = f"{' '.join(settings.seed)} ended with {status}: {said}"
         raise StepFailedError(what, "mend the seed command, then run this again")
     rows = catalog.row_counts(session)
     findings = [*missing_rows(settings, rows), *lagging(session)]

@@ -1,0 +1,164 @@
+"""The embedded PostgreSQL starts wherever a project can be, and says why when it cannot."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from backset import account, embedded
+from backset.account import Account
+from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backset.cluster import Cluster
+
+
+def in_folder(folder: Path) -> Cluster:
+    """Return the cluster of a project in `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return embedded.project_cluster(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with spaces in it", 'it\'s "quoted"', "a,comma", "d" * 90 + "/" + "e" * 90, "ünïcode"],
+    ids=["spaces", "quotes", "comma", "long", "unicode"],
+)
+def test_it_serves_in_any_path(short_tmp: Path, name: str) -> None:
+    """A path with spaces, one that libpq would split, and one longer than a socket's address."""
+    cluster = in_folder(short_tmp / name)
+    assert cluster.start()
+    try:
+        assert not cluster.start(), "a warm start finds it running"
+        with psycopg.connect(cluster.url("postgres")) as session:
+            assert session.info.server_version // 10000 == 18
+    finally:
+        assert cluster.stop()
+    assert not cluster.is_running()
+    assert not cluster.stop()
+
+
+def test_several_may_start_it_at_once(short_tmp: Path) -> None:
+    """Tilt starts several tasks together: one of them starts the server, the others wait."""
+    cluster = in_folder(short_tmp / "project")
+    with ThreadPoolExecutor(4) as pool:
+        started = list(pool.map(lambda _: cluster.start(), range(4)))
+    try:
+        assert sorted(started) == [False, False, False, True]
+    finally:
+        cluster.stop()
+
+
+def test_its_data_is_private_and_ignored_by_git(short_tmp: Path) -> None:
+    """Nobody else may read the rows, and nobody commits them."""
+    cluster = in_folder(short_tmp / "project")
+    cluster.start()
+    cluster.stop()
+    assert stat.S_IMODE(cluster.data.stat().st_mode) == 0o700
+    assert stat.S_IMODE(cluster.folder.stat().st_mode) == 0o700
+    assert (short_tmp / "project/.backset/.gitignore").read_text() == "*\n"
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(short_tmp: Path) -> None:
+    """The reason is in the message, not somewhere else."""
+    cluster = in_folder(short_tmp / "project")
+    cluster.start()
+    cluster.stop()
+    with (cluster.data / "postgresql.conf").open("a") as configuration:
+        configuration.write("no_such_setting = 1\n")
+    with pytest.raises(StepFailedError) as caught:
+        cluster.start()
+    (line,) = caught.value.lines()
+    assert 'unrecognized configuration parameter "no_such_setting"' in line
+    assert str(cluster.log) in line
+
+
+def test_a_killed_initialization_is_begun_anew(short_tmp: Path) -> None:
+    """Half a cluster under another name is rubbish, never a cluster."""
+    cluster = in_folder(short_tmp / "project")
+    (cluster.folder / "data.partial").mkdir(parents=True)
+    (cluster.folder / "data.partial" / "PG_VERSION").write_text("18\n")
+    assert cluster.start()
+    cluster.stop()
+
+
+def test_a_crashed_server_is_started_again(short_tmp: Path) -> None:
+    """A stale postmaster.pid and a stale socket stand in nobody's way."""
+    cluster = in_folder(short_tmp / "project")
+    cluster.start()
+    pid = int((cluster.data / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    assert not cluster.is_running()
+    assert cluster.start()
+    cluster.stop()
+
+
+def test_a_short_socket_folder_of_somebody_else_is_refused(short_tmp: Path) -> None:
+    """A folder in /tmp that another account prepared is not trusted."""
+    cluster = in_folder(short_tmp / ("d" * 90))
+    trap = cluster.socket_folder
+    trap.symlink_to(short_tmp)
+    try:
+        with pytest.raises(StepFailedError, match="belongs to somebody else"):
+            cluster.start()
+    finally:
+        trap.unlink()
+
+
+def test_no_warning_without_a_runtime_folder(short_tmp: Path) -> None:
+    """Without XDG_RUNTIME_DIR nothing is printed, not even by a strict interpreter."""
+    code = (
+        "from pathlib import Path; from backset.embedded import project_cluster as p; "
+        "c = p(Path('.').resolve()); c.start(); c.stop()"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=short_tmp,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another account")
+
+
+@needs_root
+def test_root_gives_the_server_to_the_owner_of_the_project(short_tmp: Path) -> None:
+    """So that the owner can run it without root the next day."""
+    folder = short_tmp / "project"
+    folder.mkdir()
+    os.chown(folder, 1234, 1234)
+    assert account.choose(folder) == Account(1234, 1234)
+
+
+@needs_root
+def test_roots_closed_folders_stay_closed(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's files and programs live elsewhere; no permission is widened."""
+    monkeypatch.setattr(account, "_SHARED", short_tmp / "shared")
+    closed = short_tmp / "closed"
+    closed.mkdir(mode=0o700)
+    programs = closed / "pginstall18"
+    (programs / "bin").mkdir(parents=True)
+    (programs / "bin/postgres").write_text("")
+    (programs / "bin/postgres").chmod(0o755)
+    nobody = account.choose(closed)
+    assert nobody is not None
+    assert account.home(closed, nobody).parent == short_tmp / "shared"
+    copy = account.reachable_programs(programs, nobody)
+    assert nobody.can_read(copy / "bin/postgres")
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    assert account.reachable_programs(programs, nobody) == copy, "the copy is made once"
