@@ -81,6 +81,8 @@ class Worker:
                 message=_message(error),
                 where=self._where(error),
             )
+        finally:
+            sys.stdout.flush()  # what the project printed, before the next request
 
     def _open(self) -> dict[str, Any]:
         self._config = _config()
@@ -297,8 +299,6 @@ def main() -> None:
         _hang_up_with(link)
         worker = Worker(link)
         worker.serve()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(0)  # tearing the interpreter down would only cost time
 
 

@@ -108,6 +108,9 @@ def load(build: Build, progress: Progress) -> Done:
     """Load a backup into the database beside the target, and count its rows."""
     chosen = build.chosen_backup
     progress(f"loading {chosen.name}")
+    if chosen.manifest.database != build.target.database:
+        what = f"{chosen.name} is a backup of {chosen.manifest.database}"
+        raise StepFailedError(what, f"choose one of {build.target.database} from `invoke backups`")
     chosen.check()
     build.make_next()
     backups.load(chosen, build.subject, build.server.major, build.programs)

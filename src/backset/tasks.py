@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
-from invoke.tasks import task
+from invoke.tasks import Task, task
 
 if TYPE_CHECKING:
     from invoke.context import Context
+    from invoke.parser.argument import Argument
 
-_PLAN = "say what would happen, and change nothing (as does invoke --dry)"
+_PLAN = "say what would happen, and change nothing"
 _JSON = "print one JSON object, and nothing else, on stdout"
 _YES = "go on although the server is on another machine"
 
@@ -92,7 +93,24 @@ def seed(c: Context, plan: bool = False, json: bool = False) -> None:
     cli.run_chain("seed", plan=_dry(c, plan), as_json=json)
 
 
+class _NamedTask(Task[Any]):
+    """A task whose positional argument may be left out: Invoke itself has only required ones.
+
+    Without a default Invoke demands a value, so the default goes only when a name follows.
+    """
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        following = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        words = [word for word in following if not word.startswith("-")]
+        if words and words[0] not in namespace.task_names:
+            for argument in arguments:
+                argument.default = None if argument.positional else argument.default
+        return arguments
+
+
 @task(
+    klass=_NamedTask,
     auto_shortflags=False,
     positional=["backup"],
     help={

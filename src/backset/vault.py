@@ -6,6 +6,7 @@ import fcntl
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,7 +15,6 @@ from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from backset.manifest import Backup
 
@@ -43,8 +43,8 @@ class Vault:
         """Return a backup by name, file name or path; the newest one without a name."""
         backups = self.list()
         wanted = [each for each in backups if name in {None, each.name, each.dump.name}]
-        if not wanted and name is not None and (path := self.folder / name).is_file():
-            wanted = list(filter(None, [manifest.read(path)]))
+        if not wanted and name is not None and Path(name).is_file():
+            wanted = list(filter(None, [manifest.read(Path(name))]))
         if not wanted:
             what = f"no backup {name!r}" if name else "no backup"
             raise StepFailedError(f"{self.folder} has {what}", "choose one from `invoke backups`")

@@ -1,0 +1,265 @@
+"""Alembic's process works on the database it was given and proves it, or executes nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset import verification
+from backset.errors import StepFailedError
+from backset.migrations import Worker
+from backset.settings import Settings, load
+from backset.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Project
+
+ENV = """
+import os
+from alembic import context
+from sqlalchemy import create_engine
+{extra}
+with create_engine({url}).connect() as connection:
+    context.configure(connection=connection, target_metadata={metadata})
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+REVISION = """
+from alembic import op
+revision, down_revision = {revision!r}, {down!r}
+def upgrade():
+    {body}
+def downgrade(): pass
+"""
+HONEST = 'os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")'
+
+
+@contextmanager
+def working(project: Project, url: str | None = None) -> Iterator[tuple[Worker, Any, Settings]]:
+    """Open a worker and our own session on the project's database."""
+    settings = load(project.folder, {"DATABASE_URL": url or project.url, "PATH": "/usr/bin:/bin"})
+    assert settings.target is not None
+    with (
+        Worker(settings, settings.target) as worker,
+        psycopg.connect(**settings.target.params, autocommit=True) as session,  # type: ignore[arg-type]
+    ):
+        yield worker, session, settings
+
+
+def rewrite(
+    project: Project, *, url: str = HONEST, extra: str = "", metadata: str = "None"
+) -> Path:
+    """Give the project an env.py of another kind and no migrations; return its versions folder."""
+    env = ENV.format(url=url, extra=extra, metadata=metadata)
+    (project.folder / "alembic/env.py").write_text(env)
+    versions = project.folder / "alembic/versions"
+    for script in versions.glob("*.py"):
+        script.unlink()
+    return versions
+
+
+def add(versions: Path, revision: str, down: str | None = None, body: str = "pass") -> None:
+    """Add a migration."""
+    text = REVISION.format(revision=revision, down=down, body=body)
+    (versions / f"{revision}_x.py").write_text(text)
+
+
+def test_upgrade_describe_check(project: Project) -> None:
+    """The ordinary way: every revision is announced, and nothing differs afterwards."""
+    said: list[str] = []
+    with working(project) as (worker, session, settings):
+        done = worker.ask("upgrade", session, said.append)
+        assert (done["before"], done["count"], done["heads"]) == ([], 1, ["0b228e9fec0b"])
+        assert verification.verify(settings, worker, session) == (4, [])
+    assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
+
+
+def test_a_hard_coded_url_executes_nothing(
+    project: Project, superuser: psycopg.Connection[Any]
+) -> None:
+    """Proof of target fails: both databases are named, and the other one is untouched."""
+    other = f"{Target.parse(project.url).database}_other"
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(other)))
+    wrong = Target.parse(project.url).named(other).url.replace("postgresql:", "postgresql+psycopg:")
+    versions = rewrite(project, url=repr(wrong))
+    add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
+    with working(project) as (worker, session, _), pytest.raises(StepFailedError) as caught:
+        worker.ask("upgrade", session)
+    (line,) = caught.value.lines()
+    assert f"env.py connected to {other} on a Unix socket, not to postgresql://" in line
+    assert "nothing was executed" in line
+    assert "[tool.backset.env]" in line
+    for database in (other, None):
+        assert project.query(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database
+        ) == [(0,)]
+
+
+def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) -> None:
+    """A wide except in env.py does not let the migrations go on elsewhere."""
+    wrong = (
+        Target.parse(project.url)
+        .named("postgres")
+        .url.replace("postgresql:", "postgresql+psycopg:")
+    )
+    versions = rewrite(project)
+    env = project.folder / "alembic/env.py"
+    tried = f"try:\n    create_engine({wrong!r}).connect()\nexcept Exception:\n    pass\n"
+    env.write_text(env.read_text().replace("with create_engine", f"{tried}with create_engine", 1))
+    add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
+    with (
+        working(project) as (worker, session, _),
+        pytest.raises(StepFailedError, match="connected to postgres on"),
+    ):
+        worker.ask("upgrade", session)
+    assert project.query("SELECT count(*) FROM pg_tables WHERE tablename = 'harm'") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("scripts", "word", "remedy"),
+    [
+        ([("aaa", None, "pass"), ("bbb", None, "pass")], "several heads", "merge heads"),
+        ([("bbb", "aaa", "pass")], "the chain of migrations is broken", "missing file"),
+        (
+            [("aaa", None, "op.drop_index('ix_runs_created_at')")],
+            'revision aaa (aaa_x.py): UndefinedObject: index "ix_runs_created_at" does not exist',
+            "mend the migration",
+        ),
+        ([("aaa", None, "input('sure?')")], "revision aaa (aaa_x.py): EOFError", "mend"),
+        ([("aaa", None, "raise SystemExit(3)")], "revision aaa (aaa_x.py): SystemExit: 3", "mend"),
+        ([("aaa", None, "import os; os._exit(9)")], "Alembic's process ended with 9", "mend"),
+        ([("aaa", None, "import no_such_thing")], "No module named 'no_such_thing'", "mend"),
+    ],
+    ids=["heads", "missing file", "sql error", "asks", "exits", "dies", "import"],
+)
+def test_each_failure_is_one_line(
+    project: Project, scripts: list[tuple[str, str | None, str]], word: str, remedy: str
+) -> None:
+    """What, where, and what to do; the database has nothing of it."""
+    versions = rewrite(project)
+    for script in scripts:
+        add(versions, *script)
+    with working(project) as (worker, session, _), pytest.raises(StepFailedError) as caught:
+        worker.ask("upgrade", session)
+    (line,) = caught.value.lines()
+    assert word in line
+    assert remedy in line
+    assert "\n" not in line
+    assert project.query(
+        "SELECT count(*) FROM pg_tables WHERE tablename <> 'alembic_version' "
+        "AND schemaname = 'public'"
+    ) == [(0,)]
+
+
+def test_an_env_that_prints_and_logs_disturbs_nobody(project: Project) -> None:
+    """Stdout belongs to the project; our talk has a pipe of its own."""
+    extra = "import logging, sys; logging.basicConfig(stream=sys.stdout); print('{\"event\": 1}')"
+    versions = rewrite(project, extra=extra)
+    add(versions, "aaa", body="print('hello from aaa')")
+    with working(project) as (worker, session, _):
+        assert worker.ask("upgrade", session)["count"] == 1
+        deadline = time.monotonic() + 10
+        while "hello from aaa" not in worker.output:
+            worker.ask("describe", session)
+            assert time.monotonic() < deadline
+
+
+def test_a_module_of_the_project_is_not_mistaken_for_ours(project: Project) -> None:
+    """A project may have a settings.py, a server.py, an errors.py of its own."""
+    for name in ("settings", "server", "errors", "process"):
+        (project.folder / f"{name}.py").write_text("mine = True")
+    versions = rewrite(
+        project,
+        extra="import settings, server, errors, process; process.mine",
+    )
+    add(versions, "aaa")
+    with working(project) as (worker, session, _):
+        assert worker.ask("upgrade", session)["count"] == 1
+
+
+def test_models_that_were_not_imported_are_not_called_drift(project: Project) -> None:
+    """An empty target_metadata would otherwise propose to drop every table."""
+    with working(project) as (worker, session, _):
+        worker.ask("upgrade", session)
+    env = project.folder / "alembic/env.py"
+    text = env.read_text().replace("from app.models import Base", "from sqlalchemy import MetaData")
+    env.write_text(text.replace("Base.metadata", "MetaData()"))
+    with working(project) as (worker, session, settings):
+        _, findings = verification.verify(settings, worker, session)
+    assert [finding.kind for finding in findings] == ["models not loaded"]
+
+
+def test_looking_changes_nothing(project: Project) -> None:
+    """`describe` does not even make a version table."""
+    with working(project) as (worker, session, _):
+        assert worker.ask("describe", session)["revisions"] == []
+    assert project.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+def test_every_kind_of_drift_is_put_into_words(project: Project) -> None:
+    """Columns, indexes, types, defaults, constraints and tables, each named."""
+    with working(project) as (worker, session, settings):
+        worker.ask("upgrade", session)
+        session.execute("ALTER TABLE tasks DROP COLUMN archived CASCADE")
+        session.execute(
+            "ALTER TABLE users ALTER company TYPE varchar(9), ALTER company SET NOT NULL"
+        )
+        session.execute("DROP INDEX ix_tasks_github_url")
+        session.execute("CREATE TABLE runs (id int)")
+        _, findings = verification.verify(settings, worker, session)
+    text = "\n".join(f"{finding.kind}: {finding.what}" for finding in findings)
+    assert "drift: column tasks.archived is only in the models" in text
+    assert "drift: table runs is only in the database" in text
+    assert "drift: index ix_tasks_github_url of tasks is only in the models" in text
+    assert "users.company: nullable" in text
+    assert "users.company: type VARCHAR(length=9) in the database" in text
+    assert "missing column: tasks.archived does not exist" in text
+
+
+def test_the_worker_does_not_outlive_its_parent(project: Project) -> None:
+    """A killed run leaves no migration running."""
+    versions = rewrite(project)
+    add(versions, "aaa", body="import time; time.sleep(60)")
+    process = project.start("upgrade")
+    try:
+        worker = _wait_for_worker(process.pid)
+        process.kill()
+        worker.wait(10)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_for_worker(pid: int) -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in psutil.Process(pid).children(recursive=True):
+            if any("alembic_worker" in word for word in child.cmdline()):
+                return child
+        time.sleep(0.05)
+    raise AssertionError("the worker never started")
+
+
+def test_an_interpreter_without_alembic_is_named(project: Project, tmp_path: Path) -> None:
+    """It says which interpreter, what it lacks, and which setting names another."""
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -I "$@"\n')
+    bare.chmod(0o755)
+    environ = {"DATABASE_URL": project.url, "BACKSET_PYTHON": str(bare)}
+    settings = load(project.folder, environ)
+    assert settings.target is not None
+    with Worker(settings, settings.target) as worker, pytest.raises(StepFailedError) as caught:
+        _ = worker.scripts
+    (line,) = caught.value.lines()
+    assert f"{bare}: ModuleNotFoundError: No module named" in line
+    assert "[tool.backset] python" in line
