@@ -1,0 +1,102 @@
+"""What is checked, and how: `nox` runs all of it but `bench`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.error_on_missing_interpreters = False
+
+CODE = ("src", "app", "alembic", "scripts", "tests", "benchmarks", "docs", "tasks.py", "noxfile.py")
+# No check may reach the server that the developer's shell names.
+NOTHING_OF_THE_DEVELOPERS: dict[str, str | None] = {
+    name: None
+    for name in os.environ
+    if name.startswith(("PG", "BACKSET_")) or name == "DATABASE_URL"
+}
+
+
+def installed_pythons() -> dict[str, str]:
+    """Return the supported Pythons of this machine, pyenv's included: version → executable."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    found = {}
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        candidates = [f"python{version}", *map(str, sorted(pyenv.glob(f"{version}.*/bin/python")))]
+        if runs := [each for each in candidates if _runs(each, version)]:
+            found[version] = runs[0]
+    return found
+
+
+def _runs(python: str, version: str) -> bool:
+    check = f"import sys, venv; sys.exit('%d.%d' % sys.version_info[:2] != {version!r})"
+    try:
+        done = subprocess.run([python, "-c", check], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.run(sys.executable, "-m", "ruff", "check", *CODE)
+    session.run(sys.executable, "-m", "ruff", "format", "--check", *CODE)
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check types, strictly."""
+    session.run(sys.executable, "-m", "mypy")
+
+
+@nox.session
+@nox.parametrize("python", [nox.param(path, id=name) for name, path in installed_pythons().items()])
+def tests(session: nox.Session) -> None:
+    """Run the tests on every supported Python that is installed."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs, env=NOTHING_OF_THE_DEVELOPERS)
+
+
+@nox.session(venv_backend="none")
+def migrate(session: nox.Session) -> None:
+    """Run the chain on the service of DATABASE_URL, else on a throw-away server over TCP.
+
+    A service that is not empty is refused outside CI, unless it is meant: -- --service.
+    """
+    from backset import service  # noqa: PLC0415  (the other sessions do not need it)
+
+    if given := os.environ.get("DATABASE_URL"):
+        if not os.environ.get("CI") and "--service" not in session.posargs:
+            service.refuse_rows(given)
+        rehearse(session, given)
+    else:
+        with service.throw_away("aideator") as url:
+            rehearse(session, url)
+
+
+def rehearse(session: nox.Session, url: str) -> None:
+    """Rebuild twice, go back and forth, and end at head without a difference."""
+    backups = str(Path(session.create_tmp()).resolve() / "backups")
+    env = {**NOTHING_OF_THE_DEVELOPERS, "DATABASE_URL": url, "BACKSET_BACKUPS": backups}
+    for words in (
+        ["reset-db"],
+        ["reset-db", "--json"],
+        ["undo"],
+        ["restore"],
+        *[["alembic", "--", *words] for words in 2 * (["downgrade", "base"], ["upgrade", "head"])],
+        ["verify"],
+        ["seed"],
+        ["status"],
+    ):
+        session.run(sys.executable, "-m", "invoke", *words, env=env)
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Measure the chain against the same work by hand; a measurement, not a test."""
+    session.run(sys.executable, "benchmarks/by_hand.py", *session.posargs)
