@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from backset.vault import Vault
 
 
-def take(vault: Vault, target: Target, folders: Iterable[Path], programs: Programs) -> Backup:
-    """Dump `target`, with its manifest and the migration scripts in `folders`.
+def take(
+    vault: Vault, target: Target, folders: Callable[[], Iterable[Path]], programs: Programs
+) -> Backup:
+    """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
     Everything is written and read back under the mark of `.dump.partial`; the rename of the dump
     comes last. Raises StepFailedError.
@@ -54,7 +56,7 @@ def take(vault: Vault, target: Target, folders: Iterable[Path], programs: Progra
             size_bytes=partial.stat().st_size,
             sha256=manifest.sha256(partial),
         )
-        _pack(dump.with_suffix(".scripts.tar.gz"), folders, programs.cwd)
+        _pack(dump.with_suffix(".scripts.tar.gz"), folders(), programs.cwd)
         _write(dump.with_suffix(".json"), json.dumps(about.content(), indent=2) + "\n")
         partial.rename(dump)
         return Backup(dump, about)

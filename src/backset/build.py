@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -14,6 +15,8 @@ from backset.server import Database, Server, Session, connect
 from backset.vault import Vault
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from backset.manifest import Backup
     from backset.settings import Settings
     from backset.target import Target
@@ -41,7 +44,8 @@ class Build:
         self.promoted = False
         self._backup_name = backup_name
         self.is_beside = beside
-        self._made_next = False
+        self._next: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1)
         self._sessions = ExitStack()
         self._open = ExitStack()
 
@@ -54,7 +58,8 @@ class Build:
         if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
-        if self._made_next and not self.promoted and isinstance(error, BaseException):
+        self._thread.shutdown()
+        if self._next and not self.promoted and isinstance(error, BaseException):
             self._remove_next(error)
         self._open.close()
 
@@ -133,11 +138,21 @@ class Build:
             if name in self.databases:
                 swap.drop(self.server, name)
 
+    def begin_next(self) -> None:
+        """Begin to create `__next` in a thread, while the dump is written."""
+        if self._next is None:
+            self._next = self._thread.submit(self._create_next, self.server, self.old)
+
     def make_next(self) -> None:
         """Create `__next` in the likeness of the target; it is removed again if the run fails."""
-        self._made_next = True
-        swap.create(self.server, self.server.names.next, self.old)
-        swap.comment(self.server, self.server.names.next, swap.marked("next"))
+        self.begin_next()
+        if self._next is not None:
+            self._next.result()
+
+    @staticmethod
+    def _create_next(server: Server, old: Database | None) -> None:
+        swap.create(server, server.names.next, old)
+        swap.comment(server, server.names.next, swap.marked("next"))
 
     def make_target(self) -> None:
         """Create the target itself, if it does not exist."""

@@ -73,6 +73,8 @@ def run(
     if chain.beside:
         build.check_policy(consent=consent)
         build.clear_leftovers()
+        if reset in chain.steps:
+            build.begin_next()
     elif upgrade in chain.steps:
         build.make_target()
     for step in chain.steps:

@@ -41,7 +41,7 @@ def status(build: Build) -> Status:
         revisions = tuple(about["revisions"])
         findings = verification.version_findings(about)
         if not findings:
-            findings = verification.drift(build.worker.ask("check", build.session))
+            findings = verification.drift(about, build.worker.ask("check", build.session))
             findings += seeding.lagging(build.session)
     return Status(
         database=build.target.database,

@@ -75,7 +75,7 @@ class Worker:
         session: Session,
         progress: Callable[[str], None] = lambda _text: None,
     ) -> dict[str, Any]:
-        """Run `upgrade`, `downgrade`, `describe` or `check` on the database of `session`.
+        """Run `upgrade`, `describe` or `check` on the database of `session`.
 
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.

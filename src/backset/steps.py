@@ -31,7 +31,10 @@ def backup(build: Build, _progress: Progress) -> Done:
     """Dump the target with its manifest and scripts."""
     if build.old_is_empty:
         return Done("nothing to back up (the database is new)")
-    folders = build.worker.scripts.folders
+
+    def folders() -> tuple[Path, ...]:
+        return build.worker.scripts.folders  # asked for late: the worker is still importing
+
     taken = backups.take(build.vault, build.target, folders, build.programs)
     about, name = taken.manifest, _shown(taken.dump, build)
     text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"

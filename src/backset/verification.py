@@ -22,7 +22,7 @@ def verify(settings: Settings, worker: Worker, session: Session) -> tuple[int, l
     about = worker.ask("describe", session)
     findings = version_findings(about)
     if not findings:
-        findings += drift(worker.ask("check", session))
+        findings += drift(about, worker.ask("check", session))
     columns = catalog.columns(session)
     findings += missing_columns(settings, columns)
     return len(catalog.tables(session)), findings
@@ -64,10 +64,10 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def drift(comparison: Mapping[str, Any]) -> list[Finding]:
+def drift(about: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[Finding]:
     """Judge what Alembic's comparison of models and database found."""
     differences = comparison["differences"]
-    if comparison["models"] <= 0 and differences:
+    if about["models"] <= 0 and differences:
         return [
             _finding(
                 "models not loaded",

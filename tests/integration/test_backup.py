@@ -64,7 +64,7 @@ def test_dump_manifest_and_scripts(
     vault: Vault, target: Target, programs: Programs, scripts: Path
 ) -> None:
     """The manifest says what the dump holds; the stale scripts are kept too; files are private."""
-    taken = backup.take(vault, target, [scripts], programs)
+    taken = backup.take(vault, target, lambda: [scripts], programs)
     assert taken.dump.name.endswith("Z-cf94a9256bdb.dump")
     about = json.loads(taken.dump.with_suffix(".json").read_text())
     assert about["rows"] == {"users": 7, "other.things": 3, "alembic_version": 1}
@@ -96,7 +96,7 @@ def test_the_counts_are_of_the_dumps_own_snapshot(
                     other.execute("INSERT INTO users VALUES (99)")
             return super().start(program, *arguments, target=target)
 
-    taken = backup.take(vault, target, [], Late(programs.env, programs.cwd))
+    taken = backup.take(vault, target, list, Late(programs.env, programs.cwd))
     with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
         assert session.execute("SELECT count(*) FROM users").fetchone() == (8,)
         session.execute(EMPTY)
@@ -109,7 +109,7 @@ def test_a_damaged_dump_is_refused(
     vault: Vault, target: Target, programs: Programs, damage: str
 ) -> None:
     """One missing byte, or one other byte."""
-    taken = backup.take(vault, target, [], programs)
+    taken = backup.take(vault, target, list, programs)
     content = taken.dump.read_bytes()
     taken.dump.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"?")
     with pytest.raises(StepFailedError, match="was cut or changed"):
@@ -120,7 +120,7 @@ def test_a_dump_that_restores_otherwise_is_told(
     vault: Vault, target: Target, programs: Programs
 ) -> None:
     """Row counts are compared with the manifest, table by table."""
-    taken = backup.take(vault, target, [], programs)
+    taken = backup.take(vault, target, list, programs)
     path = taken.dump.with_suffix(".json")
     path.write_text(path.read_text().replace('"users": 7', '"users": 8'))
     (changed,) = vault.list()
@@ -134,7 +134,7 @@ def test_a_failed_dump_leaves_nothing_and_spares_the_others(
     vault: Vault, target: Target, programs: Programs
 ) -> None:
     """The earlier backup is still good, and no half one is beside it."""
-    good = backup.take(vault, target, [], programs)
+    good = backup.take(vault, target, list, programs)
     with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
         session.execute("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1 / 0'")
         session.execute("CREATE VIEW v AS SELECT f()")
@@ -144,7 +144,7 @@ def test_a_failed_dump_leaves_nothing_and_spares_the_others(
     reader = Target.parse(target.url.replace("postgres@", "reader@"))
     try:
         with pytest.raises((StepFailedError, psycopg.Error)):
-            backup.take(vault, reader, [], programs)
+            backup.take(vault, reader, list, programs)
     finally:
         with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
             session.execute("DROP OWNED BY reader; DROP ROLE reader")
@@ -163,7 +163,7 @@ def test_what_a_killed_run_left_behind_goes_with_the_next(
     for suffix in (".dump.partial", ".json", ".scripts.tar.gz"):
         (vault.folder / f"20260101T000000.000Z-x{suffix}").write_text("")
     assert vault.list() == []
-    taken = backup.take(vault, target, [], programs)
+    taken = backup.take(vault, target, list, programs)
     assert {each.name.startswith(taken.name) for each in vault.folder.iterdir()} == {True}
 
 
@@ -171,7 +171,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_rest_alone(
     vault: Vault, target: Target, programs: Programs
 ) -> None:
     """pg_dump's own words; the earlier backup is untouched."""
-    good = backup.take(vault, target, [], programs)
+    good = backup.take(vault, target, list, programs)
     size = 4
     with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
         session.execute(
@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_rest_alone(
     if not os.access("/usr/bin/prlimit", os.X_OK):
         pytest.skip("prlimit is not here")
     with pytest.raises(StepFailedError, match="failed"):
-        backup.take(vault, target, [], Limited(programs.env, programs.cwd))
+        backup.take(vault, target, list, Limited(programs.env, programs.cwd))
     assert vault.list() == [good]
     good.check()
 
