@@ -30,7 +30,9 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         with signals.raised():
             yield load(Path.cwd()), told
     except (BacksetError, Interrupted) as error:
-        told.findings(getattr(error, "findings", ()))
+        findings = getattr(error, "findings", ())
+        if as_json or len(findings) > 1 or isinstance(error, FindingsError):
+            told.findings(findings)
         if not isinstance(error, FindingsError):
             told.fail(_lines(error), error.exit_code)
         _leave(told, error.exit_code)

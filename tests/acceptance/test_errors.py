@@ -1,0 +1,269 @@
+"""Bad input and bad luck end in one line that says what, where and what to do, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset.target import Target
+from tests.acceptance.test_tasks import databases, prints
+from tests.conftest import PASSWORD, ROLE, Project, free_port
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from backset.cluster import Cluster
+
+CANARY = "c4nary%40s3cret"
+
+
+def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """Hold what every error has in common; return its line."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert CANARY not in done.stdout + done.stderr
+    assert "c4nary@s3cret" not in done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(" ✘ ")
+    assert " → " in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        (f"mysql://u:{CANARY}@h/db", "is not a PostgreSQL URL"),
+        (f"postgresql://u:{CANARY}%zz@h/db", "cannot be read by libpq"),
+        (f"postgresql://u:{CANARY}@h", "names no database"),
+        (f"postgresql://u:{CANARY}@h/db?oops=1", "unknown parameter 'oops'"),
+    ],
+)
+def test_a_bad_url(project: Project, url: str, word: str) -> None:
+    """Exit 2, with the source of the URL."""
+    project.env["DATABASE_URL"] = url
+    line = one_line(project.invoke("reset-db"), 2)
+    assert word in line
+    assert "the environment: DATABASE_URL" in line
+
+
+def test_bad_settings_are_all_told(project: Project) -> None:
+    """Exit 2, a line each, and the same in JSON."""
+    project.configure("[tool.backset]\n", '[tool.backset]\nseeed = ["x"]\nkeeep = 3\n')
+    done = project.invoke("reset-db")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert any("unknown key 'seeed' → did you mean 'seed'?" in line for line in lines)
+    assert any("unknown key 'keeep'" in line for line in lines)
+    content = json.loads(project.invoke("reset-db", "--json").stdout)
+    assert content["exit_code"] == 2
+    assert len(content["error"]["lines"]) == len(lines) == 2
+
+
+def test_no_server(project: Project) -> None:
+    """Exit 4: where, the system's words, what to do."""
+    project.env["DATABASE_URL"] = f"postgresql://u:{CANARY}@127.0.0.1:{free_port()}/db"
+    line = one_line(project.invoke("reset-db"), 4)
+    assert "postgresql://u@127.0.0.1" in line
+    assert "Connection refused" in line
+    assert "start the server, or correct DATABASE_URL" in line
+
+
+def test_a_wrong_password(project: Project, cluster: Cluster) -> None:
+    """Exit 4, without the password that was tried."""
+    project.env["DATABASE_URL"] = f"postgresql://{ROLE}:{CANARY}@127.0.0.1:{cluster.port}/db"
+    assert "password authentication failed" in one_line(project.invoke("status"), 4)
+
+
+def test_postgres_itself_is_never_reset(project: Project) -> None:
+    """Exit 3, whatever the flags; nothing was touched."""
+    project.env["DATABASE_URL"] = Target.parse(project.url).named("postgres").url
+    for task in (
+        ["reset-db", "--yes"],
+        ["reset", "--yes"],
+        ["restore", "--yes"],
+        ["undo", "--yes"],
+    ):
+        assert "belongs to PostgreSQL itself" in one_line(project.invoke(*task), 3)
+
+
+def test_a_role_without_rights_is_told_what_an_administrator_would_run(
+    project: Project, superuser: psycopg.Connection[object], cluster: Cluster
+) -> None:
+    """Exit 3, every reason at once, with the SQL."""
+    name = Target.parse(project.url).database
+    superuser.execute("DROP ROLE IF EXISTS plain; CREATE ROLE plain LOGIN")
+    try:
+        project.env["DATABASE_URL"] = cluster.url(name, "plain")
+        done = project.invoke("reset-db")
+        assert done.returncode == 3
+        first, second = done.stderr.splitlines()
+        assert 'ALTER ROLE "plain" CREATEDB' in first
+        assert f'ALTER DATABASE "{name}" OWNER TO "plain"' in second
+    finally:
+        superuser.execute("DROP ROLE plain")
+
+
+def test_a_database_of_somebody_else_is_not_overwritten(
+    project: Project, superuser: psycopg.Connection[object]
+) -> None:
+    """A `__previous` or a `__next` that backset did not make stops the run; exit 3."""
+    name = Target.parse(project.url).database
+    for suffix in ("__previous", "__next"):
+        foreign = f"{name}{suffix}"
+        superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(foreign)))
+        project.query("CREATE TABLE precious ()", foreign)
+        line = one_line(project.invoke("reset-db"), 3)
+        assert f"{foreign} exists and backset did not make it" in line
+        assert project.query("SELECT count(*) FROM precious", foreign) == [(0,)]
+        superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(foreign)))
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (["no-such-program"], "no-such-program cannot be started: No such file or directory"),
+        (["python", "-c", "raise SystemExit(7)"], "ended with 7: it said nothing"),
+        (
+            ["python", "-c", "import os, sys; sys.exit(os.environ['DATABASE_URL'])"],
+            "ended with 1: postgresql+psycopg://developer:***@127.0.0.1",
+        ),
+        (["python", "-c", "pass"], "users has 0 of at least 1 rows"),
+    ],
+    ids=["missing", "silent", "tells its password", "does nothing"],
+)
+def test_a_seed_that_fails(
+    project: Project, cluster: Cluster, command: list[str], word: str
+) -> None:
+    """Exit 4; what a child says is passed on without the password."""
+    name = Target.parse(project.url).database
+    project.env["DATABASE_URL"] = (
+        f"postgresql+psycopg://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.port}/{name}x"
+    )
+    old = 'seed = ["python", "scripts/add_mock_task_data.py"]'
+    project.configure(old, f"seed = {json.dumps(command)}")
+    done = project.invoke("reset-db")
+    assert word in one_line(done, 4)
+    assert PASSWORD not in done.stderr
+    assert quote(PASSWORD, safe="") not in done.stderr
+
+
+def test_a_sequence_that_lags_is_found(project: Project) -> None:
+    """A seed that writes ids by hand and forgets the sequence would fail the next INSERT."""
+    script = project.folder / "scripts/lag.py"
+    script.write_text(
+        "import os, psycopg\nwith psycopg.connect(os.environ['DATABASE_URL']) as c:\n"
+        "    c.execute(\"INSERT INTO users (id, email) VALUES ('u', 'e')\")\n"
+        '    c.execute("INSERT INTO tasks (id, github_url, prompt, user_id) '
+        "OVERRIDING SYSTEM VALUE SELECT g, 'x', 'y', 'u' FROM generate_series(1, 5) g\")\n"
+    )
+    project.configure("task_outputs = 30", "task_outputs = 0")
+    project.configure("add_mock_task_data.py", "lag.py")
+    line = one_line(project.invoke("reset-db"), 4)
+    assert "tasks_id_seq gives 1 next, but tasks.id already has 5" in line
+    assert "setval" in line
+
+
+def test_a_second_run_at_the_same_time(project: Project) -> None:
+    """Exit 75 at once, and it says who holds the lock."""
+    hang(project)
+    first = project.start("reset-db")
+    try:
+        wait_for(project, "reset", first)
+        line = one_line(project.invoke("reset-db"), 75)
+        assert "another run holds the lock" in line
+        assert "(backset reset-db on" in line
+    finally:
+        first.terminate()
+        first.communicate()
+
+
+def hang(project: Project) -> None:
+    """Let the seed command start a child of its own and hang."""
+    script = project.folder / "scripts/hang.py"
+    script.write_text(
+        "import subprocess, sys\nprint('hanging', flush=True)\n"
+        "subprocess.run([sys.executable, '-c', 'import time; time.sleep(120)  # grandchild'])\n"
+    )
+    project.configure("add_mock_task_data.py", "hang.py")
+
+
+def wait_for(project: Project, step: str, process: subprocess.Popen[str]) -> None:
+    """Read the output until the line of a step."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if f" {step}" in line:
+            return
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_the_children_and_changes_nothing(
+    project: Project, signum: signal.Signals, code: int
+) -> None:
+    """The seed command and its own children end; the target is as it was; nothing is beside it."""
+    assert project.invoke("reset-db").returncode == 0
+    before = prints(project)
+    hang(project)
+    process = project.start("reset-db")
+    wait_for(project, "verify", process)
+    children = _children(process.pid)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert f"interrupted by {signum.name} · " in errors
+    assert "is as it was" in errors
+    assert "Traceback" not in errors
+    assert prints(project) == before
+    assert databases(project) == {"", "__previous"}
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """Wait for the grandchild of the seed command; return every process below `pid`."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = psutil.Process(pid).children(recursive=True)
+        if any("grandchild" in " ".join(each.cmdline()) for each in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError("the seed command never started")
+
+
+def test_the_password_is_in_no_argument_list(project: Project, cluster: Cluster) -> None:
+    """While every child runs, /proc shows no password to other users of the machine."""
+    name = Target.parse(project.url).database
+    quoted = quote(PASSWORD, safe="")
+    project.env["DATABASE_URL"] = (
+        f"postgresql://{ROLE}:{quoted}@127.0.0.1:{cluster.port}/{name}_secret"
+    )
+    assert project.invoke("reset-db").returncode == 0
+    seen: set[str] = set()
+    for task in (["reset-db"], ["restore"], ["psql", "--", "-c", "select pg_sleep(1)"]):
+        process = project.start(*task)
+        while process.poll() is None:
+            for each in psutil.Process(process.pid).children(recursive=True):
+                try:
+                    seen.add(" ".join(each.cmdline()))
+                except psutil.Error:
+                    continue
+        assert process.returncode == 0
+        process.communicate()
+    assert any("pg_dump" in line for line in seen), "pg_dump was never seen"
+    assert any("psql" in line for line in seen), "psql was never seen"
+    assert not [line for line in seen if PASSWORD in line or quoted in line]
+    files = list((project.folder / "backups").rglob("*.json"))
+    assert files
+    assert not [
+        path for path in files if quoted in path.read_text() or PASSWORD in path.read_text()
+    ]
