@@ -30,11 +30,8 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         with signals.raised():
             yield load(Path.cwd()), told
     except (BacksetError, Interrupted) as error:
-        findings = getattr(error, "findings", ())
-        if as_json or len(findings) > 1 or isinstance(error, FindingsError):
-            told.findings(findings)
-        if not isinstance(error, FindingsError):
-            told.fail(_lines(error), error.exit_code)
+        told.findings(error.findings)
+        told.fail(_lines(error), error.exit_code)
         _leave(told, error.exit_code)
     told.close(0)
 
@@ -51,10 +48,8 @@ def _report(task: str, *, as_json: bool) -> Report:
 
 
 def _lines(error: BacksetError | Interrupted) -> list[str]:
-    notes = "".join(f" · {note}" for note in getattr(error, "__notes__", ()))
-    if isinstance(error, Interrupted):
-        return [f"interrupted by {error.name}{notes}"]
-    return [line + notes for line in error.lines()]
+    *first, last = error.lines()
+    return [*first, " · ".join([last, *getattr(error, "__notes__", ())])]
 
 
 def _leave(told: Report, code: int) -> NoReturn:
@@ -104,9 +99,8 @@ def status(*, as_json: bool) -> None:
         with Build(settings, location.locate(settings), "status", beside=False) as build:
             found = diagnosis.status(build)
         told.status(found)
-        told.findings(found.findings)
         if found.findings:
-            _leave(told, FindingsError.exit_code)
+            raise FindingsError.of(found.findings)
 
 
 def backups(*, as_json: bool) -> None:

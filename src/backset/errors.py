@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.what}, {self.why} → {self.remedy}"
+        return f"{self.kind}: {self.what} → {self.remedy}"
 
 
 class BacksetError(Exception):
@@ -38,9 +38,14 @@ class BacksetError(Exception):
         self.remedy = remedy
         self.findings = tuple(findings)
 
+    @classmethod
+    def of(cls, findings: Sequence[Finding]) -> Self:
+        """Return the error that consists of these findings, of which there is at least one."""
+        return cls(findings[0].what, findings[0].remedy, findings=findings)
+
     def lines(self) -> list[str]:
         """Each problem in one line: what, where, → what to do."""
-        return [f"{self.what} → {self.remedy}"]
+        return [str(each) for each in self.findings] or [f"{self.what} → {self.remedy}"]
 
 
 class SettingsError(BacksetError):
@@ -97,5 +102,9 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, signum: int) -> None:
         self.exit_code = 128 + signum
-        self.name = signal.Signals(signum).name
-        super().__init__(self.name)
+        self.findings: tuple[Finding, ...] = ()
+        super().__init__(signal.Signals(signum).name)
+
+    def lines(self) -> list[str]:
+        """Return one line; a note says what stands now."""
+        return [f"interrupted by {self}"]

@@ -83,9 +83,7 @@ class Report:
             self.say("models and database agree")
 
     def findings(self, findings: Sequence[Finding]) -> None:
-        """Print each finding in a line of its own."""
-        for finding in findings:
-            self._fail(str(finding))
+        """Keep the findings for programs; people read them as the lines of the error."""
 
     def fail(self, lines: Sequence[str], exit_code: int) -> None:  # noqa: ARG002  (JSON wants it)
         """Print what went wrong, a line each."""

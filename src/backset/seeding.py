@@ -36,8 +36,7 @@ def seed(
     rows = catalog.row_counts(session)
     findings = [*missing_rows(settings, rows), *lagging(session)]
     if findings:
-        first = findings[0]
-        raise StepFailedError(first.what, first.remedy, findings=findings)
+        raise StepFailedError.of(findings)
     return rows
 
 

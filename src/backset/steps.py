@@ -62,10 +62,8 @@ def verify(build: Build, progress: Progress) -> Done:
     progress("comparing models and database")
     tables, findings = verification.verify(build.settings, build.worker, build.session)
     if findings:
-        first, more = findings[0], len(findings) - 1
-        rest = f" (and {count(more, 'more finding')})" if more else ""
         error = StepFailedError if build.is_beside else FindingsError
-        raise error(f"{first.kind}: {first.what}{rest}", first.remedy, findings=findings)
+        raise error.of(findings)
     return Done(f"{count(tables, 'table')}, models and database agree", {"tables": tables})
 
 
