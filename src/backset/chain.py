@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backset import steps
 from backset.build import Build
+from backset.server import explained
 from backset.steps import Done, backup, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
@@ -66,28 +67,30 @@ def run(
     build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
-    if any(step in {upgrade, verify, backup} for step in chain.steps):
-        _ = build.worker  # it imports Alembic while we do the rest
-    if chain.locks:
-        build.server.lock()
-    if chain.beside:
-        build.check_policy(consent=consent)
-        build.clear_leftovers()
-        if reset in chain.steps:
-            build.begin_next()
-    elif upgrade in chain.steps:
-        build.make_target()
-    for step in chain.steps:
-        if step.__name__ not in skip:
-            watcher.begin(step.__name__)
-            watcher.end(step.__name__, step(build, watcher.progress))
+    with explained(build.target):
+        if any(step in {upgrade, verify, backup} for step in chain.steps):
+            _ = build.worker  # it imports Alembic while we do the rest
+        if chain.locks:
+            build.server.lock()
+        if chain.beside:
+            build.check_policy(consent=consent)
+            build.clear_leftovers()
+            if reset in chain.steps:
+                build.begin_next()
+        elif upgrade in chain.steps:
+            build.make_target()
+        for step in chain.steps:
+            if step.__name__ not in skip:
+                watcher.begin(step.__name__)
+                watcher.end(step.__name__, step(build, watcher.progress))
 
 
 def plan(
     build: Build, chain: Chain, *, skip: frozenset[str], consent: bool
 ) -> list[tuple[str, str]]:
     """Return (step, what it would do). Nothing is changed. Raises RefusedError as run() would."""
-    if chain.beside:
-        build.check_policy(consent=consent)
-    chosen = [step for step in chain.steps if step.__name__ not in skip]
-    return [(step.__name__, steps.plan(step, build)) for step in chosen]
+    with explained(build.target):
+        if chain.beside:
+            build.check_policy(consent=consent)
+        chosen = [step for step in chain.steps if step.__name__ not in skip]
+        return [(step.__name__, steps.plan(step, build)) for step in chosen]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset import catalog, seeding, verification
 from backset.errors import Finding
+from backset.server import explained
 
 if TYPE_CHECKING:
     from backset.build import Build
@@ -31,6 +32,11 @@ class Status:
 
 def status(build: Build) -> Status:
     """Look at the target; nothing is changed. Raises StepFailedError when it cannot be reached."""
+    with explained(build.target):
+        return _status(build)
+
+
+def _status(build: Build) -> Status:
     _ = build.worker  # it imports Alembic while we ask the server
     version = build.server.session.info.parameter_status("server_version") or ""
     if build.old is None:

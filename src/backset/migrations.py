@@ -88,6 +88,8 @@ class Worker:
             request = {"command": command, "lock_key": key}
             self._link.sendall(json.dumps(request).encode() + b"\n")
             return self._receive(progress)
+        except BrokenPipeError:
+            raise self._died() from None
         finally:
             session.execute("SELECT pg_advisory_unlock(%s)", [key])
 

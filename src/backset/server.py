@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -14,7 +15,7 @@ from backset.policy import Circumstances
 from backset.target import Target, derived_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Session: TypeAlias = psycopg.Connection[Any]
 MAINTENANCE = ("postgres", "template1")
@@ -72,6 +73,19 @@ def connect(target: Target, purpose: str, **options: str) -> Session:
             f"{target.shown}: {one_line(error, target)}",
             "start the server, or correct DATABASE_URL",
         ) from None
+
+
+@contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """Turn what a server or a file system says in the block into StepFailedError, in one line."""
+    try:
+        yield
+    except psycopg.Error as error:
+        what = f"{target.shown}: {one_line(error, target)}"
+        raise StepFailedError(what, "see the server's log, then run this again") from None
+    except OSError as error:
+        what = f"{error.filename or 'the system'}: {error.strerror or error}"
+        raise StepFailedError(what, "mend that, then run this again") from None
 
 
 def one_line(error: BaseException, target: Target) -> str:

@@ -15,12 +15,17 @@ from psycopg import sql
 
 from backset.target import Target
 from tests.acceptance.test_tasks import databases, prints
-from tests.conftest import PASSWORD, ROLE, Project, free_port
+from tests.conftest import PASSWORD, REPOSITORY, ROLE, Project, free_port
+from tests.incident.project import lay_down
 
 if TYPE_CHECKING:
-    import subprocess
+
+    from pathlib import Path
 
     from backset.cluster import Cluster
+import subprocess
+
+from backset.embedded import project_cluster
 
 CANARY = "c4nary%40s3cret"
 
@@ -277,3 +282,52 @@ def test_the_password_is_in_no_argument_list(project: Project, cluster: Cluster)
     assert not [
         path for path in files if quoted in path.read_text() or PASSWORD in path.read_text()
     ]
+
+
+def test_a_server_that_dies_under_a_run(short_tmp: Path) -> None:
+    """Exit 4 in one line; started again, the database is as it was, and the next run succeeds."""
+    lay_down(short_tmp, REPOSITORY)
+    project = Project(short_tmp)
+    cluster = project_cluster(short_tmp)
+    try:
+        assert project.invoke("reset-db").returncode == 0
+        project.env["DATABASE_URL"] = project.invoke("url").stdout.strip()
+        before = prints(project)
+        script = short_tmp / "scripts/stop.py"
+        script.write_text(
+            "from backset.embedded import project_cluster as p\n"
+            "from pathlib import Path\np(Path('.').resolve()).stop()\n"
+        )
+        project.configure("add_mock_task_data.py", "stop.py")
+        done = project.invoke("reset-db")
+        assert done.returncode == 4
+        assert "Traceback" not in done.stderr
+        assert " → " in done.stderr.splitlines()[0]
+        cluster.start()
+        assert prints(project) == before
+        project.configure("stop.py", "add_mock_task_data.py")
+        assert project.invoke("reset-db").returncode == 0
+    finally:
+        cluster.stop()
+
+
+def test_a_disk_that_is_full(project: Project) -> None:
+    """A backup that cannot be written stops the run before anything else; nothing half is left."""
+    assert project.invoke("reset-db").returncode == 0
+    before = prints(project)
+    small = project.folder / "backups"
+    small.mkdir(exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("this machine does not let us mount a small file system")
+    try:
+        line = one_line(project.invoke("reset-db"), 4)
+        assert "No space left on device" in line
+        assert line.endswith("is as it was")
+        assert prints(project) == before
+        assert databases(project) == {"", "__previous"}
+        assert [path for path in small.rglob("*") if path.is_file()] == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
