@@ -69,10 +69,14 @@ def migrate(session: nox.Session) -> None:
     A service that is not empty is refused outside CI, unless it is meant: -- --service.
     """
     from backset import service  # noqa: PLC0415  (the other sessions do not need it)
+    from backset.errors import BacksetError  # noqa: PLC0415
 
     if given := os.environ.get("DATABASE_URL"):
         if not os.environ.get("CI") and "--service" not in session.posargs:
-            service.refuse_rows(given)
+            try:
+                service.refuse_rows(given)
+            except BacksetError as error:
+                session.error("\n".join(error.lines()))
         rehearse(session, given)
     else:
         with service.throw_away("aideator") as url:

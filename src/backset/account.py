@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def choose(folder: Path) -> Account | None:
     if os.geteuid() != 0:
         return None
     owner = folder.stat()
-    if owner.st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid)
+    with suppress(KeyError):  # initdb wants a name, which the owner of a mounted folder may lack
+        if owner.st_uid != 0 and pwd.getpwuid(owner.st_uid):
+            return Account(owner.st_uid, owner.st_gid)
     nobody = pwd.getpwnam("nobody")
     return Account(nobody.pw_uid, nobody.pw_gid)
 
@@ -59,21 +61,33 @@ def home(folder: Path, account: Account | None) -> Path:
 
 def reachable_programs(installation: Path, account: Account | None) -> Path:
     """Return an installation that the account can use: itself, else a copy of it, made once."""
-    probes = ("bin/postgres", "share/postgresql/postgres.bki")
-    if account is None or all(account.can_read(installation / probe) for probe in probes):
+    parts = _parts(installation)
+    probes = [installation / "bin" / "postgres", *(next(part.iterdir()) for part in parts[1:])]
+    if account is None or all(map(account.can_read, probes)):
         return installation
-    stamp = f"{installation.stat().st_mtime_ns:x}"
-    copy = _SHARED / f"{installation.name}-{stamp}"
+    base = installation.parent.parent
+    copy = _SHARED / f"{installation.name}-{installation.stat().st_mtime_ns:x}"
     if not copy.is_dir():
-        _copy(installation, copy)
-    return copy
+        _copy(parts, base, copy)
+    return copy / installation.relative_to(base)
 
 
-def _copy(source: Path, destination: Path) -> None:
+def _parts(installation: Path) -> list[Path]:
+    """Return the folders of an installation: the wheel keeps shared libraries beside the package.
+
+    Its programs find them by a relative path: `<package>.libs` on Linux, `.dylibs` on macOS.
+    """
+    package = installation.parent
+    libraries = (package.with_name(f"{package.name}.libs"), package / ".dylibs")
+    return [installation, *filter(Path.is_dir, libraries)]
+
+
+def _copy(parts: list[Path], base: Path, destination: Path) -> None:
     """Copy beside and rename, so that a copy is there whole or not at all."""
     _SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
     partial = destination.with_name(f"{destination.name}.{os.getpid()}.partial")
-    shutil.copytree(source, partial, symlinks=True)
+    for part in parts:
+        shutil.copytree(part, partial / part.relative_to(base), symlinks=True)
     for path in (partial, *partial.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)

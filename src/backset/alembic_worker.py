@@ -204,10 +204,10 @@ def _has_toml() -> bool:
     return path.is_file() and "[tool.alembic]" in path.read_text(encoding="utf-8")
 
 
-def _models(metadata: Any) -> int:
-    """Return how many tables the models have; -1 where env.py has no target_metadata."""
+def _models(metadata: Any) -> int | None:
+    """Return how many tables the models have; None where env.py has no target_metadata."""
     if metadata is None:
-        return -1
+        return None
     several = metadata if isinstance(metadata, (list, tuple)) else [metadata]
     return sum(len(each.tables) for each in several)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +21,10 @@ from backset.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from backset.target import Target
+
+_WOULD_START = "would start the embedded PostgreSQL"
 
 
 @contextmanager
@@ -71,9 +76,8 @@ def run_chain(
     with opened(name, as_json=as_json) as (settings, told):
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
-            told.plan(
-                [("start", f"would start the embedded PostgreSQL and make {settings.database}")]
-            )
+            order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
+            told.plan([("start", _WOULD_START), ("then", order)])
             return
         with chain.open_build(name, settings, target, backup=backup) as build:
             told.note(database=target.database, url=target.shown)
@@ -111,26 +115,29 @@ def backups(*, as_json: bool) -> None:
         told.backups(vault.list(), vault.folder)
 
 
-def server(action: str, *, plan: bool) -> None:
-    """Start or stop the embedded PostgreSQL."""
-    with opened(action) as (settings, told):
-        if settings.target is not None:
-            source = settings.sources["DATABASE_URL"]
-            told.say(f"DATABASE_URL is set ({source}), so the embedded PostgreSQL is not used")
-            return
+def start(*, plan: bool) -> None:
+    """Start the embedded PostgreSQL, and make its database."""
+    with opened("start") as (settings, told):
         cluster = embedded.project_cluster(settings.root)
-        running = cluster.is_running()
         if plan:
-            told.say(
-                f"would {action} the embedded PostgreSQL"
-                if running == (action == "stop")
-                else f"nothing to {action}"
-            )
-        elif action == "stop":
-            told.say("stopped" if cluster.stop() else "it was not running")
+            told.say("it is running" if cluster.is_running() else _WOULD_START)
+            return
+        running = cluster.is_running()
+        target = location.locate(replace(settings, target=None))
+        told.say(f"{'was running' if running else 'started'} · {target.shown}")
+        if settings.target and not location.is_embedded(settings.target, cluster):
+            source = settings.sources["DATABASE_URL"]
+            told.say(f"the tasks use {settings.target.shown} (DATABASE_URL in {source})")
+
+
+def stop(*, plan: bool) -> None:
+    """Stop the embedded PostgreSQL."""
+    with opened("stop") as (settings, told):
+        cluster = embedded.project_cluster(settings.root)
+        if plan:
+            told.say("would stop it" if cluster.is_running() else "it is not running")
         else:
-            target = location.locate(settings)
-            told.say(f"{'was running' if running else 'started'} · {target.shown}")
+            told.say("stopped" if cluster.stop() else "it was not running")
 
 
 def url(*, reveal: bool) -> None:
@@ -145,36 +152,33 @@ def url(*, reveal: bool) -> None:
 def psql(arguments: Sequence[str], *, plan: bool) -> None:
     """Open psql on the target; its exit code becomes ours."""
     with opened("psql") as (settings, told):
-        target = location.locate(settings)
         program = Programs(settings.environ, settings.root).find_any("psql")
-        _attach(
-            settings,
-            told,
-            [str(program), "--dbname", target.conninfo, *arguments],
-            {**settings.environ, **target.secret_env},
-            plan=plan,
-        )
+        argv = [str(program), *arguments]
+        if target := _target_or_plan(settings, told, argv, plan=plan):
+            _attach(settings, told, argv, {**settings.environ, **target.libpq_env})
 
 
 def alembic(arguments: Sequence[str], *, plan: bool) -> None:
     """Run alembic on the target, with the project's interpreter and environment."""
     with opened("alembic") as (settings, told):
-        target = location.locate(settings)
-        _attach(
-            settings,
-            told,
-            [settings.python, "-m", "alembic", *arguments],
-            settings.child_env(target),
-            plan=plan,
-        )
+        argv = [settings.python, "-m", "alembic", *arguments]
+        if target := _target_or_plan(settings, told, argv, plan=plan):
+            _attach(settings, told, argv, settings.child_env(target))
 
 
-def _attach(
-    settings: Settings, told: Report, argv: list[str], env: dict[str, str], *, plan: bool
-) -> None:
-    if plan:
-        told.say(f"would run {' '.join(argv)}")
-        return
+def _target_or_plan(
+    settings: Settings, told: Report, argv: list[str], *, plan: bool
+) -> Target | None:
+    """Return the target; None after saying what would be run on it."""
+    if not plan:
+        return location.locate(settings)
+    if location.peek(settings) is None:
+        told.say(_WOULD_START)
+    told.say(f"would run {' '.join(argv)}")
+    return None
+
+
+def _attach(settings: Settings, told: Report, argv: list[str], env: dict[str, str]) -> None:
     code = process.attach(argv, env=env, cwd=settings.root)
     if code:
         _leave(told, code if code > 0 else 128 - code)

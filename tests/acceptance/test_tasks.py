@@ -105,6 +105,7 @@ def test_undo_without_a_previous_database_says_so(project: Project) -> None:
     assert done.returncode == 4
     assert "there is no" in done.stderr
     assert "invoke backups" in done.stderr
+    assert project.invoke("undo", "--plan").returncode == 4
 
 
 def test_each_step_alone_on_the_live_target(project: Project) -> None:
@@ -259,7 +260,10 @@ def fresh(short_tmp: Path) -> Project:
 
 def test_a_fresh_machine(fresh: Project) -> None:
     """The embedded server is started, used, left running, and stopped by name."""
-    assert "would start the embedded PostgreSQL" in fresh.invoke("reset-db", "--plan").stdout
+    plan = fresh.invoke("reset-db", "--plan").stdout
+    assert "would start the embedded PostgreSQL" in plan
+    assert "backup → reset → upgrade → verify → seed → promote" in plan
+    assert "would run" in fresh.invoke("--dry", "psql").stdout
     assert not (fresh.folder / ".backset").exists()
     try:
         done = fresh.invoke("reset-db")
@@ -272,6 +276,10 @@ def test_a_fresh_machine(fresh: Project) -> None:
         assert fresh.invoke("backup").returncode == 0
         assert fresh.invoke("undo").returncode == 0
         assert fresh.invoke("psql", "--", "-Atc", "select 1").stdout == "1\n"
+        done = fresh.invoke("psql", "--", "-d", "postgres", "-Atc", "select current_database()")
+        assert done.stdout == "postgres\n"
+        assert "stopped" in fresh.invoke("stop", DATABASE_URL=url).stdout
+        assert fresh.invoke("psql", "--", "-c", "select 1", DATABASE_URL=url).returncode == 0
     finally:
         assert "stopped" in fresh.invoke("stop").stdout
     assert "was not running" in fresh.invoke("stop").stdout

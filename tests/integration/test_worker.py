@@ -17,6 +17,7 @@ from backset.errors import StepFailedError
 from backset.migrations import Worker
 from backset.settings import Settings, load
 from backset.target import Target
+from backset.verification import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,9 @@ def test_upgrade_describe_check(project: Project) -> None:
     with working(project) as (worker, session, settings):
         done = worker.ask("upgrade", session, said.append)
         assert (done["before"], done["count"], done["heads"]) == ([], 1, ["0b228e9fec0b"])
-        assert verification.verify(settings, worker, session) == (4, [])
+        assert verification.verify(settings, worker, session) == Verdict(
+            4, compared=True, findings=()
+        )
     assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
 
 
@@ -195,8 +198,19 @@ def test_models_that_were_not_imported_are_not_called_drift(project: Project) ->
     text = env.read_text().replace("from app.models import Base", "from sqlalchemy import MetaData")
     env.write_text(text.replace("Base.metadata", "MetaData()"))
     with working(project) as (worker, session, settings):
-        _, findings = verification.verify(settings, worker, session)
+        findings = verification.verify(settings, worker, session).findings
     assert [finding.kind for finding in findings] == ["models not loaded"]
+
+
+def test_a_project_without_models_has_nothing_to_compare(project: Project) -> None:
+    """Migrations of plain SQL are no finding; that nothing was compared is said."""
+    add(rewrite(project), "aaa")
+    project.configure("[tool.backset.expect]", "[tool.other]")
+    with working(project) as (worker, session, settings):
+        worker.ask("upgrade", session)
+        assert verification.verify(settings, worker, session) == Verdict(
+            1, compared=False, findings=()
+        )
 
 
 def test_looking_changes_nothing(project: Project) -> None:
@@ -216,7 +230,7 @@ def test_every_kind_of_drift_is_put_into_words(project: Project) -> None:
         )
         session.execute("DROP INDEX ix_tasks_github_url")
         session.execute("CREATE TABLE runs (id int)")
-        _, findings = verification.verify(settings, worker, session)
+        findings = verification.verify(settings, worker, session).findings
     text = "\n".join(f"{finding.kind}: {finding.what}" for finding in findings)
     assert "drift: column tasks.archived is only in the models" in text
     assert "drift: table runs is only in the database" in text
