@@ -59,7 +59,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on every supported Python that is installed."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs, env=NOTHING_OF_THE_DEVELOPERS)
+    session.run("pytest", "--numprocesses=auto", *session.posargs, env=NOTHING_OF_THE_DEVELOPERS)
 
 
 @nox.session(venv_backend="none")

@@ -61,6 +61,11 @@ class Worker:
 
     def serve(self) -> None:
         """Answer until the other side hangs up."""
+        greeting = self._lines.readline()
+        if not greeting:
+            return
+        os.environ.clear()
+        os.environ.update(json.loads(greeting)["environ"])
         self._guarded(self._open, "ready")
         _import_ahead()
         for line in self._lines:

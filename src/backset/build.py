@@ -36,12 +36,14 @@ class Build:
         purpose: str,
         *,
         beside: bool,
+        worker: Worker | None = None,
         backup_name: str | None = None,
     ) -> None:
         self.settings = settings
         self.target = target
         self.purpose = purpose
         self.promoted = False
+        self._worker = worker
         self._backup_name = backup_name
         self.is_beside = beside
         self._next: Future[None] | None = None
@@ -96,7 +98,9 @@ class Build:
     @cached_property
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
-        return self._sessions.enter_context(Worker(self.settings, self.subject))
+        worker = self._sessions.enter_context(self._worker or Worker(self.settings))
+        worker.begin(self.subject)
+        return worker
 
     @cached_property
     def session(self) -> Session:

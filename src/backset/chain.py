@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from backset import steps
-from backset.build import Build
 from backset.server import explained
 from backset.steps import Done, backup, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.settings import Settings
-    from backset.target import Target
+    from backset.build import Build
 
 
 class Watcher(Protocol):
@@ -54,13 +52,6 @@ CHAINS = {
     "verify": Chain(steps=(verify,), locks=False),
     "seed": Chain(steps=(seed,)),
 }
-
-
-def open_build(
-    name: str, settings: Settings, target: Target, *, backup: str | None = None
-) -> Build:
-    """Return what the chain `name` needs to run on `target`; use it in a `with`."""
-    return Build(settings, target, name, beside=CHAINS[name].beside, backup_name=backup)
 
 
 def run(

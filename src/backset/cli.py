@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset import chain, diagnosis, embedded, location, process, signals
-from backset.build import Build
+from backset import process, signals
 from backset.errors import BacksetError, FindingsError, Interrupted
+from backset.migrations import Worker
 from backset.programs import Programs
 from backset.report import Report
 from backset.report_json import JsonReport
 from backset.settings import Settings, load
-from backset.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from backset.target import Target
 
+_WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
 _WOULD_START = "would start the embedded PostgreSQL"
 
 
@@ -47,7 +47,7 @@ def _report(task: str, *, as_json: bool) -> Report:
         return JsonReport(task)
     if not sys.stdout.isatty():
         return Report()
-    from backset.report_live import LiveReport  # noqa: PLC0415
+    from backset.report_live import LiveReport
 
     return LiveReport()
 
@@ -72,35 +72,47 @@ def run_chain(
     backup: str | None = None,
 ) -> None:
     """Run or plan one of the chains on the target."""
-    steps = chain.CHAINS[name]
-    with opened(name, as_json=as_json) as (settings, told):
+    with opened(name, as_json=as_json) as (settings, told), _alembic(settings, name) as worker:
+        from backset import chain, location
+        from backset.build import Build
+
+        steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
             told.plan([("start", _WOULD_START), ("then", order)])
             return
-        with chain.open_build(name, settings, target, backup=backup) as build:
+        with Build(
+            *(settings, target, name), beside=steps.beside, worker=worker, backup_name=backup
+        ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
                 told.plan(chain.plan(build, steps, skip=skip, consent=yes))
                 return
             chain.run(build, steps, told, skip=skip, consent=yes)
-            told.done(_farewell(name, build))
+            told.done(_farewell(name, swapped=build.promoted, old=build.old is not None))
 
 
-def _farewell(name: str, build: Build) -> str:
+def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
+    """Start Alembic's process for the tasks that need it, before we import our own half."""
+    return nullcontext(None) if name in _WITHOUT_ALEMBIC else Worker(settings)
+
+
+def _farewell(name: str, *, swapped: bool, old: bool) -> str:
     if name == "undo":
         return " · `invoke undo` again is redo"
-    if not chain.CHAINS[name].beside:
-        return ""
-    back = " · `invoke undo` swaps the old one back" if build.old else ""
-    return f"{back} · `invoke psql` opens it"
+    back = " · `invoke undo` swaps the old one back" if old else ""
+    return f"{back} · `invoke psql` opens it" if swapped else ""
 
 
 def status(*, as_json: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
-    with opened("status", as_json=as_json) as (settings, told):
-        with Build(settings, location.locate(settings), "status", beside=False) as build:
+    with opened("status", as_json=as_json) as (settings, told), _alembic(settings, "status") as it:
+        from backset import diagnosis, location
+        from backset.build import Build
+
+        target = location.locate(settings)
+        with Build(settings, target, "status", beside=False, worker=it) as build:
             found = diagnosis.status(build)
         told.status(found)
         if found.findings:
@@ -110,6 +122,8 @@ def status(*, as_json: bool) -> None:
 def backups(*, as_json: bool) -> None:
     """List the target's backups, the oldest first."""
     with opened("backups", as_json=as_json) as (settings, told):
+        from backset.vault import Vault
+
         target = settings.target
         vault = Vault.of(settings.backups, target.database if target else settings.database)
         told.backups(vault.list(), vault.folder)
@@ -118,6 +132,8 @@ def backups(*, as_json: bool) -> None:
 def start(*, plan: bool) -> None:
     """Start the embedded PostgreSQL, and make its database."""
     with opened("start") as (settings, told):
+        from backset import embedded, location
+
         cluster = embedded.project_cluster(settings.root)
         if plan:
             told.say("it is running" if cluster.is_running() else _WOULD_START)
@@ -133,6 +149,8 @@ def start(*, plan: bool) -> None:
 def stop(*, plan: bool) -> None:
     """Stop the embedded PostgreSQL."""
     with opened("stop") as (settings, told):
+        from backset import embedded
+
         cluster = embedded.project_cluster(settings.root)
         if plan:
             told.say("would stop it" if cluster.is_running() else "it is not running")
@@ -143,6 +161,8 @@ def stop(*, plan: bool) -> None:
 def url(*, reveal: bool) -> None:
     """Print the target's URL, for the application; its password only when that is asked for."""
     with opened("url") as (settings, _told):
+        from backset import location
+
         target = location.locate(settings)
         print(target.url if reveal else target.shown)  # noqa: T201  (the one thing it is for)
         if not reveal and target.shown != target.url:
@@ -170,6 +190,8 @@ def _target_or_plan(
     settings: Settings, told: Report, argv: list[str], *, plan: bool
 ) -> Target | None:
     """Return the target; None after saying what would be run on it."""
+    from backset import location
+
     if not plan:
         return location.locate(settings)
     if location.peek(settings) is None:

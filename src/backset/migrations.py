@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,26 +33,28 @@ class Scripts:
 
 
 class Worker:
-    """A child process with Alembic loaded, given the environment for `target` and no other.
+    """A child process that imports Alembic at once, and then works on one target and no other.
 
-    It starts at once and imports while the caller does other things; it connects only when asked.
+    Starting it needs nothing but the settings, so it can come before our own imports. It loads the
+    project's code only when `begin` has given it the environment for its target.
     """
 
-    def __init__(self, settings: Settings, target: Target) -> None:
-        self._target = target
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        ours, theirs = socket.socketpair()
+        self._link, theirs = socket.socketpair()
         with theirs:
-            argv = [settings.python, str(_WORKER), str(theirs.fileno())]
-            self._link = ours
             self._child = process.Child(
-                argv,
-                env=settings.child_env(target),
+                [settings.python, str(_WORKER), str(theirs.fileno())],
+                env=settings.plain_env,
                 cwd=settings.root,
                 pass_fds=[theirs.fileno()],
             )
-        self._replies = ours.makefile("r", encoding="utf-8")
-        self._scripts: Scripts | None = None
+        self._replies = self._link.makefile("r", encoding="utf-8")
+
+    def begin(self, target: Target) -> None:
+        """Give the worker the environment for `target`; it reads the scripts."""
+        self._target = target
+        self._send({"environ": self._settings.child_env(target)})
 
     def __enter__(self) -> Self:
         return self
@@ -60,14 +64,12 @@ class Worker:
         self._link.close()
         self._child.end()
 
-    @property
+    @cached_property
     def scripts(self) -> Scripts:
         """The scripts on disk; waits until the worker has read them."""
-        if self._scripts is None:
-            ready = self._receive(lambda _text: None)
-            folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
-            self._scripts = Scripts(tuple(ready["heads"]), tuple(_outermost(folders)))
-        return self._scripts
+        ready = self._receive(lambda _text: None)
+        folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
+        return Scripts(tuple(ready["heads"]), tuple(_outermost(folders)))
 
     def ask(
         self,
@@ -85,24 +87,25 @@ class Worker:
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])
         try:
-            request = {"command": command, "lock_key": key}
-            self._link.sendall(json.dumps(request).encode() + b"\n")
+            self._send({"command": command, "lock_key": key})
             return self._receive(progress)
-        except BrokenPipeError:
-            raise self._died() from None
         finally:
             session.execute("SELECT pg_advisory_unlock(%s)", [key])
 
+    def _send(self, message: dict[str, Any]) -> None:
+        with suppress(ConnectionError):  # it has died; waiting for its reply says why
+            self._link.sendall(json.dumps(message).encode() + b"\n")
+
     def _receive(self, progress: Callable[[str], None]) -> dict[str, Any]:
-        for line in self._replies:
-            reply: dict[str, Any] = json.loads(line)
-            kind = reply.pop("event")
-            if kind == "progress":
+        with suppress(ConnectionResetError):  # it has died; the rest says why
+            for line in self._replies:
+                reply: dict[str, Any] = json.loads(line)
+                kind = reply.pop("event")
+                if kind == "failed":
+                    raise self._failed(reply)
+                if kind != "progress":
+                    return reply
                 progress(reply["text"])
-            elif kind == "failed":
-                raise self._failed(reply)
-            else:
-                return reply
         raise self._died()
 
     def _failed(self, reply: dict[str, Any]) -> StepFailedError:

@@ -40,6 +40,7 @@ class Child:
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
+        self._over = False
         try:
             self._popen = subprocess.Popen(
                 argv,
@@ -72,7 +73,10 @@ class Child:
         return status
 
     def end(self) -> None:
-        """End the group: TERM, then KILL for those that stay."""
+        """End the group: TERM, then KILL for those that stay. Once: its number may be reused."""
+        if self._over:
+            return
+        self._over = True
         if self._popen.poll() is None:
             self._signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):

@@ -44,6 +44,12 @@ class Settings:
     environ: Mapping[str, str]
     sources: Mapping[str, str]
 
+    @property
+    def plain_env(self) -> dict[str, str]:
+        """The environment of a child of the project that is not told its database yet."""
+        static = {name: text for name, text in self.env.items() if "{" not in text}
+        return {**self.environ, **static}
+
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
         values = {name: target.params.get(name, "") for name in PLACEHOLDERS}

@@ -10,9 +10,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from psycopg import ProgrammingError, pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
 from backset.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -109,16 +106,15 @@ class Target:
     @property
     def conninfo(self) -> str:
         """The connection string for libpq without its secrets: fit for an argument list."""
+        from psycopg.conninfo import make_conninfo
+
         return make_conninfo("", **{k: v for k, v in self.params.items() if k not in _SECRET})
 
     @property
     def libpq_env(self) -> dict[str, str]:
         """The parameters as libpq's environment variables, for a program such as psql."""
-        return {
-            option.envvar.decode(): self.params[option.keyword.decode()]
-            for option in pq.Conninfo.get_defaults()
-            if option.envvar and option.keyword.decode() in self.params
-        }
+        known = {word: variable for word, variable in _keywords().items() if variable}
+        return {known[word]: value for word, value in self.params.items() if word in known}
 
     @property
     def secret_env(self) -> dict[str, str]:
@@ -146,8 +142,12 @@ def derived_name(database: str, suffix: str) -> str:
 
 
 @cache
-def _keywords() -> frozenset[str]:
-    return frozenset(option.keyword.decode() for option in pq.Conninfo.get_defaults())
+def _keywords() -> dict[str, str]:
+    """Return every keyword that libpq knows, with its environment variable, if it has one."""
+    from psycopg import pq
+
+    options = pq.Conninfo.get_defaults()
+    return {each.keyword.decode(): (each.envvar or b"").decode() for each in options}
 
 
 def _pairs(query: str) -> Iterator[tuple[str, str]]:
@@ -187,6 +187,9 @@ def _value(key: str, keyword: str, raw: str) -> dict[str, str]:
 
 
 def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
     url = f"postgresql://{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
     if query:
         url += "?" + "&".join(f"{key}={value}" for key, value in query.items())

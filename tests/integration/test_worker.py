@@ -51,9 +51,10 @@ def working(project: Project, url: str | None = None) -> Iterator[tuple[Worker, 
     settings = load(project.folder, {"DATABASE_URL": url or project.url, "PATH": "/usr/bin:/bin"})
     assert settings.target is not None
     with (
-        Worker(settings, settings.target) as worker,
+        Worker(settings) as worker,
         psycopg.connect(**settings.target.params, autocommit=True) as session,  # type: ignore[arg-type]
     ):
+        worker.begin(settings.target)
         yield worker, session, settings
 
 
@@ -272,8 +273,10 @@ def test_an_interpreter_without_alembic_is_named(project: Project, tmp_path: Pat
     environ = {"DATABASE_URL": project.url, "BACKSET_PYTHON": str(bare)}
     settings = load(project.folder, environ)
     assert settings.target is not None
-    with Worker(settings, settings.target) as worker, pytest.raises(StepFailedError) as caught:
-        _ = worker.scripts
+    with Worker(settings) as worker:
+        worker.begin(settings.target)
+        with pytest.raises(StepFailedError) as caught:
+            _ = worker.scripts
     (line,) = caught.value.lines()
     assert f"{bare}: ModuleNotFoundError: No module named" in line
     assert "[tool.backset] python" in line
