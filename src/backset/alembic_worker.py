@@ -25,6 +25,9 @@ from pathlib import Path
 if sys.path and Path(sys.path[0] or ".").resolve() == Path(__file__).resolve().parent:
     sys.path.pop(0)  # else a project's `import settings` would find backset's own module
 
+# Mako would import all of Pygments, a tenth of our start, to colour error pages for browsers.
+sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
+
 import traceback
 from typing import TYPE_CHECKING, Any
 

@@ -109,6 +109,11 @@ class Server:
     def __exit__(self, *_exc: object) -> None:
         self.session.close()
 
+    @property
+    def maintenance(self) -> Target:
+        """The maintenance database that this session is on."""
+        return self.target.named(self.session.info.dbname)
+
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
         names = [self.names.target, self.names.next, self.names.previous, self.names.discard]

@@ -89,7 +89,7 @@ def promote(build: Build, progress: Progress) -> Done:
         progress(f"ending {', '.join(ended)}")
     swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
     build.promoted = True
-    swap.drop(build.server, names.discard)
+    swap.discard(build.server)
     kept = None if old is None else names.previous
     return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,24 @@ def comment(server: Server, name: str, text: str) -> None:
 
 def drop(server: Server, name: str) -> None:
     """Drop a database if it exists, ending the sessions on it."""
-    statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-    _execute(server, statement)
+    _execute(server, _drop(name))
+
+
+def _drop(name: str) -> sql.Composed:
+    return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+
+
+def discard(server: Server) -> None:
+    """Ask the server to drop what the swap set aside, without waiting for it.
+
+    A drop waits for a checkpoint, longer than everything else here together. The server goes on
+    after we hang up, on a session of its own, so the lock is free at once; should it never come to
+    it, the next run drops the database with the other leftovers.
+    """
+    if server.names.discard in server.databases():
+        with closing(connect(server.maintenance, "discard")) as session:
+            session.pgconn.send_query(_drop(server.names.discard).as_bytes(session))
+            session.pgconn.flush()
 
 
 def swap(server: Server, renames: Sequence[Rename]) -> None:
@@ -105,8 +121,7 @@ def exchange(server: Server, old: Database | None, previous: Database) -> None:
 def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
     """End the sessions on `names`, again and again, until the block is left."""
     over = threading.Event()
-    maintenance = server.target.named(server.session.info.dbname)
-    with connect(maintenance, "swap") as session:
+    with connect(server.maintenance, "swap") as session:
         thread = threading.Thread(target=_evict, args=(session, names, over), daemon=True)
         for _ in range(_PATIENCE):  # RENAME itself would look again only every 100 ms
             if not session.execute(_TERMINATE, [list(names)]).fetchall():
