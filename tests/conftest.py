@@ -79,7 +79,9 @@ def name(superuser: psycopg.Connection[Any]) -> Iterator[str]:
         "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name]
     ).fetchall()
     for (each,) in found:
-        superuser.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
+        superuser.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(each))
+        )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -36,10 +37,16 @@ def seconds_hidden(text: str) -> str:
 
 
 def databases(project: Project) -> set[str]:
-    """Return what stands beside the target, by the suffix of its name."""
+    """Return what stands beside the target, by the suffix of its name, once the drop is over."""
     name = Target.parse(project.url).database
-    rows = project.query(f"SELECT datname FROM pg_database WHERE datname ~ '^{name}'", "postgres")
-    return {found.removeprefix(name) for (found,) in rows}
+    query = f"SELECT datname FROM pg_database WHERE starts_with(datname, '{name}')"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found = {each.removeprefix(name) for (each,) in project.query(query, "postgres")}
+        if "__discard" not in found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("the server never dropped what was set aside")
 
 
 def prints(project: Project) -> dict[str, tuple[int, str | None]]:
