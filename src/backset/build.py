@@ -85,9 +85,9 @@ class Build:
         """The database that `undo` would bring back."""
         return self.databases.get(self.server.names.previous)
 
-    @cached_property
+    @property
     def old_is_empty(self) -> bool:
-        """Whether the target does not exist, or has nothing of a user's in it."""
+        """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
         return self.old is None or self._is_empty(self.target)
 
     @cached_property

@@ -57,7 +57,7 @@ CHAINS = {
 def run(
     build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool
 ) -> None:
-    """Run the steps in their order. Raises BacksetError; the target is then as it was."""
+    """Run the steps in their order. Raises BacksetError; a target beside is then as it was."""
     with explained(build.target):
         if any(step in {upgrade, verify, backup} for step in chain.steps):
             _ = build.worker  # it imports Alembic while we do the rest

@@ -28,7 +28,9 @@ def seed(
     """
     argv = settings.command(settings.seed)
     env = settings.child_env(target)
-    status, lines = process.run(argv, env=env, cwd=settings.root, on_line=on_line)
+    status, lines = process.run(
+        argv, env=env, cwd=settings.root, on_line=lambda line: on_line(target.redact(line))
+    )
     if status != 0:
         said = target.redact(process.last_words(lines))
         what = f"{' '.join(settings.seed)} ended with {status}: {said}"

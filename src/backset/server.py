@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Session: TypeAlias = psycopg.Connection[Any]
 MAINTENANCE = ("postgres", "template1")
+_OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 MARK = "backset "  # how the comment of a database that we made, or set aside, begins
 
 
@@ -102,6 +103,9 @@ class Server:
         self.names = Names.of(target.database)
         self.session = _maintenance_session(target, purpose)
         self.major = self.session.info.server_version // 10000
+        if self.major < _OLDEST:
+            what = f"{target.shown} is PostgreSQL {self.major}"
+            raise StepFailedError(what, f"backset needs PostgreSQL {_OLDEST} or later")
 
     def __enter__(self) -> Self:
         return self
