@@ -105,13 +105,16 @@ def _farewell(name: str, *, swapped: bool, old: bool) -> str:
     return f"{back} · `invoke psql` opens it" if swapped else ""
 
 
-def status(*, as_json: bool) -> None:
+def status(*, as_json: bool, plan: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
     with opened("status", as_json=as_json) as (settings, told), _alembic(settings, "status") as it:
         from backset import diagnosis, location
         from backset.build import Build
 
-        target = location.locate(settings)
+        target = location.peek(settings) if plan else location.locate(settings)
+        if target is None:
+            told.plan([("start", _WOULD_START)])
+            return
         with Build(settings, target, "status", beside=False, worker=it) as build:
             found = diagnosis.status(build)
         told.status(found)
@@ -158,12 +161,15 @@ def stop(*, plan: bool) -> None:
             told.say("stopped" if cluster.stop() else "it was not running")
 
 
-def url(*, reveal: bool) -> None:
+def url(*, reveal: bool, plan: bool) -> None:
     """Print the target's URL, for the application; its password only when that is asked for."""
-    with opened("url") as (settings, _told):
+    with opened("url") as (settings, told):
         from backset import location
 
-        target = location.locate(settings)
+        target = location.peek(settings) if plan else location.locate(settings)
+        if target is None:
+            told.plan([("start", _WOULD_START)])
+            return
         print(target.url if reveal else target.shown)  # noqa: T201  (the one thing it is for)
         if not reveal and target.shown != target.url:
             print("the password is left out → --reveal", file=sys.stderr)  # noqa: T201

@@ -133,9 +133,9 @@ def backups(_c: Context, json: bool = False) -> None:
 
 
 @task(auto_shortflags=False, help={"json": _JSON})
-def status(_c: Context, json: bool = False) -> None:
+def status(c: Context, json: bool = False) -> None:
     """Show revision, heads, tables and drift, and the way out; exit 6 with findings."""
-    _cli().status(as_json=json)
+    _cli().status(as_json=json, plan=_dry(c))
 
 
 @task
@@ -151,9 +151,9 @@ def alembic(c: Context) -> None:
 
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})
-def url(_c: Context, reveal: bool = False) -> None:
+def url(c: Context, reveal: bool = False) -> None:
     """Print the URL of the database, for the application."""
-    _cli().url(reveal=reveal)
+    _cli().url(reveal=reveal, plan=_dry(c))
 
 
 @task

@@ -270,7 +270,9 @@ def test_a_fresh_machine(fresh: Project) -> None:
     plan = fresh.invoke("reset-db", "--plan").stdout
     assert "would start the embedded PostgreSQL" in plan
     assert "backup → reset → upgrade → verify → seed → promote" in plan
-    assert "would run" in fresh.invoke("--dry", "psql").stdout
+    for task in ("psql", "alembic", "url", "status", "start", "undo"):
+        done = fresh.invoke("--dry", task)
+        assert "would start the embedded PostgreSQL" in done.stdout, task
     assert not (fresh.folder / ".backset").exists()
     try:
         done = fresh.invoke("reset-db")
