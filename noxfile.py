@@ -27,6 +27,7 @@ def installed_pythons() -> dict[str, str]:
     found = {}
     for version in ("3.11", "3.12", "3.13", "3.14"):
         candidates = [f"python{version}", *map(str, sorted(pyenv.glob(f"{version}.*/bin/python")))]
+        candidates.append(sys.executable)
         if runs := [each for each in candidates if _runs(each, version)]:
             found[version] = runs[0]
     return found
@@ -66,13 +67,16 @@ def tests(session: nox.Session) -> None:
 def migrate(session: nox.Session) -> None:
     """Run the chain on the service of DATABASE_URL, else on a throw-away server over TCP.
 
-    A service that is not empty is refused outside CI, unless it is meant: -- --service.
+    The service is used in CI, or when this session is asked for by name; outside CI it must be
+    empty, unless it is meant: -- --service. So a bare `nox` never meets a developer's server.
     """
     from backset import service  # noqa: PLC0415  (the other sessions do not need it)
     from backset.errors import BacksetError  # noqa: PLC0415
 
-    if given := os.environ.get("DATABASE_URL"):
-        if not os.environ.get("CI") and "--service" not in session.posargs:
+    given = os.environ.get("DATABASE_URL")
+    meant = bool(os.environ.get("CI")) or "--service" in session.posargs
+    if given and (meant or any("migrate" in word for word in sys.argv)):
+        if not meant:
             try:
                 service.refuse_rows(given)
             except BacksetError as error:

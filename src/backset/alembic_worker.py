@@ -47,6 +47,10 @@ class WrongTargetError(BaseException):
     """A connection went elsewhere. Not an Exception, so that no env.py can swallow it."""
 
 
+class BrokenChainError(Exception):
+    """The scripts do not make up a chain: a file is missing, or two have one id."""
+
+
 class Worker:
     """Answers requests about the project in the current folder and the one proved database."""
 
@@ -55,6 +59,7 @@ class Worker:
         self._link = link
         self._lock_key = None  # type: int | None
         self._step = None  # type: Any
+        self._folders = ()  # type: tuple[str, ...]
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
     def send(self, event: str, /, **content: Any) -> None:
@@ -90,7 +95,7 @@ class Worker:
             traceback.print_exc()
             self.send(
                 "failed",
-                kind=_kind(error, opening=kind == "ready"),
+                kind=_kind(error),
                 message=_message(error),
                 where=self._where(error),
             )
@@ -102,18 +107,33 @@ class Worker:
         self._scripts = ScriptDirectory.from_config(self._config)
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
-        return {"heads": list(self._scripts.get_heads()), "folders": sorted(folders)}
+        self._folders = tuple(folders)
+        return {"folders": sorted(folders), "heads": self._heads(broken=[])}
+
+    def _heads(self, broken: list[str] | None = None) -> list[str]:
+        """Return the heads of the scripts; `broken` stands for those of a broken chain."""
+        try:
+            return list(self._scripts.get_heads())
+        except (KeyError, RevisionError, ResolutionError) as error:
+            if broken is not None:
+                return broken
+            raise BrokenChainError(_message(error)) from error
 
     def _where(self, error: BaseException) -> str:
-        """Return the revision whose code failed, else nothing."""
+        """Return the revision whose code failed, and the last line of the project's scripts."""
+        lines = [
+            f"{Path(frame.filename).name}:{frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename.startswith(self._folders)
+        ]
         if self._step is None:
-            return ""
-        revision = self._step.revision
-        return f"revision {revision.revision} ({Path(revision.path).name})"
+            return lines[-1] if lines else ""
+        return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     # ---------------------------------------------------------------- requests
 
     def _upgrade(self) -> dict[str, Any]:
+        self._heads()
         before, count = (), 0  # type: tuple[str, ...], int
 
         def steps(current: Any, context: Any) -> Iterator[Any]:
@@ -130,9 +150,10 @@ class Worker:
             self._step = None
 
         self._run_env(steps)
-        return {"before": list(before), "count": count, "heads": list(self._scripts.get_heads())}
+        return {"before": list(before), "count": count, "heads": self._heads()}
 
     def _describe(self) -> dict[str, Any]:
+        self._heads()
         found = {}  # type: dict[str, Any]
 
         def look(current: Any, context: Any) -> list[Any]:
@@ -140,7 +161,7 @@ class Worker:
             found.update(
                 revisions=list(current),
                 orphans=[revision for revision in current if revision not in known],
-                heads=list(self._scripts.get_heads()),
+                heads=self._heads(),
                 version_table=context.version_table,
                 models=_models(context.opts.get("target_metadata")),
             )
@@ -197,19 +218,20 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d O
 
 
 def _config() -> Config:
-    """Find the configuration where the `alembic` command does."""
-    arguments = {"file_": "alembic.ini", "toml_file": "pyproject.toml"}
-    if not Path("alembic.ini").is_file() and not _has_toml():
+    """Find the configuration where the `alembic` command does, ALEMBIC_CONFIG included."""
+    given = os.environ.get("ALEMBIC_CONFIG", "")
+    toml, ini = (given, "alembic.ini") if given.endswith(".toml") else ("pyproject.toml", given)
+    ini = ini or "alembic.ini"
+    if not Path(ini).is_file() and not _has_alembic(Path(toml)):
         raise util.CommandError("no alembic.ini and no [tool.alembic] in pyproject.toml")
     try:
-        return Config(stdout=io.StringIO(), **arguments)  # type: ignore[arg-type]
+        return Config(ini, toml_file=toml, stdout=io.StringIO())
     except TypeError:  # Alembic before 1.16
-        return Config("alembic.ini", stdout=io.StringIO())
+        return Config(ini, stdout=io.StringIO())
 
 
-def _has_toml() -> bool:
-    path = Path("pyproject.toml")
-    return path.is_file() and "[tool.alembic]" in path.read_text(encoding="utf-8")
+def _has_alembic(toml: Path) -> bool:
+    return toml.is_file() and "[tool.alembic]" in toml.read_text(encoding="utf-8")
 
 
 def _models(metadata: Any) -> int | None:
@@ -220,13 +242,13 @@ def _models(metadata: Any) -> int | None:
     return sum(len(each.tables) for each in several)
 
 
-def _kind(error: BaseException, *, opening: bool) -> str:
+def _kind(error: BaseException) -> str:
     text = str(error)
     if "Can't locate revision" in text:
         return "orphaned revision"
     if isinstance(error, MultipleHeads) or "Multiple head" in text:
         return "several heads"
-    if opening and isinstance(error, (KeyError, RevisionError, ResolutionError)):
+    if isinstance(error, BrokenChainError):
         return "broken chain"
     return "alembic" if isinstance(error, util.CommandError) else "error"
 

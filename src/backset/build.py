@@ -102,6 +102,11 @@ class Build:
         worker.begin(self.subject)
         return worker
 
+    def begin_worker(self) -> None:
+        """Tell a worker that was started ahead what it is for; it reads the scripts meanwhile."""
+        if self._worker is not None:
+            _ = self.worker
+
     @cached_property
     def session(self) -> Session:
         """Our own session on the subject."""
@@ -127,12 +132,16 @@ class Build:
 
     def check_policy(self, *, consent: bool) -> None:
         """Raise RefusedError with every reason why the target may not be replaced."""
-        reasons = policy.refusals(self.server.circumstances(self.databases), consent=consent)
-        for name in (self.server.names.next, self.server.names.discard):
-            found = self.databases.get(name)
-            if found and not found.mark and not self._is_empty(self.target.named(name)):
-                remedy = "rename or drop it, if nobody needs it"
-                reasons.append((f"the database {name} exists and backset did not make it", remedy))
+        names = self.server.names
+        foreign = [
+            name
+            for name in (names.next, names.previous, names.discard)
+            if (found := self.databases.get(name))
+            and not found.mark
+            and not self._is_empty(self.target.named(name))
+        ]
+        facts = self.server.circumstances(self.old, foreign)
+        reasons = policy.refusals(facts, consent=consent)
         if reasons:
             raise RefusedError(reasons)
 

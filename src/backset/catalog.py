@@ -29,8 +29,8 @@ def tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
 
 
 def is_empty(session: psycopg.Connection[Any]) -> bool:
-    """Tell whether nobody has made anything here: no relation, type or function of a user."""
-    return session.execute(_OBJECTS).fetchone() == (0,)
+    """Tell whether nobody has made anything here since the database was created."""
+    return session.execute(_OBJECTS).fetchone() == (False,)
 
 
 def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
@@ -103,17 +103,16 @@ SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.rel
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
   AND {_NOT_OF_AN_EXTENSION} ORDER BY 1, 2
 """
-_OBJECTS = f"""
-SELECT (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION})
-     + (SELECT count(*) FROM pg_largeobject_metadata)
-     + (SELECT count(*) FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'public')
-     + (SELECT count(*) FROM pg_type c JOIN pg_namespace n ON n.oid = c.typnamespace
-        WHERE {_USER_SCHEMA} AND c.typtype IN ('e', 'd', 'r'))
-     + (SELECT count(*) FROM pg_proc c JOIN pg_namespace n ON n.oid = c.pronamespace
-        WHERE {_USER_SCHEMA} AND NOT EXISTS (SELECT FROM pg_depend x
-            WHERE x.classid = 'pg_proc'::regclass AND x.objid = c.oid AND x.deptype = 'e'))
-"""
+_CATALOGS = (
+    *("pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_extension", "pg_publication"),
+    *("pg_foreign_data_wrapper", "pg_foreign_server", "pg_default_acl", "pg_event_trigger"),
+    *("pg_collation", "pg_cast", "pg_operator", "pg_conversion", "pg_language", "pg_ts_config"),
+    *("pg_ts_dict", "pg_statistic_ext", "pg_largeobject_metadata"),
+)
+_FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
+_OBJECTS = "SELECT EXISTS ({})".format(
+    " UNION ALL ".join(f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}" for each in _CATALOGS)
+)
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -134,6 +133,7 @@ FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
      JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace sn ON sn.oid = s.relnamespace
      JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
+     AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
   AND d.deptype IN ('a', 'i') AND q.seqincrement > 0 AND NOT q.seqcycle
   AND {_USER_SCHEMA} ORDER BY 1

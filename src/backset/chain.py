@@ -41,9 +41,8 @@ class Chain:
     locks: bool = True
 
 
-RESET_DB = Chain(steps=(backup, reset, upgrade, verify, seed, promote), beside=True)
 CHAINS = {
-    "reset-db": RESET_DB,
+    "reset-db": Chain(steps=(backup, reset, upgrade, verify, seed, promote), beside=True),
     "reset": Chain(steps=(backup, reset, promote), beside=True),
     "restore": Chain(steps=(load, promote), beside=True),
     "undo": Chain(steps=(undo,), beside=True),
@@ -59,8 +58,7 @@ def run(
 ) -> None:
     """Run the steps in their order. Raises BacksetError; a target beside is then as it was."""
     with explained(build.target):
-        if any(step in {upgrade, verify, backup} for step in chain.steps):
-            _ = build.worker  # it imports Alembic while we do the rest
+        build.begin_worker()
         if chain.locks:
             build.server.lock()
         if chain.beside:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from invoke.exceptions import Exit
 
 from backset import process, signals
-from backset.errors import BacksetError, FindingsError, Interrupted
+from backset.errors import BacksetError, FindingsError, Interrupted, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.report import Report
@@ -34,6 +34,10 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     try:
         with signals.raised():
             yield load(Path.cwd()), told
+    except OSError as error:
+        what = f"{error.filename or 'the system'}: {error.strerror or error}"
+        told.fail([f"{what} → mend that, then run this again"], StepFailedError.exit_code)
+        _leave(told, StepFailedError.exit_code)
     except (BacksetError, Interrupted) as error:
         told.findings(error.findings)
         told.fail(_lines(error), error.exit_code)
@@ -118,8 +122,8 @@ def status(*, as_json: bool, plan: bool) -> None:
         with Build(settings, target, "status", beside=False, worker=it) as build:
             found = diagnosis.status(build)
         told.status(found)
-        if found.findings:
-            raise FindingsError.of(found.findings)
+        if found.verdict.findings:
+            raise FindingsError.of(found.verdict.findings)
 
 
 def backups(*, as_json: bool) -> None:
@@ -133,7 +137,7 @@ def backups(*, as_json: bool) -> None:
 
 
 def start(*, plan: bool) -> None:
-    """Start the embedded PostgreSQL, and make its database."""
+    """Start the embedded PostgreSQL; its database is made when that starts it."""
     with opened("start") as (settings, told):
         from backset import embedded, location
 

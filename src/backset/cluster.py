@@ -88,12 +88,19 @@ class Cluster:
     def is_running(self) -> bool:
         """Tell whether the server answers on its socket and has finished starting."""
         try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(self.socket_folder / f".s.PGSQL.{self.port}"))
             status = (self.data / "postmaster.pid").read_text().splitlines()[7:8]
         except OSError:
             return False
-        return [line.strip() for line in status] == ["ready"]
+        return self._answers() and [line.strip() for line in status] == ["ready"]
+
+    def _answers(self) -> bool:
+        """Tell whether anybody listens: postmaster.pid outlives a crash, and its pid is reused."""
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(self.socket_folder / f".s.PGSQL.{self.port}"))
+        except OSError:
+            return False
+        return True
 
     def start(self) -> bool:
         """Start the server, making the cluster first if need be; False if it was running.
@@ -113,13 +120,13 @@ class Cluster:
 
     def stop(self) -> bool:
         """Stop the server, ending its sessions; False if it was not running."""
-        if not (self.data / "postmaster.pid").exists():
+        if not self._answers():
             return False
         status, lines = self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w")
         if status != 0:
             raise self._failure("does not stop", lines)
         if self.socket_folder != self.folder:
-            self.socket_folder.rmdir()
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
         return True
 
     def _make_folders(self) -> None:

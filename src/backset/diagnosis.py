@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backset import catalog, seeding, verification
 from backset.errors import Finding
 from backset.server import explained
+from backset.verification import Verdict
 
 if TYPE_CHECKING:
     from backset.build import Build
@@ -17,17 +18,16 @@ if TYPE_CHECKING:
 class Status:
     """The state of a target.
 
-    revisions: rows of the version table. heads: of the scripts. rows: exact counts by table.
+    heads: of the scripts. rows: exact counts by table. verdict: what verification found.
     previous: whether `undo` has something to go back to.
     """
 
     database: str
     server: str
-    revisions: tuple[str, ...]
     heads: tuple[str, ...]
     rows: dict[str, int]
     previous: bool
-    findings: tuple[Finding, ...]
+    verdict: Verdict
 
 
 def status(build: Build) -> Status:
@@ -39,24 +39,20 @@ def status(build: Build) -> Status:
 def _status(build: Build) -> Status:
     _ = build.worker  # it imports Alembic while we ask the server
     version = build.server.session.info.parameter_status("server_version") or ""
-    if build.old is None:
-        rows, revisions, findings = {}, (), [_missing(build)]
-    else:
+    rows: dict[str, int] = {}
+    verdict = Verdict((), 0, compared=False, findings=(_missing(build),))
+    if build.old is not None:
         rows = catalog.row_counts(build.session)
-        about = build.worker.ask("describe", build.session)
-        revisions = tuple(about["revisions"])
-        findings = verification.version_findings(about)
-        if not findings:
-            findings = verification.drift(about, build.worker, build.session)
-            findings += seeding.lagging(build.session)
+        verdict = verification.verify(build.settings, build.worker, build.session)
+        behind = tuple(seeding.lagging(build.session))
+        verdict = replace(verdict, findings=verdict.findings + behind)
     return Status(
         database=build.target.database,
         server=version,
-        revisions=revisions,
         heads=build.worker.scripts.heads,
         rows=rows,
         previous=build.previous is not None,
-        findings=tuple(findings),
+        verdict=verdict,
     )
 
 

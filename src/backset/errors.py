@@ -24,7 +24,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.what} → {self.remedy}"
+        return f"{self.kind}: {self.what} ({self.why}) → {self.remedy}"
 
 
 class BacksetError(Exception):

@@ -76,6 +76,8 @@ def read(dump: Path) -> Backup | None:
     """Return the backup of a dump file; None where its manifest is missing or unreadable."""
     try:
         content = json.loads(dump.with_suffix(".json").read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            return None
         content["revisions"] = tuple(content["revisions"])
         return Backup(dump, Manifest(**content))
     except (OSError, ValueError, TypeError, KeyError):

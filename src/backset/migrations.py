@@ -85,12 +85,9 @@ class Worker:
         """
         key = secrets.randbits(63)
         _ = self.scripts
-        session.execute("SELECT pg_advisory_lock(%s)", [key])
-        try:
-            self._send({"command": command, "lock_key": key})
-            return self._receive(progress)
-        finally:
-            session.execute("SELECT pg_advisory_unlock(%s)", [key])
+        session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
+        self._send({"command": command, "lock_key": key})
+        return self._receive(progress)
 
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(ConnectionError):  # it has died; waiting for its reply says why

@@ -14,7 +14,8 @@ class Circumstances:
 
     peer: the address that our socket is connected to; None on a Unix socket.
     client, server: our and its address as the server sees them; None on a Unix socket.
-    foreign: databases that bear our derived names though backset did not make them.
+    direct: whether the server sees our end of the connection; a tunnel shows it another port.
+    foreign: databases, not empty, that bear our derived names though backset did not make them.
     """
 
     database: str
@@ -26,6 +27,7 @@ class Circumstances:
     peer: str | None
     client: str | None
     server: str | None
+    direct: bool = True
     foreign: tuple[str, ...] = ()
 
 
@@ -41,9 +43,10 @@ def refusals(facts: Circumstances, *, consent: bool) -> list[tuple[str, str]]:
     for name in facts.foreign:
         remedy = "rename or drop it, if nobody needs it"
         reasons.append((f"the database {name} exists and backset did not make it", remedy))
-    if not consent and not is_local(facts.peer, facts.client, facts.server):
+    if not consent and not is_local(facts):
+        where = facts.server or "behind a forwarded socket"
         remedy = "if this is the right one, add --yes"
-        reasons.append((f"{facts.database} is on another machine ({facts.peer})", remedy))
+        reasons.append((f"{facts.database} may be on another machine ({where})", remedy))
     return reasons
 
 
@@ -59,22 +62,23 @@ def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
     return reasons
 
 
-def is_local(peer: str | None, client: str | None, server: str | None) -> bool:
+def is_local(facts: Circumstances) -> bool:
     """Tell whether the server is on this machine, a container of it included.
 
     Our end alone does not tell: a tunnel to production ends on 127.0.0.1 too. So the server's own
-    view must agree: the same address on both sides, or, behind a published container port, the
-    first address of its own private network (the bridge) as the client.
+    view must agree: it sees our very socket, or, behind the published port of a container, the
+    first address of its own private network (the bridge). A tunnel to such a container on another
+    machine looks the same.
     """
-    if peer is None:
-        return True
-    if not ip_address(peer).is_loopback or client is None or server is None:
+    if facts.peer is None or facts.client is None or facts.server is None:
+        return facts.peer is None and facts.client is None
+    if not ip_address(facts.peer).is_loopback:
         return False
-    ours, its = ip_address(client), ip_address(server)
-    if ours == its or (ours.is_loopback and its.is_loopback):
-        return True
-    bridge = ip_network(f"{server}/16", strict=False)
-    return its.is_private and ours in bridge and str(ours).endswith(".1")
+    ours, its = ip_address(facts.client), ip_address(facts.server)
+    if facts.direct:
+        return ours == its or (ours.is_loopback and its.is_loopback)
+    bridge = ip_network(f"{facts.server}/16", strict=False)
+    return its.is_private and not its.is_loopback and ours in bridge and str(ours).endswith(".1")
 
 
 def _quoted(name: str) -> str:

@@ -125,8 +125,16 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
     try:
-        with subprocess.Popen(argv, env=env, cwd=cwd) as popen:
+        popen = subprocess.Popen(argv, env=env, cwd=cwd)
+        try:
             return popen.wait()
+        finally:
+            if popen.poll() is None:  # a signal to us was not one to it
+                popen.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    popen.wait(GRACE_S)
+                popen.kill()
+                popen.wait()
     except OSError as error:
         raise _cannot_start(argv, error) from None
     finally:

@@ -77,11 +77,11 @@ class Report:
         """Print the state of a target."""
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
         self.say(f"database  {status.database} on PostgreSQL {status.server}")
-        self.say(f"revision  {', '.join(status.revisions) or 'none'}")
+        self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
         self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")
-        if not status.findings:
-            self.say("models and database agree")
+        if not status.verdict.findings:
+            self.say(str(status.verdict))
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings for programs; people read them as the lines of the error."""

@@ -61,7 +61,7 @@ class JsonReport(Report):
         self._content |= {
             "database": status.database,
             "server": status.server,
-            "revisions": status.revisions,
+            "revisions": status.verdict.revisions,
             "heads": status.heads,
             "tables": status.rows,
             "previous": status.previous,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from backset.policy import Circumstances
 from backset.target import Target, derived_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 Session: TypeAlias = psycopg.Connection[Any]
 MAINTENANCE = ("postgres", "template1")
@@ -39,6 +40,7 @@ class Database:
     collate: str
     ctype: str
     locale: str | None
+    icu_rules: str | None
     size_bytes: int | None
     comment: str
     mark: str
@@ -68,12 +70,14 @@ def connect(target: Target, purpose: str, **options: str) -> Session:
     params = {"connect_timeout": "10", **target.params, **options}
     params["application_name"] = f"backset {purpose} on {socket.gethostname()}"[:63]
     try:
-        return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+        session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+        session.execute(_NO_TIMEOUTS)
     except psycopg.Error as error:
         raise StepFailedError(
             f"{target.shown}: {one_line(error, target)}",
             "start the server, or correct DATABASE_URL",
         ) from None
+    return session
 
 
 @contextmanager
@@ -125,13 +129,11 @@ class Server:
             rows = cursor.execute(_DATABASES, {"names": names}).fetchall()
         return {row["name"]: _database(row) for row in rows}
 
-    def circumstances(self, databases: Mapping[str, Database]) -> Circumstances:
-        """Return what policy wants to know of this connection and this role."""
+    def circumstances(self, target: Database | None, foreign: Iterable[str]) -> Circumstances:
+        """Return what policy wants to know of this connection, this role, and the target."""
         row = self.session.execute(_ROLE).fetchone()
         assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
-        role, may_create, in_recovery, client, server = row
-        target = databases.get(self.names.target)
-        previous = databases.get(self.names.previous)
+        role, may_create, in_recovery, client, client_port, server = row
         return Circumstances(
             database=self.names.target,
             in_recovery=in_recovery,
@@ -142,7 +144,8 @@ class Server:
             peer=self.session.info.hostaddr or None,
             client=client,
             server=server,
-            foreign=(previous.name,) if previous and previous.mark != "previous" else (),
+            direct=client_port in {None, _own_port(self.session)},
+            foreign=tuple(foreign),
         )
 
     def lock(self) -> None:
@@ -176,10 +179,17 @@ def _maintenance_session(target: Target, purpose: str) -> Session:
     raise first
 
 
+def _own_port(session: Session) -> int | None:
+    """Return the port of our end; None on a Unix socket."""
+    with socket.socket(fileno=os.dup(session.fileno())) as ours:
+        name = ours.getsockname()
+    return name[1] if isinstance(name, tuple) else None
+
+
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
     mark, _, rest = comment.removeprefix(MARK).partition("\n")
-    marked = comment.startswith(MARK)
+    marked = comment.startswith(MARK) and mark in {"next", "previous", "discard"}
     return Database(
         name=row["name"],
         owner=row["owner"],
@@ -189,15 +199,22 @@ def _database(row: dict[str, Any]) -> Database:
         collate=catalog["datcollate"],
         ctype=catalog["datctype"],
         locale=catalog.get("datlocale") or catalog.get("daticulocale"),  # 17 and later; 15, 16
+        icu_rules=catalog.get("daticurules"),  # 16 and later
         size_bytes=row["size_bytes"],
         comment=rest if marked else comment,
         mark=mark if marked else "",
     )
 
 
+# A timeout that the role or the database has for its application would end a run, or its lock.
+_NO_TIMEOUTS = """
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',
+    'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout',
+    'client_connection_check_interval')
+"""
 _DATABASES = """
 SELECT d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
-       pg_has_role(d.datdba, 'MEMBER') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
+       pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog
@@ -205,7 +222,8 @@ FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """
 _ROLE = """
 SELECT current_user, (SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user),
-       pg_is_in_recovery(), host(inet_client_addr()), host(inet_server_addr())
+       pg_is_in_recovery(), host(inet_client_addr()), inet_client_port(),
+       host(inet_server_addr())
 """
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """

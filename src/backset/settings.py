@@ -144,15 +144,17 @@ class _Reader:
         raw, source = (
             self._lookup(_PREFIX + key.upper()) if key not in TABLES else (None, "default")
         )
-        if raw is not None and key == "seed":
-            raw = shlex.split(raw)
-        elif raw is None and key in self.table:
+        variable = raw is not None
+        if raw is None and key in self.table:
             raw, source = self.table[key], "[tool.backset]"
         self.sources[key] = source
         try:
+            if variable and key == "seed":
+                raw = shlex.split(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
-            self.problems.append((f"{source}: {key} is {raw!r}", f"it must be {error}"))
+            value = "wrong" if key == "env" else repr(raw)  # env may hold a password
+            self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
             return default
 
     def _target(self) -> Target | None:

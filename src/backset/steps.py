@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import seeding, swap, verification
+from backset import seeding, signals, swap, verification
 from backset.errors import FindingsError, StepFailedError
 from backset.quantities import amount, count
 
@@ -65,8 +65,7 @@ def verify(build: Build, progress: Progress) -> Done:
     if found.findings:
         error = StepFailedError if build.is_beside else FindingsError
         raise error.of(found.findings)
-    agree = "models and database agree" if found.compared else "env.py has no models to compare"
-    return Done(f"{count(found.tables, 'table')}, {agree}", {"tables": found.tables})
+    return Done(str(found), {"tables": found.tables})
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -75,8 +74,7 @@ def seed(build: Build, progress: Progress) -> Done:
         return Done("no seed command ([tool.backset] seed is not set)")
     rows = seeding.seed(build.settings, build.subject, build.session, progress)
     first = [table for table in build.settings.rows if table in rows]
-    version_free = [table for table in rows if table not in first and rows[table]]
-    shown = first or version_free
+    shown = first or [table for table in rows if rows[table]]
     return Done(" · ".join(f"{table} {rows[table]}" for table in shown), {"rows": rows})
 
 
@@ -87,9 +85,10 @@ def promote(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {', '.join(ended)}")
-    swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
-    build.promoted = True
-    swap.discard(build.server)
+    with signals.deferred():  # so that an interruption knows whether the swap has happened
+        swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
+        build.promoted = True
+        swap.discard(build.server)
     kept = None if old is None else names.previous
     return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
 
@@ -98,8 +97,9 @@ def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
-    swap.exchange(build.server, build.old, previous)
-    build.promoted = True
+    with signals.deferred():
+        swap.exchange(build.server, build.old, previous)
+        build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
     return Done(f"{names.target} is the database from before{other}")
 
@@ -137,6 +137,12 @@ def _plan_backup(build: Build) -> str:
     return f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
 
 
+def _plan_upgrade(build: Build) -> str:
+    make = "" if build.is_beside or build.old else "make and "
+    heads = _revisions(build.worker.scripts.heads)
+    return f"would {make}migrate {build.subject.database} to {heads}"
+
+
 def _plan_promote(build: Build) -> str:
     names, ended = build.server.names, build.server.sessions(build.server.names.target)
     text = f"would make {names.next} the new {names.target}"
@@ -150,9 +156,7 @@ def _plan_promote(build: Build) -> str:
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     backup: _plan_backup,
     reset: lambda build: f"would create {build.subject.database}",
-    upgrade: lambda build: (
-        f"would migrate {build.subject.database} to {_revisions(build.worker.scripts.heads)}"
-    ),
+    upgrade: _plan_upgrade,
     verify: lambda build: f"would compare the models with {build.subject.database}",
     seed: lambda build: f"would run {' '.join(build.settings.seed) or 'nothing'}",
     promote: _plan_promote,

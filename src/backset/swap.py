@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset import signals
 from backset.errors import StepFailedError
 from backset.server import MARK, Database, Server, Session, connect, one_line
 
@@ -79,7 +78,7 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
     Raises StepFailedError, with nothing renamed, when a session may not be ended.
     """
     names = [rename.old for rename in renames]
-    with signals.deferred(), _evicting(server, names):
+    with _evicting(server, names):
         try:
             with server.session.transaction():
                 for rename in renames:
@@ -168,6 +167,8 @@ def _cannot_swap(server: Server, names: Sequence[str], error: psycopg.Error) -> 
 def _likeness(like: Database) -> list[sql.Composed]:
     options = [("OWNER", sql.Identifier(like.owner)), ("ENCODING", sql.Literal(like.encoding))]
     options += [("LC_COLLATE", sql.Literal(like.collate)), ("LC_CTYPE", sql.Literal(like.ctype))]
+    if like.icu_rules:
+        options += [("ICU_RULES", sql.Literal(like.icu_rules))]
     provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(like.provider)
     if provider is not None:  # PostgreSQL 14 and earlier has libc alone, and no word for it
         options += [("LOCALE_PROVIDER", sql.Identifier(provider))]

@@ -42,6 +42,7 @@ _DRIVER_ONLY = frozenset(
         "prepared_statement_name_func",
         "row_factory",
         "server_settings",
+        "source_address",
         "ssl_context",
         "statement_cache_size",
     }
@@ -124,6 +125,7 @@ class Target:
     def redact(self, text: str) -> str:
         """Blank the passwords in a child's output: this target's, and any inside a URL."""
         text = re.sub(r"(://[^\s:/@]*:)[^\s@/]*@", r"\1***@", text)
+        text = re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
         public = {self.database, self.params.get("user"), self.params.get("host")}
         for secret in {self.params[key] for key in _SECRET & self.params.keys()} - public:
             for spelling in {secret, quote(secret, safe=""), quote(secret)}:

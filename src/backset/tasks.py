@@ -22,6 +22,8 @@ _YES = "go on although the server is on another machine"
 
 def _cli() -> ModuleType:
     """Import the machine without looking for garbage in it, now and when the interpreter ends."""
+    # Invoke turned byte code off for its own process; without it each run would compile us again.
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     gc.disable()
     from backset import cli  # noqa: PLC0415  (here, so that --list is instant)
 
@@ -51,7 +53,7 @@ def _after_dashes() -> list[str]:
 def reset_db(
     c: Context, plan: bool = False, no_seed: bool = False, json: bool = False, yes: bool = False
 ) -> None:
-    """Rebuild the database: backup → reset → upgrade → verify → seed → swap."""
+    """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
     _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, yes=yes, skip=skip)
 
@@ -64,31 +66,31 @@ def undo(c: Context, plan: bool = False, json: bool = False, yes: bool = False) 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
 def backup(c: Context, plan: bool = False, json: bool = False) -> None:
-    """Dump the database, with a manifest and the migration scripts, into backups/."""
+    """Dump the database and the migration scripts into backups/."""
     _cli().run_chain("backup", plan=_dry(c, plan), as_json=json)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
 def reset(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
-    """Back up, then put an empty database in its place; the old one is kept for undo."""
+    """Back up, then put an empty database in place; undo works."""
     _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, yes=yes)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
 def upgrade(c: Context, plan: bool = False, json: bool = False) -> None:
-    """Migrate the database to head, making it if need be. Never destructive."""
+    """Migrate the database to head; never destructive."""
     _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
 def verify(c: Context, plan: bool = False, json: bool = False) -> None:
-    """Compare the database with the models and expectations; exit 6 if they differ."""
+    """Compare the database with the models and expectations."""
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
 def seed(c: Context, plan: bool = False, json: bool = False) -> None:
-    """Run the mock-data script on the database, and check rows and sequences."""
+    """Run the mock-data script; check rows and sequences."""
     _cli().run_chain("seed", plan=_dry(c, plan), as_json=json)
 
 
@@ -122,7 +124,7 @@ class _NamedTask(Task[Any]):
 def restore(
     c: Context, backup: str = "", plan: bool = False, json: bool = False, yes: bool = False
 ) -> None:
-    """Build a database from a backup, check its rows, and swap it in; undo works."""
+    """Build a database from a backup and swap it in; undo works."""
     _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup or None)
 
 
@@ -134,19 +136,19 @@ def backups(_c: Context, json: bool = False) -> None:
 
 @task(auto_shortflags=False, help={"json": _JSON})
 def status(c: Context, json: bool = False) -> None:
-    """Show revision, heads, tables and drift, and the way out; exit 6 with findings."""
+    """Show revision, heads, tables, drift, and the way out."""
     _cli().status(as_json=json, plan=_dry(c))
 
 
 @task
 def psql(c: Context) -> None:
-    """Open psql on the database; `invoke psql -- -c "select 1"` passes arguments on."""
+    """Open psql: `invoke psql`, `invoke psql -- -c "select 1"`."""
     _cli().psql(_after_dashes(), plan=_dry(c))
 
 
 @task
 def alembic(c: Context) -> None:
-    """Run alembic on the database: `invoke alembic -- history` and the like."""
+    """Run alembic: `invoke alembic -- history` and the like."""
     _cli().alembic(_after_dashes(), plan=_dry(c))
 
 
@@ -158,7 +160,7 @@ def url(c: Context, reveal: bool = False) -> None:
 
 @task
 def start(c: Context) -> None:
-    """Start the embedded PostgreSQL, which is used where DATABASE_URL is not set."""
+    """Start the embedded PostgreSQL (used without DATABASE_URL)."""
     _cli().start(plan=_dry(c))
 
 

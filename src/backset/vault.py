@@ -55,14 +55,25 @@ class Vault:
         """Make the folder, keep other writers out, and remove what a killed run left behind."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+        ignore = self.folder.parent / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        with self._locked() as descriptor:
+            self._sweep()
+            try:
+                yield
+                os.fsync(descriptor)  # the renames
+            finally:
+                self._sweep()
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Keep other writers out; the lock ends with its descriptor, even in a crash."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._sweep()
-            yield
-            os.fsync(descriptor)  # the renames
+            yield descriptor
         finally:
-            self._sweep()
             os.close(descriptor)
 
     def _sweep(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset import catalog
 from backset.errors import Finding
+from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +21,16 @@ RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invo
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The number of tables, whether there were models to compare them with, and the findings."""
+    """What was found: `compared` tells whether there were models to compare the tables with."""
 
+    revisions: tuple[str, ...]
     tables: int
     compared: bool
     findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        agree = "models and database agree" if self.compared else "env.py has no models to compare"
+        return f"{count(self.tables, 'table')}, {agree}"
 
 
 def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
@@ -33,7 +39,8 @@ def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
     findings = version_findings(about) or drift(about, worker, session)
     findings += missing_columns(settings, catalog.columns(session))
     compared = about["models"] is not None
-    return Verdict(len(catalog.tables(session)), compared, tuple(findings))
+    revisions, tables = tuple(about["revisions"]), len(catalog.tables(session))
+    return Verdict(revisions, tables, compared, tuple(findings))
 
 
 def version_findings(about: Mapping[str, Any]) -> list[Finding]:

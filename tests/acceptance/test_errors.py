@@ -71,6 +71,32 @@ def test_bad_settings_are_all_told(project: Project) -> None:
     assert len(content["error"]["lines"]) == len(lines) == 2
 
 
+def test_a_failing_step_in_json(project: Project) -> None:
+    """One object on stdout, nothing else; the step, the line and the code are in it."""
+    project.configure("add_mock_task_data.py", "no_such_file.py")
+    done = project.invoke("reset-db", "--json")
+    assert done.returncode == 4
+    content = json.loads(done.stdout)
+    assert content["error"]["step"] == "seed"
+    assert "no_such_file.py" in content["error"]["lines"][0]
+    assert content["exit_code"] == 4
+    assert done.stderr == ""
+
+
+def test_a_seed_variable_that_is_no_command_line(project: Project) -> None:
+    """Exit 2, not a traceback."""
+    project.env["BACKSET_SEED"] = 'python "x'
+    assert "the environment: seed is" in one_line(project.invoke("seed"), 2)
+
+
+def test_a_file_in_the_place_of_our_folder(short_tmp: Path) -> None:
+    """Exit 4 in one line, for every task that would start the server."""
+    lay_down(short_tmp, REPOSITORY)
+    (short_tmp / ".backset").write_text("")
+    for task in ("reset-db", "start", "url", "status"):
+        assert ".backset" in one_line(Project(short_tmp).invoke(task), 4)
+
+
 def test_no_server(project: Project) -> None:
     """Exit 4: where, the system's words, what to do."""
     project.env["DATABASE_URL"] = f"postgresql://u:{CANARY}@127.0.0.1:{free_port()}/db"
@@ -252,6 +278,49 @@ def _children(pid: int) -> list[psutil.Process]:
             return found
         time.sleep(0.05)
     raise AssertionError("the seed command never started")
+
+
+@pytest.mark.parametrize("task", ["reset-db", "undo"])
+def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, task: str) -> None:
+    """The swap is finished first, and the message says that it has happened."""
+    assert project.invoke("reset-db").returncode == 0
+    (project.folder / "tasks.py").write_text(
+        "import os, signal\nfrom backset import swap\nfrom backset.tasks import namespace\n"
+        "rename = swap._rename\n"
+        "def interrupted(*arguments):\n"
+        "    rename(*arguments)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "swap._rename = interrupted\n"
+    )
+    project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
+    done = project.invoke(task)
+    assert done.returncode == 143
+    assert "is the new database already; `invoke undo` goes back" in done.stderr
+    assert project.query("SELECT count(*) FROM users WHERE id = 'me'") == [(0,)]
+    assert databases(project) == {"", "__previous"}
+
+
+@pytest.mark.parametrize("task", ["psql", "alembic"])
+def test_a_signal_ends_an_attached_program(project: Project, task: str) -> None:
+    """TERM from CI or Tilt does not leave psql or a migration running."""
+    assert project.invoke("upgrade").returncode == 0
+    words = ["-c", "select pg_sleep(60)"] if task == "psql" else ["upgrade", "head"]
+    if task == "alembic":
+        (project.folder / "alembic/versions/c0ffee000003_hang.py").write_text(
+            "import time\nrevision, down_revision = 'c0ffee000003', '0b228e9fec0b'\n"
+            "def upgrade(): time.sleep(60)\ndef downgrade(): pass\n"
+        )
+    process = project.start(task, "--", *words)
+    deadline = time.monotonic() + 30
+    while not (children := psutil.Process(process.pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
 
 
 def test_the_password_is_in_no_argument_list(project: Project, cluster: Cluster) -> None:

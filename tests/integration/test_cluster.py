@@ -110,6 +110,19 @@ def test_a_crashed_server_is_started_again(short_tmp: Path) -> None:
     cluster.stop()
 
 
+def test_stop_leaves_a_stranger_alone(short_tmp: Path) -> None:
+    """After a crash postmaster.pid is stale, and its number may be another program's by now."""
+    cluster = in_folder(short_tmp / "project")
+    cluster.start()
+    cluster.stop()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        lines = [str(stranger.pid), str(cluster.data), "1", "5432", str(cluster.folder), "", "", ""]
+        (cluster.data / "postmaster.pid").write_text("\n".join(lines))
+        assert not cluster.stop()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
 def test_a_short_socket_folder_of_somebody_else_is_refused(short_tmp: Path) -> None:
     """A folder in /tmp that another account prepared is not trusted."""
     cluster = in_folder(short_tmp / ("d" * 90))

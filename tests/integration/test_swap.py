@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from backset import swap
+from backset import catalog, swap
 from backset.errors import LockedError, StepFailedError
 from backset.server import Names, Server
 from backset.target import Target
@@ -227,6 +228,57 @@ def test_the_likeness_of_the_target(server: Server, superuser: psycopg.Connectio
     for aspect in ("owner", "encoding", "provider", "collate", "ctype", "locale"):
         assert getattr(made, aspect) == getattr(old, aspect)
     assert (made.owner, made.encoding, made.provider) == (ROLE, "LATIN1", "c")
+
+
+def test_an_owner_by_membership_without_its_rights_is_no_owner(
+    cluster: Cluster, superuser: psycopg.Connection[object], name: str
+) -> None:
+    """A NOINHERIT member could create the new database and then neither rename nor drop it."""
+    superuser.execute("CREATE ROLE boss; CREATE ROLE member LOGIN CREATEDB NOINHERIT")
+    superuser.execute("GRANT boss TO member")
+    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER boss").format(sql.Identifier(name)))
+    try:
+        with Server(Target.parse(cluster.url(name, "member")), "test") as server:
+            assert not server.databases()[name].owned
+    finally:
+        superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        superuser.execute("DROP ROLE member; DROP ROLE boss")
+
+
+def test_timeouts_of_the_application_do_not_end_a_run(
+    cluster: Cluster, superuser: psycopg.Connection[object], name: str
+) -> None:
+    """Neither the lock nor a long statement ends with what a role has set for its sessions."""
+    superuser.execute(
+        "CREATE ROLE hasty LOGIN CREATEDB; ALTER ROLE hasty SET idle_session_timeout = 1"
+    )
+    superuser.execute("ALTER ROLE hasty SET statement_timeout = 1")
+    try:
+        with Server(Target.parse(cluster.url(name, "hasty")), "test") as server:
+            server.lock()
+            server.session.execute("SELECT pg_sleep(0.05)")
+            time.sleep(0.05)
+            assert server.databases() == {}
+    finally:
+        superuser.execute("DROP ROLE hasty")
+
+
+@pytest.mark.parametrize(
+    ("statement", "empty"),
+    [
+        ("SELECT 1", True),
+        ("CREATE TYPE mood AS ENUM ('fine')", False),
+        ("CREATE PUBLICATION p FOR ALL TABLES", False),
+        ("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO public", False),
+        ("SELECT lo_create(0)", False),
+        ("CREATE EXTENSION citext", False),
+    ],
+)
+def test_what_counts_as_empty(database_url: str, statement: str, *, empty: bool) -> None:
+    """Whatever somebody has made is worth a backup."""
+    with psycopg.connect(database_url) as session:
+        session.execute(statement.encode())
+        assert catalog.is_empty(session) is empty
 
 
 def test_a_second_run_stops_at_once_and_says_who_holds_the_lock(server: Server) -> None:

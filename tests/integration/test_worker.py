@@ -136,13 +136,21 @@ def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) 
         ([("bbb", "aaa", "pass")], "the chain of migrations is broken", "missing file"),
         (
             [("aaa", None, "op.drop_index('ix_runs_created_at')")],
-            'revision aaa (aaa_x.py): UndefinedObject: index "ix_runs_created_at" does not exist',
+            'revision aaa (aaa_x.py:5): UndefinedObject: index "ix_runs_created_at" does not exist',
             "mend the migration",
         ),
-        ([("aaa", None, "input('sure?')")], "revision aaa (aaa_x.py): EOFError", "mend"),
-        ([("aaa", None, "raise SystemExit(3)")], "revision aaa (aaa_x.py): SystemExit: 3", "mend"),
+        ([("aaa", None, "input('sure?')")], "revision aaa (aaa_x.py:5): EOFError", "mend"),
+        (
+            [("aaa", None, "raise SystemExit(3)")],
+            "revision aaa (aaa_x.py:5): SystemExit: 3",
+            "mend",
+        ),
         ([("aaa", None, "import os; os._exit(9)")], "Alembic's process ended with 9", "mend"),
-        ([("aaa", None, "import no_such_thing")], "No module named 'no_such_thing'", "mend"),
+        (
+            [("aaa", None, "import no_such_thing")],
+            "revision aaa (aaa_x.py:5): ModuleNotFoundError: No module named 'no_such_thing'",
+            "mend",
+        ),
     ],
     ids=["heads", "missing file", "sql error", "asks", "exits", "dies", "import"],
 )
@@ -201,6 +209,30 @@ def test_models_that_were_not_imported_are_not_called_drift(project: Project) ->
     with working(project) as (worker, session, settings):
         findings = verification.verify(settings, worker, session).findings
     assert [finding.kind for finding in findings] == ["models not loaded"]
+
+
+def test_a_broken_chain_still_tells_its_folders(project: Project) -> None:
+    """A backup needs the scripts most when they are broken."""
+    add(rewrite(project), "bbb", down="aaa")
+    with working(project) as (worker, _, _):
+        assert worker.scripts.heads == ()
+        assert worker.scripts.folders == (project.folder / "alembic",)
+
+
+def test_the_configuration_is_where_alembic_looks(project: Project, tmp_path: Path) -> None:
+    """ALEMBIC_CONFIG leads `alembic` and us to the same scripts."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "env.py").write_text((project.folder / "alembic/env.py").read_text())
+    (other / "versions").mkdir()
+    add(other / "versions", "ccc")
+    (tmp_path / "other.ini").write_text(f"[alembic]\nscript_location = {other}\n")
+    environ = {"DATABASE_URL": project.url, "ALEMBIC_CONFIG": str(tmp_path / "other.ini")}
+    settings = load(project.folder, environ)
+    assert settings.target is not None
+    with Worker(settings) as worker:
+        worker.begin(settings.target)
+        assert worker.scripts.heads == ("ccc",)
 
 
 def test_a_project_without_models_has_nothing_to_compare(project: Project) -> None:

@@ -48,7 +48,7 @@ def test_another_machine_needs_consent() -> None:
     """--yes is asked for, and is enough."""
     remote = dataclasses.replace(FINE, **REMOTE)
     (reason,) = refusals(remote, consent=False)
-    assert "another machine (10.0.0.9)" in reason[0]
+    assert "may be on another machine (10.0.0.9)" in reason[0]
     assert "--yes" in reason[1]
     assert refusals(remote, consent=True) == []
 
@@ -60,19 +60,22 @@ def test_every_reason_is_given_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "client", "server", "local"),
+    ("peer", "client", "server", "direct", "local"),
     [
-        (None, None, None, True),  # a Unix socket
-        ("127.0.0.1", "127.0.0.1", "127.0.0.1", True),
-        ("::1", "::1", "::1", True),
-        ("127.0.0.1", "172.17.0.1", "172.17.0.2", True),  # a published port of a container
-        ("127.0.0.1", "10.2.0.7", "10.2.0.9", False),  # a tunnel's far end is another machine
-        ("127.0.0.1", "8.8.8.1", "8.8.8.8", False),  # likewise, in public
-        ("192.168.1.9", "192.168.1.5", "192.168.1.9", False),
+        (None, None, None, True, True),  # a Unix socket
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1", True, True),
+        ("::1", "::1", "::1", True, True),
+        ("127.0.0.1", "172.17.0.1", "172.17.0.2", False, True),  # a container's published port
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1", False, False),  # a tunnel: the port is another
+        (None, "127.0.0.1", "127.0.0.1", False, False),  # a forwarded Unix socket
+        ("127.0.0.1", "10.2.0.7", "10.2.0.9", False, False),  # a tunnel's far end elsewhere
+        ("127.0.0.1", "8.8.8.1", "8.8.8.8", False, False),  # likewise, in public
+        ("192.168.1.9", "192.168.1.5", "192.168.1.9", True, False),
     ],
 )
 def test_local_is_what_both_ends_say(
-    peer: str | None, client: str | None, server: str | None, *, local: bool
+    peer: str | None, client: str | None, server: str | None, *, direct: bool, local: bool
 ) -> None:
     """The URL's text plays no part, and a tunnel to production does not look local."""
-    assert is_local(peer, client, server) is local
+    facts = dataclasses.replace(FINE, peer=peer, client=client, server=server, direct=direct)
+    assert is_local(facts) is local
