@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from backset import catalog, policy, swap
+from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs
@@ -137,7 +137,7 @@ class Build:
             name
             for name in (names.next, names.previous, names.discard)
             if (found := self.databases.get(name))
-            and not found.mark
+            and not (found.mark or found.is_invalid)
             and not self._is_empty(self.target.named(name))
         ]
         facts = self.server.circumstances(self.old, foreign)
@@ -149,7 +149,8 @@ class Build:
         """Drop what a killed run left behind; check_policy() has refused what is not ours."""
         for name in (self.server.names.next, self.server.names.discard):
             if name in self.databases:
-                swap.drop(self.server, name)
+                with signals.deferred():  # an interrupted DROP leaves an invalid database behind
+                    swap.drop(self.server, name)
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""
@@ -180,7 +181,7 @@ class Build:
     def _what_stands(self) -> str:
         name = self.target.database
         if self.promoted:
-            return f"{name} is the new database already; `invoke undo` goes back"
+            return f"{name} has been swapped already; `invoke undo` goes back"
         return f"{name} is as it was"
 
     def _is_empty(self, target: Target) -> bool:

@@ -124,7 +124,8 @@ SELECT n.nspname, c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON attrelid = c.oid
 WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
-GROUP BY 1, 2 HAVING array_agg(attname::text) = ARRAY['version_num']
+GROUP BY 1, 2 HAVING array_agg(attname::text || ' ' || atttypid::regtype)
+    IN (ARRAY['version_num character varying'], ARRAY['version_num text'])
 """
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,

@@ -18,6 +18,12 @@ def nearest(key: str) -> str | None:
     return next(iter(difflib.get_close_matches(key, CHECKS, n=1, cutoff=0.5)), None)
 
 
+def _name(raw: object) -> str:
+    if isinstance(raw, str) and 0 < len(raw.encode()) <= 63:  # noqa: PLR2004  (NAMEDATALEN - 1)
+        return raw
+    raise ValueError('a name of at most 63 bytes, such as "aideator"')
+
+
 def _text(raw: object) -> str:
     if isinstance(raw, str) and raw:
         return raw
@@ -44,20 +50,25 @@ def _templates(raw: object) -> dict[str, str]:
 
 def _columns(raw: object) -> dict[str, tuple[str, ...]]:
     try:
-        return {str(table): _argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
+        return {_shown(table): _argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
     except (AttributeError, ValueError):
         raise ValueError('a table such as tasks = ["id", "archived"]') from None
 
 
 def _counts(raw: object) -> dict[str, int]:
     if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
-        return raw
+        return {_shown(table): count for table, count in raw.items()}
     raise ValueError("a table such as users = 1")
+
+
+def _shown(table: str) -> str:
+    """Return a table's name as catalog.py shows it: without `public`."""
+    return str(table).removeprefix("public.")
 
 
 # Each returns the value as Settings has it, or raises ValueError with what it must be.
 CHECKS: dict[str, Callable[[Any], Any]] = {
-    "database": _text,
+    "database": _name,
     "seed": _argv,
     "python": _text,
     "env": _templates,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backset import embedded, swap
+from backset.errors import StepFailedError
 from backset.server import Server
 from backset.target import Target
 
@@ -20,7 +22,8 @@ def locate(settings: Settings) -> Target:
     if is_embedded(target, cluster) and cluster.start():
         with Server(target, "start") as server:
             if server.names.target not in server.databases():
-                swap.create(server, server.names.target, None)
+                with suppress(StepFailedError):  # another run that waited for us was faster
+                    swap.create(server, server.names.target, None)
     return target
 
 

@@ -78,7 +78,7 @@ class JsonReport(Report):
     def close(self, exit_code: int) -> None:
         """Print the object."""
         self._content |= {"exit_code": exit_code, "seconds": round(self.seconds, 3)}
-        print(json.dumps(self._content, ensure_ascii=False, default=str), flush=True)
+        print(json.dumps(self._content, default=str), flush=True)
 
 
 def _finding(finding: Finding) -> Mapping[str, str]:

@@ -29,10 +29,13 @@ def seed(
     argv = settings.command(settings.seed)
     env = settings.child_env(target)
     status, lines = process.run(
-        argv, env=env, cwd=settings.root, on_line=lambda line: on_line(target.redact(line))
+        argv,
+        env=env,
+        cwd=settings.root,
+        on_line=lambda line: on_line(settings.redact(target, line)),
     )
     if status != 0:
-        said = target.redact(process.last_words(lines))
+        said = settings.redact(target, process.last_words(lines))
         what = f"{' '.join(settings.seed)} ended with {status}: {said}"
         raise StepFailedError(what, "mend the seed command, then run this again")
     rows = catalog.row_counts(session)

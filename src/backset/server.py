@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Session: TypeAlias = psycopg.Connection[Any]
 MAINTENANCE = ("postgres", "template1")
+_INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 MARK = "backset "  # how the comment of a database that we made, or set aside, begins
 
@@ -29,6 +30,7 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
+    is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
     comment: the user's own; `mark` is ours (`next`, `previous`, `discard`), empty if there is none.
     """
 
@@ -44,6 +46,7 @@ class Database:
     size_bytes: int | None
     comment: str
     mark: str
+    is_invalid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ class Server:
         ).fetchone()
         if taken != (True,):
             holder = self.session.execute(_HOLDER, [key]).fetchone()
-            who = "pid {} ({}), since {:%H:%M:%S}".format(*holder) if holder else "it just ended"
+            who = "pid {} ({}), since {}".format(*holder) if holder else "it just ended"
             raise LockedError(
                 f"another run holds the lock of {self.names.target}: {who}",
                 "wait until it ends, then run this again",
@@ -203,6 +206,7 @@ def _database(row: dict[str, Any]) -> Database:
         size_bytes=row["size_bytes"],
         comment=rest if marked else comment,
         mark=mark if marked else "",
+        is_invalid=catalog["datconnlimit"] == _INVALID,
     )
 
 
@@ -227,7 +231,8 @@ SELECT current_user, (SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname
 """
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """
-SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'), a.backend_start
+SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'),
+       to_char(a.backend_start, 'HH24:MI:SS')
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)

@@ -8,19 +8,35 @@ import shutil
 import sys
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from backset.errors import SettingsError
 from backset.keys import CHECKS, PLACEHOLDERS, TABLES, nearest
-from backset.target import Target
+from backset.target import SHORTEST_SECRET, Target, derived_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
 _PREFIX = "BACKSET_"
+_ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
+# What libpq reads (fe-connect.c); other names that begin with PG are the project's own.
+_LIBPQ = frozenset(
+    f"PG{word}"
+    for word in (
+        *("APPNAME", "CHANNELBINDING", "CLIENTENCODING", "CONNECT_TIMEOUT", "DATABASE"),
+        *("DATESTYLE", "GEQO", "GSSDELEGATION", "GSSENCMODE", "GSSLIB", "HOST", "HOSTADDR"),
+        *("KRBSRVNAME", "LOADBALANCEHOSTS", "MAXPROTOCOLVERSION", "MINPROTOCOLVERSION"),
+        *("OPTIONS", "PASSFILE", "PASSWORD", "PORT", "REQUIREAUTH", "REQUIREPEER"),
+        *("SERVICE", "SERVICEFILE", "SSLCERT", "SSLCERTMODE", "SSLCOMPRESSION", "SSLCRL"),
+        *("SSLCRLDIR", "SSLKEY", "SSLMAXPROTOCOLVERSION", "SSLMINPROTOCOLVERSION"),
+        *("SSLMODE", "SSLNEGOTIATION", "SSLROOTCERT", "SSLSNI", "SYSCONFDIR"),
+        *("TARGETSESSIONATTRS", "TZ", "USER"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +64,20 @@ class Settings:
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}
-        return {**self.environ, **static}
+        return {"PYTHONIOENCODING": "utf-8", **self.environ, **static}  # as we read what it says
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
         values = {name: target.params.get(name, "") for name in PLACEHOLDERS}
         values |= {"url": target.url, "database": target.database}
         given = {name: template.format_map(values) for name, template in self.env.items()}
-        return {**self.environ, **given}
+        return {**self.plain_env, **given}
+
+    def redact(self, target: Target, text: str) -> str:
+        """Blank the passwords in a child's output, PGPASSWORD included."""
+        password = self.environ.get("PGPASSWORD", "")
+        text = target.redact(text)
+        return text.replace(password, "***") if len(password) >= SHORTEST_SECRET else text
 
     def command(self, argv: Iterable[str]) -> list[str]:
         """Return `argv` with a leading `python` replaced by the project's interpreter."""
@@ -64,14 +86,21 @@ class Settings:
 
 
 def find_root(start: Path) -> Path:
-    """Return the nearest folder at or above `start` that has a pyproject.toml, else `start`."""
-    folders = (start, *start.parents)
-    return next((each for each in folders if (each / "pyproject.toml").is_file()), start)
+    """Return the nearest folder from `start` up with a file that marks a project, else `start`."""
+    for folder in (start, *start.parents):
+        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+            return folder
+    return start
 
 
 def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises SettingsError with every problem, each with its source."""
-    reader = _Reader(find_root(start.resolve()), os.environ if environ is None else environ)
+    ours = os.environ if environ is None else dict(environ)
+    reader = _Reader(find_root(start.resolve()), ours)
+    if not reader.problems and reader.is_embedded:
+        for name in _LIBPQ & ours.keys():  # PGHOSTADDR or PGSERVICE would lead elsewhere
+            del ours[name]
+            del reader.environ[name]
     settings = reader.read()
     if reader.problems:
         raise SettingsError(reader.problems)
@@ -86,21 +115,26 @@ class _Reader:
         self.problems: list[tuple[str, str]] = []
         self.sources: dict[str, str] = {}
         self.environ = dict(environ)
-        self.dotenv = self._guarded(".env", dotenv_values)
+        self.dotenv = self._guarded(".env", self._dotenv)
         self.table = self._guarded("pyproject.toml", _backset_table)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether no DATABASE_URL is set anywhere."""
+        return self._lookup("DATABASE_URL")[0] is None
 
     def read(self) -> Settings:
         self._report_unknown()
         return Settings(
             root=self.root,
             target=self._target(),
-            database=self._value("database", self.root.name),
+            database=self._value("database", derived_name(self.root.name, "")),
             seed=self._value("seed", ()),
             python=self._python(),
             env={"DATABASE_URL": "{url}"} | self._value("env", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
-            backups=self.root / self._value("backups", "backups"),
+            backups=self.root / Path(self._value("backups", "backups")).expanduser(),
             environ=self._children_environ(),
             sources=self.sources,
         )
@@ -110,8 +144,14 @@ class _Reader:
 
         libpq's programs must read the same ones as our own sessions, which know no .env.
         """
-        kept = {key: value or "" for key, value in self.dotenv.items() if key[:2] != "PG"}
+        kept = {key: value or "" for key, value in self.dotenv.items() if key not in _LIBPQ}
         return {**kept, **self.environ}
+
+    def _dotenv(self, path: Path) -> dict[str, str | None]:
+        with path.open(encoding="utf-8") as file:
+            bad = [each.original.line for each in parse_stream(file) if each.error]
+        self.problems += [(f".env: line {line} cannot be read", "correct it") for line in bad]
+        return {} if bad else dotenv_values(path)
 
     def _guarded(self, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         path = self.root / name
@@ -135,8 +175,8 @@ class _Reader:
     def _lookup(self, variable: str) -> tuple[str | None, str]:
         """Return a variable and its source; an empty one counts as not set, as in shells."""
         for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
-            if layer.get(variable):
-                return layer[variable], source
+            if value := (layer.get(variable) or "").strip():
+                return value, source
         return None, "default"
 
     def _value(self, key: str, default: Any) -> Any:  # noqa: ANN401  (each key has its own type)

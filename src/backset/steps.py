@@ -75,7 +75,8 @@ def seed(build: Build, progress: Progress) -> Done:
     rows = seeding.seed(build.settings, build.subject, build.session, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
-    return Done(" · ".join(f"{table} {rows[table]}" for table in shown), {"rows": rows})
+    text = " · ".join(f"{table} {rows[table]}" for table in shown)
+    return Done(text or "every table is empty", {"rows": rows})
 
 
 def promote(build: Build, progress: Progress) -> Done:

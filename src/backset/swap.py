@@ -142,6 +142,9 @@ def _evict(session: Session, names: Sequence[str], over: threading.Event) -> Non
 
 
 def _rename(session: Session, rename: Rename) -> None:
+    if rename.comment == marked("discard"):  # a template could not be dropped
+        plain = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false")
+        session.execute(plain.format(sql.Identifier(rename.old)))
     session.execute(
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
             sql.Identifier(rename.old), sql.Identifier(rename.new)

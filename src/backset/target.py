@@ -49,6 +49,7 @@ _DRIVER_ONLY = frozenset(
 )
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
+SHORTEST_SECRET = 4  # blanking a shorter one would spoil every message
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,14 @@ class Target:
     def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:
         """Read a URL as libpq or SQLAlchemy spell it. Raises SettingsError with every problem."""
         match = _URL.fullmatch(url)
-        if match is None:
-            remedy = "write it as postgresql://user:password@host:port/database"
-            raise SettingsError([(f"{source} is not a PostgreSQL URL", remedy)])
+        if match is None or "@" in match["hosts"] + (match["database"] or ""):
+            remedy = (
+                "postgresql://user:password@host:port/database, with @ / : in it percent-encoded"
+            )
+            raise SettingsError([(f"{source} is not a PostgreSQL URL", f"write {remedy}")])
         translated, problems = _translate(match["query"] or "", source)
         params = {} if problems else _ask_libpq(match, translated, source)
-        if not problems and not params.get("dbname"):
-            problems.append((f"{source} names no database", "end the URL with /database"))
+        problems += [] if problems else _judge(params, source)
         if problems:
             raise SettingsError(problems)
         return cls(url, params, params["dbname"])
@@ -129,7 +131,7 @@ class Target:
         public = {self.database, self.params.get("user"), self.params.get("host")}
         for secret in {self.params[key] for key in _SECRET & self.params.keys()} - public:
             for spelling in {secret, quote(secret, safe=""), quote(secret)}:
-                text = text.replace(spelling, "***")
+                text = text.replace(spelling, "***") if len(secret) >= SHORTEST_SECRET else text
         return text
 
 
@@ -188,6 +190,19 @@ def _value(key: str, keyword: str, raw: str) -> dict[str, str]:
     return {keyword: raw}
 
 
+def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
+    """Return what is wrong with parameters that libpq can read."""
+    problems = []
+    if not (name := params.get("dbname", "")):
+        problems.append((f"{source} names no database", "end the URL with /database"))
+    if len(name.encode()) > _NAME_BYTES:
+        problems.append((f"{source} names a database of over 63 bytes", "PostgreSQL would cut it"))
+    if "," in params.get("host", "") + params.get("hostaddr", ""):
+        remedy = "name the primary alone: each connection could choose another host"
+        problems.append((f"{source} names several hosts", remedy))
+    return problems
+
+
 def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -197,7 +212,7 @@ def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> d
         url += "?" + "&".join(f"{key}={value}" for key, value in query.items())
     try:
         return {key: str(value) for key, value in conninfo_to_dict(url).items() if value != ""}
-    except ProgrammingError:
+    except (ProgrammingError, UnicodeDecodeError):
         # libpq's own words quote the piece that it could not read, which may be the password.
         remedy = "percent-encode the special characters of user and password (@ is %40, % is %25)"
         raise SettingsError([(f"{source} cannot be read by libpq", remedy)]) from None

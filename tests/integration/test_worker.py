@@ -83,7 +83,7 @@ def test_upgrade_describe_check(project: Project) -> None:
         done = worker.ask("upgrade", session, said.append)
         assert (done["before"], done["count"], done["heads"]) == ([], 1, ["0b228e9fec0b"])
         assert verification.verify(settings, worker, session) == Verdict(
-            4, compared=True, findings=()
+            ("0b228e9fec0b",), 4, compared=True, findings=()
         )
     assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
 
@@ -242,7 +242,7 @@ def test_a_project_without_models_has_nothing_to_compare(project: Project) -> No
     with working(project) as (worker, session, settings):
         worker.ask("upgrade", session)
         assert verification.verify(settings, worker, session) == Verdict(
-            1, compared=False, findings=()
+            ("aaa",), 1, compared=False, findings=()
         )
 
 

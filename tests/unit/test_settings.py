@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,25 @@ def test_an_empty_database_url_is_not_set(tmp_path: Path) -> None:
     assert load(write(tmp_path), {"DATABASE_URL": ""}).target is None
 
 
+def test_a_line_of_dotenv_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """A missing quote must not lead to another database than the one that was meant."""
+    write(tmp_path, dotenv='A=1\nDATABASE_URL="postgresql://h/app\n')
+    with pytest.raises(SettingsError, match=r"\.env: line 2 cannot be read"):
+        load(tmp_path, {})
+
+
+def test_the_embedded_server_is_out_of_reach_of_libpqs_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PGHOSTADDR would lead us, and a child, to another server than the embedded one."""
+    monkeypatch.setenv("PGHOSTADDR", "10.0.0.1")
+    monkeypatch.setenv("PGADMIN_EMAIL", "me@here")
+    settings = load(write(tmp_path))
+    assert "PGHOSTADDR" not in os.environ
+    assert "PGHOSTADDR" not in settings.environ
+    assert settings.environ["PGADMIN_EMAIL"] == "me@here"
+
+
 def test_the_root_is_found_from_below(tmp_path: Path) -> None:
     """A task works from any folder of the project."""
     below = write(tmp_path) / "a" / "b"
@@ -66,6 +86,7 @@ def test_children_get_the_spelling_that_the_user_wrote(tmp_path: Path) -> None:
     env = settings.child_env(settings.target.named("app__next"))
     assert env == {
         "HOME": "/h",
+        "PYTHONIOENCODING": "utf-8",
         "DATABASE_URL": "postgresql+asyncpg://u:p%40@h:1/app__next?ssl=require",
         "POSTGRES_DB": "app__next",
         "WHO": "u@h",
@@ -88,7 +109,7 @@ def test_every_mistake_is_told_at_once_with_its_source(tmp_path: Path) -> None:
         ".env: unknown key 'BACKSET_DATABAS' → did you mean 'BACKSET_DATABASE'?",
         "[tool.backset]: rows is {'users': 'one'} → it must be a table such as users = 1",
         "[tool.backset]: expect is ['tasks'] → it must be",
-        "[tool.backset]: env is {'A': '{oops}'} → it must be",
+        "[tool.backset]: env is wrong → it must be",
         "the environment: DATABASE_URL is not a PostgreSQL URL →",
         "the environment: python is 'no-such-python', which does not run →",
     ):

@@ -62,7 +62,6 @@ def test_driver_only_parameters_are_translated_or_dropped(
     ("url", "host", "database"),
     [
         ("postgresql://u@localhost/db?host=prod.example.com", "prod.example.com", "db"),
-        ("postgresql://u@localhost,prod/db", "localhost,prod", "db"),
         ("postgresql://u@localhost/db?dbname=other", "localhost", "other"),
         ("postgresql://u@[::1]:5432/db", "::1", "db"),
     ],
@@ -84,6 +83,11 @@ def test_the_text_before_the_question_mark_may_lie(url: str, host: str, database
         ("postgresql://u:secret@h", "names no database"),
         ("postgresql://u:secret@h/db?sslmod=require", "unknown parameter 'sslmod'"),
         ("postgresql://u:secret@h/db?host=a&host=b", "gives 'host' twice"),
+        ("postgresql://u:sec@ret@h/db", "is not a PostgreSQL URL"),
+        ("postgresql://u:12/secret@h/db", "is not a PostgreSQL URL"),
+        ("postgresql://u:secret%e9@h/db", "cannot be read by libpq"),
+        ("postgresql://u:secret@one,two/db", "names several hosts"),
+        (f"postgresql://u:secret@h/{'n' * 64}", "names a database of over 63 bytes"),
         ("postgresql://u:secret@h/db?sslpassword=secret", "which pg_dump would show"),
     ],
 )
