@@ -13,14 +13,14 @@ from urllib.parse import quote
 from backset import catalog, manifest
 from backset.errors import StepFailedError
 from backset.manifest import Backup, Manifest
-from backset.server import connect
+from backset.session import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from backset.programs import Programs
-    from backset.server import Session
+    from backset.session import Session
     from backset.target import Target
     from backset.vault import Vault
 

@@ -11,7 +11,8 @@ from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs
-from backset.server import Database, Server, Session, connect
+from backset.server import Database, Server
+from backset.session import Session, connect
 from backset.vault import Vault
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from backset import steps
-from backset.server import explained
+from backset.session import explained
 from backset.steps import Done, backup, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset import catalog, seeding, verification
 from backset.errors import Finding
-from backset.server import explained
+from backset.session import explained
 from backset.verification import Verdict
 
 if TYPE_CHECKING:

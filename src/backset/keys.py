@@ -1,4 +1,4 @@
-"""The keys of [tool.backset]: what the value of each must be. Pure."""
+"""What may be set: the keys of [tool.backset] with their values, and libpq's variables. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What libpq reads (fe-connect.c); other names that begin with PG are the project's own.
+LIBPQ_VARIABLES = frozenset(
+    f"PG{word}"
+    for word in (
+        *("APPNAME", "CHANNELBINDING", "CLIENTENCODING", "CONNECT_TIMEOUT", "DATABASE"),
+        *("DATESTYLE", "GEQO", "GSSDELEGATION", "GSSENCMODE", "GSSLIB", "HOST", "HOSTADDR"),
+        *("KRBSRVNAME", "LOADBALANCEHOSTS", "MAXPROTOCOLVERSION", "MINPROTOCOLVERSION"),
+        *("OPTIONS", "PASSFILE", "PASSWORD", "PORT", "REQUIREAUTH", "REQUIREPEER"),
+        *("SERVICE", "SERVICEFILE", "SSLCERT", "SSLCERTMODE", "SSLCOMPRESSION", "SSLCRL"),
+        *("SSLCRLDIR", "SSLKEY", "SSLMAXPROTOCOLVERSION", "SSLMINPROTOCOLVERSION"),
+        *("SSLMODE", "SSLNEGOTIATION", "SSLROOTCERT", "SSLSNI", "SYSCONFDIR"),
+        *("TARGETSESSIONATTRS", "TZ", "USER"),
+    )
+)
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 TABLES = frozenset({"env", "expect", "rows"})  # these cannot be set by a variable
 

@@ -10,7 +10,7 @@ from backset.errors import Finding, StepFailedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.server import Session
+    from backset.session import Session
     from backset.settings import Settings
     from backset.target import Target
 

@@ -14,7 +14,8 @@ from backset import catalog, signals
 from backset.embedded import temporary_cluster
 from backset.errors import RefusedError
 from backset.programs import EMBEDDED_MAJOR
-from backset.server import Server, connect
+from backset.server import Server
+from backset.session import connect
 from backset.target import Target
 
 if TYPE_CHECKING:

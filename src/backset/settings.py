@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from backset.errors import SettingsError
-from backset.keys import CHECKS, PLACEHOLDERS, TABLES, nearest
+from backset.keys import CHECKS, LIBPQ_VARIABLES, PLACEHOLDERS, TABLES, nearest
 from backset.target import SHORTEST_SECRET, Target, derived_name
 
 if TYPE_CHECKING:
@@ -23,20 +23,6 @@ if TYPE_CHECKING:
 
 _PREFIX = "BACKSET_"
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
-# What libpq reads (fe-connect.c); other names that begin with PG are the project's own.
-_LIBPQ = frozenset(
-    f"PG{word}"
-    for word in (
-        *("APPNAME", "CHANNELBINDING", "CLIENTENCODING", "CONNECT_TIMEOUT", "DATABASE"),
-        *("DATESTYLE", "GEQO", "GSSDELEGATION", "GSSENCMODE", "GSSLIB", "HOST", "HOSTADDR"),
-        *("KRBSRVNAME", "LOADBALANCEHOSTS", "MAXPROTOCOLVERSION", "MINPROTOCOLVERSION"),
-        *("OPTIONS", "PASSFILE", "PASSWORD", "PORT", "REQUIREAUTH", "REQUIREPEER"),
-        *("SERVICE", "SERVICEFILE", "SSLCERT", "SSLCERTMODE", "SSLCOMPRESSION", "SSLCRL"),
-        *("SSLCRLDIR", "SSLKEY", "SSLMAXPROTOCOLVERSION", "SSLMINPROTOCOLVERSION"),
-        *("SSLMODE", "SSLNEGOTIATION", "SSLROOTCERT", "SSLSNI", "SYSCONFDIR"),
-        *("TARGETSESSIONATTRS", "TZ", "USER"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +84,7 @@ def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     ours = os.environ if environ is None else dict(environ)
     reader = _Reader(find_root(start.resolve()), ours)
     if not reader.problems and reader.is_embedded:
-        for name in _LIBPQ & ours.keys():  # PGHOSTADDR or PGSERVICE would lead elsewhere
+        for name in LIBPQ_VARIABLES & ours.keys():  # PGHOSTADDR or PGSERVICE would lead elsewhere
             del ours[name]
             del reader.environ[name]
     settings = reader.read()
@@ -144,7 +130,9 @@ class _Reader:
 
         libpq's programs must read the same ones as our own sessions, which know no .env.
         """
-        kept = {key: value or "" for key, value in self.dotenv.items() if key not in _LIBPQ}
+        kept = {
+            key: value or "" for key, value in self.dotenv.items() if key not in LIBPQ_VARIABLES
+        }
         return {**kept, **self.environ}
 
     def _dotenv(self, path: Path) -> dict[str, str | None]:

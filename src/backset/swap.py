@@ -11,7 +11,8 @@ import psycopg
 from psycopg import sql
 
 from backset.errors import StepFailedError
-from backset.server import MARK, Database, Server, Session, connect, one_line
+from backset.server import MARK, Database, Server
+from backset.session import Session, connect, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backset.migrations import Worker
-    from backset.server import Session
+    from backset.session import Session
     from backset.settings import Settings
 
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"

@@ -14,23 +14,24 @@ MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__in
 
 LEVELS = {
     0: {"errors", "keys", "quantities"},
-    1: {"target", "process", "signals"},
-    2: {"settings", "policy", "programs", "account", "manifest"},
-    3: {"server", "catalog", "cluster", "vault"},
-    4: {"swap", "embedded", "backup", "seeding", "migrations"},
-    5: {"verification", "build", "location", "service"},
-    6: {"steps", "diagnosis"},
-    7: {"chain", "report"},
-    8: {"report_live", "report_json"},
-    9: {"cli"},
-    10: {"tasks"},
-    11: {"alembic_worker"},  # a program of its own, which imports nothing of backset
+    1: {"url", "process", "signals"},
+    2: {"target", "policy", "account", "manifest"},
+    3: {"settings", "programs", "session", "catalog", "cluster", "vault"},
+    4: {"server", "embedded", "backup", "seeding", "migrations"},
+    5: {"swap", "verification", "service"},
+    6: {"build", "location"},
+    7: {"steps", "diagnosis"},
+    8: {"chain", "report"},
+    9: {"report_live", "report_json"},
+    10: {"cli"},
+    11: {"tasks"},
+    12: {"alembic_worker"},  # a program of its own, which imports nothing of backset
 }
 DOORS = {
     "subprocess": {"process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
-    "psycopg": {"server", "service", "swap", "catalog", "target"},
+    "psycopg": {"session", "server", "service", "swap", "catalog", "target", "url"},
     "dotenv": {"settings"},
     "tomllib": {"settings"},
     "invoke": {"tasks", "cli"},

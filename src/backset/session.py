@@ -1,0 +1,63 @@
+"""The only maker of connections: one session on one database, and what its errors mean."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import psycopg
+
+from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.target import Target
+
+Session: TypeAlias = psycopg.Connection[Any]
+
+
+def connect(target: Target, purpose: str, **options: str) -> Session:
+    """Open an autocommit session on `target`. Raises StepFailedError, in one line.
+
+    purpose: what other people see of us in pg_stat_activity.
+    """
+    params = {"connect_timeout": "10", **target.params, **options}
+    params["application_name"] = f"backset {purpose} on {socket.gethostname()}"[:63]
+    try:
+        session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+        session.execute(_NO_TIMEOUTS)
+    except psycopg.Error as error:
+        raise StepFailedError(
+            f"{target.shown}: {one_line(error, target)}",
+            "start the server, or correct DATABASE_URL",
+        ) from None
+    return session
+
+
+@contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """Turn what a server or a file system says in the block into StepFailedError, in one line."""
+    try:
+        yield
+    except psycopg.Error as error:
+        what = f"{target.shown}: {one_line(error, target)}"
+        raise StepFailedError(what, "see the server's log, then run this again") from None
+    except OSError as error:
+        what = f"{error.filename or 'the system'}: {error.strerror or error}"
+        raise StepFailedError(what, "mend that, then run this again") from None
+
+
+def one_line(error: BaseException, target: Target) -> str:
+    """Return a server's error in one line, without passwords."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return target.redact("; ".join(filter(None, lines)) or type(error).__name__)
+
+
+# A timeout that the role or the database has for its application would end a run, or its lock.
+_NO_TIMEOUTS = """
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',
+    'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout',
+    'client_connection_check_interval')
+"""
