@@ -27,7 +27,7 @@ def connect(target: Target, purpose: str, **options: str) -> Session:
     params["application_name"] = f"backset {purpose} on {socket.gethostname()}"[:63]
     try:
         session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
-        session.execute(_NO_TIMEOUTS)
+        _lift_timeouts(session)
     except psycopg.Error as error:
         raise StepFailedError(
             f"{target.shown}: {one_line(error, target)}",
@@ -56,8 +56,16 @@ def one_line(error: BaseException, target: Target) -> str:
 
 
 # A timeout that the role or the database has for its application would end a run, or its lock.
-_NO_TIMEOUTS = """
-SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout',
-    'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout',
-    'client_connection_check_interval')
-"""
+_TIMEOUTS = {
+    "statement_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 140000,  # the server's version that brought it
+    "client_connection_check_interval": 140000,
+    "transaction_timeout": 170000,
+}
+
+
+def _lift_timeouts(session: Session) -> None:
+    version = session.info.server_version
+    settings = (f"SET {name} = 0" for name, since in _TIMEOUTS.items() if version >= since)
+    session.execute("; ".join(settings).encode())
