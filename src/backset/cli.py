@@ -49,7 +49,7 @@ def _report(task: str, *, as_json: bool) -> Report:
     """Return the report for where stdout goes; only a terminal pays for importing rich."""
     if as_json:
         return JsonReport(task)
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return Report()
     from backset.report_live import LiveReport
 

@@ -26,8 +26,8 @@ class Report:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.step = ""
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed: `>&-`
+            stream.reconfigure(errors="replace")
 
     @property
     def seconds(self) -> float:

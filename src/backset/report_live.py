@@ -31,8 +31,9 @@ class LiveReport(Report):
 
     def progress(self, text: str) -> None:
         """Show what the step is doing."""
-        if self._spinner is not None:
-            self._spinner.update(self._styled(self.step, text))
+        spinner = self._spinner  # lines of a child come from another thread
+        if spinner is not None:
+            spinner.update(self._styled(self.step, text))
 
     def close(self, exit_code: int) -> None:
         """Remove the live line."""
