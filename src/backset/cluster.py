@@ -189,9 +189,10 @@ class Cluster:
         }
         argv = [str(self.installation / "bin" / "postgres"), "-D", str(self.data)]
         argv += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        ids = (self.account.uid, self.account.gid) if self.account else None
         self.log.touch(mode=0o600)
-        server = process.detach(argv, env=self._env, cwd=self.folder, log=self.log, account=ids)
+        server = process.detach(
+            argv, env=self._env, cwd=self.folder, log=self.log, account=self._ids
+        )
         deadline = time.monotonic() + _START_S
         while not self.is_running():
             if server.has_ended() or time.monotonic() > deadline:
@@ -202,8 +203,11 @@ class Cluster:
 
     def _run(self, name: str, *arguments: str) -> tuple[int, list[str]]:
         argv = [str(self.installation / "bin" / name), *arguments]
-        ids = (self.account.uid, self.account.gid) if self.account else None
-        return process.run_as(argv, env=self._env, cwd=self.folder, account=ids)
+        return process.run(argv, env=self._env, cwd=self.folder, account=self._ids)
+
+    @property
+    def _ids(self) -> process.Account | None:
+        return (self.account.uid, self.account.gid) if self.account else None
 
     @property
     def _env(self) -> dict[str, str]:

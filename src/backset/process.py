@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from backset.errors import StepFailedError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
 GRACE_S = 5.0  # between TERM and KILL
 _TAIL_LINES = 40
 
@@ -37,6 +38,7 @@ class Child:
         cwd: Path,
         on_line: Callable[[str], None] = lambda _line: None,
         pass_fds: Sequence[int] = (),
+        account: Account | None = None,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
@@ -54,8 +56,9 @@ class Child:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
+                **_identity(account),
             )
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             raise _cannot_start(argv, error) from None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -112,9 +115,10 @@ def run(
     env: Mapping[str, str],
     cwd: Path,
     on_line: Callable[[str], None] = lambda _line: None,
+    account: Account | None = None,
 ) -> tuple[int, list[str]]:
     """Run a program to its end; return its exit status and its last lines."""
-    with Child(argv, env=env, cwd=cwd, on_line=on_line) as child:
+    with Child(argv, env=env, cwd=cwd, on_line=on_line, account=account) as child:
         return child.wait(), list(child.tail)
 
 
@@ -157,15 +161,9 @@ class Detached:
 
 
 def detach(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    log: Path,
-    account: tuple[int, int] | None = None,
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, account: Account | None
 ) -> Detached:
-    """Start a server that is to outlive us, as `account` (uid, gid)."""
-    user, group = account or (None, None)
+    """Start a server that is to outlive us."""
     try:
         with log.open("ab") as output:
             popen = subprocess.Popen(
@@ -176,43 +174,19 @@ def detach(
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                user=user,
-                group=group,
-                extra_groups=None if account is None else [],
+                **_identity(account),
             )
     except (OSError, subprocess.SubprocessError) as error:
         raise _cannot_start(argv, error) from None
     return Detached(popen)
 
 
-def run_as(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    account: tuple[int, int] | None,
-) -> tuple[int, list[str]]:
-    """Run a short program as `account` (uid, gid), or as ourselves; return status and lines."""
-    user, group = account or (None, None)
-    try:
-        done = subprocess.run(
-            argv,
-            env=env,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-            check=False,
-            user=user,
-            group=group,
-            extra_groups=None if account is None else [],
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise _cannot_start(argv, error) from None
-    return done.returncode, done.stdout.splitlines()
+def _identity(account: Account | None) -> dict[str, Any]:
+    """Return Popen's arguments for running as another account; it keeps no group of ours."""
+    if account is None:
+        return {}
+    user, group = account
+    return {"user": user, "group": group, "extra_groups": []}
 
 
 def _cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
