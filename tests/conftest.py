@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def nothing_of_the_developers() -> Iterator[None]:
             if name.startswith(("PG", "BACKSET_")) or name == "DATABASE_URL":
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_on_a_terminal() -> None:
+    """Undo what nohup and background jobs do: a child would inherit that INT or HUP is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
 
 
 @pytest.fixture(scope="session")
