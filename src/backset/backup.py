@@ -49,6 +49,7 @@ def take(
         about = Manifest(
             database=target.database,
             taken_at=moment.isoformat(timespec="seconds"),
+            server_id=catalog.server_id(session),
             server_version=session.info.parameter_status("server_version") or "",
             tool_version=programs.run(pg_dump, "--version")[0],
             revisions=revisions,

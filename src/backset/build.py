@@ -128,8 +128,10 @@ class Build:
 
     @cached_property
     def chosen_backup(self) -> Backup:
-        """The backup that `restore` was asked for; the newest one by default."""
-        return self.vault.find(self._backup_name)
+        """The backup that `restore` was asked for; the newest one of this server by default."""
+        if self._backup_name is not None:
+            return self.vault.find(self._backup_name)
+        return self.vault.newest(catalog.server_id(self.server.session))
 
     def check_policy(self, *, consent: bool) -> None:
         """Raise RefusedError with every reason why the target may not be replaced."""

@@ -71,6 +71,15 @@ def revisions(session: psycopg.Connection[Any]) -> list[str]:
     return sorted(found)
 
 
+def server_id(session: psycopg.Connection[Any]) -> str:
+    """Return the server's system identifier: no other cluster has it. Empty if it is a secret."""
+    may = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
+    if session.execute(may).fetchone() != (True,):
+        return ""
+    query = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
+    return str(*session.execute(query).fetchone() or ("",))
+
+
 def lagging_sequences(session: psycopg.Connection[Any]) -> list[LaggingSequence]:
     """Return the ascending sequences that would give a value their own column already has."""
     owned = session.execute(_SEQUENCES).fetchall()

@@ -20,11 +20,13 @@ _FORMAT = 1
 class Manifest:
     """What a dump holds, counted in the same snapshot as the dump.
 
+    server_id: PostgreSQL's system identifier; empty where the role may not ask for it.
     revisions: the rows of the version table. rows: exact counts by table. taken_at: ISO 8601, UTC.
     """
 
     database: str
     taken_at: str
+    server_id: str
     server_version: str
     tool_version: str
     revisions: tuple[str, ...]

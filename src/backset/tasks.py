@@ -115,7 +115,7 @@ class _NamedTask(Task[Any]):
     auto_shortflags=False,
     positional=["backup"],
     help={
-        "backup": "a name from `invoke backups`; the newest one by default",
+        "backup": "a name from `invoke backups`; the newest of this server by default",
         "plan": _PLAN,
         "json": _JSON,
         "yes": _YES,

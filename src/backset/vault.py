@@ -39,16 +39,23 @@ class Vault:
         found = (manifest.read(dump) for dump in sorted(self.folder.glob("*.dump")))
         return [backup for backup in found if backup is not None]
 
-    def find(self, name: str | None) -> Backup:
-        """Return a backup by name, file name or path; the newest one without a name."""
-        backups = self.list()
-        wanted = [each for each in backups if name in {None, each.name, each.dump.name}]
-        if not wanted and name is not None and Path(name).is_file():
-            wanted = list(filter(None, [manifest.read(Path(name))]))
-        if not wanted:
-            what = f"no backup {name!r}" if name else "no backup"
-            raise StepFailedError(f"{self.folder} has {what}", "choose one from `invoke backups`")
-        return wanted[-1]
+    def find(self, name: str) -> Backup:
+        """Return a backup by name, file name or path. Raises StepFailedError."""
+        named = [each for each in self.list() if name in {each.name, each.dump.name}]
+        if not named and Path(name).is_file():
+            named = list(filter(None, [manifest.read(Path(name))]))
+        if not named:
+            what = f"{self.folder} has no backup {name!r}"
+            raise StepFailedError(what, "choose one from `invoke backups`")
+        return named[-1]
+
+    def newest(self, server_id: str) -> Backup:
+        """Return the newest backup of a server: another one may have a database of that name."""
+        taken = [each for each in self.list() if each.manifest.server_id == server_id]
+        if not taken:
+            what = f"{self.folder} has no backup of this server"
+            raise StepFailedError(what, "name one from `invoke backups`, if there is any")
+        return taken[-1]
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -167,6 +167,20 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
     assert prints(project) == then
 
 
+def test_restore_does_not_take_another_servers_backup_by_itself(project: Project) -> None:
+    """Two servers may have a database of one name; by its name, the other's can be restored."""
+    assert project.invoke("reset-db").returncode == 0
+    assert project.invoke("backup").returncode == 0
+    (path,) = (project.folder / "backups").rglob("*.json")
+    about = json.loads(path.read_text())
+    assert len(about["server_id"]) > 10
+    path.write_text(json.dumps({**about, "server_id": "7"}))
+    done = project.invoke("restore")
+    assert done.returncode == 4
+    assert "no backup of this server" in done.stderr
+    assert project.invoke("restore", path.stem).returncode == 0
+
+
 def test_restore_of_a_damaged_backup_changes_nothing(project: Project) -> None:
     """Exit 4; the target is as it was and nothing stands beside it."""
     assert project.invoke("reset-db").returncode == 0
