@@ -35,8 +35,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         with signals.raised():
             yield load(Path.cwd()), told
     except OSError as error:
-        what = f"{error.filename or 'the system'}: {error.strerror or error}"
-        told.fail([f"{what} → mend that, then run this again"], StepFailedError.exit_code)
+        told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
         _leave(told, StepFailedError.exit_code)
     except (BacksetError, Interrupted) as error:
         told.findings(error.findings)

@@ -77,9 +77,15 @@ class RefusedError(BacksetError):
 
 
 class StepFailedError(BacksetError):
-    """A step failed and the target is as it was."""
+    """A step failed; beside the target, the target is as it was."""
 
     exit_code = 4
+
+    @classmethod
+    def from_system(cls, error: OSError) -> Self:
+        """Return what the operating system said, with the file that it is about."""
+        what = f"{error.filename or 'the system'}: {error.strerror or error}"
+        return cls(what, "mend that, then run this again")
 
 
 class FindingsError(BacksetError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from backset import embedded, swap
 from backset.errors import StepFailedError
 from backset.server import Server
+from backset.session import explained
 from backset.target import Target
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def locate(settings: Settings) -> Target:
     cluster = embedded.project_cluster(settings.root)
     target = settings.target or Target.parse(cluster.url(settings.database))
     if is_embedded(target, cluster) and cluster.start():
-        with Server(target, "start") as server:
+        with explained(target), Server(target, "start") as server:
             if server.names.target not in server.databases():
                 with suppress(StepFailedError):  # another run that waited for us was faster
                     swap.create(server, server.names.target, None)

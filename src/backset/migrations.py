@@ -106,7 +106,7 @@ class Worker:
         raise self._died()
 
     def _failed(self, reply: dict[str, Any]) -> StepFailedError:
-        message = self._target.redact(reply["message"])
+        message = self._settings.redact(self._target, reply["message"])
         where = f"{reply['where']}: " if reply.get("where") else ""
         what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
         named = {"message": message, "where": where, "target": self._target.shown}
@@ -114,8 +114,7 @@ class Worker:
 
     def _died(self) -> StepFailedError:
         status = self._child.wait()
-        lines = [line for line in self._child.tail if line.strip()]
-        said = self._target.redact(lines[-1]) if lines else "it said nothing"
+        said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
         if "ModuleNotFoundError" in said:
             remedy = "install it there, or name the project's interpreter: [tool.backset] python"
             return StepFailedError(f"{self._settings.python}: {said}", remedy)
@@ -124,7 +123,7 @@ class Worker:
     @property
     def output(self) -> list[str]:
         """The last lines that the migrations and env.py printed, without passwords."""
-        return [self._target.redact(line) for line in self._child.tail]
+        return [self._settings.redact(self._target, line) for line in self._child.tail]
 
 
 _MEND = "mend the migration or env.py, then run this again"

@@ -35,9 +35,9 @@ def seed(
         on_line=lambda line: on_line(settings.redact(target, line)),
     )
     if status != 0:
-        said = settings.redact(target, process.last_words(lines))
-        what = f"{' '.join(settings.seed)} ended with {status}: {said}"
-        raise StepFailedError(what, "mend the seed command, then run this again")
+        what = f"{' '.join(settings.seed)} ended with {status}: {process.last_words(lines)}"
+        remedy = "mend the seed command, then run this again"
+        raise StepFailedError(settings.redact(target, what), remedy)
     rows = catalog.row_counts(session)
     findings = [*missing_rows(settings, rows), *lagging(session)]
     if findings:

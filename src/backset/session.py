@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 Session: TypeAlias = psycopg.Connection[Any]
 
 
-def connect(target: Target, purpose: str, **options: str) -> Session:
+def connect(target: Target, purpose: str) -> Session:
     """Open an autocommit session on `target`. Raises StepFailedError, in one line.
 
     purpose: what other people see of us in pg_stat_activity.
     """
-    params = {"connect_timeout": "10", **target.params, **options}
+    params = {"connect_timeout": "10", **target.params}
     params["application_name"] = f"backset {purpose} on {socket.gethostname()}"[:63]
     try:
         session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
@@ -45,8 +45,7 @@ def explained(target: Target) -> Iterator[None]:
         what = f"{target.shown}: {one_line(error, target)}"
         raise StepFailedError(what, "see the server's log, then run this again") from None
     except OSError as error:
-        what = f"{error.filename or 'the system'}: {error.strerror or error}"
-        raise StepFailedError(what, "mend that, then run this again") from None
+        raise StepFailedError.from_system(error) from None
 
 
 def one_line(error: BaseException, target: Target) -> str:

@@ -178,10 +178,10 @@ class _Reader:
         self.sources[key] = source
         try:
             if variable and key == "seed":
-                raw = shlex.split(raw)
+                raw = _words(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
-            value = "wrong" if key == "env" else repr(raw)  # env may hold a password
+            value = "wrong" if key in {"env", "seed"} else repr(raw)  # these may hold a password
             self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
             return default
 
@@ -209,6 +209,13 @@ def _backset_table(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError("tool.backset is not a table")  # noqa: TRY004  (reported like bad TOML)
     return table
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise ValueError("a command line whose quotes are closed") from None
 
 
 def _guess(shown: str, key: str) -> str:

@@ -159,7 +159,9 @@ _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     reset: lambda build: f"would create {build.subject.database}",
     upgrade: _plan_upgrade,
     verify: lambda build: f"would compare the models with {build.subject.database}",
-    seed: lambda build: f"would run {' '.join(build.settings.seed) or 'nothing'}",
+    seed: lambda build: build.settings.redact(
+        build.target, f"would run {' '.join(build.settings.seed) or 'nothing'}"
+    ),
     promote: _plan_promote,
     undo: lambda build: f"would swap {build.server.names.target} and {_previous(build).name}",
     load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",

@@ -86,7 +86,19 @@ def test_a_failing_step_in_json(project: Project) -> None:
 def test_a_seed_variable_that_is_no_command_line(project: Project) -> None:
     """Exit 2, not a traceback."""
     project.env["BACKSET_SEED"] = 'python "x'
-    assert "the environment: seed is" in one_line(project.invoke("seed"), 2)
+    line = one_line(project.invoke("seed"), 2)
+    assert "the environment: seed is wrong → it must be a command line whose quotes are" in line
+
+
+def test_a_password_in_the_seed_command_itself_is_not_repeated(project: Project) -> None:
+    """Neither in the plan nor in the error, whoever wrote it there."""
+    script = 'seed = ["python", "scripts/add_mock_task_data.py"]'
+    told = f'"python", "-c", "exit(1)", "postgresql://u:{CANARY}@h/db"'
+    project.configure(script, f"seed = [{told}]")
+    assert "://u:***@h/db ended with 1" in one_line(project.invoke("reset-db"), 4)
+    assert CANARY not in project.invoke("reset-db", "--plan").stdout
+    project.configure(f"[{told}]", f"[{told}, 3]")
+    assert "seed is wrong" in one_line(project.invoke("reset-db"), 2)
 
 
 def test_a_file_in_the_place_of_our_folder(short_tmp: Path) -> None:
