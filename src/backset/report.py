@@ -46,11 +46,20 @@ class Report:
         self._line("✔", step, done.text)
         self.step = ""
 
+    def notice(self, text: str) -> None:
+        """Print something that a person should know."""
+        self._line("!", self.step, text)
+
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print what would happen."""
         for step, text in lines:
             self._line("·", step, text)
         self.say("nothing was changed")
+
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what consent is about."""
+        for word, text in facts:
+            self._line("·", word, text)
 
     def say(self, text: str) -> None:
         """Print a line that is not a step's."""
