@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from backset import catalog, signals, swap
+from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs
@@ -193,11 +193,10 @@ class Build:
             del self.databases  # they are other ones now
 
     def check_protection(self) -> None:
-        """Raise RefusedError if the target was protected while we were building."""
+        """Raise RefusedError if the target is protected now, which the gate may not have seen."""
         now = self.server.databases().get(self.server.names.target)
         if now is not None and now.protected:
-            what = f"{now.name} was protected meanwhile"
-            raise RefusedError([(what, "`invoke unprotect`, if it may go")])
+            raise RefusedError([policy.protection(now.name)])
 
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""

@@ -84,7 +84,7 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         remedy = "name the application's own database in DATABASE_URL"
         reasons.append((f"{facts.database} belongs to PostgreSQL itself", remedy))
     if facts.protected:
-        reasons.append((f"{facts.database} is protected", "`invoke unprotect`, if it may go"))
+        reasons.append(protection(facts.database))
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
     if way.way == "swap":
@@ -96,6 +96,11 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         reasons += facts.barred
         reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
     return reasons
+
+
+def protection(database: str) -> tuple[str, str]:
+    """Return the reason, with its remedy, that the marker of `invoke protect` is."""
+    return f"{database} is protected", "`invoke unprotect`, if it may go"
 
 
 def stakes(facts: Circumstances) -> list[str]:

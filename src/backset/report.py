@@ -85,7 +85,8 @@ class Report:
     def status(self, status: Status) -> None:
         """Print the state of a target."""
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
-        self.say(f"database  {status.database} on PostgreSQL {status.server}")
+        protected = " · protected" if status.protected else ""
+        self.say(f"database  {status.database} on PostgreSQL {status.server}{protected}")
         self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
         self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")

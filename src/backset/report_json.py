@@ -74,6 +74,7 @@ class JsonReport(Report):
             "heads": status.heads,
             "tables": status.rows,
             "previous": status.previous,
+            "protected": status.protected,
         }
 
     def findings(self, findings: Sequence[Finding]) -> None:

@@ -83,6 +83,8 @@ def seed(build: Build, progress: Progress) -> Done:
     """Run the project's seed command."""
     if not build.settings.seed:
         return Done("no seed command ([tool.backset] seed is not set)")
+    if not build.is_beside:
+        build.check_protection()
     rows = seeding.seed(build.settings, build.subject, build.session, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
