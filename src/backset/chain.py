@@ -10,8 +10,9 @@ from backset.session import explained
 from backset.steps import Done, backup, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from backset.activity import Client
     from backset.build import Build
 
 
@@ -23,6 +24,9 @@ class Watcher(Protocol):
 
     def progress(self, text: str) -> None:
         """Note what the step is doing."""
+
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Say what must not go unsaid, such as whom the run waits for; from any thread."""
 
     def end(self, step: str, done: Done) -> None:
         """Note what the step did."""
@@ -54,14 +58,23 @@ CHAINS = {
 
 
 def run(
-    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool
+    build: Build,
+    chain: Chain,
+    watcher: Watcher,
+    *,
+    skip: frozenset[str],
+    consent: bool,
+    wait: bool = False,
 ) -> None:
     """Run the steps in their order. Raises BacksetError; a target beside is then as it was."""
-    with explained(build.target):
-        build.begin_worker()
+    build.begin_worker()
+    with build.waits(watcher.notice), explained(build.target):
         if chain.locks:
-            build.server.lock()
+            build.server.lock(watcher.notice if wait else None)
+            build.server.end_dead_runs()
         if chain.beside:
+            for client, remedy in build.server.immovable():
+                watcher.notice(_stands_in_the_way(client, remedy), [client])
             build.check_policy(consent=consent)
             build.clear_leftovers()
             if reset in chain.steps:
@@ -74,6 +87,10 @@ def run(
                 watcher.end(step.__name__, step(build, watcher.progress))
 
 
+def _stands_in_the_way(client: Client, remedy: str) -> str:
+    return f"{client} on {client.database} would stop the swap, and may not be ended → {remedy}"
+
+
 def plan(
     build: Build, chain: Chain, *, skip: frozenset[str], consent: bool
 ) -> list[tuple[str, str]]:
@@ -82,4 +99,7 @@ def plan(
         if chain.beside:
             build.check_policy(consent=consent)
         chosen = [step for step in chain.steps if step.__name__ not in skip]
-        return [(step.__name__, steps.plan(step, build)) for step in chosen]
+        lines = [(step.__name__, steps.plan(step, build)) for step in chosen]
+        if chain.beside:
+            lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
+        return lines

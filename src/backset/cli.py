@@ -32,7 +32,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     told = _report(task, as_json=as_json)
     try:
-        with signals.raised():
+        with signals.raised(), process.all_ended():
             yield load(Path.cwd()), told
     except OSError as error:
         told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
@@ -71,6 +71,7 @@ def run_chain(
     plan: bool,
     as_json: bool,
     yes: bool = False,
+    wait: bool = False,
     skip: frozenset[str] = frozenset(),
     backup: str | None = None,
 ) -> None:
@@ -90,9 +91,10 @@ def run_chain(
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
+                told.note(sessions=[each.content() for each in build.sessions_on_target])
                 told.plan(chain.plan(build, steps, skip=skip, consent=yes))
                 return
-            chain.run(build, steps, told, skip=skip, consent=yes)
+            chain.run(build, steps, told, skip=skip, consent=yes, wait=wait)
             told.done(_farewell(name, swapped=build.promoted, old=build.old is not None))
 
 

@@ -88,6 +88,10 @@ class StepFailedError(BacksetError):
         return cls(what, "mend that, then run this again")
 
 
+class HeldUpError(StepFailedError):
+    """A statement of ours did not get its lock in time: another session holds it."""
+
+
 class FindingsError(BacksetError):
     """`status` or `verify` has findings; they say the rest."""
 

@@ -15,3 +15,11 @@ def amount(size_bytes: float) -> str:
             return f"{size_bytes:.3g} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.3g} GB"
+
+
+def age(seconds: float) -> str:
+    """Return how long something lasts, in the largest whole unit: `12 s`, `3 min`, `2 h`, `5 d`."""
+    for unit, size_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size_s:
+            return f"{seconds // size_s:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from backset.activity import Client
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
@@ -22,13 +23,25 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content: dict[str, Any] = {"task": task, "steps": [], "findings": [], "error": None}
+        self._content: dict[str, Any] = {
+            "task": task,
+            "steps": [],
+            "notices": [],
+            "findings": [],
+            "error": None,
+        }
         self._step_started = 0.0
 
     def begin(self, step: str) -> None:
         """Start the step's clock."""
         super().begin(step)
         self._step_started = self.seconds
+
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Keep what must not go unsaid."""
+        sessions = [each.content() for each in clients]
+        entry = {"step": self.step or None, "text": text, "sessions": sessions}
+        self._content["notices"].append(entry)
 
     def end(self, step: str, done: Done) -> None:
         """Keep the step."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
 from backset import seeding, signals, swap, verification
+from backset.activity import listed
 from backset.errors import FindingsError, StepFailedError
 from backset.quantities import amount, count
 
@@ -85,24 +86,28 @@ def promote(build: Build, progress: Progress) -> Done:
     names, old = build.server.names, build.old
     ended = build.server.sessions(names.target)
     if ended:
-        progress(f"ending {', '.join(ended)}")
+        progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
         swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
-    return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
+    text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    return Done(text, {"previous": kept, "ended": [each.content() for each in ended]})
 
 
 def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
+    ended = [each for name in (names.target, previous.name) for each in build.server.sessions(name)]
     with signals.deferred():
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
-    return Done(f"{names.target} is the database from before{other}")
+    other += f" · ended {listed(ended)}" if ended else ""
+    text = f"{names.target} is the database from before{other}"
+    return Done(text, {"ended": [each.content() for each in ended]})
 
 
 def _previous(build: Build) -> Database:
@@ -151,7 +156,7 @@ def _plan_promote(build: Build) -> str:
         text += f", the old one {names.previous}"
     if build.previous is not None and not build.old_is_empty:
         text += f" · would drop the {names.previous} of before"
-    return text + (f" · would end the sessions {', '.join(ended)}" if ended else "")
+    return text + (f" · would end {listed(ended)}" if ended else "")
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PLAN = "say what would happen, and change nothing"
 _JSON = "print one JSON object, and nothing else, on stdout"
+_WAIT = "wait for another run that holds the lock, and say which"
 _YES = "go on although the server is on another machine"
 
 
@@ -47,39 +48,49 @@ def _after_dashes() -> list[str]:
         "plan": _PLAN,
         "no_seed": "leave the new database without mock data",
         "json": _JSON,
+        "wait": _WAIT,
         "yes": _YES,
     },
 )
 def reset_db(
-    c: Context, plan: bool = False, no_seed: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    plan: bool = False,
+    no_seed: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
-    _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, yes=yes, skip=skip)
+    _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, wait=wait, yes=yes, skip=skip)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
-def undo(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "wait": _WAIT, "yes": _YES})
+def undo(
+    c: Context, plan: bool = False, json: bool = False, wait: bool = False, yes: bool = False
+) -> None:
     """Swap the database from before back in; twice is redo."""
-    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, yes=yes)
+    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, wait=wait, yes=yes)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def backup(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "wait": _WAIT})
+def backup(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
     """Dump the database and the migration scripts into backups/."""
-    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json)
+    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, wait=wait)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
-def reset(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "wait": _WAIT, "yes": _YES})
+def reset(
+    c: Context, plan: bool = False, json: bool = False, wait: bool = False, yes: bool = False
+) -> None:
     """Back up, then put an empty database in place; undo works."""
-    _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, yes=yes)
+    _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, wait=wait, yes=yes)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def upgrade(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "wait": _WAIT})
+def upgrade(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
     """Migrate the database to head; never destructive."""
-    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json)
+    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, wait=wait)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
@@ -88,10 +99,10 @@ def verify(c: Context, plan: bool = False, json: bool = False) -> None:
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def seed(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "wait": _WAIT})
+def seed(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
     """Run the mock-data script; check rows and sequences."""
-    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json)
+    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, wait=wait)
 
 
 class _NamedTask(Task[Any]):
@@ -118,14 +129,22 @@ class _NamedTask(Task[Any]):
         "backup": "a name from `invoke backups`; the newest of this server by default",
         "plan": _PLAN,
         "json": _JSON,
+        "wait": _WAIT,
         "yes": _YES,
     },
 )
 def restore(
-    c: Context, backup: str = "", plan: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    backup: str = "",
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
-    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup or None)
+    _cli().run_chain(
+        "restore", plan=_dry(c, plan), as_json=json, wait=wait, yes=yes, backup=backup or None
+    )
 
 
 @task(auto_shortflags=False, help={"json": _JSON})
