@@ -66,7 +66,7 @@ class Build:
             error.add_note(self._what_stands())
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
-            self.server.end_own_run()
+            self.server.abandon()
         self._thread.shutdown()
         if self._next and not self.promoted and isinstance(error, BaseException):
             self._remove_next(error)

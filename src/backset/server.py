@@ -17,18 +17,19 @@ from backset import activity
 from backset.errors import LockedError, StepFailedError
 from backset.identity import run_mark
 from backset.policy import Circumstances
+from backset.quantities import moment
 from backset.session import Session, connect
 from backset.target import Target, derived_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
 
     from backset.activity import Client
 
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
+_CLEANING_S = 5.0
 _LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
 _OF_DEAD_RUNS = "^backset (?!(verify|status) )"  # these two work without the lock
 MARK = "backset "  # how the comment of a database that we made, or set aside, begins
@@ -143,15 +144,21 @@ class Server:
         if row is None:
             return "it just ended"
         name, since = row
-        return f"{name}, since {_moment(since)}" if since else str(name)
+        return f"{name}, since {moment(since)}" if since else str(name)
 
     def end_dead_runs(self) -> None:
         """End what a killed run left connected to our databases. Only for who holds the lock."""
         activity.end(self.session, self._names, _OF_DEAD_RUNS)
 
-    def end_own_run(self) -> None:
-        """End what our children left on the server: it notices their end only when it answers."""
+    def abandon(self) -> None:
+        """Cancel the statement of another thread, and end what our children left on the server.
+
+        A session that waits for a lock does not notice that its client has ended. From here on we
+        wait for locks only as long as a cleaning may take.
+        """
         with suppress(psycopg.Error):  # the server is gone, and so are they
+            self.session.cancel_safe(timeout=_CLEANING_S)
+            self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
             activity.end(self.session, self._names, f"{re.escape(run_mark())}$")
 
     def sessions(self, name: str) -> list[Client]:
@@ -167,13 +174,6 @@ class Server:
     @property
     def _names(self) -> list[str]:
         return [self.names.target, self.names.next, self.names.previous, self.names.discard]
-
-
-def _moment(since: datetime) -> str:
-    """Return a time of today; of another day with its date and zone."""
-    ours = since.astimezone()
-    today = ours.date() == ours.now(ours.tzinfo).date()
-    return f"{ours:%H:%M:%S}" if today else f"{ours:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _maintenance_session(target: Target, purpose: str) -> Session:
