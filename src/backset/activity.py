@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from backset.quantities import age, count
+from backset.quantities import age
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import psycopg
+
+
+_FEW = 3  # sessions of one application that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,13 @@ class Client:
 
 
 def listed(clients: Iterable[Client]) -> str:
-    """Return sessions in one line; those of one application and address together."""
+    """Return sessions in one line; many of one application and address are counted."""
     texts = []
     for who, group in groupby(sorted(clients, key=lambda each: each.who), lambda each: each.who):
         same = list(group)
         oldest = max(each.connected_s or 0 for each in same)
-        many = f"{who} ({count(len(same), 'session')}, the oldest connected for {age(oldest)})"
-        texts.append(str(same[0]) if len(same) == 1 else many)
+        many = f"{who} ({len(same)} sessions, the oldest connected for {age(oldest)})"
+        texts += [many] if len(same) > _FEW else [str(each) for each in same]
     return "; ".join(texts)
 
 

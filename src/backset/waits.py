@@ -74,8 +74,9 @@ class Waits:
         found = activity.waits(session, self._databases, run_mark(), self._began)
         self._last = list({client.pid: client for _, client in found}.values())
         for waiting in dict.fromkeys(name for name, _ in found):
-            new = [c for name, c in found if name == waiting and (name, c.pid) not in self._told]
-            self._told |= {(waiting, client.pid) for client in new}
+            blocking = {client.pid: client for name, client in found if name == waiting}
+            new = [blocking[pid] for pid in blocking if (waiting, pid) not in self._told]
+            self._told |= {(waiting, pid) for pid in blocking}
             if new and not self._over.is_set():
                 whose = "" if waiting is None else f"{waiting} "
                 self._notice(f"{whose}waits for {listed(new)}", new)

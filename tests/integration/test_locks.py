@@ -295,11 +295,11 @@ def test_an_end_that_vanished_is_noticed_by_both(cluster: Cluster, name: str) ->
 def test_sessions_of_one_application_are_listed_together() -> None:
     """A pool of fifty does not fill the screen."""
     known = replace(NOBODY, application="web", address="10.0.0.7", state="idle", state_s=1.0)
-    pool = [replace(known, pid=pid, connected_s=pid * 60.0) for pid in range(1, 4)]
+    pool = [replace(known, pid=pid, connected_s=pid * 60.0) for pid in range(1, 5)]
     busy = {"state": "idle in transaction", "state_s": 200.0, "connected_s": 999.0}
     psql = replace(known, pid=9, application="psql", address="socket", **busy)  # type: ignore[arg-type]
     assert listed([*pool, psql]) == (
         "psql@socket, pid 9, idle in transaction for 3 min; "
-        "web@10.0.0.7 (3 sessions, the oldest connected for 3 min)"
+        "web@10.0.0.7 (4 sessions, the oldest connected for 4 min)"
     )
     assert str(NOBODY) == "a prepared transaction"
