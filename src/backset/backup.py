@@ -13,7 +13,7 @@ from urllib.parse import quote
 from backset import catalog, manifest
 from backset.errors import StepFailedError
 from backset.manifest import Backup, Manifest
-from backset.session import connect
+from backset.session import LOCK_TIMEOUT_S, connect, conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,7 +69,7 @@ def load(backup: Backup, target: Target, major: int, programs: Programs, *extra:
     extra: more arguments for pg_restore.
     """
     pg_restore = programs.find("pg_restore", major)
-    arguments = ["--exit-on-error", "--no-password", "--dbname", target.conninfo]
+    arguments = ["--exit-on-error", "--no-password", "--dbname", conninfo(target, "restore")]
     programs.run(pg_restore, *arguments, *extra, str(backup.dump), target=target)
     with connect(target, "restore") as session:
         rows = catalog.row_counts(session)
@@ -106,7 +106,9 @@ def _dumping(
     """Run pg_dump in the session's snapshot; the block gets a function that waits for its end."""
     (snapshot,) = session.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
     arguments = ["--format=custom", "--no-password", f"--snapshot={snapshot}"]
-    arguments += ["--file", str(partial), "--dbname", target.conninfo]
+    # In PGOPTIONS a lock_timeout would come to nothing: pg_dump and pg_restore lift it themselves.
+    arguments += [f"--lock-wait-timeout={LOCK_TIMEOUT_S}s"]
+    arguments += ["--file", str(partial), "--dbname", conninfo(target, "backup")]
     with programs.start(pg_dump, *arguments, target=target) as child:
         yield lambda: programs.check(child, pg_dump, target)
 

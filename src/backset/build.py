@@ -12,12 +12,15 @@ from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.server import Database, Server
-from backset.session import Session, connect
+from backset.session import Session, connect, explained
 from backset.vault import Vault
+from backset.waits import Waits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from backset.activity import Client
     from backset.manifest import Backup
     from backset.objects import Object
     from backset.policy import Rung
@@ -67,9 +70,12 @@ class Build:
     def __exit__(
         self, error_type: type[BaseException] | None, error: object, _trace: object
     ) -> None:
+        signals.ignore()
         if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
+        if error is not None and "server" in self.__dict__:
+            self.server.abandon()
         self._thread.shutdown()
         if self._next and not self.promoted and isinstance(error, BaseException):
             self._remove_next(error)
@@ -109,7 +115,7 @@ class Build:
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
         worker = self._sessions.enter_context(self._worker or Worker(self.settings))
-        worker.begin(self.subject)
+        worker.begin(self.subject, self.purpose)
         return worker
 
     def begin_worker(self) -> None:
@@ -151,6 +157,18 @@ class Build:
         """Work beside the target, or on the target itself, before anything is opened for that."""
         self.is_beside = rung.way == "swap"
         self.is_in_place = not self.is_beside
+
+    @property
+    def sessions_on_target(self) -> list[Client]:
+        """Who else is connected to the target, the oldest first."""
+        return self.server.sessions(self.server.names.target)
+
+    def waits(self, notice: Callable[[str, Sequence[Client]], None]) -> Waits:
+        """Return what tells `notice` for whom the block waits."""
+        with explained(self.target):
+            server = self.server
+        names = [server.names.target, server.names.next]
+        return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
 
     def foreign(self) -> tuple[str, ...]:
         """Return the databases, not empty, that bear our derived names but no mark of ours."""

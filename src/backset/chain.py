@@ -10,8 +10,9 @@ from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from backset.activity import Client
     from backset.build import Build
     from backset.guard import Answer
 
@@ -27,8 +28,8 @@ class Watcher(Protocol):
     def progress(self, text: str) -> None:
         """Note what the step is doing."""
 
-    def notice(self, text: str) -> None:
-        """Note something that a person should know, on whatever the report goes to."""
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Say what must not go unsaid, such as whom the run waits for; from any thread."""
 
     def end(self, step: str, done: Done) -> None:
         """Note what the step did."""
@@ -68,9 +69,10 @@ CHAINS = {
 def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     chain = CHAINS[task]
-    with in_place.safety(build), explained(build.target):
+    with build.waits(watcher.notice), in_place.safety(build), explained(build.target):
         if chain.locks:
-            build.server.lock()
+            build.server.lock(watcher.notice if answer.wait else None)
+            build.server.end_dead_runs()
             in_place.finish(build, watcher.notice)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         build.begin_worker()
@@ -92,6 +94,8 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
+    for client, remedy in build.server.immovable():
+        watcher.notice(_stands_in_the_way(client, remedy), [client])
     if load in chain.steps:
         _ = build.chosen_backup  # before this run takes a newer one
     if build.is_beside:
@@ -109,5 +113,10 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> li
             build.choose(admission.rung)
             chosen = chain.steps if build.is_beside else chain.in_place
             lines = guard.shown(admission)
+            lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         wanted = [step for step in chosen if step.__name__ not in skip]
         return lines + [(step.__name__, steps.plan(step, build)) for step in wanted]
+
+
+def _stands_in_the_way(client: Client, remedy: str) -> str:
+    return f"{client} on {client.database} would stop this, and may not be ended → {remedy}"

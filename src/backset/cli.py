@@ -6,7 +6,8 @@ import sys
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
@@ -26,7 +27,7 @@ from backset.report_json import JsonReport
 from backset.settings import Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.build import Build
     from backset.target import Target
@@ -40,7 +41,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     told = _report(task, as_json=as_json)
     try:
-        with signals.raised():
+        with signals.raised(), process.all_ended():
             yield load(Path.cwd()), told
     except OSError as error:
         told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
@@ -80,20 +81,21 @@ def run_chain(
     *,
     plan: bool,
     as_json: bool,
-    yes: bool = False,
-    confirm: str = "",
-    in_place: bool = False,
+    said: Mapping[str, Any] = MappingProxyType({}),
     skip: frozenset[str] = frozenset(),
     backup: str | None = None,
 ) -> None:
-    """Run or plan one of the chains on the target."""
+    """Run or plan one of the chains on the target.
+
+    said: the fields of guard.Answer that the flags say.
+    """
     with opened(name, as_json=as_json) as (settings, told), _alembic(settings, name) as worker:
         from backset import chain, location
         from backset.build import Build
         from backset.guard import Answer
 
         ask = None if as_json or not _is_interactive() else _asking(told)
-        said = Answer(yes=yes, digest=confirm, in_place=in_place, ask=ask)
+        answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
@@ -105,9 +107,10 @@ def run_chain(
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
-                told.plan(chain.plan(build, name, skip=skip, answer=said))
+                told.note(sessions=[each.content() for each in build.sessions_on_target])
+                told.plan(chain.plan(build, name, skip=skip, answer=answer))
                 return
-            chain.run(build, name, told, skip=skip, answer=said)
+            chain.run(build, name, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))
 
 

@@ -108,6 +108,10 @@ class RestoredError(BacksetError):
     exit_code = 5
 
 
+class HeldUpError(StepFailedError):
+    """A statement of ours did not get its lock in time: another session holds it."""
+
+
 class FindingsError(BacksetError):
     """`status` or `verify` has findings; they say the rest."""
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 class Answer:
     """What the user says beforehand, or can be asked.
 
-    digest: what `--confirm` says. ask: shows the facts on a terminal and returns the typed name.
+    digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
+    ask: shows the facts on a terminal and returns the typed name.
     """
 
     yes: bool = False
     digest: str = ""
     in_place: bool = False
+    wait: bool = False
     ask: Callable[[Facts], str] | None = None
 
 

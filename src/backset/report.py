@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from backset.activity import Client
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
@@ -41,14 +42,14 @@ class Report:
     def progress(self, text: str) -> None:
         """Note what the step is doing; plain lines leave that out."""
 
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
+        """Print what must not go unsaid; the step, if there is one, goes on."""
+        self._line("!", self.step, text)
+
     def end(self, step: str, done: Done) -> None:
         """Print the line of a step."""
         self._line("✔", step, done.text)
         self.step = ""
-
-    def notice(self, text: str) -> None:
-        """Print something that a person should know."""
-        self._line("!", self.step, text)
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print what would happen."""
@@ -105,7 +106,7 @@ class Report:
         """End the report."""
 
     def _line(self, sign: str, step: str, text: str) -> None:
-        print(f" {sign} {step:<{WIDTH}} {text}", flush=True)
+        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
 
     def _fail(self, text: str) -> None:
         sys.stdout.flush()

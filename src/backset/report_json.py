@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from backset.activity import Client
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
@@ -31,16 +32,18 @@ class JsonReport(Report):
         super().begin(step)
         self._step_started = self.seconds
 
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Keep what must not go unsaid."""
+        sessions = [each.content() for each in clients]
+        entry = {"step": self.step or None, "text": text, "sessions": sessions}
+        self._content["notices"].append(entry)
+
     def end(self, step: str, done: Done) -> None:
         """Keep the step."""
         seconds = round(self.seconds - self._step_started, 3)
         entry = {"step": step, "text": done.text, "seconds": seconds, **done.details}
         self._content["steps"].append(entry)
         self.step = ""
-
-    def notice(self, text: str) -> None:
-        """Keep something that a person should know."""
-        self._content["notices"].append(text)
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
         """Keep the plan."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from backset import catalog, process
 from backset.errors import Finding, StepFailedError
+from backset.identity import application_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ def seed(
     rows, and when a sequence lags behind its column.
     """
     argv = settings.command(settings.seed)
-    env = settings.child_env(target)
+    env = {**settings.child_env(target), "PGAPPNAME": application_name("seed")}
     status, lines = process.run(
         argv,
         env=env,

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+import psycopg
 from psycopg.rows import dict_row
 
+from backset import activity
 from backset.errors import LockedError, StepFailedError
+from backset.identity import run_mark
+from backset.quantities import moment
 from backset.session import Session, connect
 from backset.target import Target, derived_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from backset.activity import Client
 
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
@@ -23,6 +32,9 @@ _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
 MARKS = frozenset({"next", "previous", "discard", "protected"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
+_CLEANING_S = 5.0
+_LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
+_OF_DEAD_RUNS = "^backset (?!(verify|status) )"  # these two work without the lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +125,8 @@ class Server:
 
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
-        names = [self.names.target, self.names.next, self.names.previous, self.names.discard]
         with self.session.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(_DATABASES, {"names": names}).fetchall()
+            rows = cursor.execute(_DATABASES, {"names": self._names}).fetchall()
         return {row["name"]: _database(row) for row in rows}
 
     @cached_property
@@ -148,27 +159,62 @@ class Server:
         return str(row[0]) if row and row[0] else "a Unix socket of this machine"
 
     def clients(self) -> list[str]:
-        """Return who is connected to the target, ourselves aside: application@address."""
-        return [who for (who,) in self.session.execute(_CLIENTS, [self.names.target])]
+        """Return who is connected to the target, runs of ours aside: application@address."""
+        found = self.sessions(self.names.target)
+        return sorted({each.who for each in found if not each.application.startswith("backset ")})
 
-    def lock(self) -> None:
-        """Take the target's lock for as long as this session lives. Raises LockedError."""
-        key = f"backset:{self.names.target}"
-        taken = self.session.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [key]
-        ).fetchone()
-        if taken != (True,):
-            holder = self.session.execute(_HOLDER, [key]).fetchone()
-            who = "pid {} ({}), since {}".format(*holder) if holder else "it just ended"
-            raise LockedError(
-                f"another run holds the lock of {self.names.target}: {who}",
-                "wait until it ends, then run this again",
-            )
+    def lock(self, waiting: Callable[[str], None] | None = None) -> None:
+        """Take the target's lock for as long as this session lives.
 
-    def sessions(self, name: str) -> list[str]:
-        """Return who else is connected to a database: application@address, once each."""
-        rows = self.session.execute(_SESSIONS, [name]).fetchall()
-        return [who for (who,) in rows]
+        waiting: is told for whom we wait, once each; without it, LockedError is raised at once.
+        """
+        key, told = f"backset:{self.names.target}", ""
+        while self.session.execute(_TAKE, [key]).fetchone() != (True,):
+            holder = self._holder(key)
+            if waiting is None:
+                what = f"another run holds the lock of {self.names.target}: {holder}"
+                raise LockedError(what, "wait until it ends, or let this one wait: --wait")
+            if holder != told:
+                waiting(f"waits for the lock of {self.names.target}: {holder}")
+            told = holder
+            time.sleep(_LOOK_EVERY_S)
+
+    def _holder(self, key: str) -> str:
+        row = self.session.execute(_HOLDER, [key]).fetchone()
+        if row is None:
+            return "it just ended"
+        name, since = row
+        return f"{name}, since {moment(since)}" if since else str(name)
+
+    def end_dead_runs(self) -> None:
+        """End what a killed run left connected to our databases. Only for who holds the lock."""
+        activity.end(self.session, self._names, _OF_DEAD_RUNS)
+
+    def abandon(self) -> None:
+        """Cancel the statement of another thread, and end what our children left on the server.
+
+        A session that waits for a lock does not notice that its client has ended. From here on we
+        wait for locks only as long as a cleaning may take.
+        """
+        with suppress(psycopg.Error):  # the server is gone, and so are they
+            self.session.cancel_safe(timeout=_CLEANING_S)
+            self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
+            activity.end(self.session, self._names, f"{re.escape(run_mark())}$")
+
+    def sessions(self, name: str) -> list[Client]:
+        """Return who is connected to a database, the oldest first, but for this run itself."""
+        found = activity.clients(self.session, [name])
+        return [each for each in found if not each.application.endswith(run_mark())]
+
+    def immovable(self) -> list[tuple[Client, str]]:
+        """Return each session that would stop a swap, since our role may not end it; what to do."""
+        role = self.session.info.user
+        found = activity.clients(self.session, self._names)
+        return [(each, each.remedy(role)) for each in found if not each.may_end]
+
+    @property
+    def _names(self) -> list[str]:
+        return [self.names.target, self.names.next, self.names.previous, self.names.discard]
 
 
 def _maintenance_session(target: Target, purpose: str) -> Session:
@@ -234,27 +280,12 @@ SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
 FROM pg_roles WHERE rolname = current_user
 """
 _ADDRESS = "SELECT host(inet_server_addr()) || ' port ' || inet_server_port()"
-_CLIENTS = """
-SELECT DISTINCT coalesce(nullif(application_name, ''), usename)
-       || '@' || coalesce(host(client_addr), 'socket')
-FROM pg_stat_activity
-WHERE datname = %s AND backend_type = 'client backend' AND application_name !~ '^backset '
-ORDER BY 1
-"""
+_TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """
-SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'),
-       to_char(a.backend_start, 'HH24:MI:SS')
+SELECT coalesce(nullif(a.application_name, ''), a.usename || ', pid ' || a.pid), a.backend_start
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)
-"""
-# Of a session of somebody else, a plain role sees no more than its user, database and pid.
-_SESSIONS = """
-SELECT DISTINCT CASE WHEN backend_type IS NULL THEN usename || ' (pid ' || pid || ')'
-       ELSE coalesce(nullif(application_name, ''), usename)
-            || '@' || coalesce(host(client_addr), 'socket') END
-FROM pg_stat_activity
-WHERE datname = %s AND coalesce(backend_type, 'client backend') = 'client backend'
-  AND pid <> pg_backend_pid() ORDER BY 1
 """

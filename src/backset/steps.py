@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
 from backset import in_place, objects, seeding, signals, swap, verification
+from backset.activity import listed
 from backset.errors import FindingsError, StepFailedError
 from backset.quantities import amount, count
 
@@ -54,9 +55,10 @@ def clear(build: Build, progress: Progress) -> Done:
     """Drop the objects of the target itself, where nothing can be built beside it."""
     ended = build.server.sessions(build.target.database)
     if ended:
-        progress(f"ending {', '.join(ended)}")
+        progress(f"ending {listed(ended)}")
     dropped = in_place.clear(build)
-    return Done(f"{count(dropped, 'object')} dropped in {build.target.database}")
+    details = {"dropped": dropped, "ended": [each.content() for each in ended]}
+    return Done(f"{count(dropped, 'object')} dropped in {build.target.database}", details)
 
 
 def upgrade(build: Build, progress: Progress) -> Done:
@@ -98,26 +100,30 @@ def promote(build: Build, progress: Progress) -> Done:
     build.close_sessions()
     ended = build.server.sessions(names.target)
     if ended:
-        progress(f"ending {', '.join(ended)}")
+        progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
         build.check_protection()
         swap.promote(build.server, old, build.previous, old_is_empty=old_is_empty)
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
-    return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
+    text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    return Done(text, {"previous": kept, "ended": [each.content() for each in ended]})
 
 
 def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
+    ended = [each for name in (names.target, previous.name) for each in build.server.sessions(name)]
     with signals.deferred():
         build.check_protection()
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
-    return Done(f"{names.target} is the database from before{other}")
+    other += f" · ended {listed(ended)}" if ended else ""
+    text = f"{names.target} is the database from before{other}"
+    return Done(text, {"ended": [each.content() for each in ended]})
 
 
 def _previous(build: Build) -> Database:
@@ -168,7 +174,7 @@ def _plan_clear(build: Build) -> str:
 
 def _ended(build: Build) -> str:
     ended = build.server.sessions(build.target.database)
-    return f" · would end the sessions {', '.join(ended)}" if ended else ""
+    return f" · would end {listed(ended)}" if ended else ""
 
 
 def _plan_upgrade(build: Build) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from backset import activity
 from backset.errors import StepFailedError
 from backset.server import MARK, Database, Server
 from backset.session import Session, connect, one_line
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _EVICT_EVERY_S = 0.005
-_PATIENCE = 20  # rounds of that, for sessions that are just leaving
+_PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only every 100 ms
+_IMMOVABLE_S = 1.0  # for those that we may not end: RENAME would wait for 5 s, and then fail
+_LOCK_TIMEOUT = "5s"  # as long as RENAME waits for sessions; signals have to wait meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,11 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
     Raises StepFailedError, with nothing renamed, when a session may not be ended.
     """
     names = [rename.old for rename in renames]
+    _await_immovable(server, names)
     with evicting(server, names):
         try:
             with server.session.transaction():
+                server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
                 for rename in renames:
                     _rename(server.session, rename)
         except psycopg.Error as error:
@@ -117,15 +123,26 @@ def exchange(server: Server, old: Database | None, previous: Database) -> None:
     swap(server, renames)
 
 
+def _await_immovable(server: Server, names: Sequence[str]) -> None:
+    """Give the sessions that our role may not end a moment to leave. Raises StepFailedError."""
+    deadline = time.monotonic() + _IMMOVABLE_S
+    while found := [each for each in server.immovable() if each[0].database in names]:
+        if time.monotonic() > deadline:
+            clients = [f"{client} on {client.database}" for client, _ in found]
+            what = "the databases cannot be swapped while sessions are connected that "
+            what += f"{server.session.info.user} may not end: {'; '.join(clients)}"
+            raise StepFailedError(what, f"{found[0][1]}; then run this again")
+        time.sleep(_PATIENCE_S)
+
+
 @contextmanager
 def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterator[None]:
     """End the sessions on `names`, but for the one of the pid `spare`, until the block is left."""
     over = threading.Event()
     with connect(server.maintenance, "swap") as session:
         thread = threading.Thread(target=_evict, args=(session, names, spare, over), daemon=True)
-        for _ in range(_PATIENCE):  # RENAME itself would look again only every 100 ms
-            if not session.execute(_TERMINATE, [list(names), spare]).fetchall():
-                break
+        patience = time.monotonic() + _PATIENCE_S
+        while activity.end(session, names, spare=spare) and time.monotonic() < patience:
             over.wait(_EVICT_EVERY_S)
         thread.start()
         try:
@@ -138,7 +155,7 @@ def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterato
 def _evict(session: Session, names: Sequence[str], spare: int, over: threading.Event) -> None:
     with suppress(psycopg.OperationalError):  # the server went away: the swap says so itself
         while not over.is_set():
-            session.execute(_TERMINATE, [list(names), spare])
+            activity.end(session, names, spare=spare)
             over.wait(_EVICT_EVERY_S)
 
 
@@ -161,11 +178,9 @@ def _comment(name: str, text: str) -> sql.Composed:
 
 def _cannot_swap(server: Server, names: Sequence[str], error: psycopg.Error) -> StepFailedError:
     busy = [f"{who} on {name}" for name in names for who in server.sessions(name)]
-    still = f" (still connected: {', '.join(busy)})" if busy else ""
-    return StepFailedError(
-        f"the databases cannot be swapped: {one_line(error, server.target)}{still}",
-        "close those sessions, or ask an administrator to, and run this again",
-    )
+    still = f" (still connected: {'; '.join(busy)})" if busy else ""
+    what = f"the databases cannot be swapped: {one_line(error, server.target)}{still}"
+    return StepFailedError(what, "see the server's words, then run this again")
 
 
 def _likeness(like: Database) -> list[sql.Composed]:
@@ -189,15 +204,3 @@ def _execute(server: Server, statement: sql.Composed) -> None:
         raise StepFailedError(
             f"{what}: {one_line(error, server.target)}", "see the server's words; then run again"
         ) from None
-
-
-# Only those that the role may end: the others make RENAME fail, and its error names them.
-_TERMINATE = """
-SELECT pg_terminate_backend(a.pid)
-FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
-     JOIN pg_roles me ON me.rolname = current_user
-WHERE a.datname = ANY(%s) AND a.pid <> %s
-  AND coalesce(a.backend_type, 'client backend') = 'client backend'
-  AND (me.rolsuper OR NOT r.rolsuper
-       AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
-"""

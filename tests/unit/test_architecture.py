@@ -14,10 +14,13 @@ MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__in
 
 LEVELS = {
     0: {"errors", "keys", "quantities"},
-    1: {"url", "process", "signals"},
-    2: {"target", "policy", "account", "manifest"},
-    3: {"settings", "programs", "session", "catalog", "cluster", "vault"},
-    4: {"objects", "privileges", "server", "embedded", "backup", "seeding", "migrations"},
+    1: {"identity", "signals", "url"},
+    2: {"target", "policy", "account", "manifest", "process"},
+    3: {"settings", "programs", "session", "catalog", "cluster", "vault", "activity"},
+    4: {
+        *("backup", "embedded", "migrations", "objects", "privileges"),
+        *("seeding", "server", "waits"),
+    },
     5: {"swap", "verification", "service"},
     6: {"build", "location", "protection"},
     7: {"diagnosis", "guard", "in_place"},
@@ -33,11 +36,13 @@ DOORS = {
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
-        "session",
         "objects",
         "privileges",
         "protection",
+        "activity",
+        "session",
         "server",
+        "waits",
         "service",
         "swap",
         "catalog",
