@@ -18,6 +18,7 @@ from backset.vault import Vault
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from backset.choice import Choice
     from backset.manifest import Backup
     from backset.settings import Settings
     from backset.target import Target
@@ -38,14 +39,16 @@ class Build:
         *,
         beside: bool,
         worker: Worker | None = None,
-        backup_name: str | None = None,
+        choice: Choice | None = None,
+        proves: bool = False,
     ) -> None:
         self.settings = settings
         self.target = target
         self.purpose = purpose
         self.promoted = False
         self._worker = worker
-        self._backup_name = backup_name
+        self._choice = choice
+        self.proves = proves
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -85,6 +88,11 @@ class Build:
     def previous(self) -> Database | None:
         """The database that `undo` would bring back."""
         return self.databases.get(self.server.names.previous)
+
+    @property
+    def scratch(self) -> Database | None:
+        """The database in which a killed run was proving a backup."""
+        return self.databases.get(self.server.names.scratch)
 
     @property
     def old_is_empty(self) -> bool:
@@ -128,10 +136,9 @@ class Build:
 
     @cached_property
     def chosen_backup(self) -> Backup:
-        """The backup that `restore` was asked for; the newest one of this server by default."""
-        if self._backup_name is not None:
-            return self.vault.find(self._backup_name)
-        return self.vault.newest(catalog.server_id(self.server.session))
+        """The backup that `restore` was asked for."""
+        assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
 
     def check_policy(self, *, consent: bool) -> None:
         """Raise RefusedError with every reason why the target may not be replaced."""
@@ -154,6 +161,19 @@ class Build:
             if name in self.databases:
                 with signals.deferred():  # an interrupted DROP leaves an invalid database behind
                     swap.drop(self.server, name)
+
+        self.clear_scratch()
+
+    def clear_scratch(self) -> None:
+        """Drop what a killed proof left behind."""
+        if self.scratch and (self.scratch.mark or self.scratch.is_invalid):
+            with signals.deferred():
+                swap.drop(self.server, self.scratch.name)
+
+    @property
+    def protected_backups(self) -> frozenset[str]:
+        """The names of backups that the comment of `__previous` has after its mark."""
+        return frozenset(self.previous.mark.split()[1:] if self.previous else ())
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 from invoke.exceptions import Exit
 
 from backset import process, signals
-from backset.errors import BacksetError, FindingsError, Interrupted, StepFailedError
+from backset.errors import (
+    BacksetError,
+    FindingsError,
+    Interrupted,
+    SettingsError,
+    StepFailedError,
+)
+from backset.keys import CHECKS
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.report import Report
@@ -21,6 +28,7 @@ from backset.settings import Settings, load
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from backset.choice import Choice
     from backset.target import Target
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
@@ -72,7 +80,9 @@ def run_chain(
     as_json: bool,
     yes: bool = False,
     skip: frozenset[str] = frozenset(),
-    backup: str | None = None,
+    proves: bool = False,
+    backup: str = "",
+    into: str = "",
 ) -> None:
     """Run or plan one of the chains on the target."""
     with opened(name, as_json=as_json) as (settings, told), _alembic(settings, name) as worker:
@@ -85,8 +95,16 @@ def run_chain(
             order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
             told.plan([("start", _WOULD_START), ("then", order)])
             return
+        choice = None
+        if name == "restore":
+            choice = _choice(settings, told, target, name=backup, into=into, newest=yes)
+            target = target.named(into) if into else target
         with Build(
-            *(settings, target, name), beside=steps.beside, worker=worker, backup_name=backup
+            *(settings, target, name),
+            beside=steps.beside,
+            worker=worker,
+            choice=choice,
+            proves=proves,
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
@@ -94,6 +112,36 @@ def run_chain(
                 return
             chain.run(build, steps, told, skip=skip, consent=yes)
             told.done(_farewell(name, swapped=build.promoted, old=build.old is not None))
+
+
+def _choice(
+    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+) -> Choice:
+    """Return which backup to restore; without a name, offer the list where somebody can choose."""
+    from backset.choice import Choice, ask
+    from backset.vault import Vault
+
+    if into:
+        _check_name(into)
+    vault = Vault.of(settings.backups, target.database)
+    database = None if into else target.database
+    if not name and not newest:
+        offered = vault.list()[::-1]
+        told.backups(offered, vault.folder, vault.unreadable(), numbered=True)
+        if not offered:
+            raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
+        if not told.can_ask:
+            remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
+            raise StepFailedError("restore was not told which backup", remedy)
+        name = ask(offered)
+    return Choice(vault=vault, name=name or None, database=database)
+
+
+def _check_name(database: str) -> None:
+    try:
+        CHECKS["database"](database)
+    except ValueError as error:
+        raise SettingsError([(f"--into is {database!r}", f"it must be {error}")]) from None
 
 
 def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
@@ -132,7 +180,7 @@ def backups(*, as_json: bool) -> None:
 
         target = settings.target
         vault = Vault.of(settings.backups, target.database if target else settings.database)
-        told.backups(vault.list(), vault.folder)
+        told.backups(vault.list(), vault.folder, vault.unreadable())
 
 
 def start(*, plan: bool) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
+_MARKS = ("next", "previous", "discard", "scratch")
 MARK = "backset "  # how the comment of a database that we made, or set aside, begins
 
 
@@ -29,7 +30,7 @@ class Database:
 
     size_bytes: None where the role may not connect to it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
-    comment: the user's own; `mark` is ours (`next`, `previous`, `discard`), empty if there is none.
+    comment: the user's own; `mark` is ours (a word of _MARKS), empty if there is none.
     """
 
     name: str
@@ -55,11 +56,12 @@ class Names:
     next: str
     previous: str
     discard: str
+    scratch: str
 
     @classmethod
     def of(cls, database: str) -> Names:
         """Derive all names, each at most 63 bytes long."""
-        derived = (derived_name(database, f"__{word}") for word in ("next", "previous", "discard"))
+        derived = (derived_name(database, f"__{word}") for word in _MARKS)
         return cls(database, *derived)
 
 
@@ -88,7 +90,7 @@ class Server:
 
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
-        names = [self.names.target, self.names.next, self.names.previous, self.names.discard]
+        names = [self.names.target, *(getattr(self.names, word) for word in _MARKS)]
         with self.session.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(_DATABASES, {"names": names}).fetchall()
         return {row["name"]: _database(row) for row in rows}
@@ -153,7 +155,7 @@ def _own_port(session: Session) -> int | None:
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
     mark, _, rest = comment.removeprefix(MARK).partition("\n")
-    marked = comment.startswith(MARK) and mark in {"next", "previous", "discard"}
+    marked = comment.startswith(MARK) and mark in _MARKS
     return Database(
         name=row["name"],
         owner=row["owner"],

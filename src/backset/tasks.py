@@ -64,10 +64,17 @@ def undo(c: Context, plan: bool = False, json: bool = False, yes: bool = False) 
     _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, yes=yes)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def backup(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={
+        "prove": "restore the dump into a scratch database, compare, and drop that",
+        "plan": _PLAN,
+        "json": _JSON,
+    },
+)
+def backup(c: Context, prove: bool = False, plan: bool = False, json: bool = False) -> None:
     """Dump the database and the migration scripts into backups/."""
-    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json)
+    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, proves=prove)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
@@ -102,8 +109,12 @@ class _NamedTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        following = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
-        words = [word for word in following if not word.startswith("-")]
+        after = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        words = [
+            word
+            for word, before in zip(after, ["", *after], strict=False)
+            if not word.startswith("-") and before != "--into"
+        ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
                 argument.default = None if argument.positional else argument.default
@@ -115,17 +126,23 @@ class _NamedTask(Task[Any]):
     auto_shortflags=False,
     positional=["backup"],
     help={
-        "backup": "a name from `invoke backups`; the newest of this server by default",
+        "backup": "a name from `invoke backups`; without one, the list is offered",
+        "into": "the database that it goes into, which may be a new one on the same server",
         "plan": _PLAN,
         "json": _JSON,
-        "yes": _YES,
+        "yes": f"{_YES}; without a name, take the newest backup of this server",
     },
 )
 def restore(
-    c: Context, backup: str = "", plan: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    backup: str = "",
+    into: str = "",
+    plan: bool = False,
+    json: bool = False,
+    yes: bool = False,
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
-    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup or None)
+    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup, into=into)
 
 
 @task(auto_shortflags=False, help={"json": _JSON})
