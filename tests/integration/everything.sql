@@ -67,7 +67,7 @@ CREATE RULE told AS ON UPDATE TO refs DO ALSO NOTIFY refs;
 ALTER TABLE refs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON refs FOR SELECT TO public
     USING (id IN (SELECT id FROM app.items WHERE state IN ('a', 'b')));
-CREATE STATISTICS both ON state, n FROM app.items;
+CREATE STATISTICS pairs ON state, n FROM app.items;
 CREATE PUBLICATION news FOR TABLE app.items;
 CREATE COLLATION mine FROM "C";
 CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
