@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from backset.activity import Client
+    from backset.choice import Choice
     from backset.manifest import Backup
     from backset.objects import Object
     from backset.policy import Rung
@@ -46,7 +47,8 @@ class Build:
         *,
         beside: bool,
         worker: Worker | None = None,
-        backup_name: str | None = None,
+        choice: Choice | None = None,
+        proves: bool = False,
     ) -> None:
         self.settings = settings
         self.target = target
@@ -57,7 +59,8 @@ class Build:
         self.frozen: list[Object] = []
         self.taken: Backup | None = None
         self._worker = worker
-        self._backup_name = backup_name
+        self._choice = choice
+        self.proves = proves
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -100,6 +103,11 @@ class Build:
     def previous(self) -> Database | None:
         """The database that `undo` would bring back."""
         return self.databases.get(self.server.names.previous)
+
+    @property
+    def scratch(self) -> Database | None:
+        """The database in which a killed run was proving a backup."""
+        return self.databases.get(self.server.names.scratch)
 
     @property
     def old_is_empty(self) -> bool:
@@ -148,10 +156,9 @@ class Build:
 
     @cached_property
     def chosen_backup(self) -> Backup:
-        """The backup that `restore` was asked for; the newest one of this server by default."""
-        if self._backup_name is not None:
-            return self.vault.find(self._backup_name)
-        return self.vault.newest(catalog.server_id(self.server.session))
+        """The backup that `restore` was asked for."""
+        assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
 
     def choose(self, rung: Rung) -> None:
         """Work beside the target, or on the target itself, before anything is opened for that."""
@@ -187,6 +194,18 @@ class Build:
             if name in self.databases:
                 with signals.deferred():  # an interrupted DROP leaves an invalid database behind
                     swap.drop(self.server, name)
+        self.clear_scratch()
+
+    def clear_scratch(self) -> None:
+        """Drop what a killed proof left behind."""
+        if self.scratch and (self.scratch.mark or self.scratch.is_invalid):
+            with signals.deferred():
+                swap.drop(self.server, self.scratch.name)
+
+    @property
+    def protected_backups(self) -> frozenset[str]:
+        """The name of the backup that `__previous` bears in its comment, if any."""
+        return frozenset({self.previous.backup} if self.previous else ())
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""

@@ -95,6 +95,12 @@ def uncreatable(session: psycopg.Connection[Any]) -> tuple[str, ...]:
     return tuple(name for (name,) in session.execute(_UNCREATABLE))
 
 
+def size_bytes(session: psycopg.Connection[Any]) -> int:
+    """Return the size of the database on the server's disk."""
+    query = "SELECT pg_database_size(current_database())"
+    return int(*session.execute(query).fetchone() or (0,))
+
+
 def server_id(session: psycopg.Connection[Any]) -> str:
     """Return the server's system identifier: no other cluster has it. Empty if it is a secret."""
     may = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import in_place, objects, seeding, signals, swap, verification
+from backset import (
+    catalog,
+    in_place,
+    objects,
+    proof,
+    restoration,
+    seeding,
+    signals,
+    swap,
+    verification,
+)
 from backset.activity import listed
 from backset.errors import FindingsError, StepFailedError
 from backset.quantities import amount, count
@@ -29,8 +39,11 @@ class Done:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def backup(build: Build, _progress: Progress) -> Done:
-    """Dump the target with its manifest and scripts."""
+def backup(build: Build, progress: Progress) -> Done:
+    """Dump the target with its manifest and scripts; prove that, where it is asked for."""
+    build.clear_scratch()
+    if build.proves:
+        proof.refuse(build.server, build.scratch)
     if build.is_in_place:
         in_place.freeze(build)
     if build.old_is_empty:
@@ -39,10 +52,20 @@ def backup(build: Build, _progress: Progress) -> Done:
     def folders() -> tuple[Path, ...]:
         return build.worker.scripts.folders  # asked for late: the worker is still importing
 
-    taken = build.taken = backups.take(build.vault, build.target, folders, build.programs)
-    about, name = taken.manifest, _shown(taken.dump, build)
-    text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"
-    return Done(text, {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256})
+    above = build.settings.parallel_above
+    taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
+    build.taken = taken
+    if build.proves:
+        progress(f"restoring it into {build.server.names.scratch}")
+        proof.prove(taken, build.server, build.old, build.programs)
+    about = taken.manifest
+    stay = build.protected_backups | {taken.name}
+    removed = build.vault.prune(build.settings.keep, about.server_id, stay)
+    text = f"{_shown(taken.dump, build)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text += " · proved: restored and compared" if build.proves else ""
+    text += f" · {removed} older removed" if removed else ""
+    details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256}
+    return Done(text, {**details, "proved": build.proves, "removed": removed})
 
 
 def reset(build: Build, _progress: Progress) -> Done:
@@ -103,7 +126,8 @@ def promote(build: Build, progress: Progress) -> Done:
         progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
         build.check_protection()
-        swap.promote(build.server, old, build.previous, old_is_empty=old_is_empty)
+        backup = build.taken.name if build.taken else ""
+        swap.promote(build.server, old, build.previous, old_is_empty=old_is_empty, backup=backup)
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
@@ -134,18 +158,16 @@ def _previous(build: Build) -> Database:
 
 
 def load(build: Build, progress: Progress) -> Done:
-    """Load a backup into the database beside the target, and count its rows."""
+    """Load a backup into the database beside the target, and compare it with the manifest."""
     chosen = build.chosen_backup
     progress(f"loading {chosen.name}")
-    if chosen.manifest.database != build.target.database:
-        what = f"{chosen.name} is a backup of {chosen.manifest.database}"
-        raise StepFailedError(what, f"choose one of {build.target.database} from `invoke backups`")
     chosen.check()
     if build.is_in_place:
         in_place.load(build, chosen, own=False)
     else:
+        build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
         build.make_next()
-        backups.load(chosen, build.subject, build.server.major, build.programs)
+        restoration.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
 
@@ -156,10 +178,19 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 
 def _plan_backup(build: Build) -> str:
+    if build.proves:
+        proof.refuse(build.server, build.scratch)
+    if build.is_in_place:
+        in_place.freeze(build)
     if build.old_is_empty:
         return "nothing to back up (the database is new)"
     size = amount(build.old.size_bytes or 0) if build.old else ""
-    return f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
+    text = f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
+    if build.proves:
+        text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
+    server_id = catalog.server_id(build.server.session)
+    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
+    return text + (f" · would remove {len(surplus)} older" if surplus else "")
 
 
 def _plan_clear(build: Build) -> str:

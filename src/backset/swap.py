@@ -95,11 +95,17 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
 
 
 def promote(
-    server: Server, old: Database | None, previous: Database | None, *, old_is_empty: bool
+    server: Server,
+    old: Database | None,
+    previous: Database | None,
+    *,
+    old_is_empty: bool,
+    backup: str = "",
 ) -> None:
     """Make next the target; what it replaces becomes previous, an older previous discard.
 
     An empty target never displaces a previous one: the last good copy stays for `undo`.
+    backup: the name of the backup of the target, which previous will bear in its comment.
     """
     names, renames = server.names, []
     if old and previous and old_is_empty:
@@ -107,7 +113,8 @@ def promote(
     elif old:
         if previous:
             renames.append(Rename(names.previous, names.discard, marked("discard")))
-        renames.append(Rename(names.target, names.previous, marked("previous", old.comment)))
+        mark = marked(f"previous {backup}".rstrip(), old.comment)
+        renames.append(Rename(names.target, names.previous, mark))
     renames.append(Rename(names.next, names.target, old.comment if old else ""))
     swap(server, renames)
 
