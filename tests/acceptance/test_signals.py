@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    Holder = Callable[[Project], AbstractContextManager[object]]
+    Running = tuple[subprocess.Popen[str], list[psutil.Process]]
+
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 STEPS = ("backup", "reset", "upgrade", "verify", "seed", "promote")
 SLOW_SEED = """
 import os, signal, subprocess, sys, time
 import psycopg
-child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(120)"
+child = "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+child += "pathlib.Path('ignoring').touch(); time.sleep(120)"
 with psycopg.connect(os.environ["DATABASE_URL"]) as session:
     session.execute("SELECT count(*) FROM tasks")
     subprocess.run([sys.executable, "-c", child])
@@ -63,17 +68,12 @@ def add_slow_migration(project: Project) -> None:
 def add_slow_comparison(project: Project) -> None:
     """Let env.py be slow when it is run after `upgrade`."""
     env = project.folder / "alembic/env.py"
-    env.write_text(
-        env.read_text().replace(
-            "import annotations\n", f"import annotations\n{SLOW_SECOND_TIME}", 1
-        )
-    )
-    assert "seen" in env.read_text()
+    text = env.read_text()
+    env.write_text(text.replace("import os\n", f"import os\n{SLOW_SECOND_TIME}", 1))
+    assert "inside" in env.read_text()
 
 
-def locked(
-    statement: str, database: str | None = None
-) -> Callable[[Project], AbstractContextManager[object]]:
+def locked(statement: str, database: str | None = None) -> Holder:
     """Return what holds a step up by an open transaction on the target or another database."""
 
     @contextmanager
@@ -101,7 +101,7 @@ def at_work(project: Project, query: str) -> bool:
     """Tell whether a session of `__next` is in a statement."""
     name = f"{Target.parse(project.url).database}__next"
     found = project.query(
-        f"SELECT FROM pg_stat_activity WHERE datname = '{name}' AND query ~ '{query}'", "postgres"
+        f"SELECT 1 FROM pg_stat_activity WHERE datname = '{name}' AND query ~ '{query}'", "postgres"
     )
     return bool(found)
 
@@ -122,26 +122,18 @@ INSIDE: dict[str, Callable[[Project], bool]] = {
     "reset": lambda project: waiting_for_a_lock(project, 1, "CREATE DATABASE"),
     "upgrade": lambda project: at_work(project, "pg_sleep"),
     "verify": lambda project: (project.folder / "inside").exists(),
-    "seed": lambda project: at_work(project, "count.*tasks") and grandchild() is not None,
+    "seed": lambda project: at_work(project, "count.*tasks") and has_grandchild(project),
     "promote": lambda project: waiting_for_a_lock(project, 1, "RENAME"),
 }
 
 
-def grandchild() -> psutil.Process | None:
-    """Return the seed command's child that ignores TERM."""
-    for process in psutil.process_iter(["cmdline"]):
-        if any(
-            "signal.SIG_IGN); time.sleep(120)" in word for word in process.info["cmdline"] or []
-        ):
-            if process.info["cmdline"][1] == "-c" and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-    return None
+def has_grandchild(project: Project) -> bool:
+    """Tell whether the seed command's child ignores TERM already."""
+    return (project.folder / "ignoring").exists()
 
 
 @contextmanager
-def inside(
-    project: Project, step: str
-) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+def inside(project: Project, step: str) -> Iterator[Running]:
     """Start `reset-db` and give it, and all its children, when it is in the middle of a step."""
     PREPARE.get(step, lambda _project: None)(project)
     with HOLD.get(step, lambda _project: nullcontext())(project):
@@ -273,38 +265,28 @@ def test_a_shells_process_group_is_ended(built: Project, words: list[str]) -> No
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_nox_passes_a_signal_on_and_ends_its_server(tmp_path: str, signum: signal.Signals) -> None:
+def test_nox_passes_a_signal_on_and_ends_its_server(tmp_path: Path, signum: signal.Signals) -> None:
     """The throw-away server, the run on it and all their children end with `nox -s migrate`."""
-    output = open(f"{tmp_path}/output", "w+", encoding="utf-8")  # noqa: SIM115
-    with (
-        output,
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "nox",
-                "--no-color",
-                "-s",
-                "migrate",
-                "--envdir",
-                f"{tmp_path}/nox",
-            ],
+    output = tmp_path / "output"
+    words = ["-m", "nox", "--no-color", "-s", "migrate", "--envdir", str(tmp_path / "nox")]
+    with output.open("w") as file:
+        nox = subprocess.Popen(
+            [sys.executable, *words],
             cwd=REPOSITORY,
-            stdout=output,
+            stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-        ) as nox,
-    ):
-        deadline = time.monotonic() + 60
-        while "✔ backup" not in open(output.name).read():
-            assert time.monotonic() < deadline
-            assert nox.poll() is None, open(output.name).read()
-            time.sleep(0.02)
-        children = psutil.Process(nox.pid).children(recursive=True)
-        nox.send_signal(signum)
-        assert nox.wait(30) != 0
-        output.seek(0)
-        text = output.read()
-    assert "Traceback" not in text
+        )
+    deadline = time.monotonic() + 60
+    while "✔ reset" not in output.read_text():
+        assert time.monotonic() < deadline, output.read_text()
+        assert nox.poll() is None, output.read_text()
+        time.sleep(0.01)
+    children = psutil.Process(nox.pid).children(recursive=True)
+    (data,) = {each.cmdline()[2] for each in children if each.cmdline()[1:2] == ["-D"]}
+    nox.send_signal(signum)
+    assert nox.wait(40) != 0
+    text = output.read_text()
     assert "interrupted by SIGTERM" in text
     assert left(children, 3) == []
+    assert not Path(data).parent.parent.exists()
