@@ -83,12 +83,15 @@ def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[
     return [Client(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
 
 
-def end(session: psycopg.Connection[Any], databases: Sequence[str], names: str = "") -> bool:
+def end(
+    session: psycopg.Connection[Any], databases: Sequence[str], names: str = "", spare: int = 0
+) -> bool:
     """End the sessions on databases that our role may end; tell whether there was one.
 
-    names: a regular expression that the application's name must match.
+    names: a regular expression that the application's name must match. spare: a pid to leave alone.
     """
-    return bool(session.execute(_END, {"databases": list(databases), "names": names}).fetchall())
+    values = {"databases": list(databases), "names": names, "spare": spare}
+    return bool(session.execute(_END, values).fetchall())
 
 
 def waits(
@@ -130,7 +133,7 @@ ORDER BY a.backend_start, a.pid
 _END = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a {_ROLES}
 WHERE a.datname = ANY(%(databases)s) AND {_IS_CLIENT} AND {_MAY_END}
-  AND a.pid <> pg_backend_pid() AND a.application_name ~ %(names)s
+  AND a.pid NOT IN (pg_backend_pid(), %(spare)s) AND a.application_name ~ %(names)s
 """
 # Whom pg_blocking_pids names 0 is a prepared transaction, which has no session.
 _WAITS = f"""

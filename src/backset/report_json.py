@@ -23,13 +23,8 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content: dict[str, Any] = {
-            "task": task,
-            "steps": [],
-            "notices": [],
-            "findings": [],
-            "error": None,
-        }
+        self._content: dict[str, Any] = {"task": task, "steps": [], "notices": []}
+        self._content |= {"findings": [], "error": None}
         self._step_started = 0.0
 
     def begin(self, step: str) -> None:
@@ -61,6 +56,10 @@ class JsonReport(Report):
         """Keep something that only programs want to know."""
         self._content |= details
 
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:
+        """Keep what consent is about."""
+        self._content |= {"stakes": dict(facts), "confirm": digest}
+
     def backups(self, backups: Sequence[Backup], folder: Path) -> None:
         """Keep the manifests."""
         self._content |= {"folder": str(folder)}
@@ -78,6 +77,7 @@ class JsonReport(Report):
             "heads": status.heads,
             "tables": status.rows,
             "previous": status.previous,
+            "protected": status.protected,
         }
 
     def findings(self, findings: Sequence[Finding]) -> None:

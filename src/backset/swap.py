@@ -84,7 +84,7 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
     """
     names = [rename.old for rename in renames]
     _await_immovable(server, names)
-    with _evicting(server, names):
+    with evicting(server, names):
         try:
             with server.session.transaction():
                 server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
@@ -136,13 +136,13 @@ def _await_immovable(server: Server, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
-    """End the sessions on `names`, again and again, until the block is left."""
+def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterator[None]:
+    """End the sessions on `names`, but for the one of the pid `spare`, until the block is left."""
     over = threading.Event()
     with connect(server.maintenance, "swap") as session:
-        thread = threading.Thread(target=_evict, args=(session, names, over), daemon=True)
+        thread = threading.Thread(target=_evict, args=(session, names, spare, over), daemon=True)
         patience = time.monotonic() + _PATIENCE_S
-        while activity.end(session, names) and time.monotonic() < patience:
+        while activity.end(session, names, spare=spare) and time.monotonic() < patience:
             over.wait(_EVICT_EVERY_S)
         thread.start()
         try:
@@ -152,10 +152,10 @@ def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
             thread.join()
 
 
-def _evict(session: Session, names: Sequence[str], over: threading.Event) -> None:
+def _evict(session: Session, names: Sequence[str], spare: int, over: threading.Event) -> None:
     with suppress(psycopg.OperationalError):  # the server went away: the swap says so itself
         while not over.is_set():
-            activity.end(session, names)
+            activity.end(session, names, spare=spare)
             over.wait(_EVICT_EVERY_S)
 
 

@@ -17,21 +17,28 @@ LEVELS = {
     1: {"identity", "signals", "url"},
     2: {"target", "policy", "account", "manifest", "process"},
     3: {"settings", "programs", "session", "catalog", "cluster", "vault", "activity"},
-    4: {"server", "embedded", "backup", "seeding", "migrations", "waits"},
+    4: {
+        *("backup", "embedded", "migrations", "objects", "privileges"),
+        *("seeding", "server", "waits"),
+    },
     5: {"swap", "verification", "service"},
-    6: {"build", "location"},
-    7: {"steps", "diagnosis"},
-    8: {"chain", "report"},
-    9: {"report_live", "report_json"},
-    10: {"cli"},
-    11: {"tasks"},
-    12: {"alembic_worker"},  # a program of its own, which imports nothing of backset
+    6: {"build", "location", "protection"},
+    7: {"diagnosis", "guard", "in_place"},
+    8: {"steps"},
+    9: {"chain", "report"},
+    10: {"report_live", "report_json"},
+    11: {"cli"},
+    12: {"tasks"},
+    13: {"alembic_worker"},  # a program of its own, which imports nothing of backset
 }
 DOORS = {
     "subprocess": {"process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
+        "objects",
+        "privileges",
+        "protection",
         "activity",
         "session",
         "server",
