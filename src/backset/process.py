@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -31,6 +32,7 @@ class Child:
 
     The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
     come as one stream of lines to `on_line`; the last forty stay in `tail`.
+    guarded: whether its group ends even when we are killed and can end nothing.
     Raises StepFailedError when the program cannot be started.
     """
 
@@ -43,10 +45,12 @@ class Child:
         on_line: Callable[[str], None] = lambda _line: None,
         pass_fds: Sequence[int] = (),
         account: Account | None = None,
+        guarded: bool = False,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
         self._over = False
+        self._guard: subprocess.Popen[bytes] | None = None
         try:
             with signals.deferred():  # a signal in here would lose a child that runs already
                 self._popen = subprocess.Popen(
@@ -66,6 +70,8 @@ class Child:
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
                 _running.add(self)
+                if guarded:
+                    self._guard = _guard(self._popen.pid)
         except (OSError, subprocess.SubprocessError) as error:
             raise _cannot_start(argv, error) from None
 
@@ -87,6 +93,9 @@ class Child:
             return
         with signals.deferred():
             self._over = True
+            if self._guard is not None:
+                self._guard.kill()
+                self._guard.communicate()
             if self._popen.poll() is None:
                 self._signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
@@ -125,6 +134,27 @@ class Child:
 
 
 _running: set[Child] = set()
+# Not PR_SET_PDEATHSIG: that is Linux's alone, wants code between fork and exec, and reaches the
+# leader but not its children.
+_GUARD = """
+import os, signal, sys, time
+os.read(0, 1)  # nothing is ever written: this returns when whoever holds the other end is gone
+for signum in (signal.SIGTERM, signal.SIGKILL):
+    os.killpg(int(sys.argv[1]), signum)
+    time.sleep(1)
+"""
+
+
+def _guard(group: int) -> subprocess.Popen[bytes]:
+    """Start the process that ends a group after our death; it knows of that by its stdin."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(group)],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @contextmanager
@@ -151,9 +181,10 @@ def run(
     cwd: Path,
     on_line: Callable[[str], None] = lambda _line: None,
     account: Account | None = None,
+    guarded: bool = False,
 ) -> tuple[int, list[str]]:
     """Run a program to its end; return its exit status and its last lines."""
-    with Child(argv, env=env, cwd=cwd, on_line=on_line, account=account) as child:
+    with Child(argv, env=env, cwd=cwd, on_line=on_line, account=account, guarded=guarded) as child:
         return child.wait(), list(child.tail)
 
 

@@ -45,8 +45,8 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferrals -= 1
-    if _waiting and not _deferrals:
-        _raise(_waiting[0])
+        if _waiting and not _deferrals:
+            _raise(_waiting.pop())
 
 
 def ignore() -> None:
