@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.inheritance import Inheritance
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.server import Database, Server
@@ -16,9 +17,11 @@ from backset.session import Session, connect
 from backset.vault import Vault
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from backset.manifest import Backup
+    from backset.properties import Source
     from backset.settings import Settings
     from backset.target import Target
 
@@ -88,8 +91,8 @@ class Build:
 
     @property
     def old_is_empty(self) -> bool:
-        """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
-        return self.old is None or self._is_empty(self.target)
+        """Whether the target does not exist, or has nothing that a new one does not inherit."""
+        return self.old is None or catalog.is_bare(self.live)
 
     @cached_property
     def subject(self) -> Target:
@@ -115,6 +118,22 @@ class Build:
             what = f"the database {self.target.database} does not exist"
             raise StepFailedError(what, "`invoke upgrade` creates it")
         return self._sessions.enter_context(connect(self.subject, self.purpose))
+
+    @cached_property
+    def live(self) -> Session:
+        """Our own session on the target, to read it while another database is the subject."""
+        return self._sessions.enter_context(connect(self.target, self.purpose))
+
+    @cached_property
+    def inheritance(self) -> Inheritance:
+        """What `__next` gets from the target; nothing, until inherit() says so."""
+        return Inheritance(self.target, self.server.names)
+
+    def inherit(self, sources: Sequence[Source]) -> None:
+        """Give the new `__next` what the target has and migrations may need."""
+        if self.old is not None:
+            self.inheritance = Inheritance(self.target, self.server.names, sources)
+            self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
 
     @cached_property
     def programs(self) -> Programs:

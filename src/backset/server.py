@@ -28,6 +28,7 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
+    tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
     comment: the user's own; `mark` is ours (`next`, `previous`, `discard`), empty if there is none.
     """
@@ -41,6 +42,7 @@ class Database:
     ctype: str
     locale: str | None
     icu_rules: str | None
+    tablespace: str | None
     size_bytes: int | None
     comment: str
     mark: str
@@ -164,6 +166,7 @@ def _database(row: dict[str, Any]) -> Database:
         ctype=catalog["datctype"],
         locale=catalog.get("datlocale") or catalog.get("daticulocale"),  # 17 and later; 15, 16
         icu_rules=catalog.get("daticurules"),  # 16 and later
+        tablespace=row["tablespace"],
         size_bytes=row["size_bytes"],
         comment=rest if marked else comment,
         mark=mark if marked else "",
@@ -176,6 +179,8 @@ SELECT d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,
+       (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
+        AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog
 FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """
@@ -192,12 +197,12 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)
 """
-# Of a session of somebody else, a plain role sees no more than its user, database and pid.
+# Not our own ones, which may be just leaving. Of a session of somebody else, a plain role sees no more than its user, database and pid.
 _SESSIONS = """
 SELECT DISTINCT CASE WHEN backend_type IS NULL THEN usename || ' (pid ' || pid || ')'
        ELSE coalesce(nullif(application_name, ''), usename)
             || '@' || coalesce(host(client_addr), 'socket') END
 FROM pg_stat_activity
 WHERE datname = %s AND coalesce(backend_type, 'client backend') = 'client backend'
-  AND pid <> pg_backend_pid() ORDER BY 1
+  AND application_name IS DISTINCT FROM current_setting('application_name') ORDER BY 1
 """

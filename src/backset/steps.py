@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import seeding, signals, swap, verification
-from backset.errors import FindingsError, StepFailedError
+from backset import inheritance, seeding, signals, swap, verification
+from backset.errors import Finding, FindingsError, StepFailedError
 from backset.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: one line for people, `details` for programs."""
+    """What a step did: one line for people, `details` for programs, and what it could not do."""
 
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 def backup(build: Build, _progress: Progress) -> Done:
@@ -43,14 +44,16 @@ def backup(build: Build, _progress: Progress) -> Done:
 
 
 def reset(build: Build, _progress: Progress) -> Done:
-    """Create the empty database beside the target."""
+    """Create the empty database beside the target, with what an administrator gave the old one."""
     build.make_next()
+    build.inherit(inheritance.EVERYTHING)
     return Done(f"{build.subject.database} created")
 
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     done = build.worker.ask("upgrade", build.session, progress)
+    build.inheritance.complete(build.session)
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
     if done["count"] == 0:
@@ -81,17 +84,22 @@ def seed(build: Build, progress: Progress) -> Done:
 
 def promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
+    names, old, old_is_empty = build.server.names, build.old, build.old_is_empty
     build.close_sessions()
-    names, old = build.server.names, build.old
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {', '.join(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
-        swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
+        heir = build.inheritance
+        swap.promote(
+            *(build.server, old, build.previous), old_is_empty=old_is_empty, last=heir.close
+        )
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
-    return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
+    details = {"previous": kept, "ended": ended}
+    findings = heir.findings(build.server.session)
+    return Done(f"{names.target} is the new database", details, findings)
 
 
 def undo(build: Build, progress: Progress) -> Done:
@@ -121,6 +129,7 @@ def load(build: Build, progress: Progress) -> Done:
         raise StepFailedError(what, f"choose one of {build.target.database} from `invoke backups`")
     chosen.check()
     build.make_next()
+    build.inherit(inheritance.OF_DATABASE)
     backups.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})

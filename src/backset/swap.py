@@ -15,7 +15,7 @@ from backset.server import MARK, Database, Server
 from backset.session import Session, connect, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _EVICT_EVERY_S = 0.005
 _PATIENCE = 20  # rounds of that, for sessions that are just leaving
@@ -36,7 +36,10 @@ def marked(mark: str, comment: str = "") -> str:
 
 
 def create(server: Server, name: str, like: Database | None) -> None:
-    """Create an empty database from template0, with owner, encoding and locale of `like`."""
+    """Create an empty database from template0, with owner, encoding and locale of `like`.
+
+    And in its tablespace, unless the role may not create databases there.
+    """
     parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
     if like is not None:
         parts += _likeness(like)
@@ -70,8 +73,14 @@ def discard(server: Server) -> None:
             session.pgconn.flush()
 
 
-def swap(server: Server, renames: Sequence[Rename]) -> None:
-    """Rename databases in one transaction: all of them, or none.
+def _nothing(_session: Session) -> None:
+    """Do nothing."""
+
+
+def swap(
+    server: Server, renames: Sequence[Rename], last: Callable[[Session], None] = _nothing
+) -> None:
+    """Rename databases in one transaction, and do what `last` does: all of it, or none.
 
     RENAME takes the database's lock and then waits 5 s for the sessions on it to leave. New
     sessions queue behind that lock, so ending the old ones from a second session while RENAME
@@ -84,12 +93,18 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
             with server.session.transaction():
                 for rename in renames:
                     _rename(server.session, rename)
+                last(server.session)
         except psycopg.Error as error:
             raise _cannot_swap(server, names, error) from None
 
 
 def promote(
-    server: Server, old: Database | None, previous: Database | None, *, old_is_empty: bool
+    server: Server,
+    old: Database | None,
+    previous: Database | None,
+    *,
+    old_is_empty: bool,
+    last: Callable[[Session], None] = _nothing,
 ) -> None:
     """Make next the target; what it replaces becomes previous, an older previous discard.
 
@@ -103,7 +118,7 @@ def promote(
             renames.append(Rename(names.previous, names.discard, marked("discard")))
         renames.append(Rename(names.target, names.previous, marked("previous", old.comment)))
     renames.append(Rename(names.next, names.target, old.comment if old else ""))
-    swap(server, renames)
+    swap(server, renames, last)
 
 
 def exchange(server: Server, old: Database | None, previous: Database) -> None:
@@ -178,6 +193,8 @@ def _likeness(like: Database) -> list[sql.Composed]:
         options += [("LOCALE_PROVIDER", sql.Identifier(provider))]
     if like.locale is not None:
         options += [(f"{provider}_LOCALE", sql.Literal(like.locale))]
+    if like.tablespace is not None:
+        options += [("TABLESPACE", sql.Identifier(like.tablespace))]
     return [sql.SQL(name + " {}").format(value) for name, value in options]
 
 

@@ -16,9 +16,10 @@ LEVELS = {
     0: {"errors", "keys", "quantities"},
     1: {"url", "process", "signals"},
     2: {"target", "policy", "account", "manifest"},
-    3: {"settings", "programs", "session", "catalog", "cluster", "vault"},
-    4: {"server", "embedded", "backup", "seeding", "migrations"},
-    5: {"swap", "verification", "service"},
+    3: {"settings", "programs", "session", "catalog", "cluster", "vault", "properties"},
+    4: {"server", "embedded", "backup", "seeding", "migrations"}
+    | {"parameters", "grants", "extensions", "publications"},
+    5: {"swap", "verification", "service", "inheritance"},
     6: {"build", "location"},
     7: {"steps", "diagnosis"},
     8: {"chain", "report"},
@@ -31,7 +32,8 @@ DOORS = {
     "subprocess": {"process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
-    "psycopg": {"session", "server", "service", "swap", "catalog", "target", "url"},
+    "psycopg": {"session", "server", "service", "swap", "catalog", "target", "url"}
+    | {"properties", "parameters", "grants", "extensions", "publications"},
     "dotenv": {"settings"},
     "tomllib": {"settings"},
     "invoke": {"tasks", "cli"},

@@ -1,0 +1,110 @@
+"""A property of a database: a value to compare, and the SQL that gives it to another database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    Session = psycopg.Connection[Any]
+    Statements = Callable[[str], Sequence[sql.Composed]]
+
+
+class When(Enum):
+    """When a new database is given a property."""
+
+    CREATED = "by CREATE DATABASE, or not at all"
+    EMPTY = "before the migrations, which may need it"
+    MIGRATED = "after the migrations, which make what it is about"
+    SWAPPED = "in the swap: it would have kept ourselves out before that"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Property:
+    """What a database has and a new one has not: `kind` and `name` say which thing it is.
+
+    value: canonical lines. A database has the property if it has all of them; it may have more,
+    since migrations give rights and tables too.
+    statements: the SQL that gives it to the database of a name. discreet: the same without the
+    value, where that is a secret. own: whether the role that read it owns it.
+    """
+
+    kind: str
+    name: str
+    value: tuple[str, ...]
+    statements: Statements = field(compare=False, repr=False)
+    when: When = When.EMPTY
+    discreet: Statements | None = field(default=None, compare=False, repr=False)
+    own: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is, whatever its value."""
+        return self.kind, self.name
+
+    def __str__(self) -> str:
+        value = ", ".join(self.value) if self.discreet is None else "***"
+        return f"{self.kind} {self.name}".strip() + f": {value}"
+
+    def sql(self, session: Session, database: str) -> str:
+        """Return its statements in one line, for an administrator of `database`."""
+        statements = self.discreet or self.statements
+        return "; ".join(each.as_string(session) for each in statements(database))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where properties of one kind are read: a query, and what makes a property of its row.
+
+    query: its columns are the row's keys; `%(database)s` is the database's name.
+    since, before: the major versions of the server whose catalogs the query reads.
+    """
+
+    query: str
+    make: Callable[[Mapping[str, Any]], Property]
+    since: int = 0
+    before: int = 1000
+
+
+def read(session: Session, sources: Iterable[Source], database: str) -> list[Property]:
+    """Return the properties of `database`, which the session is on, in one round trip."""
+    major = session.info.server_version // 10000
+    usable = [source for source in sources if source.since <= major < source.before]
+    parts = " UNION ALL ".join(
+        _PART.format(number=number, query=source.query) for number, source in enumerate(usable)
+    )
+    rows = session.execute(f"{parts} ORDER BY 1, 2".encode(), {"database": database}).fetchall()
+    return [usable[number].make(row) for number, _place, row in rows]
+
+
+def missing(wanted: Iterable[Property], found: Iterable[Property]) -> list[Property]:
+    """Return the wanted properties that are not among those found, or not with all of it."""
+    values = {each.key: set(each.value) for each in found}
+    return [each for each in wanted if not values.get(each.key, set()) >= set(each.value)]
+
+
+def apply(session: Session, wanted: Property, database: str) -> psycopg.Error | None:
+    """Run each statement by itself; return the error of the first one that failed.
+
+    That one has failed is no verdict: `CREATE` also does where the thing exists, and the statements
+    after it make it alike. Whether the database has the property is seen by reading it.
+    """
+    first = None
+    for statement in wanted.statements(database):
+        try:
+            with session.transaction():
+                session.execute(statement)
+        except psycopg.Error as error:
+            if session.closed:
+                raise
+            first = first or error
+    return first
+
+
+_PART = "SELECT {number}, row_number() OVER (), to_jsonb(r) FROM ({query}) r"
