@@ -26,16 +26,20 @@ def _extension(row: Mapping[str, Any]) -> Property:
     statements = [
         create + sql.SQL(" VERSION {}").format(version),
         create,  # where there is no such version any more
+    ]
+    amend = [
         sql.SQL("ALTER EXTENSION {} UPDATE TO {}").format(name, version),
         sql.SQL("ALTER EXTENSION {} SET SCHEMA {}").format(name, schema),
     ]
     if row["nspname"] not in {"public", "pg_catalog"}:
-        statements.insert(0, sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        make = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema)
+        statements, amend = [make, *statements], [make, *amend]
     return Property(
         kind=KIND,
         name=row["extname"],
         value=(f"version {row['extversion']}", f"schema {row['nspname']}"),
         statements=lambda _database: statements,
+        amend=lambda _database: amend,
         own=row["own"],
     )
 

@@ -26,7 +26,7 @@ _OBJECTS = {
 
 def _of_database(row: Mapping[str, Any]) -> Property:
     return Property(
-        kind="grants on database",
+        kind="rights on the database",
         name="",
         value=_lines(row["grants"]),
         statements=lambda database: [
@@ -36,25 +36,15 @@ def _of_database(row: Mapping[str, Any]) -> Property:
 
 
 def _of_schema(row: Mapping[str, Any]) -> Property:
-    schema = sql.SQL("SCHEMA {}").format(sql.Identifier(row["nspname"]))
+    """Return owner and rights as one: a new owner would take over those of the old one."""
+    name, owner = sql.Identifier(row["nspname"]), row["owner"]
+    alter = sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(name, sql.Identifier(owner))
+    on = sql.SQL("SCHEMA {}").format(name)
     return Property(
-        kind="grants on schema",
+        kind="rights on schema",
         name=row["nspname"],
-        value=_lines(row["grants"]),
-        statements=lambda _database: [*_statements(schema, row["grants"])],
-    )
-
-
-def _owner(row: Mapping[str, Any]) -> Property:
-    name, owner = row["nspname"], row["owner"]
-    statement = sql.SQL("ALTER SCHEMA {} OWNER TO {}")
-    return Property(
-        kind="owner of schema",
-        name=name,
-        value=(owner,),
-        statements=lambda _database: [
-            statement.format(sql.Identifier(name), sql.Identifier(owner))
-        ],
+        value=(f"owner {owner!r}", *_lines(row["grants"])),
+        statements=lambda _database: [alter, *_statements(on, row["grants"])],
     )
 
 
@@ -130,8 +120,11 @@ OF_DATABASE = (
     ),
 )
 SOURCES = (
-    Source(f"SELECT nspname, pg_get_userbyid(nspowner) AS owner {_SCHEMAS}", _owner),
-    Source(f"SELECT nspname, {_acl('nspacl', 'n', 'nspowner')} {_SCHEMAS}", _of_schema),
+    Source(
+        f"""
+SELECT nspname, pg_get_userbyid(nspowner) AS owner, {_acl("nspacl", "n", "nspowner")} {_SCHEMAS}""",
+        _of_schema,
+    ),
     Source(
         f"""
 SELECT pg_get_userbyid(defaclrole) AS role, nspname, defaclobjtype,

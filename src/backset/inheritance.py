@@ -40,6 +40,7 @@ class Inheritance:
         self._wanted: list[Property] = []
         self._missing: list[Property] = []
         self._left: list[Property] = []
+        self._there: set[tuple[str, str]] = set()
         self._given = False
         self._words: dict[tuple[str, str], str] = {}
 
@@ -79,6 +80,7 @@ class Inheritance:
     def _compare(self, new: Session) -> None:
         if self._wanted:
             found = properties.read(new, self._sources, self._names.next)
+            self._there = {each.key for each in found}
             self._missing = properties.missing(self._wanted, found)
 
     def _give(self, new: Session, stages: set[When]) -> None:
@@ -90,17 +92,19 @@ class Inheritance:
 
     def _apply(self, session: Session, now: Sequence[Property], database: str) -> None:
         for each in now:
-            error = properties.apply(session, each, database)
+            error = each.apply(session, database, there=each.key in self._there)
             self._words[each.key] = one_line(error, self._target) if error else ""
 
     def _finding(self, session: Session, lost: Property) -> Finding:
-        database = self._names.target
+        database, there = self._names.target, lost.key in self._there
+        statements = lost.remedy(database, there=there)
+        text = "; ".join(each.as_string(session) for each in statements)
         where = "another database" if lost.when is When.CREATED else database
         return Finding(
             kind="not inherited",
             what=f"the new {database} does not have {lost}",
             why=self._words.get(lost.key) or _UNTRIED[lost.when],
-            remedy=f"as an administrator, in {where}: {lost.sql(session, database)}",
+            remedy=f"as an administrator, in {where}: {text}",
         )
 
 

@@ -12,7 +12,6 @@ from psycopg import sql
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    Session = psycopg.Connection[Any]
     Statements = Callable[[str], Sequence[sql.Composed]]
 
 
@@ -31,8 +30,9 @@ class Property:
 
     value: canonical lines. A database has the property if it has all of them; it may have more,
     since migrations give rights and tables too.
-    statements: the SQL that gives it to the database of a name. discreet: the same without the
-    value, where that is a secret. own: whether the role that read it owns it.
+    statements: the SQL that gives it to the database of a name. amend: the same where the thing is
+    there, but otherwise. discreet: the same without the value, where that is a secret.
+    own: whether the role that read it owns it.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Property:
     value: tuple[str, ...]
     statements: Statements = field(compare=False, repr=False)
     when: When = When.EMPTY
+    amend: Statements | None = field(default=None, compare=False, repr=False)
     discreet: Statements | None = field(default=None, compare=False, repr=False)
     own: bool = False
 
@@ -52,10 +53,30 @@ class Property:
         value = ", ".join(self.value) if self.discreet is None else "***"
         return f"{self.kind} {self.name}".strip() + f": {value}"
 
-    def sql(self, session: Session, database: str) -> str:
-        """Return its statements in one line, for an administrator of `database`."""
-        statements = self.discreet or self.statements
-        return "; ".join(each.as_string(session) for each in statements(database))
+    def remedy(self, database: str, *, there: bool) -> Sequence[sql.Composed]:
+        """Return the SQL that makes it so, for people; `there`: whether the thing exists."""
+        return (self.discreet or self._chosen(there=there))(database)
+
+    def apply(
+        self, session: psycopg.Connection[Any], database: str, *, there: bool
+    ) -> psycopg.Error | None:
+        """Make it so, each statement by itself; return the error of the first that failed.
+
+        An error is no verdict: whether the database has the property is seen by reading it.
+        """
+        first = None
+        for statement in self._chosen(there=there)(database):
+            try:
+                with session.transaction():
+                    session.execute(statement)
+            except psycopg.Error as error:
+                if session.closed:
+                    raise
+                first = first or error
+        return first
+
+    def _chosen(self, *, there: bool) -> Statements:
+        return self.amend if there and self.amend else self.statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +93,9 @@ class Source:
     before: int = 1000
 
 
-def read(session: Session, sources: Iterable[Source], database: str) -> list[Property]:
+def read(
+    session: psycopg.Connection[Any], sources: Iterable[Source], database: str
+) -> list[Property]:
     """Return the properties of `database`, which the session is on, in one round trip."""
     major = session.info.server_version // 10000
     usable = [source for source in sources if source.since <= major < source.before]
@@ -87,24 +110,6 @@ def missing(wanted: Iterable[Property], found: Iterable[Property]) -> list[Prope
     """Return the wanted properties that are not among those found, or not with all of it."""
     values = {each.key: set(each.value) for each in found}
     return [each for each in wanted if not values.get(each.key, set()) >= set(each.value)]
-
-
-def apply(session: Session, wanted: Property, database: str) -> psycopg.Error | None:
-    """Run each statement by itself; return the error of the first one that failed.
-
-    That one has failed is no verdict: `CREATE` also does where the thing exists, and the statements
-    after it make it alike. Whether the database has the property is seen by reading it.
-    """
-    first = None
-    for statement in wanted.statements(database):
-        try:
-            with session.transaction():
-                session.execute(statement)
-        except psycopg.Error as error:
-            if session.closed:
-                raise
-            first = first or error
-    return first
 
 
 _PART = "SELECT {number}, row_number() OVER (), to_jsonb(r) FROM ({query}) r"

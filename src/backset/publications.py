@@ -11,6 +11,7 @@ from backset.properties import Property, Source, When
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_EMPTY = sql.SQL("")
 _GENERATED = {"n": "none", "s": "stored"}
 
 
@@ -27,12 +28,10 @@ def _publication(row: Mapping[str, Any]) -> Property:
     given = sql.SQL(", ").join(
         [sql.SQL(key + " = {}").format(sql.Literal(value)) for key, value in options.items()]
     )
-    every = sql.SQL(" FOR ALL TABLES") if all_tables else sql.SQL("")
-    statements = [
-        sql.SQL("CREATE PUBLICATION {}{} WITH ({})").format(name, every, given),
-        sql.SQL("ALTER PUBLICATION {} SET ({})").format(name, given),
-        sql.SQL("ALTER PUBLICATION {} OWNER TO {}").format(name, sql.Identifier(owner)),
-    ]
+    every = sql.SQL(" FOR ALL TABLES") if all_tables else _EMPTY
+    create = sql.SQL("CREATE PUBLICATION {}{} WITH ({})").format(name, every, given)
+    alter = sql.SQL("ALTER PUBLICATION {} SET ({})").format(name, given)
+    belong = sql.SQL("ALTER PUBLICATION {} OWNER TO {}").format(name, sql.Identifier(owner))
     return Property(
         kind="publication",
         name=about["pubname"],
@@ -41,39 +40,48 @@ def _publication(row: Mapping[str, Any]) -> Property:
             *(["all tables"] if all_tables else []),
             f"owner {owner}",
         ),
-        statements=lambda _database: statements,
+        statements=lambda _database: [create, belong],
+        amend=lambda _database: [alter, belong],
         when=When.MIGRATED,
     )
 
 
 def _table(row: Mapping[str, Any]) -> Property:
     columns, condition = row["columns"], row["condition"]
-    what = sql.SQL("TABLE ONLY {}").format(sql.Identifier(row["nspname"], row["relname"]))
+    table = sql.SQL("TABLE ONLY {}").format(sql.Identifier(row["nspname"], row["relname"]))
+    part: sql.Composable = _EMPTY
     if columns is not None:
-        what += sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns)))
+        part += sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns)))
     if condition is not None:
-        what += sql.SQL(" WHERE ") + sql.SQL(
-            condition
-        )  # in brackets, from the server's own catalog
-    chosen = "every column" if columns is None else f"columns {', '.join(sorted(columns))}"
-    rows = "every row" if condition is None else f"rows {condition}"
-    return _member(row, f"table {row['nspname']}.{row['relname']}", what, (chosen, rows))
+        part += sql.SQL(" WHERE ") + sql.SQL(condition)  # in brackets, as the server writes it
+    value = (
+        "every column" if columns is None else f"columns {', '.join(columns)}",
+        "every row" if condition is None else f"rows {condition}",
+    )
+    return _member(row, f"table {row['nspname']}.{row['relname']}", value, table, part)
 
 
 def _schema(row: Mapping[str, Any]) -> Property:
-    what = sql.SQL("TABLES IN SCHEMA {}").format(sql.Identifier(row["nspname"]))
-    return _member(row, f"schema {row['nspname']}", what, ("every table",))
+    schema = sql.SQL("TABLES IN SCHEMA {}").format(sql.Identifier(row["nspname"]))
+    return _member(row, f"schema {row['nspname']}", ("every table",), schema)
 
 
 def _member(
-    row: Mapping[str, Any], name: str, what: sql.Composed, value: tuple[str, ...]
+    row: Mapping[str, Any],
+    name: str,
+    value: tuple[str, ...],
+    what: sql.Composed,
+    part: sql.Composable = _EMPTY,
 ) -> Property:
-    add = sql.SQL("ALTER PUBLICATION {} ADD ").format(sql.Identifier(row["pubname"])) + what
+    """Return the property that a publication has something in it: `what`, and which part of it."""
+    alter = sql.SQL("ALTER PUBLICATION {} ").format(sql.Identifier(row["pubname"]))
+    add = alter + sql.SQL("ADD ") + what + part
     return Property(
         kind="publication",
         name=f"{row['pubname']}, {name}",
         value=value,
         statements=lambda _database: [add],
+        amend=lambda _database: [alter + sql.SQL("DROP ") + what, add],
         when=When.MIGRATED,
     )
 
@@ -97,7 +105,7 @@ FROM pg_publication p ORDER BY pubname""",
     ),
     Source(
         _MEMBERS.format(
-            columns="""(SELECT array_agg(attname) FROM pg_attribute
+            columns="""(SELECT array_agg(attname ORDER BY attname) FROM pg_attribute
     WHERE attrelid = prrelid AND attnum = ANY(prattrs))""",
             condition="pg_get_expr(prqual, prrelid)",
         ),

@@ -197,7 +197,8 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)
 """
-# Not our own ones, which may be just leaving. Of a session of somebody else, a plain role sees no more than its user, database and pid.
+# Not our own, which may be just leaving. Of a session of somebody else, a plain role sees no more
+# than its user, database and pid.
 _SESSIONS = """
 SELECT DISTINCT CASE WHEN backend_type IS NULL THEN usename || ' (pid ' || pid || ')'
        ELSE coalesce(nullif(application_name, ''), usename)
