@@ -45,6 +45,7 @@ def _of_schema(row: Mapping[str, Any]) -> Property:
         name=row["nspname"],
         value=(f"owner {owner!r}", *_lines(row["grants"])),
         statements=lambda _database: [alter, *_statements(on, row["grants"])],
+        plain=row["plain"],
     )
 
 
@@ -122,7 +123,8 @@ OF_DATABASE = (
 SOURCES = (
     Source(
         f"""
-SELECT nspname, pg_get_userbyid(nspowner) AS owner, {_acl("nspacl", "n", "nspowner")} {_SCHEMAS}""",
+SELECT nspname, nspacl IS NULL AS plain, pg_get_userbyid(nspowner) AS owner,
+       {_acl("nspacl", "n", "nspowner")} {_SCHEMAS}""",
         _of_schema,
     ),
     Source(

@@ -74,7 +74,9 @@ class Inheritance:
     def findings(self, session: Session) -> tuple[Finding, ...]:
         """Return what the new database does not have, each with the SQL for an administrator."""
         return tuple(
-            self._finding(session, each) for each in self._missing if each not in self._left
+            self._finding(session, each)
+            for each in self._missing
+            if each not in self._left and not (each.plain and each.key not in self._there)
         )
 
     def _compare(self, new: Session) -> None:

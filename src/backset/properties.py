@@ -32,7 +32,8 @@ class Property:
     since migrations give rights and tables too.
     statements: the SQL that gives it to the database of a name. amend: the same where the thing is
     there, but otherwise. discreet: the same without the value, where that is a secret.
-    own: whether the role that read it owns it.
+    own: whether the role that read it owns it. plain: whether there is nothing to it that somebody
+    has set, so that it is lost with nobody's regret if the migrations do not make the thing.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Property:
     amend: Statements | None = field(default=None, compare=False, repr=False)
     discreet: Statements | None = field(default=None, compare=False, repr=False)
     own: bool = False
+    plain: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

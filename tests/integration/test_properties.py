@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import secrets
 import shutil
 import subprocess
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,12 @@ from psycopg import sql
 from backset import programs
 from backset.embedded import temporary_cluster
 from backset.extensions import Announced, uncreatable
+from backset.properties import Property
 from tests.conftest import REPOSITORY, Project
 from tests.incident.project import lay_down
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from backset.cluster import Cluster
@@ -142,10 +145,17 @@ class House:
         path.write_text(MIGRATION.format(statements=statements))
 
 
-@pytest.fixture(scope="module", params=[18, 16])
-def server(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A server of each major version that the packages bring, with roles and a tablespace."""
-    made = temporary_cluster(request.param)
+@pytest.fixture(scope="module")
+def started() -> Iterator[Callable[[int], Cluster]]:
+    """What returns the running server of a major version, with roles and a tablespace."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda major: stack.enter_context(running(major)))
+
+
+@contextmanager
+def running(major: int) -> Iterator[Cluster]:
+    """Start a throw-away server."""
+    made = temporary_cluster(major)
     made.start()
     try:
         with psycopg.connect(made.url("postgres"), autocommit=True) as session:
@@ -157,36 +167,39 @@ def server(request: pytest.FixtureRequest) -> Iterator[Cluster]:
         shutil.rmtree(made.folder.parent)
 
 
-@pytest.fixture(params=["postgres", OWNER])
-def house(server: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> House:
+@pytest.fixture
+def house(
+    started: Callable[[int], Cluster], tmp_path: Path, request: pytest.FixtureRequest
+) -> House:
     """A project whose database is owned by the role that rebuilds it: a superuser, or not."""
+    major, role = request.param
+    server = started(major)
     name = f't "{secrets.token_hex(4)}'
     folder = tmp_path / "project"
     folder.mkdir()
     lay_down(folder, REPOSITORY)
-    url = server.url(name, request.param)
-    made = House(server, Project(folder, {"DATABASE_URL": url}), name, request.param)
-    made.execute(
-        'CREATE DATABASE {db} OWNER {maker} TABLESPACE "ta""ble space" TEMPLATE template0',
-        "postgres",
-    )
+    made = House(server, Project(folder, {"DATABASE_URL": server.url(name, role)}), name, role)
+    made.execute("CREATE DATABASE {db} OWNER {maker} TEMPLATE template0", "postgres")
     return made
 
 
-def only(house: House, role: str) -> None:
-    """Skip for the role that a test is not about: it would say the same again."""
-    if house.role != role:
-        pytest.skip(f"it is about {role}")
+as_both = pytest.mark.parametrize(
+    "house", [(18, "postgres"), (18, OWNER), (16, "postgres"), (16, OWNER)], indirect=True
+)
+as_superuser = pytest.mark.parametrize("house", [(18, "postgres")], indirect=True)
+as_owner = pytest.mark.parametrize("house", [(18, OWNER)], indirect=True)
 
 
 def furnish(house: House) -> None:
     """Set everything that can be set on a database, around the migrations."""
     house.add_migration(*SECOND_SCHEMA)
+    house.execute('ALTER DATABASE {db} SET TABLESPACE "ta""ble space"', "postgres")
     house.execute(BEFORE)
     assert house.project.invoke("upgrade").returncode == 0
     house.execute(AFTER)
 
 
+@as_both
 def test_everything_is_there_again(house: House) -> None:
     """A superuser gets the same database; a plain owner is told the rest, as SQL that does it."""
     furnish(house)
@@ -194,14 +207,13 @@ def test_everything_is_there_again(house: House) -> None:
     assert bool(findings) == (house.role == OWNER)
     for each in findings:
         house.administer(each["remedy"])
-        print(each)
     assert house.dump() == house.dump("__previous")
     assert house.query("SELECT count(*) FROM public.users") == [(1,)]
 
 
+@as_superuser
 def test_undo_brings_it_all_back(house: House) -> None:
     """Comment and connection limit included: they travel with the database that has them."""
-    only(house, "postgres")
     furnish(house)
     old = house.dump()
     house.rebuild()
@@ -209,3 +221,171 @@ def test_undo_brings_it_all_back(house: House) -> None:
     house.rebuild("undo")
     assert house.dump() == old
     assert [line for line in house.dump("__previous") if "CONNECTION LIMIT = 9" in line]
+
+
+@as_superuser
+def test_an_extension_that_the_migrations_make_is_left_to_them(house: House) -> None:
+    """A plain CREATE EXTENSION would fail where it is there already."""
+    house.add_migration("CREATE EXTENSION vector")
+    assert house.project.invoke("upgrade").returncode == 0
+    for task in ("reset-db", "reset"):
+        assert house.rebuild(task) == []
+    assert house.query("SELECT FROM pg_extension WHERE extname = 'vector'") == []
+    assert house.project.invoke("upgrade").returncode == 0, "reset had made it"
+
+
+@as_superuser
+def test_an_extension_made_by_hand_is_there_before_the_migrations(house: House) -> None:
+    """They use its type, and do not make it; even one that drops the whole schema loses nothing."""
+    house.execute("CREATE EXTENSION vector")
+    house.add_migration("CREATE SCHEMA s", "CREATE TABLE s.points (at vector(3))")
+    assert house.rebuild() == []
+    assert house.query("SELECT at FROM s.points") == []
+    house.add_migration("DROP EXTENSION vector")
+    assert house.rebuild() == []
+    assert house.dump("__previous").count("('vector', '0.8.5')") == 1
+    assert house.dump().count("('vector', '0.8.5')") == 1
+
+
+@as_superuser
+def test_another_version_of_an_extension_is_told(house: House) -> None:
+    """The server has no files of the old version any more: the new database has the default one."""
+    house.execute("CREATE EXTENSION vector")
+    house.execute("UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'vector'")
+    (finding,) = house.rebuild()
+    assert "extension vector: version 0.0.1, schema public" in finding["what"]
+    assert 'no update path from version "0.8.5" to version "0.0.1"' in finding["why"]
+    assert house.query("SELECT extversion FROM pg_extension WHERE extname = 'vector'") == [
+        ("0.8.5",)
+    ]
+
+
+@as_owner
+def test_a_table_that_is_gone_is_told_and_the_others_are_published(house: House) -> None:
+    """The publication itself and its other tables are as before."""
+    assert house.project.invoke("upgrade").returncode == 0
+    house.project.query("CREATE TABLE gone (); CREATE PUBLICATION p FOR TABLE gone, tasks, users")
+    (finding,) = house.rebuild()
+    assert "publication p, table public.gone" in finding["what"]
+    assert 'relation "public.gone" does not exist' in finding["why"]
+    assert finding["remedy"].endswith('ALTER PUBLICATION "p" ADD TABLE ONLY "public"."gone"')
+    published = "SELECT tablename FROM pg_publication_tables ORDER BY 1"
+    assert house.query(published) == [("tasks",), ("users",)]
+
+
+@as_owner
+def test_what_the_migrations_grant_themselves_stays(house: House) -> None:
+    """The old rights come first; what the migrations add to them is no finding."""
+    house.execute(
+        "GRANT TEMPORARY ON DATABASE {db} TO {reader};\nGRANT USAGE ON SCHEMA public TO {reader}"
+    )
+    house.add_migration(
+        f'GRANT CREATE ON SCHEMA public TO "{OWNER.replace(chr(34), chr(34) * 2)}"',
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+    )
+    assert house.rebuild() == []
+    rights = """SELECT has_schema_privilege(%s, 'public', 'USAGE'),
+                       has_schema_privilege(%s, 'public', 'CREATE')"""
+    with psycopg.connect(house.project.url) as session:
+        assert session.execute(rights, [READER, OWNER]).fetchone() == (True, True)
+        query = "SELECT defaclacl FROM pg_default_acl"
+        assert session.execute(query).rowcount == 1
+
+
+@as_owner
+def test_a_database_for_reading_only_is_one_again(house: House) -> None:
+    """Before the swap that setting would have stopped the migrations."""
+    house.execute("ALTER DATABASE {db} SET default_transaction_read_only = on")
+    assert house.rebuild() == []
+    assert house.query("SHOW default_transaction_read_only") == [("on",)]
+    assert house.query("SELECT count(*) FROM users") == [(1,)]
+
+
+@as_owner
+def test_a_secret_in_a_setting_is_shown_to_nobody(house: House) -> None:
+    """A plain role may not set it again; the finding says which one, and not its value."""
+    house.execute("ALTER DATABASE {db} SET app.jwt_secret = 'canary''s %%@ value'")
+    done = house.project.invoke("reset-db")
+    assert done.returncode == 0
+    assert "canary" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(" ! promote ")]
+    assert 'permission denied to set parameter "app.jwt_secret"' in line
+    assert line.endswith("""SET "app"."jwt_secret" TO '***'""")
+
+
+@as_superuser
+def test_restore_gives_what_a_dump_does_not_hold(house: House) -> None:
+    """pg_dump leaves out what belongs to the database as a whole."""
+    furnish(house)
+    assert house.rebuild() == []
+    old = house.dump()
+    assert house.rebuild("restore") == []
+    about_it = [line for line in old if re.search(r"DATABASE", line)]
+    assert len(about_it) > 15
+    assert [line for line in house.dump() if re.search(r"DATABASE", line)] == about_it
+
+
+@as_superuser
+def test_reset_gives_it_too_and_undo_still_finds_the_last_good_database(house: House) -> None:
+    """An empty database with an extension and default privileges displaces no good one."""
+    furnish(house)
+    house.rebuild("reset-db", "--no-seed")
+    house.project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
+    findings = house.rebuild("reset")
+    assert {each["why"] for each in findings} <= {
+        "it waits for the migrations",
+        'schema "Au dit" does not exist',
+    }
+    assert "('vector', '0.8.5')" in house.dump()
+    house.project.invoke("reset-db", "--no-seed")
+    assert house.query("SELECT id FROM users", f"{house.name}__previous") == [("me",)]
+
+
+@as_owner
+def test_a_plain_database_costs_one_look_at_each(house: House) -> None:
+    """Nothing was set: the old one and the new one are read once, and nothing is run."""
+    for _ in range(2):
+        house.rebuild()
+    house.execute("ALTER SYSTEM SET log_statement = 'all';\nSELECT pg_reload_conf()", "postgres")
+    start = house.cluster.log.stat().st_size
+    house.rebuild()
+    house.execute("ALTER SYSTEM RESET log_statement;\nSELECT pg_reload_conf()", "postgres")
+    log = house.cluster.log.read_text(errors="replace")[start:]
+    assert log.count("FROM pg_publication p ORDER BY pubname") == 2
+    for word in ("REVOKE", "GRANT ", "ALTER SCHEMA", "CREATE EXTENSION"):
+        assert word not in log
+
+
+@as_both
+def test_who_could_not_make_an_extension_again(house: House) -> None:
+    """A superuser can make any; plpgsql comes with every database."""
+    house.execute("CREATE EXTENSION vector")
+    with psycopg.connect(house.project.url) as session:
+        assert uncreatable(session) == (("vector",) if house.role == OWNER else ())
+
+
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        ("op.execute('create  extension IF NOT EXISTS vector')", {"vector"}),
+        ('op.execute("CREATE EXTENSION \\"uuid-ossp\\" WITH SCHEMA x")', {"uuid-ossp"}),
+        ("op.execute('CREATE EXTENSION IF NOT '\n    'EXISTS ' 'Vector;')", {"vector"}),
+        ("op.execute('CREATE TABLE vector ()')", set()),
+        ("op.execute(f'CREATE EXTENSION {name}')", {"own one"}),
+        ("op.execute('CREATE EXTENSION %s' % name)", {"own one"}),
+        ("op.execute('CREATE EXTENSION ' + name)", {"own one"}),
+    ],
+)
+def test_which_extensions_the_scripts_make(tmp_path: Path, script: str, left: set[str]) -> None:
+    """Those that they name; where only a run tells the name, those that the role owns."""
+    (tmp_path / "a.py").write_text(script)
+    (tmp_path / "b.txt").write_text("CREATE EXTENSION hstore")
+    announced = Announced.of([tmp_path])
+    known = {"vector": False, "uuid-ossp": False, "hstore": False, "own one": True}
+    assert {
+        name
+        for name, own in known.items()
+        if announced.includes(
+            Property(kind="extension", name=name, value=(), statements=lambda _: [], own=own)
+        )
+    } == left
