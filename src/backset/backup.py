@@ -58,16 +58,19 @@ def take(
             sha256=manifest.sha256(partial),
         )
         _pack(dump.with_suffix(".scripts.tar.gz"), folders(), programs.cwd)
-        _write(dump.with_suffix(".json"), json.dumps(about.content(), indent=2) + "\n")
+        write(dump.with_suffix(".json"), json.dumps(about.content(), indent=2) + "\n")
         partial.rename(dump)
         return Backup(dump, about)
 
 
-def load(backup: Backup, target: Target, major: int, programs: Programs) -> None:
-    """Load a dump into the empty database `target`, and compare its rows with the manifest."""
+def load(backup: Backup, target: Target, major: int, programs: Programs, *extra: str) -> None:
+    """Load a dump into the empty database `target`, and compare its rows with the manifest.
+
+    extra: more arguments for pg_restore.
+    """
     pg_restore = programs.find("pg_restore", major)
     arguments = ["--exit-on-error", "--no-password", "--dbname", target.conninfo]
-    programs.run(pg_restore, *arguments, str(backup.dump), target=target)
+    programs.run(pg_restore, *arguments, *extra, str(backup.dump), target=target)
     with connect(target, "restore") as session:
         rows = catalog.row_counts(session)
     wrong = [
@@ -121,7 +124,8 @@ def _without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in member.name else member
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a small file that only its owner may read, and wait until it is on the disk."""
     _private(path).write_text(text, encoding="utf-8")
     _sync(path)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from backset.manifest import Backup
+    from backset.objects import Object
+    from backset.policy import Rung
     from backset.properties import Source
     from backset.settings import Settings
     from backset.target import Target
@@ -31,6 +33,9 @@ class Build:
 
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an interruption can tell the truth.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    cleared: whether the target's objects have been dropped; the truth is then in `taken`, the
+    backup of this run, which is None where the target was empty.
     """
 
     def __init__(
@@ -47,6 +52,10 @@ class Build:
         self.target = target
         self.purpose = purpose
         self.promoted = False
+        self.cleared = False
+        self.is_in_place = False
+        self.frozen: list[Object] = []
+        self.taken: Backup | None = None
         self._worker = worker
         self._backup_name = backup_name
         self.is_beside = beside
@@ -91,7 +100,12 @@ class Build:
 
     @property
     def old_is_empty(self) -> bool:
-        """Whether the target does not exist, or has nothing that a new one does not inherit."""
+        """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
+        return self.old is None or catalog.is_empty(self.live)
+
+    @property
+    def old_is_bare(self) -> bool:
+        """Whether the target has nothing that a new one does not inherit; asked anew."""
         return self.old is None or catalog.is_bare(self.live)
 
     @cached_property
@@ -121,7 +135,7 @@ class Build:
 
     @cached_property
     def live(self) -> Session:
-        """Our own session on the target, to read it while another database is the subject."""
+        """A session on the target, for looking at it."""
         return self._sessions.enter_context(connect(self.target, self.purpose))
 
     @cached_property
@@ -152,23 +166,24 @@ class Build:
             return self.vault.find(self._backup_name)
         return self.vault.newest(catalog.server_id(self.server.session))
 
-    def check_policy(self, *, consent: bool) -> None:
-        """Raise RefusedError with every reason why the target may not be replaced."""
+    def choose(self, rung: Rung) -> None:
+        """Work beside the target, or on the target itself, before anything is opened for that."""
+        self.is_beside = rung.way == "swap"
+        self.is_in_place = not self.is_beside
+
+    def foreign(self) -> tuple[str, ...]:
+        """Return the databases, not empty, that bear our derived names but no mark of ours."""
         names = self.server.names
-        foreign = [
+        return tuple(
             name
             for name in (names.next, names.previous, names.discard)
             if (found := self.databases.get(name))
             and not (found.mark or found.is_invalid)
             and not self._is_empty(self.target.named(name))
-        ]
-        facts = self.server.circumstances(self.old, foreign)
-        reasons = policy.refusals(facts, consent=consent)
-        if reasons:
-            raise RefusedError(reasons)
+        )
 
     def clear_leftovers(self) -> None:
-        """Drop what a killed run left behind; check_policy() has refused what is not ours."""
+        """Drop what a killed run left behind; guard.admit() has refused what is not ours."""
         for name in (self.server.names.next, self.server.names.discard):
             if name in self.databases:
                 with signals.deferred():  # an interrupted DROP leaves an invalid database behind
@@ -196,9 +211,18 @@ class Build:
             swap.create(self.server, self.server.names.target, None)
             del self.databases  # they are other ones now
 
+    def check_protection(self) -> None:
+        """Raise RefusedError if the target is protected now, which the gate may not have seen."""
+        now = self.server.databases().get(self.server.names.target)
+        if now is not None and now.protected:
+            raise RefusedError([policy.protection(now.name)])
+
     def close_sessions(self) -> None:
-        """Leave the subject: end the worker and our own session, as the swap demands."""
+        """Leave the databases: end the worker and our own sessions, as the swap demands."""
         self._sessions.close()
+        for name in ("worker", "session", "live"):
+            self.__dict__.pop(name, None)  # the next use opens another one
+        self._worker = None
 
     def _what_stands(self) -> str:
         name = self.target.database

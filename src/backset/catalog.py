@@ -79,6 +79,25 @@ def revisions(session: psycopg.Connection[Any]) -> list[str]:
     return sorted(found)
 
 
+def youngest_row(session: psycopg.Connection[Any]) -> str:
+    """Return the latest moment in any column of a date or time that is not in the future."""
+    found = session.execute(_TIMES).fetchall()
+    latest = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT max({0}::timestamptz) FROM {1} WHERE {0}::timestamptz <= now()").format(
+            sql.Identifier(column), sql.Identifier(schema, table)
+        )
+        for schema, table, column in found
+    )
+    query = sql.SQL("SELECT to_char(max(max) AT TIME ZONE 'UTC', {}) FROM ({}) AS latest")
+    moment = session.execute(query.format("YYYY-MM-DD HH24:MI:SS", latest)) if found else None
+    return str((moment.fetchone() or (None,))[0] or "") if moment else ""
+
+
+def may_create_tables(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether the role may make tables here: in `public`, or in a schema of its own."""
+    return session.execute(_MAY_CREATE).fetchone() == (True,)
+
+
 def server_id(session: psycopg.Connection[Any]) -> str:
     """Return the server's system identifier: no other cluster has it. Empty if it is a secret."""
     may = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
@@ -160,6 +179,18 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 HAVING array_agg(attname::text || ' ' || atttypid::regtype)
     IN (ARRAY['version_num character varying'], ARRAY['version_num text'])
+"""
+_TIMES = f"""
+SELECT n.nspname, c.relname, a.attname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_attribute a ON attrelid = c.oid
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
+  AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped
+  AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY 1, 2, 3
+"""
+_MAY_CREATE = """
+SELECT has_database_privilege(current_database(), 'CREATE')
+    OR (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public')
 """
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,

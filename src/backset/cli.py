@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, NoReturn
 from invoke.exceptions import Exit
 
 from backset import process, signals
-from backset.errors import BacksetError, FindingsError, Interrupted, StepFailedError
+from backset.errors import (
+    BacksetError,
+    ConsentError,
+    FindingsError,
+    Interrupted,
+    RefusedError,
+    StepFailedError,
+)
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.report import Report
@@ -19,8 +26,9 @@ from backset.report_json import JsonReport
 from backset.settings import Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from backset.build import Build
     from backset.target import Target
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
@@ -38,6 +46,8 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
         _leave(told, StepFailedError.exit_code)
     except (BacksetError, Interrupted) as error:
+        if isinstance(error, ConsentError):
+            told.stakes(error.stakes, error.digest)
         told.findings(error.findings)
         told.fail(_lines(error), error.exit_code)
         _leave(told, error.exit_code)
@@ -71,6 +81,8 @@ def run_chain(
     plan: bool,
     as_json: bool,
     yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
     skip: frozenset[str] = frozenset(),
     backup: str | None = None,
 ) -> None:
@@ -78,7 +90,10 @@ def run_chain(
     with opened(name, as_json=as_json) as (settings, told), _alembic(settings, name) as worker:
         from backset import chain, location
         from backset.build import Build
+        from backset.guard import Answer
 
+        ask = None if as_json or not _is_interactive() else _asking(told)
+        said = Answer(yes=yes, digest=confirm, in_place=in_place, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
@@ -90,10 +105,27 @@ def run_chain(
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
-                told.plan(chain.plan(build, steps, skip=skip, consent=yes))
+                told.plan(chain.plan(build, name, skip=skip, answer=said))
                 return
-            chain.run(build, steps, told, skip=skip, consent=yes)
-            told.done(_farewell(name, swapped=build.promoted, old=build.old is not None))
+            chain.run(build, name, told, skip=skip, answer=said)
+            told.done(_farewell(name, build))
+
+
+def _is_interactive() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def _asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
+    """Return what shows facts on the terminal and reads the name that the user types."""
+
+    def ask(facts: Sequence[tuple[str, str]]) -> str:
+        told.stakes(facts, "")
+        try:
+            return input(" type the database's name to go on: ").strip()
+        except EOFError:
+            return ""
+
+    return ask
 
 
 def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
@@ -101,11 +133,14 @@ def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | N
     return nullcontext(None) if name in _WITHOUT_ALEMBIC else Worker(settings)
 
 
-def _farewell(name: str, *, swapped: bool, old: bool) -> str:
+def _farewell(name: str, build: Build) -> str:
     if name == "undo":
         return " · `invoke undo` again is redo"
-    back = " · `invoke undo` swaps the old one back" if old else ""
-    return f"{back} · `invoke psql` opens it" if swapped else ""
+    if build.cleared:
+        taken = f"`invoke restore {build.taken.name}`" if build.taken else ""
+        return f" · {taken} goes back" if taken else ""
+    back = " · `invoke undo` swaps the old one back" if build.old is not None else ""
+    return f"{back} · `invoke psql` opens it" if build.promoted else ""
 
 
 def status(*, as_json: bool, plan: bool) -> None:
@@ -123,6 +158,45 @@ def status(*, as_json: bool, plan: bool) -> None:
         told.status(found)
         if found.verdict.findings:
             raise FindingsError.of(found.verdict.findings)
+
+
+def protect(*, plan: bool) -> None:
+    """Set the marker that keeps every run from replacing the target."""
+    with opened("protect") as (settings, told):
+        from backset import location
+        from backset.protection import protect
+        from backset.server import Server
+        from backset.session import explained
+
+        target = location.peek(settings) if plan else location.locate(settings)
+        if plan or target is None:
+            told.say(f"would protect {target.database if target else settings.database}")
+            return
+        with explained(target), Server(target, "protect") as server:
+            told.say(f"{target.database} is protected: {protect(server)}")
+
+
+def unprotect(*, confirm: str, plan: bool) -> None:
+    """Remove the marker, when the user has typed the database's name."""
+    with opened("unprotect") as (settings, told):
+        from backset import location
+        from backset.protection import unprotect
+        from backset.server import Server
+        from backset.session import explained
+
+        target = location.peek(settings) if plan else location.locate(settings)
+        if plan or target is None:
+            told.say(f"would unprotect {target.database if target else settings.database}")
+            return
+        name = confirm
+        if not name and _is_interactive():
+            name = _asking(told)([("database", f"{target.shown} loses its protection")])
+        if name != target.database:
+            what = f"unprotecting {target.database} wants its name"
+            raise RefusedError([(what, f"invoke unprotect --confirm {target.database}")])
+        with explained(target), Server(target, "unprotect") as server:
+            unprotect(server)
+            told.say(f"{target.database} is not protected")
 
 
 def backups(*, as_json: bool) -> None:

@@ -80,6 +80,14 @@ def _shown(table: str) -> str:
     return str(table).removeprefix("public.")
 
 
+def _bytes(raw: object) -> int:
+    if isinstance(raw, (int, str)) and not isinstance(raw, bool):
+        number = int(raw) if str(raw).isdigit() else -1
+        if number >= 0:
+            return number
+    raise ValueError("a number of bytes, such as 1000000000")
+
+
 # Each returns the value as Settings has it, or raises ValueError with what it must be.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "database": _name,
@@ -89,4 +97,5 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "expect": _columns,
     "rows": _counts,
     "backups": _text,
+    "ask_above": _bytes,
 }

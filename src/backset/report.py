@@ -48,11 +48,20 @@ class Report:
             self._line("!", step, str(finding))
         self.step = ""
 
+    def notice(self, text: str) -> None:
+        """Print something that a person should know."""
+        self._line("!", self.step, text)
+
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print what would happen."""
         for step, text in lines:
             self._line("·", step, text)
         self.say("nothing was changed")
+
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what consent is about."""
+        for word, text in facts:
+            self._line("·", word, text)
 
     def say(self, text: str) -> None:
         """Print a line that is not a step's."""
@@ -78,7 +87,8 @@ class Report:
     def status(self, status: Status) -> None:
         """Print the state of a target."""
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
-        self.say(f"database  {status.database} on PostgreSQL {status.server}")
+        protected = " · protected" if status.protected else ""
+        self.say(f"database  {status.database} on PostgreSQL {status.server}{protected}")
         self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
         self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")

@@ -22,7 +22,8 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content: dict[str, Any] = {"task": task, "steps": [], "findings": [], "error": None}
+        self._content: dict[str, Any] = {"task": task, "steps": [], "notices": []}
+        self._content |= {"findings": [], "error": None}
         self._step_started = 0.0
 
     def begin(self, step: str) -> None:
@@ -38,6 +39,10 @@ class JsonReport(Report):
         self._content["findings"] += map(_finding, done.findings)
         self.step = ""
 
+    def notice(self, text: str) -> None:
+        """Keep something that a person should know."""
+        self._content["notices"].append(text)
+
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
         """Keep the plan."""
         self._content["plan"] = [{"step": step, "text": text} for step, text in lines]
@@ -48,6 +53,10 @@ class JsonReport(Report):
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
         self._content |= details
+
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:
+        """Keep what consent is about."""
+        self._content |= {"stakes": dict(facts), "confirm": digest}
 
     def backups(self, backups: Sequence[Backup], folder: Path) -> None:
         """Keep the manifests."""
@@ -66,6 +75,7 @@ class JsonReport(Report):
             "heads": status.heads,
             "tables": status.rows,
             "previous": status.previous,
+            "protected": status.protected,
         }
 
     def findings(self, findings: Sequence[Finding]) -> None:

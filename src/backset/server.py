@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from psycopg.rows import dict_row
 
 from backset.errors import LockedError, StepFailedError
-from backset.policy import Circumstances
 from backset.session import Session, connect
 from backset.target import Target, derived_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
-MARK = "backset "  # how the comment of a database that we made, or set aside, begins
+MARK = "backset "  # how the comment of a database begins that has a mark of ours
+MARKS = frozenset({"next", "previous", "discard", "protected"})
+PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +32,11 @@ class Database:
     size_bytes: None where the role may not connect to it.
     tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
-    comment: the user's own; `mark` is ours (`next`, `previous`, `discard`), empty if there is none.
+    comment: the user's own; `mark` is ours, one of MARKS, empty if there is none.
+    protected: whether it has the marker of `invoke protect`, as a setting or in the comment.
     """
 
+    oid: int
     name: str
     owner: str
     owned: bool
@@ -47,6 +51,27 @@ class Database:
     comment: str
     mark: str
     is_invalid: bool
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """Who we are to the server, how we reached it, and who else there is.
+
+    peer, client, server, direct: as in policy.Circumstances. machines: the addresses of other
+    machines that are connected to the target.
+    """
+
+    name: str
+    is_superuser: bool
+    may_create: bool
+    in_recovery: bool
+    peer: str | None
+    client: str | None
+    server: str | None
+    direct: bool
+    standbys: int
+    machines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +120,38 @@ class Server:
             rows = cursor.execute(_DATABASES, {"names": names}).fetchall()
         return {row["name"]: _database(row) for row in rows}
 
-    def circumstances(self, target: Database | None, foreign: Iterable[str]) -> Circumstances:
-        """Return what policy wants to know of this connection, this role, and the target."""
-        row = self.session.execute(_ROLE).fetchone()
+    @cached_property
+    def role(self) -> Role:
+        """Who we are to this server, and who else is there; asked once."""
+        row = self.session.execute(_ROLE, [self.names.target]).fetchone()
         assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
-        role, may_create, in_recovery, client, client_port, server = row
-        return Circumstances(
-            database=self.names.target,
-            in_recovery=in_recovery,
+        name, is_superuser, may_create, in_recovery, client, port, server, standbys, others = row
+        return Role(
+            name=name,
+            is_superuser=is_superuser,
             may_create=may_create,
-            owns=target is None or target.owned,
-            role=role,
-            owner=target.owner if target else role,
+            in_recovery=in_recovery,
             peer=self.session.info.hostaddr or None,
             client=client,
             server=server,
-            direct=client_port in {None, _own_port(self.session)},
-            foreign=tuple(foreign),
+            direct=port in {None, _own_port(self.session)},
+            standbys=standbys,
+            machines=tuple(others),
         )
+
+    @property
+    def version(self) -> str:
+        """The server's version, as it writes it."""
+        return self.session.info.parameter_status("server_version") or ""
+
+    def address(self) -> str:
+        """Return where the server says that it is."""
+        row = self.session.execute(_ADDRESS).fetchone()
+        return str(row[0]) if row and row[0] else "a Unix socket of this machine"
+
+    def clients(self) -> list[str]:
+        """Return who is connected to the target, ourselves aside: application@address."""
+        return [who for (who,) in self.session.execute(_CLIENTS, [self.names.target])]
 
     def lock(self) -> None:
         """Take the target's lock for as long as this session lives. Raises LockedError."""
@@ -155,8 +194,9 @@ def _own_port(session: Session) -> int | None:
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
     mark, _, rest = comment.removeprefix(MARK).partition("\n")
-    marked = comment.startswith(MARK) and mark in {"next", "previous", "discard"}
+    marked = comment.startswith(MARK) and mark in MARKS
     return Database(
+        oid=row["oid"],
         name=row["name"],
         owner=row["owner"],
         owned=row["owned"],
@@ -171,23 +211,40 @@ def _database(row: dict[str, Any]) -> Database:
         comment=rest if marked else comment,
         mark=mark if marked else "",
         is_invalid=catalog["datconnlimit"] == _INVALID,
+        protected=row["protected"] or (marked and mark == "protected"),
     )
 
 
 _DATABASES = """
-SELECT d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,
        (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
         AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
-       shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog
+       shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
+       EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
+               s.setdatabase = d.oid AND each ~* '^backset[.]protected=(on|true|yes|1)$')
+           AS protected
 FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """
 _ROLE = """
-SELECT current_user, (SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user),
-       pg_is_in_recovery(), host(inet_client_addr()), inet_client_port(),
-       host(inet_server_addr())
+SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
+       host(inet_client_addr()), inet_client_port(), host(inet_server_addr()),
+       (SELECT count(*) FROM pg_stat_replication),
+       ARRAY(SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = %s
+             AND client_addr NOT IN (coalesce(inet_client_addr(), '::1'),
+                                     coalesce(inet_server_addr(), '::1'))
+             AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1' ORDER BY 1)
+FROM pg_roles WHERE rolname = current_user
+"""
+_ADDRESS = "SELECT host(inet_server_addr()) || ' port ' || inet_server_port()"
+_CLIENTS = """
+SELECT DISTINCT coalesce(nullif(application_name, ''), usename)
+       || '@' || coalesce(host(client_addr), 'socket')
+FROM pg_stat_activity
+WHERE datname = %s AND backend_type = 'client backend' AND application_name !~ '^backset '
+ORDER BY 1
 """
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """

@@ -32,6 +32,7 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     env: templates of what env.py and the seed command are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    ask_above: the size in bytes above which replacing the target needs consent.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class Settings:
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
     backups: Path
+    ask_above: int
     environ: Mapping[str, str]
     sources: Mapping[str, str]
 
@@ -121,6 +123,7 @@ class _Reader:
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
+            ask_above=self._value("ask_above", 1_000_000_000),
             environ=self._children_environ(),
             sources=self.sources,
         )

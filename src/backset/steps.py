@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import inheritance, seeding, signals, swap, verification
+from backset import in_place, inheritance, objects, seeding, signals, swap, verification
 from backset.errors import Finding, FindingsError, StepFailedError
 from backset.quantities import amount, count
 
@@ -31,13 +31,15 @@ class Done:
 
 def backup(build: Build, _progress: Progress) -> Done:
     """Dump the target with its manifest and scripts."""
+    if build.is_in_place:
+        in_place.freeze(build)
     if build.old_is_empty:
         return Done("nothing to back up (the database is new)")
 
     def folders() -> tuple[Path, ...]:
         return build.worker.scripts.folders  # asked for late: the worker is still importing
 
-    taken = backups.take(build.vault, build.target, folders, build.programs)
+    taken = build.taken = backups.take(build.vault, build.target, folders, build.programs)
     about, name = taken.manifest, _shown(taken.dump, build)
     text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     return Done(text, {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256})
@@ -48,6 +50,15 @@ def reset(build: Build, _progress: Progress) -> Done:
     build.make_next()
     build.inherit(inheritance.EVERYTHING)
     return Done(f"{build.subject.database} created")
+
+
+def clear(build: Build, progress: Progress) -> Done:
+    """Drop the objects of the target itself, where nothing can be built beside it."""
+    ended = build.server.sessions(build.target.database)
+    if ended:
+        progress(f"ending {', '.join(ended)}")
+    dropped = in_place.clear(build)
+    return Done(f"{count(dropped, 'object')} dropped in {build.target.database}")
 
 
 def upgrade(build: Build, progress: Progress) -> Done:
@@ -75,6 +86,8 @@ def seed(build: Build, progress: Progress) -> Done:
     """Run the project's seed command."""
     if not build.settings.seed:
         return Done("no seed command ([tool.backset] seed is not set)")
+    if not build.is_beside:
+        build.check_protection()
     rows = seeding.seed(build.settings, build.subject, build.session, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
@@ -84,12 +97,13 @@ def seed(build: Build, progress: Progress) -> Done:
 
 def promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
-    names, old, old_is_empty = build.server.names, build.old, build.old_is_empty
+    names, old, old_is_empty = build.server.names, build.old, build.old_is_bare
     build.close_sessions()
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {', '.join(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
+        build.check_protection()
         heir = build.inheritance
         swap.promote(
             *(build.server, old, build.previous), old_is_empty=old_is_empty, last=heir.close
@@ -107,6 +121,7 @@ def undo(build: Build, progress: Progress) -> Done:
     names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
     with signals.deferred():
+        build.check_protection()
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
@@ -128,9 +143,12 @@ def load(build: Build, progress: Progress) -> Done:
         what = f"{chosen.name} is a backup of {chosen.manifest.database}"
         raise StepFailedError(what, f"choose one of {build.target.database} from `invoke backups`")
     chosen.check()
-    build.make_next()
-    build.inherit(inheritance.OF_DATABASE)
-    backups.load(chosen, build.subject, build.server.major, build.programs)
+    if build.is_in_place:
+        in_place.load(build, chosen, own=False)
+    else:
+        build.make_next()
+        build.inherit(inheritance.OF_DATABASE)
+        backups.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
 
@@ -147,6 +165,21 @@ def _plan_backup(build: Build) -> str:
     return f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
 
 
+def _plan_clear(build: Build) -> str:
+    if build.old is None:
+        return "nothing to drop"
+    everything = objects.found(build.live)
+    stay = [str(each) for each in everything if not each.ours]
+    text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
+    text += f" · these stay: {', '.join(stay)}" if stay else ""
+    return text + _ended(build)
+
+
+def _ended(build: Build) -> str:
+    ended = build.server.sessions(build.target.database)
+    return f" · would end the sessions {', '.join(ended)}" if ended else ""
+
+
 def _plan_upgrade(build: Build) -> str:
     make = "" if build.is_beside or build.old else "make and "
     heads = _revisions(build.worker.scripts.heads)
@@ -154,18 +187,19 @@ def _plan_upgrade(build: Build) -> str:
 
 
 def _plan_promote(build: Build) -> str:
-    names, ended = build.server.names, build.server.sessions(build.server.names.target)
+    names = build.server.names
     text = f"would make {names.next} the new {names.target}"
     if build.old is not None:
         text += f", the old one {names.previous}"
-    if build.previous is not None and not build.old_is_empty:
+    if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
-    return text + (f" · would end the sessions {', '.join(ended)}" if ended else "")
+    return text + _ended(build)
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     backup: _plan_backup,
     reset: lambda build: f"would create {build.subject.database}",
+    clear: _plan_clear,
     upgrade: _plan_upgrade,
     verify: lambda build: f"would compare the models with {build.subject.database}",
     seed: lambda build: build.settings.redact(

@@ -88,7 +88,7 @@ def swap(
     Raises StepFailedError, with nothing renamed, when a session may not be ended.
     """
     names = [rename.old for rename in renames]
-    with _evicting(server, names):
+    with evicting(server, names):
         try:
             with server.session.transaction():
                 for rename in renames:
@@ -133,13 +133,13 @@ def exchange(server: Server, old: Database | None, previous: Database) -> None:
 
 
 @contextmanager
-def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
-    """End the sessions on `names`, again and again, until the block is left."""
+def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterator[None]:
+    """End the sessions on `names`, but for the one of the pid `spare`, until the block is left."""
     over = threading.Event()
     with connect(server.maintenance, "swap") as session:
-        thread = threading.Thread(target=_evict, args=(session, names, over), daemon=True)
+        thread = threading.Thread(target=_evict, args=(session, names, spare, over), daemon=True)
         for _ in range(_PATIENCE):  # RENAME itself would look again only every 100 ms
-            if not session.execute(_TERMINATE, [list(names)]).fetchall():
+            if not session.execute(_TERMINATE, [list(names), spare]).fetchall():
                 break
             over.wait(_EVICT_EVERY_S)
         thread.start()
@@ -150,10 +150,10 @@ def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
             thread.join()
 
 
-def _evict(session: Session, names: Sequence[str], over: threading.Event) -> None:
+def _evict(session: Session, names: Sequence[str], spare: int, over: threading.Event) -> None:
     with suppress(psycopg.OperationalError):  # the server went away: the swap says so itself
         while not over.is_set():
-            session.execute(_TERMINATE, [list(names)])
+            session.execute(_TERMINATE, [list(names), spare])
             over.wait(_EVICT_EVERY_S)
 
 
@@ -213,7 +213,8 @@ _TERMINATE = """
 SELECT pg_terminate_backend(a.pid)
 FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
      JOIN pg_roles me ON me.rolname = current_user
-WHERE a.datname = ANY(%s) AND coalesce(a.backend_type, 'client backend') = 'client backend'
+WHERE a.datname = ANY(%s) AND a.pid <> %s
+  AND coalesce(a.backend_type, 'client backend') = 'client backend'
   AND (me.rolsuper OR NOT r.rolsuper
        AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
 """

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _PLAN = "say what would happen, and change nothing"
 _JSON = "print one JSON object, and nothing else, on stdout"
-_YES = "go on although the server is on another machine"
+_YES = "go on although it is not certain that this is the right server"
+_CONFIRM = "the digest of --plan: agree to replace this database as these facts describe it"
+_IN_PLACE = "work on the database itself, not beside it; the backup is restored on failure"
 
 
 def _cli() -> ModuleType:
@@ -48,20 +50,38 @@ def _after_dashes() -> list[str]:
         "no_seed": "leave the new database without mock data",
         "json": _JSON,
         "yes": _YES,
+        "confirm": _CONFIRM,
+        "in_place": _IN_PLACE,
     },
 )
 def reset_db(
-    c: Context, plan: bool = False, no_seed: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    plan: bool = False,
+    no_seed: bool = False,
+    json: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
-    _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, yes=yes, skip=skip)
+    _cli().run_chain(
+        "reset-db",
+        plan=_dry(c, plan),
+        as_json=json,
+        yes=yes,
+        confirm=confirm,
+        in_place=in_place,
+        skip=skip,
+    )
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
-def undo(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES, "confirm": _CONFIRM})
+def undo(
+    c: Context, plan: bool = False, json: bool = False, yes: bool = False, confirm: str = ""
+) -> None:
     """Swap the database from before back in; twice is redo."""
-    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, yes=yes)
+    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, yes=yes, confirm=confirm)
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
@@ -70,10 +90,33 @@ def backup(c: Context, plan: bool = False, json: bool = False) -> None:
     _cli().run_chain("backup", plan=_dry(c, plan), as_json=json)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
-def reset(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={
+        "plan": _PLAN,
+        "json": _JSON,
+        "yes": _YES,
+        "confirm": _CONFIRM,
+        "in_place": _IN_PLACE,
+    },
+)
+def reset(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
+) -> None:
     """Back up, then put an empty database in place; undo works."""
-    _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, yes=yes)
+    _cli().run_chain(
+        "reset",
+        plan=_dry(c, plan),
+        as_json=json,
+        yes=yes,
+        confirm=confirm,
+        in_place=in_place,
+    )
 
 
 @task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
@@ -119,13 +162,29 @@ class _NamedTask(Task[Any]):
         "plan": _PLAN,
         "json": _JSON,
         "yes": _YES,
+        "confirm": _CONFIRM,
+        "in_place": _IN_PLACE,
     },
 )
 def restore(
-    c: Context, backup: str = "", plan: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    backup: str = "",
+    plan: bool = False,
+    json: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
-    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup or None)
+    _cli().run_chain(
+        "restore",
+        plan=_dry(c, plan),
+        as_json=json,
+        yes=yes,
+        confirm=confirm,
+        in_place=in_place,
+        backup=backup or None,
+    )
 
 
 @task(auto_shortflags=False, help={"json": _JSON})
@@ -138,6 +197,18 @@ def backups(_c: Context, json: bool = False) -> None:
 def status(c: Context, json: bool = False) -> None:
     """Show revision, heads, tables, drift, and the way out."""
     _cli().status(as_json=json, plan=_dry(c))
+
+
+@task
+def protect(c: Context) -> None:
+    """Keep every run from replacing the database, whatever its flags."""
+    _cli().protect(plan=_dry(c))
+
+
+@task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
+def unprotect(c: Context, confirm: str = "") -> None:
+    """Let runs replace the database again; asks for its name."""
+    _cli().unprotect(confirm=confirm, plan=_dry(c))
 
 
 @task
@@ -172,5 +243,5 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
-    *(restore, backups, psql, alembic, url, start, stop),
+    *(restore, backups, protect, unprotect, psql, alembic, url, start, stop),
 )

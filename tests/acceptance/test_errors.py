@@ -146,9 +146,10 @@ def test_a_role_without_rights_is_told_what_an_administrator_would_run(
         project.env["DATABASE_URL"] = cluster.url(name, "plain")
         done = project.invoke("reset-db")
         assert done.returncode == 3
-        first, second = done.stderr.splitlines()
-        assert 'ALTER ROLE "plain" CREATEDB' in first
-        assert f'ALTER DATABASE "{name}" OWNER TO "plain"' in second
+        tables, create, own = done.stderr.splitlines()
+        assert 'GRANT CREATE ON SCHEMA public TO "plain"' in tables
+        assert 'ALTER ROLE "plain" CREATEDB' in create
+        assert f'ALTER DATABASE "{name}" OWNER TO "plain"' in own
     finally:
         superuser.execute("DROP ROLE plain")
 

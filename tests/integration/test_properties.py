@@ -47,9 +47,12 @@ def upgrade():
 '''
 SECOND_SCHEMA = ('CREATE SCHEMA "Au dit"', 'CREATE TABLE "Au dit"."e""vents" (id int PRIMARY KEY)')
 # What is set while the database is empty: it governs how the migrations make their objects.
-BEFORE = """
+# A database with an extension that its owner could not make again is not rebuilt beside it.
+EXTENSION = """
 CREATE SCHEMA "ex tensions";
 CREATE EXTENSION vector SCHEMA "ex tensions";
+"""
+BEFORE = """
 ALTER DATABASE {db} SET search_path = "$user", public, 'we"ird, ', '';
 ALTER DATABASE {db} SET DateStyle = 'ISO, DMY';
 ALTER DATABASE {db} SET work_mem = '5MB';
@@ -194,6 +197,8 @@ def furnish(house: House) -> None:
     """Set everything that can be set on a database, around the migrations."""
     house.add_migration(*SECOND_SCHEMA)
     house.execute('ALTER DATABASE {db} SET TABLESPACE "ta""ble space"', "postgres")
+    if house.role != OWNER:
+        house.execute(EXTENSION)
     house.execute(BEFORE)
     assert house.project.invoke("upgrade").returncode == 0
     house.execute(AFTER)

@@ -291,7 +291,6 @@ def test_a_drop_that_was_interrupted_stands_in_nobodys_way(server: Server) -> No
     )
     settings = load(Path(), {"DATABASE_URL": server.target.url})
     with Build(settings, server.target, "test", beside=True) as build:
-        build.check_policy(consent=False)
         build.clear_leftovers()
     assert set(server.databases()) == {server.names.target}
 

@@ -17,23 +17,27 @@ LEVELS = {
     1: {"url", "process", "signals"},
     2: {"target", "policy", "account", "manifest"},
     3: {"settings", "programs", "session", "catalog", "cluster", "vault", "properties"},
-    4: {"server", "embedded", "backup", "seeding", "migrations"}
+    4: {"objects", "privileges", "server", "embedded", "backup", "seeding", "migrations"}
     | {"parameters", "grants", "extensions", "publications"},
     5: {"swap", "verification", "service", "inheritance"},
-    6: {"build", "location"},
-    7: {"steps", "diagnosis"},
-    8: {"chain", "report"},
-    9: {"report_live", "report_json"},
-    10: {"cli"},
-    11: {"tasks"},
-    12: {"alembic_worker"},  # a program of its own, which imports nothing of backset
+    6: {"build", "location", "protection"},
+    7: {"diagnosis", "guard", "in_place"},
+    8: {"steps"},
+    9: {"chain", "report"},
+    10: {"report_live", "report_json"},
+    11: {"cli"},
+    12: {"tasks"},
+    13: {"alembic_worker"},  # a program of its own, which imports nothing of backset
 }
 DOORS = {
     "subprocess": {"process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
-    "psycopg": {"session", "server", "service", "swap", "catalog", "target", "url"}
-    | {"properties", "parameters", "grants", "extensions", "publications"},
+    "psycopg": {
+        *("session", "server", "service", "swap", "catalog", "target", "url"),
+        *("objects", "privileges", "protection"),
+        *("properties", "parameters", "grants", "extensions", "publications"),
+    },
     "dotenv": {"settings"},
     "tomllib": {"settings"},
     "invoke": {"tasks", "cli"},
