@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.inheritance import Inheritance
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.server import Database, Server
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from backset.manifest import Backup
     from backset.objects import Object
     from backset.policy import Rung
+    from backset.properties import Source
     from backset.settings import Settings
     from backset.target import Target
 
@@ -114,6 +116,11 @@ class Build:
         """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
         return self.old is None or catalog.is_empty(self.live)
 
+    @property
+    def old_is_bare(self) -> bool:
+        """Whether the target has nothing that a new one does not inherit; asked anew."""
+        return self.old is None or catalog.is_bare(self.live)
+
     @cached_property
     def subject(self) -> Target:
         """The database that this run works on."""
@@ -143,6 +150,17 @@ class Build:
     def live(self) -> Session:
         """A session on the target, for looking at it."""
         return self._sessions.enter_context(connect(self.target, self.purpose))
+
+    @cached_property
+    def inheritance(self) -> Inheritance:
+        """What `__next` gets from the target; nothing, until inherit() says so."""
+        return Inheritance(self.target, self.server.names)
+
+    def inherit(self, sources: Sequence[Source]) -> None:
+        """Give the new `__next` what the target has and migrations may need."""
+        if self.old is not None:
+            self.inheritance = Inheritance(self.target, self.server.names, sources)
+            self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
 
     @cached_property
     def programs(self) -> Programs:

@@ -50,6 +50,8 @@ class Report:
     def end(self, step: str, done: Done) -> None:
         """Print the line of a step."""
         self._line("✔", step, done.text)
+        for finding in done.findings:
+            self._line("!", step, str(finding))
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:

@@ -43,6 +43,7 @@ class JsonReport(Report):
         seconds = round(self.seconds - self._step_started, 3)
         entry = {"step": step, "text": done.text, "seconds": seconds, **done.details}
         self._content["steps"].append(entry)
+        self._content["findings"] += map(_finding, done.findings)
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:

@@ -43,6 +43,7 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
+    tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
     comment: the user's own; `mark` is ours, one of MARKS, empty if there is none.
     backup: the name of the backup that was taken before it became the previous one.
@@ -59,6 +60,7 @@ class Database:
     ctype: str
     locale: str | None
     icu_rules: str | None
+    tablespace: str | None
     size_bytes: int | None
     comment: str
     mark: str
@@ -255,6 +257,7 @@ def _database(row: dict[str, Any]) -> Database:
         ctype=catalog["datctype"],
         locale=catalog.get("datlocale") or catalog.get("daticulocale"),  # 17 and later; 15, 16
         icu_rules=catalog.get("daticurules"),  # 16 and later
+        tablespace=row["tablespace"],
         size_bytes=row["size_bytes"],
         comment=rest if marked else comment,
         mark=mark if marked else "",
@@ -269,6 +272,8 @@ SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,
+       (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
+        AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
        EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
                s.setdatabase = d.oid AND each ~* '^backset[.]protected=(on|true|yes|1)$')

@@ -9,6 +9,7 @@ from backset import backup as backups
 from backset import (
     catalog,
     in_place,
+    inheritance,
     objects,
     proof,
     restoration,
@@ -18,7 +19,7 @@ from backset import (
     verification,
 )
 from backset.activity import listed
-from backset.errors import FindingsError, StepFailedError
+from backset.errors import Finding, FindingsError, StepFailedError
 from backset.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: one line for people, `details` for programs."""
+    """What a step did: one line for people, `details` for programs, and what it could not do."""
 
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 def backup(build: Build, progress: Progress) -> Done:
@@ -69,8 +71,9 @@ def backup(build: Build, progress: Progress) -> Done:
 
 
 def reset(build: Build, _progress: Progress) -> Done:
-    """Create the empty database beside the target."""
+    """Create the empty database beside the target, with what an administrator gave the old one."""
     build.make_next()
+    build.inherit(inheritance.EVERYTHING)
     return Done(f"{build.subject.database} created")
 
 
@@ -87,6 +90,7 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     done = build.worker.ask("upgrade", build.session, progress)
+    build.inheritance.complete(build.session)
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
     if done["count"] == 0:
@@ -119,20 +123,26 @@ def seed(build: Build, progress: Progress) -> Done:
 
 def promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
-    names, old, old_is_empty = build.server.names, build.old, build.old_is_empty
+    names, old, old_is_empty = build.server.names, build.old, build.old_is_bare
     build.close_sessions()
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
         build.check_protection()
-        backup = build.taken.name if build.taken else ""
-        swap.promote(build.server, old, build.previous, old_is_empty=old_is_empty, backup=backup)
+        swap.promote(
+            *(build.server, old, build.previous),
+            old_is_empty=old_is_empty,
+            backup=build.taken.name if build.taken else "",
+            last=build.inheritance.close,
+        )
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
+    findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
-    return Done(text, {"previous": kept, "ended": [each.content() for each in ended]})
+    details = {"previous": kept, "ended": [each.content() for each in ended]}
+    return Done(text, details, findings)
 
 
 def undo(build: Build, progress: Progress) -> Done:
@@ -167,6 +177,7 @@ def load(build: Build, progress: Progress) -> Done:
     else:
         build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
         build.make_next()
+        build.inherit(inheritance.OF_DATABASE)
         restoration.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
@@ -219,7 +230,7 @@ def _plan_promote(build: Build) -> str:
     text = f"would make {names.next} the new {names.target}"
     if build.old is not None:
         text += f", the old one {names.previous}"
-    if build.previous is not None and not build.old_is_empty:
+    if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
     return text + _ended(build)
 
