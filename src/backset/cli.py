@@ -103,7 +103,10 @@ def run_chain(
             told.plan([("start", _WOULD_START), ("then", order)])
             return
         with Build(
-            *(settings, target, name), beside=steps.beside, worker=worker, backup_name=backup
+            *(settings, target, "plan" if plan else name),
+            beside=steps.beside,
+            worker=worker,
+            backup_name=backup,
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:

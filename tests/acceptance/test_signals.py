@@ -236,6 +236,20 @@ def test_a_signal_between_two_steps(
     nothing_is_left(built)
 
 
+def test_an_interruption_before_anything_has_begun(built: Project) -> None:
+    """While backset is imported, INT ends it as a signal does, for the shell that asks."""
+    (built.folder / "tasks.py").write_text(
+        "import os, signal, sys\nfrom backset.tasks import namespace\n"
+        "class Impatient:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, *_arguments):\n"
+        "        if name == 'backset.cli': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient)\n"
+    )
+    done = built.invoke("reset-db")
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 @pytest.mark.parametrize("words", [["reset-db"], ["backup", "reset-db"]])
 def test_a_shells_process_group_is_ended(built: Project, words: list[str]) -> None:
     """Tilt and CI send TERM to the whole group of `sh -c "invoke …"`."""
