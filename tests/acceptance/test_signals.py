@@ -47,7 +47,7 @@ def downgrade(): pass
 SLOW_SECOND_TIME = """
 import pathlib, time
 seen = pathlib.Path("seen")
-if seen.exists():
+if seen.exists() and pathlib.Path("slow").exists():
     pathlib.Path("inside").touch()
     time.sleep(120)
 seen.touch()
@@ -67,6 +67,7 @@ def add_slow_migration(project: Project) -> None:
 
 def add_slow_comparison(project: Project) -> None:
     """Let env.py be slow when it is run after `upgrade`."""
+    (project.folder / "slow").touch()
     env = project.folder / "alembic/env.py"
     text = env.read_text()
     env.write_text(text.replace("import os\n", f"import os\n{SLOW_SECOND_TIME}", 1))
@@ -202,7 +203,7 @@ def test_kill_9_inside_a_step(built: Project, step: str) -> None:
         process.communicate(timeout=20)
         assert left(children, 10) == []
     assert prints(built) == before
-    for path in ("alembic/versions/c0ffee00000a_slow.py", "seen"):
+    for path in ("alembic/versions/c0ffee00000a_slow.py", "slow"):
         (built.folder / path).unlink(missing_ok=True)
     if step == "seed":
         built.configure("slow.py", "add_mock_task_data.py")
