@@ -225,7 +225,7 @@ def test_a_signal_between_two_steps(
             break
     process.send_signal(signum)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode in {0, code}
+    assert process.returncode in {0, code}, errors
     assert "Traceback" not in errors
     if process.returncode == 0:
         assert step == "promote"
