@@ -112,7 +112,7 @@ def run_chain(
             choice = _choice(settings, told, target, name=backup, into=into, newest=answer.yes)
             target = target.named(into) if into else target
         with Build(
-            *(settings, target, name),
+            *(settings, target, "plan" if plan else name),
             beside=steps.beside,
             worker=worker,
             choice=choice,
