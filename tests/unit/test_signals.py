@@ -18,7 +18,7 @@ def send(signum: int = signal.SIGTERM) -> None:
 
 def test_only_the_first_signal_interrupts() -> None:
     """The cleaning that follows is not torn by a second one, of whatever kind."""
-    with signals.raised(), pytest.raises(Interrupted) as caught:
+    with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (the cleaning is the point)
         try:
             send()
         finally:
@@ -29,7 +29,7 @@ def test_only_the_first_signal_interrupts() -> None:
 
 def test_a_signal_waits_until_the_block_is_over() -> None:
     """Two of them as well; and the cleaning may hold back in its turn."""
-    with signals.raised(), pytest.raises(Interrupted) as caught:
+    with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (likewise)
         done = False
         try:
             with signals.deferred():
@@ -45,7 +45,7 @@ def test_a_signal_waits_until_the_block_is_over() -> None:
 
 def test_a_block_that_fails_does_not_swallow_the_signal() -> None:
     """Who asked the run to end gets the exit code of that."""
-    with signals.raised(), pytest.raises(Interrupted), signals.deferred():
+    with signals.raised(), pytest.raises(Interrupted), signals.deferred():  # noqa: PT012
         send()
         raise ValueError
 
