@@ -112,7 +112,7 @@ def rehearse(session: nox.Session, url: str) -> None:
         ["reset-db"],
         ["reset-db", "--json"],
         ["undo"],
-        ["restore"],
+        ["restore", "--yes"],
         *[["alembic", "--", *words] for words in 2 * (["downgrade", "base"], ["upgrade", "head"])],
         ["verify"],
         ["seed"],

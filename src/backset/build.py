@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.inheritance import Inheritance
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.server import Database, Server
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from backset.activity import Client
+    from backset.choice import Choice
     from backset.manifest import Backup
     from backset.objects import Object
     from backset.policy import Rung
+    from backset.properties import Source
     from backset.settings import Settings
     from backset.target import Target
 
@@ -46,7 +49,8 @@ class Build:
         *,
         beside: bool,
         worker: Worker | None = None,
-        backup_name: str | None = None,
+        choice: Choice | None = None,
+        proves: bool = False,
     ) -> None:
         self.settings = settings
         self.target = target
@@ -57,7 +61,8 @@ class Build:
         self.frozen: list[Object] = []
         self.taken: Backup | None = None
         self._worker = worker
-        self._backup_name = backup_name
+        self._choice = choice
+        self.proves = proves
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -71,7 +76,8 @@ class Build:
         self, error_type: type[BaseException] | None, error: object, _trace: object
     ) -> None:
         signals.ignore()
-        if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
+        replaces = self.is_beside or self.is_in_place
+        if replaces and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
@@ -102,9 +108,19 @@ class Build:
         return self.databases.get(self.server.names.previous)
 
     @property
+    def scratch(self) -> Database | None:
+        """The database in which a killed run was proving a backup."""
+        return self.databases.get(self.server.names.scratch)
+
+    @property
     def old_is_empty(self) -> bool:
         """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
         return self.old is None or catalog.is_empty(self.live)
+
+    @property
+    def old_is_bare(self) -> bool:
+        """Whether the target has nothing that a new one does not inherit; asked anew."""
+        return self.old is None or catalog.is_bare(self.live)
 
     @cached_property
     def subject(self) -> Target:
@@ -137,6 +153,20 @@ class Build:
         return self._sessions.enter_context(connect(self.target, self.purpose))
 
     @cached_property
+    def inheritance(self) -> Inheritance:
+        """What `__next` gets from the target; nothing, until inherit() says so."""
+        return Inheritance(self.target, self.server.names)
+
+    def inherit(self, sources: Sequence[Source]) -> None:
+        """Give the new `__next` what the target has and migrations may need; in place, keep it."""
+        if self.old is not None:
+            self.inheritance = Inheritance(self.target, self.server.names, sources)
+            if self.is_in_place:
+                self.inheritance.remember(self.live)
+                return
+            self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
+
+    @cached_property
     def programs(self) -> Programs:
         """PostgreSQL's own programs."""
         return Programs(self.settings.environ, self.settings.root)
@@ -148,10 +178,9 @@ class Build:
 
     @cached_property
     def chosen_backup(self) -> Backup:
-        """The backup that `restore` was asked for; the newest one of this server by default."""
-        if self._backup_name is not None:
-            return self.vault.find(self._backup_name)
-        return self.vault.newest(catalog.server_id(self.server.session))
+        """The backup that `restore` was asked for."""
+        assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
 
     def choose(self, rung: Rung) -> None:
         """Work beside the target, or on the target itself, before anything is opened for that."""
@@ -187,6 +216,18 @@ class Build:
             if name in self.databases:
                 with signals.deferred():  # an interrupted DROP leaves an invalid database behind
                     swap.drop(self.server, name)
+        self.clear_scratch()
+
+    def clear_scratch(self) -> None:
+        """Drop what a killed proof left behind."""
+        if self.scratch and (self.scratch.mark or self.scratch.is_invalid):
+            with signals.deferred():
+                swap.drop(self.server, self.scratch.name)
+
+    @property
+    def protected_backups(self) -> frozenset[str]:
+        """The name of the backup that `__previous` bears in its comment, if any."""
+        return frozenset({self.previous.backup} if self.previous else ())
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""

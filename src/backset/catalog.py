@@ -33,6 +33,14 @@ def is_empty(session: psycopg.Connection[Any]) -> bool:
     return session.execute(_OBJECTS).fetchone() == (False,)
 
 
+def is_bare(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether there is nothing here but what a new database would inherit anyway.
+
+    That is extensions with all that belongs to them, default privileges, and publications.
+    """
+    return session.execute(_BELONGINGS).fetchone() == (False,)
+
+
 def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
     """Return the exact number of rows of every user table, by its shown name, in one snapshot."""
     names = tables(session)
@@ -90,9 +98,10 @@ def may_create_tables(session: psycopg.Connection[Any]) -> bool:
     return session.execute(_MAY_CREATE).fetchone() == (True,)
 
 
-def uncreatable(session: psycopg.Connection[Any]) -> tuple[str, ...]:
-    """Return the extensions that this role, which is no superuser, could not create again."""
-    return tuple(name for (name,) in session.execute(_UNCREATABLE))
+def size_bytes(session: psycopg.Connection[Any]) -> int:
+    """Return the size of the database on the server's disk."""
+    query = "SELECT pg_database_size(current_database())"
+    return int(*session.execute(query).fetchone() or (0,))
 
 
 def server_id(session: psycopg.Connection[Any]) -> str:
@@ -142,9 +151,26 @@ _CATALOGS = (
     *("pg_collation", "pg_cast", "pg_operator", "pg_conversion", "pg_language", "pg_ts_config"),
     *("pg_ts_dict", "pg_statistic_ext", "pg_largeobject_metadata"),
 )
+_INHERITED = {"pg_extension", "pg_default_acl", "pg_publication"}
 _FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 _OBJECTS = "SELECT EXISTS ({})".format(
     " UNION ALL ".join(f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}" for each in _CATALOGS)
+)
+# What depends on a member of an extension, such as the row type and the indexes of its table.
+_BELONGINGS = """
+WITH RECURSIVE theirs AS (
+    SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+    UNION SELECT 'pg_namespace'::regclass, extnamespace FROM pg_extension
+    UNION SELECT d.classid, d.objid FROM pg_depend d JOIN theirs t
+          ON (d.refclassid, d.refobjid) = (t.classid, t.objid) WHERE d.deptype IN ('a', 'i'))
+SELECT EXISTS ({})
+""".format(
+    " UNION ALL ".join(
+        f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}"
+        f" AND ('{each}'::regclass, oid) NOT IN (SELECT classid, objid FROM theirs)"
+        for each in _CATALOGS
+        if each not in _INHERITED
+    )
 )
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname
@@ -171,13 +197,6 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
 _MAY_CREATE = """
 SELECT has_database_privilege(current_database(), 'CREATE')
     OR (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public')
-"""
-_UNCREATABLE = """
-SELECT e.extname FROM pg_extension e
-     LEFT JOIN pg_available_extension_versions v ON v.name = e.extname AND v.version = e.extversion
-WHERE e.extname <> 'plpgsql' AND coalesce(v.superuser, true)
-  AND NOT (coalesce(v.trusted, false) AND has_database_privilege(current_database(), 'CREATE'))
-ORDER BY 1
 """
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,

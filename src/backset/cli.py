@@ -18,8 +18,10 @@ from backset.errors import (
     FindingsError,
     Interrupted,
     RefusedError,
+    SettingsError,
     StepFailedError,
 )
+from backset.keys import CHECKS
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.report import Report
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.build import Build
+    from backset.choice import Choice
     from backset.target import Target
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
@@ -89,7 +92,9 @@ def run_chain(
     as_json: bool,
     said: Mapping[str, Any] = MappingProxyType({}),
     skip: frozenset[str] = frozenset(),
-    backup: str | None = None,
+    proves: bool = False,
+    backup: str = "",
+    into: str = "",
 ) -> None:
     """Run or plan one of the chains on the target.
 
@@ -100,7 +105,7 @@ def run_chain(
         from backset.build import Build
         from backset.guard import Answer
 
-        ask = None if as_json or not _is_interactive() else _asking(told)
+        ask = _asking(told) if told.can_ask else None
         answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
@@ -108,11 +113,16 @@ def run_chain(
             order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
             told.plan([("start", _WOULD_START), ("then", order)])
             return
+        choice = None
+        if name == "restore":
+            choice = _choice(settings, told, target, name=backup, into=into, newest=answer.yes)
+            target = target.named(into) if into else target
         with Build(
             *(settings, target, "plan" if plan else name),
             beside=steps.beside,
             worker=worker,
-            backup_name=backup,
+            choice=choice,
+            proves=proves,
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
@@ -121,10 +131,6 @@ def run_chain(
                 return
             chain.run(build, name, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))
-
-
-def _is_interactive() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def _asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
@@ -138,6 +144,36 @@ def _asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
             return ""
 
     return ask
+
+
+def _choice(
+    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+) -> Choice:
+    """Return which backup to restore; without a name, offer the list where somebody can choose."""
+    from backset.choice import Choice, ask
+    from backset.vault import Vault
+
+    if into:
+        _check_name(into)
+    vault = Vault.of(settings.backups, target.database)
+    database = None if into else target.database
+    if not name and not newest:
+        offered = vault.list()[::-1]
+        told.backups(offered, vault.folder, vault.unreadable(), numbered=True)
+        if not offered:
+            raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
+        if not told.can_ask:
+            remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
+            raise StepFailedError("restore was not told which backup", remedy)
+        name = ask(offered)
+    return Choice(vault=vault, name=name or None, database=database)
+
+
+def _check_name(database: str) -> None:
+    try:
+        CHECKS["database"](database)
+    except ValueError as error:
+        raise SettingsError([(f"--into is {database!r}", f"it must be {error}")]) from None
 
 
 def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
@@ -201,7 +237,7 @@ def unprotect(*, confirm: str, plan: bool) -> None:
             told.say(f"would unprotect {target.database if target else settings.database}")
             return
         name = confirm
-        if not name and _is_interactive():
+        if not name and told.can_ask:
             name = _asking(told)([("database", f"{target.shown} loses its protection")])
         if name != target.database:
             what = f"unprotecting {target.database} wants its name"
@@ -218,7 +254,7 @@ def backups(*, as_json: bool) -> None:
 
         target = settings.target
         vault = Vault.of(settings.backups, target.database if target else settings.database)
-        told.backups(vault.list(), vault.folder)
+        told.backups(vault.list(), vault.folder, vault.unreadable())
 
 
 def start(*, plan: bool) -> None:

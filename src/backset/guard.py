@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, objects, policy
+from backset import catalog, extensions, objects, policy
 from backset.errors import ConsentError, RefusedError
 from backset.policy import Circumstances, Rung
 from backset.quantities import amount
@@ -107,7 +107,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
     if in_place and old is None:
         barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
-        barred, uncreatable = _bars(build), catalog.uncreatable(build.live)
+        barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
     return Circumstances(
         database=build.target.database,
         in_recovery=role.in_recovery,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import objects, privileges, signals, swap
+from backset import objects, privileges, restoration, signals, swap
 from backset.errors import BacksetError, Interrupted, RestoredError
 from backset.session import explained
 
@@ -161,8 +161,8 @@ def load(build: Build, taken: Backup, *, own: bool) -> None:
         listing = Path(folder) / "toc"
         wanted = _missing(build, _table_of_contents(build, taken, listing), own=own)
         listing.write_text("\n".join(wanted) + "\n", encoding="utf-8")
-        extra = ["--single-transaction", "--use-list", os.fspath(listing)]
-        backups.load(taken, build.target, build.server.major, build.programs, *extra)
+        where = (build.target, build.server.major, build.programs)
+        restoration.load(taken, *where, entries=listing, exactly=own)
 
 
 def _table_of_contents(build: Build, taken: Backup, listing: Path) -> list[str]:

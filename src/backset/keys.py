@@ -24,6 +24,7 @@ LIBPQ_VARIABLES = frozenset(
     )
 )
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+NUMBERS = frozenset({"keep", "parallel_above"})  # a variable spells them as digits
 TABLES = frozenset({"env", "expect", "rows"})  # these cannot be set by a variable
 
 
@@ -75,17 +76,18 @@ def _counts(raw: object) -> dict[str, int]:
     raise ValueError("a table such as users = 1")
 
 
+def _at_least(least: int) -> Callable[[object], int]:
+    def check(raw: object) -> int:
+        if type(raw) is int and raw >= least:
+            return raw
+        raise ValueError(f"a whole number, {least} or more")
+
+    return check
+
+
 def _shown(table: str) -> str:
     """Return a table's name as catalog.py shows it: without `public`."""
     return str(table).removeprefix("public.")
-
-
-def _bytes(raw: object) -> int:
-    if isinstance(raw, (int, str)) and not isinstance(raw, bool):
-        number = int(raw) if str(raw).isdigit() else -1
-        if number >= 0:
-            return number
-    raise ValueError("a number of bytes, such as 1000000000")
 
 
 # Each returns the value as Settings has it, or raises ValueError with what it must be.
@@ -97,5 +99,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "expect": _columns,
     "rows": _counts,
     "backups": _text,
-    "ask_above": _bytes,
+    "ask_above": _at_least(0),
+    "keep": _at_least(1),
+    "parallel_above": _at_least(0),
 }

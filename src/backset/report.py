@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from backset.quantities import amount
+from backset.quantities import age, amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,6 +50,8 @@ class Report:
     def end(self, step: str, done: Done) -> None:
         """Print the line of a step."""
         self._line("✔", step, done.text)
+        for finding in done.findings:
+            self._line("!", step, str(finding))
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
@@ -69,12 +72,28 @@ class Report:
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
 
-    def backups(self, backups: Sequence[Backup], folder: Path) -> None:
-        """Print a line for each backup."""
-        for each in backups:
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked: both ends of the terminal are there."""
+        return all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+    def backups(
+        self,
+        backups: Sequence[Backup],
+        folder: Path,
+        unreadable: Sequence[str],
+        *,
+        numbered: bool = False,
+    ) -> None:
+        """Print a line for each backup, and for each dump that is none."""
+        for number, each in enumerate(backups, 1):
             about = each.manifest
+            old = age((datetime.now(UTC) - datetime.fromisoformat(about.taken_at)).total_seconds())
             size, rows = amount(about.size_bytes), sum(about.rows.values())
-            self.say(f"{each.name}  {size}  {len(about.rows)} tables, {rows} rows")
+            text = f"{each.name}  {old} old  {size}  {len(about.rows)} tables, {rows} rows"
+            self.say(f"{number:>3}  {text}" if numbered else text)
+        for line in unreadable:
+            self.say(line)
         if not backups:
             self.say(f"{folder} has no backup")
 

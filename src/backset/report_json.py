@@ -43,6 +43,7 @@ class JsonReport(Report):
         seconds = round(self.seconds - self._step_started, 3)
         entry = {"step": step, "text": done.text, "seconds": seconds, **done.details}
         self._content["steps"].append(entry)
+        self._content["findings"] += map(_finding, done.findings)
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
@@ -60,11 +61,23 @@ class JsonReport(Report):
         """Keep what consent is about."""
         self._content |= {"stakes": dict(facts), "confirm": digest}
 
-    def backups(self, backups: Sequence[Backup], folder: Path) -> None:
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked: a program cannot."""
+        return False
+
+    def backups(
+        self,
+        backups: Sequence[Backup],
+        folder: Path,
+        unreadable: Sequence[str],
+        *,
+        numbered: bool = False,  # noqa: ARG002  (for people)
+    ) -> None:
         """Keep the manifests."""
-        self._content |= {"folder": str(folder)}
+        self._content |= {"folder": str(folder), "unreadable": list(unreadable)}
         self._content["backups"] = [
-            {"name": each.name, "file": str(each.dump), **each.manifest.content()}
+            {**each.manifest.content(), "name": each.name, "file": str(each.dump)}
             for each in backups
         ]
 

@@ -30,7 +30,8 @@ MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
-MARKS = frozenset({"next", "previous", "discard", "protected"})
+DERIVED = ("next", "previous", "discard", "scratch")
+MARKS = frozenset({*DERIVED, "protected"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
 _LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
@@ -42,8 +43,10 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
+    tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
     comment: the user's own; `mark` is ours, one of MARKS, empty if there is none.
+    backup: the name of the backup that was taken before it became the previous one.
     protected: whether it has the marker of `invoke protect`, as a setting or in the comment.
     """
 
@@ -57,9 +60,11 @@ class Database:
     ctype: str
     locale: str | None
     icu_rules: str | None
+    tablespace: str | None
     size_bytes: int | None
     comment: str
     mark: str
+    backup: str
     is_invalid: bool
     protected: bool
 
@@ -92,11 +97,12 @@ class Names:
     next: str
     previous: str
     discard: str
+    scratch: str
 
     @classmethod
     def of(cls, database: str) -> Names:
         """Derive all names, each at most 63 bytes long."""
-        derived = (derived_name(database, f"__{word}") for word in ("next", "previous", "discard"))
+        derived = (derived_name(database, f"__{word}") for word in DERIVED)
         return cls(database, *derived)
 
 
@@ -214,7 +220,7 @@ class Server:
 
     @property
     def _names(self) -> list[str]:
-        return [self.names.target, self.names.next, self.names.previous, self.names.discard]
+        return [self.names.target, *(getattr(self.names, word) for word in DERIVED)]
 
 
 def _maintenance_session(target: Target, purpose: str) -> Session:
@@ -237,7 +243,8 @@ def _own_port(session: Session) -> int | None:
 
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
-    mark, _, rest = comment.removeprefix(MARK).partition("\n")
+    first, _, rest = comment.removeprefix(MARK).partition("\n")
+    mark, _, backup = first.partition(" ")
     marked = comment.startswith(MARK) and mark in MARKS
     return Database(
         oid=row["oid"],
@@ -250,9 +257,11 @@ def _database(row: dict[str, Any]) -> Database:
         ctype=catalog["datctype"],
         locale=catalog.get("datlocale") or catalog.get("daticulocale"),  # 17 and later; 15, 16
         icu_rules=catalog.get("daticurules"),  # 16 and later
+        tablespace=row["tablespace"],
         size_bytes=row["size_bytes"],
         comment=rest if marked else comment,
         mark=mark if marked else "",
+        backup=backup if marked else "",
         is_invalid=catalog["datconnlimit"] == _INVALID,
         protected=row["protected"] or (marked and mark == "protected"),
     )
@@ -263,6 +272,8 @@ SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,
+       (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
+        AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
        EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
                s.setdatabase = d.oid AND each ~* '^backset[.]protected=(on|true|yes|1)$')

@@ -6,9 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import in_place, objects, seeding, signals, swap, verification
+from backset import (
+    catalog,
+    in_place,
+    inheritance,
+    objects,
+    proof,
+    restoration,
+    seeding,
+    signals,
+    swap,
+    verification,
+)
 from backset.activity import listed
-from backset.errors import FindingsError, StepFailedError
+from backset.errors import Finding, FindingsError, StepFailedError
 from backset.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -23,14 +34,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: one line for people, `details` for programs."""
+    """What a step did: one line for people, `details` for programs, and what it could not do."""
 
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
-def backup(build: Build, _progress: Progress) -> Done:
-    """Dump the target with its manifest and scripts."""
+def backup(build: Build, progress: Progress) -> Done:
+    """Dump the target with its manifest and scripts; prove that, where it is asked for."""
+    build.clear_scratch()
+    if build.proves:
+        proof.refuse(build.server, build.scratch)
     if build.is_in_place:
         in_place.freeze(build)
     if build.old_is_empty:
@@ -39,15 +54,26 @@ def backup(build: Build, _progress: Progress) -> Done:
     def folders() -> tuple[Path, ...]:
         return build.worker.scripts.folders  # asked for late: the worker is still importing
 
-    taken = build.taken = backups.take(build.vault, build.target, folders, build.programs)
-    about, name = taken.manifest, _shown(taken.dump, build)
-    text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"
-    return Done(text, {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256})
+    above = build.settings.parallel_above
+    taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
+    build.taken = taken
+    if build.proves:
+        progress(f"restoring it into {build.server.names.scratch}")
+        proof.prove(taken, build.server, build.old, build.programs)
+    about = taken.manifest
+    stay = build.protected_backups | {taken.name}
+    removed = build.vault.prune(build.settings.keep, about.server_id, stay)
+    text = f"{_shown(taken.dump, build)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text += " · proved: restored and compared" if build.proves else ""
+    text += f" · {removed} older removed" if removed else ""
+    details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256}
+    return Done(text, {**details, "proved": build.proves, "removed": removed})
 
 
 def reset(build: Build, _progress: Progress) -> Done:
-    """Create the empty database beside the target."""
+    """Create the empty database beside the target, with what an administrator gave the old one."""
     build.make_next()
+    build.inherit(inheritance.EVERYTHING)
     return Done(f"{build.subject.database} created")
 
 
@@ -56,6 +82,7 @@ def clear(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(build.target.database)
     if ended:
         progress(f"ending {listed(ended)}")
+    build.inherit(inheritance.EVERYTHING)
     dropped = in_place.clear(build)
     details = {"dropped": dropped, "ended": [each.content() for each in ended]}
     return Done(f"{count(dropped, 'object')} dropped in {build.target.database}", details)
@@ -64,11 +91,12 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     done = build.worker.ask("upgrade", build.session, progress)
+    build.inheritance.complete(build.session)
+    findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
-    if done["count"] == 0:
-        return Done(f"already at {after}", details)
-    return Done(f"{before} → {after}, {count(done['count'], 'revision')}", details)
+    text = f"{before} → {after}, {count(done['count'], 'revision')}"
+    return Done(text if done["count"] else f"already at {after}", details, findings)
 
 
 def verify(build: Build, progress: Progress) -> Done:
@@ -96,19 +124,26 @@ def seed(build: Build, progress: Progress) -> Done:
 
 def promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
-    names, old, old_is_empty = build.server.names, build.old, build.old_is_empty
+    names, old, old_is_empty = build.server.names, build.old, build.old_is_bare
     build.close_sessions()
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
         build.check_protection()
-        swap.promote(build.server, old, build.previous, old_is_empty=old_is_empty)
+        swap.promote(
+            *(build.server, old, build.previous),
+            old_is_empty=old_is_empty,
+            backup=build.taken.name if build.taken else "",
+            last=build.inheritance.close,
+        )
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
+    findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
-    return Done(text, {"previous": kept, "ended": [each.content() for each in ended]})
+    details = {"previous": kept, "ended": [each.content() for each in ended]}
+    return Done(text, details, findings)
 
 
 def undo(build: Build, progress: Progress) -> Done:
@@ -134,18 +169,17 @@ def _previous(build: Build) -> Database:
 
 
 def load(build: Build, progress: Progress) -> Done:
-    """Load a backup into the database beside the target, and count its rows."""
+    """Load a backup into the database beside the target, and compare it with the manifest."""
     chosen = build.chosen_backup
     progress(f"loading {chosen.name}")
-    if chosen.manifest.database != build.target.database:
-        what = f"{chosen.name} is a backup of {chosen.manifest.database}"
-        raise StepFailedError(what, f"choose one of {build.target.database} from `invoke backups`")
     chosen.check()
     if build.is_in_place:
         in_place.load(build, chosen, own=False)
     else:
+        build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
         build.make_next()
-        backups.load(chosen, build.subject, build.server.major, build.programs)
+        build.inherit(inheritance.OF_DATABASE)
+        restoration.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
 
@@ -156,10 +190,19 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 
 def _plan_backup(build: Build) -> str:
+    if build.proves:
+        proof.refuse(build.server, build.scratch)
+    if build.is_in_place:
+        in_place.freeze(build)
     if build.old_is_empty:
         return "nothing to back up (the database is new)"
     size = amount(build.old.size_bytes or 0) if build.old else ""
-    return f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
+    text = f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
+    if build.proves:
+        text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
+    server_id = catalog.server_id(build.server.session)
+    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
+    return text + (f" · would remove {len(surplus)} older" if surplus else "")
 
 
 def _plan_clear(build: Build) -> str:
@@ -188,7 +231,7 @@ def _plan_promote(build: Build) -> str:
     text = f"would make {names.next} the new {names.target}"
     if build.old is not None:
         text += f", the old one {names.previous}"
-    if build.previous is not None and not build.old_is_empty:
+    if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
     return text + _ended(build)
 

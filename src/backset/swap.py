@@ -17,7 +17,7 @@ from backset.server import MARK, Database, Server
 from backset.session import Session, connect, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _EVICT_EVERY_S = 0.005
 _PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only every 100 ms
@@ -40,7 +40,10 @@ def marked(mark: str, comment: str = "") -> str:
 
 
 def create(server: Server, name: str, like: Database | None) -> None:
-    """Create an empty database from template0, with owner, encoding and locale of `like`."""
+    """Create an empty database from template0, with owner, encoding and locale of `like`.
+
+    And in its tablespace, unless the role may not create databases there.
+    """
     parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
     if like is not None:
         parts += _likeness(like)
@@ -74,8 +77,14 @@ def discard(server: Server) -> None:
             session.pgconn.flush()
 
 
-def swap(server: Server, renames: Sequence[Rename]) -> None:
-    """Rename databases in one transaction: all of them, or none.
+def _nothing(_session: Session) -> None:
+    """Do nothing."""
+
+
+def swap(
+    server: Server, renames: Sequence[Rename], last: Callable[[Session], None] = _nothing
+) -> None:
+    """Rename databases in one transaction, and do what `last` does: all of it, or none.
 
     RENAME takes the database's lock and then waits 5 s for the sessions on it to leave. New
     sessions queue behind that lock, so ending the old ones from a second session while RENAME
@@ -90,16 +99,24 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
                 server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
                 for rename in renames:
                     _rename(server.session, rename)
+                last(server.session)
         except psycopg.Error as error:
             raise _cannot_swap(server, names, error) from None
 
 
 def promote(
-    server: Server, old: Database | None, previous: Database | None, *, old_is_empty: bool
+    server: Server,
+    old: Database | None,
+    previous: Database | None,
+    *,
+    old_is_empty: bool,
+    backup: str = "",
+    last: Callable[[Session], None] = _nothing,
 ) -> None:
     """Make next the target; what it replaces becomes previous, an older previous discard.
 
     An empty target never displaces a previous one: the last good copy stays for `undo`.
+    backup: the name of the backup of the target, which previous will bear in its comment.
     """
     names, renames = server.names, []
     if old and previous and old_is_empty:
@@ -107,9 +124,10 @@ def promote(
     elif old:
         if previous:
             renames.append(Rename(names.previous, names.discard, marked("discard")))
-        renames.append(Rename(names.target, names.previous, marked("previous", old.comment)))
+        mark = marked(f"previous {backup}".rstrip(), old.comment)
+        renames.append(Rename(names.target, names.previous, mark))
     renames.append(Rename(names.next, names.target, old.comment if old else ""))
-    swap(server, renames)
+    swap(server, renames, last)
 
 
 def exchange(server: Server, old: Database | None, previous: Database) -> None:
@@ -193,6 +211,8 @@ def _likeness(like: Database) -> list[sql.Composed]:
         options += [("LOCALE_PROVIDER", sql.Identifier(provider))]
     if like.locale is not None:
         options += [(f"{provider}_LOCALE", sql.Literal(like.locale))]
+    if like.tablespace is not None:
+        options += [("TABLESPACE", sql.Identifier(like.tablespace))]
     return [sql.SQL(name + " {}").format(value) for name, value in options]
 
 

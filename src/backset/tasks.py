@@ -90,10 +90,16 @@ def undo(
     _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
 
 
-@task(auto_shortflags=False, help=_CHAIN)
-def backup(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={**_CHAIN, "prove": "restore the dump into a scratch database, compare, and drop that"},
+)
+def backup(
+    c: Context, prove: bool = False, plan: bool = False, json: bool = False, wait: bool = False
+) -> None:
     """Dump the database and the migration scripts into backups/."""
-    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said={"wait": wait})
+    said = {"wait": wait}
+    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, proves=prove)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)
@@ -137,8 +143,12 @@ class _NamedTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        following = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
-        words = [word for word in following if not word.startswith("-")]
+        after = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        words = [
+            word
+            for word, before in zip(after, ["", *after], strict=False)
+            if not word.startswith("-") and before != "--into"
+        ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
                 argument.default = None if argument.positional else argument.default
@@ -151,12 +161,15 @@ class _NamedTask(Task[Any]):
     positional=["backup"],
     help={
         **_REBUILDS,
-        "backup": "a name from `invoke backups`; the newest of this server by default",
+        "backup": "a name from `invoke backups`; without one, the list is offered",
+        "into": "the database that it goes into, which may be a new one on the same server",
+        "yes": f"{_REPLACES['yes']}; without a name, take the newest backup of this server",
     },
 )
 def restore(
     c: Context,
     backup: str = "",
+    into: str = "",
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
@@ -166,8 +179,8 @@ def restore(
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    name = backup or None
-    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, backup=name)
+    which = {"backup": backup, "into": into}
+    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})

@@ -348,7 +348,7 @@ def test_the_password_is_in_no_argument_list(project: Project, cluster: Cluster)
     )
     assert project.invoke("reset-db").returncode == 0
     seen: set[str] = set()
-    for task in (["reset-db"], ["restore"], ["psql", "--", "-c", "select pg_sleep(1)"]):
+    for task in (["reset-db"], ["restore", "--yes"], ["psql", "--", "-c", "select pg_sleep(1)"]):
         process = project.start(*task)
         while process.poll() is None:
             for each in psutil.Process(process.pid).children(recursive=True):
