@@ -43,19 +43,25 @@ _WOULD_START = "would start the embedded PostgreSQL"
 def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     told = _report(task, as_json=as_json)
-    try:
-        with signals.raised(), process.all_ended():
-            yield load(Path.cwd()), told
-    except OSError as error:
-        told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
-        _leave(told, StepFailedError.exit_code)
-    except (BacksetError, Interrupted) as error:
-        if isinstance(error, ConsentError):
-            told.stakes(error.stakes, error.digest)
-        told.findings(error.findings)
-        told.fail(_lines(error), error.exit_code)
-        _leave(told, error.exit_code)
-    told.close(0)
+    with signals.raised():
+        try:
+            with process.all_ended():
+                yield load(Path.cwd()), told
+            signals.ignore()  # what has happened is told whole
+        except OSError as error:
+            _fail(told, StepFailedError.from_system(error))
+        except (BacksetError, Interrupted) as error:
+            _fail(told, error)
+        told.close(0)
+
+
+def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
+    signals.ignore()
+    if isinstance(error, ConsentError):
+        told.stakes(error.stakes, error.digest)
+    told.findings(error.findings)
+    told.fail(_lines(error), error.exit_code)
+    _leave(told, error.exit_code)
 
 
 def _report(task: str, *, as_json: bool) -> Report:

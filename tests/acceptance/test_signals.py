@@ -225,9 +225,10 @@ def test_a_signal_between_two_steps(
             break
     process.send_signal(signum)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode in {0, code}, errors
+    late = {-signum} if step == "promote" else set()  # it had ended, but for the interpreter
+    assert process.returncode in {0, code} | late, errors
     assert "Traceback" not in errors
-    if process.returncode == 0:
+    if process.returncode in {0} | late:
         assert step == "promote"
     elif "swapped already" in errors:
         assert step in {"seed", "promote"}
