@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault, Scene
 from tests.faults.run import Moment
-from tests.faults.world import PREVIOUS, TARGET
+from tests.faults.world import PREVIOUS, PROXY, SOCKET, TARGET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +97,7 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
         kept["previous"] = state.contents[PREVIOUS]
     trial.broken += checks.reachable(world, kept)
     trial.log += [f"{trial.fault.name}: exit code {run.code}", *_said(run)]
+    door = SOCKET if door == PROXY else door
     following = world.finish("reset-db", door=door, mark=f"{trial.seed} next")
     trial.recovery_s = following.seconds
     trial.log += ["the next reset-db:", *_said(following)]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.faults.world import Fingerprint, World
 
 _GRACE_S = 10.0  # for the children of a killed run, and for the server's own dropping
+_LOCKED_S = 20  # the longest that a run which vanished in the swap may lock others out
 _AS_IT_WAS = f"{TARGET} is as it was"
 _SWAPPED = f"{TARGET} has been swapped already"
 
@@ -37,7 +38,7 @@ class Stand:
 def stand(world: World, before: Fingerprint, after: Fingerprint) -> Stand:
     """Look at the target: it accepts its application, and holds one of the two."""
     try:
-        psycopg.connect(world.url(TCP)).close()
+        psycopg.connect(world.url(TCP), connect_timeout=_LOCKED_S).close()
         found = world.content(TARGET)
     except psycopg.Error as error:
         return Stand(f"unreachable: {str(error).strip()}", None)

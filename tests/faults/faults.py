@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from tests.faults import volume
-from tests.faults.world import SOCKET, TARGET, TCP
+from tests.faults import proxy, volume
+from tests.faults.world import PROXY, SOCKET, TARGET, TCP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from random import Random
 
+    from tests.faults.proxy import Lost
     from tests.faults.run import Run
     from tests.faults.world import World
 
@@ -45,7 +46,7 @@ class Fault:
     """A kind of fault.
 
     tasks: which it can strike. codes: the documented exit codes. project, doors: where the run
-    happens, and as whom. 
+    happens, and as whom.
     around: holds something up for as long as the run lasts. strike: is called at the moment.
     early: whether the moment is in the first step, since the fault waits for its victim itself.
     must: `before` or `after` where the target has to be one of them; the run decides otherwise.
@@ -85,7 +86,7 @@ def restart(how: signal.Signals, scene: Scene) -> None:
 
 def full_backups(scene: Scene) -> None:
     """Leave the disk of the backups less space than a backup needs, or just enough."""
-    fill(scene, "backups", scene.rng.randrange(0, 1500) * 1024)
+    fill(scene, "backups", scene.rng.randrange(scene.rng.choice((16, 1500))) * 1024)
 
 
 def full_server(scene: Scene) -> None:
@@ -145,6 +146,13 @@ def idle(door: str, world: World) -> Iterator[None]:
         yield
     finally:
         session.close()
+
+
+def broken_line(lost: Lost, world: World) -> AbstractContextManager[None]:
+    """Let the connection break where the swap commits."""
+    cluster = world.cluster
+    server = cluster.socket_folder / f".s.PGSQL.{cluster.port}"
+    return proxy.between(world.proxy, server, lost)
 
 
 def rival(scene: Scene) -> None:
@@ -207,6 +215,20 @@ FAULTS = (
         tasks=("reset-db",),
         strike=partial(terminate, _BESIDE),
         early=True,
+    ),
+    Fault(
+        name="the swap's COMMIT is lost",
+        codes=frozenset({4}),
+        doors=(PROXY,),
+        around=partial(broken_line, "request"),
+        must="before",
+    ),
+    Fault(
+        name="the answer to the swap's COMMIT is lost",
+        codes=_DONE_OR_FAILED,
+        doors=(PROXY,),
+        around=partial(broken_line, "reply"),
+        must="after",
     ),
     Fault(name="a pool reconnects in a loop", codes=frozenset({0}), around=pool, must="after"),
     Fault(

@@ -39,6 +39,7 @@ TARGET = "aideator"
 PREVIOUS = f"{TARGET}__previous"
 DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
 SOCKET, TCP = "the socket, as superuser", "TCP, as the owner with a password"
+PROXY = "a socket of our own, which breaks at COMMIT"
 _SIZES_KIB = {"server": 400_000, "backups": 16_000}
 _PATIENCE_S = 60.0
 # Enough that a dump takes some time, and has a middle in which it can be killed.
@@ -76,6 +77,7 @@ class World:
         self.cluster = cluster
         self.disks = disks
         self.backups = folder / "backups"
+        self.proxy = folder / "proxy"
         self.invoke = [sys.executable, "-m", "invoke"]
 
     @property
@@ -84,9 +86,12 @@ class World:
         return psycopg.connect(self.cluster.url("postgres"), autocommit=True)
 
     def url(self, door: str, database: str = TARGET) -> str:
-        """Return the URL of a database through the SOCKET or TCP."""
+        """Return the URL of a database through the SOCKET, the PROXY or TCP."""
         if door == SOCKET:
             return self.cluster.url(database)
+        if door == PROXY:
+            place = f"host={self.proxy}&port={self.cluster.port}"
+            return f"postgresql://{DEVELOPER}@/{database}?{place}"
         password = "".join(f"%{each:02x}" for each in PASSWORD.encode())
         return f"postgresql://{DEVELOPER}:{password}@127.0.0.1:{self.cluster.port}/{database}"
 
