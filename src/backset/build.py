@@ -27,7 +27,8 @@ class Build:
     """One run on one target: `beside` it, in `__next`, or on the target as it is.
 
     subject: the database that upgrade, verify and seed work on.
-    promoted: whether the swap has happened, so that an interruption can tell the truth.
+    promoted: whether the swap has happened, so that an error can tell the truth. None: it had
+    begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Build:
         self.settings = settings
         self.target = target
         self.purpose = purpose
-        self.promoted = False
+        self.promoted: bool | None = False
         self._worker = worker
         self._backup_name = backup_name
         self.is_beside = beside
@@ -58,11 +59,13 @@ class Build:
     def __exit__(
         self, error_type: type[BaseException] | None, error: object, _trace: object
     ) -> None:
+        if self.promoted is None:
+            self.promoted = self._look_again()
         if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
         self._thread.shutdown()
-        if self._next and not self.promoted and isinstance(error, BaseException):
+        if self._next and self.promoted is False and isinstance(error, BaseException):
             self._remove_next(error)
         self._open.close()
 
@@ -181,8 +184,19 @@ class Build:
         """Leave the subject: end the worker and our own session, as the swap demands."""
         self._sessions.close()
 
+    def _look_again(self) -> bool | None:
+        """Tell on a new session whether the target is another database now; None if none opens."""
+        try:
+            with Server(self.target, self.purpose) as server:
+                now = server.databases().get(server.names.target)
+        except (StepFailedError, OSError):
+            return None
+        return now is not None and (self.old is None or now.oid != self.old.oid)
+
     def _what_stands(self) -> str:
         name = self.target.database
+        if self.promoted is None:
+            return f"the server does not say whether {name} has been swapped: ask `invoke status`"
         if self.promoted:
             return f"{name} has been swapped already; `invoke undo` goes back"
         return f"{name} is as it was"

@@ -93,7 +93,7 @@ def run_chain(
                 told.plan(chain.plan(build, steps, skip=skip, consent=yes))
                 return
             chain.run(build, steps, told, skip=skip, consent=yes)
-            told.done(_farewell(name, swapped=build.promoted, old=build.old is not None))
+            told.done(_farewell(name, swapped=bool(build.promoted), old=build.old is not None))
 
 
 def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:

@@ -28,11 +28,13 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
+    oid: what stays the same through a rename.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
     comment: the user's own; `mark` is ours (`next`, `previous`, `discard`), empty if there is none.
     """
 
     name: str
+    oid: int
     owner: str
     owned: bool
     encoding: str
@@ -156,6 +158,7 @@ def _database(row: dict[str, Any]) -> Database:
     marked = comment.startswith(MARK) and mark in {"next", "previous", "discard"}
     return Database(
         name=row["name"],
+        oid=row["oid"],
         owner=row["owner"],
         owned=row["owned"],
         encoding=row["encoding"],
@@ -172,7 +175,7 @@ def _database(row: dict[str, Any]) -> Database:
 
 
 _DATABASES = """
-SELECT d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+SELECT d.datname AS name, d.oid, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,

@@ -87,6 +87,7 @@ def promote(build: Build, progress: Progress) -> Done:
     if ended:
         progress(f"ending {', '.join(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
+        build.promoted = None
         swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
         build.promoted = True
         swap.discard(build.server)
@@ -99,6 +100,7 @@ def undo(build: Build, progress: Progress) -> Done:
     names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
     with signals.deferred():
+        build.promoted = None
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
