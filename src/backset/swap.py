@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _EVICT_EVERY_S = 0.005
 _PATIENCE = 20  # rounds of that, for sessions that are just leaving
 
+# Nobody can connect to a database whose rename is not committed. Should we vanish in between (the
+# network gone, the laptop asleep), the server would wait for us for hours.
+_VANISHED = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
+
 
 @dataclass(frozen=True, slots=True)
 class Rename:
@@ -82,6 +86,7 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
     with _evicting(server, names):
         try:
             with server.session.transaction():
+                server.session.execute(_VANISHED)
                 for rename in renames:
                     _rename(server.session, rename)
         except psycopg.Error as error:
