@@ -104,6 +104,13 @@ def rehearse(session: nox.Session, url: str) -> None:
         session.run(sys.executable, "-m", "invoke", *words, env=env)
 
 
+@nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Break things under real runs, and hold every promise: -- --trials N --seed S."""
+    command = [sys.executable, "-m", "tests.faults", *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
+
+
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
     """Measure the chain against the same work by hand; a measurement, not a test."""

@@ -1,4 +1,4 @@
-"""Run a campaign: `python -m tests.faults --trials 300 --seed 1`; exit code 1 if it finds a fault."""
+"""Run a campaign: `python -m tests.faults --trials N --seed S`; exit code 1: a broken promise."""
 
 from __future__ import annotations
 

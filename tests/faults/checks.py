@@ -35,11 +35,11 @@ class Stand:
     content: Fingerprint | None
 
 
-def stand(world: World, before: Fingerprint, after: Fingerprint) -> Stand:
-    """Look at the target: it accepts its application, and holds one of the two."""
+def stand(world: World, before: Fingerprint, after: Fingerprint, database: str = TARGET) -> Stand:
+    """Look at a database: it accepts its application, and holds one of the two."""
     try:
-        psycopg.connect(world.url(TCP), connect_timeout=_LOCKED_S).close()
-        found = world.content(TARGET)
+        psycopg.connect(world.url(TCP, database), connect_timeout=_LOCKED_S).close()
+        found = world.content(database)
     except psycopg.Error as error:
         return Stand(f"unreachable: {str(error).strip()}", None)
     word = "before" if found == before else "after" if found == after else "neither"
@@ -99,7 +99,8 @@ def _sha256(content: bytes) -> str:
 
 def reachable(world: World, wanted: Mapping[str, Fingerprint]) -> Iterator[str]:
     """Every content that is wanted is in the target, in previous, or in a dump."""
-    present = [world.content(name) for name in world.names() if name in {TARGET, PREVIOUS}]
+    names = {TARGET, PREVIOUS} & set(world.names())
+    present = [stand(world, {}, {}, name).content for name in names]
     missing = {what: content for what, content in wanted.items() if content not in present}
     loaded = [world.loaded(dump) for dump in dumps(world)] if missing else []
     for what, content in missing.items():

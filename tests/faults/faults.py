@@ -75,6 +75,13 @@ def send(signum: signal.Signals, scene: Scene) -> None:
         os.kill(scene.run.popen.pid, signum)
 
 
+def hold_up(scene: Scene) -> None:
+    """Stop the run as a debugger or a laptop that sleeps does, and let it go on."""
+    send(signal.SIGSTOP, scene)
+    time.sleep(scene.rng.uniform(0, 1))
+    send(signal.SIGCONT, scene)
+
+
 def restart(how: signal.Signals, scene: Scene) -> None:
     """Stop the server under the run, and start it again a little later."""
     scene.world.stop(how)
@@ -173,6 +180,7 @@ FAULTS = (
     Fault(name="TERM", codes=frozenset({0, 143}), strike=partial(send, signal.SIGTERM)),
     Fault(name="INT", codes=frozenset({0, 130}), strike=partial(send, signal.SIGINT)),
     Fault(name="HUP", codes=frozenset({0, 129}), strike=partial(send, signal.SIGHUP)),
+    Fault(name="the run is held up", codes=frozenset({0}), strike=hold_up, must="after"),
     Fault(
         name="the server crashes",
         codes=_DONE_OR_FAILED,
@@ -229,6 +237,13 @@ FAULTS = (
         doors=(PROXY,),
         around=partial(broken_line, "reply"),
         must="after",
+    ),
+    Fault(
+        name="the network goes away in the swap",
+        codes=frozenset({4}),
+        doors=(PROXY,),
+        around=partial(broken_line, "everything"),
+        must="before",
     ),
     Fault(name="a pool reconnects in a loop", codes=frozenset({0}), around=pool, must="after"),
     Fault(

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     Lost = Literal["request", "reply", "everything"]
 
 _CHUNK = 2**16
-_COMMIT = b"COMMIT\0"  # the swap's own: of a run's sessions, no other one has a transaction to end
+_RENAME, _COMMIT = b" RENAME TO ", b"COMMIT\0"
 _OURS = b"application_name\0backset "  # in the packet that opens a session
+
+_silent: list[socket.socket] = []  # what a server still takes for a session, long after the run
 
 
 class Proxy:
@@ -28,7 +30,6 @@ class Proxy:
     def __init__(self, ours: Path, server: Path, lost: Lost) -> None:
         self._server = str(server)
         self._lost = lost
-        self._held: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(ours))
         ours.chmod(0o777)
@@ -39,11 +40,6 @@ class Proxy:
         """Take no more sessions."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-
-    def hang_up(self) -> None:
-        """Tell the server at last."""
-        for server in self._held:
-            server.close()
 
     def _accept(self) -> None:
         with suppress(OSError):  # it was closed
@@ -58,8 +54,10 @@ class Proxy:
             server.sendall(opening)
             pump = threading.Thread(target=_pump, args=(server, client), daemon=True)
             pump.start()
+            swaps = False
             while data := client.recv(_CHUNK):
-                if _OURS in opening and _COMMIT in data:
+                swaps = swaps or (_OURS in opening and _RENAME in data)
+                if swaps and _COMMIT in data:
                     self._break(client, server, data)
                     return
                 server.sendall(data)
@@ -71,7 +69,7 @@ class Proxy:
         if self._lost == "reply":
             server.sendall(data)
         if self._lost == "everything":  # the server is told nothing, not even that we are gone
-            self._held.append(server.dup())
+            _silent.append(server.dup())
         else:
             server.shutdown(socket.SHUT_WR)
 
@@ -86,6 +84,8 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 @contextmanager
 def between(folder: Path, server: Path, lost: Lost) -> Iterator[None]:
     """Stand between a socket of the same name in `folder` and the server's, while it lasts."""
+    while _silent:
+        _silent.pop().close()
     folder.mkdir()
     proxy = Proxy(folder / server.name, server, lost)
     try:

@@ -116,8 +116,10 @@ class Run:
             self.is_hung = True
             self.end()
         self._ended = time.monotonic()
-        for reader in self._readers:
-            reader.join(1)  # a child that was left behind may hold the pipe open
+        for reader, pipe in zip(self._readers, (self.popen.stdout, self.popen.stderr), strict=True):
+            reader.join(1)
+            if not reader.is_alive():  # else a child that was left behind holds the pipe open
+                pipe.close()
 
     def end(self) -> None:
         """Kill what is left of it, children included."""
