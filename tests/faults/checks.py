@@ -58,15 +58,13 @@ def ending(run: Run, fault: Fault, stands: Stand) -> Iterator[str]:
     if fault.must not in {"", stands.word}:
         yield f"the target has to be the one of {fault.must}"
     said_done = any(line.text.startswith(" done in") for line in run.lines)
-    claim = (
-        "after"
-        if said_done or _SWAPPED in run.error
-        else "before"
-        if _AS_IT_WAS in run.error or run.code in {3, 75}
-        else ""
-    )
-    if claim not in {"", stands.word}:
-        yield f"the run says that the target is the one of {claim}; it is that of {stands.word}"
+    claims = {
+        "after": said_done or _SWAPPED in run.error,
+        "before": _AS_IT_WAS in run.error or run.code in {3, 75},
+    }
+    for word, claimed in claims.items():
+        if claimed and word != stands.word:
+            yield f"the run says that the target is the one of {word}; it is {stands.word}"
     if run.code == 0 and not said_done:
         yield "exit code 0 without being done"
     if "Traceback" in run.error and run.lines:

@@ -131,15 +131,15 @@ class World:
         """Return a database's fingerprint, whoever owns its tables."""
         return fingerprint(self.url(SOCKET, database))
 
-    def loaded(self, dump: Path) -> Fingerprint:
-        """Return the fingerprint of what a dump holds."""
+    def loaded(self, dump: Path) -> Fingerprint | None:
+        """Return the fingerprint of what a dump holds; None where it cannot be loaded."""
         with self.superuser as session:
             _execute(session, "CREATE DATABASE {} TEMPLATE template0", "proof")
             try:
                 program = embedded_folder(self.cluster.major) / "bin" / "pg_restore"
                 argv = [str(program), "--exit-on-error", "--dbname", self.cluster.url("proof")]
-                subprocess.run([*argv, str(dump)], check=True, capture_output=True)
-                return fingerprint(self.cluster.url("proof"))
+                done = subprocess.run([*argv, str(dump)], check=False, capture_output=True)
+                return fingerprint(self.cluster.url("proof")) if done.returncode == 0 else None
             finally:
                 _execute(session, "DROP DATABASE {} WITH (FORCE)", "proof")
 
