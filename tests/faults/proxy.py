@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    Lost = Literal["request", "reply", "everything"]
+    Lost = Literal["reply", "everything"]
 
 _CHUNK = 2**16
 _RENAME, _COMMIT = b" RENAME TO ", b"COMMIT\0"
@@ -23,8 +23,8 @@ _silent: list[socket.socket] = []  # what a server still takes for a session, lo
 class Proxy:
     """Listens on one socket and passes everything on to another.
 
-    lost: at COMMIT, whether the server never gets it, or does it and its answer never arrives, or
-    it does not even learn that the line is broken, as when a network goes away.
+    lost: at COMMIT, whether the server does it and its answer never arrives, or the server never
+    gets it, and does not even learn that the line is broken, as when a network goes away.
     """
 
     def __init__(self, ours: Path, server: Path, lost: Lost) -> None:
@@ -68,10 +68,9 @@ class Proxy:
         client.shutdown(socket.SHUT_RDWR)
         if self._lost == "reply":
             server.sendall(data)
-        if self._lost == "everything":  # the server is told nothing, not even that we are gone
-            _silent.append(server.dup())
-        else:
             server.shutdown(socket.SHUT_WR)
+        else:
+            _silent.append(server.dup())
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
