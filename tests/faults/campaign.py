@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault, Scene
 from tests.faults.run import Moment
-from tests.faults.world import PREVIOUS, PROXY, SOCKET, TARGET
+from tests.faults.world import PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ class Trial:
 
     seed: int
     fault: Fault
+    task: str = ""
     skipped: str = ""
     stood: str = ""
     recovery_s: float = 0.0
@@ -51,8 +52,8 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
     if reason := trial.fault.why_not:
         trial.skipped = reason
         return trial
-    task = rng.choice(trial.fault.tasks)
-    state = world.states[rng.choice(("broken", "rebuilt")) if task == "reset-db" else "rebuilt"]
+    trial.task = task = rng.choice(trial.fault.tasks)
+    state = world.states[rng.choice(("broken", "rebuilt")) if task == RESET else "rebuilt"]
     door, moment = rng.choice(trial.fault.doors), _moment(world, task, rng, early=trial.fault.early)
     trial.log.append(f"{task} over {door}; strike {moment}")
     world.put(state)
@@ -86,26 +87,26 @@ def _moment(world: World, task: str, rng: Random, *, early: bool) -> Moment:
 
 def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> None:
     before = state.contents[TARGET]
-    after = world.new if run.words[-1] == "reset-db" else state.contents[PREVIOUS]
+    after = world.new if trial.task == RESET else state.contents[PREVIOUS]
     stands = checks.stand(world, before, after)
     trial.stood = stands.word
     trial.broken += checks.ending(run, trial.fault, stands)
     trial.broken += checks.children(run)
     trial.broken += checks.backups(world)
     kept = {"the target": before}
-    if run.words[-1] == "undo":
+    if trial.task == UNDO:
         kept["previous"] = state.contents[PREVIOUS]
     trial.broken += checks.reachable(world, kept)
     trial.log += [f"{trial.fault.name}: exit code {run.code}", *_said(run)]
     door = SOCKET if door == PROXY else door
-    following = world.finish("reset-db", door=door, mark=f"{trial.seed} next")
+    following = world.finish(RESET, door=door, mark=f"{trial.seed} next")
     trial.recovery_s = following.seconds
     trial.log += ["the next reset-db:", *_said(following)]
     trial.broken += checks.recovery(following, world)
     trial.broken += checks.backups(world)
     if stands.content is not None:
         kept = {"the target": stands.content}
-        if run.words[-1] == "reset-db":
+        if trial.task == RESET:
             kept["the old target"] = before
         trial.broken += checks.reachable(world, kept)
 

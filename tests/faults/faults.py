@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tests.faults import proxy, volume
-from tests.faults.world import PROXY, SOCKET, TARGET, TCP
+from tests.faults.world import PROXY, RESET, RESTORE, SOCKET, TARGET, TCP, UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ class Fault:
 
     name: str
     codes: frozenset[int]
-    tasks: tuple[str, ...] = ("reset-db", "reset-db", "restore", "undo")
+    tasks: tuple[str, ...] = (RESET, RESET, RESTORE, UNDO)
     project: str = "plain"
     doors: tuple[str, ...] = (SOCKET, TCP)
     around: Callable[[World], AbstractContextManager[object]] = nullcontext
@@ -164,7 +164,7 @@ def broken_line(lost: Lost, world: World) -> AbstractContextManager[None]:
 
 def rival(scene: Scene) -> None:
     """Start a second run: one of the two is told that the other holds the lock."""
-    second = scene.world.finish("reset-db", door=TCP, mark=f"{scene.run.mark} rival")
+    second = scene.world.finish(RESET, door=TCP, mark=f"{scene.run.mark} rival")
     scene.notes.append(f"the second run ended with {second.code}: {second.error.strip()}")
     if second.code not in {0, 75}:
         scene.broken.append("the second run neither ran nor was told of the lock")
@@ -194,7 +194,7 @@ FAULTS = (
     Fault(
         name="the disk of the backups is full",
         codes=_DONE_OR_FAILED,
-        tasks=("reset-db",),
+        tasks=(RESET,),
         strike=full_backups,
         early=True,
         needs_mount=True,
@@ -213,14 +213,14 @@ FAULTS = (
     Fault(
         name="pg_dump's session is ended",
         codes=_DONE_OR_FAILED,
-        tasks=("reset-db", "restore"),
+        tasks=(RESET, RESTORE),
         strike=partial(terminate, _DUMPS),
         early=True,
     ),
     Fault(
         name="the sessions of migrations and seed are ended",
         codes=_DONE_OR_FAILED,
-        tasks=("reset-db",),
+        tasks=(RESET,),
         strike=partial(terminate, _BESIDE),
         early=True,
     ),
@@ -255,20 +255,21 @@ FAULTS = (
     Fault(
         name="two runs at once",
         codes=frozenset({0, 75}),
-        tasks=("reset-db",),
+        tasks=(RESET,),
+        doors=(TCP,),  # what a superuser has built, its second could not read
         strike=rival,
     ),
     Fault(
         name="a migration fails",
         codes=frozenset({4}),
-        tasks=("reset-db",),
+        tasks=(RESET,),
         project="bad migration",
         must="before",
     ),
     Fault(
         name="the seed command fails",
         codes=frozenset({4}),
-        tasks=("reset-db",),
+        tasks=(RESET,),
         project="bad seed",
         must="before",
     ),

@@ -19,7 +19,7 @@ from tests.faults import __main__ as program
 from tests.faults import campaign, checks, world
 from tests.faults.faults import FAULTS, Fault, Scene, send
 from tests.faults.run import MARK, Line
-from tests.faults.world import PREVIOUS, SOCKET, TARGET, World
+from tests.faults.world import PREVIOUS, RESET, SOCKET, TARGET, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ def test_a_broken_promise_is_found(
     fault = Fault(
         name="sabotage",
         codes=frozenset({0}),
-        tasks=("reset-db",),
+        tasks=(RESET,),
         strike=partial(at_the_end, sabotage),
     )
     trial = campaign.perform(made, 1, fault)
@@ -127,7 +127,7 @@ def test_a_broken_promise_is_found(
 
 def test_a_wrong_exit_code_and_a_wrong_outcome_are_found(made: World) -> None:
     """Also where everything else is well."""
-    fault = Fault(name="none", codes=frozenset({3}), tasks=("reset-db",), must="before")
+    fault = Fault(name="none", codes=frozenset({3}), tasks=(RESET,), must="before")
     assert campaign.perform(made, 1, fault).broken == [
         "exit code 0, documented are [3]",
         "the target has to be the one of before",
@@ -146,8 +146,8 @@ def test_the_program_fails_with_the_seed_and_the_log(
 ) -> None:
     """One broken promise is enough; what is needed to repeat the trial is printed."""
     kinds = (
-        Fault(name="none", codes=frozenset({0}), tasks=("reset-db",)),
-        Fault(name="wrong", codes=frozenset({3}), tasks=("reset-db",)),
+        Fault(name="none", codes=frozenset({0}), tasks=(RESET,)),
+        Fault(name="wrong", codes=frozenset({3}), tasks=(RESET,)),
     )
     monkeypatch.setattr(campaign, "FAULTS", kinds)
     monkeypatch.setattr(world, "opened", lambda: nullcontext(made))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Fingerprint = dict[str, tuple[int, str | None]]
 
 REPOSITORY = Path(__file__).parents[2]
+RESET, UNDO, RESTORE = "reset-db", "undo", "restore --yes"  # the newest backup
 TARGET = "aideator"
 PREVIOUS = f"{TARGET}__previous"
 DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
@@ -98,7 +99,9 @@ class World:
     def start(self, task: str, *, door: str, project: str = "plain", mark: str) -> Run:
         """Start a task in one of the projects."""
         env = {**os.environ, "DATABASE_URL": self.url(door), "BACKSET_BACKUPS": str(self.backups)}
-        return Run.start([*self.invoke, task], cwd=self.folder / project, env=env, mark=mark)
+        return Run.start(
+            [*self.invoke, *task.split()], cwd=self.folder / project, env=env, mark=mark
+        )
 
     def finish(self, task: str, *, door: str, mark: str) -> Run:
         """Run a task to its end, undisturbed."""
@@ -229,12 +232,12 @@ def _furnish(world: World) -> None:
         session.execute(_NOTES)
     _vary(plain)
     broken = _kept(world, "broken")
-    world.rhythm = {"reset-db": _measured(world, "reset-db")}
+    world.rhythm = {RESET: _measured(world, RESET)}
     world.new = world.content(TARGET)
     with psycopg.connect(world.url(TCP)) as session:
         session.execute("INSERT INTO users (id, email) VALUES ('me', 'me@example.com')")
     world.states = {"broken": broken, "rebuilt": _kept(world, "rebuilt")}
-    for task in ("undo", "restore"):
+    for task in (UNDO, RESTORE):
         world.put(world.states["rebuilt"])
         world.rhythm[task] = _measured(world, task)
 
