@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault, Scene
 from tests.faults.run import Moment
-from tests.faults.world import PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
+from tests.faults.world import IN_PLACE, PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,9 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
         trial.skipped = reason
         return trial
     trial.task = task = rng.choice(trial.fault.tasks)
-    state = world.states[rng.choice(("broken", "rebuilt")) if task == RESET else "rebuilt"]
+    state = world.states[
+        rng.choice(("broken", "rebuilt")) if task in {RESET, IN_PLACE} else "rebuilt"
+    ]
     door, moment = rng.choice(trial.fault.doors), _moment(world, task, rng, early=trial.fault.early)
     trial.log.append(f"{task} over {door}; strike {moment}")
     world.put(state)
@@ -87,7 +89,7 @@ def _moment(world: World, task: str, rng: Random, *, early: bool) -> Moment:
 
 def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> None:
     before = state.contents[TARGET]
-    after = world.new if trial.task == RESET else state.contents[PREVIOUS]
+    after = world.new if trial.task in {RESET, IN_PLACE} else state.contents[PREVIOUS]
     stands = checks.stand(world, before, after)
     trial.stood = stands.word
     trial.broken += checks.ending(run, trial.fault, stands)
@@ -104,9 +106,9 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
     trial.log += ["the next reset-db:", *_said(following)]
     trial.broken += checks.recovery(following, world)
     trial.broken += checks.backups(world)
-    if stands.content is not None:
+    if stands.content is not None and stands.word != "neither":
         kept = {"the target": stands.content}
-        if trial.task == RESET:
+        if trial.task in {RESET, IN_PLACE}:
             kept["the old target"] = before
         trial.broken += checks.reachable(world, kept)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _GRACE_S = 10.0  # for the children of a killed run, and for the server's own dropping
 _LOCKED_S = 20  # the longest that a run which vanished in the swap may lock others out
 _AS_IT_WAS = f"{TARGET} is as it was"
+_RESTORED, _HALF = f"{TARGET} was restored from", f"{TARGET} is half built"
 _SWAPPED = f"{TARGET} has been swapped already"
 
 
@@ -47,20 +48,27 @@ def stand(world: World, before: Fingerprint, after: Fingerprint, database: str =
 
 
 def ending(run: Run, fault: Fault, stands: Stand) -> Iterator[str]:
-    """The run ends, with a documented code, and what it says of the target is so."""
+    """The run ends, with a documented code, and what it says of the target is so.
+
+    In place the target is half built for a while: a run that is killed leaves it so, and one that
+    cannot restore the backup says so.
+    """
+    is_in_place = "--in-place" in run.words
     if run.is_hung:
         yield "the run hung"
         return
-    if run.code not in fault.codes:
-        yield f"exit code {run.code}, documented are {sorted(fault.codes)}"
-    if stands.word not in {"before", "after"}:
+    codes = fault.codes | ({5} if is_in_place else set())
+    if run.code not in codes:
+        yield f"exit code {run.code}, documented are {sorted(codes)}"
+    half = is_in_place and (run.code == 137 or _HALF in run.error)
+    if stands.word not in {"before", "after"} and not half:
         yield f"the target is neither what it was nor the new one: {stands.word}"
     if fault.must not in {"", stands.word}:
         yield f"the target has to be the one of {fault.must}"
     said_done = any(line.text.startswith(" done in") for line in run.lines)
     claims = {
         "after": said_done or _SWAPPED in run.error,
-        "before": _AS_IT_WAS in run.error or run.code in {3, 75},
+        "before": _AS_IT_WAS in run.error or _RESTORED in run.error or run.code in {3, 75},
     }
     for word, claimed in claims.items():
         if claimed and word != stands.word:

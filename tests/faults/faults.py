@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tests.faults import proxy, volume
-from tests.faults.world import PROXY, RESET, RESTORE, SOCKET, TARGET, TCP, UNDO
+from tests.faults.world import IN_PLACE, PROXY, RESET, RESTORE, SOCKET, TARGET, TCP, UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tests.faults.proxy import Lost
     from tests.faults.run import Run
     from tests.faults.world import World
+
+BESIDE = (RESET, RESET, RESTORE, UNDO)
+EVERY = (*BESIDE, IN_PLACE)
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class Fault:
 
     name: str
     codes: frozenset[int]
-    tasks: tuple[str, ...] = (RESET, RESET, RESTORE, UNDO)
+    tasks: tuple[str, ...] = BESIDE
     project: str = "plain"
     doors: tuple[str, ...] = (SOCKET, TCP)
     around: Callable[[World], AbstractContextManager[object]] = nullcontext
@@ -176,19 +179,25 @@ _BESIDE = f"datname = '{TARGET}__next' AND NOT {_OURS} AND NOT {_DUMPS}"
 _DONE_OR_FAILED = frozenset({0, 4})
 
 FAULTS = (
-    Fault(name="kill -9", codes=frozenset({0, 137}), strike=partial(send, signal.SIGKILL)),
-    Fault(name="TERM", codes=frozenset({0, 143}), strike=partial(send, signal.SIGTERM)),
-    Fault(name="INT", codes=frozenset({0, 130}), strike=partial(send, signal.SIGINT)),
-    Fault(name="HUP", codes=frozenset({0, 129}), strike=partial(send, signal.SIGHUP)),
+    Fault(
+        name="kill -9", codes=frozenset({0, 137}), tasks=EVERY, strike=partial(send, signal.SIGKILL)
+    ),
+    Fault(
+        name="TERM", codes=frozenset({0, 143}), tasks=EVERY, strike=partial(send, signal.SIGTERM)
+    ),
+    Fault(name="INT", codes=frozenset({0, 130}), tasks=EVERY, strike=partial(send, signal.SIGINT)),
+    Fault(name="HUP", codes=frozenset({0, 129}), tasks=EVERY, strike=partial(send, signal.SIGHUP)),
     Fault(name="the run is held up", codes=frozenset({0}), strike=hold_up, must="after"),
     Fault(
         name="the server crashes",
         codes=_DONE_OR_FAILED,
+        tasks=EVERY,
         strike=partial(restart, signal.SIGQUIT),
     ),
     Fault(
         name="the server restarts",
         codes=_DONE_OR_FAILED,
+        tasks=EVERY,
         strike=partial(restart, signal.SIGINT),
     ),
     Fault(
@@ -208,6 +217,7 @@ FAULTS = (
     Fault(
         name="our sessions are ended",
         codes=_DONE_OR_FAILED,
+        tasks=EVERY,
         strike=partial(terminate, _OURS),
     ),
     Fault(
@@ -262,14 +272,14 @@ FAULTS = (
     Fault(
         name="a migration fails",
         codes=frozenset({4}),
-        tasks=(RESET,),
+        tasks=(RESET, IN_PLACE),
         project="bad migration",
         must="before",
     ),
     Fault(
         name="the seed command fails",
         codes=frozenset({4}),
-        tasks=(RESET,),
+        tasks=(RESET, IN_PLACE),
         project="bad seed",
         must="before",
     ),

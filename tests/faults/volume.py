@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +23,15 @@ class Volume:
 
     def fill(self, leave_bytes: int) -> None:
         """Take all of the free space but `leave_bytes`."""
-        space = os.statvfs(self._folder)
-        taken = space.f_bavail * space.f_frsize - leave_bytes
         with self._ballast.open("wb") as file:
-            if taken > 0:
-                os.posix_fallocate(file.fileno(), 0, taken)
+            while (taken := self._free() - leave_bytes) > 0:
+                with suppress(OSError):  # somebody else was faster: the space is less by now
+                    os.posix_fallocate(file.fileno(), 0, taken)
+                    return
+
+    def _free(self) -> int:
+        space = os.statvfs(self._folder)
+        return space.f_bavail * space.f_frsize
 
     def clear(self) -> None:
         """Give the space back."""

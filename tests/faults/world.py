@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[2]
 RESET, UNDO, RESTORE = "reset-db", "undo", "restore --yes"  # the newest backup
+IN_PLACE = "reset-db --in-place"
 TARGET = "aideator"
 PREVIOUS = f"{TARGET}__previous"
 DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
@@ -232,7 +233,9 @@ def _furnish(world: World) -> None:
         session.execute(_NOTES)
     _vary(plain)
     broken = _kept(world, "broken")
-    world.rhythm = {RESET: _measured(world, RESET)}
+    world.rhythm = {IN_PLACE: _measured(world, IN_PLACE)}
+    world.put(broken)
+    world.rhythm[RESET] = _measured(world, RESET)
     world.new = world.content(TARGET)
     with psycopg.connect(world.url(TCP)) as session:
         session.execute("INSERT INTO users (id, email) VALUES ('me', 'me@example.com')")
