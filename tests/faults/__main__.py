@@ -27,7 +27,11 @@ def run(seed: int, trials: int) -> int:
     with world.opened() as made:
         print(f"seeds {seed} to {seed + trials - 1}", flush=True)
         for number in range(seed, seed + trials):
-            done.append(campaign.perform(made, number))
+            try:
+                done.append(campaign.perform(made, number))
+            except Exception as error:
+                error.add_note(f"in the trial of seed {number}")
+                raise
             print(done[-1], flush=True)
     broken = [trial for trial in done if trial.broken]
     for trial in broken:

@@ -106,11 +106,10 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
     trial.log += ["the next reset-db:", *_said(following)]
     trial.broken += checks.recovery(following, world)
     trial.broken += checks.backups(world)
-    if stands.content is not None and stands.word != "neither":
-        kept = {"the target": stands.content}
-        if trial.task in {RESET, IN_PLACE}:
-            kept["the old target"] = before
-        trial.broken += checks.reachable(world, kept)
+    kept = {"the old target": before} if trial.task in {RESET, IN_PLACE} else {}
+    if stands.content is not None and stands.word != "neither":  # what is half built is nobody's
+        kept["the target"] = stands.content
+    trial.broken += checks.reachable(world, kept)
 
 
 def _said(run: Run) -> list[str]:
@@ -121,7 +120,7 @@ def table(trials: Sequence[Trial]) -> list[str]:
     """Return the summary: a line for each kind, and what was skipped with its reason."""
     kinds = {fault.name: [t for t in trials if t.fault.name == fault.name] for fault in FAULTS}
     width = max(map(len, kinds))
-    lines = [f"{'fault':<{width}}  trials  before  after  broken  median recovery"]
+    lines = [f"{'fault':<{width}}  trials  before  after  half built  broken  median recovery"]
     for name, all_of_it in kinds.items():
         done = [trial for trial in all_of_it if not trial.skipped]
         if done:
@@ -136,4 +135,5 @@ def _figures(done: Sequence[Trial]) -> str:
     broken = sum(bool(trial.broken) for trial in done)
     recovery = median([trial.recovery_s for trial in done] or [0.0])
     before, after = stood.count("before"), stood.count("after")
-    return f"{len(done):>6}  {before:>6}  {after:>5}  {broken:>6}  {recovery:>13.1f} s"
+    half = len(done) - before - after  # in place only; elsewhere it is a broken promise
+    return f"{len(done):>6}  {before:>6}  {after:>5}  {half:>10}  {broken:>6}  {recovery:>13.1f} s"
