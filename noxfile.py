@@ -135,6 +135,13 @@ def agreed(session: nox.Session, command: list[str], env: dict[str, str | None])
     return ("--yes", "--confirm", digests[0]) if digests else ("--yes",)
 
 
+@nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Break things under real runs, and hold every promise: -- --trials N --seed S."""
+    command = [sys.executable, "-m", "tests.faults", *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
+
+
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
     """Measure the chain against the same work by hand; a measurement, not a test."""

@@ -35,7 +35,8 @@ class Build:
     """One run on one target: `beside` it, in `__next`, or on the target as it is.
 
     subject: the database that upgrade, verify and seed work on.
-    promoted: whether the swap has happened, so that an interruption can tell the truth.
+    promoted: whether the swap has happened, so that an error can tell the truth. None: it had
+    begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
     cleared: whether the target's objects have been dropped; the truth is then in `taken`, the
     backup of this run, which is None where the target was empty.
@@ -55,7 +56,7 @@ class Build:
         self.settings = settings
         self.target = target
         self.purpose = purpose
-        self.promoted = False
+        self.promoted: bool | None = False
         self.cleared = False
         self.is_in_place = False
         self.frozen: list[Object] = []
@@ -76,6 +77,8 @@ class Build:
         self, error_type: type[BaseException] | None, error: object, _trace: object
     ) -> None:
         signals.ignore()
+        if self.promoted is None:
+            self.promoted = self._look_again()
         replaces = self.is_beside or self.is_in_place
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
@@ -83,7 +86,7 @@ class Build:
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
         self._thread.shutdown()
-        if self._next and not self.promoted and isinstance(error, BaseException):
+        if self._next and self.promoted is False and isinstance(error, BaseException):
             self._remove_next(error)
         self._open.close()
 
@@ -264,8 +267,19 @@ class Build:
             self.__dict__.pop(name, None)  # the next use opens another one
         self._worker = None
 
+    def _look_again(self) -> bool | None:
+        """Tell on a new session whether the target is another database now; None if none opens."""
+        try:
+            with Server(self.target, self.purpose) as server:
+                now = server.databases().get(server.names.target)
+        except (StepFailedError, OSError):
+            return None
+        return now is not None and (self.old is None or now.oid != self.old.oid)
+
     def _what_stands(self) -> str:
         name = self.target.database
+        if self.promoted is None:
+            return f"the server does not say whether {name} has been swapped: ask `invoke status`"
         if self.promoted:
             return f"{name} has been swapped already; `invoke undo` goes back"
         return f"{name} is as it was"

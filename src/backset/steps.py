@@ -131,6 +131,7 @@ def promote(build: Build, progress: Progress) -> Done:
         progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
         build.check_protection()
+        build.promoted = None
         swap.promote(
             *(build.server, old, build.previous),
             old_is_empty=old_is_empty,
@@ -153,6 +154,7 @@ def undo(build: Build, progress: Progress) -> Done:
     ended = [each for name in (names.target, previous.name) for each in build.server.sessions(name)]
     with signals.deferred():
         build.check_protection()
+        build.promoted = None
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""

@@ -24,6 +24,10 @@ _PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only
 _IMMOVABLE_S = 1.0  # for those that we may not end: RENAME would wait for 5 s, and then fail
 _LOCK_TIMEOUT = "5s"  # as long as RENAME waits for sessions; signals have to wait meanwhile
 
+# Nobody can connect to a database whose rename is not committed. Should we vanish in between (the
+# network gone, the laptop asleep), the server would wait for us for hours.
+_VANISHED = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
+
 
 @dataclass(frozen=True, slots=True)
 class Rename:
@@ -96,6 +100,7 @@ def swap(
     with evicting(server, names):
         try:
             with server.session.transaction():
+                server.session.execute(_VANISHED)
                 server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
                 for rename in renames:
                     _rename(server.session, rename)
