@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, extensions, objects, policy
+from backset import catalog, extensions, objects, policy, ties
 from backset.errors import ConsentError, RefusedError
 from backset.policy import Circumstances, Rung
 from backset.quantities import amount
@@ -128,6 +128,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         ask_above=build.settings.ask_above,
         uncreatable=uncreatable,
         barred=barred,
+        tied=ties.found(build.server.session, build.target.database),
     )
 
 

@@ -23,6 +23,7 @@ class Circumstances:
     empty: whether there is nothing in the target that could be lost.
     ask_above: the size in bytes above which a target needs consent.
     uncreatable: extensions in the target that the role could not create again.
+    tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
     """
 
@@ -45,6 +46,7 @@ class Circumstances:
     ask_above: int = 1_000_000_000
     uncreatable: tuple[str, ...] = ()
     barred: tuple[tuple[str, str], ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         reasons.append(protection(facts.database))
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
+    reasons += facts.tied
     if way.way == "swap":
         reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
         for name in facts.foreign:

@@ -21,8 +21,9 @@ LEVELS = {
         *("settings", "vault"),
     },
     4: {
-        *("backup", "choice", "comparison", "embedded", "migrations", "objects", "privileges"),
-        *("seeding", "server", "waits", "extensions", "grants", "parameters", "publications"),
+        *("backup", "choice", "comparison", "embedded", "extensions", "grants", "migrations"),
+        *("objects", "parameters", "privileges", "publications", "seeding", "server", "ties"),
+        *("waits",),
     },
     5: {"inheritance", "restoration", "swap", "verification", "service"},
     6: {"build", "location", "proof", "protection"},

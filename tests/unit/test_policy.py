@@ -40,6 +40,10 @@ def test_a_local_development_database_needs_nothing() -> None:
         ({"database": "template1"}, "belongs to PostgreSQL itself"),
         ({"in_recovery": True}, "in recovery"),
         ({"protected": True}, "app is protected → `invoke unprotect`"),
+        (
+            {"tied": (("app has the subscription s", "drop it"),)},
+            "has the subscription s → drop it",
+        ),
     ],
 )
 @pytest.mark.parametrize("way", [SWAP, IN_PLACE])
