@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backset.locality import Locality
 
 SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 
@@ -12,9 +15,7 @@ SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 class Circumstances:
     """What policy needs to know of a run.
 
-    peer: the address that our socket is connected to; None on a Unix socket.
-    client, server: our and its address as the server sees them; None on a Unix socket.
-    direct: whether the server sees our end of the connection; a tunnel shows it another port.
+    locality: whether the server is on this machine, as the live connection shows.
     foreign: databases, not empty, that bear our derived names though backset did not make them.
     """
 
@@ -24,10 +25,7 @@ class Circumstances:
     owns: bool
     role: str
     owner: str
-    peer: str | None
-    client: str | None
-    server: str | None
-    direct: bool = True
+    locality: Locality
     foreign: tuple[str, ...] = ()
 
 
@@ -43,11 +41,16 @@ def refusals(facts: Circumstances, *, consent: bool) -> list[tuple[str, str]]:
     for name in facts.foreign:
         remedy = "rename or drop it, if nobody needs it"
         reasons.append((f"the database {name} exists and backset did not make it", remedy))
-    if not consent and not is_local(facts):
-        where = facts.server or "behind a forwarded socket"
-        remedy = "if this is the right one, add --yes"
-        reasons.append((f"{facts.database} may be on another machine ({where})", remedy))
+    if not consent and facts.locality.verdict != "local":
+        reasons.append(_elsewhere(facts))
     return reasons
+
+
+def _elsewhere(facts: Circumstances) -> tuple[str, str]:
+    locality = facts.locality
+    where = f"{locality.where}: {locality.why}"
+    what = f"{facts.database} may be on another machine ({where})"
+    return what, "if this is the right one, add --yes"
 
 
 def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
@@ -60,25 +63,6 @@ def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
         what = f"the role {facts.role} does not own {facts.database} ({facts.owner} does)"
         reasons.append((what, f"as an administrator: {remedy}"))
     return reasons
-
-
-def is_local(facts: Circumstances) -> bool:
-    """Tell whether the server is on this machine, a container of it included.
-
-    Our end alone does not tell: a tunnel to production ends on 127.0.0.1 too. So the server's own
-    view must agree: it sees our very socket, or, behind the published port of a container, the
-    first address of its own private network (the bridge). A tunnel to such a container on another
-    machine looks the same.
-    """
-    if facts.peer is None or facts.client is None or facts.server is None:
-        return facts.peer is None and facts.client is None
-    if not ip_address(facts.peer).is_loopback:
-        return False
-    ours, its = ip_address(facts.client), ip_address(facts.server)
-    if facts.direct:
-        return ours == its or (ours.is_loopback and its.is_loopback)
-    bridge = ip_network(f"{facts.server}/16", strict=False)
-    return its.is_private and not its.is_loopback and ours in bridge and str(ours).endswith(".1")
 
 
 def _quoted(name: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from psycopg.rows import dict_row
 
+from backset import peer
 from backset.errors import LockedError, StepFailedError
+from backset.locality import judge
 from backset.policy import Circumstances
 from backset.session import Session, connect
 from backset.target import Target, derived_name
@@ -97,7 +97,7 @@ class Server:
         """Return what policy wants to know of this connection, this role, and the target."""
         row = self.session.execute(_ROLE).fetchone()
         assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
-        role, may_create, in_recovery, client, client_port, server = row
+        role, may_create, in_recovery = row
         return Circumstances(
             database=self.names.target,
             in_recovery=in_recovery,
@@ -105,10 +105,7 @@ class Server:
             owns=target is None or target.owned,
             role=role,
             owner=target.owner if target else role,
-            peer=self.session.info.hostaddr or None,
-            client=client,
-            server=server,
-            direct=client_port in {None, _own_port(self.session)},
+            locality=judge(peer.evidence(self.session)),
             foreign=tuple(foreign),
         )
 
@@ -143,13 +140,6 @@ def _maintenance_session(target: Target, purpose: str) -> Session:
     raise first
 
 
-def _own_port(session: Session) -> int | None:
-    """Return the port of our end; None on a Unix socket."""
-    with socket.socket(fileno=os.dup(session.fileno())) as ours:
-        name = ours.getsockname()
-    return name[1] if isinstance(name, tuple) else None
-
-
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
     mark, _, rest = comment.removeprefix(MARK).partition("\n")
@@ -181,8 +171,7 @@ FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """
 _ROLE = """
 SELECT current_user, (SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user),
-       pg_is_in_recovery(), host(inet_client_addr()), inet_client_port(),
-       host(inet_server_addr())
+       pg_is_in_recovery()
 """
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """

@@ -14,9 +14,9 @@ MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__in
 
 LEVELS = {
     0: {"errors", "keys", "quantities"},
-    1: {"url", "process", "signals"},
+    1: {"url", "process", "signals", "locality"},
     2: {"target", "policy", "account", "manifest"},
-    3: {"settings", "programs", "session", "catalog", "cluster", "vault"},
+    3: {"settings", "programs", "session", "catalog", "cluster", "vault", "peer"},
     4: {"server", "embedded", "backup", "seeding", "migrations"},
     5: {"swap", "verification", "service"},
     6: {"build", "location"},
@@ -31,7 +31,7 @@ DOORS = {
     "subprocess": {"process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
-    "psycopg": {"session", "server", "service", "swap", "catalog", "target", "url"},
+    "psycopg": {"session", "server", "peer", "service", "swap", "catalog", "target", "url"},
     "dotenv": {"settings"},
     "tomllib": {"settings"},
     "invoke": {"tasks", "cli"},
