@@ -16,7 +16,7 @@ from dotenv.parser import parse_stream
 
 from backset.errors import SettingsError
 from backset.keys import CHECKS, LIBPQ_VARIABLES, PLACEHOLDERS, TABLES, nearest
-from backset.target import SHORTEST_SECRET, Target, derived_name
+from backset.target import ONE_HOST, SHORTEST_SECRET, Target, derived_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -189,10 +189,14 @@ class _Reader:
         url, source = self._lookup("DATABASE_URL")
         self.sources["DATABASE_URL"] = source
         try:
-            return Target.parse(url, f"{source}: DATABASE_URL") if url else None
+            target = Target.parse(url, f"{source}: DATABASE_URL") if url else None
         except SettingsError as error:
             self.problems += error.problems
             return None
+        for name, keyword in (("PGHOST", "host"), ("PGHOSTADDR", "hostaddr")):
+            if target and keyword not in target.params and "," in self.environ.get(name, ""):
+                self.problems.append((f"the environment: {name} names several hosts", ONE_HOST))
+        return target
 
     def _python(self) -> str:
         wanted = self._value("python", sys.executable)

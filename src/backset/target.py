@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
+ONE_HOST = "name the primary alone: each connection could choose another host"
 SHORTEST_SECRET = 4  # blanking a shorter one would spoil every message
 
 
@@ -120,6 +121,5 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
     if len(name.encode()) > _NAME_BYTES:
         problems.append((f"{source} names a database of over 63 bytes", "PostgreSQL would cut it"))
     if "," in params.get("host", "") + params.get("hostaddr", ""):
-        remedy = "name the primary alone: each connection could choose another host"
-        problems.append((f"{source} names several hosts", remedy))
+        problems.append((f"{source} names several hosts", ONE_HOST))
     return problems
