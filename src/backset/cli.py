@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from backset import process, signals
 from backset.errors import BacksetError, FindingsError, Interrupted, StepFailedError
 from backset.migrations import Worker
-from backset.programs import Programs
+from backset.programs import Programs, with_tls
 from backset.report import Report
 from backset.report_json import JsonReport
 from backset.settings import Settings, load
@@ -184,7 +184,8 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
         program = Programs(settings.environ, settings.root).find_any("psql")
         argv = [str(program), *arguments]
         if target := _target_or_plan(settings, told, argv, plan=plan):
-            _attach(settings, told, argv, {**settings.environ, **target.libpq_env})
+            env = with_tls(program, {**settings.environ, **target.libpq_env})
+            _attach(settings, told, argv, env)
 
 
 def alembic(arguments: Sequence[str], *, plan: bool) -> None:
