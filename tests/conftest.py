@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from backset.cluster import Cluster
 
-pytest_plugins = ["tests.elsewhere"]
+pytest_plugins = ["tests.elsewhere", "tests.servers"]
 
 REPOSITORY = Path(__file__).parents[1]
 PASSWORD = "can%ary:p@ss/word '\"x"
