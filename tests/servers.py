@@ -30,6 +30,7 @@ import trustme
 from psycopg import sql
 
 from backset.embedded import temporary_cluster
+from tests.canary import CANARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from backset.cluster import Cluster
 
 SUPERUSER, OWNER, TENANT = "postgres", "owner", "tenant"
-CANARY = "can%ary:p@ss/word '\"x"  # what every quoting has to do something about
 _DISTRIBUTION = Path("/usr/lib/postgresql")  # Debian, Ubuntu
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _RULES = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset import process, signals
+from backset import process, redaction, signals
 from backset.errors import BacksetError, FindingsError, Interrupted, StepFailedError
 from backset.migrations import Worker
 from backset.programs import Programs, with_tls
@@ -19,11 +20,12 @@ from backset.report_json import JsonReport
 from backset.settings import Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backset.target import Target
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
+_BUG = 1  # its exit code
 _WOULD_START = "would start the embedded PostgreSQL"
 
 
@@ -31,9 +33,13 @@ _WOULD_START = "would start the embedded PostgreSQL"
 def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     told = _report(task, as_json=as_json)
+    settings: Settings | None = None
     try:
         with signals.raised():
-            yield load(Path.cwd()), told
+            settings = load(Path.cwd())
+            yield settings, told
+    except Exit:
+        raise
     except OSError as error:
         told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
         _leave(told, StepFailedError.exit_code)
@@ -41,7 +47,19 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         told.findings(error.findings)
         told.fail(_lines(error), error.exit_code)
         _leave(told, error.exit_code)
+    except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
+        _tell_bug(told, settings)
     told.close(0)
+
+
+def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
+    trace = traceback.format_exc()
+    shown = settings.redact(settings.target, trace) if settings else redaction.blank(trace)
+    if isinstance(told, JsonReport):
+        told.fail(shown.splitlines()[-1:], _BUG)
+    told.close(_BUG)
+    print(shown, end="", file=sys.stderr)  # noqa: T201  (it is not a line of the report)
+    raise Exit(code=_BUG)
 
 
 def _report(task: str, *, as_json: bool) -> Report:
@@ -193,7 +211,8 @@ def alembic(arguments: Sequence[str], *, plan: bool) -> None:
     with opened("alembic") as (settings, told):
         argv = [settings.python, "-m", "alembic", *arguments]
         if target := _target_or_plan(settings, told, argv, plan=plan):
-            _attach(settings, told, argv, settings.child_env(target))
+            env = settings.child_env(target)
+            _attach(settings, told, argv, env, lambda line: settings.redact(target, line))
 
 
 def _target_or_plan(
@@ -206,11 +225,17 @@ def _target_or_plan(
         return location.locate(settings)
     if location.peek(settings) is None:
         told.say(_WOULD_START)
-    told.say(f"would run {' '.join(argv)}")
+    told.say(settings.redact(settings.target, f"would run {' '.join(argv)}"))
     return None
 
 
-def _attach(settings: Settings, told: Report, argv: list[str], env: dict[str, str]) -> None:
-    code = process.attach(argv, env=env, cwd=settings.root)
+def _attach(
+    settings: Settings,
+    told: Report,
+    argv: list[str],
+    env: dict[str, str],
+    redact: Callable[[str], str] | None = None,
+) -> None:
+    code = process.attach(argv, env=env, cwd=settings.root, redact=redact)
     if code:
         _leave(told, code if code > 0 else 128 - code)

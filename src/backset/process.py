@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Self, TextIO, TypeAlias
 
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
@@ -122,16 +123,27 @@ def run(
         return child.wait(), list(child.tail)
 
 
-def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
+def attach(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    redact: Callable[[str], str] | None = None,
+) -> int:
     """Hand the terminal to an interactive program, such as psql; return its exit status.
 
     It stays in our process group, since a terminal talks to one group only; an INT is its own.
+    redact: applied to each line that it writes to what is not a terminal, such as a log of CI.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
+    ours = [sys.stdout, sys.stderr]
+    kept = [redact is not None and not stream.isatty() for stream in ours]
+    pipes = [subprocess.PIPE if each else None for each in kept]
     try:
-        popen = subprocess.Popen(argv, env=env, cwd=cwd)
+        popen = subprocess.Popen(argv, env=env, cwd=cwd, stdout=pipes[0], stderr=pipes[1])
         try:
-            return popen.wait()
+            with _copying(popen, ours, redact or str):
+                return popen.wait()
         finally:
             if popen.poll() is None:  # a signal to us was not one to it
                 popen.terminate()
@@ -143,6 +155,31 @@ def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
         raise _cannot_start(argv, error) from None
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _copying(
+    popen: subprocess.Popen[bytes], ours: Sequence[TextIO], redact: Callable[[str], str]
+) -> Iterator[None]:
+    """Copy what a program writes into pipes to our own streams, a redacted line at a time."""
+
+    def copy(source: IO[bytes], sink: IO[bytes]) -> None:
+        with suppress(OSError):  # nobody reads our stream any more
+            for line in source:
+                text = redact(line.decode(errors="surrogateescape"))
+                sink.write(text.encode(errors="surrogateescape"))
+                sink.flush()
+
+    pairs = zip((popen.stdout, popen.stderr), ours, strict=True)
+    pipes = [(source, sink.buffer) for source, sink in pairs if source is not None]
+    threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pipes]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join(GRACE_S)  # a daemon that it left behind may keep the pipe open
 
 
 @dataclass(frozen=True, slots=True)

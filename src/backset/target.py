@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from backset import redaction
 from backset.errors import SettingsError
 from backset.url import PATTERN, ask_libpq, keywords, pairs, translate
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 ONE_HOST = "name the primary alone: each connection could choose another host"
-SHORTEST_SECRET = 4  # blanking a shorter one would spoil every message
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +91,15 @@ class Target:
         """The password where libpq looks for it: the child's environment, never its arguments."""
         return {"PGPASSWORD": self.params["password"]} if "password" in self.params else {}
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The passwords in the URL; one that is also a public word of it cannot be kept secret."""
+        public = {self.database, self.params.get("user"), self.params.get("host")}
+        return frozenset(self.params[key] for key in _SECRET & self.params.keys()) - public
+
     def redact(self, text: str) -> str:
         """Blank the passwords in a child's output: this target's, and any inside a URL."""
-        text = re.sub(r"(://[^\s:/@]*:)[^\s@/]*@", r"\1***@", text)
-        text = re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
-        public = {self.database, self.params.get("user"), self.params.get("host")}
-        for secret in {self.params[key] for key in _SECRET & self.params.keys()} - public:
-            for spelling in {secret, quote(secret, safe=""), quote(secret)}:
-                text = text.replace(spelling, "***") if len(secret) >= SHORTEST_SECRET else text
-        return text
+        return redaction.blank(text, self.secrets)
 
 
 def derived_name(database: str, suffix: str) -> str:

@@ -14,7 +14,7 @@ MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__in
 
 LEVELS = {
     0: {"errors", "keys", "quantities"},
-    1: {"url", "process", "signals", "locality"},
+    1: {"url", "process", "signals", "locality", "redaction"},
     2: {"target", "policy", "account", "manifest"},
     3: {"settings", "programs", "session", "catalog", "cluster", "vault", "peer"},
     4: {"server", "embedded", "backup", "seeding", "migrations"},
