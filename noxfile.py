@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import nox
 
@@ -13,6 +15,20 @@ nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = False
 
 CODE = ("src", "app", "alembic", "scripts", "tests", "benchmarks", "docs", "tasks.py", "noxfile.py")
+# Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
+# other 0.2 s that it would leave to it are not enough to end what it has started.
+CLEANING_S = 30.0
+
+
+def interrupt(signum: int, _frame: object) -> NoReturn:
+    """Do for TERM and HUP what Nox does for INT alone: end the running program, then itself."""
+    raise KeyboardInterrupt(signal.Signals(signum).name)
+
+
+for each in (signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(each) is signal.SIG_DFL:  # nohup asked to be left alone
+        signal.signal(each, interrupt)
+
 # No check may reach the server that the developer's shell names.
 NOTHING_OF_THE_DEVELOPERS: dict[str, str | None] = {
     name: None
@@ -60,7 +76,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests on every supported Python that is installed."""
     session.install("-e", ".[test]")
-    session.run("pytest", "--numprocesses=auto", *session.posargs, env=NOTHING_OF_THE_DEVELOPERS)
+    words = ["pytest", "--numprocesses=auto", *session.posargs]
+    session.run(*words, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
 
 
 @nox.session(venv_backend="none")
@@ -95,13 +112,14 @@ def rehearse(session: nox.Session, url: str) -> None:
         ["reset-db"],
         ["reset-db", "--json"],
         ["undo"],
-        ["restore"],
+        ["restore", "--yes"],
         *[["alembic", "--", *words] for words in 2 * (["downgrade", "base"], ["upgrade", "head"])],
         ["verify"],
         ["seed"],
         ["status"],
     ):
-        session.run(sys.executable, "-m", "invoke", *words, env=env)
+        command = [sys.executable, "-m", "invoke", *words]
+        session.run(*command, env=env, terminate_timeout=CLEANING_S)
 
 
 @nox.session(venv_backend="none", default=False)

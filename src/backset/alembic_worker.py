@@ -187,11 +187,16 @@ class Worker:
             raise WrongTargetError("env.py opened a connection though no database was agreed on")
         cursor = connection.cursor()
         cursor.execute(_PROOF.format(high=self._lock_key >> 32, low=self._lock_key & 0xFFFFFFFF))
-        proved, database, server = cursor.fetchone()
-        cursor.close()
+        proved, database, server, can_watch = cursor.fetchone()
         connection.rollback()
         if not proved:
             raise WrongTargetError(f"{database} on {server or 'a Unix socket'}")
+        if can_watch:  # else a statement that waits for a lock would go on waiting without us
+            with contextlib.suppress(Exception):  # not every platform's server can
+                cursor.execute("SET client_connection_check_interval = '1s'")
+                connection.commit()
+            connection.rollback()
+        cursor.close()
 
 
 _PROOF = """
@@ -200,7 +205,9 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d O
                  AND l.classid::bigint = {high} AND l.objid::bigint = {low}
                  AND d.datname = pg_catalog.current_database()),
        pg_catalog.current_database()::text,
-       (pg_catalog.inet_server_addr() || ':' || pg_catalog.inet_server_port())::text
+       (pg_catalog.inet_server_addr() || ':' || pg_catalog.inet_server_port())::text,
+       EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'
+               AND setting = '0')
 """
 
 

@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, signals, swap
 from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.inheritance import Inheritance
 from backset.migrations import Worker
 from backset.programs import Programs
 from backset.server import Database, Server
-from backset.session import Session, connect
+from backset.session import Session, connect, explained
 from backset.vault import Vault
+from backset.waits import Waits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from backset.activity import Client
+    from backset.choice import Choice
     from backset.manifest import Backup
+    from backset.objects import Object
+    from backset.policy import Rung
+    from backset.properties import Source
     from backset.settings import Settings
     from backset.target import Target
 
@@ -28,6 +36,9 @@ class Build:
 
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an interruption can tell the truth.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    cleared: whether the target's objects have been dropped; the truth is then in `taken`, the
+    backup of this run, which is None where the target was empty.
     """
 
     def __init__(
@@ -38,14 +49,20 @@ class Build:
         *,
         beside: bool,
         worker: Worker | None = None,
-        backup_name: str | None = None,
+        choice: Choice | None = None,
+        proves: bool = False,
     ) -> None:
         self.settings = settings
         self.target = target
         self.purpose = purpose
         self.promoted = False
+        self.cleared = False
+        self.is_in_place = False
+        self.frozen: list[Object] = []
+        self.taken: Backup | None = None
         self._worker = worker
-        self._backup_name = backup_name
+        self._choice = choice
+        self.proves = proves
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -58,9 +75,12 @@ class Build:
     def __exit__(
         self, error_type: type[BaseException] | None, error: object, _trace: object
     ) -> None:
+        signals.ignore()
         if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
+        if error is not None and "server" in self.__dict__:
+            self.server.abandon()
         self._thread.shutdown()
         if self._next and not self.promoted and isinstance(error, BaseException):
             self._remove_next(error)
@@ -87,9 +107,19 @@ class Build:
         return self.databases.get(self.server.names.previous)
 
     @property
+    def scratch(self) -> Database | None:
+        """The database in which a killed run was proving a backup."""
+        return self.databases.get(self.server.names.scratch)
+
+    @property
     def old_is_empty(self) -> bool:
         """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
-        return self.old is None or self._is_empty(self.target)
+        return self.old is None or catalog.is_empty(self.live)
+
+    @property
+    def old_is_bare(self) -> bool:
+        """Whether the target has nothing that a new one does not inherit; asked anew."""
+        return self.old is None or catalog.is_bare(self.live)
 
     @cached_property
     def subject(self) -> Target:
@@ -100,7 +130,7 @@ class Build:
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
         worker = self._sessions.enter_context(self._worker or Worker(self.settings))
-        worker.begin(self.subject)
+        worker.begin(self.subject, self.purpose)
         return worker
 
     def begin_worker(self) -> None:
@@ -117,6 +147,22 @@ class Build:
         return self._sessions.enter_context(connect(self.subject, self.purpose))
 
     @cached_property
+    def live(self) -> Session:
+        """A session on the target, for looking at it."""
+        return self._sessions.enter_context(connect(self.target, self.purpose))
+
+    @cached_property
+    def inheritance(self) -> Inheritance:
+        """What `__next` gets from the target; nothing, until inherit() says so."""
+        return Inheritance(self.target, self.server.names)
+
+    def inherit(self, sources: Sequence[Source]) -> None:
+        """Give the new `__next` what the target has and migrations may need."""
+        if self.old is not None:
+            self.inheritance = Inheritance(self.target, self.server.names, sources)
+            self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
+
+    @cached_property
     def programs(self) -> Programs:
         """PostgreSQL's own programs."""
         return Programs(self.settings.environ, self.settings.root)
@@ -128,32 +174,56 @@ class Build:
 
     @cached_property
     def chosen_backup(self) -> Backup:
-        """The backup that `restore` was asked for; the newest one of this server by default."""
-        if self._backup_name is not None:
-            return self.vault.find(self._backup_name)
-        return self.vault.newest(catalog.server_id(self.server.session))
+        """The backup that `restore` was asked for."""
+        assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
 
-    def check_policy(self, *, consent: bool) -> None:
-        """Raise RefusedError with every reason why the target may not be replaced."""
+    def choose(self, rung: Rung) -> None:
+        """Work beside the target, or on the target itself, before anything is opened for that."""
+        self.is_beside = rung.way == "swap"
+        self.is_in_place = not self.is_beside
+
+    @property
+    def sessions_on_target(self) -> list[Client]:
+        """Who else is connected to the target, the oldest first."""
+        return self.server.sessions(self.server.names.target)
+
+    def waits(self, notice: Callable[[str, Sequence[Client]], None]) -> Waits:
+        """Return what tells `notice` for whom the block waits."""
+        with explained(self.target):
+            server = self.server
+        names = [server.names.target, server.names.next]
+        return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
+
+    def foreign(self) -> tuple[str, ...]:
+        """Return the databases, not empty, that bear our derived names but no mark of ours."""
         names = self.server.names
-        foreign = [
+        return tuple(
             name
             for name in (names.next, names.previous, names.discard)
             if (found := self.databases.get(name))
             and not (found.mark or found.is_invalid)
             and not self._is_empty(self.target.named(name))
-        ]
-        facts = self.server.circumstances(self.old, foreign)
-        reasons = policy.refusals(facts, consent=consent)
-        if reasons:
-            raise RefusedError(reasons)
+        )
 
     def clear_leftovers(self) -> None:
-        """Drop what a killed run left behind; check_policy() has refused what is not ours."""
+        """Drop what a killed run left behind; guard.admit() has refused what is not ours."""
         for name in (self.server.names.next, self.server.names.discard):
             if name in self.databases:
                 with signals.deferred():  # an interrupted DROP leaves an invalid database behind
                     swap.drop(self.server, name)
+        self.clear_scratch()
+
+    def clear_scratch(self) -> None:
+        """Drop what a killed proof left behind."""
+        if self.scratch and (self.scratch.mark or self.scratch.is_invalid):
+            with signals.deferred():
+                swap.drop(self.server, self.scratch.name)
+
+    @property
+    def protected_backups(self) -> frozenset[str]:
+        """The name of the backup that `__previous` bears in its comment, if any."""
+        return frozenset({self.previous.backup} if self.previous else ())
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""
@@ -177,9 +247,18 @@ class Build:
             swap.create(self.server, self.server.names.target, None)
             del self.databases  # they are other ones now
 
+    def check_protection(self) -> None:
+        """Raise RefusedError if the target is protected now, which the gate may not have seen."""
+        now = self.server.databases().get(self.server.names.target)
+        if now is not None and now.protected:
+            raise RefusedError([policy.protection(now.name)])
+
     def close_sessions(self) -> None:
-        """Leave the subject: end the worker and our own session, as the swap demands."""
+        """Leave the databases: end the worker and our own sessions, as the swap demands."""
         self._sessions.close()
+        for name in ("worker", "session", "live"):
+            self.__dict__.pop(name, None)  # the next use opens another one
+        self._worker = None
 
     def _what_stands(self) -> str:
         name = self.target.database

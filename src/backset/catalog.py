@@ -33,6 +33,14 @@ def is_empty(session: psycopg.Connection[Any]) -> bool:
     return session.execute(_OBJECTS).fetchone() == (False,)
 
 
+def is_bare(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether there is nothing here but what a new database would inherit anyway.
+
+    That is extensions with all that belongs to them, default privileges, and publications.
+    """
+    return session.execute(_BELONGINGS).fetchone() == (False,)
+
+
 def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
     """Return the exact number of rows of every user table, by its shown name, in one snapshot."""
     names = tables(session)
@@ -69,6 +77,31 @@ def revisions(session: psycopg.Connection[Any]) -> list[str]:
         query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, table))
         found |= {revision for (revision,) in session.execute(query)}
     return sorted(found)
+
+
+def youngest_row(session: psycopg.Connection[Any]) -> str:
+    """Return the latest moment in any column of a date or time that is not in the future."""
+    found = session.execute(_TIMES).fetchall()
+    latest = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT max({0}::timestamptz) FROM {1} WHERE {0}::timestamptz <= now()").format(
+            sql.Identifier(column), sql.Identifier(schema, table)
+        )
+        for schema, table, column in found
+    )
+    query = sql.SQL("SELECT to_char(max(max) AT TIME ZONE 'UTC', {}) FROM ({}) AS latest")
+    moment = session.execute(query.format("YYYY-MM-DD HH24:MI:SS", latest)) if found else None
+    return str((moment.fetchone() or (None,))[0] or "") if moment else ""
+
+
+def may_create_tables(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether the role may make tables here: in `public`, or in a schema of its own."""
+    return session.execute(_MAY_CREATE).fetchone() == (True,)
+
+
+def size_bytes(session: psycopg.Connection[Any]) -> int:
+    """Return the size of the database on the server's disk."""
+    query = "SELECT pg_database_size(current_database())"
+    return int(*session.execute(query).fetchone() or (0,))
 
 
 def server_id(session: psycopg.Connection[Any]) -> str:
@@ -118,9 +151,26 @@ _CATALOGS = (
     *("pg_collation", "pg_cast", "pg_operator", "pg_conversion", "pg_language", "pg_ts_config"),
     *("pg_ts_dict", "pg_statistic_ext", "pg_largeobject_metadata"),
 )
+_INHERITED = {"pg_extension", "pg_default_acl", "pg_publication"}
 _FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 _OBJECTS = "SELECT EXISTS ({})".format(
     " UNION ALL ".join(f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}" for each in _CATALOGS)
+)
+# What depends on a member of an extension, such as the row type and the indexes of its table.
+_BELONGINGS = """
+WITH RECURSIVE theirs AS (
+    SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+    UNION SELECT 'pg_namespace'::regclass, extnamespace FROM pg_extension
+    UNION SELECT d.classid, d.objid FROM pg_depend d JOIN theirs t
+          ON (d.refclassid, d.refobjid) = (t.classid, t.objid) WHERE d.deptype IN ('a', 'i'))
+SELECT EXISTS ({})
+""".format(
+    " UNION ALL ".join(
+        f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}"
+        f" AND ('{each}'::regclass, oid) NOT IN (SELECT classid, objid FROM theirs)"
+        for each in _CATALOGS
+        if each not in _INHERITED
+    )
 )
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname
@@ -135,6 +185,18 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 HAVING array_agg(attname::text || ' ' || atttypid::regtype)
     IN (ARRAY['version_num character varying'], ARRAY['version_num text'])
+"""
+_TIMES = f"""
+SELECT n.nspname, c.relname, a.attname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_attribute a ON attrelid = c.oid
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
+  AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped
+  AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY 1, 2, 3
+"""
+_MAY_CREATE = """
+SELECT has_database_privilege(current_database(), 'CREATE')
+    OR (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public')
 """
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,

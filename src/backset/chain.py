@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import steps
+from backset import guard, in_place, steps
 from backset.session import explained
-from backset.steps import Done, backup, load, promote, reset, seed, undo, upgrade, verify
+from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from backset.activity import Client
     from backset.build import Build
+    from backset.guard import Answer
+
+    Step = Callable[..., Done]
 
 
 class Watcher(Protocol):
@@ -24,6 +28,9 @@ class Watcher(Protocol):
     def progress(self, text: str) -> None:
         """Note what the step is doing."""
 
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Say what must not go unsaid, such as whom the run waits for; from any thread."""
+
     def end(self, step: str, done: Done) -> None:
         """Note what the step did."""
 
@@ -33,18 +40,24 @@ class Chain:
     """An order of steps.
 
     beside: the steps work on `__next`, and the target may be replaced, if policy allows it.
+    in_place: the same task on the target itself, for roles that cannot build beside it.
     locks: no other run may touch the target meanwhile.
     """
 
-    steps: tuple[Callable[..., Done], ...]
+    steps: tuple[Step, ...]
     beside: bool = False
+    in_place: tuple[Step, ...] = ()
     locks: bool = True
 
 
 CHAINS = {
-    "reset-db": Chain(steps=(backup, reset, upgrade, verify, seed, promote), beside=True),
-    "reset": Chain(steps=(backup, reset, promote), beside=True),
-    "restore": Chain(steps=(load, promote), beside=True),
+    "reset-db": Chain(
+        steps=(backup, reset, upgrade, verify, seed, promote),
+        in_place=(backup, clear, upgrade, verify, seed),
+        beside=True,
+    ),
+    "reset": Chain(steps=(backup, reset, promote), in_place=(backup, clear), beside=True),
+    "restore": Chain(steps=(load, promote), in_place=(backup, clear, load), beside=True),
     "undo": Chain(steps=(undo,), beside=True),
     "backup": Chain(steps=(backup,)),
     "upgrade": Chain(steps=(upgrade,)),
@@ -53,33 +66,57 @@ CHAINS = {
 }
 
 
-def run(
-    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: bool
-) -> None:
-    """Run the steps in their order. Raises BacksetError; a target beside is then as it was."""
-    with explained(build.target):
-        build.begin_worker()
+def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer) -> None:
+    """Run the steps in their order. Raises BacksetError; the target is then as it was."""
+    chain = CHAINS[task]
+    with build.waits(watcher.notice), in_place.safety(build), explained(build.target):
         if chain.locks:
-            build.server.lock()
-        if chain.beside:
-            build.check_policy(consent=consent)
+            build.server.lock(watcher.notice if answer.wait else None)
+            build.server.end_dead_runs()
+            in_place.finish(build, watcher.notice)
+        chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
+        build.begin_worker()
+        if build.is_beside:
             build.clear_leftovers()
-            if reset in chain.steps:
+            if reset in chosen:
                 build.begin_next()
         elif upgrade in chain.steps:
             build.make_target()
-        for step in chain.steps:
+        for step in chosen:
             if step.__name__ not in skip:
                 watcher.begin(step.__name__)
                 watcher.end(step.__name__, step(build, watcher.progress))
 
 
-def plan(
-    build: Build, chain: Chain, *, skip: frozenset[str], consent: bool
-) -> list[tuple[str, str]]:
+def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[Step, ...]:
+    """Pass the gate; return the steps of the rung that was chosen there."""
+    chain = CHAINS[task]
+    admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
+    guard.settle(build, admission, answer)
+    build.choose(admission.rung)
+    for client, remedy in build.server.immovable():
+        watcher.notice(_stands_in_the_way(client, remedy), [client])
+    if load in chain.steps:
+        _ = build.chosen_backup  # before this run takes a newer one
+    if build.is_beside:
+        return chain.steps
+    watcher.notice(str(admission.rung))
+    return chain.in_place
+
+
+def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> list[tuple[str, str]]:
     """Return (step, what it would do). Nothing is changed. Raises RefusedError as run() would."""
+    chain, chosen, lines = CHAINS[task], CHAINS[task].steps, []
     with explained(build.target):
         if chain.beside:
-            build.check_policy(consent=consent)
-        chosen = [step for step in chain.steps if step.__name__ not in skip]
-        return [(step.__name__, steps.plan(step, build)) for step in chosen]
+            admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
+            build.choose(admission.rung)
+            chosen = chain.steps if build.is_beside else chain.in_place
+            lines = guard.shown(admission)
+            lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
+        wanted = [step for step in chosen if step.__name__ not in skip]
+        return lines + [(step.__name__, steps.plan(step, build)) for step in wanted]
+
+
+def _stands_in_the_way(client: Client, remedy: str) -> str:
+    return f"{client} on {client.database} would stop this, and may not be ended → {remedy}"

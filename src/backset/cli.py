@@ -7,12 +7,22 @@ import traceback
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
 from backset import process, redaction, signals
-from backset.errors import BacksetError, FindingsError, Interrupted, StepFailedError
+from backset.errors import (
+    BacksetError,
+    ConsentError,
+    FindingsError,
+    Interrupted,
+    RefusedError,
+    SettingsError,
+    StepFailedError,
+)
+from backset.keys import CHECKS
 from backset.migrations import Worker
 from backset.programs import Programs, with_tls
 from backset.report import Report
@@ -20,8 +30,10 @@ from backset.report_json import JsonReport
 from backset.settings import Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from backset.build import Build
+    from backset.choice import Choice
     from backset.target import Target
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
@@ -35,7 +47,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     told = _report(task, as_json=as_json)
     settings: Settings | None = None
     try:
-        with signals.raised():
+        with signals.raised(), process.all_ended():
             settings = load(Path.cwd())
             yield settings, told
     except Exit:
@@ -44,6 +56,8 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
         _leave(told, StepFailedError.exit_code)
     except (BacksetError, Interrupted) as error:
+        if isinstance(error, ConsentError):
+            told.stakes(error.stakes, error.digest)
         told.findings(error.findings)
         told.fail(_lines(error), error.exit_code)
         _leave(told, error.exit_code)
@@ -88,30 +102,90 @@ def run_chain(
     *,
     plan: bool,
     as_json: bool,
-    yes: bool = False,
+    said: Mapping[str, Any] = MappingProxyType({}),
     skip: frozenset[str] = frozenset(),
-    backup: str | None = None,
+    proves: bool = False,
+    backup: str = "",
+    into: str = "",
 ) -> None:
-    """Run or plan one of the chains on the target."""
+    """Run or plan one of the chains on the target.
+
+    said: the fields of guard.Answer that the flags say.
+    """
     with opened(name, as_json=as_json) as (settings, told), _alembic(settings, name) as worker:
         from backset import chain, location
         from backset.build import Build
+        from backset.guard import Answer
 
+        ask = _asking(told) if told.can_ask else None
+        answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
             told.plan([("start", _WOULD_START), ("then", order)])
             return
+        choice = None
+        if name == "restore":
+            choice = _choice(settings, told, target, name=backup, into=into, newest=answer.yes)
+            target = target.named(into) if into else target
         with Build(
-            *(settings, target, name), beside=steps.beside, worker=worker, backup_name=backup
+            *(settings, target, name),
+            beside=steps.beside,
+            worker=worker,
+            choice=choice,
+            proves=proves,
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
-                told.plan(chain.plan(build, steps, skip=skip, consent=yes))
+                told.note(sessions=[each.content() for each in build.sessions_on_target])
+                told.plan(chain.plan(build, name, skip=skip, answer=answer))
                 return
-            chain.run(build, steps, told, skip=skip, consent=yes)
-            told.done(_farewell(name, swapped=build.promoted, old=build.old is not None))
+            chain.run(build, name, told, skip=skip, answer=answer)
+            told.done(_farewell(name, build))
+
+
+def _asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
+    """Return what shows facts on the terminal and reads the name that the user types."""
+
+    def ask(facts: Sequence[tuple[str, str]]) -> str:
+        told.stakes(facts, "")
+        try:
+            return input(" type the database's name to go on: ").strip()
+        except EOFError:
+            return ""
+
+    return ask
+
+
+def _choice(
+    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+) -> Choice:
+    """Return which backup to restore; without a name, offer the list where somebody can choose."""
+    from backset.choice import Choice, ask
+    from backset.vault import Vault
+
+    if into:
+        _check_name(into)
+    vault = Vault.of(settings.backups, target.database)
+    database = None if into else target.database
+    if not name and not newest:
+        offered = vault.list()[::-1]
+        told.backups(offered, vault.folder, vault.unreadable(), numbered=True)
+        if not offered:
+            raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
+        if not told.can_ask:
+            remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
+            raise StepFailedError("restore was not told which backup", remedy)
+        name = ask(offered)
+    return Choice(vault=vault, name=name or None, database=database)
+
+
+def _check_name(database: str) -> None:
+    try:
+        CHECKS["database"](database)
+    except ValueError as error:
+        raise SettingsError([(f"--into is {database!r}", f"it must be {error}")]) from None
 
 
 def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
@@ -119,11 +193,14 @@ def _alembic(settings: Settings, name: str) -> AbstractContextManager[Worker | N
     return nullcontext(None) if name in _WITHOUT_ALEMBIC else Worker(settings)
 
 
-def _farewell(name: str, *, swapped: bool, old: bool) -> str:
+def _farewell(name: str, build: Build) -> str:
     if name == "undo":
         return " · `invoke undo` again is redo"
-    back = " · `invoke undo` swaps the old one back" if old else ""
-    return f"{back} · `invoke psql` opens it" if swapped else ""
+    if build.cleared:
+        taken = f"`invoke restore {build.taken.name}`" if build.taken else ""
+        return f" · {taken} goes back" if taken else ""
+    back = " · `invoke undo` swaps the old one back" if build.old is not None else ""
+    return f"{back} · `invoke psql` opens it" if build.promoted else ""
 
 
 def status(*, as_json: bool, plan: bool) -> None:
@@ -143,6 +220,45 @@ def status(*, as_json: bool, plan: bool) -> None:
             raise FindingsError.of(found.verdict.findings)
 
 
+def protect(*, plan: bool) -> None:
+    """Set the marker that keeps every run from replacing the target."""
+    with opened("protect") as (settings, told):
+        from backset import location
+        from backset.protection import protect
+        from backset.server import Server
+        from backset.session import explained
+
+        target = location.peek(settings) if plan else location.locate(settings)
+        if plan or target is None:
+            told.say(f"would protect {target.database if target else settings.database}")
+            return
+        with explained(target), Server(target, "protect") as server:
+            told.say(f"{target.database} is protected: {protect(server)}")
+
+
+def unprotect(*, confirm: str, plan: bool) -> None:
+    """Remove the marker, when the user has typed the database's name."""
+    with opened("unprotect") as (settings, told):
+        from backset import location
+        from backset.protection import unprotect
+        from backset.server import Server
+        from backset.session import explained
+
+        target = location.peek(settings) if plan else location.locate(settings)
+        if plan or target is None:
+            told.say(f"would unprotect {target.database if target else settings.database}")
+            return
+        name = confirm
+        if not name and told.can_ask:
+            name = _asking(told)([("database", f"{target.shown} loses its protection")])
+        if name != target.database:
+            what = f"unprotecting {target.database} wants its name"
+            raise RefusedError([(what, f"invoke unprotect --confirm {target.database}")])
+        with explained(target), Server(target, "unprotect") as server:
+            unprotect(server)
+            told.say(f"{target.database} is not protected")
+
+
 def backups(*, as_json: bool) -> None:
     """List the target's backups, the oldest first."""
     with opened("backups", as_json=as_json) as (settings, told):
@@ -150,7 +266,7 @@ def backups(*, as_json: bool) -> None:
 
         target = settings.target
         vault = Vault.of(settings.backups, target.database if target else settings.database)
-        told.backups(vault.list(), vault.folder)
+        told.backups(vault.list(), vault.folder, vault.unreadable())
 
 
 def start(*, plan: bool) -> None:

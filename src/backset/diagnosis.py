@@ -19,7 +19,7 @@ class Status:
     """The state of a target.
 
     heads: of the scripts. rows: exact counts by table. verdict: what verification found.
-    previous: whether `undo` has something to go back to.
+    previous: whether `undo` has something to go back to. protected: whether it may be replaced.
     """
 
     database: str
@@ -27,6 +27,7 @@ class Status:
     heads: tuple[str, ...]
     rows: dict[str, int]
     previous: bool
+    protected: bool
     verdict: Verdict
 
 
@@ -52,6 +53,7 @@ def _status(build: Build) -> Status:
         heads=build.worker.scripts.heads,
         rows=rows,
         previous=build.previous is not None,
+        protected=build.old is not None and build.old.protected,
         verdict=verdict,
     )
 

@@ -88,6 +88,30 @@ class StepFailedError(BacksetError):
         return cls(what, "mend that, then run this again")
 
 
+class ConsentError(RefusedError):
+    """The run needs consent that is bound to facts; `stakes` are these, (word, text) each.
+
+    digest: what `--confirm` must say; void as soon as one of the facts has changed.
+    """
+
+    def __init__(
+        self, reasons: Iterable[tuple[str, str]], stakes: Iterable[tuple[str, str]], digest: str
+    ) -> None:
+        super().__init__(reasons)
+        self.stakes = tuple(stakes)
+        self.digest = digest
+
+
+class RestoredError(BacksetError):
+    """A step failed in place; a note says whether the backup could be restored."""
+
+    exit_code = 5
+
+
+class HeldUpError(StepFailedError):
+    """A statement of ours did not get its lock in time: another session holds it."""
+
+
 class FindingsError(BacksetError):
     """`status` or `verify` has findings; they say the rest."""
 

@@ -24,6 +24,7 @@ LIBPQ_VARIABLES = frozenset(
     )
 )
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+NUMBERS = frozenset({"keep", "parallel_above"})  # a variable spells them as digits
 TABLES = frozenset({"env", "expect", "rows"})  # these cannot be set by a variable
 
 
@@ -75,6 +76,15 @@ def _counts(raw: object) -> dict[str, int]:
     raise ValueError("a table such as users = 1")
 
 
+def _at_least(least: int) -> Callable[[object], int]:
+    def check(raw: object) -> int:
+        if type(raw) is int and raw >= least:
+            return raw
+        raise ValueError(f"a whole number, {least} or more")
+
+    return check
+
+
 def _shown(table: str) -> str:
     """Return a table's name as catalog.py shows it: without `public`."""
     return str(table).removeprefix("public.")
@@ -89,4 +99,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "expect": _columns,
     "rows": _counts,
     "backups": _text,
+    "ask_above": _at_least(0),
+    "keep": _at_least(1),
+    "parallel_above": _at_least(0),
 }

@@ -40,6 +40,9 @@ class Locality:
     where: str
     why: str
 
+    def __str__(self) -> str:
+        return f"{self.where}: {self.why}"
+
 
 def judge(evidence: Evidence) -> Locality:
     """Return where the server is.

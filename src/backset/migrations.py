@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backset import process
 from backset.errors import StepFailedError
+from backset.identity import application_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +52,11 @@ class Worker:
             )
         self._replies = self._link.makefile("r", encoding="utf-8")
 
-    def begin(self, target: Target) -> None:
+    def begin(self, target: Target, purpose: str = "alembic") -> None:
         """Give the worker the environment for `target`; it reads the scripts."""
         self._target = target
-        self._send({"environ": self._settings.child_env(target)})
+        name = {"PGAPPNAME": application_name(purpose)}
+        self._send({"environ": {**self._settings.child_env(target), **name}})
 
     def __enter__(self) -> Self:
         return self

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Self, TextIO, TypeAlias
 
+from backset import signals
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
 GRACE_S = 5.0  # between TERM and KILL
+_ORPHANS_S = 1.0  # for what its leader has left behind
+_LOOK_EVERY_S = 0.005
 _TAIL_LINES = 40
 
 
@@ -28,6 +32,7 @@ class Child:
 
     The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
     come as one stream of lines to `on_line`; the last forty stay in `tail`.
+    guarded: whether its group ends even when we are killed and can end nothing.
     Raises StepFailedError when the program cannot be started.
     """
 
@@ -40,29 +45,35 @@ class Child:
         on_line: Callable[[str], None] = lambda _line: None,
         pass_fds: Sequence[int] = (),
         account: Account | None = None,
+        guarded: bool = False,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
         self._over = False
+        self._guard: subprocess.Popen[bytes] | None = None
         try:
-            self._popen = subprocess.Popen(
-                argv,
-                env=env,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=pass_fds,
-                start_new_session=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                **_identity(account),
-            )
+            with signals.deferred():  # a signal in here would lose a child that runs already
+                self._popen = subprocess.Popen(
+                    argv,
+                    env=env,
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=pass_fds,
+                    start_new_session=True,
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                    **_identity(account),
+                )
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
+                _running.add(self)
+                if guarded:
+                    self._guard = _guard(self._popen.pid)
         except (OSError, subprocess.SubprocessError) as error:
             raise _cannot_start(argv, error) from None
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def __enter__(self) -> Self:
         return self
@@ -80,20 +91,39 @@ class Child:
         """End the group: TERM, then KILL for those that stay. Once: its number may be reused."""
         if self._over:
             return
-        self._over = True
-        if self._popen.poll() is None:
-            self._signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self._popen.wait(GRACE_S)
-        self._signal(signal.SIGKILL)  # the leader's own children, which may outlive it
-        self._popen.wait()
-        self._reader.join(GRACE_S)
+        with signals.deferred():
+            self._over = True
+            if self._guard is not None:
+                self._guard.kill()
+                self._guard.communicate()
+            if self._popen.poll() is None:
+                self._signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(GRACE_S)
+                self._wait_for_group()
+            self._signal(signal.SIGKILL)  # the leader's own children, which may outlive it
+            self._popen.wait()
+            self._reader.join(GRACE_S)
+            _running.discard(self)
         if not self._reader.is_alive() and self._popen.stdout is not None:
             self._popen.stdout.close()
 
-    def _signal(self, signum: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM of a group of zombies
+    def _wait_for_group(self) -> None:
+        """Give the leader's children, too, the time to clean up.
+
+        Not for long: where nobody buries orphans, as in some containers, the dead stay in it.
+        """
+        deadline = time.monotonic() + _ORPHANS_S
+        while self._signal(0) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+
+    def _signal(self, signum: int) -> bool:
+        """Send a signal to the group; tell whether there is anybody in it."""
+        try:
             os.killpg(self._popen.pid, signum)
+        except (ProcessLookupError, PermissionError):  # macOS: EPERM of a group of zombies
+            return False
+        return True
 
     def _read(self) -> None:
         assert self._popen.stdout is not None  # noqa: S101  (it is a pipe)
@@ -101,6 +131,40 @@ class Child:
             text = line.rstrip()
             self.tail.append(text)
             self._on_line(text)
+
+
+_running: set[Child] = set()
+# Not PR_SET_PDEATHSIG: that is Linux's alone, wants code between fork and exec, and reaches the
+# leader but not its children.
+_GUARD = """
+import os, signal, sys, time
+os.read(0, 1)  # nothing is ever written: this returns when whoever holds the other end is gone
+for signum in (signal.SIGTERM, signal.SIGKILL):
+    os.killpg(int(sys.argv[1]), signum)
+    time.sleep(1)
+"""
+
+
+def _guard(group: int) -> subprocess.Popen[bytes]:
+    """Start the process that ends a group after our death; it knows of that by its stdin."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(group)],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def all_ended() -> Iterator[None]:
+    """End what runs after the block: a signal may come between a start and its `with`."""
+    try:
+        yield
+    finally:
+        for child in tuple(_running):
+            child.end()
 
 
 def last_words(lines: Iterable[str]) -> str:
@@ -117,9 +181,10 @@ def run(
     cwd: Path,
     on_line: Callable[[str], None] = lambda _line: None,
     account: Account | None = None,
+    guarded: bool = False,
 ) -> tuple[int, list[str]]:
     """Run a program to its end; return its exit status and its last lines."""
-    with Child(argv, env=env, cwd=cwd, on_line=on_line, account=account) as child:
+    with Child(argv, env=env, cwd=cwd, on_line=on_line, account=account, guarded=guarded) as child:
         return child.wait(), list(child.tail)
 
 
@@ -137,20 +202,20 @@ def attach(
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
     ours = [sys.stdout, sys.stderr]
-    kept = [redact is not None and not stream.isatty() for stream in ours]
+    kept = [redact is not None and each is not None and not each.isatty() for each in ours]
     pipes = [subprocess.PIPE if each else None for each in kept]
     try:
         popen = subprocess.Popen(argv, env=env, cwd=cwd, stdout=pipes[0], stderr=pipes[1])
-        try:
-            with _copying(popen, ours, redact or str):
+        with _copying(popen, ours, redact or str):
+            try:
                 return popen.wait()
-        finally:
-            if popen.poll() is None:  # a signal to us was not one to it
-                popen.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    popen.wait(GRACE_S)
-                popen.kill()
-                popen.wait()
+            finally:
+                if popen.poll() is None:  # a signal to us was not one to it
+                    popen.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        popen.wait(GRACE_S)
+                    popen.kill()
+                    popen.wait()
     except OSError as error:
         raise _cannot_start(argv, error) from None
     finally:

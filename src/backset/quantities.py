@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
 
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 table`, `2,000 rows`."""
@@ -15,3 +20,18 @@ def amount(size_bytes: float) -> str:
             return f"{size_bytes:.3g} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.3g} GB"
+
+
+def age(seconds: float) -> str:
+    """Return how long something lasts, in the largest whole unit: `12 s`, `3 min`, `2 h`, `5 d`."""
+    for unit, size_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size_s:
+            return f"{seconds // size_s:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def moment(since: datetime) -> str:
+    """Return the local time of a moment of today; of another day with its date and zone."""
+    ours = since.astimezone()
+    today = ours.date() == ours.now(ours.tzinfo).date()
+    return f"{ours:%H:%M:%S}" if today else f"{ours:%Y-%m-%d %H:%M:%S %Z}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from backset.quantities import amount
+from backset.quantities import age, amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from backset.activity import Client
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
@@ -41,9 +43,15 @@ class Report:
     def progress(self, text: str) -> None:
         """Note what the step is doing; plain lines leave that out."""
 
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
+        """Print what must not go unsaid; the step, if there is one, goes on."""
+        self._line("!", self.step, text)
+
     def end(self, step: str, done: Done) -> None:
         """Print the line of a step."""
         self._line("✔", step, done.text)
+        for finding in done.findings:
+            self._line("!", step, str(finding))
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
@@ -52,6 +60,11 @@ class Report:
             self._line("·", step, text)
         self.say("nothing was changed")
 
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what consent is about."""
+        for word, text in facts:
+            self._line("·", word, text)
+
     def say(self, text: str) -> None:
         """Print a line that is not a step's."""
         print(f" {text}", flush=True)
@@ -59,12 +72,28 @@ class Report:
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
 
-    def backups(self, backups: Sequence[Backup], folder: Path) -> None:
-        """Print a line for each backup."""
-        for each in backups:
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked: both ends of the terminal are there."""
+        return all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+    def backups(
+        self,
+        backups: Sequence[Backup],
+        folder: Path,
+        unreadable: Sequence[str],
+        *,
+        numbered: bool = False,
+    ) -> None:
+        """Print a line for each backup, and for each dump that is none."""
+        for number, each in enumerate(backups, 1):
             about = each.manifest
+            old = age((datetime.now(UTC) - datetime.fromisoformat(about.taken_at)).total_seconds())
             size, rows = amount(about.size_bytes), sum(about.rows.values())
-            self.say(f"{each.name}  {size}  {len(about.rows)} tables, {rows} rows")
+            text = f"{each.name}  {old} old  {size}  {len(about.rows)} tables, {rows} rows"
+            self.say(f"{number:>3}  {text}" if numbered else text)
+        for line in unreadable:
+            self.say(line)
         if not backups:
             self.say(f"{folder} has no backup")
 
@@ -76,7 +105,8 @@ class Report:
     def status(self, status: Status) -> None:
         """Print the state of a target."""
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
-        self.say(f"database  {status.database} on PostgreSQL {status.server}")
+        protected = " · protected" if status.protected else ""
+        self.say(f"database  {status.database} on PostgreSQL {status.server}{protected}")
         self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
         self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")
@@ -95,7 +125,7 @@ class Report:
         """End the report."""
 
     def _line(self, sign: str, step: str, text: str) -> None:
-        print(f" {sign} {step:<{WIDTH}} {text}", flush=True)
+        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
 
     def _fail(self, text: str) -> None:
         sys.stdout.flush()

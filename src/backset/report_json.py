@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from backset.activity import Client
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
@@ -22,7 +23,8 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content: dict[str, Any] = {"task": task, "steps": [], "findings": [], "error": None}
+        self._content: dict[str, Any] = {"task": task, "steps": [], "notices": []}
+        self._content |= {"findings": [], "error": None}
         self._step_started = 0.0
 
     def begin(self, step: str) -> None:
@@ -30,11 +32,18 @@ class JsonReport(Report):
         super().begin(step)
         self._step_started = self.seconds
 
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Keep what must not go unsaid."""
+        sessions = [each.content() for each in clients]
+        entry = {"step": self.step or None, "text": text, "sessions": sessions}
+        self._content["notices"].append(entry)
+
     def end(self, step: str, done: Done) -> None:
         """Keep the step."""
         seconds = round(self.seconds - self._step_started, 3)
         entry = {"step": step, "text": done.text, "seconds": seconds, **done.details}
         self._content["steps"].append(entry)
+        self._content["findings"] += map(_finding, done.findings)
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:
@@ -48,11 +57,27 @@ class JsonReport(Report):
         """Keep something that only programs want to know."""
         self._content |= details
 
-    def backups(self, backups: Sequence[Backup], folder: Path) -> None:
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:
+        """Keep what consent is about."""
+        self._content |= {"stakes": dict(facts), "confirm": digest}
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked: a program cannot."""
+        return False
+
+    def backups(
+        self,
+        backups: Sequence[Backup],
+        folder: Path,
+        unreadable: Sequence[str],
+        *,
+        numbered: bool = False,  # noqa: ARG002  (for people)
+    ) -> None:
         """Keep the manifests."""
-        self._content |= {"folder": str(folder)}
+        self._content |= {"folder": str(folder), "unreadable": list(unreadable)}
         self._content["backups"] = [
-            {"name": each.name, "file": str(each.dump), **each.manifest.content()}
+            {**each.manifest.content(), "name": each.name, "file": str(each.dump)}
             for each in backups
         ]
 
@@ -65,6 +90,7 @@ class JsonReport(Report):
             "heads": status.heads,
             "tables": status.rows,
             "previous": status.previous,
+            "protected": status.protected,
         }
 
     def findings(self, findings: Sequence[Finding]) -> None:

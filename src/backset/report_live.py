@@ -10,7 +10,11 @@ from rich.markup import escape
 from backset.report import WIDTH, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.status import Status as Spinner
+
+    from backset.activity import Client
 
 
 class LiveReport(Report):
@@ -34,6 +38,11 @@ class LiveReport(Report):
         spinner = self._spinner  # lines of a child come from another thread
         if spinner is not None:
             spinner.update(self._styled(self.step, text))
+
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
+        """Print a line above the live one, which goes on."""
+        step = f"{self._styled(self.step, '')}" if self.step else ""
+        self._console.print(f" [yellow]![/] {step}{escape(text)}")
 
     def close(self, exit_code: int) -> None:
         """Remove the live line."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from backset import catalog, process
 from backset.errors import Finding, StepFailedError
+from backset.identity import application_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +28,13 @@ def seed(
     rows, and when a sequence lags behind its column.
     """
     argv = settings.command(settings.seed)
-    env = settings.child_env(target)
+    env = {**settings.child_env(target), "PGAPPNAME": application_name("seed")}
     status, lines = process.run(
         argv,
         env=env,
         cwd=settings.root,
         on_line=lambda line: on_line(settings.redact(target, line)),
+        guarded=True,  # it would write into the database that the next run builds
     )
     if status != 0:
         what = f"{' '.join(settings.seed)} ended with {status}: {process.last_words(lines)}"

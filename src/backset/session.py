@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
+import psycopg.conninfo
 
-from backset.errors import SettingsError, StepFailedError
+from backset.errors import HeldUpError, SettingsError, StepFailedError
+from backset.identity import application_name
 from backset.target import ONE_HOST
 
 if TYPE_CHECKING:
@@ -18,17 +19,27 @@ if TYPE_CHECKING:
 
 Session: TypeAlias = psycopg.Connection[Any]
 
+LOCK_TIMEOUT_S = 60  # for every lock that a statement of ours waits for, pg_dump's included
+# An end that has vanished without a word is noticed after a minute: by us, and, since a server
+# that believes in a dead holder would keep its lock, by the server too.
+_KEEPALIVES = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
 
 def connect(target: Target, purpose: str) -> Session:
     """Open an autocommit session on `target`. Raises StepFailedError or SettingsError, in one line.
 
     purpose: what other people see of us in pg_stat_activity.
     """
-    params = {"connect_timeout": "10", **target.params}
-    params["application_name"] = f"backset {purpose} on {socket.gethostname()}"[:63]
+    params = {"connect_timeout": "10", **_KEEPALIVES, **target.params}
+    params["application_name"] = application_name(purpose)
     try:
         session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
-        _lift_timeouts(session)
+        _set_timeouts(session, target)
     except psycopg.Error as error:
         raise StepFailedError(
             f"{target.shown}: {one_line(error, target)}",
@@ -46,6 +57,13 @@ def _demand_one_host(session: Session) -> None:
         raise SettingsError([("the service file names several hosts", ONE_HOST)])
 
 
+def conninfo(target: Target, purpose: str) -> str:
+    """Return the connection string of a program of PostgreSQL, named and without its secrets."""
+    given = psycopg.conninfo.conninfo_to_dict(target.conninfo)
+    named = {**_KEEPALIVES, **given, "application_name": application_name(purpose)}
+    return psycopg.conninfo.make_conninfo("", **named)
+
+
 @contextmanager
 def explained(target: Target) -> Iterator[None]:
     """Turn what a server or a file system says in the block into StepFailedError, in one line."""
@@ -53,6 +71,8 @@ def explained(target: Target) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         what = f"{target.shown}: {one_line(error, target)}"
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            raise HeldUpError(what, "wait until that lock is free, then run this again") from None
         raise StepFailedError(what, "see the server's log, then run this again") from None
     except OSError as error:
         raise StepFailedError.from_system(error) from None
@@ -64,8 +84,9 @@ def one_line(error: BaseException, target: Target) -> str:
     return target.redact("; ".join(filter(None, lines)) or type(error).__name__)
 
 
-# A timeout that the role or the database has for its application would end a run, or its lock.
-_TIMEOUTS = {
+# A timeout that the role or the database has for its application would end a run, or its lock;
+# and `discard` counts on a server that goes on after we hang up.
+_LIFTED = {
     "statement_timeout": 0,
     "idle_in_transaction_session_timeout": 0,
     "idle_session_timeout": 140000,  # the server's version that brought it
@@ -74,7 +95,15 @@ _TIMEOUTS = {
 }
 
 
-def _lift_timeouts(session: Session) -> None:
+def _set_timeouts(session: Session, target: Target) -> None:
     version = session.info.server_version
-    settings = (f"SET {name} = 0" for name, since in _TIMEOUTS.items() if version >= since)
-    session.execute("; ".join(settings).encode())
+    settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
+    settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
+    if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket
+        settings |= {
+            "tcp_keepalives_idle": "30",
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
+            "tcp_user_timeout": "60000",
+        }
+    session.execute("; ".join(f"SET {k} = {v}" for k, v in settings.items()).encode())

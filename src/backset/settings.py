@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from backset.errors import SettingsError
-from backset.keys import CHECKS, LIBPQ_VARIABLES, PLACEHOLDERS, TABLES, nearest
+from backset.keys import CHECKS, LIBPQ_VARIABLES, NUMBERS, PLACEHOLDERS, TABLES, nearest
 from backset.redaction import blank
 from backset.target import ONE_HOST, Target, derived_name
 
@@ -33,6 +33,9 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     env: templates of what env.py and the seed command are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    ask_above: the size in bytes above which replacing the target needs consent.
+    keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
+    by several processes.
     """
 
     root: Path
@@ -44,6 +47,9 @@ class Settings:
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
     backups: Path
+    ask_above: int
+    keep: int
+    parallel_above: int
     environ: Mapping[str, str]
     sources: Mapping[str, str]
 
@@ -121,6 +127,9 @@ class _Reader:
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
+            ask_above=self._value("ask_above", 1_000_000_000),
+            keep=self._value("keep", 10),
+            parallel_above=self._value("parallel_above", 500_000_000),
             environ=self._children_environ(),
             sources=self.sources,
         )
@@ -179,6 +188,8 @@ class _Reader:
         try:
             if variable and key == "seed":
                 raw = _words(raw)
+            elif variable and key in NUMBERS and raw.isdecimal():
+                raw = int(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
             # "wrong": these may hold a password; a URL may stand in any other's place

@@ -45,8 +45,18 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferrals -= 1
-    if _waiting and not _deferrals:
-        _raise(_waiting[0])
+        if _waiting and not _deferrals:
+            _raise(_waiting.pop())
+
+
+def ignore() -> None:
+    """From here on let no signal interrupt us: the run is ending anyway, and cleans up.
+
+    Not by SIG_IGN, which programs that the cleaning starts would inherit.
+    """
+    for each in _SIGNALS:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, lambda *_: None)
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
@@ -57,6 +67,5 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
 
 
 def _raise(signum: int) -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+    ignore()
     raise Interrupted(signum)

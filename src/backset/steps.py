@@ -6,8 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import seeding, signals, swap, verification
-from backset.errors import FindingsError, StepFailedError
+from backset import (
+    catalog,
+    in_place,
+    inheritance,
+    objects,
+    proof,
+    restoration,
+    seeding,
+    signals,
+    swap,
+    verification,
+)
+from backset.activity import listed
+from backset.errors import Finding, FindingsError, StepFailedError
 from backset.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -22,35 +34,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: one line for people, `details` for programs."""
+    """What a step did: one line for people, `details` for programs, and what it could not do."""
 
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
-def backup(build: Build, _progress: Progress) -> Done:
-    """Dump the target with its manifest and scripts."""
+def backup(build: Build, progress: Progress) -> Done:
+    """Dump the target with its manifest and scripts; prove that, where it is asked for."""
+    build.clear_scratch()
+    if build.proves:
+        proof.refuse(build.server, build.scratch)
+    if build.is_in_place:
+        in_place.freeze(build)
     if build.old_is_empty:
         return Done("nothing to back up (the database is new)")
 
     def folders() -> tuple[Path, ...]:
         return build.worker.scripts.folders  # asked for late: the worker is still importing
 
-    taken = backups.take(build.vault, build.target, folders, build.programs)
-    about, name = taken.manifest, _shown(taken.dump, build)
-    text = f"{name} · {amount(about.size_bytes)}, {_rows(about.rows)}"
-    return Done(text, {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256})
+    above = build.settings.parallel_above
+    taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
+    build.taken = taken
+    if build.proves:
+        progress(f"restoring it into {build.server.names.scratch}")
+        proof.prove(taken, build.server, build.old, build.programs)
+    about = taken.manifest
+    stay = build.protected_backups | {taken.name}
+    removed = build.vault.prune(build.settings.keep, about.server_id, stay)
+    text = f"{_shown(taken.dump, build)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text += " · proved: restored and compared" if build.proves else ""
+    text += f" · {removed} older removed" if removed else ""
+    details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256}
+    return Done(text, {**details, "proved": build.proves, "removed": removed})
 
 
 def reset(build: Build, _progress: Progress) -> Done:
-    """Create the empty database beside the target."""
+    """Create the empty database beside the target, with what an administrator gave the old one."""
     build.make_next()
+    build.inherit(inheritance.EVERYTHING)
     return Done(f"{build.subject.database} created")
+
+
+def clear(build: Build, progress: Progress) -> Done:
+    """Drop the objects of the target itself, where nothing can be built beside it."""
+    ended = build.server.sessions(build.target.database)
+    if ended:
+        progress(f"ending {listed(ended)}")
+    dropped = in_place.clear(build)
+    details = {"dropped": dropped, "ended": [each.content() for each in ended]}
+    return Done(f"{count(dropped, 'object')} dropped in {build.target.database}", details)
 
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     done = build.worker.ask("upgrade", build.session, progress)
+    build.inheritance.complete(build.session)
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
     if done["count"] == 0:
@@ -72,6 +112,8 @@ def seed(build: Build, progress: Progress) -> Done:
     """Run the project's seed command."""
     if not build.settings.seed:
         return Done("no seed command ([tool.backset] seed is not set)")
+    if not build.is_beside:
+        build.check_protection()
     rows = seeding.seed(build.settings, build.subject, build.session, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
@@ -81,28 +123,41 @@ def seed(build: Build, progress: Progress) -> Done:
 
 def promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
+    names, old, old_is_empty = build.server.names, build.old, build.old_is_bare
     build.close_sessions()
-    names, old = build.server.names, build.old
     ended = build.server.sessions(names.target)
     if ended:
-        progress(f"ending {', '.join(ended)}")
+        progress(f"ending {listed(ended)}")
     with signals.deferred():  # so that an interruption knows whether the swap has happened
-        swap.promote(build.server, old, build.previous, old_is_empty=build.old_is_empty)
+        build.check_protection()
+        swap.promote(
+            *(build.server, old, build.previous),
+            old_is_empty=old_is_empty,
+            backup=build.taken.name if build.taken else "",
+            last=build.inheritance.close,
+        )
         build.promoted = True
         swap.discard(build.server)
     kept = None if old is None else names.previous
-    return Done(f"{names.target} is the new database", {"previous": kept, "ended": ended})
+    findings = build.inheritance.findings(build.server.session)
+    text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    details = {"previous": kept, "ended": [each.content() for each in ended]}
+    return Done(text, details, findings)
 
 
 def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     names, previous = build.server.names, _previous(build)
     progress(f"swapping {names.target} and {names.previous}")
+    ended = [each for name in (names.target, previous.name) for each in build.server.sessions(name)]
     with signals.deferred():
+        build.check_protection()
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
-    return Done(f"{names.target} is the database from before{other}")
+    other += f" · ended {listed(ended)}" if ended else ""
+    text = f"{names.target} is the database from before{other}"
+    return Done(text, {"ended": [each.content() for each in ended]})
 
 
 def _previous(build: Build) -> Database:
@@ -113,15 +168,17 @@ def _previous(build: Build) -> Database:
 
 
 def load(build: Build, progress: Progress) -> Done:
-    """Load a backup into the database beside the target, and count its rows."""
+    """Load a backup into the database beside the target, and compare it with the manifest."""
     chosen = build.chosen_backup
     progress(f"loading {chosen.name}")
-    if chosen.manifest.database != build.target.database:
-        what = f"{chosen.name} is a backup of {chosen.manifest.database}"
-        raise StepFailedError(what, f"choose one of {build.target.database} from `invoke backups`")
     chosen.check()
-    build.make_next()
-    backups.load(chosen, build.subject, build.server.major, build.programs)
+    if build.is_in_place:
+        in_place.load(build, chosen, own=False)
+    else:
+        build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
+        build.make_next()
+        build.inherit(inheritance.OF_DATABASE)
+        restoration.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
 
@@ -132,10 +189,34 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 
 def _plan_backup(build: Build) -> str:
+    if build.proves:
+        proof.refuse(build.server, build.scratch)
+    if build.is_in_place:
+        in_place.freeze(build)
     if build.old_is_empty:
         return "nothing to back up (the database is new)"
     size = amount(build.old.size_bytes or 0) if build.old else ""
-    return f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
+    text = f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
+    if build.proves:
+        text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
+    server_id = catalog.server_id(build.server.session)
+    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
+    return text + (f" · would remove {len(surplus)} older" if surplus else "")
+
+
+def _plan_clear(build: Build) -> str:
+    if build.old is None:
+        return "nothing to drop"
+    everything = objects.found(build.live)
+    stay = [str(each) for each in everything if not each.ours]
+    text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
+    text += f" · these stay: {', '.join(stay)}" if stay else ""
+    return text + _ended(build)
+
+
+def _ended(build: Build) -> str:
+    ended = build.server.sessions(build.target.database)
+    return f" · would end {listed(ended)}" if ended else ""
 
 
 def _plan_upgrade(build: Build) -> str:
@@ -145,18 +226,19 @@ def _plan_upgrade(build: Build) -> str:
 
 
 def _plan_promote(build: Build) -> str:
-    names, ended = build.server.names, build.server.sessions(build.server.names.target)
+    names = build.server.names
     text = f"would make {names.next} the new {names.target}"
     if build.old is not None:
         text += f", the old one {names.previous}"
-    if build.previous is not None and not build.old_is_empty:
+    if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
-    return text + (f" · would end the sessions {', '.join(ended)}" if ended else "")
+    return text + _ended(build)
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     backup: _plan_backup,
     reset: lambda build: f"would create {build.subject.database}",
+    clear: _plan_clear,
     upgrade: _plan_upgrade,
     verify: lambda build: f"would compare the models with {build.subject.database}",
     seed: lambda build: build.settings.redact(

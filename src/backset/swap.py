@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,15 +11,18 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from backset import activity
 from backset.errors import StepFailedError
 from backset.server import MARK, Database, Server
 from backset.session import Session, connect, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _EVICT_EVERY_S = 0.005
-_PATIENCE = 20  # rounds of that, for sessions that are just leaving
+_PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only every 100 ms
+_IMMOVABLE_S = 1.0  # for those that we may not end: RENAME would wait for 5 s, and then fail
+_LOCK_TIMEOUT = "5s"  # as long as RENAME waits for sessions; signals have to wait meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ def marked(mark: str, comment: str = "") -> str:
 
 
 def create(server: Server, name: str, like: Database | None) -> None:
-    """Create an empty database from template0, with owner, encoding and locale of `like`."""
+    """Create an empty database from template0, with owner, encoding and locale of `like`.
+
+    And in its tablespace, unless the role may not create databases there.
+    """
     parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
     if like is not None:
         parts += _likeness(like)
@@ -70,8 +77,14 @@ def discard(server: Server) -> None:
             session.pgconn.flush()
 
 
-def swap(server: Server, renames: Sequence[Rename]) -> None:
-    """Rename databases in one transaction: all of them, or none.
+def _nothing(_session: Session) -> None:
+    """Do nothing."""
+
+
+def swap(
+    server: Server, renames: Sequence[Rename], last: Callable[[Session], None] = _nothing
+) -> None:
+    """Rename databases in one transaction, and do what `last` does: all of it, or none.
 
     RENAME takes the database's lock and then waits 5 s for the sessions on it to leave. New
     sessions queue behind that lock, so ending the old ones from a second session while RENAME
@@ -79,21 +92,31 @@ def swap(server: Server, renames: Sequence[Rename]) -> None:
     Raises StepFailedError, with nothing renamed, when a session may not be ended.
     """
     names = [rename.old for rename in renames]
-    with _evicting(server, names):
+    _await_immovable(server, names)
+    with evicting(server, names):
         try:
             with server.session.transaction():
+                server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
                 for rename in renames:
                     _rename(server.session, rename)
+                last(server.session)
         except psycopg.Error as error:
             raise _cannot_swap(server, names, error) from None
 
 
 def promote(
-    server: Server, old: Database | None, previous: Database | None, *, old_is_empty: bool
+    server: Server,
+    old: Database | None,
+    previous: Database | None,
+    *,
+    old_is_empty: bool,
+    backup: str = "",
+    last: Callable[[Session], None] = _nothing,
 ) -> None:
     """Make next the target; what it replaces becomes previous, an older previous discard.
 
     An empty target never displaces a previous one: the last good copy stays for `undo`.
+    backup: the name of the backup of the target, which previous will bear in its comment.
     """
     names, renames = server.names, []
     if old and previous and old_is_empty:
@@ -101,9 +124,10 @@ def promote(
     elif old:
         if previous:
             renames.append(Rename(names.previous, names.discard, marked("discard")))
-        renames.append(Rename(names.target, names.previous, marked("previous", old.comment)))
+        mark = marked(f"previous {backup}".rstrip(), old.comment)
+        renames.append(Rename(names.target, names.previous, mark))
     renames.append(Rename(names.next, names.target, old.comment if old else ""))
-    swap(server, renames)
+    swap(server, renames, last)
 
 
 def exchange(server: Server, old: Database | None, previous: Database) -> None:
@@ -117,15 +141,26 @@ def exchange(server: Server, old: Database | None, previous: Database) -> None:
     swap(server, renames)
 
 
+def _await_immovable(server: Server, names: Sequence[str]) -> None:
+    """Give the sessions that our role may not end a moment to leave. Raises StepFailedError."""
+    deadline = time.monotonic() + _IMMOVABLE_S
+    while found := [each for each in server.immovable() if each[0].database in names]:
+        if time.monotonic() > deadline:
+            clients = [f"{client} on {client.database}" for client, _ in found]
+            what = "the databases cannot be swapped while sessions are connected that "
+            what += f"{server.session.info.user} may not end: {'; '.join(clients)}"
+            raise StepFailedError(what, f"{found[0][1]}; then run this again")
+        time.sleep(_PATIENCE_S)
+
+
 @contextmanager
-def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
-    """End the sessions on `names`, again and again, until the block is left."""
+def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterator[None]:
+    """End the sessions on `names`, but for the one of the pid `spare`, until the block is left."""
     over = threading.Event()
     with connect(server.maintenance, "swap") as session:
-        thread = threading.Thread(target=_evict, args=(session, names, over), daemon=True)
-        for _ in range(_PATIENCE):  # RENAME itself would look again only every 100 ms
-            if not session.execute(_TERMINATE, [list(names)]).fetchall():
-                break
+        thread = threading.Thread(target=_evict, args=(session, names, spare, over), daemon=True)
+        patience = time.monotonic() + _PATIENCE_S
+        while activity.end(session, names, spare=spare) and time.monotonic() < patience:
             over.wait(_EVICT_EVERY_S)
         thread.start()
         try:
@@ -135,10 +170,10 @@ def _evicting(server: Server, names: Sequence[str]) -> Iterator[None]:
             thread.join()
 
 
-def _evict(session: Session, names: Sequence[str], over: threading.Event) -> None:
+def _evict(session: Session, names: Sequence[str], spare: int, over: threading.Event) -> None:
     with suppress(psycopg.OperationalError):  # the server went away: the swap says so itself
         while not over.is_set():
-            session.execute(_TERMINATE, [list(names)])
+            activity.end(session, names, spare=spare)
             over.wait(_EVICT_EVERY_S)
 
 
@@ -161,11 +196,9 @@ def _comment(name: str, text: str) -> sql.Composed:
 
 def _cannot_swap(server: Server, names: Sequence[str], error: psycopg.Error) -> StepFailedError:
     busy = [f"{who} on {name}" for name in names for who in server.sessions(name)]
-    still = f" (still connected: {', '.join(busy)})" if busy else ""
-    return StepFailedError(
-        f"the databases cannot be swapped: {one_line(error, server.target)}{still}",
-        "close those sessions, or ask an administrator to, and run this again",
-    )
+    still = f" (still connected: {'; '.join(busy)})" if busy else ""
+    what = f"the databases cannot be swapped: {one_line(error, server.target)}{still}"
+    return StepFailedError(what, "see the server's words, then run this again")
 
 
 def _likeness(like: Database) -> list[sql.Composed]:
@@ -178,6 +211,8 @@ def _likeness(like: Database) -> list[sql.Composed]:
         options += [("LOCALE_PROVIDER", sql.Identifier(provider))]
     if like.locale is not None:
         options += [(f"{provider}_LOCALE", sql.Literal(like.locale))]
+    if like.tablespace is not None:
+        options += [("TABLESPACE", sql.Identifier(like.tablespace))]
     return [sql.SQL(name + " {}").format(value) for name, value in options]
 
 
@@ -189,14 +224,3 @@ def _execute(server: Server, statement: sql.Composed) -> None:
         raise StepFailedError(
             f"{what}: {one_line(error, server.target)}", "see the server's words; then run again"
         ) from None
-
-
-# Only those that the role may end: the others make RENAME fail, and its error names them.
-_TERMINATE = """
-SELECT pg_terminate_backend(a.pid)
-FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
-     JOIN pg_roles me ON me.rolname = current_user
-WHERE a.datname = ANY(%s) AND coalesce(a.backend_type, 'client backend') = 'client backend'
-  AND (me.rolsuper OR NOT r.rolsuper
-       AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
-"""

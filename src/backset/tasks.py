@@ -15,9 +15,21 @@ if TYPE_CHECKING:
     from invoke.context import Context
     from invoke.parser.argument import Argument
 
-_PLAN = "say what would happen, and change nothing"
-_JSON = "print one JSON object, and nothing else, on stdout"
-_YES = "go on although the server is on another machine"
+_CHAIN = {
+    "plan": "say what would happen, and change nothing",
+    "json": "print one JSON object, and nothing else, on stdout",
+    "wait": "wait for the run that holds the lock, instead of stopping at once",
+}
+_LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
+_REPLACES = {
+    **_CHAIN,
+    "yes": "go on although it is not certain that this is the right server",
+    "confirm": "the digest of --plan: agree to replace the database that these facts describe",
+}
+_REBUILDS = {
+    **_REPLACES,
+    "in_place": "work on the database itself, not beside it; on failure the backup is restored",
+}
 
 
 def _cli() -> ModuleType:
@@ -43,55 +55,81 @@ def _after_dashes() -> list[str]:
 
 @task(
     auto_shortflags=False,
-    help={
-        "plan": _PLAN,
-        "no_seed": "leave the new database without mock data",
-        "json": _JSON,
-        "yes": _YES,
-    },
+    help={**_REBUILDS, "no_seed": "leave the new database without mock data"},
 )
 def reset_db(
-    c: Context, plan: bool = False, no_seed: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    plan: bool = False,
+    no_seed: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
-    _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, yes=yes, skip=skip)
+    said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, said=said, skip=skip)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
-def undo(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+@task(auto_shortflags=False, help=_REPLACES)
+def undo(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+) -> None:
     """Swap the database from before back in; twice is redo."""
-    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, yes=yes)
+    said = {"wait": wait, "yes": yes, "digest": confirm}
+    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def backup(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={**_CHAIN, "prove": "restore the dump into a scratch database, compare, and drop that"},
+)
+def backup(
+    c: Context, prove: bool = False, plan: bool = False, json: bool = False, wait: bool = False
+) -> None:
     """Dump the database and the migration scripts into backups/."""
-    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json)
+    said = {"wait": wait}
+    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, proves=prove)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON, "yes": _YES})
-def reset(c: Context, plan: bool = False, json: bool = False, yes: bool = False) -> None:
+@task(auto_shortflags=False, help=_REBUILDS)
+def reset(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
+) -> None:
     """Back up, then put an empty database in place; undo works."""
-    _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, yes=yes)
+    said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def upgrade(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(auto_shortflags=False, help=_CHAIN)
+def upgrade(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
     """Migrate the database to head; never destructive."""
-    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json)
+    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said={"wait": wait})
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
+@task(auto_shortflags=False, help=_LOOKS)
 def verify(c: Context, plan: bool = False, json: bool = False) -> None:
     """Compare the database with the models and expectations."""
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json)
 
 
-@task(auto_shortflags=False, help={"plan": _PLAN, "json": _JSON})
-def seed(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(auto_shortflags=False, help=_CHAIN)
+def seed(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
     """Run the mock-data script; check rows and sequences."""
-    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json)
+    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said={"wait": wait})
 
 
 class _NamedTask(Task[Any]):
@@ -102,8 +140,12 @@ class _NamedTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        following = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
-        words = [word for word in following if not word.startswith("-")]
+        after = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        words = [
+            word
+            for word, before in zip(after, ["", *after], strict=False)
+            if not word.startswith("-") and before != "--into"
+        ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
                 argument.default = None if argument.positional else argument.default
@@ -115,29 +157,51 @@ class _NamedTask(Task[Any]):
     auto_shortflags=False,
     positional=["backup"],
     help={
-        "backup": "a name from `invoke backups`; the newest of this server by default",
-        "plan": _PLAN,
-        "json": _JSON,
-        "yes": _YES,
+        **_REBUILDS,
+        "backup": "a name from `invoke backups`; without one, the list is offered",
+        "into": "the database that it goes into, which may be a new one on the same server",
+        "yes": f"{_REPLACES['yes']}; without a name, take the newest backup of this server",
     },
 )
 def restore(
-    c: Context, backup: str = "", plan: bool = False, json: bool = False, yes: bool = False
+    c: Context,
+    backup: str = "",
+    into: str = "",
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
-    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, yes=yes, backup=backup or None)
+    said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    which = {"backup": backup, "into": into}
+    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
 
-@task(auto_shortflags=False, help={"json": _JSON})
+@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
     _cli().backups(as_json=json)
 
 
-@task(auto_shortflags=False, help={"json": _JSON})
+@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def status(c: Context, json: bool = False) -> None:
     """Show revision, heads, tables, drift, and the way out."""
     _cli().status(as_json=json, plan=_dry(c))
+
+
+@task
+def protect(c: Context) -> None:
+    """Keep every run from replacing the database, whatever its flags."""
+    _cli().protect(plan=_dry(c))
+
+
+@task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
+def unprotect(c: Context, confirm: str = "") -> None:
+    """Let runs replace the database again; asks for its name."""
+    _cli().unprotect(confirm=confirm, plan=_dry(c))
 
 
 @task
@@ -172,5 +236,5 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
-    *(restore, backups, psql, alembic, url, start, stop),
+    *(restore, backups, protect, unprotect, psql, alembic, url, start, stop),
 )

@@ -101,12 +101,12 @@ def test_an_address_of_the_network_is_refused(
     """Exit 3 for the server itself; a tunnel that looks like a container's port is doubtful."""
     project.prefix = elsewhere
     url = f"postgresql://postgres@{container.address}:{container.port}/app"
-    done = project.invoke("reset-db", "--plan", DATABASE_URL=url)
+    done = project.invoke("reset-db", DATABASE_URL=url)
     assert done.returncode == 3
     assert f"({container.address}:{container.port}: the address is not one of" in done.stderr
     with forwarding("127.0.0.1", (container.address, container.port)) as port:
         url = f"postgresql://postgres@127.0.0.1:{port}/app"
-        done = project.invoke("reset-db", "--plan", DATABASE_URL=url)
+        done = project.invoke("reset-db", DATABASE_URL=url)
         assert done.returncode == 3
         assert "looks like a container's published port" in done.stderr
 

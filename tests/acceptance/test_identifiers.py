@@ -112,7 +112,7 @@ def test_a_name_of_any_kind_goes_through_the_whole_chain(named: Project, odd: st
     assert f"/{quote(odd, safe='')}?" in url
     prints = []
     for task in ("reset-db", "reset-db", "undo", "backup", "restore", "status"):
-        done = named.invoke(task)
+        done = named.invoke(task, *(["--yes"] if task == "restore" else []))
         assert done.returncode == 0, f"{task}: {done.stdout}{done.stderr}"
         prints.append(fingerprint(url))
     own = f"{schema_of(odd)}.{odd}"

@@ -192,8 +192,8 @@ def test_the_chain_on_an_older_server(tmp_path: Path) -> None:
         folder.mkdir()
         lay_down(folder, REPOSITORY)
         project = Project(folder, {"DATABASE_URL": url})
-        for task in ("reset-db", "reset-db", "undo", "restore", "status"):
-            done = project.invoke(task)
+        for task in ("reset-db", "reset-db", "undo", "restore --yes", "status"):
+            done = project.invoke(*task.split())
             assert done.returncode == 0, done.stderr
         assert project.query("SHOW server_version")[0][0].startswith("16.")
 
@@ -208,7 +208,7 @@ def test_a_role_that_is_not_superuser_over_tcp(
     name = Target.parse(missing_url).database
     url = f"postgresql+asyncpg://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.port}/{name}"
     project = Project(folder, {"DATABASE_URL": url})
-    for task in (["reset-db"], ["reset-db"], ["undo"], ["restore"], ["status"]):
+    for task in (["reset-db"], ["reset-db"], ["undo"], ["restore", "--yes"], ["status"]):
         done = project.invoke(*task)
         assert done.returncode == 0, done.stderr
         assert PASSWORD not in done.stdout + done.stderr

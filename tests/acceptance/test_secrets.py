@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from typing import Self
 
 SPELLINGS = frozenset(spellings(CANARY).values())
-ARGUMENTS = {"psql": ["--", "-c", "select 1"], "alembic": ["--", "upgrade", "head"]}
+ARGUMENTS = {
+    "psql": ["--", "-c", "select 1"],
+    "alembic": ["--", "upgrade", "head"],
+    "restore": ["--yes"],
+    "unprotect": ["--confirm", "{database}"],
+}
 PROC = Path("/proc")
-TASKS = sorted(namespace.task_names, key=lambda name: (name != "reset-db", name))
+# reset-db makes the database; protect forbids what would come after it.
+TASKS = sorted(namespace.task_names, key=lambda each: (each != "reset-db", "protect" in each, each))
 IN_JSON = {"reset-db", "upgrade", "seed", "status", "backup"}
 TELL_ALL = """\
 import json, os, sys
@@ -111,11 +117,17 @@ def leaky_files(folder: Path) -> list[Path]:
     return [path for path in files if leaks(path.read_bytes().decode(errors="replace"))]
 
 
+def arguments(project: Project, task: str) -> list[str]:
+    """Return what a task needs after its name."""
+    path = project.env["DATABASE_URL"].partition("?")[0]
+    return [each.format(database=path.rpartition("/")[2]) for each in ARGUMENTS.get(task, [])]
+
+
 def run_every_task(project: Project) -> dict[str, int]:
     """Run each task, talkative, and some in JSON; hold all output; return the exit codes."""
     codes = {}
     for task in TASKS:
-        done = project.invoke("--echo", "--debug", task, *ARGUMENTS.get(task, []))
+        done = project.invoke("--echo", "--debug", task, *arguments(project, task))
         assert leaks(done.stdout + done.stderr) == [], task
         codes[task] = done.returncode
         if task in IN_JSON:
@@ -255,7 +267,7 @@ def test_a_password_that_is_not_in_the_url(
     owned.env["DATABASE_URL"] = secured.url(own_database, password=None)
     give(owned, secured)
     for task in ("upgrade", "reset-db", "undo", "backup", "restore", "status", "psql", "alembic"):
-        done = owned.invoke("--echo", "--debug", task, *ARGUMENTS.get(task, []))
+        done = owned.invoke("--echo", "--debug", task, *arguments(owned, task))
         assert done.returncode == 0, done.stderr
         assert leaks(done.stdout + done.stderr) == [], task
     failing_seed(owned)

@@ -149,7 +149,7 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
     assert project.invoke("backup").returncode == 0
     project.query("DELETE FROM task_outputs")
     now = prints(project)
-    done = project.invoke("restore")
+    done = project.invoke("restore", "--yes")
     assert done.returncode == 0, done.stderr
     assert prints(project) == then
     assert project.invoke("undo").returncode == 0
@@ -175,7 +175,7 @@ def test_restore_does_not_take_another_servers_backup_by_itself(project: Project
     about = json.loads(path.read_text())
     assert len(about["server_id"]) > 10
     path.write_text(json.dumps({**about, "server_id": "7"}))
-    done = project.invoke("restore")
+    done = project.invoke("restore", "--yes")
     assert done.returncode == 4
     assert "no backup of this server" in done.stderr
     assert project.invoke("restore", path.stem).returncode == 0
@@ -188,9 +188,9 @@ def test_restore_of_a_damaged_backup_changes_nothing(project: Project) -> None:
     before, beside = prints(project), databases(project)
     (dump,) = (project.folder / "backups").rglob("*.dump")
     dump.write_bytes(dump.read_bytes()[:-100])
-    done = project.invoke("restore")
+    done = project.invoke("restore", "--yes")
     assert done.returncode == 4
-    assert "was cut or changed" in done.stderr
+    assert "was cut" in done.stderr
     assert "is as it was" in done.stderr
     assert (prints(project), databases(project)) == (before, beside)
 

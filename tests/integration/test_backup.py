@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import stat
+import subprocess
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from backset import backup, manifest
+from backset import manifest, restoration
 from backset.errors import StepFailedError
 from backset.programs import Programs
 from backset.target import Target
-from backset.vault import Vault
+from tests.integration.conftest import EMPTY, run, take
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backset.process import Child
-
-ROWS = """
-CREATE TABLE users AS SELECT generate_series(1, 7) AS id;
-CREATE SCHEMA other; CREATE TABLE other.things AS SELECT generate_series(1, 3) AS id;
-CREATE TABLE alembic_version (version_num varchar(32) NOT NULL);
-INSERT INTO alembic_version VALUES ('cf94a9256bdb');
-"""
-EMPTY = "DROP SCHEMA public CASCADE; DROP SCHEMA other CASCADE; CREATE SCHEMA public"
-
-
-@pytest.fixture
-def target(database_url: str) -> Target:
-    """A database with rows in two schemas, at a revision."""
-    with psycopg.connect(database_url) as session:
-        session.execute(ROWS)
-    return Target.parse(database_url)
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Programs:
-    """The programs, with no PostgreSQL on PATH."""
-    return Programs({"PATH": "/nowhere"}, tmp_path)
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    """The folder of the backups."""
-    return Vault.of(tmp_path / "backups", "app")
+    from backset.vault import Vault
 
 
 @pytest.fixture
@@ -64,15 +39,22 @@ def test_dump_manifest_and_scripts(
     vault: Vault, target: Target, programs: Programs, scripts: Path
 ) -> None:
     """The manifest says what the dump holds; the stale scripts are kept too; files are private."""
-    taken = backup.take(vault, target, lambda: [scripts], programs)
+    taken = take(vault, target, programs, scripts)
     assert taken.dump.name.endswith("Z-cf94a9256bdb.dump")
     about = json.loads(taken.dump.with_suffix(".json").read_text())
     assert about["rows"] == {"users": 7, "other.things": 3, "alembic_version": 1}
+    assert about["objects"].keys() == {
+        "schema other",
+        "table other.things",
+        "table public.users",
+        "table public.alembic_version",
+    }
     assert about["revisions"] == ["cf94a9256bdb"]
     assert about["database"] == target.database
+    assert about["name"] == taken.name
     assert about["server_version"].startswith("18.")
     assert about["tool_version"].startswith("pg_dump (PostgreSQL) 18.")
-    assert about["sha256"] == manifest.sha256(taken.dump)
+    assert about["sha256"] == hashlib.sha256(taken.dump.read_bytes()).hexdigest()
     assert about["size_bytes"] == taken.dump.stat().st_size
     with tarfile.open(taken.scripts) as tar:
         assert {"alembic/env.py", "alembic/versions_backup/001.py"} <= set(tar.getnames())
@@ -80,6 +62,46 @@ def test_dump_manifest_and_scripts(
     assert {stat.S_IMODE(each.stat().st_mode) for each in vault.folder.iterdir()} == {0o600}
     assert vault.list() == [taken]
     taken.check()
+
+
+def test_a_large_database_is_dumped_by_several_processes(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """The dump is a folder then, with the same rules; its hash can be had with sha256sum."""
+    taken = take(vault, target, programs, parallel_above=0)
+    assert stat.S_IMODE(taken.dump.stat().st_mode) == 0o700
+    files = list(taken.dump.iterdir())
+    assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
+    assert taken.manifest.size_bytes == sum(each.stat().st_size for each in files)
+    lines = subprocess.check_output(
+        ["sha256sum", *sorted(each.name for each in files)], cwd=taken.dump
+    )
+    assert taken.manifest.sha256 == hashlib.sha256(lines).hexdigest()
+    assert vault.list() == [taken]
+    vault.find(f"{taken.dump}/").check()
+    run(target, EMPTY)
+    restoration.load(taken, target, 18, programs)
+
+
+def test_one_byte_less_in_one_file_of_a_folder_is_seen(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """So is a file that is gone, or one that was not there."""
+    taken = take(vault, target, programs, parallel_above=0)
+    data = max(taken.dump.glob("*.dat.gz"))
+    content = data.read_bytes()
+    data.write_bytes(content[:-1])
+    with pytest.raises(StepFailedError, match="was cut: "):
+        taken.check()
+    data.write_bytes(content)
+    data.rename(data.with_name("9999.dat.gz"))
+    with pytest.raises(StepFailedError, match="its size is right, its SHA-256 is not"):
+        taken.check()
+    data.with_name("9999.dat.gz").rename(data)
+    taken.check()
+    (taken.dump / "another").write_text("x")
+    with pytest.raises(StepFailedError, match=r"was changed: it has \d+ bytes"):
+        taken.check()
 
 
 def test_the_counts_are_of_the_dumps_own_snapshot(
@@ -92,60 +114,35 @@ def test_the_counts_are_of_the_dumps_own_snapshot(
 
         def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
             if program.name == "pg_dump" and target is not None:
-                with psycopg.connect(**target.params) as other:  # type: ignore[arg-type]
-                    other.execute("INSERT INTO users VALUES (99)")
+                run(target, "INSERT INTO users VALUES (99)")
             return super().start(program, *arguments, target=target)
 
-    taken = backup.take(vault, target, list, Late(programs.env, programs.cwd))
+    for above in (10**12, 0):
+        taken = take(vault, target, Late(programs.env, programs.cwd), parallel_above=above)
+        assert manifest.read(taken.dump).manifest.rows["users"] == (7 if above else 8)
     with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
-        assert session.execute("SELECT count(*) FROM users").fetchone() == (8,)
+        assert session.execute("SELECT count(*) FROM users").fetchone() == (9,)
         session.execute(EMPTY)
-    assert taken.manifest.rows["users"] == 7
-    backup.load(taken, target, 18, programs)
-
-
-@pytest.mark.parametrize("damage", ["cut", "changed"])
-def test_a_damaged_dump_is_refused(
-    vault: Vault, target: Target, programs: Programs, damage: str
-) -> None:
-    """One missing byte, or one other byte."""
-    taken = backup.take(vault, target, list, programs)
-    content = taken.dump.read_bytes()
-    taken.dump.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"?")
-    with pytest.raises(StepFailedError, match="was cut or changed"):
-        taken.check()
-
-
-def test_a_dump_that_restores_otherwise_is_told(
-    vault: Vault, target: Target, programs: Programs
-) -> None:
-    """Row counts are compared with the manifest, table by table."""
-    taken = backup.take(vault, target, list, programs)
-    path = taken.dump.with_suffix(".json")
-    path.write_text(path.read_text().replace('"users": 7', '"users": 8'))
-    (changed,) = vault.list()
-    with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
-        session.execute(EMPTY)
-    with pytest.raises(StepFailedError, match="users 7 of 8"):
-        backup.load(changed, target, 18, programs)
+    restoration.load(taken, target, 18, programs)
 
 
 def test_rows_that_the_role_may_not_see_stop_the_backup(
     vault: Vault, target: Target, programs: Programs
 ) -> None:
     """Row security would make counts and dump short; the earlier backup stays good."""
-    good = backup.take(vault, target, list, programs)
-    with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
-        session.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
-        session.execute("CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA other TO reader")
-        session.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public, other TO reader")
+    good = take(vault, target, programs)
+    run(
+        target,
+        """ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+        CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA other TO reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA public, other TO reader""",
+    )
     reader = Target.parse(target.url.replace("postgres@", "reader@"))
     try:
         with pytest.raises(psycopg.Error, match="row-level security policy for table"):
-            backup.take(vault, reader, list, programs)
+            take(vault, reader, programs)
     finally:
-        with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
-            session.execute("DROP OWNED BY reader; DROP ROLE reader")
+        run(target, "DROP OWNED BY reader; DROP ROLE reader")
     assert vault.list() == [good]
     assert {each.name.partition(".dump")[0] for each in vault.folder.iterdir()} == {
         good.name,
@@ -154,43 +151,19 @@ def test_rows_that_the_role_may_not_see_stop_the_backup(
     }
 
 
+@pytest.mark.parametrize("is_folder", [False, True])
 def test_what_a_killed_run_left_behind_goes_with_the_next(
-    vault: Vault, target: Target, programs: Programs
+    vault: Vault, target: Target, programs: Programs, *, is_folder: bool
 ) -> None:
     """A partial dump marks everything of its stem as rubbish."""
     vault.folder.mkdir(parents=True)
-    for suffix in (".dump.partial", ".json", ".scripts.tar.gz"):
+    for suffix in (".json", ".scripts.tar.gz"):
         (vault.folder / f"20260101T000000.000Z-x{suffix}").write_text("")
+    partial = vault.folder / "20260101T000000.000Z-x.dump.partial"
+    if is_folder:
+        partial.mkdir()
+        partial = partial / "toc.dat"
+    partial.write_text("")
     assert vault.list() == []
-    taken = backup.take(vault, target, list, programs)
+    taken = take(vault, target, programs)
     assert {each.name.startswith(taken.name) for each in vault.folder.iterdir()} == {True}
-
-
-def test_a_full_disk_is_one_line_and_leaves_the_rest_alone(
-    vault: Vault, target: Target, programs: Programs
-) -> None:
-    """pg_dump's own words; the earlier backup is untouched."""
-    good = backup.take(vault, target, list, programs)
-    size = 4
-    with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
-        session.execute(
-            "CREATE TABLE noise AS SELECT gen_random_uuid() FROM generate_series(1, 200000)"
-        )
-
-    class Limited(Programs):
-        def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
-            limit = [f"--fsize={size * 1024}", "--", str(program)]
-            return super().start(Path("/usr/bin/prlimit"), *limit, *arguments, target=target)
-
-    if not os.access("/usr/bin/prlimit", os.X_OK):
-        pytest.skip("prlimit is not here")
-    with pytest.raises(StepFailedError, match="failed"):
-        backup.take(vault, target, list, Limited(programs.env, programs.cwd))
-    assert vault.list() == [good]
-    good.check()
-
-
-def test_no_fitting_program_is_said_with_what_was_found(programs: Programs) -> None:
-    """A newer pg_dump is not taken in place of the right one."""
-    with pytest.raises(StepFailedError, match=r"there is no pg_dump 9 for this server"):
-        programs.find("pg_dump", 9)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from backset.locality import Locality
-from backset.policy import Circumstances, refusals
+from backset.policy import Circumstances, Rung, doubts, refusals, rung, stakes
 
 FINE = Circumstances(
     database="app",
@@ -21,40 +21,122 @@ FINE = Circumstances(
 REMOTE = {"locality": Locality("remote", "10.0.0.9:5432", "a tunnel stands between")}
 
 
+SWAP = Rung("swap", "")
+IN_PLACE = Rung("in place", "")
+
+
 def test_a_local_development_database_needs_nothing() -> None:
-    """No flag, no question."""
-    assert refusals(FINE, consent=False) == []
+    """No flag, no question, and the best rung."""
+    assert refusals(FINE, SWAP) == doubts(FINE) == stakes(FINE) == []
+    assert rung(FINE, offered=True, wanted=False).way == "swap"
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
         ({"database": "postgres"}, "belongs to PostgreSQL itself"),
+        ({"database": "template0"}, "belongs to PostgreSQL itself"),
         ({"database": "template1"}, "belongs to PostgreSQL itself"),
         ({"in_recovery": True}, "in recovery"),
+        ({"protected": True}, "app is protected → `invoke unprotect`"),
+    ],
+)
+@pytest.mark.parametrize("way", [SWAP, IN_PLACE])
+def test_some_databases_are_never_replaced(change: dict[str, object], word: str, way: Rung) -> None:
+    """Whatever the flags and whatever the rung; the remedy is said."""
+    (reason,) = refusals(dataclasses.replace(FINE, **change), way)
+    assert word in " → ".join(reason)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
         ({"may_create": False}, 'ALTER ROLE "me" CREATEDB'),
         ({"owns": False, "owner": "boss"}, 'ALTER DATABASE "app" OWNER TO "me"'),
         ({"foreign": ("app__previous",)}, "app__previous exists and backset did not make it"),
     ],
 )
-def test_some_things_are_refused_whatever_the_flags(change: dict[str, object], word: str) -> None:
-    """Consent does not help; the remedy is said."""
-    (reason,) = refusals(dataclasses.replace(FINE, **change), consent=True)
+def test_the_swap_needs_rights_and_names(change: dict[str, object], word: str) -> None:
+    """What is missing for it is said as SQL; the rung below needs none of that."""
+    facts = dataclasses.replace(FINE, **change)
+    (reason,) = refusals(facts, SWAP)
     assert word in " ".join(reason)
+    assert refusals(facts, IN_PLACE) == []
 
 
-@pytest.mark.parametrize("verdict", ["doubtful", "remote"])
-def test_another_machine_needs_consent(verdict: str) -> None:
-    """--yes is asked for, and is enough."""
-    locality = dataclasses.replace(REMOTE["locality"], verdict=verdict)
-    remote = dataclasses.replace(FINE, locality=locality)
-    (reason,) = refusals(remote, consent=False)
-    assert "may be on another machine (10.0.0.9:5432: a tunnel stands between)" in reason[0]
+@pytest.mark.parametrize(
+    ("change", "wanted", "way", "why", "remedy"),
+    [
+        ({}, False, "swap", "built beside app", ""),
+        ({}, True, "in place", "--in-place asks for it", ""),
+        ({"may_create": False}, False, "in place", "may not create databases", "CREATEDB"),
+        ({"owns": False, "owner": "boss"}, False, "in place", "does not own app", "OWNER TO"),
+        ({"uncreatable": ("vector",)}, False, "in place", "extension vector again", "SUPERUSER"),
+    ],
+)
+def test_the_ladder(
+    change: dict[str, object], *, wanted: bool, way: str, why: str, remedy: str
+) -> None:
+    """The best rung that the rights allow, with its reason and the SQL for a better one."""
+    found = rung(dataclasses.replace(FINE, **change), offered=True, wanted=wanted)
+    assert found.way == way
+    assert why in found.why
+    assert remedy in found.remedy
+
+
+def test_a_task_without_the_lower_rung_never_gets_it() -> None:
+    """`undo` needs the swap; what is missing for that is refused then."""
+    facts = dataclasses.replace(FINE, may_create=False)
+    assert rung(facts, offered=False, wanted=True).way == "swap"
+
+
+def test_neither_rung() -> None:
+    """What bars the lower one, and what is missing for the higher one, together."""
+    facts = dataclasses.replace(FINE, may_create=False, barred=(("nothing to drop", "REASSIGN"),))
+    reasons = refusals(facts, rung(facts, offered=True, wanted=False))
+    assert [what for what, _ in reasons] == [
+        "nothing to drop",
+        "the role me may not create databases",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (REMOTE, "another machine (10.0.0.9:5432: a tunnel"),
+        ({"standbys": 1}, "standby"),
+        ({"machines": ("10.0.0.7",)}, "10.0.0.7"),
+        ({"size_bytes": 1_000_000_001}, "ask_above"),
+        ({"database": "app_prod"}, "'prod'"),
+        ({"database": "LiveShop"}, "'live'"),
+    ],
+)
+def test_what_somebody_must_look_at_first(change: dict[str, object], word: str) -> None:
+    """Each is a reason for consent by itself, and none where there is nothing to lose."""
+    facts = dataclasses.replace(FINE, **change)
+    (reason,) = stakes(facts)
+    assert word in reason
+    assert stakes(dataclasses.replace(facts, empty=True)) == []
+
+
+def test_an_empty_database_elsewhere_needs_a_yes() -> None:
+    """There is nothing to lose, but it may be the wrong server."""
+    (reason,) = doubts(dataclasses.replace(FINE, empty=True, **REMOTE))
     assert "--yes" in reason[1]
-    assert refusals(remote, consent=True) == []
+
+
+def test_a_doubtful_server_needs_a_yes_and_no_more() -> None:
+    """Also when there is something to lose: it looks like a container of this machine."""
+    locality = dataclasses.replace(REMOTE["locality"], verdict="doubtful")
+    facts = dataclasses.replace(FINE, locality=locality)
+    assert stakes(facts) == []
+    (reason,) = doubts(facts)
+    assert "--yes" in reason[1]
 
 
 def test_every_reason_is_given_at_once() -> None:
     """Nobody has to run into them one by one."""
-    bad = dataclasses.replace(FINE, in_recovery=True, may_create=False, owns=False, **REMOTE)
-    assert len(refusals(bad, consent=False)) == 4
+    bad = dataclasses.replace(FINE, in_recovery=True, protected=True, may_create=False, owns=False)
+    assert len(refusals(bad, SWAP)) == 4
+    busy = dataclasses.replace(FINE, standbys=2, machines=("10.0.0.7",), **REMOTE)
+    assert len(stakes(busy)) == 3

@@ -46,6 +46,23 @@ def test_environment_beats_dotenv_beats_pyproject(tmp_path: Path) -> None:
     assert settings.sources["seed"] == "default"
 
 
+def test_numbers_are_numbers_in_toml_and_digits_in_variables(tmp_path: Path) -> None:
+    """Zero backups would be none at all."""
+    write(tmp_path, "keep = 3", "BACKSET_PARALLEL_ABOVE=0\n")
+    settings = load(tmp_path, {})
+    assert (settings.keep, settings.parallel_above) == (3, 0)
+    assert load(tmp_path, {"BACKSET_KEEP": "5"}).keep == 5
+    for wrong in ("0", "-1", "many", "1.5"):
+        with pytest.raises(SettingsError) as error:
+            load(tmp_path, {"BACKSET_KEEP": wrong})
+        (line,) = error.value.lines()
+        assert line.startswith("the environment: keep is ")
+        assert line.endswith(" → it must be a whole number, 1 or more")
+    write(tmp_path, 'keep = "3"')
+    with pytest.raises(SettingsError, match="keep is '3'"):
+        load(tmp_path, {})
+
+
 def test_an_empty_database_url_is_not_set(tmp_path: Path) -> None:
     """CI systems set variables to nothing."""
     assert load(write(tmp_path), {"DATABASE_URL": ""}).target is None

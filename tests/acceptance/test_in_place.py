@@ -1,0 +1,323 @@
+"""The lower rung of the ladder: a role that may not create databases, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset.programs import embedded_folder
+from backset.target import Target
+from tests.acceptance.test_tasks import databases, prints
+from tests.incident.project import add_failing_migration, break_it
+
+if TYPE_CHECKING:
+    from backset.cluster import Cluster
+    from tests.conftest import Project
+
+OF_A_SUPERUSER = "CREATE EXTENSION vector; GRANT USAGE ON SCHEMA public TO PUBLIC"
+OF_EVERY_KIND = """
+CREATE SCHEMA "the app";
+CREATE TYPE public.mood AS ENUM ('fine');
+CREATE DOMAIN "the app".short AS text CHECK (length(value) < 9);
+CREATE TABLE "the app"."my things" (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, m mood, s "the app".short, v vector(2)
+);
+INSERT INTO "the app"."my things" (m, s, v) VALUES ('fine', 'a', '[1,2]'), (NULL, NULL, NULL);
+CREATE VIEW public.happy AS SELECT * FROM "the app"."my things" WHERE m = 'fine';
+CREATE MATERIALIZED VIEW public.counted AS SELECT count(*) FROM "the app"."my things";
+CREATE SEQUENCE public.loose START 7;
+SELECT nextval('public.loose');
+CREATE FUNCTION public.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1';
+CREATE PROCEDURE public.nothing() LANGUAGE sql AS 'SELECT 1';
+CREATE AGGREGATE public.total(int) (sfunc = int4pl, stype = int, initcond = '0');
+CREATE TABLE public.parted (a int) PARTITION BY RANGE (a);
+CREATE TABLE public.part_1 PARTITION OF public.parted FOR VALUES FROM (1) TO (9);
+INSERT INTO public.parted VALUES (1), (2);
+CREATE PUBLICATION news FOR TABLE public.parted;
+CREATE TEXT SEARCH CONFIGURATION public.words (COPY = simple);
+CREATE COLLATION public.plainly (LOCALE = 'C');
+CREATE STATISTICS public.more ON id, s FROM "the app"."my things";
+SELECT lo_from_bytea(0, 'large');
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
+COMMENT ON TABLE public.parted IS 'in parts';
+GRANT SELECT ON public.happy TO PUBLIC;
+"""
+
+
+@pytest.fixture
+def plain(superuser: psycopg.Connection[Any]) -> str:
+    """A role that may log in and nothing else."""
+    role = f"plain_{secrets.token_hex(4)}"
+    superuser.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    return role
+
+
+@pytest.fixture
+def owned(
+    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str, name: str
+) -> Project:
+    """A project whose database belongs to a role without CREATEDB."""
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(plain)))
+    project.env["DATABASE_URL"] = cluster.url(name, plain)
+    return project
+
+
+def as_superuser(cluster: Cluster, name: str, statements: str) -> None:
+    """Run statements in the target as an administrator would."""
+    with psycopg.connect(cluster.url(name)) as session:
+        session.execute(statements.encode())
+
+
+def dumped(cluster: Cluster, name: str) -> str:
+    """Return the whole database as SQL, but for the random words that pg_dump puts into it."""
+    pg_dump = embedded_folder(18) / "bin" / "pg_dump"
+    argv = [str(pg_dump), "--no-password", cluster.url(name)]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    return "\n".join(line for line in text.splitlines() if "restrict" not in line)
+
+
+def test_the_plan_says_the_rung_and_the_way_up(owned: Project, plain: str) -> None:
+    """Which rung, why, and the SQL of an administrator that leads to the better one."""
+    done = owned.invoke("reset-db", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert f" · rung      in place: the role {plain} may not create databases" in done.stdout
+    assert f'ALTER ROLE "{plain}" CREATEDB' in done.stdout
+    assert " · clear" in done.stdout
+    assert "promote" not in done.stdout
+
+
+def test_the_incident_in_place(owned: Project, name: str) -> None:
+    """The broken database is rebuilt; the dump holds the old one; the run says how to go back."""
+    break_it(owned.folder, owned.url)
+    old = prints(owned)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert " ! " in done.stdout
+    assert owned.query("SELECT count(*) FROM tasks") == [(5,)]
+    assert databases(owned) == {""}
+    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    assert f"`invoke restore {backup['name']}` goes back" in done.stdout
+    done = owned.invoke("restore", backup["name"])
+    assert done.returncode == 0, done.stderr
+    assert prints(owned) == old
+
+
+def test_everything_of_ours_goes_and_everything_else_stays(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """Objects of every kind in every schema are dropped; extensions and `public` stay."""
+    as_superuser(cluster, name, OF_A_SUPERUSER)
+    owned.query(OF_EVERY_KIND)
+    public = "SELECT nspowner, nspacl FROM pg_namespace WHERE nspname = 'public'"
+    grants = "SELECT defaclobjtype, defaclacl FROM pg_default_acl ORDER BY 1"
+    extension = "SELECT oid, extversion FROM pg_extension WHERE extname = 'vector'"
+    before = [owned.query(each) for each in (public, grants, extension)]
+    done = owned.invoke("reset-db", "--in-place")
+    assert done.returncode == 0, done.stderr
+    assert [owned.query(each) for each in (public, grants, extension)] == before
+    assert set(prints(owned)) == {
+        "public.alembic_version",
+        "public.task_outputs",
+        "public.tasks",
+        "public.users",
+    }
+    for catalog in ("pg_publication", "pg_largeobject_metadata", "pg_statistic_ext"):
+        assert owned.query(f"SELECT count(*) FROM {catalog}") == [(0,)], catalog
+    assert owned.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'the app'") == [(0,)]
+
+
+@pytest.mark.parametrize("trouble", ["migration", "seed", "verify"])
+def test_a_step_that_fails_brings_everything_back(
+    owned: Project, cluster: Cluster, name: str, trouble: str
+) -> None:
+    """Exit 5, and a dump of the whole database reads as before, byte for byte."""
+    as_superuser(cluster, name, OF_A_SUPERUSER)
+    owned.query(OF_EVERY_KIND)
+    before = dumped(cluster, name)
+    if trouble == "migration":
+        add_failing_migration(owned.folder)
+    elif trouble == "seed":
+        owned.configure('seed = ["python", "scripts/add_mock_task_data.py"]', 'seed = ["false"]')
+    else:
+        owned.configure('"prompt"', '"no_such_column"')
+    done = owned.invoke("reset-db")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "was restored from" in done.stderr
+    assert dumped(cluster, name) == before
+    content = json.loads(owned.invoke("reset-db", "--json").stdout)
+    assert content["exit_code"] == 5
+    assert "was restored from" in content["error"]["lines"][0]
+    assert dumped(cluster, name) == before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_in_a_migration_brings_everything_back(
+    owned: Project, cluster: Cluster, name: str, signum: signal.Signals
+) -> None:
+    """Exit 5 rather than 143: there was something to restore, and it was."""
+    break_it(owned.folder, owned.url)
+    before = dumped(cluster, name)
+    process = start_slow_migration(owned)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert f"interrupted by {signum.name}" in errors
+    assert "was restored from" in errors
+    assert dumped(cluster, name) == before
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """The half-built database is not taken for the truth: first the backup comes back."""
+    break_it(owned.folder, owned.url)
+    before, rows = dumped(cluster, name), prints(owned)
+    process = start_slow_migration(owned)
+    process.kill()
+    process.communicate(timeout=60)
+    assert prints(owned) != rows
+    done = owned.invoke("backup")
+    assert done.returncode == 0, done.stderr
+    assert "a run in place was killed" in done.stdout
+    assert dumped(cluster, name) == before
+    (owned.folder / "alembic/versions/c0ffee000002_slow.py").unlink()
+    assert owned.invoke("reset-db").returncode == 0
+
+
+def start_slow_migration(project: Project) -> subprocess.Popen[str]:
+    """Start reset-db and return once it is in a migration that never ends."""
+    (project.folder / "alembic/versions/c0ffee000002_slow.py").write_text(
+        'from alembic import op\nrevision = "c0ffee000002"\ndown_revision = "0b228e9fec0b"\n'
+        'def upgrade():\n    op.execute("SELECT pg_sleep(600)")\n'
+    )
+    process = project.start("reset-db")
+    deadline = time.monotonic() + 60
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%'"
+    name = Target.parse(project.url).database
+    while not project.query(f"{asleep} AND datname = '{name}'", "postgres"):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+def test_what_is_written_during_the_backup_is_not_lost(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """A writer waits, or is ended; every row that it was told to be committed is there at last."""
+    break_it(owned.folder, owned.url)
+    add_failing_migration(owned.folder)
+    owned.query("CREATE TABLE written (id text)")
+    committed, over = [], threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            statement = f"INSERT INTO written VALUES ('w{number}')"
+            try:
+                owned.query(statement)
+                committed.append(f"w{number}")
+            except psycopg.Error:
+                time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        done = owned.invoke("reset-db")
+    finally:
+        over.set()
+        writer.join()
+    assert done.returncode == 5, done.stderr
+    there = {row for (row,) in owned.query("SELECT id FROM written")}
+    assert len(committed) > 1
+    assert set(committed) <= there
+
+
+def test_objects_of_others_stay(owned: Project, cluster: Cluster, name: str) -> None:
+    """They are named in the plan; what depends on ours stops the run, with nothing dropped."""
+    as_superuser(cluster, name, "CREATE TABLE theirs (i int); INSERT INTO theirs VALUES (1)")
+    as_superuser(cluster, name, "GRANT SELECT ON theirs TO PUBLIC")
+    owned.query("CREATE TABLE ours (i int); INSERT INTO ours VALUES (1)")
+    assert "these stay: table public.theirs" in owned.invoke("reset-db", "--plan").stdout
+    add_failing_migration(owned.folder)
+    assert owned.invoke("reset-db").returncode == 5
+    assert owned.query("SELECT * FROM ours, theirs") == [(1, 1)]
+    as_superuser(
+        cluster, name, "CREATE VIEW over AS SELECT * FROM ours; GRANT SELECT ON over TO PUBLIC"
+    )
+    before = dumped(cluster, name)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "view public.over (owner postgres) depends on what would be dropped" in done.stderr
+    assert dumped(cluster, name) == before
+
+
+def test_neither_rung_is_possible(
+    project: Project, cluster: Cluster, plain: str, name: str
+) -> None:
+    """Exit 3, with what is missing for each of them and the SQL that would give it."""
+    break_it(project.folder, project.url)
+    as_superuser(cluster, name, f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{plain}"')
+    done = project.invoke("reset-db", DATABASE_URL=cluster.url(name, plain))
+    assert done.returncode == 3
+    for piece in ("REASSIGN OWNED", "GRANT CREATE ON SCHEMA public", "CREATEDB", "OWNER TO"):
+        assert piece in done.stderr
+    assert len(done.stderr.splitlines()) == 4
+
+
+def test_a_role_that_may_create_databases_takes_the_swap(
+    owned: Project, superuser: psycopg.Connection[Any], plain: str
+) -> None:
+    """And works in place when it is asked to; undo has no lower rung."""
+    break_it(owned.folder, owned.url)
+    assert owned.invoke("reset-db").returncode == 0
+    assert owned.invoke("undo").returncode == 3
+    superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(plain)))
+    assert " · rung      swap" in owned.invoke("reset-db", "--plan").stdout
+    assert " · rung      in place" in owned.invoke("reset-db", "--plan", "--in-place").stdout
+    assert owned.invoke("reset-db").returncode == 0
+    assert databases(owned) == {"", "__previous"}
+
+
+def test_an_extension_that_only_a_superuser_can_make(
+    owned: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str, name: str
+) -> None:
+    """A database beside would lack it, so the plan goes to the lower rung by itself."""
+    superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(plain)))
+    as_superuser(cluster, name, "CREATE EXTENSION vector")
+    owned.query("CREATE TABLE places (v vector(2))")
+    done = owned.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert f"the role {plain} could not create the extension vector again" in done.stdout
+    assert owned.query("SELECT extname FROM pg_extension WHERE extname = 'vector'") == [("vector",)]
+
+
+def test_a_superuser_can_ask_for_it_too(project: Project, cluster: Cluster, name: str) -> None:
+    """Even the objects of the bootstrap superuser, which no catalog of owners lists."""
+    project.query("CREATE EXTENSION vector")
+    project.query(OF_EVERY_KIND)
+    before = dumped(cluster, name)
+    add_failing_migration(project.folder)
+    assert project.invoke("reset-db", "--in-place").returncode == 5
+    assert dumped(cluster, name) == before
+
+
+def test_an_empty_database_fails_back_to_empty(owned: Project) -> None:
+    """There is no backup then, and what is half built goes."""
+    add_failing_migration(owned.folder)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 5
+    assert "is empty, as it was" in done.stderr
+    assert prints(owned) == {}

@@ -1,0 +1,60 @@
+"""What the tests of backups share: a database with rows, the programs, and a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from backset import backup
+from backset.programs import Programs
+from backset.target import Target
+from backset.vault import Vault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backset.manifest import Backup
+
+ROWS = """
+CREATE TABLE users AS SELECT generate_series(1, 7) AS id;
+CREATE SCHEMA other; CREATE TABLE other.things AS SELECT generate_series(1, 3) AS id;
+CREATE TABLE alembic_version (version_num varchar(32) NOT NULL);
+INSERT INTO alembic_version VALUES ('cf94a9256bdb');
+"""
+EMPTY = "DROP SCHEMA public CASCADE; DROP SCHEMA other CASCADE; CREATE SCHEMA public"
+LARGE = 500_000_000
+
+
+@pytest.fixture
+def target(database_url: str) -> Target:
+    """A database with rows in two schemas, at a revision."""
+    with psycopg.connect(database_url) as session:
+        session.execute(ROWS)
+    return Target.parse(database_url)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    """The programs, with no PostgreSQL on PATH."""
+    return Programs({"PATH": "/nowhere"}, tmp_path)
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    """The folder of the backups."""
+    return Vault.of(tmp_path / "backups", "app")
+
+
+def run(target: Target, statements: str) -> None:
+    """Run statements on a database."""
+    with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
+        session.execute(statements.encode())
+
+
+def take(
+    vault: Vault, target: Target, programs: Programs, *scripts: Path, parallel_above: int = LARGE
+) -> Backup:
+    """Take a backup."""
+    return backup.take(vault, target, lambda: scripts, programs, parallel_above=parallel_above)

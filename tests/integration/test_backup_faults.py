@@ -1,0 +1,261 @@
+"""What can go wrong with a backup is told apart, and leaves the earlier backups alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from backset import manifest, restoration
+from backset.choice import Choice
+from backset.errors import RefusedError, StepFailedError
+from backset.programs import Programs
+from tests.integration.conftest import EMPTY, run, take
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backset.manifest import Backup
+    from backset.process import Child
+    from backset.target import Target
+    from backset.vault import Vault
+
+NOISE = "CREATE TABLE noise AS SELECT gen_random_uuid() FROM generate_series(1, 100000)"
+
+
+@pytest.fixture
+def small_disk(vault: Vault) -> Iterator[int]:
+    """The folder of the backups on a file system of its own; the value is its size in bytes."""
+    size = 256 * 1024
+    vault.folder.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(vault.folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine does not let us mount a small file system")
+    yield size
+    subprocess.run(["umount", str(vault.folder)], check=True)
+
+
+def only(vault: Vault, good: Backup) -> None:
+    """Hold that `good` is good, and that nothing of another backup is there."""
+    assert vault.list() == [good]
+    good.check()
+    names = {each.name.removeprefix(good.name) for each in vault.folder.iterdir()}
+    assert names == {".dump", ".json", ".scripts.tar.gz"}
+
+
+def fill(path: Path) -> None:
+    """Write a file until its disk is full, to the last page."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 1024)
+
+
+@pytest.mark.parametrize("above", [10**12, 0])
+def test_a_disk_that_is_full_for_pg_dump(
+    small_disk: int, vault: Vault, target: Target, programs: Programs, above: int
+) -> None:
+    """A file and a folder of files: one line names the disk; what was written is gone."""
+    good = take(vault, target, programs, parallel_above=above)
+    run(target, NOISE)
+    with pytest.raises(StepFailedError, match=r"the disk of .* is full: pg_dump failed") as error:
+        take(vault, target, programs, parallel_above=above)
+    assert "No space left on device" in error.value.what
+    only(vault, good)
+
+
+def test_a_disk_that_is_full_for_the_manifest(
+    small_disk: int, vault: Vault, target: Target, programs: Programs
+) -> None:
+    """The dump still had room, and what we write after it has none."""
+    good = take(vault, target, programs)
+
+    class Filling(Programs):
+        """Something else fills the disk when pg_restore has read the dump."""
+
+        def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
+            said = super().run(program, *arguments, target=target)
+            if program.name == "pg_restore":
+                fill(filler)
+            return said
+
+    filler = vault.folder / "something else"
+    with pytest.raises(StepFailedError, match=r"the disk of .* is full: No space left on device"):
+        take(vault, target, Filling(programs.env, programs.cwd))
+    filler.unlink()
+    only(vault, good)
+
+
+@pytest.mark.parametrize(
+    ("signum", "words"),
+    [
+        (signal.SIGKILL, "pg_dump was ended by SIGKILL"),
+        (signal.SIGTERM, "terminated by user|ended by SIGTERM"),  # its words, once it has begun
+    ],
+)
+def test_a_pg_dump_that_is_killed(
+    vault: Vault, target: Target, programs: Programs, signum: signal.Signals, words: str
+) -> None:
+    """The line says by which signal; the memory killer of the system sends KILL."""
+    good = take(vault, target, programs)
+
+    class Killed(Programs):
+        """Somebody else ends pg_dump while it runs."""
+
+        def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
+            child = super().start(program, *arguments, target=target)
+            if program.name == "pg_dump" and target is not None:
+                children = psutil.Process().children()
+                (pg_dump,) = [each for each in children if each.name() == "pg_dump"]
+                pg_dump.send_signal(signum)
+            return child
+
+    with pytest.raises(StepFailedError, match=words):
+        take(vault, target, Killed(programs.env, programs.cwd))
+    only(vault, good)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: content[:-1], r"was cut: it has \d+ of \d+ bytes"),
+        (lambda content: content[:-1] + b"?", "was changed: its size is right, its SHA-256 is not"),
+        (lambda content: content + b"?", r"was changed: it has \d+ bytes in place of \d+"),
+    ],
+    ids=["cut", "edited", "longer"],
+)
+def test_a_damaged_dump(
+    vault: Vault, target: Target, programs: Programs, damage: object, words: str
+) -> None:
+    """One byte less, another byte, one byte more."""
+    assert callable(damage)
+    good = take(vault, target, programs)
+    bad = take(vault, target, programs)
+    bad.dump.write_bytes(damage(bad.dump.read_bytes()))
+    with pytest.raises(StepFailedError, match=words):
+        bad.check()
+    good.check()
+
+
+def test_the_manifest_of_another_dump(vault: Vault, target: Target, programs: Programs) -> None:
+    """Two manifests that changed places are not taken for two damaged dumps."""
+    one = take(vault, target, programs)
+    run(target, "DELETE FROM users")
+    two = take(vault, target, programs)
+    two.dump.with_suffix(".json").write_text(one.dump.with_suffix(".json").read_text())
+    with pytest.raises(StepFailedError, match=f"is the manifest of another dump, {one.name}"):
+        vault.find(two.name).check()
+    vault.find(one.name).check()
+
+
+def test_a_renamed_backup_is_still_good(vault: Vault, target: Target, programs: Programs) -> None:
+    """A backup is its content, not its name."""
+    taken = take(vault, target, programs)
+    for suffix in (".dump", ".json"):
+        taken.dump.with_suffix(suffix).rename(vault.folder / f"golden{suffix}")
+    vault.find("golden").check()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "has no manifest beside it"),
+        ("", "cannot be read: it is damaged"),
+        ("[]", "cannot be read: it is damaged"),
+        ('{"format": 2}', "cannot be read: it is damaged"),
+        ('{"format": 2, "rows": [1]}', "cannot be read: it is damaged"),
+        ('{"format": 99}', "has format 99"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read(
+    vault: Vault, target: Target, programs: Programs, text: str | None, words: str
+) -> None:
+    """It is named, with what to do; the backups beside it are listed as ever."""
+    good, bad = take(vault, target, programs), take(vault, target, programs)
+    path = bad.dump.with_suffix(".json")
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(StepFailedError, match=words):
+        vault.find(bad.name)
+    assert vault.list() == [good]
+    (line,) = vault.unreadable()
+    assert words in line
+    assert " → " in line
+
+
+def test_a_manifest_of_the_earlier_format(vault: Vault, target: Target, programs: Programs) -> None:
+    """Backups from before the inventory are listed and restored; their rows are compared."""
+    path = take(vault, target, programs).dump.with_suffix(".json")
+    content = json.loads(path.read_text())
+    del content["objects"], content["name"]
+    path.write_text(json.dumps({**content, "format": 1}))
+    (earlier,) = vault.list()
+    earlier.check()
+    run(target, EMPTY)
+    restoration.load(earlier, target, 18, programs)
+    path.write_text(path.read_text().replace('"users": 7', '"users": 8'))
+    run(target, EMPTY)
+    with pytest.raises(StepFailedError, match="users has 7 of 8 rows"):
+        restoration.load(vault.find(earlier.name), target, 18, programs)
+
+
+def test_a_dump_that_restores_otherwise(vault: Vault, target: Target, programs: Programs) -> None:
+    """Rows and objects are compared with the manifest, each difference in words."""
+    path = take(vault, target, programs).dump.with_suffix(".json")
+    text = path.read_text().replace('"users": 7', '"users": 8')
+    path.write_text(text.replace('"table other.things"', '"table other.thing"'))
+    run(target, EMPTY)
+    words = "users has 7 of 8 rows, table other.thing is missing, table other.things is new"
+    with pytest.raises(StepFailedError, match=words):
+        restoration.load(manifest.read(path.with_suffix(".dump")), target, 18, programs)
+
+
+def test_another_database_and_a_newer_server_are_refused(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """Both reasons at once, each with its remedy, before anything is created."""
+    taken = take(vault, target, programs)
+    with pytest.raises(RefusedError) as error:
+        Choice(vault=vault, name=taken.name, database="app").backup("", 16)
+    other, newer = error.value.lines()
+    assert f"is a backup of {target.database}" in other
+    assert "--into app" in other
+    assert "was taken from PostgreSQL 18, and this is 16" in newer
+    assert Choice(vault=vault, name=taken.name, database=None).backup("", 18) == taken
+    server = taken.manifest.server_id
+    assert Choice(vault=vault, name=None, database=target.database).backup(server, 19) == taken
+
+
+def test_an_interruption_leaves_no_half_backup(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """At any moment: what was written before goes, and the earlier backup stays."""
+    good = take(vault, target, programs)
+    run(target, NOISE)
+    moment = threading.Event()
+
+    class Slow(Programs):
+        def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
+            if program.name == "pg_restore":
+                moment.set()
+                time.sleep(5)
+            return super().start(program, *arguments, target=target)
+
+    def interrupt() -> None:
+        moment.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        take(vault, target, Slow(programs.env, programs.cwd))
+    only(vault, good)

@@ -1,0 +1,150 @@
+"""The inventory of a database survives a dump, and every change of an object shows in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from backset import comparison, restoration
+from backset.embedded import temporary_cluster
+from backset.inventory import inventory
+from backset.target import Target
+from tests.integration.conftest import EMPTY, run, take
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.cluster import Cluster
+    from backset.manifest import Manifest
+    from backset.programs import Programs
+    from backset.vault import Vault
+
+EVERYTHING = (Path(__file__).parent / "everything.sql").read_text(encoding="utf-8")
+KINDS = {
+    *("table", "index", "sequence", "view", "materialized view", "foreign table", "schema"),
+    *("table constraint", "domain constraint", "trigger", "rule", "policy", "type", "cast"),
+    *("composite type", "function", "procedure", "aggregate", "extension", "collation"),
+    *("operator", "publication", "publication relation", "statistics object", "server"),
+    *("foreign-data wrapper", "text search configuration", "large objects"),
+}
+
+
+@pytest.fixture(scope="module")
+def old_cluster() -> Iterator[Cluster]:
+    """A running PostgreSQL 16."""
+    made = temporary_cluster(16)
+    made.start()
+    yield made
+    made.stop()
+    shutil.rmtree(made.folder.parent)
+
+
+def inventory_of(target: Target, settings: str = "") -> dict[str, str]:
+    """Return a database's inventory, in a session with other settings."""
+    with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
+        session.execute(settings.encode() or b"SELECT 1")
+        return inventory(session)
+
+
+@pytest.mark.parametrize("major", [18, 16])
+def test_a_restored_database_has_the_same_inventory(
+    vault: Vault, programs: Programs, major: int, request: pytest.FixtureRequest, name: str
+) -> None:
+    """Twice over, on both majors, whatever the session's settings; nothing is left out."""
+    made = request.getfixturevalue("cluster" if major == 18 else "old_cluster")
+    first = Target.parse(made.url(f"{name}_1"))
+    with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+        for number in (1, 2, 3):
+            session.execute(f"CREATE DATABASE {name}_{number} TEMPLATE template0".encode())
+    run(first, EVERYTHING)
+    then = inventory_of(first)
+    for kind in KINDS:
+        assert any(each.startswith(kind) for each in then), kind
+    assert "type app.vector" not in then, "members of an extension come with it"
+    for source, copy in ((1, 2), (2, 3)):
+        taken = take(vault, first.named(f"{name}_{source}"), programs)
+        restoration.load(taken, first.named(f"{name}_{copy}"), major, programs)
+        settings = "SET search_path = app, public; SET TimeZone = 'Asia/Tokyo'"
+        assert inventory_of(first.named(f"{name}_{copy}"), settings) == then
+
+
+def test_an_unfinished_index_is_not_missed(
+    vault: Vault, programs: Programs, target: Target
+) -> None:
+    """pg_dump leaves out what CREATE INDEX CONCURRENTLY did not finish."""
+    run(target, "INSERT INTO users VALUES (7)")
+    with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
+        unfinished = "CREATE UNIQUE INDEX CONCURRENTLY broken ON users (id)"
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            session.execute(unfinished)
+    taken = take(vault, target, programs)
+    run(target, EMPTY)
+    restoration.load(taken, target, 18, programs)
+
+
+CHANGES = {
+    "ALTER TABLE users ADD COLUMN more int": "table public.users is defined otherwise",
+    "ALTER TABLE users ALTER id SET DEFAULT 3": "table public.users is defined otherwise",
+    "ALTER TABLE users ALTER id TYPE bigint": "table public.users is defined otherwise",
+    "ALTER TABLE users ALTER id SET NOT NULL": "table public.users is defined otherwise",
+    "ALTER TABLE users ENABLE ROW LEVEL SECURITY": "table public.users is defined otherwise",
+    "DROP TABLE other.things": "table other.things is missing",
+    "CREATE TABLE more ()": "table public.more is new",
+    "CREATE INDEX i ON users (id)": "index public.i is new",
+    "DROP INDEX ix": "index public.ix is missing",
+    "DROP INDEX ix; CREATE INDEX ix ON users (id DESC)": "index public.ix is defined otherwise",
+    "CREATE OR REPLACE VIEW v AS SELECT 2 AS one": "view public.v is defined otherwise",
+    "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 2'": (
+        "function public.f() is defined otherwise"
+    ),
+    "ALTER TYPE mood ADD VALUE 'ok'": "type public.mood is defined otherwise",
+    "ALTER SEQUENCE s INCREMENT 2": "sequence public.s is defined otherwise",
+    "ALTER TABLE users DROP CONSTRAINT c, ADD CONSTRAINT c CHECK (id >= 1)": (
+        "table constraint c on public.users is defined otherwise"
+    ),
+    "SELECT lo_create(0)": "large objects is defined otherwise",
+    "DELETE FROM users WHERE id = 7": "users has 6 of 7 rows",
+}
+SMALL = """
+CREATE INDEX ix ON users (id); CREATE VIEW v AS SELECT 1 AS one; CREATE SEQUENCE s;
+CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TYPE mood AS ENUM ('sad');
+ALTER TABLE users ADD CONSTRAINT c CHECK (id > 0); SELECT lo_create(0);
+"""
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES.items(), ids=CHANGES.values())
+def test_every_change_is_told(
+    vault: Vault, target: Target, programs: Programs, change: str, words: str
+) -> None:
+    """One change, one difference in words; none without one."""
+    run(target, SMALL)
+    about = take(vault, target, programs).manifest
+    assert compared(about, target) == []
+    run(target, change)
+    assert compared(about, target) == [words]
+
+
+def test_another_major_and_an_earlier_manifest_are_asked_for_what_they_have(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """Another major may spell a definition otherwise; an earlier manifest has rows alone."""
+    about = take(vault, target, programs).manifest
+    run(
+        target,
+        "ALTER TABLE users ADD COLUMN more int; CREATE TABLE more (); DROP TABLE other.things",
+    )
+    older = dataclasses.replace(about, server_version="17.2")
+    assert compared(older, target) == ["table other.things is missing"]
+    earlier = dataclasses.replace(about, objects=None, format=1)
+    assert compared(earlier, target) == ["table other.things is missing"]
+
+
+def compared(about: Manifest, target: Target) -> list[str]:
+    """Hold a database against a manifest."""
+    with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
+        return comparison.compare(about, session)

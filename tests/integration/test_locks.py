@@ -1,0 +1,305 @@
+"""Locks and other sessions: nothing waits for ever, and nothing waits without saying for whom."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset import activity, swap, waits
+from backset.activity import Client, listed
+from backset.errors import HeldUpError, LockedError, StepFailedError
+from backset.identity import run_mark
+from backset.quantities import moment
+from backset.server import Server
+from backset.session import LOCK_TIMEOUT_S, connect, explained
+from backset.target import Target
+from backset.waits import Waits
+from tests.conftest import PASSWORD, ROLE, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backset.cluster import Cluster
+
+NOBODY = Client(0, None, None, "", None, None, None, None, may_end=False, is_superuser=True)
+
+
+@pytest.fixture
+def server(database_url: str) -> Iterator[Server]:
+    """The maintenance session of a run whose target exists."""
+    with Server(Target.parse(database_url), "test") as opened:
+        yield opened
+
+
+@pytest.fixture
+def owned(cluster: Cluster, superuser: psycopg.Connection[Any], name: str) -> str:
+    """The URL of a database of a plain role."""
+    create = sql.SQL("CREATE DATABASE {} OWNER {}")
+    superuser.execute(create.format(sql.Identifier(name), sql.Identifier(ROLE)))
+    return cluster.url(name, ROLE)
+
+
+@contextmanager
+def holding(url: str, statement: str, **params: str) -> Iterator[int]:
+    """Have somebody else's psql sit idle in a transaction that ran a statement; give its pid."""
+    params = {"application_name": "psql", **params}
+    with psycopg.connect(url, **params) as session:  # type: ignore[arg-type]
+        session.execute(statement.encode())
+        yield session.info.backend_pid
+
+
+class Notices(list[tuple[str, "Sequence[Client]"]]):
+    """What a run was told."""
+
+    def __call__(self, text: str, clients: Sequence[Client] = ()) -> None:
+        """Keep a notice."""
+        self.append((text, clients))
+
+
+def watched(server: Server, notices: Notices) -> Waits:
+    """Watch as a run does."""
+    names, began = [server.names.target], server.session.info.backend_pid
+    return Waits(server.maintenance, names, began, notices)
+
+
+def test_a_statement_of_ours_ends_by_itself_and_names_who_held_it_up(server: Server) -> None:
+    """A notice after a second, an error in the end: application, address, pid, state, age."""
+    url, notices = server.target.url, Notices()
+    with psycopg.connect(url) as session:
+        session.execute("CREATE TABLE t ()")
+    with holding(url, "LOCK TABLE t") as psql, connect(server.target, "test") as ours:
+        assert ours.execute("SHOW lock_timeout").fetchone() == (f"{LOCK_TIMEOUT_S // 60}min",)
+        ours.execute("SET lock_timeout = '2500ms'")
+        with (
+            pytest.raises(HeldUpError) as caught,
+            watched(server, notices),
+            explained(server.target),
+        ):
+            ours.execute("SELECT FROM t")
+    who = f"psql@socket, pid {psql}, idle in transaction for "
+    ((text, clients),) = notices
+    assert text.startswith(f"waits for {who}")
+    assert [client.pid for client in clients] == [psql]
+    assert f"(it waited for {who}" in caught.value.what
+    assert "lock timeout" in caught.value.what
+
+
+def test_a_session_without_a_name_is_watched_too(server: Server) -> None:
+    """A driver may give no name to the sessions of Alembic or of the seed command."""
+    url, notices = server.target.url, Notices()
+    with psycopg.connect(url) as session:
+        session.execute("CREATE TABLE t ()")
+    with (
+        holding(url, "LOCK TABLE t") as psql,
+        psycopg.connect(url, autocommit=True) as child,
+        watched(server, notices),
+    ):
+        child.execute("SET lock_timeout = '1500ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            child.execute("SELECT FROM t")
+    ((text, _),) = notices
+    assert text.startswith(f"postgres waits for psql@socket, pid {psql}, ")
+
+
+def test_who_waits_for_us_is_not_told(server: Server) -> None:
+    """That an application waits for a migration is not what holds the run up."""
+    url, notices = server.target.url, Notices()
+    with connect(server.target, "test") as ours, ours.transaction():
+        ours.execute("CREATE TABLE t (); LOCK TABLE t")
+        with psycopg.connect(url, autocommit=True) as application, watched(server, notices):
+            application.execute("SET lock_timeout = '1500ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                application.execute("CREATE TABLE t ()")
+    assert notices == []
+
+
+def test_a_look_costs_a_short_run_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first second is over no session is opened, and leaving is instant."""
+
+    def never(*_arguments: object) -> None:
+        raise AssertionError("it looked")
+
+    monkeypatch.setattr(waits, "connect", never)
+    before = time.monotonic()
+    with watched(server, Notices()):
+        pass
+    assert time.monotonic() - before < 0.5
+
+
+def test_a_server_that_goes_away_is_not_the_watchers_business(server: Server) -> None:
+    """The run itself says so; the thread ends without a word."""
+    notices = Notices()
+    gone = Target.parse(f"postgresql://u@127.0.0.1:{free_port()}/db")
+    with Waits(gone, [], 0, notices):
+        time.sleep(1.5)
+    assert notices == []
+    assert server.databases()
+
+
+def test_a_plain_role_sees_less_of_others_and_says_what_it_can(
+    cluster: Cluster, owned: str, name: str
+) -> None:
+    """User, application and pid of a superuser's session, that it may not be ended, and the way."""
+    with (
+        psycopg.connect(cluster.url(name), application_name="psql") as admin,
+        psycopg.connect(owned, application_name="web") as own,
+        Server(Target.parse(owned), "test") as plain,
+    ):
+        found = {client.pid: client for client in plain.sessions(name)}
+        its, mine = found[admin.info.backend_pid], found[own.info.backend_pid]
+        assert (its.user, its.state, its.connected_s, its.may_end) == (
+            "postgres",
+            None,
+            None,
+            False,
+        )
+        assert str(its).endswith(f"pid {admin.info.backend_pid}")
+        assert str(mine) == f"web@socket, pid {own.info.backend_pid}, connected for 0 s"
+        assert mine.may_end
+        ((client, remedy),) = plain.immovable()
+        assert client == its
+        assert f"SELECT pg_terminate_backend({its.pid})" in remedy
+        assert "pg_signal_backend" not in remedy  # a superuser's session is beyond that as well
+
+
+def test_a_session_of_another_role_needs_a_grant(
+    cluster: Cluster, superuser: psycopg.Connection[Any], owned: str, name: str
+) -> None:
+    """The remedy names it, and with it the session can be ended."""
+    superuser.execute("CREATE ROLE stranger LOGIN")
+    try:
+        with (
+            psycopg.connect(cluster.url(name, "stranger")),
+            Server(Target.parse(owned), "test") as plain,
+        ):
+            ((_, remedy),) = plain.immovable()
+            assert f'GRANT pg_signal_backend TO "{ROLE}"' in remedy
+            superuser.execute(f"GRANT pg_signal_backend TO {ROLE}")
+            assert plain.immovable() == []
+            assert activity.end(plain.session, [name])
+    finally:
+        superuser.execute(f"REVOKE pg_signal_backend FROM {ROLE}")
+        superuser.execute("DROP ROLE stranger")
+
+
+def test_a_swap_that_cannot_be_fails_soon_and_names_everyone(
+    cluster: Cluster, owned: str, name: str
+) -> None:
+    """Two seconds, not the five of RENAME; nothing is renamed and nobody was ended."""
+    with Server(Target.parse(owned), "test") as plain:
+        swap.create(plain, plain.names.next, plain.databases()[name])
+        with psycopg.connect(cluster.url(name)) as admin, psycopg.connect(owned) as own:
+            before = time.monotonic()
+            with pytest.raises(StepFailedError, match="cannot be swapped while") as caught:
+                swap.promote(plain, plain.databases()[name], None, old_is_empty=False)
+            assert time.monotonic() - before < 3
+            assert f"pid {admin.info.backend_pid} on {name}" in caught.value.what
+            assert f"pg_terminate_backend({admin.info.backend_pid})" in caught.value.remedy
+            own.execute("SELECT 1")
+        assert set(plain.databases()) == {name, plain.names.next}
+
+
+def test_a_swap_waits_for_nobodys_transaction(server: Server) -> None:
+    """Somebody else's uncommitted ALTER DATABASE stops it after five seconds, with a name."""
+    swap.create(server, server.names.next, None)
+    notices = Notices()
+    lock = f'COMMENT ON DATABASE "{server.names.target}" IS NULL'
+    with holding(server.maintenance.url, lock) as psql:
+        before = time.monotonic()
+        with pytest.raises(StepFailedError) as caught, watched(server, notices):
+            swap.promote(server, server.databases()[server.names.target], None, old_is_empty=False)
+        assert 4 < time.monotonic() - before < 8
+    assert f"(it waited for psql@socket, pid {psql}" in caught.value.what
+    assert notices
+    assert set(server.databases()) == {server.names.target, server.names.next}
+
+
+def test_who_waits_for_the_lock_goes_on_when_it_is_free(server: Server) -> None:
+    """The holder is named once; then the lock is ours."""
+    server.lock()
+    notices: list[str] = []
+    with Server(server.target, "second") as second:
+        thread = threading.Thread(target=second.lock, args=(notices.append,))
+        thread.start()
+        time.sleep(0.7)
+        assert thread.is_alive()
+        server.session.close()
+        thread.join(5)
+        assert not thread.is_alive()
+    (text,) = notices
+    who = f"backset test{run_mark()}, since "
+    assert text.startswith(f"waits for the lock of {server.names.target}: {who}")
+
+
+def test_two_spellings_of_one_target_have_one_lock(
+    cluster: Cluster, server: Server, name: str
+) -> None:
+    """It is on the server, so a host name, an address and a socket are the same."""
+    server.lock()
+    for host in ("127.0.0.1", "localhost"):
+        url = f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@{host}:{cluster.port}/{name}"
+        with Server(Target.parse(url), "second") as second, pytest.raises(LockedError):
+            second.lock()
+
+
+def test_the_age_of_a_lock_of_another_day_has_its_date() -> None:
+    """`14:02:11` alone would be taken for today's."""
+    now = datetime.now(UTC)
+    assert moment(now) == f"{now.astimezone():%H:%M:%S}"
+    before = now - timedelta(days=2)
+    assert moment(before) == f"{before.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def test_what_a_killed_run_left_connected_is_ended_under_the_lock(server: Server) -> None:
+    """Its seed command would write beside the next one; who only looks holds no lock, and stays."""
+    url = server.target.url
+    names = {"backset seed on x, pid 1": False, "backset verify on x, pid 1": True, "psql": True}
+    sessions = {each: psycopg.connect(url, application_name=each) for each in names}
+    server.lock()
+    server.end_dead_runs()
+    for each, lives in names.items():
+        if lives:
+            sessions[each].execute("SELECT 1")
+        else:
+            with pytest.raises(psycopg.OperationalError):
+                sessions[each].execute("SELECT 1")
+        sessions[each].close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of the options are Linux's")
+def test_an_end_that_vanished_is_noticed_by_both(cluster: Cluster, name: str) -> None:
+    """Half a minute of silence, then three questions; what the URL says about it goes first."""
+    url = f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.port}/postgres"
+    for query, idle in (("", 30), ("?keepalives_idle=7", 7)):
+        with connect(Target.parse(url + query), "test") as session:
+            with socket.socket(fileno=session.fileno()) as ours:
+                assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == idle
+                assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+                ours.detach()
+            assert session.execute("SHOW tcp_keepalives_idle").fetchone() == ("30",)
+            assert session.execute("SHOW tcp_user_timeout").fetchone() == ("60000",)
+
+
+def test_sessions_of_one_application_are_listed_together() -> None:
+    """A pool of fifty does not fill the screen."""
+    known = replace(NOBODY, application="web", address="10.0.0.7", state="idle", state_s=1.0)
+    pool = [replace(known, pid=pid, connected_s=pid * 60.0) for pid in range(1, 5)]
+    busy = {"state": "idle in transaction", "state_s": 200.0, "connected_s": 999.0}
+    psql = replace(known, pid=9, application="psql", address="socket", **busy)  # type: ignore[arg-type]
+    assert listed([*pool, psql]) == (
+        "psql@socket, pid 9, idle in transaction for 3 min; "
+        "web@10.0.0.7 (4 sessions, the oldest connected for 4 min)"
+    )
+    assert str(NOBODY) == "a prepared transaction"

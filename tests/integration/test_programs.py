@@ -1,0 +1,95 @@
+"""The right pg_dump is found wherever it is, and none is taken that does not fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backset import programs as module
+from backset.errors import RefusedError
+from backset.programs import Programs, embedded_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[str, str], Path]:
+    """Make a folder with a pg_dump that says a version, and is otherwise the real one."""
+
+    def made(name: str, version: str) -> Path:
+        path = tmp_path / name / "pg_dump"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{version}\n")
+        path.chmod(0o755)
+        return path
+
+    return made
+
+
+def saying(version: str) -> str:
+    """Return the shell command that answers like pg_dump --version."""
+    return f"echo 'pg_dump (PostgreSQL) {version}'"
+
+
+def test_the_embedded_ones_come_first(tmp_path: Path) -> None:
+    """For 18 and 16 no PATH is needed."""
+    for major in (18, 16):
+        found = Programs({"PATH": "/nowhere"}, tmp_path).find("pg_dump", major)
+        assert found == embedded_folder(major) / "bin" / "pg_dump"
+
+
+def test_every_folder_of_path_is_looked_at(
+    tmp_path: Path, folder: Callable[[str, str], Path]
+) -> None:
+    """Not only the first that has one; one that does not run ends nothing."""
+    first, broken, third = (
+        folder("a", saying("9.6.24")),
+        folder("b", "exit 1"),
+        folder("c", saying("93.1 (Debian 93.1-1)")),
+    )
+    path = os.pathsep.join(str(each.parent) for each in (first, broken, third))
+    assert Programs({"PATH": path}, tmp_path).find("pg_dump", 93) == third
+    assert Programs({"PATH": path}, tmp_path).find("pg_dump", 9) == first
+
+
+def test_the_versioned_folders_of_distributions(
+    tmp_path: Path, folder: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wanted major's folder, without a look at PATH."""
+    found = folder("lib/postgresql/94/bin", saying("94.2"))
+    folder("lib/postgresql/93/bin", saying("93.2"))
+    pattern = str(tmp_path / "lib/postgresql/{major}/bin")
+    monkeypatch.setattr(module, "_DISTRIBUTION_FOLDERS", (pattern,))
+    programs = Programs({"PATH": "/nowhere"}, tmp_path)
+    assert programs.find("pg_dump", 94) == found
+    with pytest.raises(RefusedError) as error:
+        programs.find("pg_dump", 95)
+    assert f"93.2 at {tmp_path}" in error.value.what
+    assert f"94.2 at {tmp_path}" in error.value.what
+
+
+def test_none_fitting_is_refused_with_all_that_was_found(
+    tmp_path: Path, folder: Callable[[str, str], Path]
+) -> None:
+    """A newer one is not taken, since its dump could not be loaded again."""
+    newer = folder("a", saying("99.1"))
+    programs = Programs({"PATH": str(newer.parent)}, tmp_path)
+    with pytest.raises(RefusedError) as error:
+        programs.find("pg_dump", 98)
+    what, remedy = error.value.what, error.value.remedy
+    assert what.startswith("there is no pg_dump 98 for this server (found: 99.1 at ")
+    for major in (18, 16):
+        assert re.search(rf"{major}\.\d+ at {embedded_folder(major)}", what)
+    assert remedy == "install the PostgreSQL 98 client programs"
+
+
+def test_programs_speak_english(tmp_path: Path, folder: Callable[[str, str], Path]) -> None:
+    """Their last words are read for errors, so another language would hide those."""
+    path = folder("a", 'echo "$LC_ALL/$LANGUAGE/$LC_MESSAGES/$LC_CTYPE"')
+    env = {"PATH": os.defpath, "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de"}
+    assert Programs(env, tmp_path).run(path) == ["//C/de_DE.UTF-8"]
