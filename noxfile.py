@@ -119,7 +119,20 @@ def rehearse(session: nox.Session, url: str) -> None:
         ["status"],
     ):
         command = [sys.executable, "-m", "invoke", *words]
+        if words[0] in {"reset-db", "undo", "restore"}:
+            command += agreed(session, command, env)
         session.run(*command, env=env, terminate_timeout=CLEANING_S)
+
+
+def agreed(session: nox.Session, command: list[str], env: dict[str, str | None]) -> tuple[str, ...]:
+    """Return the consent to a run: a service may be another machine, and migrate() has judged it.
+
+    The digest is that of the plan, so it is good for what stands there now and for nothing else.
+    """
+    words = [word for word in command if word != "--json"]
+    plan = session.run(*words, "--yes", "--plan", env=env, silent=True)
+    digests = [line.split()[-1] for line in str(plan).splitlines() if line.startswith(" · consent")]
+    return ("--yes", "--confirm", digests[0]) if digests else ("--yes",)
 
 
 @nox.session(venv_backend="none", default=False)

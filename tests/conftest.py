@@ -41,6 +41,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def pytest_configure() -> None:
+    """End in good order on TERM too, which is what nox sends: no server may outlive its tests."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_of_the_developers() -> Iterator[None]:
     """Hide the developer's own database from every test and from every child of one."""

@@ -46,24 +46,30 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     told = _report(task, as_json=as_json)
     settings: Settings | None = None
-    try:
-        with signals.raised(), process.all_ended():
-            settings = load(Path.cwd())
-            yield settings, told
-    except Exit:
-        raise
-    except OSError as error:
-        told.fail(StepFailedError.from_system(error).lines(), StepFailedError.exit_code)
-        _leave(told, StepFailedError.exit_code)
-    except (BacksetError, Interrupted) as error:
-        if isinstance(error, ConsentError):
-            told.stakes(error.stakes, error.digest)
-        told.findings(error.findings)
-        told.fail(_lines(error), error.exit_code)
-        _leave(told, error.exit_code)
-    except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
-        _tell_bug(told, settings)
-    told.close(0)
+    with signals.raised():
+        try:
+            with process.all_ended():
+                settings = load(Path.cwd())
+                yield settings, told
+            signals.ignore()  # what has happened is told whole
+        except OSError as error:
+            _fail(told, StepFailedError.from_system(error))
+        except (BacksetError, Interrupted) as error:
+            _fail(told, error)
+        except Exit:
+            raise
+        except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
+            _tell_bug(told, settings)
+        told.close(0)
+
+
+def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
+    signals.ignore()
+    if isinstance(error, ConsentError):
+        told.stakes(error.stakes, error.digest)
+    told.findings(error.findings)
+    told.fail(_lines(error), error.exit_code)
+    _leave(told, error.exit_code)
 
 
 def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
@@ -130,7 +136,7 @@ def run_chain(
             choice = _choice(settings, told, target, name=backup, into=into, newest=answer.yes)
             target = target.named(into) if into else target
         with Build(
-            *(settings, target, name),
+            *(settings, target, "plan" if plan else name),
             beside=steps.beside,
             worker=worker,
             choice=choice,

@@ -69,9 +69,9 @@ class Programs:
     def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
         """Start a program; the password of `target` goes through its environment alone."""
         env = {**_in_english(self.env), **(target.secret_env if target else {})}
-        guarded = target is not None  # else pg_dump would hold its locks on
+        tethered = target is not None  # else pg_dump would hold its locks on
         env = with_tls(program, env)
-        return Child([str(program), *arguments], env=env, cwd=self.cwd, guarded=guarded)
+        return Child([str(program), *arguments], env=env, cwd=self.cwd, tethered=tethered)
 
     def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
         """Run a program to its end; return its last lines. Raises StepFailedError."""

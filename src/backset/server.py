@@ -35,7 +35,7 @@ MARKS = frozenset({*DERIVED, "protected"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
 _LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
-_OF_DEAD_RUNS = "^backset (?!(verify|status) )"  # these two work without the lock
+_OF_DEAD_RUNS = "^backset (?!(plan|verify|status|protect|unprotect) )"  # these take no lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

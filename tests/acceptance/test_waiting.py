@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from backset.target import Target
-from tests.acceptance.test_tasks import databases, prints
+from tests.acceptance.test_tasks import databases, on_a_terminal, prints
 from tests.conftest import ROLE, Project
 
 if TYPE_CHECKING:
@@ -158,6 +158,20 @@ def test_a_dump_of_a_locked_table_waits_and_says_for_whom(project: Project) -> N
         out, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert re.search(r"✔ promote .* · ended psql@socket, pid \d+, ", out)
+
+
+def test_a_terminal_shows_it_above_the_live_line(project: Project) -> None:
+    """In a line of its own that stays, while the live line goes on."""
+    assert project.invoke("reset-db").returncode == 0
+    add_migration(project)
+    with psql_that_reads(project) as psql:
+        release = threading.Timer(6, psql.commit)
+        release.start()
+        shown = on_a_terminal(project, ["upgrade"], {"TERM": "xterm-256color", "NO_COLOR": "1"})
+        release.join()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert " ! upgrade   waits for psql@socket, pid " in text
+    assert text.index(" ! upgrade") < text.index(" ✔ upgrade")
 
 
 @pytest.mark.parametrize("task", ["backup", "reset-db"])
