@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset import process, signals
+from backset import process, redaction, signals
 from backset.errors import (
     BacksetError,
     ConsentError,
@@ -23,7 +24,7 @@ from backset.errors import (
 )
 from backset.keys import CHECKS
 from backset.migrations import Worker
-from backset.programs import Programs
+from backset.programs import Programs, with_tls
 from backset.report import Report
 from backset.report_json import JsonReport
 from backset.settings import Settings, load
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
+_BUG = 1  # its exit code
 _WOULD_START = "would start the embedded PostgreSQL"
 
 
@@ -43,15 +45,21 @@ _WOULD_START = "would start the embedded PostgreSQL"
 def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     told = _report(task, as_json=as_json)
+    settings: Settings | None = None
     with signals.raised():
         try:
             with process.all_ended():
-                yield load(Path.cwd()), told
+                settings = load(Path.cwd())
+                yield settings, told
             signals.ignore()  # what has happened is told whole
         except OSError as error:
             _fail(told, StepFailedError.from_system(error))
         except (BacksetError, Interrupted) as error:
             _fail(told, error)
+        except Exit:
+            raise
+        except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
+            _tell_bug(told, settings)
         told.close(0)
 
 
@@ -62,6 +70,16 @@ def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
     told.findings(error.findings)
     told.fail(_lines(error), error.exit_code)
     _leave(told, error.exit_code)
+
+
+def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
+    trace = traceback.format_exc()
+    shown = settings.redact(settings.target, trace) if settings else redaction.blank(trace)
+    if isinstance(told, JsonReport):
+        told.fail(shown.splitlines()[-1:], _BUG)
+    told.close(_BUG)
+    print(shown, end="", file=sys.stderr)  # noqa: T201  (it is not a line of the report)
+    raise Exit(code=_BUG)
 
 
 def _report(task: str, *, as_json: bool) -> Report:
@@ -306,7 +324,8 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
         program = Programs(settings.environ, settings.root).find_any("psql")
         argv = [str(program), *arguments]
         if target := _target_or_plan(settings, told, argv, plan=plan):
-            _attach(settings, told, argv, {**settings.environ, **target.libpq_env})
+            env = with_tls(program, {**settings.environ, **target.libpq_env})
+            _attach(settings, told, argv, env)
 
 
 def alembic(arguments: Sequence[str], *, plan: bool) -> None:
@@ -314,7 +333,8 @@ def alembic(arguments: Sequence[str], *, plan: bool) -> None:
     with opened("alembic") as (settings, told):
         argv = [settings.python, "-m", "alembic", *arguments]
         if target := _target_or_plan(settings, told, argv, plan=plan):
-            _attach(settings, told, argv, settings.child_env(target))
+            env = settings.child_env(target)
+            _attach(settings, told, argv, env, lambda line: settings.redact(target, line))
 
 
 def _target_or_plan(
@@ -327,11 +347,17 @@ def _target_or_plan(
         return location.locate(settings)
     if location.peek(settings) is None:
         told.say(_WOULD_START)
-    told.say(f"would run {' '.join(argv)}")
+    told.say(settings.redact(settings.target, f"would run {' '.join(argv)}"))
     return None
 
 
-def _attach(settings: Settings, told: Report, argv: list[str], env: dict[str, str]) -> None:
-    code = process.attach(argv, env=env, cwd=settings.root)
+def _attach(
+    settings: Settings,
+    told: Report,
+    argv: list[str],
+    env: dict[str, str],
+    redact: Callable[[str], str] | None = None,
+) -> None:
+    code = process.attach(argv, env=env, cwd=settings.root, redact=redact)
     if code:
         _leave(told, code if code > 0 else 128 - code)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 import psycopg.conninfo
 
-from backset.errors import HeldUpError, StepFailedError
+from backset.errors import HeldUpError, SettingsError, StepFailedError
 from backset.identity import application_name
+from backset.target import ONE_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ _KEEPALIVES = {
 
 
 def connect(target: Target, purpose: str) -> Session:
-    """Open an autocommit session on `target`. Raises StepFailedError, in one line.
+    """Open an autocommit session on `target`. Raises StepFailedError or SettingsError, in one line.
 
     purpose: what other people see of us in pg_stat_activity.
     """
@@ -44,7 +45,16 @@ def connect(target: Target, purpose: str) -> Session:
             f"{target.shown}: {one_line(error, target)}",
             "start the server, or correct DATABASE_URL",
         ) from None
+    _demand_one_host(session)
     return session
+
+
+def _demand_one_host(session: Session) -> None:
+    """Refuse a list of hosts that neither the URL nor a variable names, but a service file."""
+    hosts = (each.val for each in session.pgconn.info if each.keyword in {b"host", b"hostaddr"})
+    if any(b"," in (host or b"") for host in hosts):
+        session.close()
+        raise SettingsError([("the service file names several hosts", ONE_HOST)])
 
 
 def conninfo(target: Target, purpose: str) -> str:

@@ -14,10 +14,19 @@ MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__in
 
 LEVELS = {
     0: {"errors", "keys", "quantities"},
-    1: {"identity", "signals", "url"},
+    1: {"identity", "locality", "redaction", "signals", "url"},
     2: {"target", "policy", "account", "manifest", "process"},
     3: {
-        *("activity", "catalog", "cluster", "inventory", "programs", "properties", "session"),
+        *(
+            "activity",
+            "catalog",
+            "cluster",
+            "inventory",
+            "peer",
+            "programs",
+            "properties",
+            "session",
+        ),
         *("settings", "vault"),
     },
     4: {
@@ -44,6 +53,7 @@ DOORS = {
         "privileges",
         "protection",
         "activity",
+        "peer",
         "session",
         "server",
         "waits",
