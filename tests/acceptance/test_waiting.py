@@ -220,10 +220,10 @@ def test_a_session_that_may_not_be_ended_is_named_at_the_start(
     before = prints(project)
     with psycopg.connect(cluster.url(name)) as admin:
         who = rf"postgres, pid {admin.info.backend_pid} on {name}"
-        what = rf" ! {who} would stop the swap, and may not be ended → ask its owner to close it, "
+        what = rf" ! {who} would stop this, and may not be ended → ask its owner to close it, "
         remedy = f"as an administrator: SELECT pg_terminate_backend({admin.info.backend_pid})"
         plan = project.invoke("reset-db", "--plan").stdout
-        assert f"{who} would stop the swap" in plan
+        assert f"{who} would stop this" in plan
         assert remedy in plan
         done = project.invoke("reset-db")
         assert done.returncode == 4
