@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from tests.faults import campaign, world
+from tests.faults import campaign, summary, world
 
 
 def main() -> int:
@@ -37,9 +37,11 @@ def run(seed: int, trials: int) -> int:
     for trial in broken:
         print(f"\n{trial}", *trial.log, sep="\n  ")
         print(f"  again: nox -s faults -- --trials 1 --seed {trial.seed}")
-    print("", *campaign.table(done), sep="\n")
+    print("", *summary.table(done), sep="\n")
     print(f"{len(done)} trials from seed {seed} in {time.monotonic() - began:.0f} s")
-    return 1 if broken else 0
+    for name in (late := summary.never_in_time(done)):
+        print(f"never in time, so nothing was tried: {name}")
+    return 1 if broken or late else 0
 
 
 def _as_on_a_terminal() -> None:

@@ -1,10 +1,9 @@
-"""A campaign: trial after trial, each given by its number alone, and the table of what came out."""
+"""A trial, given by its number alone: a state, a run, a fault, and a look at everything after it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from statistics import median
 from typing import TYPE_CHECKING
 
 from tests.faults import checks
@@ -13,8 +12,6 @@ from tests.faults.run import Moment
 from tests.faults.world import IN_PLACE, PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tests.faults.run import Run
     from tests.faults.world import State, World
 
@@ -23,12 +20,17 @@ _HANGS_S = 60.0
 
 @dataclass(slots=True)
 class Trial:
-    """What came of one trial. broken: promises not kept. log: what one needs to understand it."""
+    """What came of one trial.
+
+    is_hit: whether the fault came in time. stood: which database the target was after it.
+    broken: promises not kept. log: what one needs to understand it.
+    """
 
     seed: int
     fault: Fault
     task: str = ""
     skipped: str = ""
+    is_hit: bool = False
     stood: str = ""
     recovery_s: float = 0.0
     broken: list[str] = field(default_factory=list)
@@ -64,7 +66,7 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
         run = world.start(task, door=door, project=trial.fault.project, mark=f"{seed}")
         scene = Scene(world, run, rng, trial.log, trial.broken)
         run.wait_until(moment)
-        trial.fault.strike(scene)
+        trial.is_hit = trial.fault.strike(scene)
         run.wait(_HANGS_S)
     world.heal()
     _judge(world, trial, run, state, door)
@@ -79,7 +81,7 @@ def _moment(world: World, task: str, rng: Random, *, early: bool) -> Moment:
     """Choose an instant of the whole run, or one at a step's line, or between it and the next."""
     rhythm = world.rhythm[task]
     if early:
-        return Moment(None, rng.uniform(0, rhythm[1][1]))
+        return Moment(None, rng.choice((0.0, rng.uniform(0, rhythm[1][1]))))
     if rng.random() < 1 / 3:
         return Moment(None, rng.uniform(0, rhythm[-1][1]))
     at = rng.randrange(len(rhythm) - 1)
@@ -114,26 +116,3 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
 
 def _said(run: Run) -> list[str]:
     return [f"{line.at_s:6.3f} {line.text}" for line in run.lines] + run.error.splitlines()
-
-
-def table(trials: Sequence[Trial]) -> list[str]:
-    """Return the summary: a line for each kind, and what was skipped with its reason."""
-    kinds = {fault.name: [t for t in trials if t.fault.name == fault.name] for fault in FAULTS}
-    width = max(map(len, kinds))
-    lines = [f"{'fault':<{width}}  trials  before  after  half built  broken  median recovery"]
-    for name, all_of_it in kinds.items():
-        done = [trial for trial in all_of_it if not trial.skipped]
-        if done:
-            lines.append(f"{name:<{width}}  {_figures(done)}")
-        elif all_of_it:
-            lines.append(f"{name:<{width}}  skipped: {all_of_it[0].skipped}")
-    return [*lines, f"{'all':<{width}}  {_figures([t for t in trials if not t.skipped])}"]
-
-
-def _figures(done: Sequence[Trial]) -> str:
-    stood = [trial.stood for trial in done]
-    broken = sum(bool(trial.broken) for trial in done)
-    recovery = median([trial.recovery_s for trial in done] or [0.0])
-    before, after = stood.count("before"), stood.count("after")
-    half = len(done) - before - after  # in place only; elsewhere it is a broken promise
-    return f"{len(done):>6}  {before:>6}  {after:>5}  {half:>10}  {broken:>6}  {recovery:>13.1f} s"

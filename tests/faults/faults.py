@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tests.faults import proxy, volume
-from tests.faults.world import IN_PLACE, PROXY, RESET, RESTORE, SOCKET, TARGET, TCP, UNDO
+from tests.faults.world import IN_PLACE, PROXY, RESET, RESTORE, SOCKET, TCP, UNDO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from random import Random
 
@@ -50,7 +49,8 @@ class Fault:
 
     tasks: which it can strike. codes: the documented exit codes. project, doors: where the run
     happens, and as whom.
-    around: holds something up for as long as the run lasts. strike: is called at the moment.
+    around: holds something up for as long as the run lasts. strike: is called at the
+    moment, and tells whether it hit anything.
     early: whether the moment is in the first step, since the fault waits for its victim itself.
     must: `before` or `after` where the target has to be one of them; the run decides otherwise.
     """
@@ -61,7 +61,7 @@ class Fault:
     project: str = "plain"
     doors: tuple[str, ...] = (SOCKET, TCP)
     around: Callable[[World], AbstractContextManager[object]] = nullcontext
-    strike: Callable[[Scene], None] = lambda _scene: None
+    strike: Callable[[Scene], bool] = lambda _scene: True
     early: bool = False
     must: str = ""
     needs_mount: bool = False
@@ -72,55 +72,68 @@ class Fault:
         return volume.why_not() if self.needs_mount else ""
 
 
-def send(signum: signal.Signals, scene: Scene) -> None:
+def send(signum: signal.Signals, scene: Scene) -> bool:
     """Send the run a signal, if it is still there."""
-    with suppress(ProcessLookupError):
-        os.kill(scene.run.popen.pid, signum)
+    if scene.run.is_over:
+        return False
+    scene.run.popen.send_signal(signum)
+    return True
 
 
-def hold_up(scene: Scene) -> None:
+def hold_up(scene: Scene) -> bool:
     """Stop the run as a debugger or a laptop that sleeps does, and let it go on."""
-    send(signal.SIGSTOP, scene)
+    hit = send(signal.SIGSTOP, scene)
     time.sleep(scene.rng.uniform(0, 1))
     send(signal.SIGCONT, scene)
+    return hit
 
 
-def restart(how: signal.Signals, scene: Scene) -> None:
+def restart(how: signal.Signals, scene: Scene) -> bool:
     """Stop the server under the run, and start it again a little later."""
+    hit = not scene.run.is_over
     scene.world.stop(how)
     pause = scene.rng.choice((0.0, 0.1, 1.0))
     scene.notes.append(f"the server was down for {pause} s")
     time.sleep(pause)
     scene.world.heal()
+    return hit
 
 
-def full_backups(scene: Scene) -> None:
+def full_backups(scene: Scene) -> bool:
     """Leave the disk of the backups less space than a backup needs, or just enough."""
-    fill(scene, "backups", scene.rng.randrange(scene.rng.choice((16, 1500))) * 1024)
+    return fill(scene, "backups", scene.rng.randrange(scene.rng.choice((16, 1500))) * 1024)
 
 
-def full_server(scene: Scene) -> None:
+def full_server(scene: Scene) -> bool:
     """Leave the server's disk a random rest: a database does not fit, or the WAL does not."""
-    fill(scene, "server", scene.rng.choice((0, 1, 4, 8, 16, 24)) * 2**20)
+    return fill(scene, "server", scene.rng.choice((0, 1, 2, 4, 8, 16)) * 2**20)
 
 
-def fill(scene: Scene, disk: str, left_bytes: int) -> None:
+def fill(scene: Scene, disk: str, left_bytes: int) -> bool:
     """Fill one of the world's disks."""
+    hit = not scene.run.is_over
     scene.notes.append(f"{left_bytes} bytes were left on the disk of the {disk}")
     scene.world.disks[disk].fill(left_bytes)
+    return hit
 
 
-def terminate(whose: str, scene: Scene) -> None:
-    """End sessions of the run, as soon as there are some that fit."""
-    query = f"""SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND ({whose})"""
+def terminate(whose: Sequence[str], scene: Scene) -> bool:
+    """End the sessions of the run's processes with such a name, as soon as there are some.
+
+    A session is known by the port of its client: what it calls itself is the run's own affair.
+    """
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE client_port = ANY(%s)"
+    )
     with scene.world.superuser as session:
         while not scene.run.is_over:
-            (ended,) = session.execute(query.encode()).fetchone() or (0,)
+            ports = scene.run.ports(whose, scene.world.cluster.port)
+            (ended,) = session.execute(query, [ports]).fetchone() or (0,)
             if ended:
                 scene.notes.append(f"{ended} sessions ended")
-                return
+                return True
             time.sleep(0.002)
+    return False
 
 
 @contextmanager
@@ -165,17 +178,18 @@ def broken_line(lost: Lost, world: World) -> AbstractContextManager[None]:
     return proxy.between(world.proxy, server, lost)
 
 
-def rival(scene: Scene) -> None:
+def rival(scene: Scene) -> bool:
     """Start a second run: one of the two is told that the other holds the lock."""
     second = scene.world.finish(RESET, door=TCP, mark=f"{scene.run.mark} rival")
     scene.notes.append(f"the second run ended with {second.code}: {second.error.strip()}")
     if second.code not in {0, 75}:
         scene.broken.append("the second run neither ran nor was told of the lock")
+    return second.code == 75
 
 
-_OURS = "application_name LIKE 'backset%'"
-_DUMPS = "application_name IN ('pg_dump', 'pg_restore')"
-_BESIDE = f"datname = '{TARGET}__next' AND NOT {_OURS} AND NOT {_DUMPS}"
+_OURS = ("invoke",)
+_DUMPS = ("pg_dump", "pg_restore")
+_CHILDREN = ("alembic_worker.py", "add_mock_task_data.py")
 _DONE_OR_FAILED = frozenset({0, 4})
 
 FAULTS = (
@@ -212,18 +226,21 @@ FAULTS = (
         name="the disk of the server is full",
         codes=_DONE_OR_FAILED,
         strike=full_server,
+        early=True,
         needs_mount=True,
     ),
     Fault(
         name="our sessions are ended",
         codes=_DONE_OR_FAILED,
         tasks=EVERY,
+        doors=(TCP,),
         strike=partial(terminate, _OURS),
     ),
     Fault(
         name="pg_dump's session is ended",
         codes=_DONE_OR_FAILED,
         tasks=(RESET, RESTORE),
+        doors=(TCP,),
         strike=partial(terminate, _DUMPS),
         early=True,
     ),
@@ -231,7 +248,8 @@ FAULTS = (
         name="the sessions of migrations and seed are ended",
         codes=_DONE_OR_FAILED,
         tasks=(RESET,),
-        strike=partial(terminate, _BESIDE),
+        doors=(TCP,),
+        strike=partial(terminate, _CHILDREN),
         early=True,
     ),
     Fault(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -126,6 +127,23 @@ class Run:
         for process in [*marked(self.mark), psutil.Process(self.popen.pid)]:
             process.kill()
         self.popen.wait()
+
+    def ports(self, whose: Sequence[str], server: int) -> list[int]:
+        """Return the ports from which its processes with such a word in their names are connected.
+
+        server: the port that they are connected to.
+        """
+        found = []
+        with suppress(psutil.Error):  # one of them has just ended: the next look finds the others
+            top = psutil.Process(self.popen.pid)
+            for process in [top, *top.children(recursive=True)]:
+                if any(word in part for part in process.cmdline()[:3] for word in whose):
+                    found += [
+                        each.laddr.port
+                        for each in process.net_connections("tcp")
+                        if each.raddr and each.raddr.port == server
+                    ]
+        return found
 
     def _steps(self) -> set[str | None]:
         return {line.step for line in self.lines}

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from tests.faults import __main__ as program
-from tests.faults import campaign, checks, world
+from tests.faults import campaign, checks, summary, world
 from tests.faults.faults import FAULTS, Fault, Scene, send
 from tests.faults.run import MARK, Line
 from tests.faults.world import PREVIOUS, RESET, SOCKET, TARGET, World
@@ -88,12 +88,13 @@ def say(text: str, scene: Scene) -> None:
     scene.run.errors.append(text)
 
 
-def at_the_end(sabotage: Callable[[Scene], None], scene: Scene) -> None:
+def at_the_end(sabotage: Callable[[Scene], None], scene: Scene) -> bool:
     """Wait for the run, and for what it tells the server to drop; then do something bad."""
     scene.run.wait(60)
     while set(scene.world.names()) - {TARGET, PREVIOUS}:
         time.sleep(0.02)
     sabotage(scene)
+    return True
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,15 @@ def test_the_program_fails_with_the_seed_and_the_log(
     assert "seed 7 · wrong · BROKEN: exit code 0, documented are [3]" in said
     assert "the next reset-db:" in said
     assert "nox -s faults -- --trials 1 --seed 7" in said
+
+
+def test_a_fault_that_never_comes_in_time_is_told() -> None:
+    """A campaign that has struck at nothing has shown nothing."""
+    trials = [campaign.Trial(seed, FAULTS[0]) for seed in range(5)]
+    assert summary.never_in_time(trials) == [FAULTS[0].name]
+    assert summary.never_in_time(trials[1:]) == []
+    trials[0].is_hit = True
+    assert summary.never_in_time(trials) == []
 
 
 def test_a_line_of_a_step() -> None:
