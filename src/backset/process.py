@@ -1,4 +1,4 @@
-"""The only door to other programs: argument lists, own process groups, streamed output."""
+"""The door to other programs: argument lists, own process groups, streamed output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Self, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from backset import signals
 from backset.errors import StepFailedError
@@ -73,7 +73,7 @@ class Child:
                 if tethered:
                     self._tether = _tether(self._popen.pid)
         except (OSError, subprocess.SubprocessError) as error:
-            raise _cannot_start(argv, error) from None
+            raise cannot_start(argv, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -190,65 +190,6 @@ def run(
         return child.wait(), list(child.tail)
 
 
-def attach(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path,
-    redact: Callable[[str], str] | None = None,
-) -> int:
-    """Hand the terminal to an interactive program, such as psql; return its exit status.
-
-    It stays in our process group, since a terminal talks to one group only; an INT is its own.
-    redact: applied to each line that it writes to what is not a terminal, such as a log of CI.
-    """
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
-    ours = [sys.stdout, sys.stderr]
-    kept = [redact is not None and each is not None and not each.isatty() for each in ours]
-    pipes = [subprocess.PIPE if each else None for each in kept]
-    try:
-        popen = subprocess.Popen(argv, env=env, cwd=cwd, stdout=pipes[0], stderr=pipes[1])
-        with _copying(popen, ours, redact or str):
-            try:
-                return popen.wait()
-            finally:
-                if popen.poll() is None:  # a signal to us was not one to it
-                    popen.terminate()
-                    with suppress(subprocess.TimeoutExpired):
-                        popen.wait(GRACE_S)
-                    popen.kill()
-                    popen.wait()
-    except OSError as error:
-        raise _cannot_start(argv, error) from None
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _copying(
-    popen: subprocess.Popen[bytes], ours: Sequence[TextIO], redact: Callable[[str], str]
-) -> Iterator[None]:
-    """Copy what a program writes into pipes to our own streams, a redacted line at a time."""
-
-    def copy(source: IO[bytes], sink: IO[bytes]) -> None:
-        with suppress(OSError):  # nobody reads our stream any more
-            for line in source:
-                text = redact(line.decode(errors="surrogateescape"))
-                sink.write(text.encode(errors="surrogateescape"))
-                sink.flush()
-
-    pairs = zip((popen.stdout, popen.stderr), ours, strict=True)
-    pipes = [(source, sink.buffer) for source, sink in pairs if source is not None]
-    threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pipes]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        for thread in threads:
-            thread.join(GRACE_S)  # a daemon that it left behind may keep the pipe open
-
-
 @dataclass(frozen=True, slots=True)
 class Detached:
     """A server that was started: look whether it has ended, then let go of it."""
@@ -281,7 +222,7 @@ def detach(
                 **_identity(account),
             )
     except (OSError, subprocess.SubprocessError) as error:
-        raise _cannot_start(argv, error) from None
+        raise cannot_start(argv, error) from None
     return Detached(popen)
 
 
@@ -293,7 +234,8 @@ def _identity(account: Account | None) -> dict[str, Any]:
     return {"user": user, "group": group, "extra_groups": []}
 
 
-def _cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+def cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+    """Return what a person reads of a program that the system does not start."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return StepFailedError(
         f"{argv[0]} cannot be started: {reason}", "install it, or correct the command"
