@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -148,12 +148,16 @@ class Build:
         if not self.is_beside and self.old is None:
             what = f"the database {self.target.database} does not exist"
             raise StepFailedError(what, "`invoke upgrade` creates it")
-        return self._sessions.enter_context(connect(self.subject, self.purpose))
+        return self._opened(self.subject)
 
     @cached_property
     def live(self) -> Session:
         """A session on the target, for looking at it."""
-        return self._sessions.enter_context(connect(self.target, self.purpose))
+        return self._opened(self.target)
+
+    def _opened(self, target: Target) -> Session:
+        """Open a session until close_sessions(): which never commits, as psycopg's own end does."""
+        return self._sessions.enter_context(closing(connect(target, self.purpose)))
 
     @cached_property
     def inheritance(self) -> Inheritance:

@@ -94,7 +94,7 @@ def youngest_row(session: psycopg.Connection[Any]) -> str:
 
 
 def may_create_tables(session: psycopg.Connection[Any]) -> bool:
-    """Tell whether the role may make tables here: in `public`, or in a schema of its own."""
+    """Tell whether the role may make tables here, in any schema."""
     return session.execute(_MAY_CREATE).fetchone() == (True,)
 
 
@@ -196,7 +196,8 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
 """
 _MAY_CREATE = """
 SELECT has_database_privilege(current_database(), 'CREATE')
-    OR (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public')
+    OR EXISTS (SELECT FROM pg_namespace n
+               WHERE has_schema_privilege(oid, 'CREATE') AND n.nspname !~ '^pg_')
 """
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,

@@ -15,26 +15,36 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-def compare(about: Manifest, session: Session, *, exactly: bool = True) -> list[str]:
+def compare(
+    about: Manifest,
+    session: Session,
+    *,
+    exactly: bool = True,
+    spare: frozenset[str] = frozenset(),
+) -> list[str]:
     """Return how the database of `session` differs from `about`, a few words each; none is good.
 
     Every row is counted, and the catalog is read. Another major version may write a definition
     otherwise, and add objects: of the catalog it is only asked whether everything is there. A
     manifest of the earlier format knows no catalog.
     exactly: whether what the manifest does not know is a difference too.
+    spare: names of tables and of objects that may be as they like.
     """
     rows = catalog.row_counts(session)
+    expected = {table: count for table, count in about.rows.items() if table not in spare}
     found = [
         f"{table} has {rows[table]} of {count} rows"
-        for table, count in about.rows.items()
+        for table, count in expected.items()
         if table in rows and rows[table] != count
     ]
     if about.objects is None:
-        return found + [f"table {table} is missing" for table in about.rows if table not in rows]
+        return found + [f"table {table} is missing" for table in expected if table not in rows]
+    wanted = {name: each for name, each in about.objects.items() if name not in spare}
     objects = inventory.inventory(session)
-    found += [f"{name} is missing" for name in about.objects if name not in objects]
+    objects = {name: each for name, each in objects.items() if name not in spare}
+    found += [f"{name} is missing" for name in wanted if name not in objects]
     if session.info.server_version // 10000 == about.major:
-        found += _other(about.objects, objects, exactly=exactly)
+        found += _other(wanted, objects, exactly=exactly)
     return found
 
 

@@ -7,20 +7,18 @@ truth. A run that is killed leaves that file behind, and the next one restores t
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import objects, privileges, restoration, signals, swap
+from backset import objects, refilling, signals, swap
 from backset.errors import BacksetError, Interrupted, RestoredError
 from backset.session import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from backset.build import Build
     from backset.manifest import Backup
@@ -41,12 +39,16 @@ def freeze(build: Build) -> None:
 def clear(build: Build) -> int:
     """Drop the objects of the target that the role may drop; return how many there were.
 
-    From now on the target is not the truth, and `build.cleared` says so.
+    Before that is committed, the backup's definitions are made again, and given up again: what the
+    role could not bring back must not go. From then on the target is not the truth, and
+    `build.cleared` says so. Raises StepFailedError, with nothing dropped.
     """
     _write_mark(build)
     with signals.deferred():
         with _evicting(build):
             count = objects.drop_ours(build.live, build.frozen)
+            if build.taken is not None:
+                refilling.rehearse(build, build.taken)
         build.live.execute("COMMIT")
         build.cleared = True
     return count
@@ -108,7 +110,7 @@ def bring_back(build: Build, taken: Backup | None) -> None:
             objects.drop_ours(build.live)
         if taken is not None:
             taken.check()
-            load(build, taken, own=True)
+            refilling.load(build, taken, own=True)
         _mark(build).unlink(missing_ok=True)
 
 
@@ -149,64 +151,3 @@ def _evicting(build: Build) -> AbstractContextManager[None]:
     """End all sessions on the target but our own, until the block is left."""
     spare = build.live.info.backend_pid
     return swap.evicting(build.server, [build.target.database], spare=spare)
-
-
-def load(build: Build, taken: Backup, *, own: bool) -> None:
-    """Load a backup into the cleared target, but for what was not dropped there.
-
-    own: whether the backup is of this very database, so that its oids mean the same objects.
-    """
-    privileges.forget_defaults(build.live)
-    with tempfile.TemporaryDirectory() as folder:
-        listing = Path(folder) / "toc"
-        wanted = _missing(build, _table_of_contents(build, taken, listing), own=own)
-        listing.write_text("\n".join(wanted) + "\n", encoding="utf-8")
-        where = (build.target, build.server.major, build.programs)
-        restoration.load(taken, *where, entries=listing, exactly=own)
-
-
-def _table_of_contents(build: Build, taken: Backup, listing: Path) -> list[str]:
-    pg_restore = build.programs.find("pg_restore", build.server.major)
-    build.programs.run(pg_restore, "--list", "--file", os.fspath(listing), os.fspath(taken.dump))
-    lines = listing.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith(";")]
-
-
-def _missing(build: Build, entries: list[str], *, own: bool) -> list[str]:
-    """Leave out the entries of what was not dropped: extensions, schemas, other people's objects.
-
-    An entry is `dump id; catalog oid, object oid, type, schema, name, owner`. The data of a table
-    has the table's oid and no catalog; comments, grants and sequence values have neither.
-    """
-    parsed = {line: _parse(line) for line in entries}
-    numbered = [(catalog, oid) for catalog, oid, _ in parsed.values() if catalog]
-    alive = objects.surviving(build.live, numbered) if own else set()
-    kept = objects.kept_names(build.live)
-    alive |= {(catalog, oid) for catalog, oid, text in parsed.values() if text.startswith(kept)}
-    tables = {oid for _, oid in alive}
-    names = [
-        name
-        for catalog, oid, text in parsed.values()
-        if (catalog, oid) in alive
-        for name in _names(text)
-    ]
-    return [
-        line
-        for line, (catalog, oid, text) in parsed.items()
-        if not ((catalog, oid) in alive if catalog else oid in tables)
-        and not (not catalog and not oid and any(name in text for name in names))
-    ]
-
-
-def _parse(line: str) -> tuple[int, int, str]:
-    _, _, rest = line.partition("; ")
-    catalog, oid, text = rest.split(" ", 2)
-    return int(catalog), int(oid), f"{text} "
-
-
-def _names(text: str) -> tuple[str, str]:
-    """Return how entries without a number speak of an object: with its type, or without."""
-    words = text.split(" ")
-    length = next(number for number, word in enumerate(words) if not word.isupper())
-    kind, (schema, *name) = " ".join(words[:length]), words[length:-2]
-    return f" {schema} {kind} {' '.join(name)} ", f" {schema} {' '.join(name)} "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from backset.catalog import shown
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -96,6 +97,24 @@ def kept_names(session: Session) -> tuple[str, ...]:
     return tuple(f"{kind} - {name} " for kind, name in session.execute(_KEPT))
 
 
+def names_of_others(session: Session) -> frozenset[str]:
+    """Return what a manifest calls the objects that are not ours, and their tables' rows."""
+    others = [each for each in found(session) if not each.ours]
+    tables = session.execute(_NAMES, [[each.oid for each in others]]).fetchall()
+    names = {f"{each.type} {each.identity}" for each in others}
+    return frozenset(names | {shown(schema, name) for schema, name in tables})
+
+
+def tables_of_extensions(session: Session) -> set[int]:
+    """Return the oids of tables that extensions made; a dump may have rows of theirs."""
+    return {oid for (oid,) in session.execute(_OF_EXTENSIONS)}
+
+
+def roles(session: Session) -> list[str]:
+    """Return the names of all roles of the server."""
+    return [name for (name,) in session.execute("SELECT rolname FROM pg_roles")]
+
+
 def _drop(session: Session, each: Object) -> None:
     if each.type == "large object":
         session.execute("SELECT lo_unlink(%s)", [each.oid])
@@ -153,6 +172,8 @@ _FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 _OBJECTS = f"""
 SELECT o.oid, i.type, i.identity, pg_get_userbyid(o.owner),
        pg_has_role(o.owner, 'USAGE') AND pg_has_role(o.owner, %(may)s)
+       AND (i.type NOT IN ('schema', 'publication', 'language')
+            OR has_database_privilege(o.owner, current_database(), 'CREATE'))
 FROM ({_OWNED} UNION ALL
       SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata) o,
      pg_identify_object(o.classid, o.oid, 0) i
@@ -167,10 +188,20 @@ _KEPT = """
 SELECT 'EXTENSION', extname FROM pg_extension
 UNION ALL SELECT 'SCHEMA', nspname FROM pg_namespace WHERE nspname !~ '^pg_'
 """
+_NAMES = """
+SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE c.oid = ANY(%s)
+"""
+_OF_EXTENSIONS = """
+SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e'
+"""
 _PARTS = """
 SELECT (SELECT count(*) FROM pg_depend WHERE objid = %(oid)s),
        (SELECT count(*) FROM pg_attribute WHERE attrelid = %(oid)s AND NOT attisdropped),
-       (SELECT count(*) FROM pg_constraint WHERE conrelid = %(oid)s),
+       (SELECT count(*) FROM pg_constraint WHERE %(oid)s IN (conrelid, contypid)),
+       (SELECT count(*) FROM pg_index WHERE indrelid = %(oid)s),
+       (SELECT count(*) FROM pg_policy WHERE polrelid = %(oid)s),
+       (SELECT count(*) FROM pg_rewrite WHERE ev_class = %(oid)s),
        (SELECT count(*) FROM pg_attrdef WHERE adrelid = %(oid)s),
        (SELECT count(*) FROM pg_trigger WHERE tgrelid = %(oid)s),
        (SELECT count(*) FROM pg_publication_rel WHERE prpubid = %(oid)s)

@@ -17,21 +17,19 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 
-def load(
-    backup: Backup,
-    target: Target,
-    major: int,
-    programs: Programs,
-    *,
-    entries: Path | None = None,
-    exactly: bool = True,
-) -> None:
+def load(backup: Backup, target: Target, major: int, programs: Programs) -> None:
     """Load a backup into the empty database `target`, then compare rows and catalog.
 
-    major: the server's. entries: a list for `pg_restore --use-list`, all in one transaction.
-    exactly: whether what the manifest does not know is a difference too.
-    Raises StepFailedError with the differences.
+    major: the server's. Raises StepFailedError with the differences.
     """
+    fill(backup, target, major, programs)
+    check(backup, target)
+
+
+def fill(
+    backup: Backup, target: Target, major: int, programs: Programs, *, entries: Path | None = None
+) -> None:
+    """Load a backup. entries: a list for `pg_restore --use-list`, all in one transaction."""
     pg_restore = programs.find("pg_restore", major)
     arguments = ["--exit-on-error", "--no-password", "--dbname", conninfo(target, "restore")]
     if entries:
@@ -39,8 +37,23 @@ def load(
     elif backup.dump.is_dir():
         arguments.append(f"--jobs={JOBS}")
     programs.run(pg_restore, *arguments, str(backup.dump), target=target)
+
+
+def check(
+    backup: Backup,
+    target: Target,
+    *,
+    exactly: bool = True,
+    spare: frozenset[str] = frozenset(),
+) -> None:
+    """Raise StepFailedError with the differences between `target` and the manifest, if any.
+
+    exactly: whether what the manifest does not know is a difference too. spare: what is not looked
+    at, by the names that the manifest has for it.
+    """
     with connect(target, "restore") as session:
-        differences = comparison.compare(backup.manifest, session, exactly=exactly)
+        about = backup.manifest
+        differences = comparison.compare(about, session, exactly=exactly, spare=spare)
     if differences:
         what = f"{backup.name} restored otherwise than its manifest says"
         remedy = "choose another one from `invoke backups`"

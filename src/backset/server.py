@@ -263,7 +263,7 @@ SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
         AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
        EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
-               s.setdatabase = d.oid AND each ~* '^backset[.]protected=(on|true|yes|1)$')
+               s.setdatabase = d.oid AND each ~* '^backset[.]protected=(?!(off|false|no|0|)$)')
            AS protected
 FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """

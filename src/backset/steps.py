@@ -12,6 +12,7 @@ from backset import (
     inheritance,
     objects,
     proof,
+    refilling,
     restoration,
     seeding,
     signals,
@@ -82,6 +83,7 @@ def clear(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(build.target.database)
     if ended:
         progress(f"ending {listed(ended)}")
+    build.check_protection()
     build.inherit(inheritance.EVERYTHING)
     dropped = in_place.clear(build)
     details = {"dropped": dropped, "ended": [each.content() for each in ended]}
@@ -176,7 +178,7 @@ def load(build: Build, progress: Progress) -> Done:
     progress(f"loading {chosen.name}")
     chosen.check()
     if build.is_in_place:
-        in_place.load(build, chosen, own=False)
+        refilling.load(build, chosen, own=False)
     else:
         build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
         build.make_next()
@@ -194,8 +196,6 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 def _plan_backup(build: Build) -> str:
     if build.proves:
         proof.refuse(build.server, build.scratch)
-    if build.is_in_place:
-        in_place.freeze(build)
     if build.old_is_empty:
         return "nothing to back up (the database is new)"
     size = amount(build.old.size_bytes or 0) if build.old else ""

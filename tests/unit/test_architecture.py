@@ -26,6 +26,7 @@ DOORS = {
         "objects",
         "privileges",
         "protection",
+        "refilling",
         "activity",
         "peer",
         "session",
