@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from backset import backup as backups
 from backset import objects, privileges, restoration, signals, swap
 from backset.errors import BacksetError, Interrupted, RestoredError
-from backset.session import explained
+from backset.session import connect, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +27,14 @@ if TYPE_CHECKING:
 
     from backset.build import Build
     from backset.manifest import Backup
+    from backset.session import Session
 
 _MARK = "in-place.json"
+_IN_PROGRESS = ("in progress",)
+_LOOK_EVERY_S = 0.05
+_UNKNOWN = (
+    "the server does not say whether its objects were dropped: the next run looks, and restores"
+)
 
 
 def freeze(build: Build) -> None:
@@ -47,6 +56,7 @@ def clear(build: Build) -> int:
     with signals.deferred():
         with _evicting(build):
             count = objects.drop_ours(build.live, build.frozen)
+        build.cleared = None
         build.live.execute("COMMIT")
         build.cleared = True
     return count
@@ -72,9 +82,11 @@ class _Safety:
         """Nothing to do yet."""
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if error is None or not self._build.cleared:
+        if self._build.cleared is None:
+            self._build.cleared = _look_again(self._build)
+        if error is None or self._build.cleared is False:
             return
-        note = _rescued(self._build)
+        note = _UNKNOWN if self._build.cleared is None else _rescued(self._build)
         if not isinstance(error, (BacksetError, Interrupted)):
             error.add_note(note)
             return
@@ -113,13 +125,23 @@ def bring_back(build: Build, taken: Backup | None) -> None:
 
 
 def finish(build: Build, notice: Callable[[str], None]) -> None:
-    """Bring back the content of a target that a killed run left half built."""
+    """Bring back the content of a target that a killed run left half built.
+
+    What stands there now is dumped first: somebody may have gone on working with it.
+    """
     mark = _read_mark(build)
-    if mark is None:
+    if mark is None or not _has_cleared(build.server.session, mark):
+        _mark(build).unlink(missing_ok=True)
         return
     taken = build.vault.find(mark["backup"]) if mark["backup"] else None
     how = f"from {taken.name}" if taken else "to being empty"
     notice(f"a run in place was killed: bringing {build.target.database} back {how}")
+    if not build.old_is_empty:
+        above = build.settings.parallel_above
+        left = backups.take(
+            build.vault, build.target, lambda: (), build.programs, parallel_above=above
+        )
+        notice(f"what stood there half built is in {left.name}")
     with signals.deferred():
         bring_back(build, taken)
     build.close_sessions()
@@ -134,6 +156,28 @@ def _read_mark(build: Build) -> dict[str, Any] | None:
     return mark if build.old is not None and mark.get("oid") == build.old.oid else None
 
 
+def _has_cleared(session: Session, mark: dict[str, Any]) -> bool:
+    """Tell whether the transaction that drops the objects was committed.
+
+    The session of a killed run may be just ending. If it is too long ago for the server to say,
+    the answer is no: then nothing is dropped.
+    """
+    query = "SELECT pg_xact_status(%s::xid8)"
+    while (status := session.execute(query, [mark["transaction"]]).fetchone()) == _IN_PROGRESS:
+        time.sleep(_LOOK_EVERY_S)
+    return status == ("committed",)
+
+
+def _look_again(build: Build) -> bool | None:
+    """Tell on a new session whether the objects are gone; None if none opens."""
+    mark = _read_mark(build)
+    try:
+        with connect(build.target, build.purpose) as session:
+            return mark is not None and _has_cleared(session, mark)
+    except (BacksetError, psycopg.Error):
+        return None
+
+
 def _mark(build: Build) -> Path:
     return build.vault.folder / _MARK
 
@@ -141,7 +185,9 @@ def _mark(build: Build) -> Path:
 def _write_mark(build: Build) -> None:
     build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = build.taken.name if build.taken else None
-    text = json.dumps({"backup": taken, "oid": build.old.oid if build.old else 0})
+    (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
+    mark = {"backup": taken, "oid": build.old.oid if build.old else 0, "transaction": number}
+    text = json.dumps(mark)
     backups.write(_mark(build), text + "\n")
 
 

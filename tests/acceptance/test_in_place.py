@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import signal
 import subprocess
@@ -207,9 +208,54 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     done = owned.invoke("backup")
     assert done.returncode == 0, done.stderr
     assert "a run in place was killed" in done.stdout
+    assert "what stood there half built is in" not in done.stdout
     assert dumped(cluster, name) == before
     (owned.folder / "alembic/versions/c0ffee000002_slow.py").unlink()
     assert owned.invoke("reset-db").returncode == 0
+
+
+def test_what_was_done_on_a_half_built_database_is_in_a_dump(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """Somebody went on working there before the next run: that is not lost either."""
+    break_it(owned.folder, owned.url)
+    before = dumped(cluster, name)
+    process = start_slow_migration(owned)
+    process.kill()
+    process.communicate(timeout=60)
+    owned.query("CREATE TABLE later (i int); INSERT INTO later VALUES (1)")
+    done = owned.invoke("backup")
+    assert done.returncode == 0, done.stderr
+    assert dumped(cluster, name) == before
+    (left,) = re.findall(r"what stood there half built is in (\S+)", done.stdout)
+    about = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    assert {each["name"]: each["rows"] for each in about}[left]["later"] == 1
+
+
+def test_a_run_that_was_killed_before_it_dropped_anything(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """The mark alone is not believed: what was written since then stays."""
+    break_it(owned.folder, owned.url)
+    process = start_slow_migration(owned)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 5
+    process.communicate()
+    folder = owned.folder / "backups" / name
+    with psycopg.connect(owned.url) as session:
+        (number,) = session.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
+        (oid,) = session.execute(
+            "SELECT oid FROM pg_database WHERE datname = current_database()"
+        ).fetchone() or (0,)
+        session.rollback()
+    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    mark = {"backup": backup["name"], "oid": oid, "transaction": number}
+    (folder / "in-place.json").write_text(json.dumps(mark))
+    owned.query("CREATE TABLE later ()")
+    before = dumped(cluster, name)
+    assert owned.invoke("backup").returncode == 0
+    assert dumped(cluster, name) == before
+    assert not (folder / "in-place.json").exists()
 
 
 def start_slow_migration(project: Project) -> subprocess.Popen[str]:
