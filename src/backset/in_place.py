@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
-from backset import objects, privileges, restoration, signals, swap
-from backset.errors import BacksetError, Interrupted, RestoredError
+from backset import catalog, objects, privileges, restoration, signals, swap
+from backset.errors import BacksetError, Interrupted, RestoredError, StepFailedError
 from backset.session import explained
 
 if TYPE_CHECKING:
@@ -104,10 +104,11 @@ def _rescued(build: Build) -> str:
 def bring_back(build: Build, taken: Backup | None) -> None:
     """Make the target what it was: drop what is half built, load the backup, compare the two."""
     with explained(build.target):
+        if taken is not None:
+            taken.check()  # before anything is dropped for its sake
         with _evicting(build):
             objects.drop_ours(build.live)
         if taken is not None:
-            taken.check()
             load(build, taken, own=True)
         _mark(build).unlink(missing_ok=True)
 
@@ -117,11 +118,18 @@ def finish(build: Build, notice: Callable[[str], None]) -> None:
     mark = _read_mark(build)
     if mark is None:
         return
-    taken = build.vault.find(mark["backup"]) if mark["backup"] else None
-    how = f"from {taken.name}" if taken else "to being empty"
-    notice(f"a run in place was killed: bringing {build.target.database} back {how}")
-    with signals.deferred():
-        bring_back(build, taken)
+    build.check_protection()  # whoever has mended it by hand may have said so
+    name = build.target.database
+    try:
+        taken = build.vault.find(mark["backup"]) if mark["backup"] else None
+        how = f"from {taken.name}" if taken else "to being empty"
+        notice(f"a run in place was killed: bringing {name} back {how}")
+        with signals.deferred():
+            bring_back(build, taken)
+    except StepFailedError as error:
+        what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
+        remedy = f"mend that; or remove {_mark(build)}, and name another one to `invoke restore`"
+        raise StepFailedError(f"{what}: {error.what}", remedy) from None
     build.close_sessions()
 
 
@@ -131,7 +139,14 @@ def _read_mark(build: Build) -> dict[str, Any] | None:
         mark: dict[str, Any] = json.loads(_mark(build).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return mark if build.old is not None and mark.get("oid") == build.old.oid else None
+    is_this = build.old is not None and mark.items() >= _identity(build).items()
+    return mark if is_this else None
+
+
+def _identity(build: Build) -> dict[str, Any]:
+    """Return what no other database has; of new servers, the first ones have the same oid."""
+    server_id = catalog.server_id(build.server.session)
+    return {"oid": build.old.oid if build.old else 0, "server_id": server_id}
 
 
 def _mark(build: Build) -> Path:
@@ -141,7 +156,7 @@ def _mark(build: Build) -> Path:
 def _write_mark(build: Build) -> None:
     build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = build.taken.name if build.taken else None
-    text = json.dumps({"backup": taken, "oid": build.old.oid if build.old else 0})
+    text = json.dumps({"backup": taken, **_identity(build)})
     backups.write(_mark(build), text + "\n")
 
 
