@@ -229,8 +229,9 @@ class Build:
 
     @property
     def protected_backups(self) -> frozenset[str]:
-        """The name of the backup that `__previous` bears in its comment, if any."""
-        return frozenset({self.previous.backup} if self.previous else ())
+        """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
+        names = {self.previous.backup} if self.previous else set()
+        return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""

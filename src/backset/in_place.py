@@ -1,24 +1,18 @@
 """The lower rung: the objects of the target are dropped, and come back from the backup on failure.
 
-While the target is half built, `in-place.json` beside its backups names the backup that holds the
-truth. A run that is killed leaves that file behind, and the next one restores the backup first.
+A run that is killed leaves the mark of unfinished.py behind, and the next one does that first.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-import time
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from backset import backup as backups
-from backset import objects, privileges, restoration, signals, swap
-from backset.errors import BacksetError, Interrupted, RestoredError
+from backset import objects, refilling, signals, swap, unfinished
+from backset.errors import BacksetError, Interrupted, RestoredError, StepFailedError
 from backset.session import connect, explained
 
 if TYPE_CHECKING:
@@ -27,11 +21,7 @@ if TYPE_CHECKING:
 
     from backset.build import Build
     from backset.manifest import Backup
-    from backset.session import Session
 
-_MARK = "in-place.json"
-_IN_PROGRESS = ("in progress",)
-_LOOK_EVERY_S = 0.05
 _UNKNOWN = (
     "the server does not say whether its objects were dropped: the next run looks, and restores"
 )
@@ -52,7 +42,7 @@ def clear(build: Build) -> int:
 
     From now on the target is not the truth, and `build.cleared` says so.
     """
-    _write_mark(build)
+    unfinished.write(build)
     with signals.deferred():
         with _evicting(build):
             count = objects.drop_ours(build.live, build.frozen)
@@ -69,7 +59,7 @@ def safety(build: Build) -> Iterator[None]:
     with guard:
         yield
     if build.cleared:
-        _mark(build).unlink(missing_ok=True)
+        unfinished.path(build).unlink(missing_ok=True)
 
 
 class _Safety:
@@ -116,12 +106,13 @@ def _rescued(build: Build) -> str:
 def bring_back(build: Build, taken: Backup | None) -> None:
     """Make the target what it was: drop what is half built, load the backup, compare the two."""
     with explained(build.target):
+        if taken is not None:
+            taken.check()  # before anything is dropped for its sake
         with _evicting(build):
             objects.drop_ours(build.live)
         if taken is not None:
-            taken.check()
-            load(build, taken, own=True)
-        _mark(build).unlink(missing_ok=True)
+            refilling.load(build, taken, own=True)
+        unfinished.path(build).unlink(missing_ok=True)
 
 
 def finish(build: Build, notice: Callable[[str], None]) -> None:
@@ -129,66 +120,40 @@ def finish(build: Build, notice: Callable[[str], None]) -> None:
 
     What stands there now is dumped first: somebody may have gone on working with it.
     """
-    mark = _read_mark(build)
-    if mark is None or not _has_cleared(build.server.session, mark):
-        _mark(build).unlink(missing_ok=True)
+    mark = unfinished.read(build, build.server.session)
+    if mark is None:
         return
-    taken = build.vault.find(mark["backup"]) if mark["backup"] else None
-    how = f"from {taken.name}" if taken else "to being empty"
-    notice(f"a run in place was killed: bringing {build.target.database} back {how}")
-    if not build.old_is_empty:
-        above = build.settings.parallel_above
-        left = backups.take(
-            build.vault, build.target, lambda: (), build.programs, parallel_above=above
-        )
-        notice(f"what stood there half built is in {left.name}")
-    with signals.deferred():
-        bring_back(build, taken)
-    build.close_sessions()
-
-
-def _read_mark(build: Build) -> dict[str, Any] | None:
-    """Return the mark, if it is about this very database."""
+    if not unfinished.has_cleared(build.server.session, mark):
+        unfinished.path(build).unlink(missing_ok=True)
+        return
+    build.check_protection()  # whoever has mended it by hand may have said so
+    name = build.target.database
     try:
-        mark: dict[str, Any] = json.loads(_mark(build).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return mark if build.old is not None and mark.get("oid") == build.old.oid else None
-
-
-def _has_cleared(session: Session, mark: dict[str, Any]) -> bool:
-    """Tell whether the transaction that drops the objects was committed.
-
-    The session of a killed run may be just ending. If it is too long ago for the server to say,
-    the answer is no: then nothing is dropped.
-    """
-    query = "SELECT pg_xact_status(%s::xid8)"
-    while (status := session.execute(query, [mark["transaction"]]).fetchone()) == _IN_PROGRESS:
-        time.sleep(_LOOK_EVERY_S)
-    return status == ("committed",)
+        taken = build.vault.find(mark["backup"]) if mark["backup"] else None
+        how = f"from {taken.name}" if taken else "to being empty"
+        notice(f"a run in place was killed: bringing {name} back {how}")
+        if taken is not None:
+            taken.check()
+        if not build.old_is_empty:
+            notice(f"what stood there half built is in {_dumped(build).name}")
+        with signals.deferred():
+            bring_back(build, taken)
+    except StepFailedError as error:
+        what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
+        file = unfinished.path(build)
+        remedy = f"mend that; or remove {file}, and name another one to `invoke restore`"
+        raise StepFailedError(f"{what}: {error.what}", remedy) from None
+    build.close_sessions()
 
 
 def _look_again(build: Build) -> bool | None:
     """Tell on a new session whether the objects are gone; None if none opens."""
-    mark = _read_mark(build)
     try:
         with connect(build.target, build.purpose) as session:
-            return mark is not None and _has_cleared(session, mark)
+            mark = unfinished.read(build, session)
+            return mark is not None and unfinished.has_cleared(session, mark)
     except (BacksetError, psycopg.Error):
         return None
-
-
-def _mark(build: Build) -> Path:
-    return build.vault.folder / _MARK
-
-
-def _write_mark(build: Build) -> None:
-    build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    taken = build.taken.name if build.taken else None
-    (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
-    mark = {"backup": taken, "oid": build.old.oid if build.old else 0, "transaction": number}
-    text = json.dumps(mark)
-    backups.write(_mark(build), text + "\n")
 
 
 def _evicting(build: Build) -> AbstractContextManager[None]:
@@ -197,62 +162,8 @@ def _evicting(build: Build) -> AbstractContextManager[None]:
     return swap.evicting(build.server, [build.target.database], spare=spare)
 
 
-def load(build: Build, taken: Backup, *, own: bool) -> None:
-    """Load a backup into the cleared target, but for what was not dropped there.
-
-    own: whether the backup is of this very database, so that its oids mean the same objects.
-    """
-    privileges.forget_defaults(build.live)
-    with tempfile.TemporaryDirectory() as folder:
-        listing = Path(folder) / "toc"
-        wanted = _missing(build, _table_of_contents(build, taken, listing), own=own)
-        listing.write_text("\n".join(wanted) + "\n", encoding="utf-8")
-        where = (build.target, build.server.major, build.programs)
-        restoration.load(taken, *where, entries=listing, exactly=own)
-
-
-def _table_of_contents(build: Build, taken: Backup, listing: Path) -> list[str]:
-    pg_restore = build.programs.find("pg_restore", build.server.major)
-    build.programs.run(pg_restore, "--list", "--file", os.fspath(listing), os.fspath(taken.dump))
-    lines = listing.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith(";")]
-
-
-def _missing(build: Build, entries: list[str], *, own: bool) -> list[str]:
-    """Leave out the entries of what was not dropped: extensions, schemas, other people's objects.
-
-    An entry is `dump id; catalog oid, object oid, type, schema, name, owner`. The data of a table
-    has the table's oid and no catalog; comments, grants and sequence values have neither.
-    """
-    parsed = {line: _parse(line) for line in entries}
-    numbered = [(catalog, oid) for catalog, oid, _ in parsed.values() if catalog]
-    alive = objects.surviving(build.live, numbered) if own else set()
-    kept = objects.kept_names(build.live)
-    alive |= {(catalog, oid) for catalog, oid, text in parsed.values() if text.startswith(kept)}
-    tables = {oid for _, oid in alive}
-    names = [
-        name
-        for catalog, oid, text in parsed.values()
-        if (catalog, oid) in alive
-        for name in _names(text)
-    ]
-    return [
-        line
-        for line, (catalog, oid, text) in parsed.items()
-        if not ((catalog, oid) in alive if catalog else oid in tables)
-        and not (not catalog and not oid and any(name in text for name in names))
-    ]
-
-
-def _parse(line: str) -> tuple[int, int, str]:
-    _, _, rest = line.partition("; ")
-    catalog, oid, text = rest.split(" ", 2)
-    return int(catalog), int(oid), f"{text} "
-
-
-def _names(text: str) -> tuple[str, str]:
-    """Return how entries without a number speak of an object: with its type, or without."""
-    words = text.split(" ")
-    length = next(number for number, word in enumerate(words) if not word.isupper())
-    kind, (schema, *name) = " ".join(words[:length]), words[length:-2]
-    return f" {schema} {kind} {' '.join(name)} ", f" {schema} {' '.join(name)} "
+def _dumped(build: Build) -> Backup:
+    """Return a backup of the target as it is, without the scripts that it has not come from."""
+    above = build.settings.parallel_above
+    vault, target = build.vault, build.target
+    return backups.take(vault, target, lambda: (), build.programs, parallel_above=above)

@@ -12,6 +12,7 @@ from backset import (
     inheritance,
     objects,
     proof,
+    refilling,
     restoration,
     seeding,
     signals,
@@ -176,7 +177,7 @@ def load(build: Build, progress: Progress) -> Done:
     progress(f"loading {chosen.name}")
     chosen.check()
     if build.is_in_place:
-        in_place.load(build, chosen, own=False)
+        refilling.load(build, chosen, own=False)
     else:
         build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
         build.make_next()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.embedded import temporary_cluster
 from backset.programs import embedded_folder
 from backset.target import Target
 from tests.acceptance.test_tasks import databases, prints
@@ -242,20 +244,94 @@ def test_a_run_that_was_killed_before_it_dropped_anything(
     assert process.wait(60) == 5
     process.communicate()
     folder = owned.folder / "backups" / name
+    backup = json.loads(owned.invoke("backups", "--json").stdout)["backups"][0]
+    oid = "SELECT oid FROM pg_database WHERE datname = current_database()"
     with psycopg.connect(owned.url) as session:
-        (number,) = session.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
-        (oid,) = session.execute(
-            "SELECT oid FROM pg_database WHERE datname = current_database()"
-        ).fetchone() or (0,)
+        query = f"SELECT pg_current_xact_id()::text, ({oid})"
+        number, oid = session.execute(query.encode()).fetchone() or ("", "")
         session.rollback()
-    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
-    mark = {"backup": backup["name"], "oid": oid, "transaction": number}
-    (folder / "in-place.json").write_text(json.dumps(mark))
+    mark = {"backup": backup["name"], "server_id": backup["server_id"]}
+    text = json.dumps({**mark, "oid": oid, "transaction": number})
+    (folder / "in-place.json").write_text(text)
     owned.query("CREATE TABLE later ()")
     before = dumped(cluster, name)
     assert owned.invoke("backup").returncode == 0
     assert dumped(cluster, name) == before
     assert not (folder / "in-place.json").exists()
+
+
+def killed_in_place(project: Project) -> None:
+    """Rebuild, and rebuild again in place until the run is killed in a migration."""
+    assert project.invoke("reset-db").returncode == 0
+    process = start_slow_migration(project)
+    process.kill()
+    process.communicate(timeout=60)
+    (project.folder / "alembic/versions/c0ffee000002_slow.py").unlink()
+
+
+def test_a_killed_run_is_finished_on_its_own_server_only(owned: Project, name: str) -> None:
+    """Another server may have a database of the same name and oid: nothing happens to it."""
+    killed_in_place(owned)
+    ((oid,),) = owned.query(f"SELECT oid FROM pg_database WHERE datname = '{name}'")
+    other = temporary_cluster(18)
+    other.start()
+    try:
+        with psycopg.connect(other.url("postgres"), autocommit=True) as session:
+            session.execute(sql.SQL("CREATE DATABASE {} OID {}").format(sql.Identifier(name), oid))
+        as_superuser(other, name, "CREATE TABLE work (a int); INSERT INTO work VALUES (1)")
+        done = owned.invoke("backup", DATABASE_URL=other.url(name))
+        assert done.returncode == 0, done.stderr
+        assert "killed" not in done.stdout
+        with psycopg.connect(other.url(name)) as session:
+            assert session.execute("SELECT a FROM work").fetchall() == [(1,)]
+    finally:
+        other.stop()
+        shutil.rmtree(other.folder.parent)
+    assert "a run in place was killed" in owned.invoke("backup").stdout
+
+
+def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -> None:
+    """Nothing is dropped for a dump that cannot be loaded; another one can be restored."""
+    assert owned.invoke("reset-db").returncode == 0
+    rows = prints(owned)
+    assert owned.invoke("backup").returncode == 0
+    killed_in_place(owned)
+    owned.query("CREATE TABLE mended (a int)")
+    folder = owned.folder / "backups" / Target.parse(owned.url).database
+    mark = folder / "in-place.json"
+    dump = folder / f"{json.loads(mark.read_text())['backup']}.dump"
+    dump.write_bytes(dump.read_bytes()[:-1])
+    done = owned.invoke("upgrade")
+    assert done.returncode == 4
+    assert "is half built, since a run in place was killed" in done.stderr
+    assert f"remove {mark}, and name another one to `invoke restore`" in done.stderr
+    assert owned.query("SELECT count(*) FROM mended") == [(0,)]
+    mark.unlink()
+    dump.unlink()
+    done = owned.invoke("restore", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert prints(owned) == rows
+
+
+def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) -> None:
+    """Who has mended it by hand, and protects it, keeps what stands there."""
+    killed_in_place(owned)
+    owned.query("CREATE TABLE mended (a int)")
+    assert owned.invoke("protect").returncode == 0
+    done = owned.invoke("backup")
+    assert (done.returncode, "is protected" in done.stderr) == (3, True)
+    assert owned.query("SELECT count(*) FROM mended") == [(0,)]
+
+
+def test_the_backup_that_is_restored_stays(owned: Project) -> None:
+    """The run's own backup is one too many, and the oldest is the one that is being restored."""
+    assert owned.invoke("reset-db").returncode == 0
+    assert owned.invoke("backup").returncode == 0
+    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    done = owned.invoke("restore", backup["name"], BACKSET_KEEP="1")
+    assert done.returncode == 0, done.stderr
+    names = [e["name"] for e in json.loads(owned.invoke("backups", "--json").stdout)["backups"]]
+    assert backup["name"] in names
 
 
 def start_slow_migration(project: Project) -> subprocess.Popen[str]:
