@@ -1,4 +1,4 @@
-"""A trial, given by its number alone: a state, a run, a fault, and a look at everything after it."""
+"""A trial, given by its number alone: a state, a run, a fault, and then a look at everything."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.faults import checks
-from tests.faults.faults import FAULTS, Fault, Scene
+from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import Moment
+from tests.faults.strikes import Scene
 from tests.faults.world import IN_PLACE, PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:
