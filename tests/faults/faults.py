@@ -168,6 +168,7 @@ FAULTS = (
         tasks=(RESET,),
         doors=(TCP,),  # what a superuser has built, its second could not read
         strike=strikes.rival,
+        early=True,
     ),
     Fault(
         name="a migration fails",
