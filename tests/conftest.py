@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from backset.cluster import Cluster
 
+pytest_plugins = ["tests.elsewhere", "tests.servers"]
+
 REPOSITORY = Path(__file__).parents[1]
 PASSWORD = "can%ary:p@ss/word '\"x"
 ROLE = "developer"
@@ -37,6 +39,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def pytest_configure() -> None:
+    """End in good order on TERM too, which is what nox sends: no server may outlive its tests."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -111,11 +118,12 @@ class Project:
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()  # words before the command, such as those of `elsewhere`
 
     def invoke(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run `invoke …` without a terminal; the caller judges the exit code."""
         return subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
+            [*self.prefix, sys.executable, "-m", "invoke", *arguments],
             cwd=self.folder,
             env={**os.environ, **self.env, **env},
             stdin=subprocess.DEVNULL,

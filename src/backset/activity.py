@@ -133,7 +133,7 @@ ORDER BY a.backend_start, a.pid
 _END = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a {_ROLES}
 WHERE a.datname = ANY(%(databases)s) AND {_IS_CLIENT} AND {_MAY_END}
-  AND a.pid NOT IN (pg_backend_pid(), %(spare)s) AND a.application_name ~ %(names)s
+  AND a.pid NOT IN (pg_backend_pid(), %(spare)s) AND coalesce(a.application_name, '') ~ %(names)s
 """
 # Whom pg_blocking_pids names 0 is a prepared transaction, which has no session.
 _WAITS = f"""

@@ -79,7 +79,8 @@ class Build:
         signals.ignore()
         if self.promoted is None:
             self.promoted = self._look_again()
-        if self.is_beside and isinstance(error, (StepFailedError, Interrupted)):
+        replaces = self.is_beside or self.is_in_place
+        if replaces and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(self._what_stands())
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
@@ -160,9 +161,12 @@ class Build:
         return Inheritance(self.target, self.server.names)
 
     def inherit(self, sources: Sequence[Source]) -> None:
-        """Give the new `__next` what the target has and migrations may need."""
+        """Give the new `__next` what the target has and migrations may need; in place, keep it."""
         if self.old is not None:
             self.inheritance = Inheritance(self.target, self.server.names, sources)
+            if self.is_in_place:
+                self.inheritance.remember(self.live)
+                return
             self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
 
     @cached_property

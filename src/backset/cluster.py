@@ -38,7 +38,7 @@ class Cluster:
     """A PostgreSQL cluster of our own: `data`, `log` and, where its path is short, the socket.
 
     account: the account that its programs run as; None means ourselves.
-    tcp_port: a port of 127.0.0.1 to listen on besides the socket, for passwords (scram-sha-256).
+    tcp_port: a port of `address` to listen on besides the socket, for passwords (scram-sha-256).
     """
 
     folder: Path
@@ -46,6 +46,7 @@ class Cluster:
     wheel: Path
     account: Account | None
     tcp_port: int | None = None
+    address: str = "127.0.0.1"
 
     @property
     def port(self) -> int:
@@ -183,7 +184,7 @@ class Cluster:
     def _launch(self) -> None:
         options = {
             "unix_socket_directories": '"' + str(self.socket_folder).replace('"', '""') + '"',
-            "listen_addresses": "127.0.0.1" if self.tcp_port else "",
+            "listen_addresses": self.address if self.tcp_port else "",
             "port": str(self.port),
             "log_line_prefix": "%m [%p] %q%a@%d ",
         }

@@ -20,14 +20,24 @@ def project_cluster(root: Path) -> Cluster:
     )
 
 
-def temporary_cluster(major: int, tcp_port: int | None = None) -> Cluster:
-    """Return a throw-away cluster in a new folder of /tmp, for tests and for CI."""
+def temporary_cluster(
+    major: int,
+    tcp_port: int | None = None,
+    *,
+    address: str = "127.0.0.1",
+    installation: Path | None = None,
+) -> Cluster:
+    """Return a throw-away cluster in a new folder of /tmp, for tests and for CI.
+
+    installation: a folder with `bin` of that major version; the embedded one by default.
+    """
     folder = Path(tempfile.mkdtemp(prefix="backset-", dir="/tmp")) / "cluster"
     folder.parent.chmod(0o755)
     return Cluster(
         folder=folder,
         major=major,
-        wheel=programs.embedded_folder(major),
+        wheel=installation or programs.embedded_folder(major),
         account=account.choose(folder.parent),
         tcp_port=tcp_port,
+        address=address,
     )

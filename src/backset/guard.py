@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, extensions, objects, policy
+from backset import catalog, extensions, objects, policy, ties
 from backset.errors import ConsentError, RefusedError
 from backset.policy import Circumstances, Rung
 from backset.quantities import amount
@@ -115,12 +115,10 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         owns=old is None or old.owned,
         role=role.name,
         owner=old.owner if old else role.name,
-        peer=role.peer,
-        client=role.client,
-        server=role.server,
-        direct=role.direct,
+        locality=role.locality,
         protected=old is not None and old.protected,
         foreign=build.foreign(),
+        is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,
         empty=build.old_is_empty,
@@ -128,6 +126,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         ask_above=build.settings.ask_above,
         uncreatable=uncreatable,
         barred=barred,
+        tied=ties.found(build.server.session, build.target.database),
     )
 
 

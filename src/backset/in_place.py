@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +90,9 @@ def _rescued(build: Build) -> str:
     """Put the old content back, whatever signals come; say how that went."""
     name, taken = build.target.database, build.taken
     try:
-        with suppress(Interrupted), signals.deferred():
-            build.close_sessions()
-            bring_back(build, taken)
+        signals.ignore()
+        build.close_sessions()
+        bring_back(build, taken)
     except BacksetError as second:
         how = f"invoke restore {taken.name} --in-place" if taken else "invoke reset-db"
         return f"{name} is half built, and the backup could not be restored: {second} → {how}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backset import extensions, grants, parameters, properties, publications
@@ -55,6 +56,12 @@ class Inheritance:
         announced = extensions.Announced.of(folders()) if made else None
         self._left = [each for each in made if announced and announced.includes(each)]
         self._give(new, {When.EMPTY})
+
+    def remember(self, target: Session) -> None:
+        """Read what the target has before it is cleared, for complete() to give it back."""
+        self._names = replace(self._names, next=self._names.target)
+        self._wanted = properties.read(target, self._sources, self._names.target)
+        self._given = True
 
     def complete(self, new: Session) -> None:
         """Give it, when the migrations have run, what waited for them or what they took away."""

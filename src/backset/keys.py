@@ -24,7 +24,7 @@ LIBPQ_VARIABLES = frozenset(
     )
 )
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
-NUMBERS = frozenset({"keep", "parallel_above"})  # a variable spells them as digits
+NUMBERS = frozenset({"ask_above", "keep", "parallel_above"})  # a variable spells them as digits
 TABLES = frozenset({"env", "expect", "rows"})  # these cannot be set by a variable
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from backset.locality import Locality
 
 SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 _TELLING = ("prod", "live")  # what the name of a database has in it that people work with
@@ -14,15 +16,15 @@ _TELLING = ("prod", "live")  # what the name of a database has in it that people
 class Circumstances:
     """What policy needs to know of a run.
 
-    peer: the address that our socket is connected to; None on a Unix socket.
-    client, server: our and its address as the server sees them; None on a Unix socket.
-    direct: whether the server sees our end of the connection; a tunnel shows it another port.
+    locality: whether the server is on this machine, as the live connection shows.
     protected: whether the database has the marker of `invoke protect`.
     foreign: databases, not empty, that bear our derived names though backset did not make them.
+    is_durable: whether what the server has committed survives a crash of its machine.
     machines: the addresses of other machines that are connected to the target.
     empty: whether there is nothing in the target that could be lost.
     ask_above: the size in bytes above which a target needs consent.
     uncreatable: extensions in the target that the role could not create again.
+    tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
     """
 
@@ -32,12 +34,10 @@ class Circumstances:
     owns: bool
     role: str
     owner: str
-    peer: str | None
-    client: str | None
-    server: str | None
-    direct: bool = True
+    locality: Locality
     protected: bool = False
     foreign: tuple[str, ...] = ()
+    is_durable: bool = True
     standbys: int = 0
     machines: tuple[str, ...] = ()
     empty: bool = False
@@ -45,6 +45,7 @@ class Circumstances:
     ask_above: int = 1_000_000_000
     uncreatable: tuple[str, ...] = ()
     barred: tuple[tuple[str, str], ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         reasons.append(protection(facts.database))
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
+    reasons += facts.tied
     if way.way == "swap":
         reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
         for name in facts.foreign:
@@ -111,8 +113,8 @@ def stakes(facts: Circumstances) -> list[str]:
     if facts.empty:
         return []
     name, reasons = facts.database, []
-    if not is_local(facts):
-        reasons.append(f"{name} may be on another machine ({_where(facts)})")
+    if facts.locality.verdict == "remote":
+        reasons.append(f"{name} may be on another machine ({facts.locality})")
     if facts.standbys:
         reasons.append(f"the server of {name} has {facts.standbys} standby(s)")
     if facts.machines:
@@ -126,14 +128,15 @@ def stakes(facts: Circumstances) -> list[str]:
 
 def doubts(facts: Circumstances) -> list[tuple[str, str]]:
     """Return every reason for which `--yes` is enough."""
-    if not facts.empty or is_local(facts):
-        return []
-    what = f"{facts.database} may be on another machine ({_where(facts)})"
-    return [(what, "if this is the right one, add --yes")]
-
-
-def _where(facts: Circumstances) -> str:
-    return facts.server or "behind a forwarded socket"
+    verdict, reasons = facts.locality.verdict, []
+    if verdict == "doubtful" or (verdict == "remote" and facts.empty):  # else stakes() has it
+        what = f"{facts.database} may be on another machine ({facts.locality})"
+        reasons.append((what, "if this is the right one, add --yes"))
+    if not facts.is_durable and not facts.empty:
+        what = f"the server of {facts.database} can lose what it has committed"
+        remedy = "turn its fsync and full_page_writes on, or add --yes"
+        reasons.append((what, remedy))
+    return reasons
 
 
 def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
@@ -146,25 +149,6 @@ def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
         what = f"the role {facts.role} does not own {facts.database} ({facts.owner} does)"
         reasons.append((what, remedy))
     return reasons
-
-
-def is_local(facts: Circumstances) -> bool:
-    """Tell whether the server is on this machine, a container of it included.
-
-    Our end alone does not tell: a tunnel to production ends on 127.0.0.1 too. So the server's own
-    view must agree: it sees our very socket, or, behind the published port of a container, the
-    first address of its own private network (the bridge). A tunnel to such a container on another
-    machine looks the same.
-    """
-    if facts.peer is None or facts.client is None or facts.server is None:
-        return facts.peer is None and facts.client is None
-    if not ip_address(facts.peer).is_loopback:
-        return False
-    ours, its = ip_address(facts.client), ip_address(facts.server)
-    if facts.direct:
-        return ours == its or (ours.is_loopback and its.is_loopback)
-    bridge = ip_network(f"{facts.server}/16", strict=False)
-    return its.is_private and not its.is_loopback and ours in bridge and str(ours).endswith(".1")
 
 
 def _quoted(name: str) -> str:

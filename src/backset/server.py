@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg.rows import dict_row
 
-from backset import activity
+from backset import activity, peer
 from backset.errors import LockedError, StepFailedError
 from backset.identity import run_mark
+from backset.locality import judge
 from backset.quantities import moment
 from backset.session import Session, connect
 from backset.target import Target, derived_name
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from backset.activity import Client
+    from backset.locality import Locality
 
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
@@ -35,7 +35,7 @@ MARKS = frozenset({*DERIVED, "protected"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
 _LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
-_OF_DEAD_RUNS = "^backset (?!(verify|status) )"  # these two work without the lock
+_OF_DEAD_RUNS = "^backset (?!(plan|verify|status|protect|unprotect) )"  # these take no lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +72,18 @@ class Database:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """Who we are to the server, how we reached it, and who else there is.
+    """Who we are to the server, where it is, and who else there is.
 
-    peer, client, server, direct: as in policy.Circumstances. machines: the addresses of other
-    machines that are connected to the target.
+    is_durable: whether what is committed survives a crash of the server's machine.
+    machines: the addresses of other machines that are connected to the target.
     """
 
     name: str
     is_superuser: bool
     may_create: bool
     in_recovery: bool
-    peer: str | None
-    client: str | None
-    server: str | None
-    direct: bool
+    is_durable: bool
+    locality: Locality
     standbys: int
     machines: tuple[str, ...]
 
@@ -141,18 +139,17 @@ class Server:
         """Who we are to this server, and who else is there; asked once."""
         row = self.session.execute(_ROLE, [self.names.target]).fetchone()
         assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
-        name, is_superuser, may_create, in_recovery, client, port, server, standbys, others = row
+        name, is_superuser, may_create, in_recovery, is_durable, standbys, others = row
+        locality = judge(peer.evidence(self.session))
         return Role(
             name=name,
             is_superuser=is_superuser,
             may_create=may_create,
             in_recovery=in_recovery,
-            peer=self.session.info.hostaddr or None,
-            client=client,
-            server=server,
-            direct=port in {None, _own_port(self.session)},
+            is_durable=is_durable,
+            locality=locality,
             standbys=standbys,
-            machines=tuple(others),
+            machines=tuple(each for each in others if not peer.is_neighbour(locality, each)),
         )
 
     @property
@@ -235,13 +232,6 @@ def _maintenance_session(target: Target, purpose: str) -> Session:
     raise first
 
 
-def _own_port(session: Session) -> int | None:
-    """Return the port of our end; None on a Unix socket."""
-    with socket.socket(fileno=os.dup(session.fileno())) as ours:
-        name = ours.getsockname()
-    return name[1] if isinstance(name, tuple) else None
-
-
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
     first, _, rest = comment.removeprefix(MARK).partition("\n")
@@ -283,7 +273,7 @@ FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """
 _ROLE = """
 SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
-       host(inet_client_addr()), inet_client_port(), host(inet_server_addr()),
+       current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
        (SELECT count(*) FROM pg_stat_replication),
        ARRAY(SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = %s
              AND client_addr NOT IN (coalesce(inet_client_addr(), '::1'),

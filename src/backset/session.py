@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 import psycopg.conninfo
 
-from backset.errors import HeldUpError, Interrupted, StepFailedError
+from backset.errors import HeldUpError, Interrupted, SettingsError, StepFailedError
 from backset.identity import application_name
+from backset.target import ONE_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ _KEEPALIVES = {
 
 
 def connect(target: Target, purpose: str) -> Session:
-    """Open an autocommit session on `target`. Raises StepFailedError, in one line.
+    """Open an autocommit session on `target`. Raises StepFailedError or SettingsError, in one line.
 
     purpose: what other people see of us in pg_stat_activity.
     """
@@ -50,7 +51,16 @@ def connect(target: Target, purpose: str) -> Session:
         # waits a minute for the password, and every DROP DATABASE waits for that.
         traceback.clear_frames(error.__traceback__)
         raise
+    _demand_one_host(session)
     return session
+
+
+def _demand_one_host(session: Session) -> None:
+    """Refuse a list of hosts that neither the URL nor a variable names, but a service file."""
+    hosts = (each.val for each in session.pgconn.info if each.keyword in {b"host", b"hostaddr"})
+    if any(b"," in (host or b"") for host in hosts):
+        session.close()
+        raise SettingsError([("the service file names several hosts", ONE_HOST)])
 
 
 def conninfo(target: Target, purpose: str) -> str:

@@ -16,7 +16,8 @@ from dotenv.parser import parse_stream
 
 from backset.errors import SettingsError
 from backset.keys import CHECKS, LIBPQ_VARIABLES, NUMBERS, PLACEHOLDERS, TABLES, nearest
-from backset.target import SHORTEST_SECRET, Target, derived_name
+from backset.redaction import blank
+from backset.target import ONE_HOST, Target, derived_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -65,11 +66,10 @@ class Settings:
         given = {name: template.format_map(values) for name, template in self.env.items()}
         return {**self.plain_env, **given}
 
-    def redact(self, target: Target, text: str) -> str:
-        """Blank the passwords in a child's output, PGPASSWORD included."""
-        password = self.environ.get("PGPASSWORD", "")
-        text = target.redact(text)
-        return text.replace(password, "***") if len(password) >= SHORTEST_SECRET else text
+    def redact(self, target: Target | None, text: str) -> str:
+        """Blank the passwords in what a child or a bug says, PGPASSWORD included."""
+        known = {self.environ.get("PGPASSWORD", "")} | (target.secrets if target else set())
+        return blank(text, known)
 
     def command(self, argv: Iterable[str]) -> list[str]:
         """Return `argv` with a leading `python` replaced by the project's interpreter."""
@@ -192,7 +192,8 @@ class _Reader:
                 raw = int(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
-            value = "wrong" if key in {"env", "seed"} else repr(raw)  # these may hold a password
+            # "wrong": these may hold a password; a URL may stand in any other's place
+            value = "wrong" if key in {"env", "seed"} else blank(repr(raw))
             self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
             return default
 
@@ -200,10 +201,14 @@ class _Reader:
         url, source = self._lookup("DATABASE_URL")
         self.sources["DATABASE_URL"] = source
         try:
-            return Target.parse(url, f"{source}: DATABASE_URL") if url else None
+            target = Target.parse(url, f"{source}: DATABASE_URL") if url else None
         except SettingsError as error:
             self.problems += error.problems
             return None
+        for name, keyword in (("PGHOST", "host"), ("PGHOSTADDR", "hostaddr")):
+            if target and keyword not in target.params and "," in self.environ.get(name, ""):
+                self.problems.append((f"the environment: {name} names several hosts", ONE_HOST))
+        return target
 
     def _python(self) -> str:
         wanted = self._value("python", sys.executable)

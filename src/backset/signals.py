@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _deferrals = 0
 _waiting: list[int] = []
+_ignored = False
 
 
 @contextmanager
 def raised() -> Iterator[None]:
     """Raise Interrupted for the first signal; ignore later ones, so that the cleaning can end."""
+    global _ignored  # noqa: PLW0603  (signal handlers are global too)
+    _ignored = False
     before = {each: signal.getsignal(each) for each in _SIGNALS}
     for each in _SIGNALS:
         if before[each] is not signal.SIG_IGN:  # nohup asked for that
@@ -27,7 +30,7 @@ def raised() -> Iterator[None]:
     try:
         yield
     finally:
-        _waiting.clear()
+        ignore()
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -46,20 +49,23 @@ def deferred() -> Iterator[None]:
     finally:
         _deferrals -= 1
         if _waiting and not _deferrals:
-            _raise(_waiting.pop())
+            _raise(_waiting[0])
 
 
 def ignore() -> None:
     """From here on let no signal interrupt us: the run is ending anyway, and cleans up.
 
-    Not by SIG_IGN, which programs that the cleaning starts would inherit.
+    One assignment, so that no signal comes in between; and not by SIG_IGN, which the programs that
+    the cleaning starts would inherit.
     """
-    for each in _SIGNALS:
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, lambda *_: None)
+    global _ignored  # noqa: PLW0603  (signal handlers are global too)
+    _ignored = True
+    _waiting.clear()
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
+    if _ignored:
+        return
     if _deferrals:
         _waiting.append(signum)
     else:

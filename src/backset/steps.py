@@ -82,6 +82,7 @@ def clear(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(build.target.database)
     if ended:
         progress(f"ending {listed(ended)}")
+    build.inherit(inheritance.EVERYTHING)
     dropped = in_place.clear(build)
     details = {"dropped": dropped, "ended": [each.content() for each in ended]}
     return Done(f"{count(dropped, 'object')} dropped in {build.target.database}", details)
@@ -91,11 +92,11 @@ def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     done = build.worker.ask("upgrade", build.session, progress)
     build.inheritance.complete(build.session)
+    findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
-    if done["count"] == 0:
-        return Done(f"already at {after}", details)
-    return Done(f"{before} → {after}, {count(done['count'], 'revision')}", details)
+    text = f"{before} → {after}, {count(done['count'], 'revision')}"
+    return Done(text if done["count"] else f"already at {after}", details, findings)
 
 
 def verify(build: Build, progress: Progress) -> Done:

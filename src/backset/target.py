@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from backset import redaction
 from backset.errors import SettingsError
 from backset.url import PATTERN, ask_libpq, keywords, pairs, translate
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
-SHORTEST_SECRET = 4  # blanking a shorter one would spoil every message
+ONE_HOST = "name the primary alone: each connection could choose another host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +91,15 @@ class Target:
         """The password where libpq looks for it: the child's environment, never its arguments."""
         return {"PGPASSWORD": self.params["password"]} if "password" in self.params else {}
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The passwords in the URL; one that is also a public word of it cannot be kept secret."""
+        public = {self.database, self.params.get("user"), self.params.get("host")}
+        return frozenset(self.params[key] for key in _SECRET & self.params.keys()) - public
+
     def redact(self, text: str) -> str:
         """Blank the passwords in a child's output: this target's, and any inside a URL."""
-        text = re.sub(r"(://[^\s:/@]*:)[^\s@/]*@", r"\1***@", text)
-        text = re.sub(r"([?&]password=)[^&\s]*", r"\1***", text)
-        public = {self.database, self.params.get("user"), self.params.get("host")}
-        for secret in {self.params[key] for key in _SECRET & self.params.keys()} - public:
-            for spelling in {secret, quote(secret, safe=""), quote(secret)}:
-                text = text.replace(spelling, "***") if len(secret) >= SHORTEST_SECRET else text
-        return text
+        return redaction.blank(text, self.secrets)
 
 
 def derived_name(database: str, suffix: str) -> str:
@@ -120,6 +120,5 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
     if len(name.encode()) > _NAME_BYTES:
         problems.append((f"{source} names a database of over 63 bytes", "PostgreSQL would cut it"))
     if "," in params.get("host", "") + params.get("hostaddr", ""):
-        remedy = "name the primary alone: each connection could choose another host"
-        problems.append((f"{source} names several hosts", remedy))
+        problems.append((f"{source} names several hosts", ONE_HOST))
     return problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -32,16 +33,23 @@ _REBUILDS = {
 }
 
 
-def _cli() -> ModuleType:
+def _imported(name: str) -> ModuleType:
     """Import the machine without looking for garbage in it, now and when the interpreter ends."""
     # Invoke turned byte code off for its own process; without it each run would compile us again.
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     gc.disable()
-    from backset import cli  # noqa: PLC0415  (here, so that --list is instant)
-
+    module = import_module(f"backset.{name}")  # here, so that --list is instant
     gc.freeze()
     gc.enable()
-    return cli
+    return module
+
+
+def _cli() -> ModuleType:
+    return _imported("cli")
+
+
+def _commands() -> ModuleType:
+    return _imported("commands")
 
 
 def _dry(c: Context, plan: bool = False) -> bool:
@@ -183,55 +191,55 @@ def restore(
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
-    _cli().backups(as_json=json)
+    _commands().backups(as_json=json)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def status(c: Context, json: bool = False) -> None:
     """Show revision, heads, tables, drift, and the way out."""
-    _cli().status(as_json=json, plan=_dry(c))
+    _commands().status(as_json=json, plan=_dry(c))
 
 
 @task
 def protect(c: Context) -> None:
     """Keep every run from replacing the database, whatever its flags."""
-    _cli().protect(plan=_dry(c))
+    _commands().protect(plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
 def unprotect(c: Context, confirm: str = "") -> None:
     """Let runs replace the database again; asks for its name."""
-    _cli().unprotect(confirm=confirm, plan=_dry(c))
+    _commands().unprotect(confirm=confirm, plan=_dry(c))
 
 
 @task
 def psql(c: Context) -> None:
     """Open psql: `invoke psql`, `invoke psql -- -c "select 1"`."""
-    _cli().psql(_after_dashes(), plan=_dry(c))
+    _commands().psql(_after_dashes(), plan=_dry(c))
 
 
 @task
 def alembic(c: Context) -> None:
     """Run alembic: `invoke alembic -- history` and the like."""
-    _cli().alembic(_after_dashes(), plan=_dry(c))
+    _commands().alembic(_after_dashes(), plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})
 def url(c: Context, reveal: bool = False) -> None:
     """Print the URL of the database, for the application."""
-    _cli().url(reveal=reveal, plan=_dry(c))
+    _commands().url(reveal=reveal, plan=_dry(c))
 
 
 @task
 def start(c: Context) -> None:
     """Start the embedded PostgreSQL (used without DATABASE_URL)."""
-    _cli().start(plan=_dry(c))
+    _commands().start(plan=_dry(c))
 
 
 @task
 def stop(c: Context) -> None:
     """Stop the embedded PostgreSQL."""
-    _cli().stop(plan=_dry(c))
+    _commands().stop(plan=_dry(c))
 
 
 namespace = Collection(

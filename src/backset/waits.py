@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 EVERY_S = 1.0  # a run that is over sooner never pays for a look
+_FRESH_S = 2.5  # a look may come between the end of a wait and that of its step
 
 
 class Waits:
@@ -45,6 +48,7 @@ class Waits:
         self._notice = notice
         self._told: set[tuple[str | None, int]] = set()
         self._last: list[Client] = []
+        self._last_at = -math.inf
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -55,7 +59,8 @@ class Waits:
     def __exit__(self, _type: object, error: object, _trace: object) -> None:
         self._over.set()
         self._thread.join(EVERY_S)  # a server that is gone would keep it busy for longer
-        if isinstance(error, StepFailedError) and self._last:
+        is_fresh = time.monotonic() - self._last_at < _FRESH_S
+        if isinstance(error, StepFailedError) and is_fresh:
             error.what += f" (it waited for {listed(self._last)})"
 
     def _watch(self) -> None:
@@ -72,7 +77,9 @@ class Waits:
 
     def _look(self, session: Session) -> None:
         found = activity.waits(session, self._databases, run_mark(), self._began)
-        self._last = list({client.pid: client for _, client in found}.values())
+        if found:
+            self._last = list({client.pid: client for _, client in found}.values())
+            self._last_at = time.monotonic()
         for waiting in dict.fromkeys(name for name, _ in found):
             blocking = {client.pid: client for name, client in found if name == waiting}
             new = [blocking[pid] for pid in blocking if (waiting, pid) not in self._told]

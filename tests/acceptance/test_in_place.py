@@ -137,6 +137,23 @@ def test_everything_of_ours_goes_and_everything_else_stays(
     assert owned.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'the app'") == [(0,)]
 
 
+def test_what_the_migrations_do_not_know_comes_back(
+    owned: Project, superuser: psycopg.Connection[Any], plain: str, name: str
+) -> None:
+    """A publication that went with its table is made again; what cannot be is a finding."""
+    assert owned.invoke("reset-db").returncode == 0
+    superuser.execute(
+        sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(*map(sql.Identifier, (name, plain)))
+    )
+    owned.query("CREATE TABLE gone (i int); CREATE PUBLICATION old FOR TABLE gone")
+    owned.query("CREATE PUBLICATION news FOR TABLE tasks")
+    done = owned.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    published = "SELECT pubname, tablename FROM pg_publication_tables ORDER BY 1"
+    assert ("news", "tasks") in owned.query(published)
+    assert "publication old" in done.stdout
+
+
 @pytest.mark.parametrize("trouble", ["migration", "seed", "verify"])
 def test_a_step_that_fails_brings_everything_back(
     owned: Project, cluster: Cluster, name: str, trouble: str

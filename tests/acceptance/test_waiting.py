@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from backset.target import Target
-from tests.acceptance.test_tasks import databases, prints
+from tests.acceptance.test_tasks import databases, on_a_terminal, prints
 from tests.conftest import ROLE, Project
 
 if TYPE_CHECKING:
@@ -160,6 +160,20 @@ def test_a_dump_of_a_locked_table_waits_and_says_for_whom(project: Project) -> N
     assert re.search(r"✔ promote .* · ended psql@socket, pid \d+, ", out)
 
 
+def test_a_terminal_shows_it_above_the_live_line(project: Project) -> None:
+    """In a line of its own that stays, while the live line goes on."""
+    assert project.invoke("reset-db").returncode == 0
+    add_migration(project)
+    with psql_that_reads(project) as psql:
+        release = threading.Timer(6, psql.commit)
+        release.start()
+        shown = on_a_terminal(project, ["upgrade"], {"TERM": "xterm-256color", "NO_COLOR": "1"})
+        release.join()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert " ! upgrade   waits for psql@socket, pid " in text
+    assert text.index(" ! upgrade") < text.index(" ✔ upgrade")
+
+
 @pytest.mark.parametrize("task", ["backup", "reset-db"])
 def test_a_dump_does_not_wait_for_ever(project: Project, task: str) -> None:
     """Exit 4 when the time is over, with the session that held it up; the target is as it was."""
@@ -206,10 +220,10 @@ def test_a_session_that_may_not_be_ended_is_named_at_the_start(
     before = prints(project)
     with psycopg.connect(cluster.url(name)) as admin:
         who = rf"postgres, pid {admin.info.backend_pid} on {name}"
-        what = rf" ! {who} would stop the swap, and may not be ended → ask its owner to close it, "
+        what = rf" ! {who} would stop this, and may not be ended → ask its owner to close it, "
         remedy = f"as an administrator: SELECT pg_terminate_backend({admin.info.backend_pid})"
         plan = project.invoke("reset-db", "--plan").stdout
-        assert f"{who} would stop the swap" in plan
+        assert f"{who} would stop this" in plan
         assert remedy in plan
         done = project.invoke("reset-db")
         assert done.returncode == 4

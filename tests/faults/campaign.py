@@ -1,4 +1,4 @@
-"""A trial, given by its number alone: a state, a run, a fault, and then a look at everything."""
+"""A trial, given by its number alone: a state, a run, a fault, and a look at everything after."""
 
 from __future__ import annotations
 

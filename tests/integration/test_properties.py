@@ -361,6 +361,28 @@ def test_a_plain_database_costs_one_look_at_each(house: House) -> None:
         assert word not in log
 
 
+@as_owner
+def test_a_trusted_extension_comes_back_in_its_own_version(house: House, short_tmp: Path) -> None:
+    """The default is a newer one by now; its owner may make it, so nothing stops the swap."""
+    (short_tmp / "extension").mkdir()
+    control = "default_version = '2'\ntrusted = true\nsuperuser = true\nrelocatable = true\n"
+    (short_tmp / "extension/simple.control").write_text(control)
+    for version in (1, 2):
+        (short_tmp / f"extension/simple--{version}.sql").write_text("CREATE TYPE one AS (n int);")
+    path = f"ALTER SYSTEM SET extension_control_path = '$system:{short_tmp}'"
+    house.execute(path + ";\nSELECT pg_reload_conf()", "postgres")
+    try:
+        house.project.query("CREATE SCHEMA s; CREATE EXTENSION simple SCHEMA s VERSION '1'")
+        with psycopg.connect(house.project.url) as session:
+            assert uncreatable(session) == ()
+        assert house.rebuild() == []
+        query = "SELECT extversion, extnamespace::regnamespace::text FROM pg_extension ORDER BY oid"
+        assert house.query(query)[1:] == [("1", "s")]
+    finally:
+        reset = "ALTER SYSTEM RESET extension_control_path;\nSELECT pg_reload_conf()"
+        house.execute(reset, "postgres")
+
+
 @as_both
 def test_who_could_not_make_an_extension_again(house: House) -> None:
     """A superuser can make any; plpgsql comes with every database."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,30 +13,13 @@ import backset
 SOURCE = Path(backset.__file__).parent
 MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
 
-LEVELS = {
-    0: {"errors", "keys", "quantities"},
-    1: {"identity", "signals", "url"},
-    2: {"target", "policy", "account", "manifest", "process"},
-    3: {
-        *("activity", "catalog", "cluster", "inventory", "programs", "properties", "session"),
-        *("settings", "vault"),
-    },
-    4: {
-        *("backup", "choice", "comparison", "embedded", "migrations", "objects", "privileges"),
-        *("seeding", "server", "waits", "extensions", "grants", "parameters", "publications"),
-    },
-    5: {"inheritance", "restoration", "swap", "verification", "service"},
-    6: {"build", "location", "proof", "protection"},
-    7: {"diagnosis", "guard", "in_place"},
-    8: {"steps"},
-    9: {"chain", "report"},
-    10: {"report_live", "report_json"},
-    11: {"cli"},
-    12: {"tasks"},
-    13: {"alembic_worker"},  # a program of its own, which imports nothing of backset
-}
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+ROWS = re.findall(
+    r"^\| (\d+) \| ([^|]+) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE
+)
+LEVELS = {module: int(level) for level, names in ROWS for module in re.findall(r"`(\w+)`", names)}
 DOORS = {
-    "subprocess": {"process"},
+    "subprocess": {"process", "terminal"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
@@ -43,6 +27,7 @@ DOORS = {
         "privileges",
         "protection",
         "activity",
+        "peer",
         "session",
         "server",
         "waits",
@@ -78,21 +63,18 @@ def imports(module: str) -> set[str]:
     return found
 
 
-def level(module: str) -> int:
-    """Return a module's level."""
-    return next(number for number, modules in LEVELS.items() if module in modules)
-
-
 def test_every_module_has_one_level() -> None:
-    """A new module must be given its place."""
-    assert sorted(name for modules in LEVELS.values() for name in modules) == MODULES
+    """A new module must be given its place in the table of CONTRIBUTING.md."""
+    assert (
+        sorted(module for _, names in ROWS for module in re.findall(r"`(\w+)`", names)) == MODULES
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_from_lower_levels_only(module: str) -> None:
     """No module reaches up or sideways."""
     ours = {name.split(".")[1] for name in imports(module) if name.startswith("backset.")}
-    assert {name for name in ours if level(name) >= level(module)} == set()
+    assert {name for name in ours if LEVELS[name] >= LEVELS[module]} == set()
 
 
 @pytest.mark.parametrize(("package", "doors"), DOORS.items())

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from backset.policy import Circumstances, Rung, doubts, is_local, refusals, rung, stakes
+from backset.locality import Locality
+from backset.policy import Circumstances, Rung, doubts, refusals, rung, stakes
 
 FINE = Circumstances(
     database="app",
@@ -15,11 +16,9 @@ FINE = Circumstances(
     owns=True,
     role="me",
     owner="me",
-    peer=None,
-    client=None,
-    server=None,
+    locality=Locality("local", "/tmp/.s.PGSQL.5432", "this machine runs it"),
 )
-REMOTE = {"peer": "10.0.0.9", "client": "10.0.0.5", "server": "10.0.0.9"}
+REMOTE = {"locality": Locality("remote", "10.0.0.9:5432", "a tunnel stands between")}
 
 
 SWAP = Rung("swap", "")
@@ -40,6 +39,10 @@ def test_a_local_development_database_needs_nothing() -> None:
         ({"database": "template1"}, "belongs to PostgreSQL itself"),
         ({"in_recovery": True}, "in recovery"),
         ({"protected": True}, "app is protected → `invoke unprotect`"),
+        (
+            {"tied": (("app has the subscription s", "drop it"),)},
+            "has the subscription s → drop it",
+        ),
     ],
 )
 @pytest.mark.parametrize("way", [SWAP, IN_PLACE])
@@ -104,7 +107,7 @@ def test_neither_rung() -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (REMOTE, "another machine (10.0.0.9)"),
+        (REMOTE, "another machine (10.0.0.9:5432: a tunnel"),
         ({"standbys": 1}, "standby"),
         ({"machines": ("10.0.0.7",)}, "10.0.0.7"),
         ({"size_bytes": 1_000_000_001}, "ask_above"),
@@ -126,31 +129,25 @@ def test_an_empty_database_elsewhere_needs_a_yes() -> None:
     assert "--yes" in reason[1]
 
 
+def test_a_doubtful_server_needs_a_yes_and_no_more() -> None:
+    """Also when there is something to lose: it looks like a container of this machine."""
+    locality = dataclasses.replace(REMOTE["locality"], verdict="doubtful")
+    facts = dataclasses.replace(FINE, locality=locality)
+    assert stakes(facts) == []
+    (reason,) = doubts(facts)
+    assert "--yes" in reason[1]
+
+
+def test_a_server_that_may_lose_what_it_committed_needs_a_yes() -> None:
+    """With fsync off a crash of its machine takes both databases; there is the dump."""
+    (reason,) = doubts(dataclasses.replace(FINE, is_durable=False))
+    assert "can lose what it has committed" in reason[0]
+    assert doubts(dataclasses.replace(FINE, is_durable=False, empty=True)) == []
+
+
 def test_every_reason_is_given_at_once() -> None:
     """Nobody has to run into them one by one."""
     bad = dataclasses.replace(FINE, in_recovery=True, protected=True, may_create=False, owns=False)
     assert len(refusals(bad, SWAP)) == 4
     busy = dataclasses.replace(FINE, standbys=2, machines=("10.0.0.7",), **REMOTE)
     assert len(stakes(busy)) == 3
-
-
-@pytest.mark.parametrize(
-    ("peer", "client", "server", "direct", "local"),
-    [
-        (None, None, None, True, True),  # a Unix socket
-        ("127.0.0.1", "127.0.0.1", "127.0.0.1", True, True),
-        ("::1", "::1", "::1", True, True),
-        ("127.0.0.1", "172.17.0.1", "172.17.0.2", False, True),  # a container's published port
-        ("127.0.0.1", "127.0.0.1", "127.0.0.1", False, False),  # a tunnel: the port is another
-        (None, "127.0.0.1", "127.0.0.1", False, False),  # a forwarded Unix socket
-        ("127.0.0.1", "10.2.0.7", "10.2.0.9", False, False),  # a tunnel's far end elsewhere
-        ("127.0.0.1", "8.8.8.1", "8.8.8.8", False, False),  # likewise, in public
-        ("192.168.1.9", "192.168.1.5", "192.168.1.9", True, False),
-    ],
-)
-def test_local_is_what_both_ends_say(
-    peer: str | None, client: str | None, server: str | None, *, direct: bool, local: bool
-) -> None:
-    """The URL's text plays no part, and a tunnel to production does not look local."""
-    facts = dataclasses.replace(FINE, peer=peer, client=client, server=server, direct=direct)
-    assert is_local(facts) is local

@@ -1,0 +1,61 @@
+"""Signals become one exception, once, and wait where something must not be torn."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from backset import signals
+from backset.errors import Interrupted
+
+
+def send(signum: int = signal.SIGTERM) -> None:
+    """Send ourselves a signal."""
+    os.kill(os.getpid(), signum)
+
+
+def test_only_the_first_signal_interrupts() -> None:
+    """The cleaning that follows is not torn by a second one, of whatever kind."""
+    with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (the cleaning is the point)
+        try:
+            send()
+        finally:
+            send()
+            send(signal.SIGINT)
+    assert caught.value.exit_code == 143
+
+
+def test_a_signal_waits_until_the_block_is_over() -> None:
+    """Two of them as well; and the cleaning may hold back in its turn."""
+    with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (likewise)
+        done = False
+        try:
+            with signals.deferred():
+                send(signal.SIGINT)
+                send()
+                done = True
+        finally:
+            with signals.deferred():
+                pass
+            assert done
+    assert caught.value.exit_code == 130
+
+
+def test_a_block_that_fails_does_not_swallow_the_signal() -> None:
+    """Who asked the run to end gets the exit code of that."""
+    with signals.raised(), pytest.raises(Interrupted), signals.deferred():  # noqa: PT012
+        send()
+        raise ValueError
+
+
+def test_nothing_interrupts_what_ends_anyway() -> None:
+    """And the handlers from before are back afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.raised():
+        signals.ignore()
+        send()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with signals.raised(), pytest.raises(Interrupted):
+        send()
