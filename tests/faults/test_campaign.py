@@ -16,9 +16,10 @@ import pytest
 from psycopg import sql
 
 from tests.faults import __main__ as program
-from tests.faults import campaign, checks, summary, world
-from tests.faults.faults import FAULTS, Fault, Scene, send
+from tests.faults import campaign, checks, making, summary
+from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import MARK, Line
+from tests.faults.strikes import Scene, send
 from tests.faults.world import PREVIOUS, RESET, SOCKET, TARGET, World
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def made(signals_as_on_a_terminal: None) -> Iterator[World]:
     """A world for all trials of this module."""
-    with world.opened() as opened:
+    with making.opened() as opened:
         yield opened
 
 
@@ -44,7 +45,7 @@ def test_no_promise_is_broken(made: World, seed: int) -> None:
 def execute(made: World, statement: str, *names: str) -> None:
     """Do something to the server, as its superuser."""
     with made.superuser as session:
-        session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+        session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def lose_a_row(scene: Scene) -> None:
@@ -151,7 +152,7 @@ def test_the_program_fails_with_the_seed_and_the_log(
         Fault(name="wrong", codes=frozenset({3}), tasks=(RESET,)),
     )
     monkeypatch.setattr(campaign, "FAULTS", kinds)
-    monkeypatch.setattr(world, "opened", lambda: nullcontext(made))
+    monkeypatch.setattr(making, "opened", lambda: nullcontext(made))
     assert program.run(seed=6, trials=1) == 0
     assert program.run(seed=6, trials=2) == 1
     said = capsys.readouterr().out
