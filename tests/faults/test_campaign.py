@@ -1,4 +1,4 @@
-"""The campaign in small: a trial of every kind, and proof that each of its checks can fail."""
+"""The campaign in small: trials of a few kinds, and proof that each of its checks can fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def made(signals_as_on_a_terminal: None) -> Iterator[World]:
         yield opened
 
 
-@pytest.mark.parametrize("seed", range(len(FAULTS)), ids=[fault.name for fault in FAULTS])
+# `nox -s faults` tries every kind, and reports on it; here is one that kills, one that breaks the
+# line to the server, and one that fills a disk.
+@pytest.mark.parametrize("seed", [0, 7, 12], ids=[FAULTS[each].name for each in (0, 7, 12)])
 def test_no_promise_is_broken(made: World, seed: int) -> None:
     """Whatever happens to a run: old or new, reachable, told as it is, and mended by the next."""
     trial = campaign.perform(made, seed)
