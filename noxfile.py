@@ -29,6 +29,14 @@ for each in (signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(each) is signal.SIG_DFL:  # nohup asked to be left alone
         signal.signal(each, interrupt)
 
+# What could depend on the version of Python; the rest depends on PostgreSQL, and takes minutes.
+ON_EVERY_PYTHON = (
+    "tests/unit",
+    "tests/integration/test_application.py",
+    "tests/integration/test_worker.py",
+    "tests/acceptance/test_incident.py",
+    "tests/acceptance/test_tasks.py",
+)
 # No check may reach the server that the developer's shell names.
 NOTHING_OF_THE_DEVELOPERS: dict[str, str | None] = {
     name: None
@@ -74,9 +82,11 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("python", [nox.param(path, id=name) for name, path in installed_pythons().items()])
 def tests(session: nox.Session) -> None:
-    """Run the tests on every supported Python that is installed."""
+    """Run the tests on every supported Python that is installed; all of them on the oldest."""
     session.install("-e", ".[test]")
-    words = ["pytest", "--numprocesses=auto", *session.posargs]
+    oldest = session.python == next(iter(installed_pythons().values()))
+    chosen = session.posargs or ([] if oldest else ON_EVERY_PYTHON)
+    words = ["pytest", "--numprocesses=auto", *chosen]
     session.run(*words, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
 
 

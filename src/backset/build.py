@@ -38,8 +38,8 @@ class Build:
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
-    cleared: whether the target's objects have been dropped; the truth is then in `taken`, the
-    backup of this run, which is None where the target was empty.
+    cleared: whether the target's objects have been dropped (None: not known); the truth is then in
+    `taken`, the backup of this run, which is None where the target was empty.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Build:
         self.target = target
         self.purpose = purpose
         self.promoted: bool | None = False
-        self.cleared = False
+        self.cleared: bool | None = False
         self.is_in_place = False
         self.frozen: list[Object] = []
         self.taken: Backup | None = None
@@ -233,8 +233,9 @@ class Build:
 
     @property
     def protected_backups(self) -> frozenset[str]:
-        """The name of the backup that `__previous` bears in its comment, if any."""
-        return frozenset({self.previous.backup} if self.previous else ())
+        """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
+        names = {self.previous.backup} if self.previous else set()
+        return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""

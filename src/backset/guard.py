@@ -118,6 +118,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         locality=role.locality,
         protected=old is not None and old.protected,
         foreign=build.foreign(),
+        is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,
         empty=build.old_is_empty,

@@ -1,29 +1,30 @@
 """The lower rung: the objects of the target are dropped, and come back from the backup on failure.
 
-While the target is half built, `in-place.json` beside its backups names the backup that holds the
-truth. A run that is killed leaves that file behind, and the next one restores the backup first.
+A run that is killed leaves the mark of unfinished.py behind, and the next one does that first.
 """
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import psycopg
 
 from backset import backup as backups
-from backset import objects, refilling, signals, swap
-from backset.errors import BacksetError, Interrupted, RestoredError
-from backset.session import explained
+from backset import objects, refilling, signals, swap, unfinished
+from backset.errors import BacksetError, Interrupted, RestoredError, StepFailedError
+from backset.session import connect, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from backset.build import Build
     from backset.manifest import Backup
 
-_MARK = "in-place.json"
+_UNKNOWN = (
+    "the server does not say whether its objects were dropped: the next run looks, and restores"
+)
 
 
 def freeze(build: Build) -> None:
@@ -43,12 +44,13 @@ def clear(build: Build) -> int:
     role could not bring back must not go. From then on the target is not the truth, and
     `build.cleared` says so. Raises StepFailedError, with nothing dropped.
     """
-    _write_mark(build)
+    unfinished.write(build)
     with signals.deferred():
         with _evicting(build):
             count = objects.drop_ours(build.live, build.frozen)
             if build.taken is not None:
                 refilling.rehearse(build, build.taken)
+        build.cleared = None
         build.live.execute("COMMIT")
         build.cleared = True
     return count
@@ -61,7 +63,7 @@ def safety(build: Build) -> Iterator[None]:
     with guard:
         yield
     if build.cleared:
-        _mark(build).unlink(missing_ok=True)
+        unfinished.path(build).unlink(missing_ok=True)
 
 
 class _Safety:
@@ -74,9 +76,11 @@ class _Safety:
         """Nothing to do yet."""
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if error is None or not self._build.cleared:
+        if self._build.cleared is None:
+            self._build.cleared = _look_again(self._build)
+        if error is None or self._build.cleared is False:
             return
-        note = _rescued(self._build)
+        note = _UNKNOWN if self._build.cleared is None else _rescued(self._build)
         if not isinstance(error, (BacksetError, Interrupted)):
             error.add_note(note)
             return
@@ -106,48 +110,64 @@ def _rescued(build: Build) -> str:
 def bring_back(build: Build, taken: Backup | None) -> None:
     """Make the target what it was: drop what is half built, load the backup, compare the two."""
     with explained(build.target):
+        if taken is not None:
+            taken.check()  # before anything is dropped for its sake
         with _evicting(build):
             objects.drop_ours(build.live)
         if taken is not None:
-            taken.check()
             refilling.load(build, taken, own=True)
-        _mark(build).unlink(missing_ok=True)
+        unfinished.path(build).unlink(missing_ok=True)
 
 
 def finish(build: Build, notice: Callable[[str], None]) -> None:
-    """Bring back the content of a target that a killed run left half built."""
-    mark = _read_mark(build)
+    """Bring back the content of a target that a killed run left half built.
+
+    What stands there now is dumped first: somebody may have gone on working with it.
+    """
+    mark = unfinished.read(build, build.server.session)
     if mark is None:
         return
-    taken = build.vault.find(mark["backup"]) if mark["backup"] else None
-    how = f"from {taken.name}" if taken else "to being empty"
-    notice(f"a run in place was killed: bringing {build.target.database} back {how}")
-    with signals.deferred():
-        bring_back(build, taken)
+    if not unfinished.has_cleared(build.server.session, mark):
+        unfinished.path(build).unlink(missing_ok=True)
+        return
+    build.check_protection()  # whoever has mended it by hand may have said so
+    name = build.target.database
+    try:
+        taken = build.vault.find(mark["backup"]) if mark["backup"] else None
+        how = f"from {taken.name}" if taken else "to being empty"
+        notice(f"a run in place was killed: bringing {name} back {how}")
+        if taken is not None:
+            taken.check()
+        if not build.old_is_empty:
+            notice(f"what stood there half built is in {_dumped(build).name}")
+        with signals.deferred():
+            bring_back(build, taken)
+    except StepFailedError as error:
+        what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
+        file = unfinished.path(build)
+        remedy = f"mend that; or remove {file}, and name another one to `invoke restore`"
+        raise StepFailedError(f"{what}: {error.what}", remedy) from None
     build.close_sessions()
 
 
-def _read_mark(build: Build) -> dict[str, Any] | None:
-    """Return the mark, if it is about this very database."""
+def _look_again(build: Build) -> bool | None:
+    """Tell on a new session whether the objects are gone; None if none opens."""
     try:
-        mark: dict[str, Any] = json.loads(_mark(build).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with connect(build.target, build.purpose) as session:
+            mark = unfinished.read(build, session)
+            return mark is not None and unfinished.has_cleared(session, mark)
+    except (BacksetError, psycopg.Error):
         return None
-    return mark if build.old is not None and mark.get("oid") == build.old.oid else None
-
-
-def _mark(build: Build) -> Path:
-    return build.vault.folder / _MARK
-
-
-def _write_mark(build: Build) -> None:
-    build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    taken = build.taken.name if build.taken else None
-    text = json.dumps({"backup": taken, "oid": build.old.oid if build.old else 0})
-    backups.write(_mark(build), text + "\n")
 
 
 def _evicting(build: Build) -> AbstractContextManager[None]:
     """End all sessions on the target but our own, until the block is left."""
     spare = build.live.info.backend_pid
     return swap.evicting(build.server, [build.target.database], spare=spare)
+
+
+def _dumped(build: Build) -> Backup:
+    """Return a backup of the target as it is, without the scripts that it has not come from."""
+    above = build.settings.parallel_above
+    vault, target = build.vault, build.target
+    return backups.take(vault, target, lambda: (), build.programs, parallel_above=above)

@@ -34,11 +34,13 @@ class Locality:
     """Whether a server is on this machine, where it says it is, and why we think so.
 
     doubtful: it looks like a server of this machine, but that cannot be proved.
+    address: the server's own, as it says; None on a Unix socket.
     """
 
     verdict: Literal["local", "doubtful", "remote"]
     where: str
     why: str
+    address: str | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.why}"
@@ -53,7 +55,9 @@ def judge(evidence: Evidence) -> Locality:
     server must at least see our very socket.
     """
     if evidence.runs_here:
-        return Locality("local", _where(evidence), "this machine runs the process that serves us")
+        address = evidence.server[0] if evidence.server else None
+        why = "this machine runs the process that serves us"
+        return Locality("local", _where(evidence), why, address)
     if evidence.lock_agrees and not _over_tcp(evidence):
         why = "the lock file beside the socket is that of the server"
         return Locality("local", _where(evidence), why)

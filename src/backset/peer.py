@@ -10,6 +10,7 @@ import re
 import socket
 import time
 from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from backset.locality import Evidence
 if TYPE_CHECKING:
     import psycopg
 
-    from backset.locality import End
+    from backset.locality import End, Locality
 
 _PROC = Path("/proc")
 _FIRST_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of the kernel: it shows every process
@@ -43,6 +44,27 @@ def evidence(session: psycopg.Connection[Any]) -> Evidence:
         path=path,
         lock_agrees=_lock_agrees(path, postmaster_started) if path else None,
     )
+
+
+def is_neighbour(locality: Locality, client: str) -> bool:
+    """Tell whether a client is beside the server in a container's network on this machine.
+
+    Such a network is the server's own where the server is proved to be here and yet has an address
+    that this machine has not.
+    """
+    if locality.verdict != "local" or locality.address is None or _is_own(locality.address):
+        return False
+    network = ip_network(f"{locality.address}/16", strict=False)
+    return network.is_private and ip_address(client) in network
+
+
+def _is_own(address: str) -> bool:
+    """Tell whether this machine has an address: nobody can listen on another one's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with suppress(OSError), socket.socket(family) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
 
 
 def _ends(session: psycopg.Connection[Any]) -> tuple[End | None, End | None]:

@@ -19,6 +19,7 @@ class Circumstances:
     locality: whether the server is on this machine, as the live connection shows.
     protected: whether the database has the marker of `invoke protect`.
     foreign: databases, not empty, that bear our derived names though backset did not make them.
+    is_durable: whether what the server has committed survives a crash of its machine.
     machines: the addresses of other machines that are connected to the target.
     empty: whether there is nothing in the target that could be lost.
     ask_above: the size in bytes above which a target needs consent.
@@ -36,6 +37,7 @@ class Circumstances:
     locality: Locality
     protected: bool = False
     foreign: tuple[str, ...] = ()
+    is_durable: bool = True
     standbys: int = 0
     machines: tuple[str, ...] = ()
     empty: bool = False
@@ -126,11 +128,15 @@ def stakes(facts: Circumstances) -> list[str]:
 
 def doubts(facts: Circumstances) -> list[tuple[str, str]]:
     """Return every reason for which `--yes` is enough."""
-    verdict = facts.locality.verdict
-    if verdict == "local" or (verdict == "remote" and not facts.empty):  # stakes() has that one
-        return []
-    what = f"{facts.database} may be on another machine ({facts.locality})"
-    return [(what, "if this is the right one, add --yes")]
+    verdict, reasons = facts.locality.verdict, []
+    if verdict == "doubtful" or (verdict == "remote" and facts.empty):  # else stakes() has it
+        what = f"{facts.database} may be on another machine ({facts.locality})"
+        reasons.append((what, "if this is the right one, add --yes"))
+    if not facts.is_durable and not facts.empty:
+        what = f"the server of {facts.database} can lose what it has committed"
+        remedy = "turn its fsync and full_page_writes on, or add --yes"
+        reasons.append((what, remedy))
+    return reasons
 
 
 def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:

@@ -74,6 +74,7 @@ class Database:
 class Role:
     """Who we are to the server, where it is, and who else there is.
 
+    is_durable: whether what is committed survives a crash of the server's machine.
     machines: the addresses of other machines that are connected to the target.
     """
 
@@ -81,6 +82,7 @@ class Role:
     is_superuser: bool
     may_create: bool
     in_recovery: bool
+    is_durable: bool
     locality: Locality
     standbys: int
     machines: tuple[str, ...]
@@ -137,15 +139,17 @@ class Server:
         """Who we are to this server, and who else is there; asked once."""
         row = self.session.execute(_ROLE, [self.names.target]).fetchone()
         assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
-        name, is_superuser, may_create, in_recovery, standbys, others = row
+        name, is_superuser, may_create, in_recovery, is_durable, standbys, others = row
+        locality = judge(peer.evidence(self.session))
         return Role(
             name=name,
             is_superuser=is_superuser,
             may_create=may_create,
             in_recovery=in_recovery,
-            locality=judge(peer.evidence(self.session)),
+            is_durable=is_durable,
+            locality=locality,
             standbys=standbys,
-            machines=tuple(others),
+            machines=tuple(each for each in others if not peer.is_neighbour(locality, each)),
         )
 
     @property
@@ -269,6 +273,7 @@ FROM pg_database d WHERE d.datname = ANY(%(names)s)
 """
 _ROLE = """
 SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
+       current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
        (SELECT count(*) FROM pg_stat_replication),
        ARRAY(SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = %s
              AND client_addr NOT IN (coalesce(inet_client_addr(), '::1'),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 import psycopg.conninfo
 
-from backset.errors import HeldUpError, SettingsError, StepFailedError
+from backset.errors import HeldUpError, Interrupted, SettingsError, StepFailedError
 from backset.identity import application_name
 from backset.target import ONE_HOST
 
@@ -45,6 +46,11 @@ def connect(target: Target, purpose: str) -> Session:
             f"{target.shown}: {one_line(error, target)}",
             "start the server, or correct DATABASE_URL",
         ) from None
+    except Interrupted as error:
+        # Its frames hold a session that is half open, for as long as the error lives. The server
+        # waits a minute for the password, and every DROP DATABASE waits for that.
+        traceback.clear_frames(error.__traceback__)
+        raise
     _demand_one_host(session)
     return session
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.embedded import temporary_cluster
 from backset.programs import embedded_folder
 from backset.target import Target
 from tests.acceptance.test_tasks import databases, prints
@@ -132,7 +135,7 @@ def test_everything_of_ours_goes_and_everything_else_stays(
         "public.tasks",
         "public.users",
     }
-    for catalog in ("pg_publication", "pg_largeobject_metadata", "pg_statistic_ext"):
+    for catalog in ("pg_publication_rel", "pg_largeobject_metadata", "pg_statistic_ext"):
         assert owned.query(f"SELECT count(*) FROM {catalog}") == [(0,)], catalog
     assert owned.query("SELECT count(*) FROM pg_namespace WHERE nspname = 'the app'") == [(0,)]
 
@@ -207,9 +210,128 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     done = owned.invoke("backup")
     assert done.returncode == 0, done.stderr
     assert "a run in place was killed" in done.stdout
+    assert "what stood there half built is in" not in done.stdout
     assert dumped(cluster, name) == before
     (owned.folder / "alembic/versions/c0ffee000002_slow.py").unlink()
     assert owned.invoke("reset-db").returncode == 0
+
+
+def test_what_was_done_on_a_half_built_database_is_in_a_dump(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """Somebody went on working there before the next run: that is not lost either."""
+    break_it(owned.folder, owned.url)
+    before = dumped(cluster, name)
+    process = start_slow_migration(owned)
+    process.kill()
+    process.communicate(timeout=60)
+    owned.query("CREATE TABLE later (i int); INSERT INTO later VALUES (1)")
+    done = owned.invoke("backup")
+    assert done.returncode == 0, done.stderr
+    assert dumped(cluster, name) == before
+    (left,) = re.findall(r"what stood there half built is in (\S+)", done.stdout)
+    about = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    assert {each["name"]: each["rows"] for each in about}[left]["later"] == 1
+
+
+def test_a_run_that_was_killed_before_it_dropped_anything(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """The mark alone is not believed: what was written since then stays."""
+    break_it(owned.folder, owned.url)
+    process = start_slow_migration(owned)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 5
+    process.communicate()
+    folder = owned.folder / "backups" / name
+    backup = json.loads(owned.invoke("backups", "--json").stdout)["backups"][0]
+    oid = "SELECT oid FROM pg_database WHERE datname = current_database()"
+    with psycopg.connect(owned.url) as session:
+        query = f"SELECT pg_current_xact_id()::text, ({oid})"
+        number, oid = session.execute(query.encode()).fetchone() or ("", "")
+        session.rollback()
+    mark = {"backup": backup["name"], "server_id": backup["server_id"]}
+    text = json.dumps({**mark, "oid": oid, "transaction": number})
+    (folder / "in-place.json").write_text(text)
+    owned.query("CREATE TABLE later ()")
+    before = dumped(cluster, name)
+    assert owned.invoke("backup").returncode == 0
+    assert dumped(cluster, name) == before
+    assert not (folder / "in-place.json").exists()
+
+
+def killed_in_place(project: Project) -> None:
+    """Rebuild, and rebuild again in place until the run is killed in a migration."""
+    assert project.invoke("reset-db").returncode == 0
+    process = start_slow_migration(project)
+    process.kill()
+    process.communicate(timeout=60)
+    (project.folder / "alembic/versions/c0ffee000002_slow.py").unlink()
+
+
+def test_a_killed_run_is_finished_on_its_own_server_only(owned: Project, name: str) -> None:
+    """Another server may have a database of the same name and oid: nothing happens to it."""
+    killed_in_place(owned)
+    ((oid,),) = owned.query(f"SELECT oid FROM pg_database WHERE datname = '{name}'")
+    other = temporary_cluster(18)
+    other.start()
+    try:
+        with psycopg.connect(other.url("postgres"), autocommit=True) as session:
+            session.execute(sql.SQL("CREATE DATABASE {} OID {}").format(sql.Identifier(name), oid))
+        as_superuser(other, name, "CREATE TABLE work (a int); INSERT INTO work VALUES (1)")
+        done = owned.invoke("backup", DATABASE_URL=other.url(name))
+        assert done.returncode == 0, done.stderr
+        assert "killed" not in done.stdout
+        with psycopg.connect(other.url(name)) as session:
+            assert session.execute("SELECT a FROM work").fetchall() == [(1,)]
+    finally:
+        other.stop()
+        shutil.rmtree(other.folder.parent)
+    assert "a run in place was killed" in owned.invoke("backup").stdout
+
+
+def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -> None:
+    """Nothing is dropped for a dump that cannot be loaded; another one can be restored."""
+    assert owned.invoke("reset-db").returncode == 0
+    rows = prints(owned)
+    assert owned.invoke("backup").returncode == 0
+    killed_in_place(owned)
+    owned.query("CREATE TABLE mended (a int)")
+    folder = owned.folder / "backups" / Target.parse(owned.url).database
+    mark = folder / "in-place.json"
+    dump = folder / f"{json.loads(mark.read_text())['backup']}.dump"
+    dump.write_bytes(dump.read_bytes()[:-1])
+    done = owned.invoke("upgrade")
+    assert done.returncode == 4
+    assert "is half built, since a run in place was killed" in done.stderr
+    assert f"remove {mark}, and name another one to `invoke restore`" in done.stderr
+    assert owned.query("SELECT count(*) FROM mended") == [(0,)]
+    mark.unlink()
+    dump.unlink()
+    done = owned.invoke("restore", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert prints(owned) == rows
+
+
+def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) -> None:
+    """Who has mended it by hand, and protects it, keeps what stands there."""
+    killed_in_place(owned)
+    owned.query("CREATE TABLE mended (a int)")
+    assert owned.invoke("protect").returncode == 0
+    done = owned.invoke("backup")
+    assert (done.returncode, "is protected" in done.stderr) == (3, True)
+    assert owned.query("SELECT count(*) FROM mended") == [(0,)]
+
+
+def test_the_backup_that_is_restored_stays(owned: Project) -> None:
+    """The run's own backup is one too many, and the oldest is the one that is being restored."""
+    assert owned.invoke("reset-db").returncode == 0
+    assert owned.invoke("backup").returncode == 0
+    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    done = owned.invoke("restore", backup["name"], BACKSET_KEEP="1")
+    assert done.returncode == 0, done.stderr
+    names = [e["name"] for e in json.loads(owned.invoke("backups", "--json").stdout)["backups"]]
+    assert backup["name"] in names
 
 
 def start_slow_migration(project: Project) -> subprocess.Popen[str]:
@@ -338,3 +460,112 @@ def test_an_empty_database_fails_back_to_empty(owned: Project) -> None:
     assert done.returncode == 5
     assert "is empty, as it was" in done.stderr
     assert prints(owned) == {}
+
+
+OF_OTHERS = """
+CREATE TABLE public.theirs (a int PRIMARY KEY CHECK (a > 0));
+COMMENT ON COLUMN public.theirs.a IS 'a';
+COMMENT ON CONSTRAINT theirs_pkey ON public.theirs IS 'b';
+GRANT SELECT, INSERT ON public.theirs TO PUBLIC;
+GRANT UPDATE (a) ON public.theirs TO PUBLIC;
+CREATE SCHEMA "APP";
+GRANT USAGE ON SCHEMA "APP" TO PUBLIC;
+CREATE TABLE "APP"."USERS" (a int);
+COMMENT ON TABLE "APP"."USERS" IS 'c';
+COMMENT ON COLUMN "APP"."USERS".a IS 'd';
+GRANT SELECT ON "APP"."USERS" TO PUBLIC
+"""
+
+
+def test_the_way_back_leads_past_what_belongs_to_others(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """Comments and grants on it are not ours to give, and others go on writing to it."""
+    break_it(owned.folder, owned.url)
+    as_superuser(cluster, name, OF_OTHERS)
+    rows = prints(owned)
+    process = start_slow_migration(owned)
+    owned.query("INSERT INTO theirs VALUES (1)")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 5, errors
+    assert "is as its manifest says" in errors
+    assert owned.query("SELECT count(*) FROM theirs") == [(1,)]
+    assert {**prints(owned), "public.theirs": None} == {**rows, "public.theirs": None}
+
+
+def test_a_restore_in_place_leaves_what_belongs_to_others(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """The way back that a run in place names works where somebody else has tables too."""
+    owned.query("CREATE TABLE ours (a int); INSERT INTO ours VALUES (1)")
+    as_superuser(cluster, name, OF_OTHERS)
+    assert owned.invoke("backup").returncode == 0
+    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    owned.query("INSERT INTO ours VALUES (2)")
+    done = owned.invoke("restore", backup["name"])
+    assert done.returncode == 0, done.stderr
+    assert owned.query("SELECT a FROM ours") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "CREATE SCHEMA s; CREATE TABLE s.t (a int); ALTER TABLE s.t OWNER TO {0};"
+        "GRANT USAGE ON SCHEMA s TO {0}",
+        "CREATE ROLE {0}_2; CREATE ROLE {0}_3; CREATE TABLE t (a int); ALTER TABLE t OWNER TO {0};"
+        "SET ROLE {0}; GRANT SELECT ON t TO {0}_2 WITH GRANT OPTION;"
+        "SET ROLE {0}_2; GRANT SELECT ON t TO {0}_3",
+    ],
+    ids=["schema", "grantor"],
+)
+def test_what_could_not_be_made_again_is_not_dropped(
+    owned: Project, cluster: Cluster, name: str, plain: str, statements: str
+) -> None:
+    """The role may drop its table, but not bring it back: found out before it is too late."""
+    as_superuser(cluster, name, statements.format(plain))
+    before = dumped(cluster, name)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 4, done.stderr
+    assert "could not make again what would be dropped: permission denied" in done.stderr
+    assert f"{name} is as it was" in done.stderr
+    assert dumped(cluster, name) == before
+
+
+def test_a_schema_that_an_administrator_made_stays(
+    owned: Project, cluster: Cluster, superuser: psycopg.Connection[Any], name: str, plain: str
+) -> None:
+    """The role owns it, but without CREATE on the database it could not make it again."""
+    superuser.execute(
+        sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(sql.Identifier(name))
+    )
+    grants = f"CREATE SCHEMA app AUTHORIZATION {plain}; GRANT CREATE ON SCHEMA public TO {plain}"
+    as_superuser(cluster, name, grants)
+    owned.query("CREATE TABLE app.ours (a int); INSERT INTO app.ours VALUES (1)")
+    add_failing_migration(owned.folder)
+    before = dumped(cluster, name)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 5, done.stderr
+    assert dumped(cluster, name) == before
+
+
+def test_what_others_built_on_ours_is_not_taken_along(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """CASCADE would drop the index of somebody else's table without a word."""
+    owned.query("CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'")
+    theirs = "CREATE TABLE theirs (a int); CREATE INDEX ON theirs (f(a)); GRANT SELECT ON theirs"
+    as_superuser(cluster, name, f"{theirs} TO PUBLIC")
+    before = dumped(cluster, name)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 4, done.stderr
+    assert "table public.theirs (owner postgres) depends on what would be dropped" in done.stderr
+    assert dumped(cluster, name) == before
+
+
+def test_a_plan_ends_no_session(owned: Project) -> None:
+    """It looks, and that is all."""
+    assert owned.invoke("reset-db").returncode == 0
+    with psycopg.connect(owned.url, autocommit=True) as session:
+        assert owned.invoke("reset-db", "--plan").returncode == 0
+        session.execute("SELECT 1")

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from tests.faults import campaign, summary, world
+from tests.faults import campaign, making, summary
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
 def run(seed: int, trials: int) -> int:
     """Run the trials seed, seed + 1, …; return 1 if one of them breaks a promise."""
     began, done = time.monotonic(), []
-    with world.opened() as made:
+    with making.opened() as made:
         print(f"seeds {seed} to {seed + trials - 1}", flush=True)
         for number in range(seed, seed + trials):
             try:

@@ -7,8 +7,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.faults import checks
-from tests.faults.faults import FAULTS, Fault, Scene
+from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import Moment
+from tests.faults.strikes import Scene
 from tests.faults.world import IN_PLACE, PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:

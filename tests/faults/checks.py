@@ -68,7 +68,7 @@ def ending(run: Run, fault: Fault, stands: Stand) -> Iterator[str]:
     said_done = any(line.text.startswith(" done in") for line in run.lines)
     claims = {
         "after": said_done or _SWAPPED in run.error,
-        "before": _AS_IT_WAS in run.error or _RESTORED in run.error or run.code in {3, 75},
+        "before": _AS_IT_WAS in run.error or _RESTORED in run.error or run.code == 3,
     }
     for word, claimed in claims.items():
         if claimed and word != stands.word:

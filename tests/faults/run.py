@@ -119,7 +119,9 @@ class Run:
         self._ended = time.monotonic()
         for reader, pipe in zip(self._readers, (self.popen.stdout, self.popen.stderr), strict=True):
             reader.join(1)
-            if not reader.is_alive():  # else a child that was left behind holds the pipe open
+            if (
+                pipe and not reader.is_alive()
+            ):  # else a child that was left behind holds the pipe open
                 pipe.close()
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The campaign in small: a trial of every kind, and proof that each of its checks can fail."""
+"""The campaign in small: trials of a few kinds, and proof that each of its checks can fail."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import pytest
 from psycopg import sql
 
 from tests.faults import __main__ as program
-from tests.faults import campaign, checks, summary, world
-from tests.faults.faults import FAULTS, Fault, Scene, send
+from tests.faults import campaign, checks, making, summary
+from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import MARK, Line
+from tests.faults.strikes import Scene, send
 from tests.faults.world import PREVIOUS, RESET, SOCKET, TARGET, World
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def made(signals_as_on_a_terminal: None) -> Iterator[World]:
     """A world for all trials of this module."""
-    with world.opened() as opened:
+    with making.opened() as opened:
         yield opened
 
 
-@pytest.mark.parametrize("seed", range(len(FAULTS)), ids=[fault.name for fault in FAULTS])
+# `nox -s faults` tries every kind, and reports on it; here is one that kills, one that breaks the
+# line to the server, and one that fills a disk.
+@pytest.mark.parametrize("seed", [0, 7, 12], ids=[FAULTS[each].name for each in (0, 7, 12)])
 def test_no_promise_is_broken(made: World, seed: int) -> None:
     """Whatever happens to a run: old or new, reachable, told as it is, and mended by the next."""
     trial = campaign.perform(made, seed)
@@ -44,7 +47,7 @@ def test_no_promise_is_broken(made: World, seed: int) -> None:
 def execute(made: World, statement: str, *names: str) -> None:
     """Do something to the server, as its superuser."""
     with made.superuser as session:
-        session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+        session.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def lose_a_row(scene: Scene) -> None:
@@ -151,7 +154,7 @@ def test_the_program_fails_with_the_seed_and_the_log(
         Fault(name="wrong", codes=frozenset({3}), tasks=(RESET,)),
     )
     monkeypatch.setattr(campaign, "FAULTS", kinds)
-    monkeypatch.setattr(world, "opened", lambda: nullcontext(made))
+    monkeypatch.setattr(making, "opened", lambda: nullcontext(made))
     assert program.run(seed=6, trials=1) == 0
     assert program.run(seed=6, trials=2) == 1
     said = capsys.readouterr().out

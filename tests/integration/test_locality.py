@@ -7,8 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import psycopg
 import pytest
 
+from backset.locality import Locality, judge
+from backset.peer import evidence, is_neighbour
 from tests.conftest import PASSWORD, ROLE
 from tests.elsewhere import forwarding
 
@@ -91,3 +94,18 @@ def test_a_server_in_a_container(container: Cluster, elsewhere: tuple[str, ...])
     with forwarding("127.0.0.1", (container.address, container.port)) as port:
         published = f"postgresql://postgres@127.0.0.1:{port}/postgres"
         assert (verdict(published), verdict(published, elsewhere)) == ("local", "doubtful")
+
+
+def test_what_shares_a_containers_network_is_this_machine(container: Cluster) -> None:
+    """The application in the container beside it is no other machine; one of the LAN is."""
+    with psycopg.connect(container.url("postgres")) as session:
+        over_socket = judge(evidence(session))
+    direct = f"postgresql://postgres@{container.address}:{container.port}/postgres"
+    with psycopg.connect(direct) as session:
+        found = judge(evidence(session))
+    network = container.address.rpartition(".")[0]
+    assert is_neighbour(found, f"{network}.77")
+    assert not is_neighbour(found, "192.168.7.7")
+    assert not is_neighbour(over_socket, f"{network}.77")
+    native = Locality("local", "127.0.0.1:5432", "it runs here", "127.0.0.1")
+    assert not is_neighbour(native, "127.0.0.9")

@@ -23,6 +23,7 @@ DOORS = {
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
+        "in_place",
         "objects",
         "privileges",
         "protection",

@@ -138,6 +138,13 @@ def test_a_doubtful_server_needs_a_yes_and_no_more() -> None:
     assert "--yes" in reason[1]
 
 
+def test_a_server_that_may_lose_what_it_committed_needs_a_yes() -> None:
+    """With fsync off a crash of its machine takes both databases; there is the dump."""
+    (reason,) = doubts(dataclasses.replace(FINE, is_durable=False))
+    assert "can lose what it has committed" in reason[0]
+    assert doubts(dataclasses.replace(FINE, is_durable=False, empty=True)) == []
+
+
 def test_every_reason_is_given_at_once() -> None:
     """Nobody has to run into them one by one."""
     bad = dataclasses.replace(FINE, in_recovery=True, protected=True, may_create=False, owns=False)

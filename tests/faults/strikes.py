@@ -1,0 +1,155 @@
+"""What faults do: to a run, to its server, or beside it for as long as it lasts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from tests.faults import proxy
+from tests.faults.world import RESET, TCP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from random import Random
+
+    from tests.faults.proxy import Lost
+    from tests.faults.run import Run
+    from tests.faults.world import World
+
+
+@dataclass(slots=True)
+class Scene:
+    """A run and its world, as a fault sees them.
+
+    notes: what was done, for the log.
+    broken: promises that the fault itself saw broken.
+    """
+
+    world: World
+    run: Run
+    rng: Random
+    notes: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+
+def send(signum: signal.Signals, scene: Scene) -> bool:
+    """Send the run a signal, if it is still there."""
+    if scene.run.is_over:
+        return False
+    scene.run.popen.send_signal(signum)
+    return True
+
+
+def hold_up(scene: Scene) -> bool:
+    """Stop the run as a debugger or a laptop that sleeps does, and let it go on."""
+    hit = send(signal.SIGSTOP, scene)
+    time.sleep(scene.rng.uniform(0, 1))
+    send(signal.SIGCONT, scene)
+    return hit
+
+
+def restart(how: signal.Signals, scene: Scene) -> bool:
+    """Stop the server under the run, and start it again a little later."""
+    hit = not scene.run.is_over
+    scene.world.stop(how)
+    pause = scene.rng.choice((0.0, 0.1, 1.0))
+    scene.notes.append(f"the server was down for {pause} s")
+    time.sleep(pause)
+    scene.world.heal()
+    return hit
+
+
+def full_backups(scene: Scene) -> bool:
+    """Leave the disk of the backups less space than a backup needs, or just enough."""
+    return fill(scene, "backups", scene.rng.randrange(scene.rng.choice((16, 1500))) * 1024)
+
+
+def full_server(scene: Scene) -> bool:
+    """Leave the server's disk a random rest: a database does not fit, or the WAL does not."""
+    return fill(scene, "server", scene.rng.choice((0, 1, 2, 4, 8, 16)) * 2**20)
+
+
+def fill(scene: Scene, disk: str, left_bytes: int) -> bool:
+    """Fill one of the world's disks."""
+    hit = not scene.run.is_over
+    scene.notes.append(f"{left_bytes} bytes were left on the disk of the {disk}")
+    scene.world.disks[disk].fill(left_bytes)
+    return hit
+
+
+def terminate(whose: Sequence[str], scene: Scene) -> bool:
+    """End the sessions of the run's processes with such a name, as soon as there are some.
+
+    A session is known by the port of its client: what it calls itself is the run's own affair.
+    """
+    query = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE client_port = ANY(%s)"
+    )
+    with scene.world.superuser as session:
+        while not scene.run.is_over:
+            ports = scene.run.ports(whose, scene.world.cluster.port)
+            (ended,) = session.execute(query, [ports]).fetchone() or (0,)
+            if ended:
+                scene.notes.append(f"{ended} sessions ended")
+                return True
+            time.sleep(0.002)
+    return False
+
+
+@contextmanager
+def pool(world: World) -> Iterator[None]:
+    """Let clients connect to the target, ask, and leave, again and again."""
+    over = threading.Event()
+    url = world.url(TCP)
+    clients = [threading.Thread(target=_visit, args=(url, over)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+
+
+def _visit(url: str, over: threading.Event) -> None:
+    while not over.wait(0.005):
+        with suppress(psycopg.Error), psycopg.connect(url) as session:
+            while not over.wait(0.005):
+                session.execute("SELECT count(*) FROM tasks")
+
+
+@contextmanager
+def idle(door: str, world: World) -> Iterator[None]:
+    """Hold a transaction open on the target, one that has read and written."""
+    session = psycopg.connect(world.url(door))
+    session.execute("SELECT * FROM tasks")
+    session.execute("UPDATE users SET email = email || ' '")
+    try:
+        yield
+    finally:
+        session.close()
+
+
+def broken_line(lost: Lost, world: World) -> AbstractContextManager[None]:
+    """Let the connection break where the swap commits."""
+    cluster = world.cluster
+    server = cluster.socket_folder / f".s.PGSQL.{cluster.port}"
+    return proxy.between(world.proxy, server, lost)
+
+
+def rival(scene: Scene) -> bool:
+    """Start a second run: one of the two is told that the other holds the lock."""
+    hit = not scene.run.is_over
+    second = scene.world.finish(RESET, door=TCP, mark=f"{scene.run.mark} rival")
+    scene.notes.append(f"the second run ended with {second.code}: {second.error.strip()}")
+    if second.code not in {0, 75}:
+        scene.broken.append("the second run neither ran nor was told of the lock")
+    return hit

@@ -1,0 +1,33 @@
+"""A session of ours, and what becomes of one that is interrupted before it is open."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+
+import pytest
+
+from backset import signals
+from backset.errors import Interrupted
+from backset.session import connect
+from backset.target import Target
+
+
+def test_an_interrupted_connect_hangs_up_at_once() -> None:
+    """A server that waits for our password would hold up every DROP DATABASE for a minute.
+
+    The error is still alive when the cleaning begins, and so would be what its frames hold.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(10)
+        target = Target.parse(f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db")
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+        with signals.raised(), pytest.raises(Interrupted) as caught:
+            connect(target, "test")
+        client, _ = silent.accept()
+        with client:
+            client.settimeout(2)
+            while client.recv(1024):  # its opening packet, and then the end
+                pass
+    assert caught.value.exit_code == 130

@@ -1,0 +1,65 @@
+"""What PostgreSQL ties to a database is refused by name, before anything is done."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from backset import ties
+from backset.embedded import temporary_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.cluster import Cluster
+    from tests.conftest import Project
+
+TIES = {
+    "prepared transaction": ["BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'it'"],
+    "logical replication slot": ["SELECT pg_create_logical_replication_slot('it', 'pgoutput')"],
+    "subscription": [
+        "CREATE SUBSCRIPTION it CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)"
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def tying() -> Iterator[Cluster]:
+    """A server that allows logical replication and prepared transactions."""
+    cluster = temporary_cluster(18)
+    try:
+        cluster.start()
+        with psycopg.connect(cluster.url("postgres"), autocommit=True) as session:
+            session.execute("ALTER SYSTEM SET wal_level = logical")
+            session.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
+        cluster.stop()
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(cluster.folder.parent)
+
+
+@pytest.mark.parametrize("kind", TIES)
+def test_each_is_found_and_refused(tying: Cluster, project: Project, kind: str) -> None:
+    """Exit 3 with its kind, its name and what to do; another database is not held by it."""
+    name = f"tied_by_{kind.replace(' ', '_')}"
+    with psycopg.connect(tying.url("postgres"), autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {name}".encode())
+        assert ties.found(session, name) == ()
+        with psycopg.connect(tying.url(name), autocommit=True) as inside:
+            for statement in TIES[kind]:
+                inside.execute(statement.encode())
+        ((what, remedy),) = ties.found(session, name)
+        assert what == f"{name} has the {kind} it"
+        assert ties.found(session, "postgres") == ()
+    for words in (["reset-db"], ["reset-db", "--in-place", "--yes"], ["reset", "--plan"]):
+        done = project.invoke(*words, DATABASE_URL=tying.url(name))
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert f"{what} → {remedy}" in done.stderr
+    if kind == "prepared transaction":  # the creation of a slot would wait for it
+        with psycopg.connect(tying.url(name), autocommit=True) as inside:
+            inside.execute("ROLLBACK PREPARED 'it'")
