@@ -516,7 +516,8 @@ def test_a_restore_in_place_leaves_what_belongs_to_others(
             "GRANT USAGE ON SCHEMA s TO {0}"
         ),
         (
-            "CREATE ROLE {0}_2; CREATE ROLE {0}_3; CREATE TABLE t (a int); ALTER TABLE t OWNER TO {0};"
+            "CREATE ROLE {0}_2; CREATE ROLE {0}_3; CREATE TABLE t (a int);"
+            "ALTER TABLE t OWNER TO {0};"
             "SET ROLE {0}; GRANT SELECT ON t TO {0}_2 WITH GRANT OPTION;"
             "SET ROLE {0}_2; GRANT SELECT ON t TO {0}_3"
         ),
