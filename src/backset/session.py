@@ -38,6 +38,7 @@ def connect(target: Target, purpose: str) -> Session:
     """
     params = {"connect_timeout": "10", **_KEEPALIVES, **target.params}
     params["application_name"] = application_name(purpose)
+    params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
         session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
         _set_timeouts(session, target)

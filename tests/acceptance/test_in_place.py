@@ -574,3 +574,22 @@ def test_a_plan_ends_no_session(owned: Project) -> None:
     with psycopg.connect(owned.url, autocommit=True) as session:
         assert owned.invoke("reset-db", "--plan").returncode == 0
         session.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_other_encodings(
+    owned: Project, superuser: psycopg.Connection[Any], name: str, plain: str, encoding: str
+) -> None:
+    """Names and rows come back from a database that does not speak UTF-8."""
+    made = f"TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C' LOCALE_PROVIDER libc"
+    owner = f"OWNER {plain}"
+    superuser.execute(f'DROP DATABASE "{name}"'.encode())
+    superuser.execute(f'CREATE DATABASE "{name}" {made} {owner}'.encode())
+    with psycopg.connect(owned.url, client_encoding="UTF8") as session:
+        session.execute("""CREATE TABLE "größe" (a text); INSERT INTO "größe" VALUES ('é')""")
+    add_failing_migration(owned.folder)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 5, done.stderr
+    assert "is as its manifest says" in done.stderr
+    with psycopg.connect(owned.url, client_encoding="UTF8") as session:
+        assert session.execute('SELECT a FROM "größe"').fetchall() == [("é",)]
