@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import secrets
 import shutil
 import signal
@@ -144,6 +146,27 @@ class Project:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def on_a_terminal(self, *arguments: str, typed: str = "", **env: str) -> tuple[int, str]:
+        """Run `invoke …` on a pseudo-terminal with somebody who types; return code and output."""
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [*self.prefix, sys.executable, "-m", "invoke", *arguments],
+            cwd=self.folder,
+            env={**os.environ, **self.env, "TERM": "dumb", **env},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process:
+            os.close(theirs)
+            os.write(ours, typed.encode())
+            shown = b""
+            with contextlib.suppress(OSError):  # EIO: the other side is closed
+                while piece := os.read(ours, 4096):
+                    shown += piece
+            os.close(ours)
+            return process.wait(), shown.decode()
 
     def configure(self, old: str, new: str) -> None:
         """Replace a piece of the project's pyproject.toml."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Grant = Sequence[Any]  # grantee (None: PUBLIC), privilege (None: he has none), grantable
 
-_OBJECTS = {
+OBJECTS = {  # the letters of pg_default_acl.defaclobjtype
     "r": "TABLES",
     "S": "SEQUENCES",
     "f": "FUNCTIONS",
@@ -50,7 +50,7 @@ def _of_schema(row: Mapping[str, Any]) -> Property:
 
 
 def _default(row: Mapping[str, Any]) -> Property:
-    role, schema, objects = row["role"], row["nspname"], _OBJECTS[row["defaclobjtype"]]
+    role, schema, objects = row["role"], row["nspname"], OBJECTS[row["defaclobjtype"]]
     alter = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} ").format(sql.Identifier(role))
     if schema is not None:
         alter += sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema))

@@ -72,7 +72,7 @@ def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
     if offered and facts.uncreatable:
         names = ", ".join(facts.uncreatable)
         why = f"the role {facts.role} could not create the extension {names} again"
-        return Rung("in place", why, f"ALTER ROLE {_quoted(facts.role)} SUPERUSER, for the rebuild")
+        return Rung("in place", why, f"ALTER ROLE {quoted(facts.role)} SUPERUSER, for the rebuild")
     if offered and lacking:
         return Rung("in place", "; ".join(what for what, _ in _missing_rights(facts)), lacking)
     return Rung("swap", f"built beside {facts.database} and swapped in; `invoke undo` goes back")
@@ -142,14 +142,15 @@ def doubts(facts: Circumstances) -> list[tuple[str, str]]:
 def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
     reasons = []
     if not facts.may_create:
-        remedy = f"ALTER ROLE {_quoted(facts.role)} CREATEDB"
+        remedy = f"ALTER ROLE {quoted(facts.role)} CREATEDB"
         reasons.append((f"the role {facts.role} may not create databases", remedy))
     if not facts.owns:
-        remedy = f"ALTER DATABASE {_quoted(facts.database)} OWNER TO {_quoted(facts.role)}"
+        remedy = f"ALTER DATABASE {quoted(facts.database)} OWNER TO {quoted(facts.role)}"
         what = f"the role {facts.role} does not own {facts.database} ({facts.owner} does)"
         reasons.append((what, remedy))
     return reasons
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as an identifier in the SQL that a remedy shows."""
     return '"' + name.replace('"', '""') + '"'

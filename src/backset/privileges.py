@@ -6,17 +6,11 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from backset.grants import OBJECTS
+
 if TYPE_CHECKING:
     from backset.session import Session
 
-_KINDS = {
-    "r": "TABLES",
-    "S": "SEQUENCES",
-    "f": "FUNCTIONS",
-    "T": "TYPES",
-    "n": "SCHEMAS",
-    "L": "LARGE OBJECTS",
-}
 _PUBLIC_HAS = {"f": "EXECUTE", "T": "USAGE"}  # acldefault()
 
 
@@ -38,7 +32,7 @@ def forget_defaults(session: Session) -> None:
 def _changes(
     role: str, kind: str, grantees: list[str | None], *, is_global: bool
 ) -> list[sql.Composed]:
-    word = sql.SQL(_KINDS[kind])
+    word = sql.SQL(OBJECTS[kind])
     changes = [
         sql.SQL(" REVOKE ALL ON {} FROM {}").format(word, _grantee(grantee)) for grantee in grantees
     ]

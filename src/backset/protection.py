@@ -9,6 +9,7 @@ from psycopg import sql
 
 from backset import swap
 from backset.errors import RefusedError, StepFailedError
+from backset.policy import quoted
 from backset.server import PROTECTED
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def protect(server: Server) -> str:
         _set(server, target, sql.SQL("SET {} TO 'on'"))
     except psycopg.errors.InsufficientPrivilege:
         swap.comment(server, target.name, swap.marked("protected", target.comment))
-        grant = f"GRANT SET ON PARAMETER {PROTECTED} TO {_quoted(server.role.name)}"
+        grant = f"GRANT SET ON PARAMETER {PROTECTED} TO {quoted(server.role.name)}"
         return f"by its comment (for the setting {PROTECTED}, as an administrator: {grant})"
     return f"by its setting {PROTECTED}"
 
@@ -39,14 +40,10 @@ def unprotect(server: Server) -> None:
         _set(server, target, sql.SQL("RESET {}"))
     except psycopg.errors.InsufficientPrivilege:
         if server.databases()[target.name].protected and not _is_marked(target):
-            remedy = f"as an administrator: ALTER DATABASE {_quoted(target.name)} RESET {PROTECTED}"
+            remedy = f"as an administrator: ALTER DATABASE {quoted(target.name)} RESET {PROTECTED}"
             raise RefusedError([("this role may not remove the setting", remedy)]) from None
     if _is_marked(target):
         swap.comment(server, target.name, target.comment)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _is_marked(target: Database) -> bool:

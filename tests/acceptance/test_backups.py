@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -187,36 +182,14 @@ def test_restore_offers_the_list_on_a_terminal(built: Project) -> None:
     built.query("DELETE FROM task_outputs")
     assert built.invoke("backup").returncode == 0
     now = prints(built)
-    code, shown = answered(built, ["restore"], "\n")
+    code, shown = built.on_a_terminal("restore", typed="\n")
     assert code == 4
     assert "no backup was chosen" in shown
     assert prints(built) == now
-    code, shown = answered(built, ["restore"], "9\nnonsense\n2\n")
+    code, shown = built.on_a_terminal("restore", typed="9\nnonsense\n2\n")
     assert code == 0, shown
     assert shown.count("which one? [1-2]") == 3
     assert prints(built) == then
-
-
-def answered(project: Project, words: list[str], answers: str) -> tuple[int, str]:
-    """Run `invoke …` on a pseudo-terminal with somebody who types; return exit code and output."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "invoke", *words],
-        cwd=project.folder,
-        env={**os.environ, **project.env, "TERM": "dumb"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        os.write(ours, answers.encode())
-        shown = b""
-        with contextlib.suppress(OSError):  # EIO: the other side is closed
-            while piece := os.read(ours, 4096):
-                shown += piece
-        os.close(ours)
-        return process.wait(), shown.decode()
 
 
 def test_a_backup_of_another_database_asks_for_into(built: Project) -> None:

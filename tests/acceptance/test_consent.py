@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -83,35 +80,11 @@ def test_json_has_the_facts_and_the_digest(telling: Project) -> None:
 def test_on_a_terminal_the_name_is_typed(telling: Project, typed: str, code: int) -> None:
     """After the facts have been shown; anything else is a refusal."""
     name = Target.parse(telling.url).database
-    shown, status = typing(telling, ["reset-db"], typed.format(name=name))
+    status, shown = telling.on_a_terminal("reset-db", typed=f"{typed.format(name=name)}\n")
     assert "type the database's name to go on" in shown
     assert "task_outputs 30" in shown
     assert status == code, shown
     assert databases(telling) == ({"", "__previous"} if code == 0 else {""})
-
-
-def typing(project: Project, words: list[str], line: str) -> tuple[str, int]:
-    """Run `invoke …` on a pseudo-terminal and type a line; return what was shown, and the code."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "invoke", *words],
-        cwd=project.folder,
-        env={**os.environ, **project.env, "TERM": "dumb"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        os.write(ours, line.encode() + b"\n")
-        shown = b""
-        try:
-            while piece := os.read(ours, 4096):
-                shown += piece
-        except OSError:  # EIO: the other side is closed
-            pass
-        os.close(ours)
-        return shown.decode(), process.wait()
 
 
 @pytest.mark.parametrize(("circumstance", "word"), [("size", "ask_above"), ("standby", "standby")])
@@ -147,7 +120,7 @@ def test_a_protected_database_is_never_replaced(project: Project) -> None:
     assert project.invoke("unprotect").returncode == 3
     assert project.invoke("unprotect", "--confirm", "another").returncode == 3
     name = Target.parse(project.url).database
-    assert typing(project, ["unprotect"], name)[1] == 0
+    assert project.on_a_terminal("unprotect", typed=f"{name}\n")[0] == 0
     assert project.invoke("undo").returncode == 0
 
 

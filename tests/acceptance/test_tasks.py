@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -316,33 +313,12 @@ def test_a_fresh_machine(fresh: Project) -> None:
 def test_a_terminal_gets_colour_and_one_live_line(project: Project) -> None:
     """On a pseudo-terminal the lines are the same, coloured, unless NO_COLOR is set."""
     for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
-        shown = on_a_terminal(project, ["reset-db"], {"TERM": "xterm-256color", **extra})
+        code, shown = project.on_a_terminal("reset-db", TERM="xterm-256color", **extra)
+        assert code == 0
         assert ("\x1b[32m✔" in shown) is coloured
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
         assert "✔ seed      users 1 · tasks 5 · task_outputs 30" in text
         assert "comparing models and database" in text
-
-
-def on_a_terminal(project: Project, words: list[str], env: dict[str, str]) -> str:
-    """Run `invoke …` on a pseudo-terminal; return all that it wrote."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "invoke", *words],
-        cwd=project.folder,
-        env={**os.environ, **project.env, **env},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # EIO: the other side is closed
-            while piece := os.read(ours, 4096):
-                shown += piece
-        os.close(ours)
-        assert process.wait() == 0
-    return shown.decode()
 
 
 def test_list_imports_nothing_heavy(project: Project) -> None:

@@ -16,7 +16,7 @@ import pytest
 from psycopg import sql
 
 from backset.target import Target
-from tests.acceptance.test_tasks import databases, on_a_terminal, prints
+from tests.acceptance.test_tasks import databases, prints
 from tests.conftest import ROLE, Project
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_a_terminal_shows_it_above_the_live_line(project: Project) -> None:
     with psql_that_reads(project) as psql:
         release = threading.Timer(6, psql.commit)
         release.start()
-        shown = on_a_terminal(project, ["upgrade"], {"TERM": "xterm-256color", "NO_COLOR": "1"})
+        _, shown = project.on_a_terminal("upgrade", TERM="xterm-256color", NO_COLOR="1")
         release.join()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert " ! upgrade   waits for psql@socket, pid " in text
