@@ -132,3 +132,12 @@ def test_a_list_of_hosts_from_elsewhere_is_none_either(
     done = project.invoke("reset-db", DATABASE_URL=f"postgresql://{ROLE}@/app", **env)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "several hosts" in done.stderr
+
+
+@pytest.mark.parametrize(("value", "code"), [("t", 3), ("always", 3), ("off", 0)])
+def test_whatever_an_administrator_writes_protects(
+    project: Project, name: str, value: str, code: int
+) -> None:
+    """A marker that somebody spelled otherwise is not taken for none."""
+    project.query(f"ALTER DATABASE {name} SET backset.protected = '{value}'")
+    assert project.invoke("reset-db", "--plan").returncode == code
