@@ -340,6 +340,18 @@ def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) ->
     assert owned.query("SELECT count(*) FROM mended") == [(0,)]
 
 
+def test_the_newest_backup_is_not_the_half_built_one(owned: Project) -> None:
+    """What a killed run left is dumped by the next one, but that is not what `--yes` restores."""
+    assert owned.invoke("reset-db").returncode == 0
+    rows = prints(owned)
+    killed_in_place(owned)
+    owned.query("CREATE TABLE later (i int)")
+    done = owned.invoke("restore", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "what stood there half built is in" in done.stdout
+    assert prints(owned) == rows
+
+
 def test_the_backup_that_is_restored_stays(owned: Project) -> None:
     """The run's own backup is one too many, and the oldest is the one that is being restored."""
     assert owned.invoke("reset-db").returncode == 0
