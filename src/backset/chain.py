@@ -73,6 +73,8 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         if chain.locks:
             build.server.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
+            if load in chain.steps:
+                _ = build.chosen_backup  # before this run takes a newer one
             in_place.finish(build, watcher.notice)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         build.begin_worker()
@@ -96,8 +98,6 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     build.choose(admission.rung)
     for client, remedy in build.server.immovable():
         watcher.notice(_stands_in_the_way(client, remedy), [client])
-    if load in chain.steps:
-        _ = build.chosen_backup  # before this run takes a newer one
     if build.is_beside:
         return chain.steps
     watcher.notice(str(admission.rung))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from backset.choice import Choice, ask
 from backset.errors import SettingsError, StepFailedError
 from backset.keys import CHECKS
+from backset.server import DERIVED
+from backset.target import derived_name
 from backset.vault import Vault
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def choose(
 ) -> Choice:
     """Return which backup to restore; without a name, offer the list where somebody can choose."""
     if into:
-        _check_name(into)
+        _check_name(into, target.database)
     vault = Vault.of(settings.backups, target.database)
     database = None if into else target.database
     if not name and not newest:
@@ -50,8 +52,11 @@ def choose(
     return Choice(vault=vault, name=name or None, database=database)
 
 
-def _check_name(database: str) -> None:
+def _check_name(database: str, target: str) -> None:
+    said, must_be = f"--into is {database!r}", f"another name: that one is used beside {target}"
     try:
         CHECKS["database"](database)
     except ValueError as error:
-        raise SettingsError([(f"--into is {database!r}", f"it must be {error}")]) from None
+        raise SettingsError([(said, f"it must be {error}")]) from None
+    if database in {derived_name(target, f"__{word}") for word in DERIVED}:
+        raise SettingsError([(said, f"it must be {must_be}")])

@@ -117,6 +117,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         owner=old.owner if old else role.name,
         locality=role.locality,
         protected=old is not None and old.protected,
+        kept=old is not None and bool(old.mark) and old.name.endswith(f"__{old.mark}"),
         foreign=build.foreign(),
         is_durable=role.is_durable,
         standbys=role.standbys,

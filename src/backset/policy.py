@@ -18,6 +18,7 @@ class Circumstances:
 
     locality: whether the server is on this machine, as the live connection shows.
     protected: whether the database has the marker of `invoke protect`.
+    kept: whether it is one that backset itself keeps beside another database.
     foreign: databases, not empty, that bear our derived names though backset did not make them.
     is_durable: whether what the server has committed survives a crash of its machine.
     machines: the addresses of other machines that are connected to the target.
@@ -36,6 +37,7 @@ class Circumstances:
     owner: str
     locality: Locality
     protected: bool = False
+    kept: bool = False
     foreign: tuple[str, ...] = ()
     is_durable: bool = True
     standbys: int = 0
@@ -86,6 +88,9 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         reasons.append((f"{facts.database} belongs to PostgreSQL itself", remedy))
     if facts.protected:
         reasons.append(protection(facts.database))
+    if facts.kept:
+        remedy = "name the other one, or give this one another name first"
+        reasons.append((f"{facts.database} is kept by backset beside another database", remedy))
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
     reasons += facts.tied

@@ -47,10 +47,13 @@ def backup(build: Build, progress: Progress) -> Done:
     build.clear_scratch()
     if build.proves:
         proof.refuse(build.server, build.scratch)
+    ended = build.server.sessions(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
+    farewell = f" · ended {listed(ended)}" if ended else ""
+    gone = {"ended": [each.content() for each in ended]} if build.is_in_place else {}
     if build.old_is_empty:
-        return Done("nothing to back up (the database is new)")
+        return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
         return build.worker.scripts.folders  # asked for late: the worker is still importing
@@ -67,8 +70,8 @@ def backup(build: Build, progress: Progress) -> Done:
     text = f"{_shown(taken.dump, build)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     text += " · proved: restored and compared" if build.proves else ""
     text += f" · {removed} older removed" if removed else ""
-    details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256}
-    return Done(text, {**details, "proved": build.proves, "removed": removed})
+    details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256, **gone}
+    return Done(text + farewell, {**details, "proved": build.proves, "removed": removed})
 
 
 def reset(build: Build, _progress: Progress) -> Done:
@@ -86,8 +89,9 @@ def clear(build: Build, progress: Progress) -> Done:
     build.check_protection()
     build.inherit(inheritance.EVERYTHING)
     dropped = in_place.clear(build)
-    details = {"dropped": dropped, "ended": [each.content() for each in ended]}
-    return Done(f"{count(dropped, 'object')} dropped in {build.target.database}", details)
+    text = f"{count(dropped, 'object')} dropped in {build.target.database}"
+    text += f" · ended {listed(ended)}" if ended else ""
+    return Done(text, {"dropped": dropped, "ended": [each.content() for each in ended]})
 
 
 def upgrade(build: Build, progress: Progress) -> Done:
@@ -196,15 +200,16 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 def _plan_backup(build: Build) -> str:
     if build.proves:
         proof.refuse(build.server, build.scratch)
+    ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
-        return "nothing to back up (the database is new)"
+        return f"nothing to back up (the database is new){ending}"
     size = amount(build.old.size_bytes or 0) if build.old else ""
     text = f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
     if build.proves:
         text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
     server_id = catalog.server_id(build.server.session)
     surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
-    return text + (f" · would remove {len(surplus)} older" if surplus else "")
+    return text + (f" · would remove {len(surplus)} older" if surplus else "") + ending
 
 
 def _plan_clear(build: Build) -> str:
@@ -213,8 +218,7 @@ def _plan_clear(build: Build) -> str:
     everything = objects.found(build.live)
     stay = [str(each) for each in everything if not each.ours]
     text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
-    text += f" · these stay: {', '.join(stay)}" if stay else ""
-    return text + _ended(build)
+    return text + (f" · these stay: {', '.join(stay)}" if stay else "")
 
 
 def _ended(build: Build) -> str:

@@ -217,7 +217,16 @@ def test_a_backup_of_another_database_asks_for_into(built: Project) -> None:
 
 
 def test_into_keeps_the_rules(built: Project) -> None:
-    """PostgreSQL's own databases stay, and a name must be one."""
+    """PostgreSQL's own databases stay, and our own; and a name must be one."""
+    name = Target.parse(built.url).database
+    for word in ("next", "previous"):
+        done = built.invoke("restore", "--yes", "--into", f"{name}__{word}")
+        assert done.returncode == 2
+        assert f"it must be another name: that one is used beside {name}" in done.stderr
+    url = Target.parse(built.url).named(f"{name}__previous").url
+    done = built.invoke("reset-db", DATABASE_URL=url)
+    assert done.returncode == 3
+    assert f"{name}__previous is kept by backset beside another database" in done.stderr
     done = built.invoke("restore", "--yes", "--into", "postgres")
     assert done.returncode == 3
     assert "belongs to PostgreSQL itself" in done.stderr

@@ -260,6 +260,23 @@ def test_a_run_that_was_killed_before_it_dropped_anything(
     assert not (folder / "in-place.json").exists()
 
 
+def test_who_is_connected_is_ended_by_the_run_and_not_by_its_plan(owned: Project) -> None:
+    """The plan names the session and leaves it alone; the run names it when it ends it."""
+    assert owned.invoke("reset-db").returncode == 0
+    params = {**Target.parse(owned.url).params, "application_name": "webapp"}
+    with psycopg.connect(**params) as session:  # type: ignore[arg-type]
+        session.execute("SELECT 1 FROM users")
+        done = owned.invoke("reset-db", "--plan")
+        assert done.returncode == 0, done.stderr
+        assert "would end webapp@" in done.stdout
+        session.execute("SELECT 1 FROM users")
+        done = owned.invoke("reset-db")
+        assert done.returncode == 0, done.stderr
+        assert "ended webapp@" in done.stdout
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1 FROM users")
+
+
 def killed_in_place(project: Project) -> None:
     """Rebuild, and rebuild again in place until the run is killed in a migration."""
     assert project.invoke("reset-db").returncode == 0
@@ -321,6 +338,18 @@ def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) ->
     done = owned.invoke("backup")
     assert (done.returncode, "is protected" in done.stderr) == (3, True)
     assert owned.query("SELECT count(*) FROM mended") == [(0,)]
+
+
+def test_the_newest_backup_is_not_the_half_built_one(owned: Project) -> None:
+    """What a killed run left is dumped by the next one, but that is not what `--yes` restores."""
+    assert owned.invoke("reset-db").returncode == 0
+    rows = prints(owned)
+    killed_in_place(owned)
+    owned.query("CREATE TABLE later (i int)")
+    done = owned.invoke("restore", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "what stood there half built is in" in done.stdout
+    assert prints(owned) == rows
 
 
 def test_the_backup_that_is_restored_stays(owned: Project) -> None:

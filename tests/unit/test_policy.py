@@ -38,6 +38,7 @@ def test_a_local_development_database_needs_nothing() -> None:
         ({"database": "template0"}, "belongs to PostgreSQL itself"),
         ({"database": "template1"}, "belongs to PostgreSQL itself"),
         ({"in_recovery": True}, "in recovery"),
+        ({"kept": True}, "app is kept by backset beside another database → name the other one"),
         ({"protected": True}, "app is protected → `invoke unprotect`"),
         (
             {"tied": (("app has the subscription s", "drop it"),)},
