@@ -20,8 +20,12 @@ CODE = ("src", "app", "alembic", "scripts", "tests", "benchmarks", "docs", "task
 CLEANING_S = 30.0
 
 
+came: list[int] = []  # Nox forgets an interruption when the program that it ends exits with 0
+
+
 def interrupt(signum: int, _frame: object) -> NoReturn:
     """Do for TERM and HUP what Nox does for INT alone: end the running program, then itself."""
+    came.append(signum)
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
@@ -116,6 +120,8 @@ def migrate(session: nox.Session) -> None:
 
 def rehearse(session: nox.Session, url: str) -> None:
     """Rebuild twice, go back and forth, and end at head without a difference."""
+    from backset import signals  # noqa: PLC0415  (the other sessions do not need it)
+
     backups = str(Path(session.create_tmp()).resolve() / "backups")
     env = {**NOTHING_OF_THE_DEVELOPERS, "DATABASE_URL": url, "BACKSET_BACKUPS": backups}
     for words in (
@@ -132,6 +138,8 @@ def rehearse(session: nox.Session, url: str) -> None:
         if words[0] in {"reset-db", "undo", "restore"}:
             command += agreed(session, command, env)
         session.run(*command, env=env, terminate_timeout=CLEANING_S)
+        if came or signals.has_come():
+            raise KeyboardInterrupt
 
 
 def agreed(session: nox.Session, command: list[str], env: dict[str, str | None]) -> tuple[str, ...]:

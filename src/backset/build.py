@@ -206,6 +206,11 @@ class Build:
         names = [server.names.target, server.names.next]
         return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
 
+    def shielded(self) -> tuple[str, ...]:
+        """Return the databases that bear our derived names and are protected."""
+        derived = set(self.databases) - {self.server.names.target}
+        return tuple(sorted(name for name in derived if self.databases[name].protected))
+
     def foreign(self) -> tuple[str, ...]:
         """Return the databases, not empty, that bear our derived names but no mark of ours."""
         names = self.server.names

@@ -83,7 +83,7 @@ def youngest_row(session: psycopg.Connection[Any]) -> str:
     """Return the latest moment in any column of a date or time that is not in the future."""
     found = session.execute(_TIMES).fetchall()
     latest = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT max({0}::timestamptz) FROM {1} WHERE {0}::timestamptz <= now()").format(
+        sql.SQL("SELECT max({0})::timestamptz FROM {1} WHERE {0} <= now()").format(
             sql.Identifier(column), sql.Identifier(schema, table)
         )
         for schema, table, column in found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset import process, redaction, signals
+from backset import process, redaction, signals, streams
 from backset.errors import (
     BacksetError,
     ConsentError,
@@ -36,6 +36,7 @@ WOULD_START = "would start the embedded PostgreSQL"
 @contextmanager
 def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error."""
+    streams.open_closed()
     told = _report(task, as_json=as_json)
     settings: Settings | None = None
     with signals.raised():
@@ -52,7 +53,18 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
             raise
         except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
             _tell_bug(told, settings)
+        _close(told)
+
+
+def _close(told: Report) -> None:
+    """End the report of a task that is done; nobody may be reading it any more."""
+    try:
         told.close(0)
+    except OSError as error:
+        streams.abandon_stdout()
+        line = f" ✘ the task is done, but its report cannot be written: {error.strerror}"
+        print(line, file=sys.stderr)  # noqa: T201  (the report cannot)
+        raise Exit(code=StepFailedError.exit_code) from None
 
 
 def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -73,7 +74,9 @@ def unprotect(*, confirm: str, plan: bool) -> None:
             name = asking(told)([("database", f"{target.shown} loses its protection")])
         if name != target.database:
             what = f"unprotecting {target.database} wants its name"
-            raise RefusedError([(what, f"invoke unprotect --confirm {target.database}")])
+            raise RefusedError(
+                [(what, f"invoke unprotect --confirm {shlex.quote(target.database)}")]
+            )
         with explained(target), Server(target, "unprotect") as server:
             unprotect(server)
             told.say(f"{target.database} is not protected")

@@ -46,7 +46,7 @@ def _status(build: Build) -> Status:
         rows = catalog.row_counts(build.session)
         verdict = verification.verify(build.settings, build.worker, build.session)
         behind = tuple(seeding.lagging(build.session))
-        verdict = replace(verdict, findings=verdict.findings + behind)
+        verdict = replace(verdict, findings=_half_built(build) + verdict.findings + behind)
     return Status(
         database=build.target.database,
         server=version,
@@ -56,6 +56,18 @@ def _status(build: Build) -> Status:
         protected=build.old is not None and build.old.protected,
         verdict=verdict,
     )
+
+
+def _half_built(build: Build) -> tuple[Finding, ...]:
+    if build.old is None or build.old.mark != "unfinished":
+        return ()
+    finding = Finding(
+        kind="half built",
+        what=f"a run in place on {build.old.name} was killed",
+        why=f"what stood there is in the backup {build.old.backup or 'of nothing'}",
+        remedy="run any other task in the checkout where that was: it brings the backup back first",
+    )
+    return (finding,)
 
 
 def _missing(build: Build) -> Finding:

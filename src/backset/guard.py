@@ -119,6 +119,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         protected=old is not None and old.protected,
         kept=old is not None and bool(old.mark) and old.name.endswith(f"__{old.mark}"),
         foreign=build.foreign(),
+        shielded=build.shielded(),
         is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from backset.build import Build
     from backset.manifest import Backup
+    from backset.server import Database
 
+_MARK = "unfinished"
 _UNKNOWN = (
     "the server does not say whether its objects were dropped: the next run looks, and restores"
 )
@@ -50,6 +52,7 @@ def clear(build: Build) -> int:
             count = objects.drop_ours(build.live, build.frozen)
             if build.taken is not None:
                 refilling.rehearse(build, build.taken)
+        _mark_database(build)
         build.cleared = None
         build.live.execute("COMMIT")
         build.cleared = True
@@ -63,7 +66,7 @@ def safety(build: Build) -> Iterator[None]:
     with guard:
         yield
     if build.cleared:
-        unfinished.path(build).unlink(missing_ok=True)
+        _remove_marks(build)
 
 
 class _Safety:
@@ -116,7 +119,7 @@ def bring_back(build: Build, taken: Backup | None) -> None:
             objects.drop_ours(build.live)
         if taken is not None:
             refilling.load(build, taken, own=True)
-        unfinished.path(build).unlink(missing_ok=True)
+        _remove_marks(build)
 
 
 def finish(build: Build, notice: Callable[[str], None]) -> None:
@@ -126,6 +129,8 @@ def finish(build: Build, notice: Callable[[str], None]) -> None:
     """
     mark = unfinished.read(build, build.server.session)
     if mark is None:
+        if build.old is not None and build.old.mark == _MARK:
+            notice(half_built(build.old))
         return
     if not unfinished.has_cleared(build.server.session, mark):
         unfinished.path(build).unlink(missing_ok=True)
@@ -148,6 +153,26 @@ def finish(build: Build, notice: Callable[[str], None]) -> None:
         remedy = f"mend that; or remove {file}, and name another one to `invoke restore`"
         raise StepFailedError(f"{what}: {error.what}", remedy) from None
     build.close_sessions()
+
+
+def half_built(old: Database) -> str:
+    """Say of a database with the mark in its comment what has become of it."""
+    what = f"{old.name} is half built, since a run in place was killed in another checkout"
+    return f"{what}: any task brings it back there, from its backup {old.backup or 'of nothing'}"
+
+
+def _mark_database(build: Build) -> None:
+    """Tell other checkouts, in the transaction that drops the objects, where they can be told."""
+    if build.old is not None and build.old.owned:
+        taken = build.taken.name if build.taken else ""
+        text = swap.marked(f"{_MARK} {taken}".rstrip(), build.old.comment)
+        build.live.execute(swap.comment_on(build.old.name, text))
+
+
+def _remove_marks(build: Build) -> None:
+    if build.old is not None and build.old.owned:
+        swap.comment(build.server, build.old.name, build.old.comment)
+    unfinished.path(build).unlink(missing_ok=True)
 
 
 def _look_again(build: Build) -> bool | None:

@@ -19,6 +19,7 @@ class Circumstances:
     locality: whether the server is on this machine, as the live connection shows.
     protected: whether the database has the marker of `invoke protect`.
     kept: whether it is one that backset itself keeps beside another database.
+    shielded: databases that bear our derived names and are protected.
     foreign: databases, not empty, that bear our derived names though backset did not make them.
     is_durable: whether what the server has committed survives a crash of its machine.
     machines: the addresses of other machines that are connected to the target.
@@ -39,6 +40,7 @@ class Circumstances:
     protected: bool = False
     kept: bool = False
     foreign: tuple[str, ...] = ()
+    shielded: tuple[str, ...] = ()
     is_durable: bool = True
     standbys: int = 0
     machines: tuple[str, ...] = ()
@@ -95,6 +97,7 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
     reasons += facts.tied
     if way.way == "swap":
+        reasons += [protection(name) for name in facts.shielded]
         reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
         for name in facts.foreign:
             remedy = "rename or drop it, if nobody needs it"

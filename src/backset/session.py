@@ -80,9 +80,17 @@ def explained(target: Target) -> Iterator[None]:
         what = f"{target.shown}: {one_line(error, target)}"
         if isinstance(error, psycopg.errors.LockNotAvailable):
             raise HeldUpError(what, "wait until that lock is free, then run this again") from None
-        raise StepFailedError(what, "see the server's log, then run this again") from None
+        raise StepFailedError(what, _remedy(error)) from None
     except OSError as error:
         raise StepFailedError.from_system(error) from None
+
+
+def _remedy(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return "let an administrator GRANT that to your role, then run this again"
+    if isinstance(error, psycopg.errors.OutOfMemory):
+        return "raise max_locks_per_transaction of the server, restart it, and run this again"
+    return "see the server's log, then run this again"
 
 
 def one_line(error: BaseException, target: Target) -> str:

@@ -63,6 +63,11 @@ def ignore() -> None:
     _waiting.clear()
 
 
+def has_come() -> bool:
+    """Tell whether the run is ending, as after a signal whose Interrupted somebody swallowed."""
+    return _ignored
+
+
 def _interrupt(signum: int, _frame: FrameType | None) -> None:
     if _ignored:
         return

@@ -56,7 +56,7 @@ def create(server: Server, name: str, like: Database | None) -> None:
 
 def comment(server: Server, name: str, text: str) -> None:
     """Set the comment of a database; an empty text removes it."""
-    _execute(server, _comment(name, text))
+    _execute(server, comment_on(name, text))
 
 
 def drop(server: Server, name: str) -> None:
@@ -191,10 +191,11 @@ def _rename(session: Session, rename: Rename) -> None:
             sql.Identifier(rename.old), sql.Identifier(rename.new)
         )
     )
-    session.execute(_comment(rename.new, rename.comment))
+    session.execute(comment_on(rename.new, rename.comment))
 
 
-def _comment(name: str, text: str) -> sql.Composed:
+def comment_on(name: str, text: str) -> sql.Composed:
+    """Return the statement that sets the comment of a database; an empty text removes it."""
     literal = sql.Literal(text or None)
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), literal)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset import manifest
-from backset.errors import StepFailedError
+from backset.errors import LockedError, StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -126,12 +126,19 @@ class Vault:
 
     def _read(self) -> tuple[Sequence[Backup], Sequence[StepFailedError]]:
         found, errors = [], []
-        for dump in sorted(self.folder.glob("*.dump")):
+        for dump in self._dumps():
             try:
                 found.append(manifest.read(dump))
             except StepFailedError as error:
                 errors.append(error)
         return found, errors
+
+    def _dumps(self) -> Sequence[Path]:
+        """Return the dumps, the oldest first. Raises OSError where the folder cannot be read."""
+        try:
+            return sorted(each for each in self.folder.iterdir() if each.suffix == ".dump")
+        except FileNotFoundError:
+            return []
 
     def _of_server(self, server_id: str) -> Sequence[Backup]:
         return [each for each in self.list() if each.manifest.server_id == server_id]
@@ -141,7 +148,11 @@ class Vault:
         """Keep other writers out; the lock ends with its descriptor, even in a crash."""
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = f"another run writes a backup into {self.folder}"
+                raise LockedError(what, "wait until it ends, then run this again") from None
             yield descriptor
         finally:
             os.close(descriptor)

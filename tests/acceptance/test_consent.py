@@ -124,6 +124,16 @@ def test_a_protected_database_is_never_replaced(project: Project) -> None:
     assert project.invoke("undo").returncode == 0
 
 
+def test_a_protected_previous_is_not_dropped(project: Project, name: str) -> None:
+    """The marker counts for every database that a run would drop."""
+    for _ in range(2):
+        assert project.invoke("reset-db").returncode == 0
+    project.query(f"ALTER DATABASE {name}__previous SET backset.protected = on")
+    done = project.invoke("reset-db")
+    assert done.returncode == 3
+    assert f"{name}__previous is protected" in done.stderr
+
+
 def test_the_marker_of_a_role_that_may_not_set_it(
     project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
 ) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.cluster import Cluster
-import subprocess
 
 from backset.embedded import project_cluster
 
@@ -135,6 +137,28 @@ def test_postgres_itself_is_never_reset(project: Project) -> None:
         ["undo", "--yes"],
     ):
         assert "belongs to PostgreSQL itself" in one_line(project.invoke(*task), 3)
+
+
+def test_closed_streams_stop_nothing(project: Project) -> None:
+    """No number of a closed stream is given to a socket; a report that nobody takes is said."""
+    command = [sys.executable, "-m", "invoke", "reset-db"]
+    for closed, words, code in (
+        (">&- 2>&-", [], 0),
+        ("<&- >&- 2>&-", [], 0),
+        (">/dev/full", ["--json"], 4),
+    ):
+        shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command, *words]
+        done = subprocess.run(
+            shell,
+            cwd=project.folder,
+            env={**os.environ, **project.env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+    assert "the task is done, but its report cannot be written" in done.stderr
+    assert project.query("SELECT count(*) FROM tasks") == [(5,)]
 
 
 def test_a_role_without_rights_is_told_what_an_administrator_would_run(

@@ -330,6 +330,22 @@ def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -
     assert prints(owned) == rows
 
 
+def test_another_checkout_is_told_of_a_half_built_database(owned: Project) -> None:
+    """By `status`, and by every run; once it has been brought back, nothing is said any more."""
+    owned.query("COMMENT ON DATABASE " + Target.parse(owned.url).database + " IS 'mine'")
+    killed_in_place(owned)
+    elsewhere = {"BACKSET_BACKUPS": str(owned.folder / "elsewhere")}
+    done = owned.invoke("status", **elsewhere)
+    assert done.returncode == 6
+    assert "half built: a run in place on" in done.stderr
+    done = owned.invoke("backup", **elsewhere)
+    assert "is half built, since a run in place was killed in another checkout" in done.stdout
+    assert owned.invoke("backup").returncode == 0
+    assert "half built" not in owned.invoke("status").stderr
+    comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = "
+    assert owned.query(f"{comment} current_database()") == [("mine",)]
+
+
 def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) -> None:
     """Who has mended it by hand, and protects it, keeps what stands there."""
     killed_in_place(owned)
