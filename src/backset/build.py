@@ -206,36 +206,6 @@ class Build:
         names = [server.names.target, server.names.next]
         return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
 
-    def shielded(self) -> tuple[str, ...]:
-        """Return the databases that bear our derived names and are protected."""
-        derived = set(self.databases) - {self.server.names.target}
-        return tuple(sorted(name for name in derived if self.databases[name].protected))
-
-    def foreign(self) -> tuple[str, ...]:
-        """Return the databases, not empty, that bear our derived names but no mark of ours."""
-        names = self.server.names
-        return tuple(
-            name
-            for name in (names.next, names.previous, names.discard)
-            if (found := self.databases.get(name))
-            and not (found.mark or found.is_invalid)
-            and not self._is_empty(self.target.named(name))
-        )
-
-    def clear_leftovers(self) -> None:
-        """Drop what a killed run left behind; guard.admit() has refused what is not ours."""
-        for name in (self.server.names.next, self.server.names.discard):
-            if name in self.databases:
-                with signals.deferred():  # an interrupted DROP leaves an invalid database behind
-                    swap.drop(self.server, name)
-        self.clear_scratch()
-
-    def clear_scratch(self) -> None:
-        """Drop what a killed proof left behind."""
-        if self.scratch and (self.scratch.mark or self.scratch.is_invalid):
-            with signals.deferred():
-                swap.drop(self.server, self.scratch.name)
-
     @property
     def protected_backups(self) -> frozenset[str]:
         """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
@@ -293,10 +263,6 @@ class Build:
         if self.promoted:
             return f"{name} has been swapped already; `invoke undo` goes back"
         return f"{name} is as it was"
-
-    def _is_empty(self, target: Target) -> bool:
-        with connect(target, self.purpose) as session:
-            return catalog.is_empty(session)
 
     def _remove_next(self, error: BaseException) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import guard, in_place, steps
+from backset import companions, guard, in_place, steps
 from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
@@ -79,7 +79,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         build.begin_worker()
         if build.is_beside:
-            build.clear_leftovers()
+            companions.clear(build.server, build.databases)
             if reset in chosen:
                 build.begin_next()
         elif upgrade in chain.steps:
