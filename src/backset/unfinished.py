@@ -42,11 +42,11 @@ def _identity(build: Build, session: Session) -> dict[str, Any]:
 def has_cleared(session: Session, mark: dict[str, Any]) -> bool:
     """Tell whether the transaction that drops the objects was committed.
 
-    The session of a killed run may be just ending. If it is too long ago for the server to say,
-    the answer is no: then nothing is dropped.
+    The session of a killed run may be just ending. If it is too long ago for the server to say, or
+    the server was set back to a time before it, the answer is no: then nothing is dropped.
     """
-    query = "SELECT pg_xact_status(%s::xid8)"
-    while (status := session.execute(query, [mark["transaction"]]).fetchone()) == _IN_PROGRESS:
+    number = {"number": mark["transaction"]}
+    while (status := session.execute(_STATUS, number).fetchone()) == _IN_PROGRESS:
         time.sleep(_LOOK_EVERY_S)
     return status == ("committed",)
 
@@ -61,5 +61,21 @@ def write(build: Build) -> None:
     build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = build.taken.name if build.taken else None
     (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
+    build.server.session.execute(_KEEP)
     text = json.dumps({"backup": taken, "transaction": number, **_identity(build, build.live)})
     backups.write(path(build), text + "\n")
+
+
+# pg_xact_status() fails for a number that is still to come.
+_STATUS = """
+SELECT CASE WHEN %(number)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+            THEN pg_xact_status(%(number)s::xid8) END
+"""
+# A crash forgets the number of a transaction that has not reached the disk, and gives it to another
+# one, which may well commit. It remembers all numbers below one that is on the disk.
+_KEEP = """
+BEGIN;
+SET LOCAL synchronous_commit = on;
+SELECT pg_logical_emit_message(true, 'backset', 'in place');
+COMMIT
+"""

@@ -1,0 +1,79 @@
+"""The mark of a run in place, after a crash of the server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from backset import unfinished
+from backset.build import Build
+from backset.embedded import temporary_cluster
+from backset.server import Server
+from backset.settings import load
+from backset.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backset.cluster import Cluster
+
+
+@pytest.fixture
+def fragile() -> Iterator[Cluster]:
+    """A server of this test's own, with a database `live`."""
+    made = temporary_cluster(18)
+    made.start()
+    try:
+        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+            session.execute("CREATE DATABASE live")
+            session.execute("CHECKPOINT")
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder.parent)
+
+
+def crash(cluster: Cluster) -> None:
+    """Stop the server as `-m immediate` does, and start it again."""
+    pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.waitpid(pid, 0)
+    while (cluster.data / "postmaster.pid").exists():
+        time.sleep(0.01)
+    cluster.start()
+
+
+def test_a_number_that_a_crash_has_forgotten_is_not_taken_for_another(
+    fragile: Cluster, tmp_path: Path
+) -> None:
+    """Nothing was dropped; but a transaction that came after the crash could have its number."""
+    target = Target.parse(fragile.url("live"))
+    settings = load(tmp_path, {"DATABASE_URL": target.url})
+    with Build(settings, target, "test", beside=False) as build:
+        build.live.execute("BEGIN")
+        unfinished.write(build)
+        crash(fragile)
+    with Build(settings, target, "test", beside=False) as build:
+        mark = unfinished.read(build, build.server.session)
+        assert mark is not None
+        assert not unfinished.has_cleared(build.server.session, mark)
+        for _ in range(20):
+            build.server.session.execute("SELECT pg_current_xact_id()")
+        assert not unfinished.has_cleared(build.server.session, mark)
+
+
+def test_a_number_that_the_server_has_not_reached_is_not_an_error(
+    fragile: Cluster, tmp_path: Path
+) -> None:
+    """A server that was set back to an earlier state has dropped nothing since."""
+    with Server(Target.parse(fragile.url("live")), "test") as server, closing(server.session):
+        assert not unfinished.has_cleared(server.session, {"transaction": "4000000000"})
