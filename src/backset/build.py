@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -188,6 +188,11 @@ class Build:
         """The backup that `restore` was asked for."""
         assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
         return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
+
+    def choose_backup(self) -> None:
+        """Settle which backup is meant; what is wrong with it is said when it is asked for."""
+        with suppress(StepFailedError, RefusedError):
+            _ = self.chosen_backup
 
     def choose(self, rung: Rung) -> None:
         """Work beside the target, or on the target itself, before anything is opened for that."""

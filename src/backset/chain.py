@@ -74,7 +74,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
             build.server.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
             if load in chain.steps:
-                _ = build.chosen_backup  # before this run takes a newer one
+                build.choose_backup()  # before this run takes a newer one
             in_place.finish(build, watcher.notice)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         build.begin_worker()
