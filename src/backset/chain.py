@@ -96,6 +96,8 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
+    if load in chain.steps:
+        _ = build.chosen_backup  # or an error, before anything is done
     for client, remedy in build.server.immovable():
         watcher.notice(_stands_in_the_way(client, remedy), [client])
     if build.is_beside:
