@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -189,6 +189,11 @@ class Build:
         assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
         return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
 
+    def choose_backup(self) -> None:
+        """Settle which backup is meant; what is wrong with it is said when it is asked for."""
+        with suppress(StepFailedError, RefusedError):
+            _ = self.chosen_backup
+
     def choose(self, rung: Rung) -> None:
         """Work beside the target, or on the target itself, before anything is opened for that."""
         self.is_beside = rung.way == "swap"
@@ -205,36 +210,6 @@ class Build:
             server = self.server
         names = [server.names.target, server.names.next]
         return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
-
-    def shielded(self) -> tuple[str, ...]:
-        """Return the databases that bear our derived names and are protected."""
-        derived = set(self.databases) - {self.server.names.target}
-        return tuple(sorted(name for name in derived if self.databases[name].protected))
-
-    def foreign(self) -> tuple[str, ...]:
-        """Return the databases, not empty, that bear our derived names but no mark of ours."""
-        names = self.server.names
-        return tuple(
-            name
-            for name in (names.next, names.previous, names.discard)
-            if (found := self.databases.get(name))
-            and not (found.mark or found.is_invalid)
-            and not self._is_empty(self.target.named(name))
-        )
-
-    def clear_leftovers(self) -> None:
-        """Drop what a killed run left behind; guard.admit() has refused what is not ours."""
-        for name in (self.server.names.next, self.server.names.discard):
-            if name in self.databases:
-                with signals.deferred():  # an interrupted DROP leaves an invalid database behind
-                    swap.drop(self.server, name)
-        self.clear_scratch()
-
-    def clear_scratch(self) -> None:
-        """Drop what a killed proof left behind."""
-        if self.scratch and (self.scratch.mark or self.scratch.is_invalid):
-            with signals.deferred():
-                swap.drop(self.server, self.scratch.name)
 
     @property
     def protected_backups(self) -> frozenset[str]:
@@ -293,10 +268,6 @@ class Build:
         if self.promoted:
             return f"{name} has been swapped already; `invoke undo` goes back"
         return f"{name} is as it was"
-
-    def _is_empty(self, target: Target) -> bool:
-        with connect(target, self.purpose) as session:
-            return catalog.is_empty(session)
 
     def _remove_next(self, error: BaseException) -> None:
         try:

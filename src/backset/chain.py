@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import guard, in_place, steps
+from backset import companions, guard, in_place, steps
 from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
@@ -74,12 +74,12 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
             build.server.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
             if load in chain.steps:
-                _ = build.chosen_backup  # before this run takes a newer one
+                build.choose_backup()  # before this run takes a newer one
             in_place.finish(build, watcher.notice)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         build.begin_worker()
         if build.is_beside:
-            build.clear_leftovers()
+            companions.clear(build.server, build.databases)
             if reset in chosen:
                 build.begin_next()
         elif upgrade in chain.steps:
@@ -96,6 +96,8 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
+    if load in chain.steps:
+        _ = build.chosen_backup  # or an error, before anything is done
     for client, remedy in build.server.immovable():
         watcher.notice(_stands_in_the_way(client, remedy), [client])
     if build.is_beside:

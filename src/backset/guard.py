@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, extensions, objects, policy, ties
+from backset import catalog, companions, extensions, objects, policy, ties
 from backset.errors import ConsentError, RefusedError
 from backset.policy import Circumstances, Rung
 from backset.quantities import amount
@@ -118,8 +118,8 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         locality=role.locality,
         protected=old is not None and old.protected,
         kept=old is not None and bool(old.mark) and old.name.endswith(f"__{old.mark}"),
-        foreign=build.foreign(),
-        shielded=build.shielded(),
+        foreign=companions.foreign(build.server, build.databases),
+        shielded=companions.shielded(build.server, build.databases),
         is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,

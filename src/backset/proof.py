@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset import catalog, restoration, signals, swap
+from backset import companions, restoration, signals, swap
 from backset.errors import RefusedError, StepFailedError
-from backset.session import connect
 
 if TYPE_CHECKING:
     from backset.manifest import Backup
@@ -17,15 +16,14 @@ if TYPE_CHECKING:
 def refuse(server: Server, scratch: Database | None) -> None:
     """Raise RefusedError where no scratch database can be made.
 
-    scratch: the database of that name, if there is one. It may be unmarked when it is empty: so a
-    run leaves it that was killed between two statements.
+    scratch: the database of that name, if there is one.
     """
     role = server.role
     if not role.may_create:
         what = f"the role {role.name} may not create databases, so it cannot prove a backup"
         remedy = "take one without --prove, or let an administrator give the role CREATEDB"
         raise RefusedError([(what, remedy)])
-    if scratch and not (scratch.mark or scratch.is_invalid or _is_empty(server, scratch)):
+    if scratch and companions.is_foreign(server, scratch):
         what = f"the database {scratch.name} exists and backset did not make it"
         raise RefusedError([(what, "rename or drop it, if nobody needs it")])
 
@@ -37,7 +35,7 @@ def prove(backup: Backup, server: Server, like: Database | None, programs: Progr
     Raises StepFailedError with the differences; the scratch database is dropped in any case.
     """
     name = server.names.scratch
-    drop(server, name)  # what refuse() let pass
+    companions.drop(server, name)  # what refuse() let pass
     try:
         with signals.deferred():
             swap.create(server, name, like)
@@ -46,22 +44,11 @@ def prove(backup: Backup, server: Server, like: Database | None, programs: Progr
     except BaseException as error:
         _drop_after(server, name, error)
         raise
-    drop(server, name)
-
-
-def drop(server: Server, name: str) -> None:
-    """Drop a scratch database; an interrupted DROP would leave an invalid one behind."""
-    with signals.deferred():
-        swap.drop(server, name)
-
-
-def _is_empty(server: Server, database: Database) -> bool:
-    with connect(server.target.named(database.name), "backup") as session:
-        return catalog.is_empty(session)
+    companions.drop(server, name)
 
 
 def _drop_after(server: Server, name: str, error: BaseException) -> None:
     try:
-        drop(server, name)
+        companions.drop(server, name)
     except (StepFailedError, OSError) as second:
         error.add_note(f"{second}; the next run removes {name}")

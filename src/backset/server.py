@@ -110,6 +110,7 @@ class Server:
 
     def __init__(self, target: Target, purpose: str) -> None:
         self.target = target
+        self.purpose = purpose
         self.names = Names.of(target.database)
         self.session = _maintenance_session(target, purpose)
         self.major = self.session.info.server_version // 10000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset import backup as backups
 from backset import (
     catalog,
+    companions,
     in_place,
     inheritance,
     objects,
@@ -44,7 +45,7 @@ class Done:
 
 def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
-    build.clear_scratch()
+    companions.clear_scratch(build.server, build.databases)
     if build.proves:
         proof.refuse(build.server, build.scratch)
     ended = build.server.sessions(build.target.database) if build.is_in_place else []

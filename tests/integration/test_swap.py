@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import catalog, swap
+from backset import catalog, companions, swap
 from backset.build import Build
 from backset.errors import LockedError, StepFailedError
 from backset.identity import run_mark
@@ -292,7 +292,7 @@ def test_a_drop_that_was_interrupted_stands_in_nobodys_way(server: Server) -> No
     )
     settings = load(Path(), {"DATABASE_URL": server.target.url})
     with Build(settings, server.target, "test", beside=True) as build:
-        build.clear_leftovers()
+        companions.clear(build.server, build.databases)
     assert set(server.databases()) == {server.names.target}
 
 
