@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ _REBUILDS = {
 
 def _imported(name: str) -> ModuleType:
     """Import the machine without looking for garbage in it, now and when the interpreter ends."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli takes over: Invoke would exit 1
     # Invoke turned byte code off for its own process; without it each run would compile us again.
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     gc.disable()
