@@ -39,7 +39,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     streams.open_closed()
     told = _report(task, as_json=as_json)
     settings: Settings | None = None
-    with signals.raised():
+    with signals.raised(last=True):
         try:
             with process.all_ended():
                 settings = load(Path.cwd())

@@ -16,13 +16,18 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _deferrals = 0
 _waiting: list[int] = []
 _ignored = False
+_came = False
 
 
 @contextmanager
-def raised() -> Iterator[None]:
-    """Raise Interrupted for the first signal; ignore later ones, so that the cleaning can end."""
-    global _ignored  # noqa: PLW0603  (signal handlers are global too)
-    _ignored = False
+def raised(*, last: bool = False) -> Iterator[None]:
+    """Raise Interrupted for the first signal; ignore later ones, so that the cleaning can end.
+
+    last: whether the process ends after the block when a signal has come. Then later ones stay
+    ignored: while the interpreter ends, one of them would put its own exit code in place of ours.
+    """
+    global _ignored, _came  # noqa: PLW0603  (signal handlers are global too)
+    _ignored = _came = False
     before = {each: signal.getsignal(each) for each in _SIGNALS}
     for each in _SIGNALS:
         if before[each] is not signal.SIG_IGN:  # nohup asked for that
@@ -32,7 +37,8 @@ def raised() -> Iterator[None]:
     finally:
         ignore()
         for each, handler in before.items():
-            signal.signal(each, handler)
+            if not (last and _came):
+                signal.signal(each, handler)
 
 
 @contextmanager
@@ -78,5 +84,7 @@ def _interrupt(signum: int, _frame: FrameType | None) -> None:
 
 
 def _raise(signum: int) -> None:
+    global _came  # noqa: PLW0603  (signal handlers are global too)
     ignore()
+    _came = True
     raise Interrupted(signum)

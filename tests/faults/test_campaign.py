@@ -117,7 +117,7 @@ def test_a_broken_promise_is_found(
     made: World, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[Scene], None], words: str
 ) -> None:
     """No check is there for show: each one finds what it is for."""
-    monkeypatch.setattr(checks, "_GRACE_S", 0.5)
+    monkeypatch.setattr(checks, "_GRACE_S", 5)
     fault = Fault(
         name="sabotage",
         codes=frozenset({0}),

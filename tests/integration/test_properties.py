@@ -58,7 +58,7 @@ ALTER DATABASE {db} SET DateStyle = 'ISO, DMY';
 ALTER DATABASE {db} SET work_mem = '5MB';
 ALTER DATABASE {db} SET log_statement = 'none';
 ALTER DATABASE {db} SET session_preload_libraries = '$libdir/vector', 'vector';
-ALTER DATABASE {db} SET backset.protected = 'it''s "so" = \\';
+ALTER DATABASE {db} SET backset.other = 'it''s "so" = \\';
 ALTER ROLE {owner} IN DATABASE {db} SET timezone = 'Europe/Rome';
 ALTER ROLE {reader} IN DATABASE {db} SET search_path = '';
 COMMENT ON DATABASE {db} IS 'of the user';

@@ -27,6 +27,19 @@ def test_only_the_first_signal_interrupts() -> None:
     assert caught.value.exit_code == 143
 
 
+def test_the_end_of_the_process_is_not_torn_either() -> None:
+    """A second signal that comes while the interpreter ends does not change the exit code."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(Interrupted), signals.raised(last=True):
+            send()
+        send()
+        send(signal.SIGINT)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def test_a_signal_waits_until_the_block_is_over() -> None:
     """Two of them as well; and the cleaning may hold back in its turn."""
     with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (likewise)
