@@ -23,8 +23,9 @@ _came = False
 def raised(*, last: bool = False) -> Iterator[None]:
     """Raise Interrupted for the first signal; ignore later ones, so that the cleaning can end.
 
-    last: whether the process ends after the block when a signal has come. Then later ones stay
-    ignored: while the interpreter ends, one of them would put its own exit code in place of ours.
+    last: whether the process ends after the block when a signal has come. Then later ones are
+    ignored for good: the interpreter restores the default actions while it ends, and one of them
+    would put its own exit code in place of ours. No program is started any more.
     """
     global _ignored, _came  # noqa: PLW0603  (signal handlers are global too)
     _ignored = _came = False
@@ -37,8 +38,7 @@ def raised(*, last: bool = False) -> Iterator[None]:
     finally:
         ignore()
         for each, handler in before.items():
-            if not (last and _came):
-                signal.signal(each, handler)
+            signal.signal(each, signal.SIG_IGN if last and _came else handler)
 
 
 @contextmanager
