@@ -15,5 +15,22 @@ def application_name(purpose: str) -> str:
 
 def run_mark() -> str:
     """Return how the name of every session of this run ends: ` on laptop, pid 4711`."""
-    host = socket.gethostname().encode("ascii", "replace").decode()
-    return f" on {host[:_HOST_CHARS]}, pid {os.getpid()}"
+    return f" on {_host()}, pid {os.getpid()}"
+
+
+def has_died(name: str) -> bool:
+    """Tell whether `name` is that of a run on this machine whose process has ended."""
+    _, here, pid = name.rpartition(f" on {_host()}, pid ")
+    if not here or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's
+        return False
+    return False
+
+
+def _host() -> str:
+    return socket.gethostname().encode("ascii", "replace").decode()[:_HOST_CHARS]

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from backset import activity, peer
 from backset.errors import LockedError, StepFailedError
-from backset.identity import run_mark
+from backset.identity import has_died, run_mark
 from backset.locality import judge
 from backset.quantities import moment
 from backset.session import Session, connect
@@ -174,12 +174,14 @@ class Server:
         waiting: is told for whom we wait, once each; without it, LockedError is raised at once.
         """
         key, told = f"backset:{self.names.target}", ""
+        until = time.monotonic() + _CLEANING_S
         while self.session.execute(_TAKE, [key]).fetchone() != (True,):
             holder = self._holder(key)
-            if waiting is None:
+            leaves = has_died(holder.partition(", since ")[0]) and time.monotonic() < until
+            if waiting is None and not leaves:  # the server ends its statement first
                 what = f"another run holds the lock of {self.names.target}: {holder}"
                 raise LockedError(what, "wait until it ends, or let this one wait: --wait")
-            if holder != told:
+            if waiting is not None and holder != told:
                 waiting(f"waits for the lock of {self.names.target}: {holder}")
             told = holder
             time.sleep(_LOOK_EVERY_S)

@@ -75,7 +75,7 @@ def odd(
     yield name
     owned = "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s"
     for (each,) in superuser.execute(owned, [name]).fetchall():
-        drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")  # the server drops some itself
         superuser.execute(drop.format(sql.Identifier(each)))
     superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 

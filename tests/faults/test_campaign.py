@@ -79,11 +79,13 @@ def lose_everything_old(scene: Scene) -> None:
         path.unlink()
 
 
+abandoned: list[subprocess.Popen[bytes]] = []
+
+
 def leave_a_child(scene: Scene) -> None:
     """Start a process as the run would, and leave it."""
-    words = [sys.executable, "-c", "import time; time.sleep(3)"]
-    child = subprocess.Popen(words, env={**os.environ, MARK: scene.run.mark})
-    child.returncode = 0  # not to be waited for
+    words = [sys.executable, "-c", "import time; time.sleep(60)"]
+    abandoned.append(subprocess.Popen(words, env={**os.environ, MARK: scene.run.mark}))
 
 
 def say(text: str, scene: Scene) -> None:
@@ -125,6 +127,10 @@ def test_a_broken_promise_is_found(
         strike=partial(at_the_end, sabotage),
     )
     trial = campaign.perform(made, 1, fault)
+    for child in abandoned:
+        child.kill()
+        child.wait()
+    abandoned.clear()
     assert any(words in each for each in trial.broken), trial.broken
     execute(made, "ALTER DATABASE {} ALLOW_CONNECTIONS true", TARGET)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -320,6 +323,20 @@ def test_a_second_run_stops_at_once_and_says_who_holds_the_lock(server: Server) 
     server.session.close()
     with Server(server.target, "fourth") as fourth:
         fourth.lock()
+
+
+def test_the_lock_of_a_dead_run_is_waited_for(server: Server) -> None:
+    """The server may still be at a killed run's last statement: that is nobody to wait for."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = f"backset reset-db{run_mark()}".replace(f"pid {os.getpid()}", f"pid {dead.pid}")
+    with Server(server.target, "killed") as killed:
+        killed.lock()
+        killed.session.execute("SELECT set_config('application_name', %s, false)", [name])
+        ending = threading.Timer(0.5, killed.session.close)
+        ending.start()
+        server.lock()
+        ending.join()
 
 
 def test_a_wrong_password_is_one_line_without_it(cluster: Cluster, name: str) -> None:
