@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backset.settings import Settings
     from backset.target import Target
 
-_WORKER = Path(__file__).with_name("alembic_worker.py")
+_WORKER = Path(__file__).with_name("alembic_worker")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Fault:
 
 _OURS = ("invoke",)
 _DUMPS = ("pg_dump", "pg_restore")
-_CHILDREN = ("alembic_worker.py", "add_mock_task_data.py")
+_CHILDREN = ("alembic_worker", "add_mock_task_data.py")
 _DONE_OR_FAILED = frozenset({0, 4})
 
 FAULTS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ import pytest
 import backset
 
 SOURCE = Path(backset.__file__).parent
-MODULES = sorted(path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__")
+FILES = {path.stem: [path] for path in SOURCE.glob("*.py") if path.stem != "__init__"}
+FILES |= {
+    path.parent.name: sorted(path.parent.glob("*.py")) for path in SOURCE.glob("*/__main__.py")
+}
+MODULES = sorted(FILES)
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 ROWS = re.findall(
@@ -52,10 +57,15 @@ DOORS = {
 }
 
 
+def trees(module: str) -> list[ast.Module]:
+    """Return the syntax tree of each file of a module; a folder that can be run is one, too."""
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in FILES[module]]
+
+
 def imports(module: str) -> set[str]:
     """Return every imported name of a module, those of type checking included."""
     found = set()
-    for node in ast.walk(ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))):
+    for node in chain.from_iterable(map(ast.walk, trees(module))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "backset":
@@ -107,5 +117,4 @@ def test_the_worker_imports_nothing_of_backset() -> None:
 def test_every_module_says_what_it_is_for() -> None:
     """A module's first line is its contract."""
     for module in MODULES:
-        tree = ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))
-        assert ast.get_docstring(tree), module
+        assert all(map(ast.get_docstring, trees(module))), module

@@ -1,0 +1,59 @@
+"""Start: `python alembic_worker/ DESCRIPTOR`, where the descriptor is that of an inherited socket.
+
+It ends when the socket closes, so it never outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import gc
+
+gc.disable()  # while modules are imported there is no garbage, and looking for it takes time
+
+import os
+import socket
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def imported() -> Any:
+    """Import this package by its name, with the folders of backset on no path afterwards.
+
+    Else a project's own `import settings` would find backset's module.
+    """
+    here = Path(__file__).resolve().parent
+    if sys.path and Path(sys.path[0] or ".").resolve() == here:
+        sys.path.pop(0)
+    # Mako would import all of Pygments, a tenth of our start, to colour error pages for browsers.
+    sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
+    sys.path.append(str(here.parent))
+    worker = import_module("alembic_worker.worker")
+    sys.path.remove(str(here.parent))
+    return worker
+
+
+def hang_up_with(link: socket.socket) -> None:
+    """End this process when the parent's end of the socket closes, whatever a migration does."""
+
+    def watch() -> None:
+        while link.recv(1, socket.MSG_PEEK):
+            ended.wait(0.2)
+        os._exit(1)
+
+    ended = threading.Event()
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Serve on the inherited socket."""
+    worker = imported()
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        hang_up_with(link)
+        worker.Worker(link).serve()
+        os._exit(0)  # tearing the interpreter down would only cost time
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Answers the parent's requests, as JSON lines on a socket: stdout belongs to the migrations.
+
+`ready` comes first, then for each request any `progress`, then `done` or `failed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import util
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError, RevisionError
+
+from . import comparison, configuration
+from .connections import Gate
+from .failures import BrokenChainError, WrongTargetError, kind_of, message_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+
+
+class Worker:
+    """Answers requests about the project in the current folder and the one proved database."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._lines = link.makefile("r", encoding="utf-8")
+        self._link = link
+        self._gate = Gate()
+        self._step = None  # type: Any
+        self._folders = ()  # type: tuple[str, ...]
+
+    def send(self, event: str, /, **content: Any) -> None:
+        """Send one line."""
+        line = json.dumps({"event": event, **content}, default=str) + "\n"
+        self._link.sendall(line.encode())
+
+    def serve(self) -> None:
+        """Answer until the other side hangs up."""
+        greeting = self._lines.readline()
+        if not greeting:
+            return
+        os.environ.clear()
+        os.environ.update(json.loads(greeting)["environ"])
+        self._guarded(self._open, "ready")
+        _import_ahead()
+        for line in self._lines:
+            request = json.loads(line)
+            self._gate.lock_key = request.get("lock_key")
+            answers = {"upgrade": self._upgrade, "describe": self._describe, "check": self._check}
+            self._guarded(answers[request["command"]], "done")
+
+    def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
+        try:
+            self.send(kind, **command())
+        except WrongTargetError as error:
+            self.send("failed", kind="wrong target", message=str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
+            traceback.print_exc()
+            words = {"message": message_of(error), "where": self._where(error)}
+            self.send("failed", kind=kind_of(error), **words)
+        finally:
+            sys.stdout.flush()  # what the project printed, before the next request
+
+    def _open(self) -> dict[str, Any]:
+        self._config = configuration.find()
+        self._scripts = ScriptDirectory.from_config(self._config)
+        folders = {str(Path(self._scripts.dir).resolve())}
+        folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
+        self._folders = tuple(folders)
+        return {"folders": sorted(folders), "heads": self._heads(broken=[])}
+
+    def _heads(self, broken: list[str] | None = None) -> list[str]:
+        """Return the heads of the scripts; `broken` stands for those of a broken chain."""
+        try:
+            return list(self._scripts.get_heads())
+        except (KeyError, RevisionError, ResolutionError) as error:
+            if broken is not None:
+                return broken
+            raise BrokenChainError(message_of(error)) from error
+
+    def _where(self, error: BaseException) -> str:
+        """Return the revision whose code failed, and the last line of the project's scripts."""
+        lines = [
+            f"{Path(frame.filename).name}:{frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename.startswith(self._folders)
+        ]
+        if self._step is None:
+            return lines[-1] if lines else ""
+        return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
+
+    def _upgrade(self) -> dict[str, Any]:
+        self._heads()
+        before, count = (), 0  # type: tuple[str, ...], int
+
+        def steps(current: Any, context: Any) -> Iterator[Any]:
+            """Alembic runs each step before it asks for the next one."""
+            nonlocal before, count
+            before = tuple(current)
+            todo = self._scripts._upgrade_revs("head", current)  # noqa: SLF001
+            for count, self._step in enumerate(todo, 1):
+                revision = self._step.revision
+                text = f"{count}/{len(todo)} {revision.revision} {revision.doc}"
+                self.send("progress", text=text)
+                yield self._step
+            self._step = None
+
+        self._run_env(steps)
+        return {"before": list(before), "count": count, "heads": self._heads()}
+
+    def _describe(self) -> dict[str, Any]:
+        self._heads()
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            known = {script.revision for script in self._scripts.walk_revisions()}
+            found.update(
+                revisions=list(current),
+                orphans=[revision for revision in current if revision not in known],
+                heads=self._heads(),
+                version_table=context.version_table,
+                models=comparison.count(context.opts.get("target_metadata")),
+            )
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
+    def _check(self) -> dict[str, Any]:
+        return {"differences": comparison.differences(self._config)}
+
+    def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
+        ran = False
+        self._step = None
+
+        def noting(current: Any, context: Any) -> Any:
+            nonlocal ran
+            ran = True
+            return work(current, context)
+
+        with EnvironmentContext(self._config, self._scripts, fn=noting, **options):
+            self._scripts.run_env()
+        if not ran:
+            raise util.CommandError("env.py never called context.run_migrations()")
+
+
+def _import_ahead() -> None:
+    """Import what most env.py files do, while the parent is still busy with its backup."""
+    for name in ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "psycopg"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
