@@ -38,6 +38,7 @@ class Worker:
         self._gate = Gate()
         self._step = None  # type: Any
         self._folders = ()  # type: tuple[str, ...]
+        self._lineage = {}  # type: dict[str, Any]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -49,8 +50,10 @@ class Worker:
         greeting = self._lines.readline()
         if not greeting:
             return
+        about = json.loads(greeting)
         os.environ.clear()
-        os.environ.update(json.loads(greeting)["environ"])
+        os.environ.update(about["environ"])
+        self._lineage = about["lineage"]  # as in backset's Lineage
         self._guarded(self._open, "ready")
         _import_ahead()
         for line in self._lines:
