@@ -6,6 +6,7 @@ import difflib
 import string
 from typing import TYPE_CHECKING, Any
 
+from backset import ignoring
 from backset.lineage import ALL_HEADS, Lineage
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ LIBPQ_VARIABLES = frozenset(
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 NUMBERS = frozenset({"ask_above", "keep", "parallel_above"})  # a variable spells them as digits
 WORDS = frozenset({"heads", "init", "seed", "upgrade"})  # a variable has them as a command line
-TABLES = frozenset({"chains", "env", "expect", "rows"})  # these cannot be set by a variable
+TABLES = frozenset({"chains", "env", "expect", "ignore", "rows"})  # these cannot be set by a variable
 SECRET = frozenset({"chains", "env", "init", "seed", "upgrade"})  # these may hold a password
 
 
@@ -151,6 +152,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "env": _templates,
     "expect": _columns,
     "rows": _counts,
+    "ignore": ignoring.read,
+    "baseline": _text,
     "backups": _text,
     "ask_above": _at_least(0),
     "keep": _at_least(1),

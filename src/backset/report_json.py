@@ -108,4 +108,4 @@ class JsonReport(Report):
 
 
 def _finding(finding: Finding) -> Mapping[str, str]:
-    return {name: getattr(finding, name) for name in ("kind", "what", "why", "remedy")}
+    return {name: getattr(finding, name) for name in ("kind", "name", "what", "why", "remedy")}

@@ -32,6 +32,8 @@ from backset.target import ONE_HOST, Target, derived_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from backset.ignoring import Ignore
+
 _PREFIX = "BACKSET_"
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
 
@@ -46,6 +48,7 @@ class Settings:
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    ignore: findings that are noise. baseline: the file of the accepted differences.
     ask_above: the size in bytes above which replacing the target needs consent.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
     by several processes.
@@ -62,6 +65,8 @@ class Settings:
     env: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
+    ignore: tuple[Ignore, ...]
+    baseline: Path
     backups: Path
     ask_above: int
     keep: int
@@ -145,6 +150,8 @@ class _Reader:
             env={"DATABASE_URL": "{url}"} | self._value("env", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
+            ignore=self._value("ignore", ()),
+            baseline=self.root / self._value("baseline", "backset-baseline.toml"),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
             ask_above=self._value("ask_above", 1_000_000_000),
             keep=self._value("keep", 10),

@@ -20,7 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration
+from . import comparison, configuration, enums
 from .connections import Gate
 from .failures import BrokenChainError, WrongTargetError, kind_of, message_of
 
@@ -133,6 +133,7 @@ class Worker:
                 heads=self._heads(),
                 version_table=context.version_table,
                 models=comparison.count(context.opts.get("target_metadata")),
+                enums=enums.of_models(context.opts.get("target_metadata")),
             )
             return []
 
@@ -140,7 +141,7 @@ class Worker:
         return found
 
     def _check(self) -> dict[str, Any]:
-        return {"differences": comparison.differences(self._config)}
+        return {"differences": comparison.differences(self._config, self._scripts)}
 
     def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
         ran = False
