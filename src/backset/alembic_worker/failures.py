@@ -10,6 +10,10 @@ class WrongTargetError(BaseException):
     """A connection went elsewhere. Not an Exception, so that no env.py can swallow it."""
 
 
+class FoundError(BaseException):
+    """The connection that was looked for. Not an Exception, for the same reason."""
+
+
 class BrokenChainError(Exception):
     """The scripts do not make up a chain: a file is missing, or two have one id."""
 
@@ -23,6 +27,8 @@ def kind_of(error: BaseException) -> str:
         return "several heads"
     if isinstance(error, BrokenChainError):
         return "broken chain"
+    if isinstance(error, ModuleNotFoundError):
+        return "missing module"
     return "alembic" if isinstance(error, util.CommandError) else "error"
 
 
