@@ -6,6 +6,8 @@ import difflib
 import string
 from typing import TYPE_CHECKING, Any
 
+from backset.lineage import ALL_HEADS, Lineage
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,7 +27,9 @@ LIBPQ_VARIABLES = frozenset(
 )
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 NUMBERS = frozenset({"ask_above", "keep", "parallel_above"})  # a variable spells them as digits
-TABLES = frozenset({"env", "expect", "rows"})  # these cannot be set by a variable
+WORDS = frozenset({"heads", "init", "seed", "upgrade"})  # a variable has them as a command line
+TABLES = frozenset({"chains", "env", "expect", "rows"})  # these cannot be set by a variable
+SECRET = frozenset({"chains", "env", "init", "seed", "upgrade"})  # these may hold a password
 
 
 def nearest(key: str) -> str | None:
@@ -49,6 +53,39 @@ def _argv(raw: object) -> tuple[str, ...]:
     if isinstance(raw, list) and raw and all(isinstance(word, str) for word in raw):
         return tuple(raw)
     raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
+
+
+def _heads(raw: object) -> tuple[str, ...]:
+    if raw in ("all", ["all"]):
+        return ALL_HEADS
+    try:
+        return _argv(raw)
+    except ValueError:
+        raise ValueError('a list of revisions, such as ["4f1c", "97ab"], or "all"') from None
+
+
+def _chains(raw: object) -> tuple[Lineage, ...]:
+    if not isinstance(raw, list) or not all(isinstance(table, dict) for table in raw):
+        raise ValueError("tables that begin with [[tool.backset.chains]]")
+    chains = [_chain(number, table) for number, table in enumerate(raw, 1)]
+    if len({each.name for each in chains}) < len(chains):
+        raise ValueError("tables with a name of its own in each")
+    return tuple(chains)
+
+
+def _chain(number: int, table: dict[str, object]) -> Lineage:
+    if unknown := sorted(table.keys() - CHAIN_CHECKS.keys()):
+        known = ", ".join(CHAIN_CHECKS)
+        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
+    if "name" not in table:
+        raise ValueError(f'with a name in table {number}, such as name = "billing"')
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            values[key] = CHAIN_CHECKS[key](value)
+        except ValueError as error:
+            raise ValueError(f"with {key} in table {number} as {error}") from None
+    return Lineage(**values)
 
 
 def _templates(raw: object) -> dict[str, str]:
@@ -90,10 +127,26 @@ def _shown(table: str) -> str:
     return str(table).removeprefix("public.")
 
 
+# What a table of [[tool.backset.chains]] may have; the names are those of Lineage.
+CHAIN_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": _name,
+    "config": _text,
+    "section": _text,
+    "arguments": _argv,
+    "version_table": _name,
+    "schema": _name,
+    "upgrade": _argv,
+    "init": _argv,
+    "heads": _heads,
+}
 # Each returns the value as Settings has it, or raises ValueError with what it must be.
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "database": _name,
     "seed": _argv,
+    "upgrade": _argv,
+    "init": _argv,
+    "heads": _heads,
+    "chains": _chains,
     "python": _text,
     "env": _templates,
     "expect": _columns,

@@ -6,7 +6,7 @@ import json
 import secrets
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +18,7 @@ from backset.identity import application_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backset.lineage import Lineage
     from backset.session import Session
     from backset.settings import Settings
     from backset.target import Target
@@ -36,12 +37,15 @@ class Scripts:
 class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
+    lineage: the chain of revisions that it works with; without it, the first one.
+
     Starting it needs nothing but the settings, so it can come before our own imports. It loads the
     project's code only when `begin` has given it the environment for its target.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lineage: Lineage | None = None) -> None:
         self._settings = settings
+        self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
         with theirs:
             self._child = process.Child(
@@ -56,7 +60,8 @@ class Worker:
         """Give the worker the environment for `target`; it reads the scripts."""
         self._target = target
         name = {"PGAPPNAME": application_name(purpose)}
-        self._send({"environ": {**self._settings.child_env(target), **name}})
+        environ = {**self._settings.child_env(target), **name}
+        self._send({"environ": environ, "lineage": asdict(self.lineage)})
 
     def __enter__(self) -> Self:
         return self

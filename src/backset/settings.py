@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,17 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from backset.errors import SettingsError
-from backset.keys import CHECKS, LIBPQ_VARIABLES, NUMBERS, PLACEHOLDERS, TABLES, nearest
+from backset.keys import (
+    CHECKS,
+    LIBPQ_VARIABLES,
+    NUMBERS,
+    PLACEHOLDERS,
+    SECRET,
+    TABLES,
+    WORDS,
+    nearest,
+)
+from backset.lineage import Lineage
 from backset.redaction import blank
 from backset.target import ONE_HOST, Target, derived_name
 
@@ -31,7 +41,10 @@ class Settings:
     """Everything that a run is told; `sources` says of each name where its value came from.
 
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
-    env: templates of what env.py and the seed command are given, over `environ`.
+    upgrade: the project's own command that migrates, in place of Alembic's process.
+    init: its command for a database that is empty, before that.
+    lineages: the chains of revisions, in the order in which they are migrated; at least one.
+    env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
     ask_above: the size in bytes above which replacing the target needs consent.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
@@ -42,6 +55,9 @@ class Settings:
     target: Target | None
     database: str
     seed: tuple[str, ...]
+    upgrade: tuple[str, ...]
+    init: tuple[str, ...]
+    lineages: tuple[Lineage, ...]
     python: str
     env: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
@@ -122,6 +138,9 @@ class _Reader:
             target=self._target(),
             database=self._value("database", derived_name(self.root.name, "")),
             seed=self._value("seed", ()),
+            upgrade=self._value("upgrade", ()),
+            init=self._value("init", ()),
+            lineages=self._lineages(),
             python=self._python(),
             env={"DATABASE_URL": "{url}"} | self._value("env", {}),
             expect=self._value("expect", {}),
@@ -186,16 +205,22 @@ class _Reader:
             raw, source = self.table[key], "[tool.backset]"
         self.sources[key] = source
         try:
-            if variable and key == "seed":
+            if variable and key in WORDS:
                 raw = _words(raw)
             elif variable and key in NUMBERS and raw.isdecimal():
                 raw = int(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
-            # "wrong": these may hold a password; a URL may stand in any other's place
-            value = "wrong" if key in {"env", "seed"} else blank(repr(raw))
+            # a URL may stand in any other's place
+            value = "wrong" if key in SECRET else blank(repr(raw))
             self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
             return default
+
+    def _lineages(self) -> tuple[Lineage, ...]:
+        """Return the chains of the table, else the one that the single keys describe."""
+        heads = self._value("heads", ())
+        given = self._value("chains", ()) or (Lineage(),)
+        return tuple(replace(each, heads=each.heads or heads) for each in given)
 
     def _target(self) -> Target | None:
         url, source = self._lookup("DATABASE_URL")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from alembic import command, util
+from alembic import command
 from alembic.config import Config
+
+from .failures import NoConfigurationError
 
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _URL = "sqlalchemy.url"
@@ -46,31 +49,40 @@ def opened(given: dict[str, Any]) -> Config:
 
 def _read(file: str, section: str) -> Config:
     toml, ini = (file, "alembic.ini") if file.endswith(".toml") else ("pyproject.toml", file)
-    words = {"ini_section": section, "stdout": io.StringIO()}
+    ini = ini or "alembic.ini"
+    if not Path(ini).is_file() and not (Path(toml).is_file() and _has_table(Path(toml))):
+        what = file or "no alembic.ini, and no [tool.alembic] in pyproject.toml"
+        raise NoConfigurationError(f"{what} is not there" if file else what)
+    words = {"ini_section": section, "stdout": io.StringIO()}  # type: dict[str, Any]
     try:
-        return Config(ini or "alembic.ini", toml_file=toml, **words)
+        config = Config(ini, toml_file=toml, **words)
     except TypeError:  # Alembic before 1.16
-        if not ini:
-            raise util.CommandError("[tool.alembic] needs Alembic 1.16 or later") from None
-        return Config(ini, **words)
+        if not Path(ini).is_file():
+            raise NoConfigurationError("[tool.alembic] needs Alembic 1.16 or later") from None
+        config = Config(ini, **words)
+    if Path(ini).is_file() and not config.file_config.has_section(section):
+        names = ", ".join(config.file_config.sections())
+        raise NoConfigurationError(f"{ini} has no section {section!r}; it has {names}")
+    return config
+
+
+def _has_table(toml: Path) -> bool:
+    return "[tool.alembic]" in toml.read_text(encoding="utf-8")
 
 
 def _default_location(config: Config) -> None:
     """Do what `alembic`'s callers do: Flask-Migrate sets the location, others start elsewhere."""
-    if config.config_file_name is None:
+    file = Path(str(config.config_file_name))
+    if not file.is_file():
         return
-    folder = Path(config.config_file_name).resolve().parent
-    location = config.get_main_option("script_location") or _in_toml(config, "script_location")
+    folder, read = file.resolve().parent, getattr(config, "get_alembic_option", None)
+    location = (read or config.get_main_option)("script_location")
     if location is None:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
     elif ":" not in location and not Path(location).exists() and (folder / location).exists():
+        config.config_file_name = str(file.resolve())
         os.chdir(folder)  # its relative paths are seen from there
-
-
-def _in_toml(config: Config, name: str) -> str | None:
-    options = getattr(config, "toml_alembic_config", {})
-    value = options.get(name)
-    return None if value is None else str(value) % {"here": Path.cwd()}
+        sys.path.insert(0, str(folder))
 
 
 def _driver(config: Config, url: str) -> str:

@@ -18,6 +18,10 @@ class BrokenChainError(Exception):
     """The scripts do not make up a chain: a file is missing, or two have one id."""
 
 
+class NoConfigurationError(Exception):
+    """There is no Alembic configuration where it should be."""
+
+
 def kind_of(error: BaseException) -> str:
     """Return a stable word for what happened."""
     text = str(error)
@@ -27,6 +31,8 @@ def kind_of(error: BaseException) -> str:
         return "several heads"
     if isinstance(error, BrokenChainError):
         return "broken chain"
+    if isinstance(error, NoConfigurationError):
+        return "no configuration"
     if isinstance(error, ModuleNotFoundError):
         return "missing module"
     return "alembic" if isinstance(error, util.CommandError) else "error"
@@ -36,4 +42,5 @@ def message_of(error: BaseException) -> str:
     """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
     origin = getattr(error, "orig", None) or error
     text = next((line.strip() for line in str(origin).splitlines() if line.strip()), "")
-    return text if isinstance(error, util.CommandError) else f"{type(origin).__name__}: {text}"
+    plain = isinstance(error, (util.CommandError, NoConfigurationError))
+    return text if plain else f"{type(origin).__name__}: {text}"

@@ -38,6 +38,7 @@ class Worker:
         self._gate = Gate()
         self._step = None  # type: Any
         self._folders = ()  # type: tuple[str, ...]
+        self._lineage = {}  # type: dict[str, Any]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -53,6 +54,7 @@ class Worker:
         os.environ.clear()
         os.environ.update(given["environ"])
         self._gate.names = tuple(given["names"])
+        self._lineage = given["lineage"]  # as in backset's Lineage
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
