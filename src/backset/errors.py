@@ -31,6 +31,7 @@ class BacksetError(Exception):
     """Something that a person can act on: `what` happened, the `remedy`, and an exit code."""
 
     exit_code: ClassVar[int] = 1
+    kind = ""  # a stable word of what Alembic's process says, for those that go on from there
 
     def __init__(self, what: str, remedy: str, *, findings: Iterable[Finding] = ()) -> None:
         super().__init__(what)

@@ -1,4 +1,4 @@
-"""The project's Alembic configuration, as its parent describes it, with the database's URL in it."""
+"""The project's Alembic configuration, as the parent describes it, with the URL in it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def opened(given: dict[str, Any]) -> Config:
         autogenerate=False,
     )
     _default_location(config)
+    sys.path.append(str(Path.cwd()))  # as `python -m alembic` does; last, to shadow nothing
     options = dict(given.get("options") or {})
     if urls := given.get("urls"):
         options.setdefault(_URL, urls.get(_driver(config, urls[""]), urls[""]))
@@ -82,7 +83,6 @@ def _default_location(config: Config) -> None:
     elif ":" not in location and not Path(location).exists() and (folder / location).exists():
         config.config_file_name = str(file.resolve())
         os.chdir(folder)  # its relative paths are seen from there
-        sys.path.insert(0, str(folder))
 
 
 def _driver(config: Config, url: str) -> str:
