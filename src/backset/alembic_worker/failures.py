@@ -30,4 +30,5 @@ def message_of(error: BaseException) -> str:
     """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
     origin = getattr(error, "orig", None) or error
     text = next((line.strip() for line in str(origin).splitlines() if line.strip()), "")
-    return text if isinstance(error, util.CommandError) else f"{type(origin).__name__}: {text}"
+    plain = isinstance(error, (util.CommandError, BrokenChainError))
+    return text if plain else f"{type(origin).__name__}: {text}"
