@@ -31,7 +31,6 @@ class BacksetError(Exception):
     """Something that a person can act on: `what` happened, the `remedy`, and an exit code."""
 
     exit_code: ClassVar[int] = 1
-    kind = ""  # a stable word of what Alembic's process says, for those that go on from there
 
     def __init__(self, what: str, remedy: str, *, findings: Iterable[Finding] = ()) -> None:
         super().__init__(what)
@@ -107,6 +106,26 @@ class RestoredError(BacksetError):
     """A step failed in place; a note says whether the backup could be restored."""
 
     exit_code = 5
+
+
+class UnreachableError(StepFailedError):
+    """No connection could be made: `words` is what libpq said of it, without passwords."""
+
+    def __init__(self, what: str, remedy: str, words: str = "") -> None:
+        super().__init__(what, remedy)
+        self.words = words or what
+
+
+class AlembicError(StepFailedError):
+    """Alembic's process could not do what it was asked for.
+
+    kind: a stable word, such as `wrong target`. words: what happened, without the advice.
+    """
+
+    def __init__(self, what: str, remedy: str, *, kind: str, words: str) -> None:
+        super().__init__(what, remedy)
+        self.kind = kind
+        self.words = words
 
 
 class HeldUpError(StepFailedError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backset import process, provenance
-from backset.errors import StepFailedError
+from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
 from backset.keys import DRIVERS
 from backset.url import respelled
@@ -28,12 +28,44 @@ if TYPE_CHECKING:
 _WORKER = Path(__file__).with_name("alembic_worker")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One migration script: its own id, those before it, its branch labels, and its file."""
+
+    id: str
+    down: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    labels: tuple[str, ...]
+    path: Path
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What keeps the scripts from being one whole chain.
+
+    kind: `missing file`, `duplicate id`, `no migrations`, `stale byte code`, `unreadable file` or
+    `no chain`. paths: the files, or for `no migrations` the folders. missing: the revision that
+    no file has.
+    """
+
+    kind: str
+    text: str
+    paths: tuple[Path, ...] = ()
+    missing: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The migration scripts on disk: their heads, and the folders that they are in."""
+    """The migration scripts on disk: their heads, and the folders that they are in.
+
+    A broken chain has no heads, but the revisions that could be read, and its problems.
+    """
 
     heads: tuple[str, ...]
     folders: tuple[Path, ...]
+    revisions: tuple[Revision, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 class Worker:
@@ -108,7 +140,9 @@ class Worker:
         """The scripts on disk; waits until the worker has read them."""
         ready = self._receive(lambda _text: None)
         folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
-        return Scripts(tuple(ready["heads"]), tuple(_outermost(folders)))
+        revisions = tuple(map(_revision, ready["revisions"]))
+        problems = tuple(map(_problem, ready["problems"]))
+        return Scripts(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems)
 
     def ask(
         self,
@@ -144,7 +178,7 @@ class Worker:
                 progress(reply["text"])
         raise self._died()
 
-    def _failed(self, reply: dict[str, Any]) -> StepFailedError:
+    def _failed(self, reply: dict[str, Any]) -> AlembicError:
         message = self._settings.redact(self._target, reply["message"])
         where = f"{reply['where']}: " if reply.get("where") else ""
         what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
@@ -156,9 +190,8 @@ class Worker:
         }
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         what = what.format(**named) + provenance.told(origins)
-        error = StepFailedError(what, provenance.remedy(origins) or remedy.format(**named))
-        error.kind = reply["kind"]
-        return error
+        remedy = provenance.remedy(origins) or remedy.format(**named)
+        return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
 
     @property
     def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
@@ -197,8 +230,7 @@ _EXPLAINED = {
     ),
     "missing module": (
         "{python}: {where}{message}",
-        "install that there, mend the import, or name the project's interpreter: "
-        "[tool.backset] python",
+        "install that there, mend the import, or set the interpreter: [tool.backset] python",
     ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
@@ -217,6 +249,15 @@ _EXPLAINED = {
         "bring the missing file back, or correct its down_revision",
     ),
 }
+
+
+def _revision(content: dict[str, Any]) -> Revision:
+    lists = {key: tuple(content[key]) for key in ("down", "depends_on", "labels")}
+    return Revision(**{**content, **lists, "path": Path(content["path"])})
+
+
+def _problem(content: dict[str, Any]) -> Problem:
+    return Problem(**{**content, "paths": tuple(map(Path, content["paths"]))})
 
 
 def _stale(root: Path) -> list[Path]:

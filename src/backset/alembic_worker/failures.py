@@ -42,5 +42,5 @@ def message_of(error: BaseException) -> str:
     """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
     origin = getattr(error, "orig", None) or error
     text = next((line.strip() for line in str(origin).splitlines() if line.strip()), "")
-    plain = isinstance(error, (util.CommandError, NoConfigurationError))
+    plain = isinstance(error, (util.CommandError, BrokenChainError, NoConfigurationError))
     return text if plain else f"{type(origin).__name__}: {text}"

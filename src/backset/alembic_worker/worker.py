@@ -20,7 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration
+from . import comparison, configuration, scripts
 from .connections import Gate
 from .failures import BrokenChainError, FoundError, WrongTargetError, kind_of, message_of
 
@@ -39,6 +39,7 @@ class Worker:
         self._step = None  # type: Any
         self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
+        self._problems = []  # type: list[dict[str, Any]]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -86,15 +87,35 @@ class Worker:
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
-        return {"folders": sorted(folders), "heads": self._heads(broken=[])}
+        found, stopped = scripts.load(self._scripts)
+        self._problems = scripts.problems(self._scripts, found)
+        if stopped is not None:
+            text = ": ".join(filter(None, (self._where(stopped), message_of(stopped))))
+            self._problems = [scripts.problem("unreadable file", text)]
+        return {
+            "folders": sorted(folders),
+            "heads": self._heads_if_whole(),
+            "revisions": list(map(scripts.described, found)),
+            "problems": self._problems,
+        }
 
-    def _heads(self, broken: list[str] | None = None) -> list[str]:
-        """Return the heads of the scripts; `broken` stands for those of a broken chain."""
+    def _heads_if_whole(self) -> list[str]:
+        """Return the heads of the scripts; none of a broken chain, which is a problem then."""
+        try:
+            return self._heads()
+        except BrokenChainError as error:
+            if not any(each["kind"] in scripts.FATAL for each in self._problems):
+                self._problems.insert(0, scripts.problem("no chain", message_of(error)))
+            return []
+
+    def _heads(self) -> list[str]:
+        """Return the heads of the scripts. Raises BrokenChainError."""
+        fatal = [each["text"] for each in self._problems if each["kind"] in scripts.FATAL]
+        if fatal:
+            raise BrokenChainError("; ".join(fatal))
         try:
             return list(self._scripts.get_heads())
         except (KeyError, RevisionError, ResolutionError) as error:
-            if broken is not None:
-                return broken
             raise BrokenChainError(message_of(error)) from error
 
     def _where(self, error: BaseException) -> str:
@@ -139,6 +160,7 @@ class Worker:
                 heads=self._heads(),
                 version_table=context.version_table,
                 models=comparison.count(context.opts.get("target_metadata")),
+                columns=comparison.columns(context.opts.get("target_metadata")),
             )
             return []
 
