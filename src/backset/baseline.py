@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.errors import Finding, SettingsError
+from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,6 +93,14 @@ def write(old: Baseline, findings: Iterable[Finding]) -> Baseline:
     return Baseline(old.path, reasons)
 
 
+def changes(old: Baseline, new: Baseline) -> str:
+    """Say what has become of the file."""
+    added, gone = len(new.reasons.keys() - old.reasons), len(old.reasons.keys() - new.reasons)
+    if not (added or gone):
+        return f"{new.path.name} is as it was" if old.reasons else "nothing to accept"
+    return f"{new.path.name} has {count(len(new.reasons), 'difference')}: +{added} −{gone}"
+
+
 def _replace(path: Path, text: str) -> None:
     """Write beside and rename, so that no reason is lost; a file that is read-only stays so."""
     partial = path.with_name(f".{path.name}.partial")
@@ -114,4 +123,6 @@ def _text(text: str) -> str:
 
 
 def _unreadable(path: Path, why: str) -> SettingsError:
-    return SettingsError([(f"{path.name}: {why}", "correct the file, or remove it and accept anew")])
+    return SettingsError(
+        [(f"{path.name}: {why}", "correct the file, or remove it and accept anew")]
+    )

@@ -44,9 +44,9 @@ def _status(build: Build) -> Status:
     verdict = Verdict((), 0, compared=False, findings=(_missing(build),))
     if build.old is not None:
         rows = catalog.row_counts(build.session)
-        verdict = verification.verify(build.settings, build.worker, build.session)
-        behind = tuple(seeding.lagging(build.session))
-        verdict = replace(verdict, findings=_half_built(build) + verdict.findings + behind)
+        also = seeding.unmet(build.settings, build.session, rows)
+        verdict = verification.verify(build.settings, build.worker, build.session, also=also)
+        verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
     return Status(
         database=build.target.database,
         server=version,

@@ -50,7 +50,7 @@ def compare(name: str, wanted: Sequence[str], existing: Sequence[str] | None) ->
         yield _finding(
             *("missing enum", name, f"the enum type {name} does not exist"),
             "the models use it",
-            f"op.execute(\"CREATE TYPE {name} AS ENUM ({', '.join(map(_literal, wanted))})\")",
+            f'op.execute("CREATE TYPE {name} AS ENUM ({", ".join(map(_literal, wanted))})")',
         )
         return
     for value in wanted:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class JsonReport(Report):
     """One JSON object on stdout when the task ends, and nothing else there."""
 
+    most_lines = None
+
     def __init__(self, task: str) -> None:
         super().__init__()
         self._content: dict[str, Any] = {"task": task, "steps": [], "notices": []}

@@ -1,4 +1,4 @@
-"""What PostgreSQL keeps though it does not hold: invalid indexes, unproved constraints, triggers."""
+"""What is there but does not work: invalid indexes, NOT VALID constraints, disabled triggers."""
 
 from __future__ import annotations
 

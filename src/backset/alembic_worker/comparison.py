@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _ARGUMENTS = {
     "message": None,
     "autogenerate": True,
@@ -50,12 +51,24 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
 
 def count(metadata: Any) -> int | None:
     """Return how many tables the models have; None where env.py has no target_metadata."""
-    return None if metadata is None else sum(len(each.tables) for each in several(metadata))
+    if metadata is None:
+        return None
+    return len(tables(metadata))
 
 
-def several(metadata: Any) -> list[Any]:
-    """Return env.py's target_metadata, which may be one or more, as a list."""
-    return list(metadata) if isinstance(metadata, (list, tuple)) else [metadata]
+def columns(metadata: Any) -> dict[str, list[str]]:
+    """Return the columns of the models by table, whose name is without the schema `public`."""
+    found = {}
+    for table in tables(metadata):
+        schema = table.schema if table.schema != "public" else None
+        found[".".join(filter(None, (schema, table.name)))] = [each.name for each in table.columns]
+    return found
+
+
+def tables(metadata: Any) -> list[Any]:
+    """Return the tables of env.py's target_metadata, which may be one, several or None."""
+    several = metadata if isinstance(metadata, (list, tuple)) else [metadata]
+    return [table for each in several if each is not None for table in each.tables.values()]
 
 
 def _flat(found: list[Any]) -> Iterator[Any]:
@@ -88,7 +101,11 @@ def worded(difference: Any) -> dict[str, str]:
     verb, _, kind = operation.partition("_")
     if operation == "remove_table":
         name = rest[0].fullname
-        return {"kind": "leftover table", "name": name, "text": f"table {name} is only in the database"}
+        return {
+            "kind": "leftover table",
+            "name": name,
+            "text": f"table {name} is only in the database",
+        }
     where = "only in the models" if verb == "add" else "only in the database"
     if kind == "column":
         schema, table, column = rest
@@ -119,7 +136,7 @@ def _value(value: Any) -> str:
     value = getattr(value, "arg", value)  # of a DefaultClause
     value = getattr(value, "sqltext", getattr(value, "text", value))
     try:
-        return str(value.compile(dialect=postgresql.dialect()))
+        return str(value.compile(dialect=DIALECT))
     except Exception:  # noqa: BLE001  (a project's own type may raise anything)
         return re.sub(r" at 0x[0-9a-f]+", "", repr(value) if isinstance(value, str) else str(value))
 
