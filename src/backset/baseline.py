@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -110,7 +109,7 @@ def _replace(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         if path.exists():
             shutil.copymode(path, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         error.filename = str(path)

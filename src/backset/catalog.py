@@ -69,7 +69,7 @@ def counts(
 def _some(name: tuple[str, str], at_most: int | None) -> sql.Composable:
     if at_most is None:
         return sql.Identifier(*name)
-    limited = sql.SQL("(SELECT FROM {} LIMIT {}) AS some")
+    limited = sql.SQL("(SELECT FROM {} LIMIT {}) AS part")
     return limited.format(sql.Identifier(*name), at_most)
 
 
