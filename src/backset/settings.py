@@ -73,7 +73,10 @@ class Settings:
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}
-        return {"PYTHONIOENCODING": "utf-8", **self.environ, **static}  # as we read what it says
+        programs = str(Path(self.python).parent)  # those of the project's packages, such as flask
+        path = os.pathsep.join(filter(None, (programs, self.environ.get("PATH"))))
+        # The encoding is the one in which we read what it says.
+        return {"PYTHONIOENCODING": "utf-8", **self.environ, "PATH": path, **static}
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""

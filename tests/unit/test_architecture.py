@@ -42,6 +42,7 @@ DOORS = {
         "swap",
         "catalog",
         "inventory",
+        "lookout",
         "properties",
         "parameters",
         "grants",
