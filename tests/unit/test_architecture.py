@@ -52,7 +52,7 @@ DOORS = {
     },
     "dotenv": {"settings"},
     "tomllib": {"settings"},
-    "invoke": {"tasks", "cli"},
+    "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }
 
