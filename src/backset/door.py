@@ -11,11 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset import process
+from backset import process, provenance
 from backset.errors import StepFailedError
 from backset.identity import application_name
 from backset.lookout import Lookout
-from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 _SHORT_S, _LONG_S = 0.01, 0.05  # between two looks; measured: 0.2 ms of the server for one
 _SHORT_FOR_S = 5.0
+_ANYWHERE = "say in [tool.backset.env] where it looks for its database, then run this again"
 # load_dotenv() respects that from python-dotenv 1.2.0 on, dotenv_values() never does.
 _DOTENV = (
     ".env may have been put over what it was given, as load_dotenv(override=True) does: write "
@@ -105,10 +105,14 @@ class Door:
     def _harm(self, seen: Lookout) -> str:
         if not seen.can_count or (seen.written and not seen.alone):
             return "and what it had committed there stays"
-        return f"and {count(seen.written, 'row')} had been written there"
+        return f"and {seen.harm} there"
 
     def remedy(self) -> str:
         """Say which lines of [tool.backset.env] would lead the project's commands here."""
-        if self.settings.sources["DATABASE_URL"] == ".env":
+        settings = self.settings
+        if settings.env.keys() & settings.dotenv:
             return _DOTENV
-        return "say in [tool.backset.env] where it looks for its database, then run this again"
+        untold = {k: v for k, v in settings.environ.items() if k not in settings.env}
+        opened = {"dbname": self.target.database}
+        origins = provenance.found(settings.root, untold, settings.dotenv, opened)
+        return provenance.remedy(origins) or _ANYWHERE

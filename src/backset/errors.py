@@ -108,6 +108,26 @@ class RestoredError(BacksetError):
     exit_code = 5
 
 
+class UnreachableError(StepFailedError):
+    """No connection could be made: `words` is what libpq said of it, without passwords."""
+
+    def __init__(self, what: str, remedy: str, words: str = "") -> None:
+        super().__init__(what, remedy)
+        self.words = words or what
+
+
+class AlembicError(StepFailedError):
+    """Alembic's process could not do what it was asked for.
+
+    kind: a stable word, such as `wrong target`. words: what happened, without the advice.
+    """
+
+    def __init__(self, what: str, remedy: str, *, kind: str, words: str) -> None:
+        super().__init__(what, remedy)
+        self.kind = kind
+        self.words = words
+
+
 class HeldUpError(StepFailedError):
     """A statement of ours did not get its lock in time: another session holds it."""
 

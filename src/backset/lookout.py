@@ -15,6 +15,7 @@ from psycopg import sql
 
 from backset import sockets
 from backset.identity import run_mark
+from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -143,6 +144,11 @@ class Lookout:
     def written(self) -> int:
         """How many rows were written in the live database, by anybody."""
         return self._delta(self.target).written if self.can_count else 0
+
+    @property
+    def harm(self) -> str:
+        """Say what was written in the live database; what was rolled back is counted as well."""
+        return f"up to {count(self.written, 'row')} written" if self.written else "nothing written"
 
     @property
     def elsewhere(self) -> list[str]:

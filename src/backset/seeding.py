@@ -43,20 +43,20 @@ def _astray(done: Outcome, door: Door) -> list[Finding]:
     if seen.came is False and (seen.unseen or seen.elsewhere):
         where = ", ".join(seen.elsewhere) or unseen
         what = f"{done.shown} never connected to {seen.subject}, but there was {where}"
-        raise StepFailedError(f"{what}; {_rows(seen)}", door.remedy())
+        raise StepFailedError(f"{what}; {_harm(seen)}", door.remedy())
     if seen.came is False:
         what = f"{done.shown} never connected to {seen.subject}"
         return [_doubt(what, "nothing was seeded from here", door.remedy())]
     if not (seen.unseen and seen.written):
         return []
-    what = f"while {done.shown} ran there was {unseen}, and {_rows(seen)}"
+    what = f"while {done.shown} ran there was {unseen}, and {_harm(seen)}"
     if seen.alone:
         raise StepFailedError(what, door.remedy())
     return [_doubt(what, "it may have been another client's", "look at those rows")]
 
 
-def _rows(seen: Lookout) -> str:
-    return f"{count(seen.written, 'row')} written in {seen.target}, the live database"
+def _harm(seen: Lookout) -> str:
+    return f"{seen.harm} in {seen.target}, the live database"
 
 
 def _doubt(what: str, why: str, remedy: str) -> Finding:

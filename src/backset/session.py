@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 import psycopg.conninfo
 
-from backset.errors import HeldUpError, Interrupted, SettingsError, StepFailedError
+from backset.errors import (
+    HeldUpError,
+    Interrupted,
+    SettingsError,
+    StepFailedError,
+    UnreachableError,
+)
 from backset.identity import application_name
 from backset.target import ONE_HOST
 
@@ -32,7 +38,7 @@ _KEEPALIVES = {
 
 
 def connect(target: Target, purpose: str) -> Session:
-    """Open an autocommit session on `target`. Raises StepFailedError or SettingsError, in one line.
+    """Open an autocommit session on `target`. Raises UnreachableError or SettingsError.
 
     purpose: what other people see of us in pg_stat_activity.
     """
@@ -43,10 +49,9 @@ def connect(target: Target, purpose: str) -> Session:
         session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
         _set_timeouts(session, target)
     except psycopg.Error as error:
-        raise StepFailedError(
-            f"{target.shown}: {one_line(error, target)}",
-            "start the server, or correct DATABASE_URL",
-        ) from None
+        words = one_line(error, target)
+        remedy = "start the server, or correct DATABASE_URL"
+        raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
     except Interrupted as error:
         # Its frames hold a session that is half open, for as long as the error lives. The server
         # waits a minute for the password, and every DROP DATABASE waits for that.

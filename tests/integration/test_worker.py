@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import py_compile
 import sys
 import time
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from backset import verification
-from backset.errors import StepFailedError
+from backset.errors import AlembicError, StepFailedError
 from backset.migrations import Worker
 from backset.settings import Settings, load
 from backset.target import Target
@@ -310,5 +311,79 @@ def test_an_interpreter_without_alembic_is_named(project: Project, tmp_path: Pat
         with pytest.raises(StepFailedError) as caught:
             _ = worker.scripts
     (line,) = caught.value.lines()
-    assert f"{bare}: ModuleNotFoundError: No module named" in line
+    assert f"{bare} (the environment): ModuleNotFoundError: No module named" in line
     assert "[tool.backset] python" in line
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "text", "paths", "missing"),
+    [
+        (
+            {"bbb_x.py": ("bbb", "aaa")},
+            "missing file",
+            "bbb_x.py follows aaa, which no file has",
+            ["bbb_x.py"],
+            "aaa",
+        ),
+        (
+            {"aaa_x.py": ("aaa", None), "copy.py": ("aaa", None)},
+            "duplicate id",
+            "aaa is the id of aaa_x.py and of copy.py",
+            ["aaa_x.py", "copy.py"],
+            "",
+        ),
+        ({}, "no migrations", "the versions folder has no migration file", [""], ""),
+        (
+            {"aaa_x.py": ("aaa", "bbb"), "bbb_x.py": ("bbb", "aaa")},
+            "no chain",
+            "CycleDetected: Cycle is detected in revisions (aaa, bbb)",
+            [],
+            "",
+        ),
+    ],
+    ids=["missing", "duplicate", "empty", "cycle"],
+)
+def test_what_is_wrong_with_the_chain_is_told_by_file(
+    project: Project,
+    files: dict[str, tuple[str, str | None]],
+    kind: str,
+    text: str,
+    paths: list[str],
+    missing: str,
+) -> None:
+    """The worker names each file that stands in the way, before any database is looked at."""
+    versions = rewrite(project)
+    for name, (revision, down) in files.items():
+        (versions / name).write_text(REVISION.format(revision=revision, down=down, body="pass"))
+    with working(project) as (worker, _, _):
+        (problem,) = worker.scripts.problems
+        assert [each.id for each in worker.scripts.revisions] == [f[0] for f in files.values()]
+    assert (problem.kind, problem.text, problem.missing) == (kind, text, missing)
+    assert list(problem.paths) == [versions / path for path in paths]
+
+
+def test_a_script_that_cannot_be_read_is_named_with_its_line(project: Project) -> None:
+    """A syntax error is a broken chain: the file, the line, and no traceback."""
+    (rewrite(project) / "aaa_x.py").write_text("revision = 'aaa'\nx = 1 +\n")
+    with working(project) as (worker, session, _):
+        (problem,) = worker.scripts.problems
+        assert problem.kind == "unreadable file"
+        assert "SyntaxError: invalid syntax (aaa_x.py, line 2)" in problem.text
+        with pytest.raises(AlembicError, match="the chain of migrations is broken") as caught:
+            worker.ask("upgrade", session)
+        assert caught.value.kind == "broken chain"
+
+
+def test_byte_code_without_its_source_is_named(project: Project) -> None:
+    """With `sourceless` Alembic goes on loading a revision whose file was deleted."""
+    versions = rewrite(project)
+    add(versions, "aaa")
+    add(versions, "bbb", down="aaa")
+    project.configure("[tool.alembic]\n", "[tool.alembic]\nsourceless = true\n")
+    py_compile.compile(str(versions / "bbb_x.py"))
+    (versions / "bbb_x.py").unlink()
+    with working(project) as (worker, _, _):
+        (problem,) = worker.scripts.problems
+    assert problem.kind == "stale byte code"
+    assert problem.text.startswith("bbb is loaded from bbb_x.cpython-")
+    assert problem.paths[0].parent == versions / "__pycache__"

@@ -78,7 +78,7 @@ def test_the_embedded_server_is_out_of_reach_of_libpqs_variables(
     """PGHOSTADDR would lead us, and a child, to another server than the embedded one."""
     monkeypatch.setenv("PGHOSTADDR", "10.0.0.1")
     monkeypatch.setenv("PGADMIN_EMAIL", "me@here")
-    settings = load(write(tmp_path))
+    settings = load(write(tmp_path, 'database = "app"'))
     assert "PGHOSTADDR" not in os.environ
     assert "PGHOSTADDR" not in settings.environ
     assert settings.environ["PGADMIN_EMAIL"] == "me@here"

@@ -23,8 +23,21 @@ def count(metadata: Any) -> int | None:
     """Return how many tables the models have; None where env.py has no target_metadata."""
     if metadata is None:
         return None
+    return len(_tables(metadata))
+
+
+def columns(metadata: Any) -> dict[str, list[str]]:
+    """Return the columns of the models by table, whose name is without the schema `public`."""
+    found = {}
+    for table in _tables(metadata):
+        schema = table.schema if table.schema != "public" else None
+        found[".".join(filter(None, (schema, table.name)))] = [each.name for each in table.columns]
+    return found
+
+
+def _tables(metadata: Any) -> list[Any]:
     several = metadata if isinstance(metadata, (list, tuple)) else [metadata]
-    return sum(len(each.tables) for each in several)
+    return [table for each in several if each is not None for table in each.tables.values()]
 
 
 def _difference(difference: Any) -> str:

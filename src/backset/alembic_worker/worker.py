@@ -20,9 +20,9 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration
+from . import comparison, configuration, scripts
 from .connections import Gate
-from .failures import BrokenChainError, WrongTargetError, kind_of, message_of
+from .failures import BrokenChainError, FoundError, WrongTargetError, kind_of, message_of
 
 if TYPE_CHECKING:
     import socket
@@ -39,6 +39,7 @@ class Worker:
         self._step = None  # type: Any
         self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
+        self._problems = []  # type: list[dict[str, Any]]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -50,23 +51,29 @@ class Worker:
         greeting = self._lines.readline()
         if not greeting:
             return
-        about = json.loads(greeting)
+        given = json.loads(greeting)
         os.environ.clear()
-        os.environ.update(about["environ"])
-        self._lineage = about["lineage"]  # as in backset's Lineage
-        self._guarded(self._open, "ready")
+        os.environ.update(given["environ"])
+        self._gate.names = tuple(given["names"])
+        self._lineage = given["lineage"]  # as in backset's Lineage
+        self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
             request = json.loads(line)
             self._gate.lock_key = request.get("lock_key")
-            answers = {"upgrade": self._upgrade, "describe": self._describe, "check": self._check}
+            answers = {
+                "upgrade": self._upgrade,
+                "describe": self._describe,
+                "check": self._check,
+                "where": self._where_to,
+            }
             self._guarded(answers[request["command"]], "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:
             self.send(kind, **command())
         except WrongTargetError as error:
-            self.send("failed", kind="wrong target", message=str(error))
+            self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
             words = {"message": message_of(error), "where": self._where(error)}
@@ -74,21 +81,41 @@ class Worker:
         finally:
             sys.stdout.flush()  # what the project printed, before the next request
 
-    def _open(self) -> dict[str, Any]:
-        self._config = configuration.find()
+    def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+        self._config = configuration.opened(given)
         self._scripts = ScriptDirectory.from_config(self._config)
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
-        return {"folders": sorted(folders), "heads": self._heads(broken=[])}
+        found, stopped = scripts.load(self._scripts)
+        self._problems = scripts.problems(self._scripts, found)
+        if stopped is not None:
+            text = ": ".join(filter(None, (self._where(stopped), message_of(stopped))))
+            self._problems = [scripts.problem("unreadable file", text)]
+        return {
+            "folders": sorted(folders),
+            "heads": self._heads_if_whole(),
+            "revisions": list(map(scripts.described, found)),
+            "problems": self._problems,
+        }
 
-    def _heads(self, broken: list[str] | None = None) -> list[str]:
-        """Return the heads of the scripts; `broken` stands for those of a broken chain."""
+    def _heads_if_whole(self) -> list[str]:
+        """Return the heads of the scripts; none of a broken chain, which is a problem then."""
+        try:
+            return self._heads()
+        except BrokenChainError as error:
+            if not any(each["kind"] in scripts.FATAL for each in self._problems):
+                self._problems.insert(0, scripts.problem("no chain", message_of(error)))
+            return []
+
+    def _heads(self) -> list[str]:
+        """Return the heads of the scripts. Raises BrokenChainError."""
+        fatal = [each["text"] for each in self._problems if each["kind"] in scripts.FATAL]
+        if fatal:
+            raise BrokenChainError("; ".join(fatal))
         try:
             return list(self._scripts.get_heads())
         except (KeyError, RevisionError, ResolutionError) as error:
-            if broken is not None:
-                return broken
             raise BrokenChainError(message_of(error)) from error
 
     def _where(self, error: BaseException) -> str:
@@ -133,6 +160,7 @@ class Worker:
                 heads=self._heads(),
                 version_table=context.version_table,
                 models=comparison.count(context.opts.get("target_metadata")),
+                columns=comparison.columns(context.opts.get("target_metadata")),
             )
             return []
 
@@ -141,6 +169,17 @@ class Worker:
 
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config)}
+
+    def _where_to(self) -> dict[str, Any]:
+        """Return what env.py would connect to by itself, without connecting."""
+        self._gate.only_looks, self._gate.opened = True, {}
+        try:
+            with contextlib.suppress(FoundError):
+                self._run_env(lambda _current, _context: [])
+        except Exception:
+            if not self._gate.opened:  # else env.py went on after it was stopped
+                raise
+        return {"opened": self._gate.opened}
 
     def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
         ran = False
