@@ -131,21 +131,22 @@ def seed(build: Build, progress: Progress) -> Done:
         return Done("no seed command ([tool.backset] seed is not set)")
     if not build.is_beside:
         build.check_protection()
-    rows = seeding.seed(build.settings, build.subject, build.session, progress)
+    rows, doubts = seeding.seed(build.settings, build.door, build.session, progress)
     if build.options.seeds_twice:
         progress("a second time")
-        _seed_again(build, rows, progress)
+        doubts += _seed_again(build, rows, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
     text = " · ".join(f"{table} {rows[table]}" for table in shown)
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
-    return Done(text, {"rows": rows, "seeded_twice": build.options.seeds_twice})
+    details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
+    return Done(text, details, tuple(doubts))
 
 
-def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> None:
+def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:
     try:
-        seeding.seed_again(build.settings, build.subject, build.session, rows, progress)
+        return seeding.seed_again(build.settings, build.door, build.session, rows, progress)
     except StepFailedError as error:
         if not (build.is_beside or build.is_in_place):
             error.add_note(f"{build.target.database} keeps what both runs have written")

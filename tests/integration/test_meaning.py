@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -56,7 +56,8 @@ def said(findings: list[Finding]) -> list[tuple[str, str, str]]:
 def test_a_sound_database_has_no_finding(session: Session) -> None:
     """Valid indexes, validated constraints and enabled triggers are not mentioned."""
     session.execute(
-        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (a_id int REFERENCES a CHECK (a_id > 0))"
+        "CREATE TABLE a (id int PRIMARY KEY);"
+        "CREATE TABLE b (a_id int REFERENCES a CHECK (a_id > 0))"
         "; CREATE INDEX ix ON b (a_id)"
     )
     assert soundness.findings(session) == []
