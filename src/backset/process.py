@@ -81,9 +81,12 @@ class Child:
     def __exit__(self, *_exc: object) -> None:
         self.end()
 
-    def wait(self) -> int:
-        """Wait for the program and its output; return its exit status."""
-        status = self._popen.wait()
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the program and its output; return its exit status. Raises TimeoutError."""
+        try:
+            status = self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
         self._reader.join(GRACE_S)  # a daemon that it left behind may keep the pipe open
         return status
 
