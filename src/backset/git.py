@@ -142,11 +142,10 @@ class Git:
         config = [word for each in _CONFIG for word in ("-c", each)]
         argv = ["git", "--no-pager", *config, *arguments]
         with Child(argv, env=self._env, cwd=self.top, on_line=lines.append) as child:
-            try:
-                return child.wait(_PATIENCE_S), lines
-            except TimeoutError:
+            if not child.has_ended(_PATIENCE_S):
                 what = f"git {arguments[0]} was given up after {_PATIENCE_S:.0f} s"
-                raise StepFailedError(what, _LOOK) from None
+                raise StepFailedError(what, _LOOK)
+            return child.wait(), lines
 
 
 def _commits(lines: Iterable[str]) -> Iterator[Commit]:

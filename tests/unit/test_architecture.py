@@ -42,6 +42,7 @@ DOORS = {
         "swap",
         "catalog",
         "inventory",
+        "lookout",
         "properties",
         "parameters",
         "grants",
@@ -52,7 +53,7 @@ DOORS = {
     },
     "dotenv": {"settings"},
     "tomllib": {"settings"},
-    "invoke": {"tasks", "cli"},
+    "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }
 
