@@ -22,7 +22,7 @@ FOLDERS = Folders(Path("/p"), (Path("/p/alembic/versions"),), Path("/p/backups")
         ('revision: str = "a1"\ndown_revision: Union[str, None] = "b2"\n', ("a1", ("b2",), (), ())),
         ("revision, down_revision = 'a1', 'b2'\n", ("a1", ("b2",), (), ())),
         (
-            'revision = "a"\ndown_revision = (\n "b",\n "c")\ndepends_on = ["d"]\nbranch_labels="w"',
+            'revision = "a"\ndown_revision = (\n"b",\n"c")\ndepends_on = ["d"]\nbranch_labels="w"',
             ("a", ("b", "c"), ("d",), ("w",)),
         ),
         ("revision = u'a1'\ndown_revision = None\nprint 'python 2'\n", ("a1", (), (), ())),
