@@ -29,6 +29,7 @@ RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invo
 class Verdict:
     """What was found: `compared` tells whether there were models to compare the tables with.
 
+    orphans: the rows of the version table that no migration file has.
     asides: findings that are said, but are no failure.
     accepted, silenced: how many differences the baseline has, and how many findings the settings
     silence. recorded: what was written into the baseline, where that was asked for.
@@ -38,6 +39,7 @@ class Verdict:
     tables: int
     compared: bool
     findings: tuple[Finding, ...]
+    orphans: tuple[str, ...] = ()
     asides: tuple[Finding, ...] = ()
     accepted: int = 0
     silenced: int = 0
@@ -90,6 +92,7 @@ def verify(
         tables=len(catalog.tables(session)),
         compared=models is not None,
         findings=(*versions, *judged.findings, *(() if fresh else stale)),
+        orphans=tuple(about["orphans"]),
         asides=stale if fresh else unused,
         accepted=judged.accepted,
         silenced=judged.silenced,
