@@ -70,13 +70,17 @@ class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
     lineage: the chain of revisions that it works with; without it, the first one.
+    versions: a folder of revisions in place of those that the configuration names.
 
     Starting it needs nothing but the settings, so it can come before our own imports. It loads the
     project's code only when `begin` has given it the environment for its target.
     """
 
-    def __init__(self, settings: Settings, lineage: Lineage | None = None) -> None:
+    def __init__(
+        self, settings: Settings, lineage: Lineage | None = None, versions: Path | None = None
+    ) -> None:
         self._settings = settings
+        self._versions = versions and str(versions.resolve())
         self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
         with theirs:
@@ -93,7 +97,8 @@ class Worker:
         self._target = target
         name = {"PGAPPNAME": application_name(purpose)}
         environ = {**self._settings.child_env(target), **name}
-        self._send({"environ": environ, "lineage": asdict(self.lineage)})
+        lineage = asdict(self.lineage)
+        self._send({"environ": environ, "lineage": lineage, "versions": self._versions})
 
     def __enter__(self) -> Self:
         return self
@@ -117,9 +122,11 @@ class Worker:
         command: str,
         session: Session,
         progress: Callable[[str], None] = lambda _text: None,
+        **more: Any,  # noqa: ANN401  (JSON values)
     ) -> dict[str, Any]:
-        """Run `upgrade`, `describe` or `check` on the database of `session`.
+        """Run `upgrade`, `downgrade` (to base), `describe` or `check` on the database of `session`.
 
+        Or `stamp`, with more: revisions, and purge, which takes away all other rows first.
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.
         Raises StepFailedError.
@@ -127,7 +134,7 @@ class Worker:
         key = secrets.randbits(63)
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
-        self._send({"command": command, "lock_key": key})
+        self._send({"command": command, "lock_key": key, **more})
         return self._receive(progress)
 
     def _send(self, message: dict[str, Any]) -> None:
