@@ -11,12 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset import process
+from backset import process, provenance
 from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
+from backset.keys import DRIVERS
+from backset.revisions import Revision
+from backset.sources import Folders
+from backset.url import respelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from backset.lineage import Lineage
     from backset.session import Session
@@ -24,18 +28,6 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 _WORKER = Path(__file__).with_name("alembic_worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
-    """One migration script: its own id, those before it, its branch labels, and its file."""
-
-    id: str
-    down: tuple[str, ...]
-    depends_on: tuple[str, ...]
-    labels: tuple[str, ...]
-    path: Path
-    doc: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +50,15 @@ class Scripts:
     """The migration scripts on disk: their heads, and the folders that they are in.
 
     A broken chain has no heads, but the revisions that could be read, and its problems.
+    locations: the folders that Alembic loads scripts from, and whether from those below, too.
     """
 
     heads: tuple[str, ...]
     folders: tuple[Path, ...]
     revisions: tuple[Revision, ...] = ()
     problems: tuple[Problem, ...] = ()
+    locations: tuple[Path, ...] = ()
+    is_recursive: bool = False
 
 
 class Worker:
@@ -81,6 +76,7 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._versions = versions and str(versions.resolve())
+        self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
         with theirs:
@@ -92,13 +88,42 @@ class Worker:
             )
         self._replies = self._link.makefile("r", encoding="utf-8")
 
-    def begin(self, target: Target, purpose: str = "alembic") -> None:
-        """Give the worker the environment for `target`; it reads the scripts."""
+    def begin(self, target: Target, purpose: str = "alembic", instead_of: str = "") -> None:
+        """Give the worker the environment for `target`; it reads the scripts.
+
+        instead_of: the database for which `target` stands in, such as the one that is rebuilt.
+        What env.py opens under that name is opened in `target`, wherever its URL comes from.
+        """
         self._target = target
-        name = {"PGAPPNAME": application_name(purpose)}
-        environ = {**self._settings.child_env(target), **name}
-        lineage = asdict(self.lineage)
-        self._send({"environ": environ, "lineage": lineage, "versions": self._versions})
+        settings = self._settings
+        urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
+        self._greet(
+            {**settings.child_env(target), "PGAPPNAME": application_name(purpose)},
+            names=[instead_of, target.database],
+            urls={"": target.url, **urls},
+            options=settings.options(target),
+        )
+
+    def begin_alone(self) -> None:
+        """Let the worker read the scripts as the project itself would: for where_to() only."""
+        self._greet(self._settings.plain_env, names=["", ""])
+
+    def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
+        about = self.lineage
+        given = {"file": about.config, "section": about.section, "arguments": about.arguments}
+        more = {**more, "versions": self._versions}
+        message = {"environ": environ, "names": names, "configuration": {**given, **more}}
+        self._send({**message, "lineage": asdict(about)})
+
+    def where_to(self) -> dict[str, Any]:
+        """Return the parameters of the first connection that env.py wants to open; none is opened.
+
+        They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
+        password is among them. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "where"})
+        return dict(self._receive(lambda _text: None)["opened"])
 
     def __enter__(self) -> Self:
         return self
@@ -113,9 +138,19 @@ class Worker:
         """The scripts on disk; waits until the worker has read them."""
         ready = self._receive(lambda _text: None)
         folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
-        revisions = tuple(map(_revision, ready["revisions"]))
+        revisions = tuple(map(Revision.of, ready["revisions"]))
         problems = tuple(map(_problem, ready["problems"]))
-        return Scripts(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems)
+        return Scripts(
+            *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
+            locations=tuple(map(Path, ready["locations"])),
+            is_recursive=ready["is_recursive"],
+        )
+
+    @property
+    def folders(self) -> Folders:
+        """Where the project's scripts are, for those who look for others there."""
+        scripts, settings = self.scripts, self._settings
+        return Folders(settings.root, scripts.locations, settings.backups, scripts.is_recursive)
 
     def ask(
         self,
@@ -124,9 +159,11 @@ class Worker:
         progress: Callable[[str], None] = lambda _text: None,
         **more: Any,  # noqa: ANN401  (JSON values)
     ) -> dict[str, Any]:
-        """Run `upgrade`, `downgrade` (to base), `describe` or `check` on the database of `session`.
+        """Run a command on the database of `session`, and return what it answers.
 
-        Or `stamp`, with more: revisions, and purge, which takes away all other rows first.
+        `upgrade`, `downgrade` (to base), `describe`, `current` or `check`; or `stamp`, with more:
+        revisions, and purge, which takes away all other rows first.
+
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.
         Raises StepFailedError.
@@ -157,16 +194,34 @@ class Worker:
         message = self._settings.redact(self._target, reply["message"])
         where = f"{reply['where']}: " if reply.get("where") else ""
         what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
-        named = {"message": message, "where": where, "target": self._target.shown}
-        words = f"{where}{message}"
-        return AlembicError(what.format(**named), remedy, kind=reply["kind"], words=words)
+        named = {
+            "message": message,
+            "where": where,
+            "target": self._target.shown if self._target else "",
+            "python": self._shown_python,
+        }
+        origins = provenance.found(*self._surroundings, reply.get("opened", {}))
+        what = what.format(**named) + provenance.told(origins)
+        remedy = provenance.remedy(origins) or remedy.format(**named)
+        return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
+
+    @property
+    def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
+        return self._settings.root, self._settings.environ, self._settings.dotenv
+
+    @property
+    def _shown_python(self) -> str:
+        """The interpreter, and where it was found."""
+        source = self._settings.sources.get("python", "default")
+        found = "backset's own" if source == "default" else source
+        return f"{self._settings.python} ({found})"
 
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
         if "ModuleNotFoundError" in said:
-            remedy = "install it there, or name the project's interpreter: [tool.backset] python"
-            return StepFailedError(f"{self._settings.python}: {said}", remedy)
+            remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
+            return StepFailedError(f"{self._shown_python}: {said}", remedy)
         return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
 
     @property
@@ -175,8 +230,20 @@ class Worker:
         return [self._settings.redact(self._target, line) for line in self._child.tail]
 
 
+_PACKAGES = "'alembic>=1.9' 'sqlalchemy>=1.4' 'psycopg[binary]'"
+_INSTALL = (
+    "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
+)
 _MEND = "mend the migration or env.py, then run this again"
 _EXPLAINED = {
+    "no configuration": (
+        "{message}",
+        "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
+    ),
+    "missing module": (
+        "{python}: {where}{message}",
+        "install that there, mend the import, or set the interpreter: [tool.backset] python",
+    ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
         "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
@@ -194,11 +261,6 @@ _EXPLAINED = {
         "bring the missing file back, or correct its down_revision",
     ),
 }
-
-
-def _revision(content: dict[str, Any]) -> Revision:
-    lists = {key: tuple(content[key]) for key in ("down", "depends_on", "labels")}
-    return Revision(**{**content, **lists, "path": Path(content["path"])})
 
 
 def _problem(content: dict[str, Any]) -> Problem:

@@ -90,7 +90,7 @@ def made(
             for lineage in settings.lineages
         ]
         for worker in workers:
-            worker.begin(target, build.purpose)
+            worker.begin(target, build.purpose, build.target.database)
         session = stack.enter_context(closing(connect(target, build.purpose)))
         inheritance = _inherit(build, name, session, workers)
         yield Scratch(target=target, session=session, workers=workers, inheritance=inheritance)

@@ -22,7 +22,7 @@ from alembic.script.revision import ResolutionError, RevisionError
 
 from . import comparison, configuration, scripts
 from .connections import Gate
-from .failures import BrokenChainError, WrongTargetError, kind_of, message_of
+from .failures import BrokenChainError, FoundError, WrongTargetError, kind_of, message_of
 
 if TYPE_CHECKING:
     import socket
@@ -52,11 +52,12 @@ class Worker:
         greeting = self._lines.readline()
         if not greeting:
             return
-        about = json.loads(greeting)
+        given = json.loads(greeting)
         os.environ.clear()
-        os.environ.update(about["environ"])
-        self._lineage = about["lineage"]  # as in backset's Lineage
-        self._guarded(lambda: self._open(about.get("versions")), "ready")
+        os.environ.update(given["environ"])
+        self._gate.names = tuple(given["names"])
+        self._lineage = given["lineage"]  # as in backset's Lineage
+        self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
             self._request = json.loads(line)
@@ -66,7 +67,9 @@ class Worker:
                 "downgrade": self._downgrade,
                 "stamp": self._stamp,
                 "describe": self._describe,
+                "current": self._current,
                 "check": self._check,
+                "where": self._where_to,
             }
             self._guarded(answers[self._request["command"]], "done")
 
@@ -74,7 +77,7 @@ class Worker:
         try:
             self.send(kind, **command())
         except WrongTargetError as error:
-            self.send("failed", kind="wrong target", message=str(error))
+            self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
             words = {"message": message_of(error), "where": self._where(error)}
@@ -82,12 +85,12 @@ class Worker:
         finally:
             sys.stdout.flush()  # what the project printed, before the next request
 
-    def _open(self, versions: Any) -> dict[str, Any]:
+    def _open(self, given: dict[str, Any]) -> dict[str, Any]:
         """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
-        self._config = configuration.find()
+        self._config = configuration.opened(given)
         self._scripts = ScriptDirectory.from_config(self._config)
-        if versions:
-            self._scripts.version_locations = [versions]
+        if given.get("versions"):
+            self._scripts.version_locations = [given["versions"]]
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
@@ -101,6 +104,7 @@ class Worker:
             "heads": self._heads_if_whole(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
+            **scripts.locations(self._scripts),
         }
 
     def _heads_if_whole(self) -> list[str]:
@@ -189,8 +193,30 @@ class Worker:
         self._run_env(look, dont_mutate=True)
         return found
 
+    def _current(self) -> dict[str, Any]:
+        """Return the rows of the version table, also where the scripts are no chain."""
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            found.update(revisions=list(current), version_table=context.version_table)
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config)}
+
+    def _where_to(self) -> dict[str, Any]:
+        """Return what env.py would connect to by itself, without connecting."""
+        self._gate.only_looks, self._gate.opened = True, {}
+        try:
+            with contextlib.suppress(FoundError):
+                self._run_env(lambda _current, _context: [])
+        except Exception:
+            if not self._gate.opened:  # else env.py went on after it was stopped
+                raise
+        return {"opened": self._gate.opened}
 
     def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
         ran = False
