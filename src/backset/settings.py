@@ -35,6 +35,8 @@ from backset.url import respelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
+    from backset.ignoring import Ignore
+
 _PREFIX = "BACKSET_"
 FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
@@ -51,6 +53,7 @@ class Settings:
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    ignore: findings that are noise. baseline: the file of the accepted differences.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
@@ -69,6 +72,8 @@ class Settings:
     ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
+    ignore: tuple[Ignore, ...]
+    baseline: Path
     backups: Path
     ask_above: int
     keep: int
@@ -86,7 +91,10 @@ class Settings:
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}
-        return {"PYTHONIOENCODING": "utf-8", **self.environ, **static}  # as we read what it says
+        programs = str(Path(self.python).parent)  # those of the project's packages, such as flask
+        path = os.pathsep.join(filter(None, (programs, self.environ.get("PATH"))))
+        # The encoding is the one in which we read what it says.
+        return {"PYTHONIOENCODING": "utf-8", **self.environ, "PATH": path, **static}
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
@@ -193,6 +201,8 @@ class _Reader:
             ini=self._value("ini", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
+            ignore=self._value("ignore", ()),
+            baseline=self.root / self._value("baseline", "backset-baseline.toml"),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
             ask_above=self._value("ask_above", 1_000_000_000),
             keep=self._value("keep", 10),

@@ -42,6 +42,7 @@ DOORS = {
         "swap",
         "catalog",
         "inventory",
+        "lookout",
         "properties",
         "parameters",
         "grants",
@@ -51,7 +52,7 @@ DOORS = {
         "url",
     },
     "dotenv": {"settings"},
-    "tomllib": {"settings"},
+    "tomllib": {"baseline", "settings"},
     "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }

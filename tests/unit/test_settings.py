@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from backset.errors import SettingsError
 from backset.settings import load
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 URL = "postgresql://u:secret@h/app"
 
@@ -103,6 +100,7 @@ def test_children_get_the_spelling_that_the_user_wrote(tmp_path: Path) -> None:
     env = settings.child_env(settings.target.named("app__next"))
     assert env == {
         "HOME": "/h",
+        "PATH": str(Path(sys.executable).parent),
         "PYTHONIOENCODING": "utf-8",
         "DATABASE_URL": "postgresql+asyncpg://u:p%40@h:1/app__next?ssl=require",
         "POSTGRES_DB": "app__next",
