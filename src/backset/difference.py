@@ -161,11 +161,11 @@ def _sides(before: str, after: str, sides: Sides) -> str:
     before, after = (text or "none" for text in (before, after))
     if "\n" in before + after:
         pairs = zip_longest(before.split("\n"), after.split("\n"), fillvalue="")
-        lines = enumerate(([each.strip() for each in pair] for pair in pairs), 1)
-        number, pair = next(((n, pair) for n, pair in lines if pair[0] != pair[1]), (0, []))
-        if not pair:
-            return f"another in its white space in {sides.new}"
-        return f"another from line {number} on: {_sides(*pair, sides)}"
+        lines = [(first.strip(), second.strip()) for first, second in pairs]
+        for number, (first, second) in enumerate(lines, 1):
+            if first != second:
+                return f"another from line {number} on: {_sides(first, second, sides)}"
+        return f"another in its white space in {sides.new}"
     start = max(0, _common(before, after) - _SHOWN_CHARS // 3)
     return f"{_cut(before, start)} in {sides.old}, {_cut(after, start)} in {sides.new}"
 

@@ -53,7 +53,7 @@ DOORS = {
         "url",
     },
     "dotenv": {"settings"},
-    "tomllib": {"settings"},
+    "tomllib": {"baseline", "settings"},
     "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }
