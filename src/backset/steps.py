@@ -47,7 +47,7 @@ def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     companions.clear_scratch(build.server, build.databases)
     if build.options.proves:
-        proof.refuse(build.server, build.scratch)
+        proof.refuse(build.server, build.databases)
     ended = build.server.sessions(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
@@ -224,7 +224,7 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 def _plan_backup(build: Build) -> str:
     if build.options.proves:
-        proof.refuse(build.server, build.scratch)
+        proof.refuse(build.server, build.databases)
     ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
         return f"nothing to back up (the database is new){ending}"

@@ -41,6 +41,7 @@ DOORS = {
         "service",
         "swap",
         "catalog",
+        "companions",
         "inventory",
         "lookout",
         "properties",

@@ -40,6 +40,7 @@ class Worker:
         self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
         self._problems = []  # type: list[dict[str, Any]]
+        self._request = {}  # type: dict[str, Any]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -59,16 +60,18 @@ class Worker:
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
-            request = json.loads(line)
-            self._gate.lock_key = request.get("lock_key")
+            self._request = json.loads(line)
+            self._gate.lock_key = self._request.get("lock_key")
             answers = {
                 "upgrade": self._upgrade,
+                "downgrade": self._downgrade,
+                "stamp": self._stamp,
                 "describe": self._describe,
                 "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
             }
-            self._guarded(answers[request["command"]], "done")
+            self._guarded(answers[self._request["command"]], "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:
@@ -83,8 +86,11 @@ class Worker:
             sys.stdout.flush()  # what the project printed, before the next request
 
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
         self._config = configuration.opened(given)
         self._scripts = ScriptDirectory.from_config(self._config)
+        if given.get("versions"):
+            self._scripts.version_locations = [given["versions"]]
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
@@ -132,6 +138,13 @@ class Worker:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
+        return self._move(lambda current: self._scripts._upgrade_revs("head", current))  # noqa: SLF001
+
+    def _downgrade(self) -> dict[str, Any]:
+        return self._move(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
+
+    def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
+        """Run the steps that lead from where the database is to where it shall be."""
         self._heads()
         before, count = (), 0  # type: tuple[str, ...], int
 
@@ -139,7 +152,7 @@ class Worker:
             """Alembic runs each step before it asks for the next one."""
             nonlocal before, count
             before = tuple(current)
-            todo = self._scripts._upgrade_revs("head", current)  # noqa: SLF001
+            todo = revisions(current)
             for count, self._step in enumerate(todo, 1):
                 revision = self._step.revision
                 text = f"{count}/{len(todo)} {revision.revision} {revision.doc}"
@@ -149,6 +162,17 @@ class Worker:
 
         self._run_env(steps)
         return {"before": list(before), "count": count, "heads": self._heads()}
+
+    def _stamp(self) -> dict[str, Any]:
+        """Write revisions into the version table, and run nothing; `purge` removes all others."""
+        self._heads()
+        wanted = tuple(self._request["revisions"])
+
+        def stamp(current: Any, context: Any) -> list[Any]:
+            return list(self._scripts._stamp_revs(wanted, current))  # noqa: SLF001
+
+        self._run_env(stamp, purge=bool(self._request.get("purge")))
+        return {"revisions": list(wanted)}
 
     def _describe(self) -> dict[str, Any]:
         self._heads()
