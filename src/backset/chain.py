@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import companions, guard, in_place, steps
+from backset import baseline, companions, guard, in_place, steps
 from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
@@ -73,6 +73,8 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         if chain.locks:
             build.server.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
+            if verify in chain.steps:
+                _ = baseline.read(build.settings.baseline)  # or an error, before anything is done
             if load in chain.steps:
                 build.choose_backup()  # before this run takes a newer one
             in_place.finish(build, watcher.notice)

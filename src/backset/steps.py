@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset import backup as backups
 from backset import (
     catalog,
+    cluster_wide,
     companions,
     in_place,
     inheritance,
@@ -97,13 +98,16 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
+    before_all = cluster_wide.objects(build.session)
     done = build.worker.ask("upgrade", build.session, progress)
+    made = cluster_wide.made(before_all, build.session) if done["count"] else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
+    details["cluster_wide"] = [each.name for each in made]
     text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    return Done(text if done["count"] else f"already at {after}", details, findings)
+    return Done(text if done["count"] else f"already at {after}", details, (*findings, *made))
 
 
 def verify(build: Build, progress: Progress) -> Done:
