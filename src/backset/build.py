@@ -134,7 +134,7 @@ class Build:
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
         worker = self._sessions.enter_context(self._worker or Worker(self.settings))
-        worker.begin(self.subject, self.purpose)
+        worker.begin(self.subject, self.purpose, self.target.database)
         return worker
 
     def begin_worker(self) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import shutil
-import sys
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from backset import interpreter
 from backset.errors import SettingsError
 from backset.keys import (
     CHECKS,
@@ -26,13 +27,16 @@ from backset.keys import (
     nearest,
 )
 from backset.lineage import Lineage
+from backset.locations import configurations
 from backset.redaction import blank
 from backset.target import ONE_HOST, Target, derived_name
+from backset.url import respelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 _PREFIX = "BACKSET_"
+FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
 
 
@@ -43,10 +47,12 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     upgrade: the project's own command that migrates, in place of Alembic's process.
     init: its command for a database that is empty, before that.
+    ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
     ask_above: the size in bytes above which replacing the target needs consent.
+    environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
     by several processes.
     """
@@ -60,6 +66,7 @@ class Settings:
     lineages: tuple[Lineage, ...]
     python: str
     env: Mapping[str, str]
+    ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
     backups: Path
@@ -67,6 +74,7 @@ class Settings:
     keep: int
     parallel_above: int
     environ: Mapping[str, str]
+    dotenv: frozenset[str]
     sources: Mapping[str, str]
 
     @property
@@ -77,10 +85,17 @@ class Settings:
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
-        values = {name: target.params.get(name, "") for name in PLACEHOLDERS}
-        values |= {"url": target.url, "database": target.database}
-        given = {name: template.format_map(values) for name, template in self.env.items()}
-        return {**self.plain_env, **given}
+        return {**self.plain_env, **self._filled(self.env, target)}
+
+    def options(self, target: Target) -> dict[str, str]:
+        """Return the options that Alembic's configuration is given for `target`."""
+        return self._filled(self.ini, target)
+
+    def _filled(self, templates: Mapping[str, str], target: Target) -> dict[str, str]:
+        given = {name: target.params.get(name, "") for name in PLACEHOLDERS}
+        values = _defaults(self.environ) | {name: text for name, text in given.items() if text}
+        values |= {"url": _Url(target.url), "database": target.database}
+        return {name: template.format_map(values) for name, template in templates.items()}
 
     def redact(self, target: Target | None, text: str) -> str:
         """Blank the passwords in what a child or a bug says, PGPASSWORD included."""
@@ -91,6 +106,25 @@ class Settings:
         """Return `argv` with a leading `python` replaced by the project's interpreter."""
         program, *rest = argv
         return [self.python if program in {"python", "python3"} else program, *rest]
+
+
+class _Url(str):
+    """A URL that a template can ask for as a driver spells it: `{url:asyncpg}`."""
+
+    __slots__ = ()
+
+    def __format__(self, driver: str) -> str:
+        return respelled(str(self), driver) if driver else str(self)
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a URL that leaves out its parts means, to those who have only the parts."""
+    return {
+        "user": environ.get("PGUSER") or getpass.getuser(),
+        "password": environ.get("PGPASSWORD", ""),
+        "host": environ.get("PGHOST") or "localhost",
+        "port": environ.get("PGPORT") or "5432",
+    }
 
 
 def find_root(start: Path) -> Path:
@@ -143,6 +177,7 @@ class _Reader:
             lineages=self._lineages(),
             python=self._python(),
             env={"DATABASE_URL": "{url}"} | self._value("env", {}),
+            ini=self._value("ini", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
@@ -150,6 +185,7 @@ class _Reader:
             keep=self._value("keep", 10),
             parallel_above=self._value("parallel_above", 500_000_000),
             environ=self._children_environ(),
+            dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,
         )
 
@@ -190,7 +226,12 @@ class _Reader:
 
     def _lookup(self, variable: str) -> tuple[str | None, str]:
         """Return a variable and its source; an empty one counts as not set, as in shells."""
-        for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
+        layers = (
+            ("the command line", FLAGS),
+            ("the environment", self.environ),
+            (".env", self.dotenv),
+        )
+        for source, layer in layers:
             if value := (layer.get(variable) or "").strip():
                 return value, source
         return None, "default"
@@ -219,8 +260,26 @@ class _Reader:
     def _lineages(self) -> tuple[Lineage, ...]:
         """Return the chains of the table, else the one that the single keys describe."""
         heads = self._value("heads", ())
-        given = self._value("chains", ()) or (Lineage(),)
-        return tuple(replace(each, heads=each.heads or heads) for each in given)
+        only = Lineage(section=self._value("section", ""), arguments=self._value("arguments", ()))
+        given = self._value("chains", ()) or (only,)
+        config = self._config(given)
+        return tuple(
+            replace(each, heads=each.heads or heads, config=each.config or config) for each in given
+        )
+
+    def _config(self, lineages: Iterable[Lineage]) -> str:
+        """Return the file of those that name none; empty means what `alembic` itself would find."""
+        if all(each.config for each in lineages):
+            return ""
+        given = self._value("config", "") or self._lookup("ALEMBIC_CONFIG")[0]
+        found = [given] if given else configurations(self.root)
+        if len(found) > 1:
+            what = f"several Alembic configurations: {', '.join(found)}"
+            remedy = (
+                f'choose one: `backset -c {found[0]} …`, or [tool.backset] config = "{found[0]}"'
+            )
+            self.problems.append((what, remedy))
+        return str(found[0]) if found else ""
 
     def _target(self) -> Target | None:
         url, source = self._lookup("DATABASE_URL")
@@ -236,7 +295,9 @@ class _Reader:
         return target
 
     def _python(self) -> str:
-        wanted = self._value("python", sys.executable)
+        wanted = self._value("python", "")
+        if not wanted:
+            wanted, self.sources["python"] = interpreter.find(self.root, self.environ)
         found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
         if found is None:
             source = self.sources["python"]
