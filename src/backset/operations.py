@@ -149,7 +149,14 @@ class _Reader(ast.NodeVisitor):
                 self._add(each, "create", "column", f"{table}.{name}", optional=_is_optional(node))
 
     def _add(
-        self, node: ast.expr, verb: str, kind: str, name: str, owner: str = "", *, optional: bool = False
+        self,
+        node: ast.expr,
+        verb: str,
+        kind: str,
+        name: str,
+        owner: str = "",
+        *,
+        optional: bool = False,
     ) -> None:
         if name:
             makes = verb.startswith(("create", "add"))
@@ -166,8 +173,10 @@ class _Reader(ast.NodeVisitor):
             name = _plain(match["name"] or match["altered"])
             if match["renamed"]:
                 new = ".".join(filter(None, (name.rpartition(".")[0], _plain(match["renamed"]))))
-                self.found.append(Operation(False, "table", name, line))
-                self.found.append(Operation(True, "table", new, line, "", conditional))
+                self.found.append(Operation(makes=False, kind="table", name=name, line=line))
+                self.found.append(
+                    Operation(makes=True, kind="table", name=new, line=line, optional=conditional)
+                )
                 continue
             if match["column"]:
                 kind, name = "column", f"{name}.{_plain(match['column'])}"
@@ -193,7 +202,8 @@ _SQL = re.compile(
 def _plain(name: str) -> str:
     """Return a name of SQL as the catalog has it, without `public`."""
     parts = [
-        each[1:-1] if each.startswith('"') else each.lower() for each in re.findall(r'"[^"]+"|\w+', name)
+        each[1:-1] if each.startswith('"') else each.lower()
+        for each in re.findall(r'"[^"]+"|\w+', name)
     ]
     return ".".join(parts).removeprefix("public.")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
+    from backset.states import State
     from backset.steps import Done
 
 WIDTH = 9  # of the longest step's name
@@ -104,14 +105,27 @@ class Report:
 
     def status(self, status: Status) -> None:
         """Print the state of a target."""
+        self.state(status.state)
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
         protected = " · protected" if status.protected else ""
-        self.say(f"database  {status.database} on PostgreSQL {status.server}{protected}")
-        self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
-        self.say(f"heads     {', '.join(status.heads) or 'none'}")
-        self.say(f"tables    {tables}")
-        if not status.verdict.findings:
+        server = (
+            f"on PostgreSQL {status.server}" if status.server else "on a server that is not reached"
+        )
+        self.say(f"database  {status.database} {server}{protected}")
+        if not status.facts.unreachable:
+            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
+            self.say(f"heads     {', '.join(status.heads) or 'none'}")
+            self.say(f"tables    {tables}")
+        if not status.findings:
             self.say(str(status.verdict))
+
+    def state(self, state: State) -> None:
+        """Print a state with its evidence and its cure."""
+        self.say(f"state     {state}")
+        for each in state.evidence[1:]:
+            self.say(f"evidence  {each}")
+        if not state.is_good:
+            self.say(f"cure      {': '.join(filter(None, (state.cure.command, state.cure.why)))}")
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings for programs; people read them as the lines of the error."""
