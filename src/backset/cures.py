@@ -35,10 +35,12 @@ class Cure:
 
 def restoring(facts: Facts) -> Cure | None:
     """Return the cure that brings files back; None where that does not make a whole chain."""
-    for each in facts.restorable:
-        if each.connects:
-            return Cure(way="restore file", command=each.command, why=each.evidence)
-    return None
+    fitting = [each for each in facts.restorable if each.connects and each.command]
+    if not fitting or len(fitting) < len(facts.restorable):
+        return None
+    names = ", ".join(each.revision for each in fitting)
+    why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
+    return Cure(way="restore file", command=" && ".join(each.command for each in fitting), why=why)
 
 
 def by_file(facts: Facts) -> Cure:

@@ -5,26 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, graph, operations, seeding, verification
+from backset import catalog, footprints, graph, orphans, seeding, verification
+from backset.drift import LEFTOVER
 from backset.errors import AlembicError, Finding, UnreachableError
-from backset.facts import Facts
+from backset.facts import Facts, Restorable
 from backset.lineage import ALL_HEADS
 from backset.session import explained
 from backset.states import state
 from backset.verification import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from backset.build import Build
     from backset.facts import Proof
-    from backset.migrations import Revision, Scripts
-    from backset.operations import Operation
+    from backset.migrations import Scripts
     from backset.session import Session
     from backset.states import State
+    from backset.traces import Trace
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
-_DIFFERENT = frozenset({"drift", "models not loaded"})  # kinds of findings that models give
+# The kinds of findings that models give.
+_DIFFERENT = frozenset({"drift", "models not loaded", "enum values", LEFTOVER})
 _JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
 
 
@@ -34,7 +36,7 @@ class Status:
 
     server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
     table. verdict: what verification found. previous: whether `undo` has something to go back to.
-    protected: whether it may be replaced.
+    protected: whether it may be replaced. traces: where each missing revision went.
     """
 
     database: str
@@ -44,6 +46,7 @@ class Status:
     previous: bool = False
     protected: bool = False
     verdict: Verdict = _NOTHING
+    traces: tuple[Trace, ...] = ()
     facts: Facts
 
     @property
@@ -58,17 +61,21 @@ class Status:
         if found.is_good or found.name == "drift":
             return self.verdict.findings
         covered = {found.name, *_JUDGED}
-        return (
-            found.finding,
-            *(each for each in self.verdict.findings if each.kind not in covered),
-        )
+        others = (each for each in self.verdict.findings if each.kind not in covered)
+        return (found.finding, *others)
 
 
 def status(build: Build, proof: Proof | None = None) -> Status:
-    """Look at the target; nothing is changed. Raises StepFailedError."""
+    """Look at the target; nothing is changed. Raises StepFailedError.
+
+    proof: what a scratch build has shown, if there was one.
+    """
     with explained(build.target):
         found = _status(build)
-    return replace(found, facts=replace(found.facts, proof=proof))
+        traces = _traces(build, found.facts) if found.server else ()
+    fits = tuple(_restorable(each, build.worker.scripts) for each in traces)
+    facts = replace(found.facts, restorable=fits, proof=proof)
+    return replace(found, facts=facts, traces=traces)
 
 
 def _status(build: Build) -> Status:
@@ -81,14 +88,13 @@ def _status(build: Build) -> Status:
             server=build.server.session.info.parameter_status("server_version") or "",
             previous=build.previous is not None,
             protected=build.old is not None and build.old.protected,
+            rows=catalog.row_counts(build.session) if build.old is not None else {},
         )
-        if build.old is not None:
-            found = replace(found, rows=catalog.row_counts(build.session))
     except UnreachableError as error:
-        return replace(found, facts=replace(facts, unreachable=error.words))
+        return replace(found, server="", facts=replace(facts, unreachable=error.words))
     scripts = build.worker.scripts
-    facts = replace(facts, problems=scripts.problems, **_goal(build, scripts))
-    found = replace(found, heads=scripts.heads, facts=replace(facts, exists=build.old is not None))
+    facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
+    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build, scripts)))
     return _of_database(build, found) if build.old is not None else found
 
 
@@ -105,18 +111,18 @@ def _of_database(build: Build, found: Status) -> Status:
     facts = replace(found.facts, **_recorded(session, scripts))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    also = seeding.unmet(build.settings, session, dict(found.rows))
     try:
         about = build.worker.ask("describe", session)
-        verdict = verification.verify(build.settings, build.worker, session)
+        verdict = verification.verify(build.settings, build.worker, session, also=also)
     except AlembicError as error:
         if error.kind != "wrong target":
             raise
         facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
         return replace(found, facts=facts)
     facts = _compared(facts, about, verdict, scripts, session)
-    lagging = tuple(seeding.lagging(session))
-    findings = _half_built(build) + verdict.findings + lagging
-    return replace(found, facts=facts, verdict=replace(verdict, findings=findings))
+    verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
+    return replace(found, facts=facts, verdict=verdict)
 
 
 def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
@@ -135,83 +141,46 @@ def _compared(
     facts: Facts, about: Mapping[str, Any], verdict: Verdict, scripts: Scripts, session: Session
 ) -> Facts:
     """Add what models and scripts say of the database."""
-    recorded = tuple(about["revisions"])
+    recorded, models = tuple(about["revisions"]), about["columns"]
     done = graph.ancestors(recorded, scripts.revisions)
-    wanted = graph.ancestors(facts.goal, scripts.revisions)
+    wanted = graph.ancestors(facts.goal, scripts.revisions) - done
+    pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
     differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
     facts = replace(
         facts,
         recorded=recorded,
         orphans=tuple(about["orphans"]),
-        pending=tuple(
-            each.id for each in graph.ordered(scripts.revisions) if each.id in wanted - done
-        ),
+        pending=pending,
         version_table=about["version_table"],
-        models=None if about["models"] is None else frozenset(about["columns"]),
+        models=None if about["models"] is None else frozenset(models),
         differences=differences,
     )
-    suspicious = differences or facts.pending or facts.orphans or not facts.tables or not recorded
-    return _by_scripts(facts, about["columns"], scripts, session, done) if suspicious else facts
-
-
-def _by_scripts(
-    facts: Facts,
-    models: Mapping[str, list[str]],
-    scripts: Scripts,
-    session: Session,
-    done: set[str],
-) -> Facts:
-    """Add what the texts of the scripts say that must, and must not yet, exist."""
-    revisions = graph.ordered(scripts.revisions)
-    columns, indexes = catalog.columns(session), catalog.indexes(session)
-    existing = {
-        "table": set(columns),
-        "column": {f"{table}.{each}" for table, own in columns.items() for each in own},
-        "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
-    }
-    pending = _operations(each for each in revisions if each.id in facts.pending)
-    standing = operations.standing(_operations(each for each in revisions if each.id in done))
-    made = {name for kind, name in operations.standing(_operations(revisions)) if kind == "table"}
+    if not (differences or pending or facts.orphans) and facts.tables and recorded:
+        return facts  # nothing to look into
+    seen = footprints.look(session, scripts.revisions, models, done=done, pending=pending)
     return replace(
         facts,
-        ours=frozenset({*models, *made}),
-        invalid=tuple(sorted(name for name, valid in indexes.items() if not valid)),
-        in_the_way=tuple(
-            f"{each.kind} {each.name} exists already, which {file}:{each.line} makes"
-            for file, each in operations.in_the_way(pending, existing)
-        ),
-        unmade=tuple(_unmade(standing, existing, models)),
+        ours=seen.ours,
+        in_the_way=seen.in_the_way,
+        unmade=seen.unmade,
+        invalid=seen.invalid,
     )
 
 
-def _unmade(
-    standing: Mapping[tuple[str, str], tuple[str, int]],
-    existing: Mapping[str, set[str]],
-    models: Mapping[str, list[str]],
-) -> Iterator[str]:
-    """Say what a recorded revision makes and the models have, but the database has not.
-
-    Without models only where none of it exists: a script may drop in a way that its text hides.
-    """
-    wanted = {("table", each) for each in models}
-    wanted |= {("column", f"{table}.{each}") for table, own in models.items() for each in own}
-    gone = {key for key in standing if key[0] == "table" and key[1] not in existing["table"]}
-    if not models and len(gone) == len([key for key in standing if key[0] == "table"]):
-        wanted = set(standing)
-    for (kind, name), (file, line) in standing.items():
-        of_gone = kind == "column" and ("table", name.rpartition(".")[0]) in gone
-        if (kind, name) in wanted and name not in existing[kind] and not of_gone:
-            yield f"{kind} {name} does not exist, which {file}:{line} makes"
+def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:
+    """Search for each file that is missing, of a recorded revision or in the middle."""
+    missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
+    folders, environ = build.worker.folders, build.settings.environ
+    return tuple(orphans.trace(each, folders, environ) for each in missing if each)
 
 
-def _operations(revisions: Iterable[Revision]) -> list[tuple[str, Operation]]:
-    """Read the texts of scripts; one whose source is gone says nothing."""
-    return [
-        (each.path.name, operation)
-        for each in revisions
-        if each.path.suffix == ".py"
-        for operation in operations.read(each.path.read_text(encoding="utf-8", errors="replace"))
-    ]
+def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
+    return Restorable(
+        revision=trace.revision,
+        evidence=tuple(trace.lines()),
+        command=trace.command,
+        connects=graph.fits(trace.scripts, scripts.revisions),
+    )
 
 
 def _half_built(build: Build) -> tuple[Finding, ...]:

@@ -27,11 +27,11 @@ class Proof:
 class Restorable:
     """A missing file that can be brought back: what is known of it, and the command for that.
 
-    connects: whether it makes one whole chain with today's scripts, with one head.
+    connects: whether it makes one whole chain with today's scripts, with no head more.
     """
 
     revision: str
-    evidence: str
+    evidence: tuple[str, ...]
     command: str
     connects: bool
 

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from backset.identity import spoken
 from backset.quantities import age, amount
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ WIDTH = 9  # of the longest step's name
 
 
 class Report:
-    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout."""
+    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
+
+    most_lines: of one error, as people read them.
+    """
+
+    most_lines: int | None = 20
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -68,7 +74,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """Print a line that is not a step's."""
-        print(f" {text}", flush=True)
+        self._print(spoken(text))
 
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
@@ -108,10 +114,8 @@ class Report:
         self.state(status.state)
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
         protected = " · protected" if status.protected else ""
-        server = (
-            f"on PostgreSQL {status.server}" if status.server else "on a server that is not reached"
-        )
-        self.say(f"database  {status.database} {server}{protected}")
+        server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
+        self.say(f"database  {status.database} on {server}{protected}")
         if not status.facts.unreachable:
             self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
             self.say(f"heads     {', '.join(status.heads) or 'none'}")
@@ -139,8 +143,17 @@ class Report:
         """End the report."""
 
     def _line(self, sign: str, step: str, text: str) -> None:
-        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
+        self._print_line(sign, step, spoken(text))
 
     def _fail(self, text: str) -> None:
+        self._print_error(spoken(text))
+
+    def _print(self, text: str) -> None:
+        print(f" {text}", flush=True)
+
+    def _print_line(self, sign: str, step: str, text: str) -> None:
+        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
+
+    def _print_error(self, text: str) -> None:
         sys.stdout.flush()
         print(f" ✘ {text}", file=sys.stderr, flush=True)

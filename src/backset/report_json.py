@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from backset.identity import spoken
 from backset.report import Report
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 class JsonReport(Report):
     """One JSON object on stdout when the task ends, and nothing else there."""
+
+    most_lines = None
 
     def __init__(self, task: str) -> None:
         super().__init__()
@@ -91,6 +94,7 @@ class JsonReport(Report):
             "revisions": status.verdict.revisions,
             "heads": status.heads,
             "tables": status.rows,
+            "orphans": [each.content() for each in status.traces],
             "previous": status.previous,
             "protected": status.protected,
         }
@@ -111,8 +115,8 @@ class JsonReport(Report):
     def close(self, exit_code: int) -> None:
         """Print the object."""
         self._content |= {"exit_code": exit_code, "seconds": round(self.seconds, 3)}
-        print(json.dumps(self._content, default=str), flush=True)
+        print(spoken(json.dumps(self._content, default=str)), flush=True)
 
 
 def _finding(finding: Finding) -> Mapping[str, str]:
-    return {name: getattr(finding, name) for name in ("kind", "what", "why", "remedy")}
+    return {name: getattr(finding, name) for name in ("kind", "name", "what", "why", "remedy")}

@@ -33,7 +33,9 @@ from backset.target import ONE_HOST, Target, derived_name
 from backset.url import respelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+
+    from backset.ignoring import Ignore
 
 _PREFIX = "BACKSET_"
 FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
@@ -51,6 +53,7 @@ class Settings:
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    ignore: findings that are noise. baseline: the file of the accepted differences.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
@@ -69,6 +72,8 @@ class Settings:
     ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
+    ignore: tuple[Ignore, ...]
+    baseline: Path
     backups: Path
     ask_above: int
     keep: int
@@ -78,10 +83,18 @@ class Settings:
     sources: Mapping[str, str]
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether the database is known to be on the embedded server, since it is named for it."""
+        return self.target is None and self.sources["database"] != "default"
+
+    @property
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}
-        return {"PYTHONIOENCODING": "utf-8", **self.environ, **static}  # as we read what it says
+        programs = str(Path(self.python).parent)  # those of the project's packages, such as flask
+        path = os.pathsep.join(filter(None, (programs, self.environ.get("PATH"))))
+        # The encoding is the one in which we read what it says.
+        return {"PYTHONIOENCODING": "utf-8", **self.environ, "PATH": path, **static}
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
@@ -135,18 +148,31 @@ def find_root(start: Path) -> Path:
     return start
 
 
+def _root(start: Path) -> Path:
+    """Return the project's root: of the configuration that the command line names, if elsewhere."""
+    root, file = find_root(start), FLAGS.get("BACKSET_CONFIG")
+    return find_root(Path(file).parent) if file and root not in Path(file).parents else root
+
+
 def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises SettingsError with every problem, each with its source."""
     ours = os.environ if environ is None else dict(environ)
-    reader = _Reader(find_root(start.resolve()), ours)
-    if not reader.problems and reader.is_embedded:
-        for name in LIBPQ_VARIABLES & ours.keys():  # PGHOSTADDR or PGSERVICE would lead elsewhere
-            del ours[name]
-            del reader.environ[name]
+    reader = _Reader(_root(start.resolve()), ours)
     settings = reader.read()
     if reader.problems:
         raise SettingsError(reader.problems)
-    return settings
+    return on_embedded(settings, ours) if settings.is_embedded else settings
+
+
+def on_embedded(settings: Settings, ours: MutableMapping[str, str] = os.environ) -> Settings:
+    """Return the settings for the embedded server, out of reach of libpq's variables.
+
+    PGHOSTADDR or PGSERVICE would lead us, and a child, elsewhere: they leave `ours`, too.
+    """
+    for name in LIBPQ_VARIABLES & ours.keys():
+        del ours[name]
+    environ = {k: v for k, v in settings.environ.items() if k not in LIBPQ_VARIABLES}
+    return replace(settings, environ=environ, sources={**settings.sources, "database": "settled"})
 
 
 class _Reader:
@@ -159,11 +185,6 @@ class _Reader:
         self.environ = dict(environ)
         self.dotenv = self._guarded(".env", self._dotenv)
         self.table = self._guarded("pyproject.toml", _backset_table)
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether no DATABASE_URL is set anywhere."""
-        return self._lookup("DATABASE_URL")[0] is None
 
     def read(self) -> Settings:
         self._report_unknown()
@@ -180,6 +201,8 @@ class _Reader:
             ini=self._value("ini", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
+            ignore=self._value("ignore", ()),
+            baseline=self.root / self._value("baseline", "backset-baseline.toml"),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
             ask_above=self._value("ask_above", 1_000_000_000),
             keep=self._value("keep", 10),

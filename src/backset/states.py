@@ -40,7 +40,7 @@ class State:
         """What `status` has to say of it."""
         remedy = f"`{self.cure.command}`" if self.cure.command else self.cure.why
         why = self.cure.why if self.cure.command else "a person has to mend this"
-        return Finding(kind=self.name, what="; ".join(self.evidence), why=why, remedy=remedy)
+        return Finding(kind=self.name, what=self.evidence[0], why=why, remedy=remedy)
 
 
 def state(facts: Facts) -> State:
@@ -59,6 +59,7 @@ def _broken_chain(facts: Facts) -> State | None:
     if not facts.problems:
         return None
     evidence = [f"{_folder(facts, each)}{each.text}" for each in facts.problems]
+    evidence += _traced(facts)
     return _state("broken chain", evidence, cures.restoring(facts) or cures.by_file(facts))
 
 
@@ -80,7 +81,7 @@ def _orphaned(facts: Facts) -> State | None:
     if not facts.orphans:
         return None
     evidence = [f"{facts.version_table} names {_some(facts.orphans)}, which no migration file has"]
-    evidence += [each.evidence for each in facts.restorable]
+    evidence += _traced(facts)
     return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
 
 
@@ -187,6 +188,16 @@ def _some(names: Sequence[str]) -> str:
 def _few(lines: Sequence[str]) -> list[str]:
     rest = len(lines) - _SHOWN
     return [*lines[:_SHOWN], *([f"and {rest} more"] if rest > 0 else [])]
+
+
+def _traced(facts: Facts) -> list[str]:
+    """Say where missing files went, and what would bring back those that do not fit today."""
+    lines = [f"{each.revision}: {line}" for each in facts.restorable for line in each.evidence]
+    return lines + [
+        f"{each.revision}: its file comes back with: {each.command}; it does not fit today's chain"
+        for each in facts.restorable
+        if each.command and not each.connects
+    ]
 
 
 def _folder(facts: Facts, problem: Problem) -> str:

@@ -42,6 +42,7 @@ DOORS = {
         "swap",
         "catalog",
         "inventory",
+        "lookout",
         "properties",
         "parameters",
         "grants",
@@ -51,8 +52,8 @@ DOORS = {
         "url",
     },
     "dotenv": {"settings"},
-    "tomllib": {"settings"},
-    "invoke": {"tasks", "cli"},
+    "tomllib": {"baseline", "settings"},
+    "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }
 

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from backset.facts import Facts, Proof, Restorable
-from backset.graph import ancestors, ordered
-from backset.migrations import Problem, Revision
+from backset.graph import ancestors, fits, ordered
+from backset.migrations import Problem
+from backset.revisions import Revision
 from backset.states import state
 
 AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": frozenset({"t"})}
 BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}
 ORPHAN = {**AT, "recorded": ("x",), "orphans": ("x",), "pending": ("a", "b")}
 SAME, OTHER = Proof(same=("b",)), Proof(differences=("table t is only in app",))
-FILE = Restorable(revision="x", evidence="1a2b removed x.py", command="git …", connects=True)
+FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), command="git …", connects=True)
 ROOT = Path("/project")
 
 
@@ -93,10 +94,13 @@ def test_each_state(facts: dict[str, Any], name: str, evidence: str, way: str, w
 
 def test_a_file_that_does_not_fit_today_is_not_brought_back() -> None:
     """Restored alone, the file of a squashed chain would make a second base: so it is proved."""
-    alone = Restorable(revision="x", evidence="1a2b removed x.py", command="git …", connects=False)
+    alone = Restorable(
+        revision="x", evidence=("1a2b removed x.py",), command="git …", connects=False
+    )
     found = state(Facts(database="app", **{**ORPHAN, "restorable": (alone,)}))  # type: ignore[arg-type]
     assert found.cure.way == "prove"
-    assert "1a2b removed x.py" in found.evidence
+    assert "x: 1a2b removed x.py" in found.evidence
+    assert "x: its file comes back with: git …; it does not fit today's chain" in found.evidence
 
 
 def test_many_pieces_of_evidence_are_counted() -> None:
@@ -108,8 +112,7 @@ def test_many_pieces_of_evidence_are_counted() -> None:
 
 def revision(name: str, *down: str) -> Revision:
     """Return a revision after others."""
-    path = Path(f"{name}.py")
-    return Revision(id=name, down=down, depends_on=(), labels=(), path=path, doc="")
+    return Revision(id=name, down=down, path=Path(f"{name}.py"))
 
 
 def test_the_order_of_revisions() -> None:
@@ -120,3 +123,24 @@ def test_the_order_of_revisions() -> None:
     circle = [revision("x", "y"), revision("y", "x")]
     assert {each.id for each in ordered(circle)} == {"x", "y"}
     assert ancestors(["x"], circle) == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    ("found", "today", "fitting"),
+    [
+        ([revision("c", "b")], [revision("a"), revision("b", "a")], True),
+        ([revision("b", "a")], [revision("a"), revision("c", "b")], True),
+        ([revision("a")], [revision("b", "a")], True),
+        ([revision("a"), revision("b", "a")], [], True),
+        ([revision("c", "gone")], [revision("a")], False),
+        ([revision("x")], [revision("a")], False),
+        ([revision("x", "a")], [revision("a"), revision("b", "a")], False),
+        ([], [revision("a")], False),
+    ],
+    ids=["last", "middle", "first", "all", "gap", "squashed", "branch", "nothing"],
+)
+def test_what_fits_to_the_chain_of_today(
+    found: list[Revision], today: list[Revision], *, fitting: bool
+) -> None:
+    """A file that is brought back must close a gap, and not open another."""
+    assert fits(found, today) == fitting

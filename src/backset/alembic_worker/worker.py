@@ -20,7 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration, scripts
+from . import comparison, configuration, enums, scripts
 from .connections import Gate
 from .failures import BrokenChainError, FoundError, WrongTargetError, kind_of, message_of
 
@@ -64,6 +64,7 @@ class Worker:
             answers = {
                 "upgrade": self._upgrade,
                 "describe": self._describe,
+                "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
             }
@@ -97,6 +98,7 @@ class Worker:
             "heads": self._heads_if_whole(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
+            **scripts.locations(self._scripts),
         }
 
     def _heads_if_whole(self) -> list[str]:
@@ -160,6 +162,7 @@ class Worker:
                 heads=self._heads(),
                 version_table=context.version_table,
                 models=comparison.count(context.opts.get("target_metadata")),
+                enums=enums.of_models(context.opts.get("target_metadata")),
                 columns=comparison.columns(context.opts.get("target_metadata")),
             )
             return []
@@ -167,8 +170,19 @@ class Worker:
         self._run_env(look, dont_mutate=True)
         return found
 
+    def _current(self) -> dict[str, Any]:
+        """Return the rows of the version table, also where the scripts are no chain."""
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            found.update(revisions=list(current), version_table=context.version_table)
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
     def _check(self) -> dict[str, Any]:
-        return {"differences": comparison.differences(self._config)}
+        return {"differences": comparison.differences(self._config, self._scripts)}
 
     def _where_to(self) -> dict[str, Any]:
         """Return what env.py would connect to by itself, without connecting."""
