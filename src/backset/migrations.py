@@ -222,7 +222,7 @@ class Worker:
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
-        if "ModuleNotFoundError" in said:
+        if "ModuleNotFoundError" in said or said.startswith("too old: "):
             remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
             return StepFailedError(f"{self._shown_python}: {said}", remedy)
         return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
