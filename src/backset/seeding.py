@@ -39,6 +39,8 @@ def seed(
     if status != 0:
         what = f"{' '.join(settings.seed)} ended with {status}: {process.last_words(lines)}"
         remedy = "mend the seed command, then run this again"
+        if any("EOF" in line for line in lines[-3:]):
+            remedy = "it asked for input, and stdin is closed: give it arguments or variables"
         raise StepFailedError(settings.redact(target, what), remedy)
     rows = catalog.row_counts(session)
     findings = [*missing_rows(settings, rows), *lagging(session)]

@@ -18,6 +18,7 @@ from backset import (
     seeding,
     signals,
     swap,
+    upgrading,
     verification,
 )
 from backset.activity import listed
@@ -97,13 +98,15 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
-    done = build.worker.ask("upgrade", build.session, progress)
+    done = upgrading.upgrade(build.worker, build.session, progress)
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
     text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    return Done(text if done["count"] else f"already at {after}", details, findings)
+    text = text if done["count"] else f"already at {after}"
+    made = [f"made the schema {each} of the version table" for each in done["schemas"]]
+    return Done(" · ".join([text, *made]), {**details, "schemas": done["schemas"]}, findings)
 
 
 def verify(build: Build, progress: Progress) -> Done:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog
+from backset import catalog, upgrading
 from backset.errors import Finding
 from backset.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from backset.migrations import Worker
     from backset.session import Session
@@ -36,28 +36,24 @@ class Verdict:
 def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
     """Hold versions, models and expectations against one database; nothing is changed."""
     about = worker.ask("describe", session)
-    findings = version_findings(about) or drift(about, worker, session)
+    findings = version_findings(about, worker.lineage.heads) or drift(about, worker, session)
     findings += missing_columns(settings, catalog.columns(session))
     compared = about["models"] is not None
     revisions, tables = tuple(about["revisions"]), len(catalog.tables(session))
     return Verdict(revisions, tables, compared, tuple(findings))
 
 
-def version_findings(about: Mapping[str, Any]) -> list[Finding]:
-    """Judge the rows of the version table against the heads of the scripts."""
+def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
+    """Judge the rows of the version table against the heads of the scripts, some of them accepted.
+
+    Rows and heads need not be the same: a head that another branch depends on has no row.
+    """
     revisions, heads = about["revisions"], about["heads"]
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
-    if len(heads) > 1:
-        return [
-            _finding(
-                "several heads",
-                f"the scripts have the heads {', '.join(heads)}",
-                "`alembic upgrade head` refuses",
-                "invoke alembic -- merge heads -m merge",
-            )
-        ]
+    if several := upgrading.several_heads(heads, accepted):
+        return several
     if not heads:
         return [
             _finding(
@@ -67,11 +63,11 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
                 "restore the files from git",
             )
         ]
-    if revisions != heads:
+    if about["pending"]:
         return [
             _finding(
                 "behind",
-                f"the database is at {found}, head is {heads[0]}",
+                f"the database is at {found}, head is {', '.join(heads)}",
                 "migrations are waiting",
                 "invoke upgrade",
             )
