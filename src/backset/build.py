@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, signals, swap
+from backset.door import Door
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.inheritance import Inheritance
 from backset.migrations import Worker
@@ -134,7 +135,7 @@ class Build:
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
         worker = self._sessions.enter_context(self._worker or Worker(self.settings))
-        worker.begin(self.subject, self.purpose)
+        worker.begin(self.subject, self.purpose, self.target.database)
         return worker
 
     def begin_worker(self) -> None:
@@ -158,6 +159,11 @@ class Build:
     def _opened(self, target: Target) -> Session:
         """Open a session until close_sessions(): which never commits, as psycopg's own end does."""
         return self._sessions.enter_context(closing(connect(target, self.purpose)))
+
+    @property
+    def door(self) -> Door:
+        """What runs the project's own commands on the subject, and on no other database."""
+        return Door(self.settings, self.subject, self.target, self.server.session)
 
     @cached_property
     def inheritance(self) -> Inheritance:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backset.build import Build
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
+_ABOUT_EMBEDDED = frozenset({"start", "stop"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
 
@@ -42,7 +43,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     with signals.raised(last=True):
         try:
             with process.all_ended():
-                settings = load(Path.cwd())
+                settings = _settled(load(Path.cwd()), task)
                 yield settings, told
             signals.ignore()  # what has happened is told whole
         except OSError as error:
@@ -54,6 +55,15 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
             _tell_bug(told, settings)
         _close(told)
+
+
+def _settled(settings: Settings, task: str) -> Settings:
+    """Return settings that say where the target is, which may be known to env.py alone."""
+    if settings.target or settings.is_embedded or task in _ABOUT_EMBEDDED:
+        return settings
+    from backset import discovery
+
+    return discovery.settled(settings)
 
 
 def _close(told: Report) -> None:

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 
 _HOST_CHARS = 24  # the server cuts a name at 63 bytes, and its end must stay
+
+_command = ["invoke"]
+
+
+def called(command: str) -> None:
+    """Note by which command this run was started."""
+    _command[:] = [command]
+
+
+def spoken(text: str) -> str:
+    """Return a text with the commands in it, `invoke undo`, as they are to be typed here."""
+    return (
+        text if _command == ["invoke"] else re.sub(r"\binvoke (?=[a-z-])", f"{_command[0]} ", text)
+    )
 
 
 def application_name(purpose: str) -> str:

@@ -25,11 +25,16 @@ LIBPQ_VARIABLES = frozenset(
         *("TARGETSESSIONATTRS", "TZ", "USER"),
     )
 )
+DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 NUMBERS = frozenset({"ask_above", "keep", "parallel_above"})  # a variable spells them as digits
-WORDS = frozenset({"heads", "init", "seed", "upgrade"})  # a variable has them as a command line
-TABLES = frozenset({"chains", "env", "expect", "rows"})  # these cannot be set by a variable
-SECRET = frozenset({"chains", "env", "init", "seed", "upgrade"})  # these may hold a password
+WORDS = frozenset(
+    {"arguments", "heads", "init", "seed", "upgrade"}
+)  # a variable has them as a command line
+TABLES = frozenset({"chains", "env", "expect", "ini", "rows"})  # these cannot be set by a variable
+SECRET = frozenset(
+    {"arguments", "chains", "env", "ini", "init", "seed", "upgrade"}
+)  # these may hold a password
 
 
 def nearest(key: str) -> str | None:
@@ -91,12 +96,15 @@ def _chain(number: int, table: dict[str, object]) -> Lineage:
 def _templates(raw: object) -> dict[str, str]:
     try:
         items = dict(raw.items())  # type: ignore[attr-defined]
-        fields = {name for text in items.values() for _, name, *_ in string.Formatter().parse(text)}
+        pieces = [each for text in items.values() for each in string.Formatter().parse(text)]
+        fields = {name for _, name, *_ in pieces}
+        drivers = {driver for _, name, driver, _ in pieces if name == "url" and driver}
+        wrong = {name for _, name, spec, convert in pieces if (name != "url" and spec) or convert}
     except (AttributeError, TypeError, ValueError):
-        fields = {"?"}
-    if fields - {None, *PLACEHOLDERS}:
+        fields, drivers, wrong = {"?"}, set(), set()
+    if wrong or fields - {None, *PLACEHOLDERS} or drivers - set(DRIVERS):
         known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise ValueError(f"a table of texts with {known} in them")
+        raise ValueError(f"a table of texts with {known} in them, or {{url:asyncpg}} for a driver")
     return items
 
 
@@ -147,8 +155,12 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "init": _argv,
     "heads": _heads,
     "chains": _chains,
+    "config": _text,
+    "section": _text,
+    "arguments": _argv,
     "python": _text,
     "env": _templates,
+    "ini": _templates,
     "expect": _columns,
     "rows": _counts,
     "backups": _text,

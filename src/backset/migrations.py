@@ -11,12 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset import process
+from backset import process, provenance
 from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
+from backset.keys import DRIVERS
+from backset.url import respelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from backset.lineage import Lineage
     from backset.session import Session
@@ -77,6 +79,7 @@ class Worker:
 
     def __init__(self, settings: Settings, lineage: Lineage | None = None) -> None:
         self._settings = settings
+        self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
         with theirs:
@@ -88,12 +91,41 @@ class Worker:
             )
         self._replies = self._link.makefile("r", encoding="utf-8")
 
-    def begin(self, target: Target, purpose: str = "alembic") -> None:
-        """Give the worker the environment for `target`; it reads the scripts."""
+    def begin(self, target: Target, purpose: str = "alembic", instead_of: str = "") -> None:
+        """Give the worker the environment for `target`; it reads the scripts.
+
+        instead_of: the database for which `target` stands in, such as the one that is rebuilt.
+        What env.py opens under that name is opened in `target`, wherever its URL comes from.
+        """
         self._target = target
-        name = {"PGAPPNAME": application_name(purpose)}
-        environ = {**self._settings.child_env(target), **name}
-        self._send({"environ": environ, "lineage": asdict(self.lineage)})
+        settings = self._settings
+        urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
+        self._greet(
+            {**settings.child_env(target), "PGAPPNAME": application_name(purpose)},
+            names=[instead_of, target.database],
+            urls={"": target.url, **urls},
+            options=settings.options(target),
+        )
+
+    def begin_alone(self) -> None:
+        """Let the worker read the scripts as the project itself would: for where_to() only."""
+        self._greet(self._settings.plain_env, names=["", ""])
+
+    def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
+        about = self.lineage
+        given = {"file": about.config, "section": about.section, "arguments": about.arguments}
+        message = {"environ": environ, "names": names, "configuration": {**given, **more}}
+        self._send({**message, "lineage": asdict(about)})
+
+    def where_to(self) -> dict[str, Any]:
+        """Return the parameters of the first connection that env.py wants to open; none is opened.
+
+        They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
+        password is among them. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "where"})
+        return dict(self._receive(lambda _text: None)["opened"])
 
     def __enter__(self) -> Self:
         return self
@@ -150,16 +182,34 @@ class Worker:
         message = self._settings.redact(self._target, reply["message"])
         where = f"{reply['where']}: " if reply.get("where") else ""
         what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
-        named = {"message": message, "where": where, "target": self._target.shown}
-        words = f"{where}{message}"
-        return AlembicError(what.format(**named), remedy, kind=reply["kind"], words=words)
+        named = {
+            "message": message,
+            "where": where,
+            "target": self._target.shown if self._target else "",
+            "python": self._shown_python,
+        }
+        origins = provenance.found(*self._surroundings, reply.get("opened", {}))
+        what = what.format(**named) + provenance.told(origins)
+        remedy = provenance.remedy(origins) or remedy.format(**named)
+        return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
+
+    @property
+    def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
+        return self._settings.root, self._settings.environ, self._settings.dotenv
+
+    @property
+    def _shown_python(self) -> str:
+        """The interpreter, and where it was found."""
+        source = self._settings.sources.get("python", "default")
+        found = "backset's own" if source == "default" else source
+        return f"{self._settings.python} ({found})"
 
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
         if "ModuleNotFoundError" in said:
-            remedy = "install it there, or name the project's interpreter: [tool.backset] python"
-            return StepFailedError(f"{self._settings.python}: {said}", remedy)
+            remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
+            return StepFailedError(f"{self._shown_python}: {said}", remedy)
         return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
 
     @property
@@ -168,8 +218,20 @@ class Worker:
         return [self._settings.redact(self._target, line) for line in self._child.tail]
 
 
+_PACKAGES = "'alembic>=1.9' 'sqlalchemy>=1.4' 'psycopg[binary]'"
+_INSTALL = (
+    "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
+)
 _MEND = "mend the migration or env.py, then run this again"
 _EXPLAINED = {
+    "no configuration": (
+        "{message}",
+        "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
+    ),
+    "missing module": (
+        "{python}: {where}{message}",
+        "install that there, mend the import, or set the interpreter: [tool.backset] python",
+    ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
         "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",

@@ -81,6 +81,20 @@ class Child:
     def __exit__(self, *_exc: object) -> None:
         self.end()
 
+    @property
+    def session_id(self) -> int:
+        """The number of its session, which is that of the program itself."""
+        return self._popen.pid
+
+    def has_ended(self, within_s: float) -> bool:
+        """Wait for its end no longer than that; tell whether it has come."""
+        self._reader.join(within_s)  # its output ends when it does, and that wakes us at once
+        if self._reader.is_alive():
+            return self._popen.poll() is not None
+        with suppress(subprocess.TimeoutExpired):  # it has closed its output, and goes on
+            self._popen.wait(within_s)
+        return self._popen.returncode is not None
+
     def wait(self) -> int:
         """Wait for the program and its output; return its exit status."""
         status = self._popen.wait()

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from backset.identity import spoken
 from backset.quantities import age, amount
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """Print a line that is not a step's."""
-        print(f" {text}", flush=True)
+        self._print(spoken(text))
 
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
@@ -125,8 +126,17 @@ class Report:
         """End the report."""
 
     def _line(self, sign: str, step: str, text: str) -> None:
-        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
+        self._print_line(sign, step, spoken(text))
 
     def _fail(self, text: str) -> None:
+        self._print_error(spoken(text))
+
+    def _print(self, text: str) -> None:
+        print(f" {text}", flush=True)
+
+    def _print_line(self, sign: str, step: str, text: str) -> None:
+        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
+
+    def _print_error(self, text: str) -> None:
         sys.stdout.flush()
         print(f" ✘ {text}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from backset.identity import spoken
 from backset.report import Report
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class JsonReport(Report):
     def close(self, exit_code: int) -> None:
         """Print the object."""
         self._content |= {"exit_code": exit_code, "seconds": round(self.seconds, 3)}
-        print(json.dumps(self._content, default=str), flush=True)
+        print(spoken(json.dumps(self._content, default=str)), flush=True)
 
 
 def _finding(finding: Finding) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from backset.identity import spoken
 from backset.report import WIDTH, Report
 
 if TYPE_CHECKING:
@@ -42,26 +43,25 @@ class LiveReport(Report):
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
         """Print a line above the live one, which goes on."""
         step = f"{self._styled(self.step, '')}" if self.step else ""
-        self._console.print(f" [yellow]![/] {step}{escape(text)}")
+        self._console.print(f" [yellow]![/] {step}{escape(spoken(text))}")
 
     def close(self, exit_code: int) -> None:
         """Remove the live line."""
         self._stop()
         super().close(exit_code)
 
-    def say(self, text: str) -> None:
-        """Print a line that is not a step's."""
+    def _print(self, text: str) -> None:
         self._stop()
         self._console.print(
             f" {text}", style="dim" if text.startswith("done") else "", markup=False
         )
 
-    def _line(self, sign: str, step: str, text: str) -> None:
+    def _print_line(self, sign: str, step: str, text: str) -> None:
         self._stop()
         colour = "green" if sign == "✔" else "yellow"
         self._console.print(f" [{colour}]{sign}[/] {self._styled(step, text)}")
 
-    def _fail(self, text: str) -> None:
+    def _print_error(self, text: str) -> None:
         self._stop()
         self._errors.print(f" [red]✘[/] {escape(text)}")
 

@@ -4,49 +4,66 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset import catalog, process
+from backset import catalog
 from backset.errors import Finding, StepFailedError
-from backset.identity import application_name
+from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backset.door import Door, Outcome
+    from backset.lookout import Lookout
     from backset.session import Session
     from backset.settings import Settings
-    from backset.target import Target
+
+_MEND = "mend the seed command, then run this again"
+_ASKED = "it asked for input, and stdin is closed: give it arguments or variables instead"
 
 
 def seed(
-    settings: Settings,
-    target: Target,
-    session: Session,
-    on_line: Callable[[str], None],
-) -> dict[str, int]:
-    """Run the seed command against `target`; return the rows of its tables afterwards.
+    settings: Settings, door: Door, session: Session, on_line: Callable[[str], None]
+) -> tuple[dict[str, int], list[Finding]]:
+    """Run the seed command through `door`; return the rows of its database's tables afterwards.
 
-    Raises StepFailedError when the command fails, when a table of [tool.backset.rows] has too few
-    rows, and when a sequence lags behind its column.
+    Raises StepFailedError when the command fails or goes to the live database, when a table of
+    [tool.backset.rows] has too few rows, and when a sequence lags behind its column.
     """
-    argv = settings.command(settings.seed)
-    env = {**settings.child_env(target), "PGAPPNAME": application_name("seed")}
-    status, lines = process.run(
-        argv,
-        env=env,
-        cwd=settings.root,
-        on_line=lambda line: on_line(settings.redact(target, line)),
-        tethered=True,  # it would write into the database that the next run builds
-    )
-    if status != 0:
-        what = f"{' '.join(settings.seed)} ended with {status}: {process.last_words(lines)}"
-        remedy = "mend the seed command, then run this again"
-        if any("EOF" in line for line in lines[-3:]):
-            remedy = "it asked for input, and stdin is closed: give it arguments or variables"
-        raise StepFailedError(settings.redact(target, what), remedy)
+    done = door.run(settings.seed, "seed", on_line)
+    doubts = _astray(done, door)
+    if done.status != 0:
+        raise StepFailedError(done.words, _ASKED if done.asked else _MEND)
     rows = catalog.row_counts(session)
     findings = [*missing_rows(settings, rows), *lagging(session)]
     if findings:
         raise StepFailedError.of(findings)
-    return rows
+    return rows, doubts
+
+
+def _astray(done: Outcome, door: Door) -> list[Finding]:
+    """Return what cannot be excluded. Raises StepFailedError when the command went elsewhere."""
+    seen = done.seen
+    unseen = f"{count(seen.unseen, 'session')} on {seen.target} too short to be looked at"
+    if seen.came is False and (seen.unseen or seen.elsewhere):
+        where = ", ".join(seen.elsewhere) or unseen
+        what = f"{done.shown} never connected to {seen.subject}, but there was {where}"
+        raise StepFailedError(f"{what}; {_harm(seen)}", door.remedy())
+    if seen.came is False:
+        what = f"{done.shown} never connected to {seen.subject}"
+        return [_doubt(what, "nothing was seeded from here", door.remedy())]
+    if not (seen.unseen and seen.written):
+        return []
+    what = f"while {done.shown} ran there was {unseen}, and {_harm(seen)}"
+    if seen.alone:
+        raise StepFailedError(what, door.remedy())
+    return [_doubt(what, "it may have been another client's", "look at those rows")]
+
+
+def _harm(seen: Lookout) -> str:
+    return f"{seen.harm} in {seen.target}, the live database"
+
+
+def _doubt(what: str, why: str, remedy: str) -> Finding:
+    return Finding(kind="astray", what=what, why=why, remedy=remedy)
 
 
 def missing_rows(settings: Settings, rows: dict[str, int]) -> list[Finding]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import shutil
-import sys
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from backset import interpreter
 from backset.errors import SettingsError
 from backset.keys import (
     CHECKS,
@@ -26,13 +27,16 @@ from backset.keys import (
     nearest,
 )
 from backset.lineage import Lineage
+from backset.locations import configurations
 from backset.redaction import blank
 from backset.target import ONE_HOST, Target, derived_name
+from backset.url import respelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
 _PREFIX = "BACKSET_"
+FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
 
 
@@ -43,10 +47,12 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     upgrade: the project's own command that migrates, in place of Alembic's process.
     init: its command for a database that is empty, before that.
+    ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
     ask_above: the size in bytes above which replacing the target needs consent.
+    environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
     by several processes.
     """
@@ -60,6 +66,7 @@ class Settings:
     lineages: tuple[Lineage, ...]
     python: str
     env: Mapping[str, str]
+    ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
     backups: Path
@@ -67,20 +74,36 @@ class Settings:
     keep: int
     parallel_above: int
     environ: Mapping[str, str]
+    dotenv: frozenset[str]
     sources: Mapping[str, str]
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is known to be on the embedded server, since it is named for it."""
+        return self.target is None and self.sources["database"] != "default"
 
     @property
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}
-        return {"PYTHONIOENCODING": "utf-8", **self.environ, **static}  # as we read what it says
+        programs = str(Path(self.python).parent)  # those of the project's packages, such as flask
+        path = os.pathsep.join(filter(None, (programs, self.environ.get("PATH"))))
+        # The encoding is the one in which we read what it says.
+        return {"PYTHONIOENCODING": "utf-8", **self.environ, "PATH": path, **static}
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
-        values = {name: target.params.get(name, "") for name in PLACEHOLDERS}
-        values |= {"url": target.url, "database": target.database}
-        given = {name: template.format_map(values) for name, template in self.env.items()}
-        return {**self.plain_env, **given}
+        return {**self.plain_env, **self._filled(self.env, target)}
+
+    def options(self, target: Target) -> dict[str, str]:
+        """Return the options that Alembic's configuration is given for `target`."""
+        return self._filled(self.ini, target)
+
+    def _filled(self, templates: Mapping[str, str], target: Target) -> dict[str, str]:
+        given = {name: target.params.get(name, "") for name in PLACEHOLDERS}
+        values = _defaults(self.environ) | {name: text for name, text in given.items() if text}
+        values |= {"url": _Url(target.url), "database": target.database}
+        return {name: template.format_map(values) for name, template in templates.items()}
 
     def redact(self, target: Target | None, text: str) -> str:
         """Blank the passwords in what a child or a bug says, PGPASSWORD included."""
@@ -93,6 +116,25 @@ class Settings:
         return [self.python if program in {"python", "python3"} else program, *rest]
 
 
+class _Url(str):
+    """A URL that a template can ask for as a driver spells it: `{url:asyncpg}`."""
+
+    __slots__ = ()
+
+    def __format__(self, driver: str) -> str:
+        return respelled(str(self), driver) if driver else str(self)
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a URL that leaves out its parts means, to those who have only the parts."""
+    return {
+        "user": environ.get("PGUSER") or getpass.getuser(),
+        "password": environ.get("PGPASSWORD", ""),
+        "host": environ.get("PGHOST") or "localhost",
+        "port": environ.get("PGPORT") or "5432",
+    }
+
+
 def find_root(start: Path) -> Path:
     """Return the nearest folder from `start` up with a file that marks a project, else `start`."""
     for folder in (start, *start.parents):
@@ -101,18 +143,31 @@ def find_root(start: Path) -> Path:
     return start
 
 
+def _root(start: Path) -> Path:
+    """Return the project's root: of the configuration that the command line names, if elsewhere."""
+    root, file = find_root(start), FLAGS.get("BACKSET_CONFIG")
+    return find_root(Path(file).parent) if file and root not in Path(file).parents else root
+
+
 def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises SettingsError with every problem, each with its source."""
     ours = os.environ if environ is None else dict(environ)
-    reader = _Reader(find_root(start.resolve()), ours)
-    if not reader.problems and reader.is_embedded:
-        for name in LIBPQ_VARIABLES & ours.keys():  # PGHOSTADDR or PGSERVICE would lead elsewhere
-            del ours[name]
-            del reader.environ[name]
+    reader = _Reader(_root(start.resolve()), ours)
     settings = reader.read()
     if reader.problems:
         raise SettingsError(reader.problems)
-    return settings
+    return on_embedded(settings, ours) if settings.is_embedded else settings
+
+
+def on_embedded(settings: Settings, ours: MutableMapping[str, str] = os.environ) -> Settings:
+    """Return the settings for the embedded server, out of reach of libpq's variables.
+
+    PGHOSTADDR or PGSERVICE would lead us, and a child, elsewhere: they leave `ours`, too.
+    """
+    for name in LIBPQ_VARIABLES & ours.keys():
+        del ours[name]
+    environ = {k: v for k, v in settings.environ.items() if k not in LIBPQ_VARIABLES}
+    return replace(settings, environ=environ, sources={**settings.sources, "database": "settled"})
 
 
 class _Reader:
@@ -126,11 +181,6 @@ class _Reader:
         self.dotenv = self._guarded(".env", self._dotenv)
         self.table = self._guarded("pyproject.toml", _backset_table)
 
-    @property
-    def is_embedded(self) -> bool:
-        """Whether no DATABASE_URL is set anywhere."""
-        return self._lookup("DATABASE_URL")[0] is None
-
     def read(self) -> Settings:
         self._report_unknown()
         return Settings(
@@ -143,6 +193,7 @@ class _Reader:
             lineages=self._lineages(),
             python=self._python(),
             env={"DATABASE_URL": "{url}"} | self._value("env", {}),
+            ini=self._value("ini", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
@@ -150,6 +201,7 @@ class _Reader:
             keep=self._value("keep", 10),
             parallel_above=self._value("parallel_above", 500_000_000),
             environ=self._children_environ(),
+            dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,
         )
 
@@ -190,7 +242,12 @@ class _Reader:
 
     def _lookup(self, variable: str) -> tuple[str | None, str]:
         """Return a variable and its source; an empty one counts as not set, as in shells."""
-        for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
+        layers = (
+            ("the command line", FLAGS),
+            ("the environment", self.environ),
+            (".env", self.dotenv),
+        )
+        for source, layer in layers:
             if value := (layer.get(variable) or "").strip():
                 return value, source
         return None, "default"
@@ -219,8 +276,26 @@ class _Reader:
     def _lineages(self) -> tuple[Lineage, ...]:
         """Return the chains of the table, else the one that the single keys describe."""
         heads = self._value("heads", ())
-        given = self._value("chains", ()) or (Lineage(),)
-        return tuple(replace(each, heads=each.heads or heads) for each in given)
+        only = Lineage(section=self._value("section", ""), arguments=self._value("arguments", ()))
+        given = self._value("chains", ()) or (only,)
+        config = self._config(given)
+        return tuple(
+            replace(each, heads=each.heads or heads, config=each.config or config) for each in given
+        )
+
+    def _config(self, lineages: Iterable[Lineage]) -> str:
+        """Return the file of those that name none; empty means what `alembic` itself would find."""
+        if all(each.config for each in lineages):
+            return ""
+        given = self._value("config", "") or self._lookup("ALEMBIC_CONFIG")[0]
+        found = [given] if given else configurations(self.root)
+        if len(found) > 1:
+            what = f"several Alembic configurations: {', '.join(found)}"
+            remedy = (
+                f'choose one: `backset -c {found[0]} …`, or [tool.backset] config = "{found[0]}"'
+            )
+            self.problems.append((what, remedy))
+        return str(found[0]) if found else ""
 
     def _target(self) -> Target | None:
         url, source = self._lookup("DATABASE_URL")
@@ -236,7 +311,9 @@ class _Reader:
         return target
 
     def _python(self) -> str:
-        wanted = self._value("python", sys.executable)
+        wanted = self._value("python", "")
+        if not wanted:
+            wanted, self.sources["python"] = interpreter.find(self.root, self.environ)
         found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
         if found is None:
             source = self.sources["python"]

@@ -125,11 +125,11 @@ def seed(build: Build, progress: Progress) -> Done:
         return Done("no seed command ([tool.backset] seed is not set)")
     if not build.is_beside:
         build.check_protection()
-    rows = seeding.seed(build.settings, build.subject, build.session, progress)
+    rows, doubts = seeding.seed(build.settings, build.door, build.session, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
     text = " · ".join(f"{table} {rows[table]}" for table in shown)
-    return Done(text or "every table is empty", {"rows": rows})
+    return Done(text or "every table is empty", {"rows": rows}, tuple(doubts))
 
 
 def promote(build: Build, progress: Progress) -> Done:

@@ -47,6 +47,21 @@ _DRIVER_ONLY = frozenset(
 )
 
 
+_WORDS = {  # libpq's keywords, as drivers that are not libpq's call them
+    "asyncpg": {
+        **{word: word for word in ("host", "port", "user", "password", "passfile")},
+        "dbname": "database",
+        "sslmode": "ssl",
+        "connect_timeout": "timeout",
+    },
+    "pg8000": {
+        **{word: word for word in ("user", "password", "host", "unix_sock")},
+        "dbname": "database",
+        "connect_timeout": "timeout",
+    },
+}
+
+
 @cache
 def keywords() -> dict[str, str]:
     """Return every keyword that libpq knows, with its environment variable, if it has one."""
@@ -80,6 +95,26 @@ def translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, 
         else:
             params |= _value(key, keyword, pair.partition("=")[2])
     return params, problems
+
+
+def respelled(url: str, driver: str) -> str:
+    """Return a URL as another driver of SQLAlchemy wants it; empty means as libpq does.
+
+    What that driver has no word for is left out. The URL must be one that translate() can read.
+    """
+    match = PATTERN.fullmatch(url)
+    assert match is not None  # noqa: S101  (whoever has a Target has parsed it)
+    if match["scheme"].partition("+")[2] == driver:
+        return url
+    params, _ = translate(match["query"] or "", "the URL")
+    words = _WORDS.get(driver)
+    if driver == "pg8000" and unquote(folder := params.pop("host", "")).startswith("/"):
+        params["unix_sock"] = f"{folder}/.s.PGSQL.{params.get('port', '5432')}"
+    pairs = [(words.get(key) if words else key, value) for key, value in params.items()]
+    query = "&".join(f"{key}={value}" for key, value in pairs if key)
+    hosts = f"{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
+    scheme = f"postgresql+{driver}" if driver else "postgresql"
+    return f"{scheme}://{hosts}" + (f"?{query}" if query else "")
 
 
 def _value(key: str, keyword: str, raw: str) -> dict[str, str]:

@@ -311,7 +311,7 @@ def test_an_interpreter_without_alembic_is_named(project: Project, tmp_path: Pat
         with pytest.raises(StepFailedError) as caught:
             _ = worker.scripts
     (line,) = caught.value.lines()
-    assert f"{bare}: ModuleNotFoundError: No module named" in line
+    assert f"{bare} (the environment): ModuleNotFoundError: No module named" in line
     assert "[tool.backset] python" in line
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from backset.errors import SettingsError
 from backset.settings import load
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 URL = "postgresql://u:secret@h/app"
 
@@ -81,7 +78,7 @@ def test_the_embedded_server_is_out_of_reach_of_libpqs_variables(
     """PGHOSTADDR would lead us, and a child, to another server than the embedded one."""
     monkeypatch.setenv("PGHOSTADDR", "10.0.0.1")
     monkeypatch.setenv("PGADMIN_EMAIL", "me@here")
-    settings = load(write(tmp_path))
+    settings = load(write(tmp_path, 'database = "app"'))
     assert "PGHOSTADDR" not in os.environ
     assert "PGHOSTADDR" not in settings.environ
     assert settings.environ["PGADMIN_EMAIL"] == "me@here"
@@ -103,6 +100,7 @@ def test_children_get_the_spelling_that_the_user_wrote(tmp_path: Path) -> None:
     env = settings.child_env(settings.target.named("app__next"))
     assert env == {
         "HOME": "/h",
+        "PATH": str(Path(sys.executable).parent),
         "PYTHONIOENCODING": "utf-8",
         "DATABASE_URL": "postgresql+asyncpg://u:p%40@h:1/app__next?ssl=require",
         "POSTGRES_DB": "app__next",

@@ -1,24 +1,104 @@
-"""Which Alembic configuration the project has."""
+"""The project's Alembic configuration, as the parent describes it, with the URL in it."""
 
 from __future__ import annotations
 
 import io
 import os
+import sys
+from argparse import Namespace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from alembic import util
+from alembic import command
 from alembic.config import Config
 
+from .failures import NoConfigurationError
 
-def find() -> Config:
-    """Find the configuration where the `alembic` command does, ALEMBIC_CONFIG included."""
-    given = os.environ.get("ALEMBIC_CONFIG", "")
-    toml, ini = (given, "alembic.ini") if given.endswith(".toml") else ("pyproject.toml", given)
+_DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
+_URL = "sqlalchemy.url"
+
+
+def opened(given: dict[str, Any]) -> Config:
+    """Return the configuration.
+
+    given: `file` (an ini file or a pyproject.toml; empty: what the `alembic` command would find),
+    `section`, `arguments` (of -x), `urls` (the database's URL by driver; `""`: as it was written),
+    `options` (of the ini file, by name).
+    """
+    config = _read(given.get("file") or "", given.get("section") or "alembic")
+    arguments = given.get("arguments") or None
+    config.cmd_opts = Namespace(
+        config=config.config_file_name,
+        name=config.config_ini_section,
+        x=arguments,
+        cmd=(command.upgrade, ["revision"], ["sql", "tag"]),
+        raiseerr=False,
+        sql=False,
+        tag=None,
+        autogenerate=False,
+    )
+    _default_location(config)
+    sys.path.append(str(Path.cwd()))  # as `python -m alembic` does; last, to shadow nothing
+    options = dict(given.get("options") or {})
+    if urls := given.get("urls"):
+        options.setdefault(_URL, urls.get(_driver(config, urls[""]), urls[""]))
+    for name, value in options.items():
+        config.set_main_option(name, value.replace("%", "%%"))
+    return config
+
+
+def _read(file: str, section: str) -> Config:
+    toml, ini = (file, "alembic.ini") if file.endswith(".toml") else ("pyproject.toml", file)
     ini = ini or "alembic.ini"
-    has_toml = Path(toml).is_file() and "[tool.alembic]" in Path(toml).read_text(encoding="utf-8")
-    if not Path(ini).is_file() and not has_toml:
-        raise util.CommandError("no alembic.ini and no [tool.alembic] in pyproject.toml")
+    if not Path(ini).is_file() and not (Path(toml).is_file() and _has_table(Path(toml))):
+        what = file or "no alembic.ini, and no [tool.alembic] in pyproject.toml"
+        raise NoConfigurationError(f"{what} is not there" if file else what)
+    words = {"ini_section": section, "stdout": io.StringIO()}  # type: dict[str, Any]
     try:
-        return Config(ini, toml_file=toml, stdout=io.StringIO())
+        config = Config(ini, toml_file=toml, **words)
     except TypeError:  # Alembic before 1.16
-        return Config(ini, stdout=io.StringIO())
+        if not Path(ini).is_file():
+            raise NoConfigurationError("[tool.alembic] needs Alembic 1.16 or later") from None
+        config = Config(ini, **words)
+    if Path(ini).is_file() and not config.file_config.has_section(section):
+        names = ", ".join(config.file_config.sections())
+        raise NoConfigurationError(f"{ini} has no section {section!r}; it has {names}")
+    return config
+
+
+def _has_table(toml: Path) -> bool:
+    return "[tool.alembic]" in toml.read_text(encoding="utf-8")
+
+
+def _default_location(config: Config) -> None:
+    """Do what `alembic`'s callers do: Flask-Migrate sets the location, others start elsewhere."""
+    file = Path(str(config.config_file_name))
+    if not file.is_file():
+        return
+    folder, read = file.resolve().parent, getattr(config, "get_alembic_option", None)
+    location = (read or config.get_main_option)("script_location")
+    if location is None:
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    elif ":" not in location and not Path(location).exists() and (folder / location).exists():
+        config.config_file_name = str(file.resolve())
+        os.chdir(folder)  # its relative paths are seen from there
+
+
+def _driver(config: Config, url: str) -> str:
+    """Return the driver that the URL of the file names, else the given URL, else one that is there.
+
+    `postgresql://` alone is psycopg 3 for SQLAlchemy 2.1 and psycopg2 for the earlier ones.
+    """
+    for written in (_written(config), url):
+        scheme = written.partition("://")[0]
+        if scheme.startswith("postgres") and "+" in scheme:
+            return scheme.partition("+")[2]
+    return next((each for each in _DRIVERS if find_spec(each)), "")
+
+
+def _written(config: Config) -> str:
+    try:
+        return config.get_main_option(_URL) or ""
+    except Exception:  # noqa: BLE001  (an interpolation that only its own env.py can resolve)
+        return ""

@@ -1,4 +1,4 @@
-"""Every connection that SQLAlchemy opens, and the proof that it is to the right database."""
+"""Every connection that SQLAlchemy opens: sent to the right database, and proved to be there."""
 
 from __future__ import annotations
 
@@ -7,21 +7,58 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from .failures import WrongTargetError
+from .failures import FoundError, WrongTargetError
+
+_PLAIN = (str, int, bool)  # what of a connection's parameters can be told to the parent
 
 
 class Gate:
-    """Demands of every new connection that it sees the lock which our parent holds there.
+    """Sends what is meant for one database to another one, and demands the proof of it.
 
-    lock_key: None as long as no database has been agreed on.
+    lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
+    names: a database, and the one that is opened in its place, whatever URL env.py has.
+    only_looks: whether the first connection is to be told, and not made.
+    opened: what env.py wanted to open last.
     """
 
     def __init__(self) -> None:
         self.lock_key = None  # type: int | None
+        self.names = ("", "")
+        self.only_looks = False
+        self.opened = {}  # type: dict[str, Any]
+        event.listen(Engine, "do_connect", self._direct)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
+    def _direct(self, dialect: Any, _record: Any, cargs: Any, cparams: Any) -> Any:
+        """Replace the database in the parameters of a connection, or tell them to the parent."""
+        told = {key: value for key, value in cparams.items() if isinstance(value, _PLAIN)}
+        self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
+        if self.only_looks:
+            raise FoundError
+        old, new = self.names
+        key = "dbname" if "dbname" in cparams else "database"
+        if not old or old == new or cparams.get(key) != old:
+            return None
+        cparams[key] = new
+        try:
+            return dialect.connect(*cargs, **cparams)
+        except Exception as error:
+            if f'"{new}" does not exist' in str(error):  # so it is another server
+                raise WrongTargetError(f"{old} on {self.server}") from error
+            raise
+
+    @property
+    def server(self) -> str:
+        """Where env.py's last connection was meant to go."""
+        host = self.opened.get("host", "")
+        return f"{host or 'localhost'}:{self.opened.get('port', 5432)}"
+
     def _prove(self, connection: Any, _record: Any) -> None:
+        """Demand of every new connection that it sees the lock which our parent holds there."""
+        if self.only_looks:  # it was made in a way of its own, past _direct()
+            raise FoundError
         if self.lock_key is None:
             raise WrongTargetError("env.py opened a connection though no database was agreed on")
         cursor = connection.cursor()

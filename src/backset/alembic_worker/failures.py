@@ -17,8 +17,16 @@ class WrongTargetError(BaseException):
     """A connection went elsewhere. Not an Exception, so that no env.py can swallow it."""
 
 
+class FoundError(BaseException):
+    """The connection that was looked for. Not an Exception, for the same reason."""
+
+
 class BrokenChainError(Exception):
     """The scripts do not make up a chain: a file is missing, or two have one id."""
+
+
+class NoConfigurationError(Exception):
+    """There is no Alembic configuration where it should be."""
 
 
 class SeveralDatabasesError(Exception):
@@ -35,6 +43,7 @@ class MissingSchemaError(Exception):
 
 _KINDS = (
     (BrokenChainError, "broken chain"),
+    (NoConfigurationError, "no configuration"),
     (SeveralDatabasesError, "several databases"),
     (NoConnectionError, "no connection"),
     (MissingSchemaError, "missing schema"),
@@ -51,6 +60,8 @@ def kind_of(error: BaseException) -> str:
         return "several heads"
     if any(isinstance(each, EOFError) for each in _behind(error)):
         return "asked for input"
+    if isinstance(error, ModuleNotFoundError):
+        return "missing module"
     return next((kind for family, kind in _KINDS if isinstance(error, family)), "error")
 
 

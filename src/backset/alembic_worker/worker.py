@@ -24,6 +24,7 @@ from . import comparison, configuration, scripts
 from .connections import Gate
 from .failures import (
     BrokenChainError,
+    FoundError,
     SeveralDatabasesError,
     WrongTargetError,
     explained,
@@ -58,23 +59,29 @@ class Worker:
         greeting = self._lines.readline()
         if not greeting:
             return
-        about = json.loads(greeting)
+        given = json.loads(greeting)
         os.environ.clear()
-        os.environ.update(about["environ"])
-        self._lineage = about["lineage"]  # as in backset's Lineage
-        self._guarded(self._open, "ready")
+        os.environ.update(given["environ"])
+        self._gate.names = tuple(given["names"])
+        self._lineage = given["lineage"]  # as in backset's Lineage
+        self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
             request = json.loads(line)
             self._gate.lock_key = request.get("lock_key")
-            answers = {"upgrade": self._upgrade, "describe": self._describe, "check": self._check}
+            answers = {
+                "upgrade": self._upgrade,
+                "describe": self._describe,
+                "check": self._check,
+                "where": self._where_to,
+            }
             self._guarded(answers[request["command"]], "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:
             self.send(kind, **command())
         except WrongTargetError as error:
-            self.send("failed", kind="wrong target", message=str(error))
+            self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
             words = {"message": message_of(error), "where": self._where(error)}
@@ -82,8 +89,8 @@ class Worker:
         finally:
             sys.stdout.flush()  # what the project printed, before the next request
 
-    def _open(self) -> dict[str, Any]:
-        self._config = configuration.find()
+    def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+        self._config = configuration.opened(given)
         self._scripts = ScriptDirectory.from_config(self._config)
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
@@ -182,6 +189,17 @@ class Worker:
 
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config)}
+
+    def _where_to(self) -> dict[str, Any]:
+        """Return what env.py would connect to by itself, without connecting."""
+        self._gate.only_looks, self._gate.opened = True, {}
+        try:
+            with contextlib.suppress(FoundError):
+                self._run_env(lambda _current, _context: [])
+        except Exception:
+            if not self._gate.opened:  # else env.py went on after it was stopped
+                raise
+        return {"opened": self._gate.opened}
 
     def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
         """Run env.py, with `work` as what it does for each version table that it has."""
