@@ -15,6 +15,8 @@ from backset import process, provenance
 from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
 from backset.keys import DRIVERS
+from backset.revisions import Revision
+from backset.sources import Folders
 from backset.url import respelled
 
 if TYPE_CHECKING:
@@ -26,18 +28,6 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 _WORKER = Path(__file__).with_name("alembic_worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
-    """One migration script: its own id, those before it, its branch labels, and its file."""
-
-    id: str
-    down: tuple[str, ...]
-    depends_on: tuple[str, ...]
-    labels: tuple[str, ...]
-    path: Path
-    doc: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +50,32 @@ class Scripts:
     """The migration scripts on disk: their heads, and the folders that they are in.
 
     A broken chain has no heads, but the revisions that could be read, and its problems.
+    locations: the folders that Alembic loads scripts from, and whether from those below, too.
     """
 
     heads: tuple[str, ...]
     folders: tuple[Path, ...]
     revisions: tuple[Revision, ...] = ()
     problems: tuple[Problem, ...] = ()
+    locations: tuple[Path, ...] = ()
+    is_recursive: bool = False
 
 
 class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
     lineage: the chain of revisions that it works with; without it, the first one.
+    versions: a folder of revisions in place of those that the configuration names.
 
     Starting it needs nothing but the settings, so it can come before our own imports. It loads the
     project's code only when `begin` has given it the environment for its target.
     """
 
-    def __init__(self, settings: Settings, lineage: Lineage | None = None) -> None:
+    def __init__(
+        self, settings: Settings, lineage: Lineage | None = None, versions: Path | None = None
+    ) -> None:
         self._settings = settings
+        self._versions = versions and str(versions.resolve())
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
@@ -114,6 +111,7 @@ class Worker:
     def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
         about = self.lineage
         given = {"file": about.config, "section": about.section, "arguments": about.arguments}
+        more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
         self._send({**message, "lineage": asdict(about)})
 
@@ -140,17 +138,31 @@ class Worker:
         """The scripts on disk; waits until the worker has read them."""
         ready = self._receive(lambda _text: None)
         folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
-        revisions = tuple(map(_revision, ready["revisions"]))
+        revisions = tuple(map(Revision.of, ready["revisions"]))
         problems = tuple(map(_problem, ready["problems"]))
-        return Scripts(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems)
+        return Scripts(
+            *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
+            locations=tuple(map(Path, ready["locations"])),
+            is_recursive=ready["is_recursive"],
+        )
+
+    @property
+    def folders(self) -> Folders:
+        """Where the project's scripts are, for those who look for others there."""
+        scripts, settings = self.scripts, self._settings
+        return Folders(settings.root, scripts.locations, settings.backups, scripts.is_recursive)
 
     def ask(
         self,
         command: str,
         session: Session,
         progress: Callable[[str], None] = lambda _text: None,
+        **more: Any,  # noqa: ANN401  (JSON values)
     ) -> dict[str, Any]:
-        """Run `upgrade`, `describe` or `check` on the database of `session`.
+        """Run a command on the database of `session`, and return what it answers.
+
+        `upgrade`, `downgrade` (to base), `describe`, `current` or `check`; or `stamp`, with more:
+        revisions, and purge, which takes away all other rows first.
 
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.
@@ -159,7 +171,7 @@ class Worker:
         key = secrets.randbits(63)
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
-        self._send({"command": command, "lock_key": key})
+        self._send({"command": command, "lock_key": key, **more})
         return self._receive(progress)
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -265,11 +277,6 @@ _EXPLAINED = {
         "bring the missing file back, or correct its down_revision",
     ),
 }
-
-
-def _revision(content: dict[str, Any]) -> Revision:
-    lists = {key: tuple(content[key]) for key in ("down", "depends_on", "labels")}
-    return Revision(**{**content, **lists, "path": Path(content["path"])})
 
 
 def _problem(content: dict[str, Any]) -> Problem:

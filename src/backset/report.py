@@ -24,7 +24,12 @@ WIDTH = 9  # of the longest step's name
 
 
 class Report:
-    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout."""
+    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
+
+    most_lines: of one error, as people read them.
+    """
+
+    most_lines: int | None = 20
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -111,6 +116,9 @@ class Report:
         self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
         self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")
+        for trace in status.traces:
+            for number, line in enumerate(trace.lines()):
+                self.say(f"{f'{trace.revision}: ' if not number else ''}{line}")
         if not status.verdict.findings:
             self.say(str(status.verdict))
 

@@ -1,11 +1,19 @@
-"""Findings about one database: version at head, models and database alike, expected columns."""
+"""Findings about one database: at head, like the models, sound, as expected; and which count."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from backset import catalog, upgrading
+=======
+from backset import baseline, catalog, enums, soundness
+from backset.acceptance import Judged, judge
+from backset.drift import drift
+>>>>>>> main
 from backset.errors import Finding
 from backset.quantities import count
 
@@ -16,31 +24,99 @@ if TYPE_CHECKING:
     from backset.session import Session
     from backset.settings import Settings
 
+ACCEPT = "invoke verify --accept"
+ACCEPT_FRESH = "invoke reset-db --accept"
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found: `compared` tells whether there were models to compare the tables with."""
+    """What was found: `compared` tells whether there were models to compare the tables with.
+
+    orphans: the rows of the version table that no migration file has.
+    asides: findings that are said, but are no failure.
+    accepted, silenced: how many differences the baseline has, and how many findings the settings
+    silence. recorded: what was written into the baseline, where that was asked for.
+    """
 
     revisions: tuple[str, ...]
     tables: int
     compared: bool
     findings: tuple[Finding, ...]
+    orphans: tuple[str, ...] = ()
+    asides: tuple[Finding, ...] = ()
+    accepted: int = 0
+    silenced: int = 0
+    recorded: str = ""
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
-        return f"{count(self.tables, 'table')}, {agree}"
+        if self.accepted:
+            agree = f"{count(self.accepted, 'accepted difference')}, no other"
+        silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
+        recorded = f" · {self.recorded}" if self.recorded else ""
+        return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
 
 
-def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
-    """Hold versions, models and expectations against one database; nothing is changed."""
+def verify(
+    settings: Settings,
+    worker: Worker,
+    session: Session,
+    *,
+    also: Sequence[Finding] = (),
+    fresh: bool = False,
+    accept: bool = False,
+) -> Verdict:
+    """Hold versions, models and expectations against one database, and judge what is found.
+
+    also: findings of the caller that are judged with them.
+    fresh: the database was just built, and what was there before is not.
+    accept: the differences become the baseline, unless they cannot be known. Raises OSError.
+    """
     about = worker.ask("describe", session)
+<<<<<<< HEAD
     findings = version_findings(about, worker.lineage.heads) or drift(about, worker, session)
     findings += missing_columns(settings, catalog.columns(session))
     compared = about["models"] is not None
     revisions, tables = tuple(about["revisions"]), len(catalog.tables(session))
     return Verdict(revisions, tables, compared, tuple(findings))
+=======
+    versions, models = version_findings(about), about["models"]
+    command = ACCEPT_FRESH if fresh else ACCEPT
+    found = [] if versions else comparison(about, worker, session, command)
+    found += soundness.findings(session)
+    found += missing_columns(settings, catalog.columns(session))
+    is_complete = not versions and models != 0
+    if accept and not is_complete:
+        versions = [_INCOMPARABLE, *versions]
+    judge_by = partial(_judge, [*found, *also], settings, command)
+    known, recorded = baseline.read(settings.baseline), ""
+    if accept and is_complete:
+        old = known
+        known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
+        recorded = baseline.changes(old, known)
+    judged = judge_by(known)
+    stale = judged.expired + (judged.vanished if is_complete else ())
+    unused = judged.unused if is_complete and not fresh else ()
+    return Verdict(
+        revisions=tuple(about["revisions"]),
+        tables=len(catalog.tables(session)),
+        compared=models is not None,
+        findings=(*versions, *judged.findings, *(() if fresh else stale)),
+        orphans=tuple(about["orphans"]),
+        asides=stale if fresh else unused,
+        accepted=judged.accepted,
+        silenced=judged.silenced,
+        recorded=recorded,
+    )
+
+
+def _judge(
+    findings: Sequence[Finding], settings: Settings, command: str, known: baseline.Baseline
+) -> Judged:
+    today = datetime.now().astimezone().date()
+    return judge(findings, settings.ignore, known, today=today, accept=command)
+>>>>>>> main
 
 
 def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
@@ -75,8 +151,13 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
     return []
 
 
-def drift(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Finding]:
-    """Compare models and database, which is at head; without models there is nothing to say."""
+def comparison(
+    about: Mapping[str, Any], worker: Worker, session: Session, accept: str
+) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say.
+
+    accept: the command that makes the differences accepted ones.
+    """
     if about["models"] is None:
         return []
     differences = worker.ask("check", session)["differences"]
@@ -89,15 +170,8 @@ def drift(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Fi
                 "import the modules of the models in env.py",
             )
         ]
-    return [
-        _finding(
-            "drift",
-            text,
-            "models and migrations disagree",
-            "invoke alembic -- revision --autogenerate -m '…', or " + RESET,
-        )
-        for text in differences
-    ]
+    found = drift(differences, session, accept)
+    return found + enums.findings(about["enums"], session)
 
 
 def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list[Finding]:
@@ -114,6 +188,7 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
             f"{name} does not exist",
             "[tool.backset.expect] names it",
             "add it in a migration, or correct [tool.backset.expect]",
+            name,
         )
         for name in missing
     ]
@@ -126,5 +201,13 @@ def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
     )
 
 
-def _finding(kind: str, what: str, why: str, remedy: str) -> Finding:
-    return Finding(kind=kind, what=what, why=why, remedy=remedy)
+def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:
+    return Finding(kind=kind, what=what, why=why, remedy=remedy, name=name)
+
+
+_INCOMPARABLE = Finding(
+    kind="nothing to accept",
+    what="the differences of this database cannot be known, for the reasons that follow",
+    why="a baseline has those of a database that is at head",
+    remedy=f"`{ACCEPT_FRESH}` accepts those of a rebuilt one",
+)

@@ -42,6 +42,7 @@ DOORS = {
         "swap",
         "upgrading",
         "catalog",
+        "companions",
         "inventory",
         "lookout",
         "properties",
@@ -53,7 +54,7 @@ DOORS = {
         "url",
     },
     "dotenv": {"settings"},
-    "tomllib": {"settings"},
+    "tomllib": {"baseline", "settings"},
     "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }

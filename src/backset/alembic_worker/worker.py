@@ -20,7 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration, scripts
+from . import comparison, configuration, enums, scripts
 from .connections import Gate
 from .failures import (
     BrokenChainError,
@@ -48,6 +48,7 @@ class Worker:
         self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
         self._problems = []  # type: list[dict[str, Any]]
+        self._request = {}  # type: dict[str, Any]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -67,15 +68,18 @@ class Worker:
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
-            request = json.loads(line)
-            self._gate.lock_key = request.get("lock_key")
+            self._request = json.loads(line)
+            self._gate.lock_key = self._request.get("lock_key")
             answers = {
                 "upgrade": self._upgrade,
+                "downgrade": self._downgrade,
+                "stamp": self._stamp,
                 "describe": self._describe,
+                "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
             }
-            self._guarded(answers[request["command"]], "done")
+            self._guarded(answers[self._request["command"]], "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:
@@ -90,8 +94,11 @@ class Worker:
             sys.stdout.flush()  # what the project printed, before the next request
 
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
         self._config = configuration.opened(given)
         self._scripts = ScriptDirectory.from_config(self._config)
+        if given.get("versions"):
+            self._scripts.version_locations = [given["versions"]]
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
@@ -105,6 +112,7 @@ class Worker:
             "heads": self._heads_if_whole(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
+            **scripts.locations(self._scripts),
         }
 
     def _heads_if_whole(self) -> list[str]:
@@ -138,15 +146,29 @@ class Worker:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
+        return self._move(lambda current: self._scripts._upgrade_revs("head", current))  # noqa: SLF001
+
+    def _downgrade(self) -> dict[str, Any]:
+        return self._move(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
+
+    def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
+        """Run the steps that lead from where the database is to where it shall be."""
         self._heads()
         before, count = [], 0  # type: list[str], int
 
         def steps(current: Any, context: Any) -> Iterator[Any]:
             """Alembic runs each step before it asks for the next one."""
+<<<<<<< HEAD
             nonlocal count
             before.extend(each for each in current if each not in before)
             todo = self._todo(current)
             for number, self._step in enumerate(todo, 1):
+=======
+            nonlocal before, count
+            before = tuple(current)
+            todo = revisions(current)
+            for count, self._step in enumerate(todo, 1):
+>>>>>>> main
                 revision = self._step.revision
                 text = f"{number}/{len(todo)} {revision.revision} {revision.doc}"
                 self.send("progress", text=text)
@@ -164,6 +186,17 @@ class Worker:
         destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
         return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
 
+    def _stamp(self) -> dict[str, Any]:
+        """Write revisions into the version table, and run nothing; `purge` removes all others."""
+        self._heads()
+        wanted = tuple(self._request["revisions"])
+
+        def stamp(current: Any, context: Any) -> list[Any]:
+            return list(self._scripts._stamp_revs(wanted, current))  # noqa: SLF001
+
+        self._run_env(stamp, purge=bool(self._request.get("purge")))
+        return {"revisions": list(wanted)}
+
     def _describe(self) -> dict[str, Any]:
         heads = self._heads()
         known = {script.revision for script in self._scripts.walk_revisions()}
@@ -179,16 +212,33 @@ class Worker:
             metadata = context.opts.get("target_metadata")
             found.update(
                 version_table=context.version_table,
+<<<<<<< HEAD
                 models=comparison.count(metadata),
                 columns=comparison.columns(metadata),
+=======
+                models=comparison.count(context.opts.get("target_metadata")),
+                enums=enums.of_models(context.opts.get("target_metadata")),
+                columns=comparison.columns(context.opts.get("target_metadata")),
+>>>>>>> main
             )
             return []
 
         self._run_env(look, dont_mutate=True)
         return found
 
+    def _current(self) -> dict[str, Any]:
+        """Return the rows of the version table, also where the scripts are no chain."""
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            found.update(revisions=list(current), version_table=context.version_table)
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
     def _check(self) -> dict[str, Any]:
-        return {"differences": comparison.differences(self._config)}
+        return {"differences": comparison.differences(self._config, self._scripts)}
 
     def _where_to(self) -> dict[str, Any]:
         """Return what env.py would connect to by itself, without connecting."""
