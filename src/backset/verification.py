@@ -7,13 +7,9 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from backset import catalog, upgrading
-=======
-from backset import baseline, catalog, enums, soundness
+from backset import baseline, catalog, enums, soundness, upgrading
 from backset.acceptance import Judged, judge
 from backset.drift import drift
->>>>>>> main
 from backset.errors import Finding
 from backset.quantities import count
 
@@ -74,14 +70,7 @@ def verify(
     accept: the differences become the baseline, unless they cannot be known. Raises OSError.
     """
     about = worker.ask("describe", session)
-<<<<<<< HEAD
-    findings = version_findings(about, worker.lineage.heads) or drift(about, worker, session)
-    findings += missing_columns(settings, catalog.columns(session))
-    compared = about["models"] is not None
-    revisions, tables = tuple(about["revisions"]), len(catalog.tables(session))
-    return Verdict(revisions, tables, compared, tuple(findings))
-=======
-    versions, models = version_findings(about), about["models"]
+    versions, models = version_findings(about, worker.lineage.heads), about["models"]
     command = ACCEPT_FRESH if fresh else ACCEPT
     found = [] if versions else comparison(about, worker, session, command)
     found += soundness.findings(session)
@@ -116,7 +105,6 @@ def _judge(
 ) -> Judged:
     today = datetime.now().astimezone().date()
     return judge(findings, settings.ignore, known, today=today, accept=command)
->>>>>>> main
 
 
 def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:

@@ -146,7 +146,7 @@ class Worker:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
-        return self._move(lambda current: self._scripts._upgrade_revs("head", current))  # noqa: SLF001
+        return self._move(self._todo)
 
     def _downgrade(self) -> dict[str, Any]:
         return self._move(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
@@ -158,17 +158,10 @@ class Worker:
 
         def steps(current: Any, context: Any) -> Iterator[Any]:
             """Alembic runs each step before it asks for the next one."""
-<<<<<<< HEAD
             nonlocal count
             before.extend(each for each in current if each not in before)
-            todo = self._todo(current)
-            for number, self._step in enumerate(todo, 1):
-=======
-            nonlocal before, count
-            before = tuple(current)
             todo = revisions(current)
-            for count, self._step in enumerate(todo, 1):
->>>>>>> main
+            for number, self._step in enumerate(todo, 1):
                 revision = self._step.revision
                 text = f"{number}/{len(todo)} {revision.revision} {revision.doc}"
                 self.send("progress", text=text)
@@ -212,14 +205,9 @@ class Worker:
             metadata = context.opts.get("target_metadata")
             found.update(
                 version_table=context.version_table,
-<<<<<<< HEAD
                 models=comparison.count(metadata),
+                enums=enums.of_models(metadata),
                 columns=comparison.columns(metadata),
-=======
-                models=comparison.count(context.opts.get("target_metadata")),
-                enums=enums.of_models(context.opts.get("target_metadata")),
-                columns=comparison.columns(context.opts.get("target_metadata")),
->>>>>>> main
             )
             return []
 
