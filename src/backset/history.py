@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from backset import graph, revisions
+from backset import drawing, revisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,9 @@ class History:
         known = {**self.loaded, **self.gone}
         known |= {name: revisions.Revision(id=name) for name in self.missing}
         marks = dict.fromkeys(self.gone, "x") | dict.fromkeys(self.missing, "?")
-        order = graph.ordered({name: self._needs(each) for name, each in known.items()})
+        order = drawing.ordered({name: self._needs(each) for name, each in known.items()})
         down = {name: each.down for name, each in known.items()}
-        for line, name in graph.drawn(order, down, marks):
+        for line, name in drawing.drawn(order, down, marks):
             yield f"{line} {self._about(known[name])}" if name else line
 
     def content(self) -> dict[str, Any]:

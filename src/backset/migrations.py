@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 from contextlib import suppress
@@ -202,6 +203,8 @@ class Worker:
         }
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         what = what.format(**named) + provenance.told(origins)
+        if _CLUSTER_WIDE.search(message):
+            remedy = _ONLY_IF_MISSING
         remedy = provenance.remedy(origins) or remedy.format(**named)
         return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
 
@@ -235,6 +238,12 @@ _INSTALL = (
     "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
 )
 _MEND = "mend the migration or env.py, then run this again"
+# In the server's own words, which depend on its lc_messages.
+_CLUSTER_WIDE = re.compile('(role|tablespace) "[^"]*" already exists')
+_ONLY_IF_MISSING = (
+    "it belongs to the server, and no reset of a database removes it: let the migration make it "
+    "only where it is missing, or drop it by hand"
+)
 _EXPLAINED = {
     "no configuration": (
         "{message}",

@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset import baseline, catalog, enums, soundness, upgrading
+from backset import baseline, catalog, enums, soundness
 from backset.acceptance import Judged, judge
 from backset.drift import drift
-from backset.errors import Finding
+from backset.errors import Finding, StepFailedError
 from backset.quantities import count
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
-    if several := upgrading.several_heads(heads, accepted):
+    if several := several_heads(heads, accepted):
         return several
     if not heads:
         return [
@@ -179,6 +179,27 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
             name,
         )
         for name in missing
+    ]
+
+
+def demand_destination(worker: Worker) -> None:
+    """Raise StepFailedError if the scripts have several heads, and the settings accept none."""
+    if found := several_heads(worker.scripts.heads, worker.lineage.heads):
+        raise StepFailedError.of(found)
+
+
+def several_heads(heads: Sequence[str], accepted: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts."""
+    if len(heads) <= 1 or accepted:
+        return []
+    return [
+        _finding(
+            "several heads",
+            f"the scripts have the heads {', '.join(sorted(heads))}",
+            "`alembic upgrade head` refuses",
+            "join them: `invoke alembic -- merge heads -m merge`, "
+            'or accept them: heads = "all" in [tool.backset]',
+        )
     ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backset.graph import drawn, ordered
+from backset.drawing import drawn, ordered
 from backset.history import History
 from backset.revisions import Revision
 from backset.traces import Trace
