@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -72,13 +72,14 @@ def verify(
     about = worker.ask("describe", session)
     versions, models = version_findings(about, worker.lineage.heads), about["models"]
     command = ACCEPT_FRESH if fresh else ACCEPT
-    found = [] if versions else comparison(about, worker, session, command)
+    found = [] if versions else comparison(about, worker, session)
     found += soundness.findings(session)
     found += missing_columns(settings, catalog.columns(session))
     is_complete = not versions and models != 0
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
-    judge_by = partial(_judge, [*found, *also], settings, command)
+    found = [_acceptable(each, command) for each in (*found, *also)]
+    judge_by = partial(_judge, found, settings, command)
     known, recorded = baseline.read(settings.baseline), ""
     if accept and is_complete:
         old = known
@@ -98,6 +99,13 @@ def verify(
         silenced=judged.silenced,
         recorded=recorded,
     )
+
+
+def _acceptable(finding: Finding, command: str) -> Finding:
+    """Let the remedy of a difference say that it can also be accepted."""
+    if finding.kind not in baseline.DIFFERENCES:
+        return finding
+    return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
 
 
 def _judge(
@@ -139,13 +147,8 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
     return []
 
 
-def comparison(
-    about: Mapping[str, Any], worker: Worker, session: Session, accept: str
-) -> list[Finding]:
-    """Compare models and database, which is at head; without models there is nothing to say.
-
-    accept: the command that makes the differences accepted ones.
-    """
+def comparison(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say."""
     if about["models"] is None:
         return []
     differences = worker.ask("check", session)["differences"]
@@ -158,7 +161,7 @@ def comparison(
                 "import the modules of the models in env.py",
             )
         ]
-    found = drift(differences, session, accept)
+    found = drift(differences, session)
     return found + enums.findings(about["enums"], session)
 
 
