@@ -265,6 +265,22 @@ _EXPLAINED = {
         "the migrations have several heads ({message})",
         "join them: invoke alembic -- merge heads -m 'merge'",
     ),
+    "several databases": (
+        "env.py works on several databases ({message}), and a run rebuilds one of them",
+        'name that one: databases = "…" in [tool.backset.ini]',
+    ),
+    "no connection": (
+        "env.py gives Alembic no connection: it has no online mode ({message})",
+        "let it call context.configure(connection=…), as what `alembic init` writes does",
+    ),
+    "asked for input": (
+        "{where}it asked for input, and stdin is closed ({message})",
+        "let it take the answer from an environment variable, then run this again",
+    ),
+    "missing schema": (
+        "the schema {message} of the version table does not exist",
+        "`invoke upgrade` makes it",
+    ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",
         "bring the missing file back, or correct its down_revision",
