@@ -126,11 +126,6 @@ class Build:
         return self.databases.get(self.server.names.previous)
 
     @property
-    def scratch(self) -> Database | None:
-        """The database in which a killed run was proving a backup."""
-        return self.databases.get(self.server.names.scratch)
-
-    @property
     def old_is_empty(self) -> bool:
         """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
         return self.old is None or catalog.is_empty(self.live)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
-_DIFFERENT = frozenset({"drift", "models not loaded", "enum values", LEFTOVER})
+_DIFFERENT = frozenset({"drift", "models not loaded", "missing enum value", LEFTOVER})
 _JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
 
 
@@ -129,11 +129,11 @@ def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
     """Return what can be told without Alembic, which refuses a broken chain."""
     recorded = tuple(catalog.revisions(session))
     known = {each.id for each in scripts.revisions}
-    names = {catalog.shown(*each) for each in catalog.tables(session)}
+    names = set(catalog.tables(session)) - set(catalog.version_tables(session))
     return {
         "recorded": recorded,
         "orphans": tuple(each for each in recorded if each not in known),
-        "tables": frozenset(names - catalog.version_tables(session)),
+        "tables": frozenset(catalog.shown(*each) for each in names),
     }
 
 

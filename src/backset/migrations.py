@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 from contextlib import suppress
@@ -65,13 +66,17 @@ class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
     lineage: the chain of revisions that it works with; without it, the first one.
+    versions: a folder of revisions in place of those that the configuration names.
 
     Starting it needs nothing but the settings, so it can come before our own imports. It loads the
     project's code only when `begin` has given it the environment for its target.
     """
 
-    def __init__(self, settings: Settings, lineage: Lineage | None = None) -> None:
+    def __init__(
+        self, settings: Settings, lineage: Lineage | None = None, versions: Path | None = None
+    ) -> None:
         self._settings = settings
+        self._versions = versions and str(versions.resolve())
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
@@ -107,6 +112,7 @@ class Worker:
     def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
         about = self.lineage
         given = {"file": about.config, "section": about.section, "arguments": about.arguments}
+        more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
         self._send({**message, "lineage": asdict(about)})
 
@@ -152,8 +158,12 @@ class Worker:
         command: str,
         session: Session,
         progress: Callable[[str], None] = lambda _text: None,
+        **more: Any,  # noqa: ANN401  (JSON values)
     ) -> dict[str, Any]:
-        """Run `upgrade`, `describe`, `current` or `check` on the database of `session`.
+        """Run a command on the database of `session`, and return what it answers.
+
+        `upgrade`, `downgrade` (to base), `describe`, `current` or `check`; or `stamp`, with more:
+        revisions, and purge, which takes away all other rows first.
 
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.
@@ -162,7 +172,7 @@ class Worker:
         key = secrets.randbits(63)
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
-        self._send({"command": command, "lock_key": key})
+        self._send({"command": command, "lock_key": key, **more})
         return self._receive(progress)
 
     def _send(self, message: dict[str, Any]) -> None:
@@ -193,6 +203,8 @@ class Worker:
         }
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         what = what.format(**named) + provenance.told(origins)
+        if _CLUSTER_WIDE.search(message):
+            remedy = _ONLY_IF_MISSING
         remedy = provenance.remedy(origins) or remedy.format(**named)
         return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
 
@@ -210,7 +222,7 @@ class Worker:
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
-        if "ModuleNotFoundError" in said:
+        if "ModuleNotFoundError" in said or said.startswith("too old: "):
             remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
             return StepFailedError(f"{self._shown_python}: {said}", remedy)
         return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
@@ -226,6 +238,12 @@ _INSTALL = (
     "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
 )
 _MEND = "mend the migration or env.py, then run this again"
+# In the server's own words, which depend on its lc_messages.
+_CLUSTER_WIDE = re.compile('(role|tablespace) "[^"]*" already exists')
+_ONLY_IF_MISSING = (
+    "it belongs to the server, and no reset of a database removes it: let the migration make it "
+    "only where it is missing, or drop it by hand"
+)
 _EXPLAINED = {
     "no configuration": (
         "{message}",
@@ -246,6 +264,22 @@ _EXPLAINED = {
     "several heads": (
         "the migrations have several heads ({message})",
         "join them: invoke alembic -- merge heads -m 'merge'",
+    ),
+    "several databases": (
+        "env.py works on several databases ({message}), and a run rebuilds one of them",
+        'name that one: databases = "…" in [tool.backset.ini]',
+    ),
+    "no connection": (
+        "env.py gives Alembic no connection: it has no online mode ({message})",
+        "let it call context.configure(connection=…), as what `alembic init` writes does",
+    ),
+    "asked for input": (
+        "{where}it asked for input, and stdin is closed ({message})",
+        "let it take the answer from an environment variable, then run this again",
+    ),
+    "missing schema": (
+        "the schema {message} of the version table does not exist",
+        "`invoke upgrade` makes it",
     ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset import backup as backups
 from backset import (
     catalog,
+    cluster_wide,
     companions,
     in_place,
     inheritance,
@@ -18,6 +19,7 @@ from backset import (
     seeding,
     signals,
     swap,
+    upgrading,
     verification,
 )
 from backset.activity import listed
@@ -47,7 +49,7 @@ def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     companions.clear_scratch(build.server, build.databases)
     if build.options.proves:
-        proof.refuse(build.server, build.scratch)
+        proof.refuse(build.server, build.databases)
     ended = build.server.sessions(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
@@ -97,13 +99,18 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
-    done = build.worker.ask("upgrade", build.session, progress)
+    before_all = cluster_wide.objects(build.session)
+    done = upgrading.upgrade(build.worker, build.session, progress)
+    made = cluster_wide.made(before_all, build.session) if done["count"] else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
+    details["cluster_wide"] = [each.name for each in made]
     text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    return Done(text if done["count"] else f"already at {after}", details, findings)
+    text = text if done["count"] else f"already at {after}"
+    text += "".join(f" · made the schema {each} of the version table" for each in done["schemas"])
+    return Done(text, {**details, "schemas": done["schemas"]}, (*findings, *made))
 
 
 def verify(build: Build, progress: Progress) -> Done:
@@ -224,7 +231,7 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 def _plan_backup(build: Build) -> str:
     if build.options.proves:
-        proof.refuse(build.server, build.scratch)
+        proof.refuse(build.server, build.databases)
     ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
         return f"nothing to back up (the database is new){ending}"
