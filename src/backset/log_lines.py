@@ -26,7 +26,7 @@ def errors(form: str, text: str, *, mark: str, since: str, prefix: str = "") -> 
     mark: how application names of the run end. since: the moment from which on entries count, in
     the log's own time zone. prefix: the server's log_line_prefix.
     """
-    found = _FORMS[form](text, prefix)
+    found = _FORMS[form](text, prefix, mark)
     return list(
         dict.fromkeys(
             f"{severity}: {message}"
@@ -53,33 +53,34 @@ def names_applications(prefix: str) -> bool:
 Entry = tuple[str, str, str, str]  # moment, application, severity, message
 
 
-def _from_stderr(text: str, prefix: str) -> Iterator[Entry]:
-    pattern = f"^{_pattern(prefix)}({'|'.join(SEVERITIES)}):  (.*)$"
+def _from_stderr(text: str, prefix: str, mark: str) -> Iterator[Entry]:
+    severity = "|".join(SEVERITIES)
+    pattern = f"^{_pattern(prefix, mark)}(?P<severity>{severity}):  (?P<message>.*)$"
     for found in re.finditer(pattern, text, re.MULTILINE):
         named = found.groupdict()
-        yield named.get("time") or "", named.get("application") or "", found[-2], found[-1]
+        yield named.get("time") or "", named["application"], found["severity"], found["message"]
 
 
-def _pattern(prefix: str) -> str:
-    """Return a log_line_prefix as a regular expression."""
-    known = {
-        "a": "(?P<application>.*?)",
-        "m": f"(?P<time>{_TIME}) [^ ]+",
-        "t": f"(?P<time>{_TIME}) [^ ]+",
-        "%": "%",
-        "q": "",
-    }
-    pieces, seen = [], set()
+def _pattern(prefix: str, mark: str) -> str:
+    """Return a log_line_prefix as a regular expression for the lines of one run.
+
+    Its end is a part of it, since what stands beside the name may look like a piece of it.
+    """
+    moment = f"{_TIME} [^ ]+"
+    known = {"m": moment, "t": moment, "%": "%", "q": ""}
+    pieces: list[str] = []
     for literal, escape in re.findall(r"([^%]+)|%-?\d*(.)", prefix):
         piece = re.escape(literal) if literal else known.get(escape, ".*?")
-        if piece in seen and "(?P<" in piece:  # a name may stand in a pattern only once
-            piece = ".*?"
-        seen.add(piece)
+        if escape == "a":
+            again = any("<application>" in each for each in pieces)
+            piece = "(?P=application)" if again else f"(?P<application>.*?{re.escape(mark)})"
+        elif escape in {"m", "t"} and not any("<time>" in each for each in pieces):
+            piece = f"(?P<time>{_TIME}) [^ ]+"
         pieces.append(piece if literal or escape in "%q" else f" *{piece} *")
     return "".join(pieces)
 
 
-def _from_csv(text: str, _prefix: str) -> Iterator[Entry]:
+def _from_csv(text: str, _prefix: str, _mark: str) -> Iterator[Entry]:
     start = re.search(rf"^{_TIME} [^,]+,", text, re.MULTILINE)
     rows = csv.reader(io.StringIO(text[start.start() :] if start else ""))
     for row in rows:
@@ -87,7 +88,7 @@ def _from_csv(text: str, _prefix: str) -> Iterator[Entry]:
             yield row[0], row[_CSV_APPLICATION], row[_CSV_SEVERITY], row[_CSV_MESSAGE]
 
 
-def _from_json(text: str, _prefix: str) -> Iterator[Entry]:
+def _from_json(text: str, _prefix: str, _mark: str) -> Iterator[Entry]:
     keys = ("timestamp", "application_name", "error_severity", "message")
     for line in text.splitlines():
         try:
@@ -98,7 +99,7 @@ def _from_json(text: str, _prefix: str) -> Iterator[Entry]:
         yield moment, application, severity, message
 
 
-_FORMS: dict[str, Callable[[str, str], Iterator[Entry]]] = {
+_FORMS: dict[str, Callable[[str, str, str], Iterator[Entry]]] = {
     "jsonlog": _from_json,
     "csvlog": _from_csv,
     "stderr": _from_stderr,

@@ -15,7 +15,7 @@ from backset.errors import Finding
 from backset.identity import age_s, run_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from backset.session import Session
@@ -54,6 +54,9 @@ class Look:
         ]
 
 
+NOT_ASKED = Look(unread="nobody asked ([tool.backset] server_log = true does)")
+
+
 def of_file(path: Path) -> Look:
     """Look into the log of the embedded PostgreSQL, which costs no question to the server."""
     since = (datetime.now(UTC) - timedelta(seconds=age_s())).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
@@ -72,12 +75,10 @@ def of_file(path: Path) -> Look:
 
 def of_server(session: Session) -> Look:
     """Look into the log through the server, as far as it writes one and the role may read it."""
-    row = session.execute(_FACTS, [age_s()]).fetchone() or ()
-    collects, destination, prefix, language, may_find, may_read, since = row
+    facts = session.execute(_FACTS, [age_s()]).fetchall()
+    (collects, destination, prefix, language, barred, since) = facts[0]
     form = next((each for each in log_lines.FORMS if each in destination), "")
-    unread = _hindrance(form, prefix, language, collects=collects, may_find=may_find)
-    if not unread and not may_read:
-        unread = "the role may not run pg_read_binary_file() and pg_stat_file()"
+    unread = _hindrance(form, prefix, language, barred, collects=collects)
     if unread:
         return Look(unread=unread)
     path, size = session.execute(_FILE, [form]).fetchone() or (None, None)
@@ -92,7 +93,7 @@ def of_server(session: Session) -> Look:
 
 
 def _hindrance(
-    form: str, prefix: str, language: str, *, collects: bool, may_find: bool
+    form: str, prefix: str, language: str, barred: Sequence[str], *, collects: bool
 ) -> str:
     if not form:
         return "it goes to the system's log (log_destination)"
@@ -102,7 +103,7 @@ def _hindrance(
         return "log_line_prefix has no %a, so nothing in it can be attributed to this run"
     if language and not language.startswith(("C", "POSIX", "en")):
         return f"it is written in {language} (lc_messages)"
-    return "" if may_find else "the role may not run pg_current_logfile() (pg_monitor may)"
+    return f"the role may not run {' and '.join(barred)}" if barred else ""
 
 
 def _look(form: str, text: str, since: str, prefix: str) -> Look:
@@ -125,10 +126,10 @@ def _since(since: str, size: int, read: Callable[[int, int], bytes]) -> str:
 _FACTS = """
 SELECT current_setting('logging_collector')::bool, current_setting('log_destination'),
        current_setting('log_line_prefix'), current_setting('lc_messages'),
-       has_function_privilege('pg_catalog.pg_current_logfile(text)', 'EXECUTE'),
-       has_function_privilege('pg_catalog.pg_stat_file(text,boolean)', 'EXECUTE')
-       AND has_function_privilege('pg_catalog.pg_read_binary_file(text,bigint,bigint,boolean)',
-                                  'EXECUTE'),
+       ARRAY(SELECT each FROM unnest(ARRAY[
+           'pg_current_logfile(text)', 'pg_stat_file(text, boolean)',
+           'pg_read_binary_file(text, bigint, bigint, boolean)']) AS each
+             WHERE NOT has_function_privilege('pg_catalog.' || each, 'EXECUTE')),
        to_char((clock_timestamp() - make_interval(secs => %s))
                AT TIME ZONE current_setting('log_timezone'), 'YYYY-MM-DD HH24:MI:SS.MS')
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
@@ -10,13 +10,16 @@ from backset import (
     catalog,
     cluster_wide,
     companions,
+    embedded,
     in_place,
     inheritance,
+    location,
     objects,
     proof,
     refilling,
     restoration,
     seeding,
+    server_log,
     signals,
     swap,
     upgrading,
@@ -119,17 +122,40 @@ def verify(build: Build, progress: Progress) -> Done:
     settings, session = build.settings, build.session
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
+    log = _look_into_log(build, asked=not fresh)
     found = verification.verify(
         *(settings, build.worker, session),
-        also=() if fresh else seeding.unmet(settings, session, rows),
+        also=[*log.findings(), *(() if fresh else seeding.unmet(settings, session, rows))],
         fresh=fresh,
         accept=build.options.accepts,
     )
     if found.findings:
-        error = StepFailedError if build.is_beside else FindingsError
-        raise error.of((*found.findings, *found.asides))
-    details = {"accepted": found.accepted, "silenced": found.silenced}
-    return Done(str(found), {"tables": found.tables, **details}, found.asides)
+        kind = StepFailedError if build.is_beside else FindingsError
+        error = kind.of((*found.findings, *found.asides))
+        if log.unread and log is not server_log.NOT_ASKED:
+            error.add_note(str(log))
+        raise error
+    details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
+    text = f"{found} · {log}" if str(log) and not fresh else str(found)
+    return Done(text, {"tables": found.tables, **details}, found.asides)
+
+
+def _look_into_log(build: Build, *, asked: bool) -> server_log.Look:
+    """Look for errors of this run that were not told yet.
+
+    The log of the embedded PostgreSQL is a file of ours; another server has to be asked, and is
+    where somebody wants that.
+    """
+    cluster = embedded.project_cluster(build.settings.root)
+    if location.is_embedded(build.target, cluster):
+        look = server_log.of_file(cluster.log)
+    elif asked or build.settings.server_log:
+        look = server_log.of_server(build.session)
+    else:
+        return server_log.NOT_ASKED
+    new = tuple(each for each in look.errors if each not in build.heard)
+    build.heard |= set(new)
+    return replace(look, errors=new)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -148,7 +174,9 @@ def seed(build: Build, progress: Progress) -> Done:
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
     details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
-    return Done(text, details, tuple(doubts))
+    log = _look_into_log(build, asked=False)
+    doubts += verification.unsilenced(log.findings(), build.settings)
+    return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
 
 
 def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:

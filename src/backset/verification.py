@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset import baseline, catalog, enums, soundness
+from backset import baseline, catalog, enums, server_log, soundness
 from backset.acceptance import Judged, judge
 from backset.drift import drift
 from backset.errors import Finding, StepFailedError
@@ -86,19 +86,27 @@ def verify(
         known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
         recorded = baseline.changes(old, known)
     judged = judge_by(known)
+    swallowed = [each for each in judged.findings if fresh and each.kind == server_log.KIND]
+    loud = [each for each in judged.findings if each not in swallowed]
     stale = judged.expired + (judged.vanished if is_complete else ())
     unused = judged.unused if is_complete and not fresh else ()
     return Verdict(
         revisions=tuple(about["revisions"]),
         tables=len(catalog.tables(session)),
         compared=models is not None,
-        findings=(*versions, *judged.findings, *(() if fresh else stale)),
+        findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(about["orphans"]),
-        asides=stale if fresh else unused,
+        asides=(*swallowed, *(stale if fresh else unused)),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
     )
+
+
+def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
+    """Return the findings that the settings do not silence."""
+    nothing = baseline.Baseline(settings.baseline, {})
+    return list(_judge(findings, settings, ACCEPT, nothing).findings)
 
 
 def _acceptable(finding: Finding, command: str) -> Finding:
