@@ -42,6 +42,7 @@ DOORS = {
         "swap",
         "catalog",
         "companions",
+        "inserted",
         "inventory",
         "lookout",
         "properties",
