@@ -237,6 +237,12 @@ def prove_squash(
     _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, wait=wait)
 
 
+@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
+def history(_c: Context, json: bool = False) -> None:
+    """Draw the revisions, with the database's own place in them."""
+    _imported("housekeeping").history(as_json=json)
+
+
 @task
 def protect(c: Context) -> None:
     """Keep every run from replacing the database, whatever its flags."""
@@ -281,5 +287,5 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
-    *(restore, backups, prove_squash, protect, unprotect, psql, alembic, url, start, stop),
+    *(restore, backups, history, prove_squash, protect, unprotect, psql, alembic, url, start, stop),
 )
