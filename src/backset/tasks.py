@@ -144,11 +144,21 @@ def upgrade(c: Context, plan: bool = False, json: bool = False, wait: bool = Fal
 
 @task(
     auto_shortflags=False,
-    help={**_LOOKS, "accept": "accept the differences from the models: write them into a file"},
+    help={
+        **_LOOKS,
+        "accept": "accept the differences from the models: write them into a file",
+        "downgrade": "also take every migration back, in a scratch database: nothing may be left",
+    },
 )
-def verify(c: Context, plan: bool = False, json: bool = False, accept: bool = False) -> None:
+def verify(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    accept: bool = False,
+    downgrade: bool = False,
+) -> None:
     """Compare the database with the models and expectations."""
-    asked = {"accepts": accept}
+    asked = {"accepts": accept, "downgrades": downgrade}
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, asked=asked)
 
 
