@@ -115,13 +115,22 @@ def undo(
 
 @task(
     auto_shortflags=False,
-    help={**_CHAIN, "prove": "restore the dump into a scratch database, compare, and drop that"},
+    help={
+        **_CHAIN,
+        **_TIMEOUT,
+        "prove": "restore the dump into a scratch database, compare, and drop that",
+    },
 )
 def backup(
-    c: Context, prove: bool = False, plan: bool = False, json: bool = False, wait: bool = False
+    c: Context,
+    prove: bool = False,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Dump the database and the migration scripts into backups/."""
-    said, asked = {"wait": wait}, {"proves": prove}
+    said, asked = {"wait": wait, "timeout_s": timeout}, {"proves": prove}
     _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
