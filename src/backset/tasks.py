@@ -228,7 +228,13 @@ def status(c: Context, json: bool = False) -> None:
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def history(_c: Context, json: bool = False) -> None:
     """Draw the revisions, with the database's own place in them."""
-    _imported("housekeeping").history(as_json=json)
+    _imported("histories").history(as_json=json)
+
+
+@task(auto_shortflags=False, help=_LOOKS)
+def archive(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Put migration scripts that are out of use into a tar."""
+    _imported("housekeeping").archive(as_json=json, plan=_dry(c, plan))
 
 
 @task
@@ -275,5 +281,5 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
-    *(restore, backups, history, protect, unprotect, psql, alembic, url, start, stop),
+    *(restore, backups, history, archive, protect, unprotect, psql, alembic, url, start, stop),
 )
