@@ -275,7 +275,13 @@ def prove_squash(
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def history(_c: Context, json: bool = False) -> None:
     """Draw the revisions, with the database's own place in them."""
-    _imported("housekeeping").history(as_json=json)
+    _imported("histories").history(as_json=json)
+
+
+@task(auto_shortflags=False, help=_LOOKS)
+def archive(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Put migration scripts that are out of use into a tar."""
+    _imported("housekeeping").archive(as_json=json, plan=_dry(c, plan))
 
 
 @task
@@ -322,5 +328,6 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
-    *(restore, backups, history, prove_squash, protect, unprotect, psql, alembic, url, start, stop),
+    *(restore, backups, history, archive, prove_squash, protect, unprotect),
+    *(psql, alembic, url, start, stop),
 )
