@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backset import backup as backups
 from backset import (
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from backset.build import Build
     from backset.server import Database
 
-    Progress = Callable[[str], None]
+    class Progress(Protocol):
+        """Tells what a step is doing."""
+
+        def __call__(self, text: str, *, lasting: bool = False) -> None:
+            """Tell it; lasting: people want to see it afterwards, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,11 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     before_all = cluster_wide.objects(build.session)
-    done = upgrading.upgrade(build.worker, build.session, progress)
+
+    def each_revision(text: str) -> None:
+        progress(text, lasting=not text.startswith("1/1 "))  # of one alone, our own line says all
+
+    done = upgrading.upgrade(build.worker, build.session, each_revision)
     made = cluster_wide.made(before_all, build.session) if done["count"] else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
