@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backset import backup as backups
 from backset import (
     catalog,
     cluster_wide,
     companions,
-    embedded,
     in_place,
     inheritance,
-    location,
     objects,
     proof,
     refilling,
     restoration,
+    reversal,
     seeding,
     server_log,
     signals,
+    swallowed,
     swap,
     upgrading,
     verification,
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from backset.build import Build
     from backset.server import Database
 
-    Progress = Callable[[str], None]
+    class Progress(Protocol):
+        """Tells what a step is doing."""
+
+        def __call__(self, text: str, *, lasting: bool = False) -> None:
+            """Tell it; lasting: people want to see it afterwards, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,11 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     before_all = cluster_wide.objects(build.session)
-    done = upgrading.upgrade(build.worker, build.session, progress)
+
+    def each_revision(text: str) -> None:
+        progress(text, lasting=not text.startswith("1/1 "))  # of one alone, our own line says all
+
+    done = upgrading.upgrade(build.worker, build.session, each_revision)
     made = cluster_wide.made(before_all, build.session) if done["count"] else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
@@ -122,10 +130,12 @@ def verify(build: Build, progress: Progress) -> Done:
     settings, session = build.settings, build.session
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
-    log = _look_into_log(build, asked=not fresh)
+    unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
+    back = reversal.findings(build, progress) if build.options.downgrades else []
+    log = swallowed.look(build, asked=not fresh)
     found = verification.verify(
         *(settings, build.worker, session),
-        also=[*log.findings(), *(() if fresh else seeding.unmet(settings, session, rows))],
+        also=[*unmet, *back, *log.findings()],
         fresh=fresh,
         accept=build.options.accepts,
     )
@@ -136,26 +146,9 @@ def verify(build: Build, progress: Progress) -> Done:
             error.add_note(str(log))
         raise error
     details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
-    text = f"{found} · {log}" if str(log) and not fresh else str(found)
-    return Done(text, {"tables": found.tables, **details}, found.asides)
-
-
-def _look_into_log(build: Build, *, asked: bool) -> server_log.Look:
-    """Look for errors of this run that were not told yet.
-
-    The log of the embedded PostgreSQL is a file of ours; another server has to be asked, and is
-    where somebody wants that.
-    """
-    cluster = embedded.project_cluster(build.settings.root)
-    if location.is_embedded(build.target, cluster):
-        look = server_log.of_file(cluster.log)
-    elif asked or build.settings.server_log:
-        look = server_log.of_server(build.session)
-    else:
-        return server_log.NOT_ASKED
-    new = tuple(each for each in look.errors if each not in build.heard)
-    build.heard |= set(new)
-    return replace(look, errors=new)
+    text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
+    text += f" · {log}" if str(log) and not fresh else ""
+    return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -174,7 +167,7 @@ def seed(build: Build, progress: Progress) -> Done:
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
     details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
-    log = _look_into_log(build, asked=False)
+    log = swallowed.look(build, asked=False)
     doubts += verification.unsilenced(log.findings(), build.settings)
     return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
 
@@ -295,7 +288,12 @@ def _plan_upgrade(build: Build) -> str:
 def _plan_verify(build: Build) -> str:
     text = f"would compare the models with {build.subject.database}"
     accepts = f", and accept the differences in {_shown(build.settings.baseline, build)}"
-    return text + (accepts if build.options.accepts else "")
+    text += accepts if build.options.accepts else ""
+    if build.options.downgrades:
+        reversal.refuse(build)
+        scratch = build.server.names.scratch
+        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
+    return text
 
 
 def _plan_promote(build: Build) -> str:
