@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backset import catalog, seeding, verification
+from backset import catalog, orphans, seeding, verification
 from backset.errors import Finding
 from backset.session import explained
 from backset.verification import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from backset.build import Build
+    from backset.traces import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,7 @@ class Status:
 
     heads: of the scripts. rows: exact counts by table. verdict: what verification found.
     previous: whether `undo` has something to go back to. protected: whether it may be replaced.
+    traces: where each orphaned revision went.
     """
 
     database: str
@@ -29,6 +33,7 @@ class Status:
     previous: bool
     protected: bool
     verdict: Verdict
+    traces: tuple[Trace, ...] = ()
 
 
 def status(build: Build) -> Status:
@@ -47,6 +52,10 @@ def _status(build: Build) -> Status:
         verdict = verification.verify(build.settings, build.worker, build.session)
         behind = tuple(seeding.lagging(build.session))
         verdict = replace(verdict, findings=_half_built(build) + verdict.findings + behind)
+    traces = tuple(
+        orphans.trace(each, build.worker.folders, build.settings.environ)
+        for each in verdict.orphans
+    )
     return Status(
         database=build.target.database,
         server=version,
@@ -54,8 +63,19 @@ def _status(build: Build) -> Status:
         rows=rows,
         previous=build.previous is not None,
         protected=build.old is not None and build.old.protected,
-        verdict=verdict,
+        verdict=replace(verdict, findings=tuple(_traced(verdict.findings, traces))),
+        traces=traces,
     )
+
+
+def _traced(findings: Iterable[Finding], traces: Sequence[Trace]) -> Iterator[Finding]:
+    """Add what brings the file back to the remedy of an orphaned revision."""
+    commands = " && ".join(each.command for each in traces if each.is_found)
+    for each in findings:
+        if each.kind == "orphaned revision" and commands:
+            yield replace(each, remedy=f"{each.remedy}; its file comes back with: {commands}")
+        else:
+            yield each
 
 
 def _half_built(build: Build) -> tuple[Finding, ...]:

@@ -15,6 +15,8 @@ from backset import process, provenance
 from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
 from backset.keys import DRIVERS
+from backset.revisions import Revision
+from backset.sources import Folders
 from backset.url import respelled
 
 if TYPE_CHECKING:
@@ -26,18 +28,6 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 _WORKER = Path(__file__).with_name("alembic_worker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
-    """One migration script: its own id, those before it, its branch labels, and its file."""
-
-    id: str
-    down: tuple[str, ...]
-    depends_on: tuple[str, ...]
-    labels: tuple[str, ...]
-    path: Path
-    doc: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +50,15 @@ class Scripts:
     """The migration scripts on disk: their heads, and the folders that they are in.
 
     A broken chain has no heads, but the revisions that could be read, and its problems.
+    locations: the folders that Alembic loads scripts from, and whether from those below, too.
     """
 
     heads: tuple[str, ...]
     folders: tuple[Path, ...]
     revisions: tuple[Revision, ...] = ()
     problems: tuple[Problem, ...] = ()
+    locations: tuple[Path, ...] = ()
+    is_recursive: bool = False
 
 
 class Worker:
@@ -140,9 +133,19 @@ class Worker:
         """The scripts on disk; waits until the worker has read them."""
         ready = self._receive(lambda _text: None)
         folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
-        revisions = tuple(map(_revision, ready["revisions"]))
+        revisions = tuple(map(Revision.of, ready["revisions"]))
         problems = tuple(map(_problem, ready["problems"]))
-        return Scripts(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems)
+        return Scripts(
+            *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
+            locations=tuple(map(Path, ready["locations"])),
+            is_recursive=ready["is_recursive"],
+        )
+
+    @property
+    def folders(self) -> Folders:
+        """Where the project's scripts are, for those who look for others there."""
+        scripts, settings = self.scripts, self._settings
+        return Folders(settings.root, scripts.locations, settings.backups, scripts.is_recursive)
 
     def ask(
         self,
@@ -150,7 +153,7 @@ class Worker:
         session: Session,
         progress: Callable[[str], None] = lambda _text: None,
     ) -> dict[str, Any]:
-        """Run `upgrade`, `describe` or `check` on the database of `session`.
+        """Run `upgrade`, `describe`, `current` or `check` on the database of `session`.
 
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.
@@ -249,11 +252,6 @@ _EXPLAINED = {
         "bring the missing file back, or correct its down_revision",
     ),
 }
-
-
-def _revision(content: dict[str, Any]) -> Revision:
-    lists = {key: tuple(content[key]) for key in ("down", "depends_on", "labels")}
-    return Revision(**{**content, **lists, "path": Path(content["path"])})
 
 
 def _problem(content: dict[str, Any]) -> Problem:

@@ -111,6 +111,9 @@ class Report:
         self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
         self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")
+        for trace in status.traces:
+            for number, line in enumerate(trace.lines()):
+                self.say(f"{f'{trace.revision}: ' if not number else ''}{line}")
         if not status.verdict.findings:
             self.say(str(status.verdict))
 

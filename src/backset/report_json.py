@@ -90,6 +90,7 @@ class JsonReport(Report):
             "revisions": status.verdict.revisions,
             "heads": status.heads,
             "tables": status.rows,
+            "orphans": [each.content() for each in status.traces],
             "previous": status.previous,
             "protected": status.protected,
         }

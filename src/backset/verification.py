@@ -21,12 +21,16 @@ RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invo
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found: `compared` tells whether there were models to compare the tables with."""
+    """What was found: `compared` tells whether there were models to compare the tables with.
+
+    orphans: the rows of the version table that no migration file has.
+    """
 
     revisions: tuple[str, ...]
     tables: int
     compared: bool
     findings: tuple[Finding, ...]
+    orphans: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
@@ -40,7 +44,7 @@ def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
     findings += missing_columns(settings, catalog.columns(session))
     compared = about["models"] is not None
     revisions, tables = tuple(about["revisions"]), len(catalog.tables(session))
-    return Verdict(revisions, tables, compared, tuple(findings))
+    return Verdict(revisions, tables, compared, tuple(findings), tuple(about["orphans"]))
 
 
 def version_findings(about: Mapping[str, Any]) -> list[Finding]:

@@ -33,6 +33,13 @@ def load(directory: ScriptDirectory) -> tuple[list[Script], BaseException | None
     return found, stopped
 
 
+def locations(directory: ScriptDirectory) -> dict[str, Any]:
+    """Return the folders that scripts are loaded from, and whether from those below, too."""
+    folders = [str(Path(each).resolve()) for each in directory._version_locations]  # noqa: SLF001
+    recursive = getattr(directory, "recursive_version_locations", False)  # since Alembic 1.10
+    return {"locations": folders, "is_recursive": bool(recursive)}
+
+
 def described(script: Script) -> dict[str, Any]:
     """Return one script as JSON; its names are as in backset's Revision."""
     return {

@@ -64,6 +64,7 @@ class Worker:
             answers = {
                 "upgrade": self._upgrade,
                 "describe": self._describe,
+                "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
             }
@@ -97,6 +98,7 @@ class Worker:
             "heads": self._heads_if_whole(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
+            **scripts.locations(self._scripts),
         }
 
     def _heads_if_whole(self) -> list[str]:
@@ -162,6 +164,17 @@ class Worker:
                 models=comparison.count(context.opts.get("target_metadata")),
                 columns=comparison.columns(context.opts.get("target_metadata")),
             )
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
+    def _current(self) -> dict[str, Any]:
+        """Return the rows of the version table, also where the scripts are no chain."""
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            found.update(revisions=list(current), version_table=context.version_table)
             return []
 
         self._run_env(look, dont_mutate=True)

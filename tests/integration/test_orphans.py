@@ -1,0 +1,282 @@
+"""Where an orphaned revision went is found in real folders and repositories, and comes back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backset.orphans import trace
+from backset.sources import Folders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backset.traces import Trace
+
+SCRIPT = """'''{doc}'''
+
+revision: str = "{id}"
+down_revision = {down!r}
+
+
+def upgrade():
+    pass
+"""
+WHO = {
+    f"GIT_{role}_{word}": text
+    for role in ("AUTHOR", "COMMITTER")
+    for word, text in (("NAME", "Ann"), ("EMAIL", "ann@example.org"), ("DATE", "2026-02-03T04:05Z"))
+}
+ENV = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+class Repository:
+    """A git repository with a project in it; the steps of its history are the tests' own."""
+
+    def __init__(self, top: Path, prefix: str = "") -> None:
+        self.top, self.root = top, top / prefix
+        self.versions = self.root / "alembic/versions"
+        self.versions.mkdir(parents=True)
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *arguments: str) -> str:
+        """Run git at the top."""
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=self.top,
+            env={**ENV, **WHO},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def write(self, revision: str, down: str | None = None, name: str = "") -> Path:
+        """Write a script."""
+        path = self.versions / (name or f"{revision}_x.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SCRIPT.format(doc=f"Step {revision}", id=revision, down=down))
+        return path
+
+    def commit(self, subject: str) -> str:
+        """Commit everything; return the beginning of the commit's id."""
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", subject)
+        return self.git("rev-parse", "--short=10", "HEAD").strip()
+
+    def trace(self, revision: str) -> Trace:
+        """Look for a revision as `status` does."""
+        folders = Folders(self.root, (self.versions,), self.root / "backups")
+        return trace(revision, folders, ENV)
+
+    def bring_back(self, found: Trace) -> None:
+        """Type the command into a shell, in the project's folder."""
+        assert found.command
+        subprocess.run(["sh", "-ec", found.command], cwd=self.root, env=ENV, check=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A repository whose project has one script that stays."""
+    made = Repository(tmp_path / "a project")
+    made.write("base00", None)
+    made.commit("Begin")
+    return made
+
+
+def test_a_removed_file(repository: Repository) -> None:
+    """The commit, its author, its day, and what replaced the file are told; the command works."""
+    path = repository.write("0dead0", "base00", "0002_without_its_id.py")
+    kept = path.read_bytes()
+    repository.commit("Add it")
+    path.unlink()
+    repository.write("feed00", "base00")
+    removed = repository.commit("Squash 'all' of it")
+    repository.write("cafe00", "feed00")
+    repository.commit("Go on")
+    found = repository.trace("0dead0")
+    assert found.removal is not None
+    (line,) = found.lines()
+    assert line == (
+        "alembic/versions/0002_without_its_id.py was removed by "
+        f"{removed} \"Squash 'all' of it\" of Ann on 2026-02-03, "
+        "which added feed00 (alembic/versions/feed00_x.py)"
+    )
+    assert found.content()["removal"]["replaced_by"][0]["revision"] == "feed00"
+    assert (found.doc, found.refs, found.companions, found.gaps) == ("Step 0dead0", (), (), ())
+    repository.bring_back(found)
+    assert path.read_bytes() == kept
+
+
+def test_the_files_that_it_needs_come_back_with_it(repository: Repository) -> None:
+    """A file alone would be no chain: those before it are named, and the command has them too."""
+    paths = [
+        repository.write("dead01", "base00"),
+        repository.write("dead02", "dead01"),
+        repository.write("dead03", "dead02"),
+    ]
+    repository.commit("Add them")
+    for path in paths:
+        path.unlink()
+    repository.commit("Remove them")
+    found = repository.trace("dead02")
+    assert found.companions == ("dead01",)
+    repository.bring_back(found)
+    assert [path.exists() for path in paths] == [True, True, False]
+
+
+def test_a_whole_squashed_chain(repository: Repository) -> None:
+    """Twenty files come back by their folder, and nothing that is there is touched."""
+    paths = [
+        repository.write(f"dead{n:02}", f"dead{n - 1:02}" if n else "base00") for n in range(20)
+    ]
+    repository.commit("Add them")
+    for path in paths:
+        path.unlink()
+    squash = repository.write("feed00", None)
+    repository.commit("Squash")
+    squash.write_text("# being edited\n")
+    repository.bring_back(repository.trace("dead19"))
+    assert all(path.exists() for path in paths)
+    assert squash.read_text() == "# being edited\n"
+
+
+def test_a_renamed_file(repository: Repository) -> None:
+    """A file that moved out of Alembic's sight: both names, and a copy from where it is now."""
+    path = repository.write("0dead0", "base00")
+    repository.commit("Add it")
+    (repository.root / "versions_backup").mkdir()
+    repository.git("mv", "alembic/versions/0dead0_x.py", "versions_backup/0dead0_x.py")
+    repository.commit("Tidy up")
+    found = repository.trace("0dead0")
+    assert found.removal is not None
+    assert found.removal.renamed_to == "versions_backup/0dead0_x.py"
+    assert found.copies == ("versions_backup/0dead0_x.py",)
+    assert found.refs == ("main",)
+    assert found.command == "cp versions_backup/0dead0_x.py alembic/versions/"
+    repository.bring_back(found)
+    assert path.exists()
+
+
+def test_a_file_of_another_branch(repository: Repository) -> None:
+    """Somebody migrated on a branch and went back: its branches and tags are named."""
+    repository.git("switch", "-q", "-c", "feature/x")
+    path = repository.write("0dead0", "base00")
+    repository.commit("Add it")
+    repository.git("tag", "v1")
+    repository.git("switch", "-q", "main")
+    assert not path.exists()
+    found = repository.trace("0dead0")
+    assert (found.removal, found.refs) == (None, ("feature/x", "v1"))
+    assert found.command == "git restore --source=feature/x -- alembic/versions/0dead0_x.py"
+    repository.bring_back(found)
+    assert path.exists()
+
+
+def test_a_file_that_was_deleted_and_not_committed(repository: Repository) -> None:
+    """The nearest case: HEAD still has it."""
+    path = repository.write("0dead0", "base00")
+    repository.commit("Add it")
+    path.unlink()
+    found = repository.trace("0dead0")
+    assert found.uncommitted == "alembic/versions/0dead0_x.py"
+    assert found.command == "git restore --source=HEAD -- alembic/versions/0dead0_x.py"
+
+
+def test_a_branch_that_was_deleted(repository: Repository) -> None:
+    """No ref has it any more, but the reflog remembers."""
+    repository.git("switch", "-q", "-c", "gone")
+    path = repository.write("0dead0", "base00")
+    commit = repository.commit("Add it")
+    repository.git("switch", "-q", "main")
+    repository.git("branch", "-q", "-D", "gone")
+    found = repository.trace("0dead0")
+    assert found.refs == ()
+    assert commit in found.command
+    repository.bring_back(found)
+    assert path.exists()
+
+
+def test_a_merge_that_dropped_it(repository: Repository) -> None:
+    """A file that got lost while conflicts were resolved is no ordinary removal in the log."""
+    repository.git("switch", "-q", "-c", "topic")
+    repository.write("cafe00", "base00")
+    repository.commit("Topic")
+    repository.git("switch", "-q", "main")
+    path = repository.write("0dead0", "base00")
+    repository.commit("Add it")
+    repository.git("merge", "-q", "--no-commit", "--no-ff", "topic")
+    repository.git("rm", "-q", "-f", "alembic/versions/0dead0_x.py")
+    merge = repository.commit("Merge topic")
+    found = repository.trace("0dead0")
+    assert found.removal is not None
+    assert found.removal.commit.id.startswith(merge)
+    repository.bring_back(found)
+    assert path.exists()
+
+
+def test_the_folder_has_moved_meanwhile(repository: Repository) -> None:
+    """What was once in another folder is written where Alembic looks today."""
+    old = repository.write("0dead0", "base00", "../../db migrations/0dead0_x.py")
+    repository.commit("Add it")
+    old.unlink()
+    repository.commit("Remove it")
+    repository.bring_back(repository.trace("0dead0"))
+    assert (repository.versions / "0dead0_x.py").exists()
+
+
+def test_a_project_in_a_folder_of_its_repository(tmp_path: Path) -> None:
+    """The command is for the project's folder, not for the repository's top."""
+    repository = Repository(tmp_path, "services/api é")
+    path = repository.write("0dead0")
+    repository.commit("Add it")
+    path.unlink()
+    repository.commit("Remove it")
+    found = repository.trace("0dead0")
+    assert found.command.endswith("-- alembic/versions/0dead0_x.py")
+    repository.bring_back(found)
+    assert path.exists()
+
+
+def test_nothing_has_it(repository: Repository) -> None:
+    """A child's down_revision and a text that names it are not its file."""
+    repository.write("cafe00", "0dead0")
+    (repository.root / "notes.py").write_text("# 0dead0\n")
+    repository.commit("Mention it")
+    found = repository.trace("0dead0")
+    assert not found.is_found
+    assert found.lines() == ["no folder, no commit and no backup here has its file"]
+
+
+def test_a_shallow_clone(repository: Repository, tmp_path: Path) -> None:
+    """What a cut history cannot tell is said."""
+    path = repository.write("0dead0", "base00")
+    repository.commit("Add it")
+    path.unlink()
+    repository.commit("Remove it")
+    repository.top = tmp_path
+    repository.git("clone", "-q", "--depth=1", f"file://{repository.root}", "clone")
+    repository.root = tmp_path / "clone"
+    repository.versions = repository.root / "alembic/versions"
+    found = repository.trace("0dead0")
+    assert not found.is_found
+    assert "git fetch --unshallow" in found.lines()[-1]
+
+
+def test_without_a_repository_and_without_git(tmp_path: Path) -> None:
+    """The folders are searched all the same, and the rest is said."""
+    versions = tmp_path / "alembic/versions"
+    (tmp_path / "versions_old").mkdir()
+    (tmp_path / ".venv/lib").mkdir(parents=True)
+    text = SCRIPT.format(doc="x", id="0dead0", down=None)
+    (tmp_path / "versions_old/0dead0.py").write_text(text)
+    (tmp_path / ".venv/lib/0dead0.py").write_text(text)
+    folders = Folders(tmp_path, (versions,), tmp_path / "backups")
+    found = trace("0dead0", folders, {**ENV, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+    assert found.copies == ("versions_old/0dead0.py",)
+    assert found.gaps == ("git's history: the project is in no git repository",)
+    found = trace("0dead0", folders, {"PATH": str(tmp_path)})
+    assert "git cannot be started" in found.gaps[0]
+    assert found.command == "cp versions_old/0dead0.py alembic/versions/"
