@@ -142,6 +142,11 @@ class Worker:
         )
 
     @property
+    def beside(self) -> list[Lineage]:
+        """The other chains of the database."""
+        return [each for each in self._settings.lineages if each != self.lineage]
+
+    @property
     def folders(self) -> Folders:
         """Where the project's scripts are, for those who look for others there."""
         scripts, settings = self.scripts, self._settings
@@ -164,6 +169,15 @@ class Worker:
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
         self._send({"command": command, "lock_key": key})
         return self._receive(progress)
+
+    def place(self, revisions: Sequence[str]) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts: `orphans`, and how many are `pending`.
+
+        It needs no env.py and no database. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "place", "revisions": list(revisions)})
+        return self._receive(lambda _text: None)
 
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(ConnectionError):  # it has died; waiting for its reply says why

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ class Worker:
                 "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
+                "place": partial(self._place, request.get("revisions")),
             }
             self._guarded(answers[request["command"]], "done")
 
@@ -179,6 +181,11 @@ class Worker:
 
         self._run_env(look, dont_mutate=True)
         return found
+
+    def _place(self, revisions: list[str]) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts, without env.py."""
+        self._heads()
+        return scripts.place(self._scripts, self._lineage["heads"], revisions)
 
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config)}
