@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What flags ask of the steps.
+
+    proves: the backup is restored and compared. accepts: differences go into the baseline.
+    seeds_twice: a second run of the seed command must change no count.
+    """
+
+    proves: bool = False
+    accepts: bool = False
+    seeds_twice: bool = False
+
+
 class Build:
     """One run on one target: `beside` it, in `__next`, or on the target as it is.
 
@@ -52,7 +66,7 @@ class Build:
         beside: bool,
         worker: Worker | None = None,
         choice: Choice | None = None,
-        proves: bool = False,
+        options: Options = Options(),
     ) -> None:
         self.settings = settings
         self.target = target
@@ -64,7 +78,7 @@ class Build:
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
-        self.proves = proves
+        self.options = options
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)

@@ -43,15 +43,34 @@ def is_bare(session: psycopg.Connection[Any]) -> bool:
 
 def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
     """Return the exact number of rows of every user table, by its shown name, in one snapshot."""
-    names = tables(session)
+    return counts(session, tables(session))
+
+
+def counts(
+    session: psycopg.Connection[Any],
+    names: Sequence[tuple[str, str]],
+    *,
+    at_most: int | None = None,
+) -> dict[str, int]:
+    """Return the exact number of rows of some tables, by their shown names, in one snapshot.
+
+    at_most: where the counting of each table stops, which spares reading a large one.
+    """
     if not names:
         return {}
-    counts = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT {}, count(*) FROM {}").format(number, sql.Identifier(*name))
+    query = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}, count(*) FROM {}").format(number, _some(name, at_most))
         for number, name in enumerate(names)
     )
-    found = dict(session.execute(counts).fetchall())
+    found = dict(session.execute(query).fetchall())
     return {shown(*name): found[number] for number, name in enumerate(names)}
+
+
+def _some(name: tuple[str, str], at_most: int | None) -> sql.Composable:
+    if at_most is None:
+        return sql.Identifier(*name)
+    limited = sql.SQL("(SELECT FROM {} LIMIT {}) AS part")
+    return limited.format(sql.Identifier(*name), at_most)
 
 
 def shown(schema: str, table: str) -> str:
@@ -116,25 +135,35 @@ def server_id(session: psycopg.Connection[Any]) -> str:
 def lagging_sequences(session: psycopg.Connection[Any]) -> list[LaggingSequence]:
     """Return the ascending sequences that would give a value their own column already has."""
     owned = session.execute(_SEQUENCES).fetchall()
-    lagging = (_lag(session, *row) for row in owned)
-    return [each for each in lagging if each is not None]
+    if not owned:
+        return []
+    query = sql.SQL(" UNION ALL ").join(_next(number, *row) for number, row in enumerate(owned))
+    lagging = session.execute(sql.SQL(_LAGGING).format(query)).fetchall()
+    return [_lag(*owned[number], *values) for number, *values in lagging]
+
+
+def _next(
+    number: int, sequence: Sequence[str], step: int, table: Sequence[str], column: str
+) -> sql.Composed:
+    """Return the query for the next value of one sequence, and the maximum of its column."""
+    return sql.SQL(
+        "SELECT {}, CASE WHEN is_called THEN last_value + {} ELSE last_value END, "
+        "(SELECT max({})::numeric FROM {}) FROM {}"
+    ).format(
+        *(number, step, sql.Identifier(column), sql.Identifier(*table)), sql.Identifier(*sequence)
+    )
 
 
 def _lag(
-    session: psycopg.Connection[Any],
     sequence: Sequence[str],
-    step: int,
+    _step: int,
     table: Sequence[str],
     column: str,
-) -> LaggingSequence | None:
-    query = sql.SQL(
-        "SELECT CASE WHEN is_called THEN last_value + {} ELSE last_value END, m FROM {}, "
-        "(SELECT max({}) AS m FROM {}) AS used"
-    ).format(step, sql.Identifier(*sequence), sql.Identifier(column), sql.Identifier(*table))
-    row = session.execute(query).fetchone()
-    if row is None or row[1] is None or row[0] > row[1]:
-        return None
-    return LaggingSequence(shown(*sequence), row[0], f"{shown(*table)}.{column}", row[1])
+    next_value: int,
+    maximum: int,
+) -> LaggingSequence:
+    name, owner = shown(*sequence), f"{shown(*table)}.{column}"
+    return LaggingSequence(name, int(next_value), owner, int(maximum))
 
 
 _USER_SCHEMA = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
@@ -198,6 +227,10 @@ _MAY_CREATE = """
 SELECT has_database_privilege(current_database(), 'CREATE')
     OR EXISTS (SELECT FROM pg_namespace n
                WHERE has_schema_privilege(oid, 'CREATE') AND n.nspname !~ '^pg_')
+"""
+_LAGGING = """
+SELECT number, next_value, maximum FROM ({}) AS each (number, next_value, maximum)
+WHERE next_value <= maximum ORDER BY 1
 """
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,

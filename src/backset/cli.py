@@ -82,7 +82,7 @@ def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
     if isinstance(error, ConsentError):
         told.stakes(error.stakes, error.digest)
     told.findings(error.findings)
-    told.fail(_lines(error), error.exit_code)
+    told.fail(_lines(error, told.most_lines), error.exit_code)
     leave(told, error.exit_code)
 
 
@@ -107,8 +107,12 @@ def _report(task: str, *, as_json: bool) -> Report:
     return LiveReport()
 
 
-def _lines(error: BacksetError | Interrupted) -> list[str]:
-    *first, last = error.lines()
+def _lines(error: BacksetError | Interrupted, at_most: int | None) -> list[str]:
+    """Return the lines of an error, the last with what stands now; of many only the first ones."""
+    lines = error.lines()
+    if at_most is not None and len(lines) > at_most + 1:
+        lines[at_most:] = [f"and {len(lines) - at_most} more → all of them: --json"]
+    *first, last = lines
     return [*first, " · ".join([last, *getattr(error, "__notes__", ())])]
 
 
@@ -125,17 +129,17 @@ def run_chain(
     as_json: bool,
     said: Mapping[str, Any] = MappingProxyType({}),
     skip: frozenset[str] = frozenset(),
-    proves: bool = False,
+    asked: Mapping[str, bool] = MappingProxyType({}),
     backup: str = "",
     into: str = "",
 ) -> None:
     """Run or plan one of the chains on the target.
 
-    said: the fields of guard.Answer that the flags say.
+    said, asked: the fields of guard.Answer and build.Options that the flags say.
     """
     with opened(name, as_json=as_json) as (settings, told), alembic_for(settings, name) as worker:
         from backset import chain, dialogue, location
-        from backset.build import Build
+        from backset.build import Build, Options
         from backset.guard import Answer
 
         ask = dialogue.asking(told) if told.can_ask else None
@@ -157,7 +161,7 @@ def run_chain(
             beside=steps.beside,
             worker=worker,
             choice=choice,
-            proves=proves,
+            options=Options(**asked),
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:

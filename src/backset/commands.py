@@ -14,6 +14,7 @@ from backset.terminal import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from backset.report import Report
     from backset.settings import Settings
@@ -148,10 +149,26 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
 def alembic(arguments: Sequence[str], *, plan: bool) -> None:
     """Run alembic on the target, with the project's interpreter and environment."""
     with opened("alembic") as (settings, told):
-        argv = [settings.python, "-m", "alembic", *arguments]
+        words, folder = _configured(settings)
+        argv = [settings.python, "-m", "alembic", *words, *arguments]
         if target := _target_or_plan(settings, told, argv, plan=plan):
             env = settings.child_env(target)
-            _attach(settings, told, argv, env, lambda line: settings.redact(target, line))
+            here = replace(settings, root=folder)
+            _attach(here, told, argv, env, lambda line: settings.redact(target, line))
+
+
+def _configured(settings: Settings) -> tuple[list[str], Path]:
+    """Return what tells `alembic` its configuration, and the folder to start it in.
+
+    A file beside env.py, as Flask-Migrate has it, is seen from the project's root.
+    """
+    lineage = settings.lineages[0]
+    file = settings.root / lineage.config
+    flags = {"-c": str(file) if lineage.config else "", "-n": lineage.section}
+    words = [word for flag, value in flags.items() if value for word in (flag, value)]
+    words += [word for argument in lineage.arguments for word in ("-x", argument)]
+    beside = not lineage.config or (file.parent / "env.py").is_file()
+    return words, settings.root if beside else file.parent
 
 
 def _target_or_plan(

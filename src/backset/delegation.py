@@ -5,12 +5,12 @@ An exit status proves nothing: a command can end with 0 and have migrated anothe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset import catalog, versions
 from backset.errors import Finding, StepFailedError
 from backset.quantities import count
+from backset.standing import Place, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,31 +18,8 @@ if TYPE_CHECKING:
     from backset.door import Door, Outcome
     from backset.migrations import Worker
     from backset.session import Session
-    from backset.versions import VersionTable
 
 _MEND = "mend the command, then run this again"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a database stands in one chain of revisions, by its version tables and the scripts."""
-
-    tables: tuple[VersionTable, ...]
-    orphans: tuple[str, ...]
-    pending: int
-
-    @property
-    def revisions(self) -> list[str]:
-        """The rows of all its version tables."""
-        return sorted({row for table in self.tables for row in table.revisions})
-
-
-def place(worker: Worker, session: Session) -> Place:
-    """Read the version tables of the worker's chain, and hold them against its scripts."""
-    found = tuple(versions.of(worker.lineage, versions.tables(session), worker.beside))
-    places = [worker.place(table.revisions) for table in found] or [worker.place(())]
-    orphans = tuple(sorted({each for place in places for each in place["orphans"]}))
-    return Place(found, orphans, sum(place["pending"] for place in places))
 
 
 def init(
@@ -93,8 +70,7 @@ def _judged(worker: Worker, session: Session, done: Outcome, door: Door) -> Plac
     elif found.orphans:
         what = f"{name} is at {', '.join(found.orphans)}, which no migration file has"
     elif found.pending:
-        at = "; ".join(f"{each.shown}: {', '.join(each.revisions)}" for each in found.tables)
-        what = f"{name} is {count(found.pending, 'revision')} before head ({at})"
+        what = f"{name} is {count(found.pending, 'revision')} before head ({found.shown})"
     else:
         return found
     raise StepFailedError(f"{_ended(done)}, but {what}{_seen(done)}", _remedy(done, door))

@@ -49,9 +49,9 @@ def _status(build: Build) -> Status:
     verdict = Verdict((), 0, compared=False, findings=(_missing(build),))
     if build.old is not None:
         rows = catalog.row_counts(build.session)
-        verdict = verification.verify(build.settings, build.worker, build.session)
-        behind = tuple(seeding.lagging(build.session))
-        verdict = replace(verdict, findings=_half_built(build) + verdict.findings + behind)
+        also = seeding.unmet(build.settings, build.session, rows)
+        verdict = verification.verify(build.settings, build.worker, build.session, also=also)
+        verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
     traces = tuple(
         orphans.trace(each, build.worker.folders, build.settings.environ)
         for each in verdict.orphans

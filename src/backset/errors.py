@@ -16,12 +16,14 @@ class Finding:
 
     kind: a stable word for programs (`drift`, `orphaned revision`, …).
     what: what is so, and where. why: why it matters. remedy: what to do.
+    name: of the object that it is about, by which the settings can silence it.
     """
 
     kind: str
     what: str
     why: str
     remedy: str
+    name: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.what} ({self.why}) → {self.remedy}"

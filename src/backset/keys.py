@@ -6,6 +6,7 @@ import difflib
 import string
 from typing import TYPE_CHECKING, Any
 
+from backset import ignoring
 from backset.lineage import ALL_HEADS, Lineage
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ NUMBERS = frozenset({"ask_above", "keep", "parallel_above"})  # a variable spell
 WORDS = frozenset(
     {"arguments", "heads", "init", "seed", "upgrade"}
 )  # a variable has them as a command line
-TABLES = frozenset({"chains", "env", "expect", "ini", "rows"})  # these cannot be set by a variable
+TABLES = frozenset({"chains", "env", "expect", "ignore", "ini", "rows"})  # no variable sets them
 SECRET = frozenset(
     {"arguments", "chains", "env", "ini", "init", "seed", "upgrade"}
 )  # these may hold a password
@@ -163,6 +164,8 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "ini": _templates,
     "expect": _columns,
     "rows": _counts,
+    "ignore": ignoring.read,
+    "baseline": _text,
     "backups": _text,
     "ask_above": _at_least(0),
     "keep": _at_least(1),

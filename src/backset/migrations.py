@@ -142,6 +142,11 @@ class Worker:
         )
 
     @property
+    def has_door(self) -> bool:
+        """Whether a command of the project migrates this chain."""
+        return bool(self._settings.upgrade or self.lineage.upgrade)
+
+    @property
     def beside(self) -> list[Lineage]:
         """The other chains of the database."""
         return [each for each in self._settings.lineages if each != self.lineage]

@@ -24,7 +24,12 @@ WIDTH = 9  # of the longest step's name
 
 
 class Report:
-    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout."""
+    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
+
+    most_lines: of one error, as people read them.
+    """
+
+    most_lines: int | None = 20
 
     def __init__(self) -> None:
         self.started = time.monotonic()

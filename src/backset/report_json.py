@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class JsonReport(Report):
     """One JSON object on stdout when the task ends, and nothing else there."""
 
+    most_lines = None
+
     def __init__(self, task: str) -> None:
         super().__init__()
         self._content: dict[str, Any] = {"task": task, "steps": [], "notices": []}
@@ -110,4 +112,4 @@ class JsonReport(Report):
 
 
 def _finding(finding: Finding) -> Mapping[str, str]:
-    return {name: getattr(finding, name) for name in ("kind", "what", "why", "remedy")}
+    return {name: getattr(finding, name) for name in ("kind", "name", "what", "why", "remedy")}

@@ -34,11 +34,61 @@ def seed(
     return rows, doubts
 
 
+def seed_again(
+    settings: Settings,
+    door: Door,
+    session: Session,
+    rows: dict[str, int],
+    on_line: Callable[[str], None],
+) -> list[Finding]:
+    """Run the seed command once more; every table must have the rows that it had.
+
+    Raises StepFailedError when the command fails this time, and with the tables that differ.
+    """
+    try:
+        again, doubts = seed(settings, door, session, on_line)
+    except StepFailedError as error:
+        error.what = f"a second time: {error.what}"
+        raise
+    differing = [
+        f"{table} {rows.get(table, 0)} → {again.get(table, 0)}"
+        for table in sorted(rows.keys() | again.keys())
+        if rows.get(table) != again.get(table)
+    ]
+    if differing:
+        finding = Finding(
+            kind="seed not repeatable",
+            what=f"a second run of the seed command changes the rows: {', '.join(differing)}",
+            why="each run adds to what is there",
+            remedy="let it replace its own rows, or insert with ON CONFLICT",
+        )
+        raise StepFailedError.of([finding])
+    return doubts
+
+
+def unmet(settings: Settings, session: Session, rows: dict[str, int]) -> list[Finding]:
+    """Judge the rows and sequences of a database that is in use.
+
+    Where every table of [tool.backset.rows] is empty, nobody has seeded it yet, and that is fine.
+    """
+    is_seeded = any(rows.get(table) for table in settings.rows)
+    return [*(missing_rows(settings, rows) if is_seeded else ()), *lagging(session)]
+
+
+def expected_rows(settings: Settings, session: Session) -> dict[str, int]:
+    """Count the tables of [tool.backset.rows], each only as far as it matters."""
+    if not settings.rows:
+        return {}
+    names = [each for each in catalog.tables(session) if catalog.shown(*each) in settings.rows]
+    return catalog.counts(session, names, at_most=max(settings.rows.values()) + 1)
+
+
 def missing_rows(settings: Settings, rows: dict[str, int]) -> list[Finding]:
     """Return a finding for each table of [tool.backset.rows] that has fewer rows than that."""
     return [
         Finding(
             kind="missing rows",
+            name=table,
             what=f"{table} has {rows.get(table, 'no table')} of at least {least} rows",
             why="the application expects them",
             remedy="look at the seed command, or at [tool.backset.rows]",
@@ -53,6 +103,7 @@ def lagging(session: Session) -> list[Finding]:
     return [
         Finding(
             kind="lagging sequence",
+            name=each.name,
             what=f"{each.name} gives {each.next_value} next, but {each.column} "
             f"already has {each.maximum}",
             why="the next INSERT fails with a duplicate key",

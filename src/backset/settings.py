@@ -35,6 +35,8 @@ from backset.url import respelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
+    from backset.ignoring import Ignore
+
 _PREFIX = "BACKSET_"
 FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
@@ -51,6 +53,7 @@ class Settings:
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    ignore: findings that are noise. baseline: the file of the accepted differences.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
@@ -69,6 +72,8 @@ class Settings:
     ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
+    ignore: tuple[Ignore, ...]
+    baseline: Path
     backups: Path
     ask_above: int
     keep: int
@@ -196,6 +201,8 @@ class _Reader:
             ini=self._value("ini", {}),
             expect=self._value("expect", {}),
             rows=self._value("rows", {}),
+            ignore=self._value("ignore", ()),
+            baseline=self.root / self._value("baseline", "backset-baseline.toml"),
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
             ask_above=self._value("ask_above", 1_000_000_000),
             keep=self._value("keep", 10),

@@ -46,7 +46,7 @@ class Done:
 def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     companions.clear_scratch(build.server, build.databases)
-    if build.proves:
+    if build.options.proves:
         proof.refuse(build.server, build.scratch)
     ended = build.server.sessions(build.target.database) if build.is_in_place else []
     if build.is_in_place:
@@ -62,17 +62,17 @@ def backup(build: Build, progress: Progress) -> Done:
     above = build.settings.parallel_above
     taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
     build.taken = taken
-    if build.proves:
+    if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
         proof.prove(taken, build.server, build.old, build.programs)
     about = taken.manifest
     stay = build.protected_backups | {taken.name}
     removed = build.vault.prune(build.settings.keep, about.server_id, stay)
     text = f"{_shown(taken.dump, build)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
-    text += " · proved: restored and compared" if build.proves else ""
+    text += " · proved: restored and compared" if build.options.proves else ""
     text += f" · {removed} older removed" if removed else ""
     details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256, **gone}
-    return Done(text + farewell, {**details, "proved": build.proves, "removed": removed})
+    return Done(text + farewell, {**details, "proved": build.options.proves, "removed": removed})
 
 
 def reset(build: Build, _progress: Progress) -> Done:
@@ -109,11 +109,20 @@ def upgrade(build: Build, progress: Progress) -> Done:
 def verify(build: Build, progress: Progress) -> Done:
     """Hold models and expectations against the database. Raises FindingsError on the live one."""
     progress("comparing models and database")
-    found = verification.verify(build.settings, build.worker, build.session)
+    settings, session = build.settings, build.session
+    fresh = build.is_beside or build.is_in_place
+    rows = {} if fresh else seeding.expected_rows(settings, session)
+    found = verification.verify(
+        *(settings, build.worker, session),
+        also=() if fresh else seeding.unmet(settings, session, rows),
+        fresh=fresh,
+        accept=build.options.accepts,
+    )
     if found.findings:
         error = StepFailedError if build.is_beside else FindingsError
-        raise error.of(found.findings)
-    return Done(str(found), {"tables": found.tables})
+        raise error.of((*found.findings, *found.asides))
+    details = {"accepted": found.accepted, "silenced": found.silenced}
+    return Done(str(found), {"tables": found.tables, **details}, found.asides)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -123,10 +132,25 @@ def seed(build: Build, progress: Progress) -> Done:
     if not build.is_beside:
         build.check_protection()
     rows, doubts = seeding.seed(build.settings, build.door, build.session, progress)
+    if build.options.seeds_twice:
+        progress("a second time")
+        doubts += _seed_again(build, rows, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
     text = " · ".join(f"{table} {rows[table]}" for table in shown)
-    return Done(text or "every table is empty", {"rows": rows}, tuple(doubts))
+    text = text or "every table is empty"
+    text += " · the same rows a second time" if build.options.seeds_twice else ""
+    details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
+    return Done(text, details, tuple(doubts))
+
+
+def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:
+    try:
+        return seeding.seed_again(build.settings, build.door, build.session, rows, progress)
+    except StepFailedError as error:
+        if not (build.is_beside or build.is_in_place):
+            error.add_note(f"{build.target.database} keeps what both runs have written")
+        raise
 
 
 def promote(build: Build, progress: Progress) -> Done:
@@ -199,14 +223,14 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 
 def _plan_backup(build: Build) -> str:
-    if build.proves:
+    if build.options.proves:
         proof.refuse(build.server, build.scratch)
     ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
         return f"nothing to back up (the database is new){ending}"
     size = amount(build.old.size_bytes or 0) if build.old else ""
     text = f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
-    if build.proves:
+    if build.options.proves:
         text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
     server_id = catalog.server_id(build.server.session)
     surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
@@ -233,6 +257,12 @@ def _plan_upgrade(build: Build) -> str:
     return f"would {make}migrate {build.subject.database} to {heads}"
 
 
+def _plan_verify(build: Build) -> str:
+    text = f"would compare the models with {build.subject.database}"
+    accepts = f", and accept the differences in {_shown(build.settings.baseline, build)}"
+    return text + (accepts if build.options.accepts else "")
+
+
 def _plan_promote(build: Build) -> str:
     names = build.server.names
     text = f"would make {names.next} the new {names.target}"
@@ -248,9 +278,11 @@ _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     reset: lambda build: f"would create {build.subject.database}",
     clear: _plan_clear,
     upgrade: _plan_upgrade,
-    verify: lambda build: f"would compare the models with {build.subject.database}",
+    verify: _plan_verify,
     seed: lambda build: build.settings.redact(
-        build.target, f"would run {' '.join(build.settings.seed) or 'nothing'}"
+        build.target,
+        f"would run {' '.join(build.settings.seed) or 'nothing'}"
+        + (" twice" if build.options.seeds_twice else ""),
     ),
     promote: _plan_promote,
     undo: lambda build: f"would swap {build.server.names.target} and {_previous(build).name}",

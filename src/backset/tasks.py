@@ -22,6 +22,7 @@ _CHAIN = {
     "json": "print one JSON object, and nothing else, on stdout",
     "wait": "wait for the run that holds the lock, instead of stopping at once",
 }
+_SEED_TWICE = "run the seed command a second time, which must give the same rows"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
 _REPLACES = {
     **_CHAIN,
@@ -66,7 +67,12 @@ def _after_dashes() -> list[str]:
 
 @task(
     auto_shortflags=False,
-    help={**_REBUILDS, "no_seed": "leave the new database without mock data"},
+    help={
+        **_REBUILDS,
+        "no_seed": "leave the new database without mock data",
+        "seed_twice": _SEED_TWICE,
+        "accept": "accept the differences of the new database from the models, and go on",
+    },
 )
 def reset_db(
     c: Context,
@@ -77,11 +83,16 @@ def reset_db(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
+    seed_twice: bool = False,
+    accept: bool = False,
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    _cli().run_chain("reset-db", plan=_dry(c, plan), as_json=json, said=said, skip=skip)
+    asked = {"seeds_twice": seed_twice, "accepts": accept}
+    _cli().run_chain(
+        "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
+    )
 
 
 @task(auto_shortflags=False, help=_REPLACES)
@@ -106,8 +117,8 @@ def backup(
     c: Context, prove: bool = False, plan: bool = False, json: bool = False, wait: bool = False
 ) -> None:
     """Dump the database and the migration scripts into backups/."""
-    said = {"wait": wait}
-    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, proves=prove)
+    said, asked = {"wait": wait}, {"proves": prove}
+    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)
@@ -131,16 +142,27 @@ def upgrade(c: Context, plan: bool = False, json: bool = False, wait: bool = Fal
     _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said={"wait": wait})
 
 
-@task(auto_shortflags=False, help=_LOOKS)
-def verify(c: Context, plan: bool = False, json: bool = False) -> None:
+@task(
+    auto_shortflags=False,
+    help={**_LOOKS, "accept": "accept the differences from the models: write them into a file"},
+)
+def verify(c: Context, plan: bool = False, json: bool = False, accept: bool = False) -> None:
     """Compare the database with the models and expectations."""
-    _cli().run_chain("verify", plan=_dry(c, plan), as_json=json)
+    asked = {"accepts": accept}
+    _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, asked=asked)
 
 
-@task(auto_shortflags=False, help=_CHAIN)
-def seed(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
+@task(auto_shortflags=False, help={**_CHAIN, "seed_twice": _SEED_TWICE})
+def seed(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    seed_twice: bool = False,
+) -> None:
     """Run the mock-data script; check rows and sequences."""
-    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said={"wait": wait})
+    said, asked = {"wait": wait}, {"seeds_twice": seed_twice}
+    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 class _NamedTask(Task[Any]):

@@ -1,21 +1,27 @@
-"""Findings about one database: version at head, models and database alike, expected columns."""
+"""Findings about one database: at head, like the models, sound, as expected; and which count."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog
+from backset import baseline, catalog, enums, soundness
+from backset.acceptance import Judged, judge
+from backset.drift import drift
 from backset.errors import Finding
 from backset.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from backset.migrations import Worker
     from backset.session import Session
     from backset.settings import Settings
 
+ACCEPT = "invoke verify --accept"
+ACCEPT_FRESH = "invoke reset-db --accept"
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
 
@@ -24,6 +30,9 @@ class Verdict:
     """What was found: `compared` tells whether there were models to compare the tables with.
 
     orphans: the rows of the version table that no migration file has.
+    asides: findings that are said, but are no failure.
+    accepted, silenced: how many differences the baseline has, and how many findings the settings
+    silence. recorded: what was written into the baseline, where that was asked for.
     """
 
     revisions: tuple[str, ...]
@@ -31,20 +40,71 @@ class Verdict:
     compared: bool
     findings: tuple[Finding, ...]
     orphans: tuple[str, ...] = ()
+    asides: tuple[Finding, ...] = ()
+    accepted: int = 0
+    silenced: int = 0
+    recorded: str = ""
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
-        return f"{count(self.tables, 'table')}, {agree}"
+        if self.accepted:
+            agree = f"{count(self.accepted, 'accepted difference')}, no other"
+        silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
+        recorded = f" · {self.recorded}" if self.recorded else ""
+        return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
 
 
-def verify(settings: Settings, worker: Worker, session: Session) -> Verdict:
-    """Hold versions, models and expectations against one database; nothing is changed."""
+def verify(
+    settings: Settings,
+    worker: Worker,
+    session: Session,
+    *,
+    also: Sequence[Finding] = (),
+    fresh: bool = False,
+    accept: bool = False,
+) -> Verdict:
+    """Hold versions, models and expectations against one database, and judge what is found.
+
+    also: findings of the caller that are judged with them.
+    fresh: the database was just built, and what was there before is not.
+    accept: the differences become the baseline, unless they cannot be known. Raises OSError.
+    """
     about = worker.ask("describe", session)
-    findings = version_findings(about) or drift(about, worker, session)
-    findings += missing_columns(settings, catalog.columns(session))
-    compared = about["models"] is not None
-    revisions, tables = tuple(about["revisions"]), len(catalog.tables(session))
-    return Verdict(revisions, tables, compared, tuple(findings), tuple(about["orphans"]))
+    versions, models = version_findings(about), about["models"]
+    command = ACCEPT_FRESH if fresh else ACCEPT
+    found = [] if versions else comparison(about, worker, session, command)
+    found += soundness.findings(session)
+    found += missing_columns(settings, catalog.columns(session))
+    is_complete = not versions and models != 0
+    if accept and not is_complete:
+        versions = [_INCOMPARABLE, *versions]
+    judge_by = partial(_judge, [*found, *also], settings, command)
+    known, recorded = baseline.read(settings.baseline), ""
+    if accept and is_complete:
+        old = known
+        known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
+        recorded = baseline.changes(old, known)
+    judged = judge_by(known)
+    stale = judged.expired + (judged.vanished if is_complete else ())
+    unused = judged.unused if is_complete and not fresh else ()
+    return Verdict(
+        revisions=tuple(about["revisions"]),
+        tables=len(catalog.tables(session)),
+        compared=models is not None,
+        findings=(*versions, *judged.findings, *(() if fresh else stale)),
+        orphans=tuple(about["orphans"]),
+        asides=stale if fresh else unused,
+        accepted=judged.accepted,
+        silenced=judged.silenced,
+        recorded=recorded,
+    )
+
+
+def _judge(
+    findings: Sequence[Finding], settings: Settings, command: str, known: baseline.Baseline
+) -> Judged:
+    today = datetime.now().astimezone().date()
+    return judge(findings, settings.ignore, known, today=today, accept=command)
 
 
 def version_findings(about: Mapping[str, Any]) -> list[Finding]:
@@ -83,8 +143,13 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def drift(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Finding]:
-    """Compare models and database, which is at head; without models there is nothing to say."""
+def comparison(
+    about: Mapping[str, Any], worker: Worker, session: Session, accept: str
+) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say.
+
+    accept: the command that makes the differences accepted ones.
+    """
     if about["models"] is None:
         return []
     differences = worker.ask("check", session)["differences"]
@@ -97,15 +162,8 @@ def drift(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Fi
                 "import the modules of the models in env.py",
             )
         ]
-    return [
-        _finding(
-            "drift",
-            text,
-            "models and migrations disagree",
-            "invoke alembic -- revision --autogenerate -m '…', or " + RESET,
-        )
-        for text in differences
-    ]
+    found = drift(differences, session, accept)
+    return found + enums.findings(about["enums"], session)
 
 
 def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list[Finding]:
@@ -122,6 +180,7 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
             f"{name} does not exist",
             "[tool.backset.expect] names it",
             "add it in a migration, or correct [tool.backset.expect]",
+            name,
         )
         for name in missing
     ]
@@ -134,5 +193,13 @@ def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
     )
 
 
-def _finding(kind: str, what: str, why: str, remedy: str) -> Finding:
-    return Finding(kind=kind, what=what, why=why, remedy=remedy)
+def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:
+    return Finding(kind=kind, what=what, why=why, remedy=remedy, name=name)
+
+
+_INCOMPARABLE = Finding(
+    kind="nothing to accept",
+    what="the differences of this database cannot be known, for the reasons that follow",
+    why="a baseline has those of a database that is at head",
+    remedy=f"`{ACCEPT_FRESH}` accepts those of a rebuilt one",
+)

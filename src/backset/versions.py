@@ -42,8 +42,8 @@ def tables(session: psycopg.Connection[Any]) -> list[VersionTable]:
     )
     found = session.execute(rows).fetchall()
     return [
-        VersionTable(*name, tuple(sorted(row for each, row in found if each == number)))
-        for number, name in enumerate(names)
+        VersionTable(schema, name, tuple(sorted(row for each, row in found if each == number)))
+        for number, (schema, name) in enumerate(names)
     ]
 
 

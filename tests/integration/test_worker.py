@@ -267,10 +267,10 @@ def test_every_kind_of_drift_is_put_into_words(project: Project) -> None:
         findings = verification.verify(settings, worker, session).findings
     text = "\n".join(f"{finding.kind}: {finding.what}" for finding in findings)
     assert "drift: column tasks.archived is only in the models" in text
-    assert "drift: table runs is only in the database" in text
+    assert "leftover table: table runs is only in the database" in text
     assert "drift: index ix_tasks_github_url of tasks is only in the models" in text
     assert "users.company: nullable" in text
-    assert "users.company: type VARCHAR(length=9) in the database" in text
+    assert "users.company: type VARCHAR(9) in the database" in text
     assert "missing column: tasks.archived does not exist" in text
 
 

@@ -52,7 +52,7 @@ DOORS = {
         "url",
     },
     "dotenv": {"settings"},
-    "tomllib": {"settings"},
+    "tomllib": {"baseline", "settings"},
     "invoke": {"tasks", "cli", "program"},
     "rich": {"report_live"},
 }

@@ -81,7 +81,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d O
                  AND l.classid::bigint = {high} AND l.objid::bigint = {low}
                  AND d.datname = pg_catalog.current_database()),
        pg_catalog.current_database()::text,
-       (pg_catalog.inet_server_addr() || ':' || pg_catalog.inet_server_port())::text,
+       (pg_catalog.host(pg_catalog.inet_server_addr()) || ':'
+        || pg_catalog.inet_server_port())::text,
        EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name = 'client_connection_check_interval'
                AND setting = '0')
 """

@@ -21,7 +21,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration, scripts
+from . import comparison, configuration, enums, scripts
 from .connections import Gate
 from .failures import BrokenChainError, FoundError, WrongTargetError, kind_of, message_of
 
@@ -62,7 +62,7 @@ class Worker:
         for line in self._lines:
             request = json.loads(line)
             self._gate.lock_key = request.get("lock_key")
-            answers = {
+            answers = {  # type: dict[str, Callable[[], dict[str, Any]]]
                 "upgrade": self._upgrade,
                 "describe": self._describe,
                 "current": self._current,
@@ -164,6 +164,7 @@ class Worker:
                 heads=self._heads(),
                 version_table=context.version_table,
                 models=comparison.count(context.opts.get("target_metadata")),
+                enums=enums.of_models(context.opts.get("target_metadata")),
                 columns=comparison.columns(context.opts.get("target_metadata")),
             )
             return []
@@ -188,7 +189,7 @@ class Worker:
         return scripts.place(self._scripts, self._lineage["heads"], revisions)
 
     def _check(self) -> dict[str, Any]:
-        return {"differences": comparison.differences(self._config)}
+        return {"differences": comparison.differences(self._config, self._scripts)}
 
     def _where_to(self) -> dict[str, Any]:
         """Return what env.py would connect to by itself, without connecting."""

@@ -1,0 +1,188 @@
+"""The command `backset` works in a repository that has not one file of ours in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.conftest import PASSWORD, ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.cluster import Cluster
+
+PROJECTS = Path(__file__).parents[1] / "projects/urls"
+BACKSET = Path(sys.executable).with_name("backset")
+FLAGS = {"section": ["-n", "main"]}  # what a project cannot be understood without
+NAMES = sorted(path.name for path in PROJECTS.iterdir())
+
+
+@dataclass
+class Foreign:
+    """Somebody's repository, and its database on our server."""
+
+    folder: Path
+    url: str
+    flags: list[str]
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run `backset …` in it, with no DATABASE_URL but one that is given here."""
+        return subprocess.run(
+            [str(BACKSET), *self.flags, *words],
+            cwd=self.folder,
+            env={**os.environ, "VIRTUAL_ENV": sys.prefix, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def query(self, statement: str, database: str = "") -> list[tuple[Any, ...]]:
+        """Run a statement on its database, or on another one of its server."""
+        params = psycopg.conninfo.conninfo_to_dict(self.url)
+        params |= {"dbname": database} if database else {}
+        with psycopg.connect(**params, autocommit=True) as session:  # type: ignore[arg-type]
+            cursor = session.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def made(
+    tmp_path: Path, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> Callable[[str], Foreign]:
+    """Lay a project down, for a database of its own with a row in it."""
+
+    def make(project: str) -> Foreign:
+        create = sql.SQL("CREATE DATABASE {} OWNER {}")
+        superuser.execute(create.format(sql.Identifier(name), sql.Identifier(ROLE)))
+        given = f"{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.port}/{name}"
+        folder = tmp_path / "repository"
+        shutil.copytree(PROJECTS / project, folder)
+        words = {
+            "@url@": f"postgresql+psycopg://{given}",
+            "@url%%@": f"postgresql+psycopg://{given}".replace("%", "%%"),
+            "@host@": "127.0.0.1",
+            "@port@": str(cluster.port),
+            "@user@": ROLE,
+            "@password@": PASSWORD.replace("\\", "\\\\").replace('"', '\\"'),
+            "@database@": name,
+        }
+        for path in folder.rglob("*"):
+            if path.is_file():
+                text = path.read_text()
+                for word, value in words.items():
+                    text = text.replace(word, value)
+                path.write_text(text)
+        foreign = Foreign(folder, f"postgresql://{given}", FLAGS.get(project, []))
+        foreign.query("CREATE TABLE precious (id int); INSERT INTO precious VALUES (1)")
+        return foreign
+
+    return make
+
+
+@pytest.mark.parametrize("project", NAMES)
+def test_a_repository_without_a_file_of_ours(
+    made: Callable[[str], Foreign], project: str, name: str
+) -> None:
+    """Its state is told, its database is rebuilt beside the old one, and undo goes back."""
+    foreign = made(project)
+    before = foreign.run("status", "--json")
+    assert before.returncode == 6, before.stderr
+    assert json.loads(before.stdout)["database"] == name
+    rebuilt = foreign.run("reset-db")
+    assert rebuilt.returncode == 0, rebuilt.stderr + rebuilt.stdout
+    assert "`backset undo` swaps the old one back" in rebuilt.stdout
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert foreign.query("SELECT count(*) FROM things") == [(0,)]
+    assert foreign.query("SELECT * FROM precious", f"{name}__previous") == [(1,)]
+    assert foreign.run("status").returncode == 0
+    shown = foreign.run("alembic", "--", "history")
+    assert "0001 (head)" in shown.stdout or project == "layout", shown.stderr
+    assert foreign.run("undo").returncode == 0
+    assert foreign.query("SELECT * FROM precious") == [(1,)]
+    assert PASSWORD not in before.stdout + rebuilt.stdout + rebuilt.stderr
+
+
+@pytest.mark.parametrize(
+    ("project", "place", "line"),
+    [
+        ("overridden", "APP_DB_URL (.env)", 'APP_DB_URL = "{url:psycopg}"'),
+        ("parts", "APP__DATABASE__NAME (.env)", 'APP__DATABASE__NAME = "{database}"'),
+        ("hard_coded", "alembic/env.py line 6", 'DATABASE_URL = "{url}"'),
+    ],
+)
+def test_a_url_that_leads_elsewhere_executes_nothing(
+    made: Callable[[str], Foreign], name: str, project: str, place: str, line: str
+) -> None:
+    """The error says what env.py opened, where that comes from, and the line that mends it."""
+    foreign = made(project)
+    foreign.query(f"CREATE DATABASE {name}_mine", "postgres")
+    mine = foreign.url.replace(f"/{name}", f"/{name}_mine")
+    done = foreign.run("reset-db", DATABASE_URL=mine)
+    assert done.returncode == 4
+    assert f"env.py connected to {name} on 127.0.0.1" in done.stderr
+    assert f"not to postgresql://{ROLE}@127.0.0.1" in done.stderr
+    assert "nothing was executed" in done.stderr
+    assert place in done.stderr
+    assert f"[tool.backset.env] {line}" in done.stderr
+    assert PASSWORD not in done.stderr
+    assert quote(PASSWORD, safe="") not in done.stderr
+    for database in (name, f"{name}_mine"):
+        assert foreign.query("SELECT to_regclass('things')", database) == [(None,)]
+
+
+def test_the_line_of_that_error_mends_it(made: Callable[[str], Foreign], name: str) -> None:
+    """What it says to write is enough."""
+    foreign = made("parts")
+    foreign.query(f"CREATE DATABASE {name}_mine", "postgres")
+    mine = foreign.url.replace(f"/{name}", f"/{name}_mine")
+    line = '[tool.backset.env]\nAPP__DATABASE__NAME = "{database}"\n'
+    (foreign.folder / "pyproject.toml").write_text(line)
+    done = foreign.run("reset-db", DATABASE_URL=mine)
+    assert done.returncode == 0, done.stderr
+    assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
+
+
+def test_a_configuration_is_named_when_there_are_several(made: Callable[[str], Foreign]) -> None:
+    """The choice is nobody's but the user's; -c makes it."""
+    foreign = made("below")
+    shutil.copytree(foreign.folder / "backend", foreign.folder / "worker")
+    refused = foreign.run("status")
+    assert refused.returncode == 2
+    assert "several Alembic configurations: backend/alembic.ini, worker/alembic.ini" in (
+        refused.stderr
+    )
+    foreign.flags = ["-c", "backend/alembic.ini"]
+    assert foreign.run("reset-db").returncode == 0
+
+
+def test_a_folder_without_alembic_is_told_so(tmp_path: Path) -> None:
+    """No server is started for it, and nothing is written."""
+    done = Foreign(tmp_path, "", []).run("status")
+    assert done.returncode == 4
+    assert "no alembic.ini, and no [tool.alembic] in pyproject.toml → " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_interpreter_of_the_project_is_used_and_named(made: Callable[[str], Foreign]) -> None:
+    """`.venv` is found; what it lacks is said with the command that installs it."""
+    foreign = made("stock")
+    venv = [sys.executable, "-m", "venv", "--without-pip", foreign.folder / ".venv"]
+    subprocess.run(venv, check=True)
+    done = foreign.run("status", VIRTUAL_ENV="")
+    assert done.returncode == 4
+    assert f"{foreign.folder / '.venv/bin/python'} (.venv): ModuleNotFoundError" in done.stderr
+    assert "-m pip install 'alembic>=1.9' 'sqlalchemy>=1.4'" in done.stderr

@@ -1,0 +1,11 @@
+"""The URL stands in the text."""
+
+from alembic import context
+from sqlalchemy import create_engine
+
+engine = create_engine("@url@")
+
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=None)
+    with context.begin_transaction():
+        context.run_migrations()
