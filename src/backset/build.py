@@ -22,6 +22,7 @@ from backset.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from backset.activity import Client
     from backset.choice import Choice
@@ -126,11 +127,6 @@ class Build:
         return self.databases.get(self.server.names.previous)
 
     @property
-    def scratch(self) -> Database | None:
-        """The database in which a killed run was proving a backup."""
-        return self.databases.get(self.server.names.scratch)
-
-    @property
     def old_is_empty(self) -> bool:
         """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
         return self.old is None or catalog.is_empty(self.live)
@@ -152,10 +148,29 @@ class Build:
         worker.begin(self.subject, self.purpose, self.target.database)
         return worker
 
+    @cached_property
+    def workers(self) -> tuple[Worker, ...]:
+        """A process of Alembic for each chain of revisions, in the order of the settings."""
+        others = [Worker(self.settings, each) for each in self.settings.lineages[1:]]
+        for each in others:
+            self._sessions.enter_context(each)
+            each.begin(self.subject, self.purpose, self.target.database)
+        return self.worker, *others
+
     def begin_worker(self) -> None:
         """Tell a worker that was started ahead what it is for; it reads the scripts meanwhile."""
         if self._worker is not None:
-            _ = self.worker
+            _ = self.workers
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads of the scripts of every chain."""
+        return tuple(head for each in self.workers for head in each.scripts.heads)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of the scripts of every chain."""
+        return tuple(dict.fromkeys(path for each in self.workers for path in each.scripts.folders))
 
     @cached_property
     def session(self) -> Session:
@@ -191,7 +206,7 @@ class Build:
             if self.is_in_place:
                 self.inheritance.remember(self.live)
                 return
-            self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
+            self.inheritance.begin(self.live, self.session, lambda: self.folders)
 
     @cached_property
     def programs(self) -> Programs:
@@ -268,7 +283,7 @@ class Build:
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""
         self._sessions.close()
-        for name in ("worker", "session", "live"):
+        for name in ("worker", "workers", "session", "live"):
             self.__dict__.pop(name, None)  # the next use opens another one
         self._worker = None
 

@@ -86,13 +86,18 @@ def columns(session: psycopg.Connection[Any]) -> Mapping[str, set[str]]:
     return found
 
 
-def revisions(session: psycopg.Connection[Any]) -> list[str]:
-    """Return the rows of every table that is shaped like Alembic's version table.
+def version_tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return (schema, name) of every table that is shaped like Alembic's version table.
 
     Its shape, not its name: env.py may give it another, and a backup must not have to run env.py.
     """
+    return session.execute(_VERSION_TABLES).fetchall()
+
+
+def revisions(session: psycopg.Connection[Any]) -> list[str]:
+    """Return the rows of every table that is shaped like Alembic's version table."""
     found: set[str] = set()
-    for schema, table in session.execute(_VERSION_TABLES).fetchall():
+    for schema, table in version_tables(session):
         query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, table))
         found |= {revision for (revision,) in session.execute(query)}
     return sorted(found)

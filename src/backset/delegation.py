@@ -26,8 +26,9 @@ def init(
     door: Door, command: Sequence[str], session: Session, on_line: Callable[[str], None]
 ) -> list[Finding]:
     """Let the project make what its chain cannot start without; return what is doubtful."""
+    before = catalog.tables(session)
     done = door.run(command, "init", on_line)
-    if not catalog.tables(session):
+    if catalog.tables(session) == before:
         raise StepFailedError(
             f"{_ended(done)}, and created nothing{_seen(done)}", _remedy(done, door)
         )

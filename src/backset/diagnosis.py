@@ -43,14 +43,14 @@ def status(build: Build) -> Status:
 
 
 def _status(build: Build) -> Status:
-    _ = build.worker  # it imports Alembic while we ask the server
+    _ = build.workers  # they import Alembic while we ask the server
     version = build.server.session.info.parameter_status("server_version") or ""
     rows: dict[str, int] = {}
     verdict = Verdict((), 0, compared=False, findings=(_missing(build),))
     if build.old is not None:
         rows = catalog.row_counts(build.session)
         also = seeding.unmet(build.settings, build.session, rows)
-        verdict = verification.verify(build.settings, build.worker, build.session, also=also)
+        verdict = verification.verify(build.settings, build.workers, build.session, also=also)
         verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
     traces = tuple(
         orphans.trace(each, build.worker.folders, build.settings.environ)
@@ -59,7 +59,7 @@ def _status(build: Build) -> Status:
     return Status(
         database=build.target.database,
         server=version,
-        heads=build.worker.scripts.heads,
+        heads=build.heads,
         rows=rows,
         previous=build.previous is not None,
         protected=build.old is not None and build.old.protected,

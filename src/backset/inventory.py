@@ -19,14 +19,14 @@ def inventory(session: psycopg.Connection[Any]) -> dict[str, str]:
     Members of extensions and PostgreSQL's own objects are left out. One round trip; inside a
     transaction it leaves the search path empty until that ends.
     """
-    cursor = session.execute(_SETTINGS + _INVENTORY)
+    cursor = session.execute(SETTINGS + _INVENTORY)
     while cursor.nextset():
         pass
     return dict(cursor.fetchall())
 
 
 # How a definition is spelled depends on these.
-_SETTINGS = """
+SETTINGS = """
 SET LOCAL search_path = ''; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
 SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1;
 SET LOCAL quote_all_identifiers = off;
@@ -107,7 +107,7 @@ UNION ALL SELECT 'pg_publication'::regclass, oid, 0,
                  concat_ws(' ', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate)
           FROM pg_publication
 """
-_NAMES_ONLY = (
+NAMES_ONLY = (
     *("pg_publication_rel", "pg_operator", "pg_opclass", "pg_opfamily", "pg_collation", "pg_cast"),
     *("pg_conversion", "pg_language", "pg_transform", "pg_event_trigger", "pg_ts_config"),
     *("pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_foreign_data_wrapper"),
@@ -116,13 +116,13 @@ _NAMES_ONLY = (
 _PARTS = (
     *(_RELATIONS, _INDEXES, _SEQUENCES, _CONSTRAINTS, _TRIGGERS, _RULES, _POLICIES, _FUNCTIONS),
     *(_TYPES, _OTHERS),
-    *(f"SELECT '{each}'::regclass, oid, 0, NULL FROM {each}" for each in _NAMES_ONLY),
+    *(f"SELECT '{each}'::regclass, oid, 0, NULL FROM {each}" for each in NAMES_ONLY),
 )
 # The server does not give back what it was told: of a list of varchar constants it first writes
 # ARRAY['a'::varchar]::text[], and after a restore ARRAY['a'::varchar::text]. So the casts that it
 # adds, and the parentheses, do not count.
 _SAID_ANEW = r"[()]|::(text|inet)(\[\])?"
-_FIRST_OF_A_USER = 16384  # FirstNormalObjectId
+FIRST_OF_A_USER = 16384  # FirstNormalObjectId
 _INVENTORY = f"""
 WITH object AS ({" UNION ALL ".join(_PARTS)}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
@@ -131,7 +131,7 @@ SELECT o.type || ' ' || o.identity, coalesce(left(encode(sha256(convert_to(
            CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END
        )), 'hex'), 16), '')
 FROM object, pg_identify_object(classid, objid, 0) o
-WHERE objid >= {_FIRST_OF_A_USER} AND o.identity IS NOT NULL
+WHERE objid >= {FIRST_OF_A_USER} AND o.identity IS NOT NULL
   AND coalesce(o.schema !~ '^pg_' AND o.schema <> 'information_schema', true)
   AND (classid, objid) NOT IN (SELECT classid, objid FROM member)
   AND ('pg_class'::regclass, relation) NOT IN (SELECT classid, objid FROM member)

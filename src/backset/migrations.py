@@ -65,13 +65,17 @@ class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
     lineage: the chain of revisions that it works with; without it, the first one.
+    versions: a folder of revisions in place of those that the configuration names.
 
     Starting it needs nothing but the settings, so it can come before our own imports. It loads the
     project's code only when `begin` has given it the environment for its target.
     """
 
-    def __init__(self, settings: Settings, lineage: Lineage | None = None) -> None:
+    def __init__(
+        self, settings: Settings, lineage: Lineage | None = None, versions: Path | None = None
+    ) -> None:
         self._settings = settings
+        self._versions = versions and str(versions.resolve())
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._link, theirs = socket.socketpair()
@@ -107,6 +111,7 @@ class Worker:
     def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
         about = self.lineage
         given = {"file": about.config, "section": about.section, "arguments": about.arguments}
+        more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
         self._send({**message, "lineage": asdict(about)})
 
@@ -162,8 +167,12 @@ class Worker:
         command: str,
         session: Session,
         progress: Callable[[str], None] = lambda _text: None,
+        **more: Any,  # noqa: ANN401  (JSON values)
     ) -> dict[str, Any]:
-        """Run `upgrade`, `describe`, `current` or `check` on the database of `session`.
+        """Run a command on the database of `session`, and return what it answers.
+
+        `upgrade`, `downgrade` (to base), `describe`, `current` or `check`; or `stamp`, with more:
+        revisions, and purge, which takes away all other rows first.
 
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.
@@ -172,7 +181,7 @@ class Worker:
         key = secrets.randbits(63)
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
-        self._send({"command": command, "lock_key": key})
+        self._send({"command": command, "lock_key": key, **more})
         return self._receive(progress)
 
     def place(self, revisions: Sequence[str]) -> dict[str, Any]:
@@ -212,6 +221,8 @@ class Worker:
         }
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         what = what.format(**named) + provenance.told(origins)
+        if reply["kind"] == "error" and where.startswith("env.py"):
+            remedy = _FLASK if _OF_FLASK in message else _DOOR
         remedy = provenance.remedy(origins) or remedy.format(**named)
         return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
 
@@ -245,6 +256,12 @@ _INSTALL = (
     "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
 )
 _MEND = "mend the migration or env.py, then run this again"
+_OF_FLASK = "outside of application context"
+_FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
+_DOOR = (
+    "mend env.py, or, where it runs only behind a command of the project, name that: "
+    '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
+)
 _EXPLAINED = {
     "no configuration": (
         "{message}",

@@ -113,8 +113,12 @@ class Report:
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
         protected = " · protected" if status.protected else ""
         self.say(f"database  {status.database} on PostgreSQL {status.server}{protected}")
-        self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
-        self.say(f"heads     {', '.join(status.heads) or 'none'}")
+        for name, chain in status.verdict.chains.items():
+            rows, heads = (", ".join(chain[key]) or "none" for key in ("revisions", "heads"))
+            self.say(f"chain     {name}: at {rows}, head {heads}")
+        if not status.verdict.chains:
+            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
+            self.say(f"heads     {', '.join(status.heads) or 'none'}")
         self.say(f"tables    {tables}")
         for trace in status.traces:
             for number, line in enumerate(trace.lines()):

@@ -30,7 +30,7 @@ MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
-DERIVED = ("next", "previous", "discard", "scratch")
+DERIVED = ("next", "previous", "discard", "scratch", "scratch_old")
 MARKS = frozenset({*DERIVED, "protected", "unfinished"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
@@ -97,12 +97,18 @@ class Names:
     previous: str
     discard: str
     scratch: str
+    scratch_old: str
 
     @classmethod
     def of(cls, database: str) -> Names:
         """Derive all names, each at most 63 bytes long."""
         derived = (derived_name(database, f"__{word}") for word in DERIVED)
         return cls(database, *derived)
+
+    @property
+    def scratches(self) -> tuple[str, str]:
+        """Those of databases that exist for a proof only."""
+        return self.scratch, self.scratch_old
 
 
 class Server:

@@ -11,6 +11,7 @@ from backset import (
     companions,
     in_place,
     inheritance,
+    migrating,
     objects,
     proof,
     refilling,
@@ -47,7 +48,7 @@ def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     companions.clear_scratch(build.server, build.databases)
     if build.options.proves:
-        proof.refuse(build.server, build.scratch)
+        proof.refuse(build.server, build.databases)
     ended = build.server.sessions(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
@@ -57,7 +58,7 @@ def backup(build: Build, progress: Progress) -> Done:
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        return build.worker.scripts.folders  # asked for late: the worker is still importing
+        return build.folders  # asked for late: the worker is still importing
 
     above = build.settings.parallel_above
     taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
@@ -97,13 +98,27 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
-    done = build.worker.ask("upgrade", build.session, progress)
+    told, doubts = migrating.migrate(build, progress)
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
-    before, after = _revisions(done["before"]), _revisions(done["heads"])
-    details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
-    text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    return Done(text if done["count"] else f"already at {after}", details, findings)
+    names = [each.name for each in build.settings.lineages]
+    chains = [
+        {"from": done["before"], "to": done["heads"], "revisions": done["count"]} for done in told
+    ]
+    details: dict[str, Any] = chains[0]
+    if len(chains) > 1:
+        details = {
+            "chains": [{"name": name, **done} for name, done in zip(names, chains, strict=True)]
+        }
+    labels = (each.label for each in build.settings.lineages)
+    lines = map(_migrated, labels, chains)
+    return Done(" · ".join(lines), details, (*findings, *doubts))
+
+
+def _migrated(label: str, done: Mapping[str, Any]) -> str:
+    before, after = _revisions(done["from"]), _revisions(done["to"])
+    text = f"{before} → {after}, {count(done['revisions'], 'revision')}"
+    return label + (text if done["revisions"] else f"already at {after}")
 
 
 def verify(build: Build, progress: Progress) -> Done:
@@ -113,7 +128,7 @@ def verify(build: Build, progress: Progress) -> Done:
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
     found = verification.verify(
-        *(settings, build.worker, session),
+        *(settings, build.workers, session),
         also=() if fresh else seeding.unmet(settings, session, rows),
         fresh=fresh,
         accept=build.options.accepts,
@@ -224,7 +239,7 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 def _plan_backup(build: Build) -> str:
     if build.options.proves:
-        proof.refuse(build.server, build.scratch)
+        proof.refuse(build.server, build.databases)
     ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
         return f"nothing to back up (the database is new){ending}"
@@ -253,8 +268,12 @@ def _ended(build: Build) -> str:
 
 def _plan_upgrade(build: Build) -> str:
     make = "" if build.is_beside or build.old else "make and "
-    heads = _revisions(build.worker.scripts.heads)
-    return f"would {make}migrate {build.subject.database} to {heads}"
+    name, settings = build.subject.database, build.settings
+    ends = [f"{each.lineage.label}{_revisions(each.scripts.heads)}" for each in build.workers]
+    commands = [each for each in (settings.init, settings.upgrade) if each]
+    ways = [settings.redact(build.target, " ".join(each)) for each in commands]
+    by = f" by {' and '.join(ways)}" if ways else ""
+    return f"would {make}migrate {name} to {' · '.join(ends)}{by}"
 
 
 def _plan_verify(build: Build) -> str:

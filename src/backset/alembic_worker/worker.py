@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,7 @@ class Worker:
         self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
         self._problems = []  # type: list[dict[str, Any]]
+        self._request = {}  # type: dict[str, Any]
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -60,17 +60,19 @@ class Worker:
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         for line in self._lines:
-            request = json.loads(line)
-            self._gate.lock_key = request.get("lock_key")
-            answers = {  # type: dict[str, Callable[[], dict[str, Any]]]
+            self._request = json.loads(line)
+            self._gate.lock_key = self._request.get("lock_key")
+            answers = {
                 "upgrade": self._upgrade,
+                "downgrade": self._downgrade,
+                "stamp": self._stamp,
                 "describe": self._describe,
                 "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
-                "place": partial(self._place, request.get("revisions")),
+                "place": self._place,
             }
-            self._guarded(answers[request["command"]], "done")
+            self._guarded(answers[self._request["command"]], "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:
@@ -85,8 +87,11 @@ class Worker:
             sys.stdout.flush()  # what the project printed, before the next request
 
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
         self._config = configuration.opened(given)
         self._scripts = ScriptDirectory.from_config(self._config)
+        if given.get("versions"):
+            self._scripts.version_locations = [given["versions"]]
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
@@ -134,6 +139,13 @@ class Worker:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
+        return self._move(lambda current: self._scripts._upgrade_revs("head", current))  # noqa: SLF001
+
+    def _downgrade(self) -> dict[str, Any]:
+        return self._move(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
+
+    def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
+        """Run the steps that lead from where the database is to where it shall be."""
         self._heads()
         before, count = (), 0  # type: tuple[str, ...], int
 
@@ -141,7 +153,7 @@ class Worker:
             """Alembic runs each step before it asks for the next one."""
             nonlocal before, count
             before = tuple(current)
-            todo = self._scripts._upgrade_revs("head", current)  # noqa: SLF001
+            todo = revisions(current)
             for count, self._step in enumerate(todo, 1):
                 revision = self._step.revision
                 text = f"{count}/{len(todo)} {revision.revision} {revision.doc}"
@@ -151,6 +163,17 @@ class Worker:
 
         self._run_env(steps)
         return {"before": list(before), "count": count, "heads": self._heads()}
+
+    def _stamp(self) -> dict[str, Any]:
+        """Write revisions into the version table, and run nothing; `purge` removes all others."""
+        self._heads()
+        wanted = tuple(self._request["revisions"])
+
+        def stamp(current: Any, context: Any) -> list[Any]:
+            return list(self._scripts._stamp_revs(wanted, current))  # noqa: SLF001
+
+        self._run_env(stamp, purge=bool(self._request.get("purge")))
+        return {"revisions": list(wanted)}
 
     def _describe(self) -> dict[str, Any]:
         self._heads()
@@ -162,7 +185,7 @@ class Worker:
                 revisions=list(current),
                 orphans=[revision for revision in current if revision not in known],
                 heads=self._heads(),
-                version_table=context.version_table,
+                version_table=_shown(context),
                 models=comparison.count(context.opts.get("target_metadata")),
                 enums=enums.of_models(context.opts.get("target_metadata")),
                 columns=comparison.columns(context.opts.get("target_metadata")),
@@ -183,10 +206,10 @@ class Worker:
         self._run_env(look, dont_mutate=True)
         return found
 
-    def _place(self, revisions: list[str]) -> dict[str, Any]:
+    def _place(self) -> dict[str, Any]:
         """Hold rows of a version table against the scripts, without env.py."""
         self._heads()
-        return scripts.place(self._scripts, self._lineage["heads"], revisions)
+        return scripts.place(self._scripts, self._lineage["heads"], self._request["revisions"])
 
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config, self._scripts)}
@@ -215,6 +238,12 @@ class Worker:
             self._scripts.run_env()
         if not ran:
             raise util.CommandError("env.py never called context.run_migrations()")
+
+
+def _shown(context: Any) -> str:
+    """Return the name of the version table, with its schema unless that is `public`."""
+    schema = context.version_table_schema
+    return ".".join(filter(None, (None if schema == "public" else schema, context.version_table)))
 
 
 def _import_ahead() -> None:

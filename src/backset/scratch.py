@@ -1,0 +1,109 @@
+"""Builds a chain in a scratch database beside the target, which is looked at and never changed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from backset import catalog, companions, schema
+from backset.inheritance import EVERYTHING, Inheritance
+from backset.migrations import Worker
+from backset.session import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from backset.build import Build
+    from backset.difference import Item
+    from backset.session import Session
+    from backset.settings import Settings
+    from backset.target import Target
+
+    Progress = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratch:
+    """A scratch database with what the target has from an administrator, and nothing else yet.
+
+    workers: a process of Alembic for each chain of revisions, all on this database.
+    """
+
+    target: Target
+    session: Session
+    workers: Sequence[Worker]
+    inheritance: Inheritance
+
+    def upgrade(self, progress: Progress = _silent) -> int:
+        """Run every migration; return how many there were."""
+        return self._ask_all("upgrade", self.workers, progress)
+
+    def downgrade(self, progress: Progress = _silent) -> int:
+        """Take every migration back, the last chain first; return how many there were."""
+        return self._ask_all("downgrade", [*reversed(self.workers)], progress)
+
+    def _ask_all(self, command: str, workers: Sequence[Worker], progress: Progress) -> int:
+        return sum(int(worker.ask(command, self.session, progress)["count"]) for worker in workers)
+
+    def schema(self) -> dict[str, Item]:
+        """Return the objects in it, but for the version tables."""
+        return schema.read(self.session, spare=catalog.version_tables(self.session))
+
+
+def prepare(
+    build: Build,
+    names: Sequence[str],
+    purpose: str,
+    notice: Callable[[str], None] | None = None,
+) -> None:
+    """Take the lock of the target, and make sure that scratch databases can be made.
+
+    purpose: what for, such as `prove a squash`. notice: is told for whom we wait, if we may wait.
+    Raises LockedError or RefusedError. The lock is held until the build is closed.
+    """
+    build.server.lock(notice)
+    build.server.end_dead_runs()
+    companions.refuse_scratch(build.server, names, build.server.databases(), purpose)
+    companions.clear_scratch(build.server, build.server.databases())
+
+
+@contextmanager
+def made(
+    build: Build, name: str, *, settings: Settings | None = None, versions: Path | None = None
+) -> Iterator[Scratch]:
+    """Make a scratch database in the likeness of the target for the block; prepare() comes before.
+
+    It is dropped whatever happens; after a kill -9, the next run does it.
+    settings: of the project whose chain it is, if not the target's. versions: a folder of revisions
+    in place of those that the configuration names.
+    """
+    settings = settings or build.settings
+    with companions.scratch(build.server, name, build.old) as target, ExitStack() as stack:
+        workers = [
+            stack.enter_context(Worker(settings, lineage, versions))
+            for lineage in settings.lineages
+        ]
+        for worker in workers:
+            worker.begin(target, build.purpose, build.target.database)
+        session = stack.enter_context(closing(connect(target, build.purpose)))
+        inheritance = _inherit(build, name, session, workers)
+        yield Scratch(target=target, session=session, workers=workers, inheritance=inheritance)
+
+
+def _inherit(build: Build, name: str, new: Session, workers: Sequence[Worker]) -> Inheritance:
+    names = replace(build.server.names, next=name)
+    if build.old is None:
+        return Inheritance(build.target, names)
+    inheritance = Inheritance(build.target, names, EVERYTHING)
+
+    def folders() -> list[Path]:
+        return [folder for worker in workers for folder in worker.scripts.folders]
+
+    inheritance.begin(build.live, new, folders)
+    return inheritance

@@ -1,0 +1,228 @@
+"""A chain is built in a scratch database, which never outlives its use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset import likeness, scratch
+from backset.build import Build
+from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
+from backset.server import Server
+from backset.settings import load
+from backset.target import Target
+from tests.conftest import ROLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.cluster import Cluster
+    from tests.conftest import Project
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from backset import scratch
+from backset.build import Build
+from backset.settings import load
+settings = load(Path.cwd(), dict(os.environ))
+with Build(settings, settings.target, "test", beside=False) as build:
+    names = build.server.names.scratches
+    scratch.prepare(build, names, "test")
+    with scratch.made(build, names[0]) as one, scratch.made(build, names[1]) as other:
+        one.upgrade()
+        print("built", flush=True)
+        signal.pause()
+"""
+
+
+@contextmanager
+def built(project: Project, url: str | None = None) -> Iterator[Build]:
+    """Open a build that looks at the project's database."""
+    settings = load(project.folder, {"DATABASE_URL": url or project.url, "PATH": "/usr/bin:/bin"})
+    assert settings.target is not None
+    with Build(settings, settings.target, "test", beside=False) as build:
+        yield build
+
+
+def databases(project: Project) -> set[str]:
+    """Return the endings of the databases beside the project's."""
+    name = Target.parse(project.url).database
+    found = project.query("SELECT datname FROM pg_database", "postgres")
+    return {each.removeprefix(name) for (each,) in found if each.startswith(name)}
+
+
+def test_a_chain_is_built_and_gone(project: Project) -> None:
+    """The scratch database is at head inside the block, and dropped after it."""
+    with built(project) as build:
+        scratch.prepare(build, [build.server.names.scratch], "test")
+        with scratch.made(build, build.server.names.scratch) as made:
+            assert databases(project) == {"", "__scratch"}
+            assert made.upgrade() == 1
+            assert "table public.tasks" in made.schema()
+            assert made.downgrade() == 1
+            assert "table public.tasks" not in made.schema()
+    assert databases(project) == {""}
+    assert project.query("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+def test_the_live_schema_is_proved(project: Project) -> None:
+    """At head nothing differs; what was changed by hand since is named, rows are no difference."""
+    assert project.invoke("reset-db").returncode == 0
+    with built(project) as build:
+        assert likeness.differences(build) == []
+    project.query("ALTER TABLE tasks DROP archived; CREATE TYPE mood AS ENUM ('sad')")
+    project.query("COMMENT ON TABLE users IS 'ours'; GRANT SELECT ON users TO PUBLIC")
+    with built(project) as build:
+        found = likeness.differences(build)
+    assert [str(each) for each in found if not each.minor] == [
+        "column tasks.archived is only in the migrations",
+        "index ix_tasks_archived is only in the migrations",
+        "table users: comment is none in the migrations, ours in the database",
+        "type mood is only in the database",
+    ]
+    assert [str(each) for each in found if each.minor] == [
+        "table users: rights is none in the migrations, PUBLIC may select in the database"
+    ]
+    assert not likeness.is_proved(found)
+    assert "__scratch" not in databases(project)
+
+
+@pytest.mark.parametrize("purge", [False, True])
+def test_stamp_writes_the_version_and_runs_nothing(project: Project, *, purge: bool) -> None:
+    """With purge, an orphaned revision goes; without, it stops the stamp."""
+    project.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    project.query("INSERT INTO alembic_version VALUES ('cf94a9256bdb')")
+    with built(project) as build:
+        asked = {"revisions": ["0b228e9fec0b"], "purge": purge}
+        if purge:
+            build.worker.ask("stamp", build.session, **asked)
+        else:
+            with pytest.raises(StepFailedError, match="cf94a9256bdb"):
+                build.worker.ask("stamp", build.session, **asked)
+    rows = project.query("SELECT version_num FROM alembic_version")
+    assert rows == [("0b228e9fec0b" if purge else "cf94a9256bdb",)]
+    assert project.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [
+        ("alembic_version",)
+    ]
+
+
+def test_a_failing_chain_leaves_nothing(project: Project) -> None:
+    """The error names the revision; the scratch database is dropped."""
+    (script,) = (project.folder / "alembic/versions").glob("*.py")
+    script.write_text(script.read_text().replace("    create_tasks()\n", "    raise OSError(5)\n"))
+    with (
+        built(project) as build,
+        pytest.raises(StepFailedError, match=r"revision 0b228e9fec0b .*: OSError: 5"),
+    ):
+        likeness.differences(build)
+    assert databases(project) == {""}
+
+
+@pytest.mark.parametrize("error", [Interrupted(signal.SIGTERM), ValueError("a bug")])
+def test_an_error_inside_leaves_nothing(project: Project, error: BaseException) -> None:
+    """Whatever ends the block, the database is dropped."""
+
+    def leave(build: Build) -> None:
+        with scratch.made(build, build.server.names.scratch):
+            raise error
+
+    with built(project) as build:
+        scratch.prepare(build, [build.server.names.scratch], "test")
+        with pytest.raises(type(error)):
+            leave(build)
+    assert databases(project) == {""}
+
+
+def test_a_killed_one_is_removed_by_the_next_run(project: Project) -> None:
+    """After kill -9 both databases stay, and the next task that takes the lock drops them."""
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        cwd=project.folder,
+        env={**os.environ, **project.env},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "built\n"
+        assert databases(project) == {"", "__scratch", "__scratch_old"}
+        done = project.invoke("backup")
+        assert done.returncode == 75, done.stderr
+        killed.kill()
+    done = project.invoke("backup")
+    assert done.returncode == 0, done.stderr
+    assert databases(project) == {""}
+
+
+def test_one_that_was_made_and_not_marked_is_removed(
+    project: Project, superuser: psycopg.Connection[Any], name: str
+) -> None:
+    """A kill between CREATE DATABASE and its comment leaves an empty one without a mark."""
+    superuser.execute(f"CREATE DATABASE {name}__scratch_old".encode())
+    assert project.invoke("backup").returncode == 0
+    assert databases(project) == {""}
+
+
+@pytest.mark.parametrize("suffix", ["__scratch", "__scratch_old"])
+def test_somebody_elses_database_stays(
+    project: Project, superuser: psycopg.Connection[Any], name: str, suffix: str
+) -> None:
+    """One of that name with something in it is refused, and never dropped."""
+    superuser.execute(f"CREATE DATABASE {name}{suffix}".encode())
+    project.query("CREATE TABLE theirs ()", f"{name}{suffix}")
+    with (
+        built(project) as build,
+        pytest.raises(RefusedError, match=f"{name}{suffix} exists and backset did not make it"),
+    ):
+        scratch.prepare(build, build.server.names.scratches, "test")
+    assert project.invoke("backup").returncode == 0
+    assert project.query("SELECT * FROM theirs", f"{name}{suffix}") == []
+
+
+def test_a_role_that_may_not_create_databases_is_refused(
+    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> None:
+    """With the SQL for an administrator, and in one line."""
+    role = f'{name}"role'
+    superuser.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    url = cluster.url(name).replace("//postgres@", f"//{name}%22role@")
+    try:
+        with built(project, url) as build, pytest.raises(RefusedError) as caught:
+            likeness.differences(build)
+        (line,) = caught.value.lines()
+        assert "may not create databases, so it cannot" in line
+        assert f'as an administrator: ALTER ROLE "{name}""role" CREATEDB' in line
+    finally:
+        superuser.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+def test_a_role_that_does_not_own_the_target_can_prove_it(
+    project: Project, cluster: Cluster
+) -> None:
+    """The scratch database then belongs to the role; owners and rights are minor differences."""
+    assert project.invoke("upgrade").returncode == 0
+    project.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {ROLE}")
+    target = Target.parse(project.url)
+    url = cluster.url(target.database).replace("//postgres@", f"//{ROLE}@")
+    with built(project, url) as build:
+        found = likeness.differences(build)
+    assert {each.what for each in found} == {"owner", "rights"}
+    assert likeness.is_proved(found)
+
+
+def test_two_runs_do_not_meet(project: Project) -> None:
+    """While the lock is another's, no scratch database is made."""
+    target = Target.parse(project.url)
+    with Server(target, "other") as other, built(project) as build:
+        other.lock()
+        with pytest.raises(LockedError):
+            likeness.differences(build)
+    assert databases(project) == {""}
