@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, delegation
+from backset import catalog, delegation, upgrading
 from backset.errors import StepFailedError
 from backset.standing import place
 
@@ -52,7 +52,7 @@ def _one(
     if lineage.init and not place(worker, session).tables:
         doubts += delegation.init(build.door, lineage.init, session, told)
     if not lineage.upgrade:
-        return worker.ask("upgrade", session, told), doubts
+        return upgrading.upgrade(worker, session, told), doubts
     (done,), more = delegation.upgrade(build.door, lineage.upgrade, [worker], session, told)
     return done, doubts + more
 

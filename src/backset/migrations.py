@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import socket
 from contextlib import suppress
@@ -221,7 +222,9 @@ class Worker:
         }
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         what = what.format(**named) + provenance.told(origins)
-        if reply["kind"] == "error" and where.startswith("env.py"):
+        if _CLUSTER_WIDE.search(message):
+            remedy = _ONLY_IF_MISSING
+        elif reply["kind"] == "error" and where.startswith("env.py"):
             remedy = _FLASK if _OF_FLASK in message else _DOOR
         remedy = provenance.remedy(origins) or remedy.format(**named)
         return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
@@ -240,7 +243,7 @@ class Worker:
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
-        if "ModuleNotFoundError" in said:
+        if "ModuleNotFoundError" in said or said.startswith("too old: "):
             remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
             return StepFailedError(f"{self._shown_python}: {said}", remedy)
         return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
@@ -256,6 +259,12 @@ _INSTALL = (
     "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
 )
 _MEND = "mend the migration or env.py, then run this again"
+# In the server's own words, which depend on its lc_messages.
+_CLUSTER_WIDE = re.compile('(role|tablespace) "[^"]*" already exists')
+_ONLY_IF_MISSING = (
+    "it belongs to the server, and no reset of a database removes it: let the migration make it "
+    "only where it is missing, or drop it by hand"
+)
 _OF_FLASK = "outside of application context"
 _FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
 _DOOR = (
@@ -282,6 +291,22 @@ _EXPLAINED = {
     "several heads": (
         "the migrations have several heads ({message})",
         "join them: invoke alembic -- merge heads -m 'merge'",
+    ),
+    "several databases": (
+        "env.py works on several databases ({message}), and a run rebuilds one of them",
+        'name that one: databases = "…" in [tool.backset.ini]',
+    ),
+    "no connection": (
+        "env.py gives Alembic no connection: it has no online mode ({message})",
+        "let it call context.configure(connection=…), as what `alembic init` writes does",
+    ),
+    "asked for input": (
+        "{where}it asked for input, and stdin is closed ({message})",
+        "let it take the answer from an environment variable, then run this again",
+    ),
+    "missing schema": (
+        "the schema {message} of the version table does not exist",
+        "`invoke upgrade` makes it",
     ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset import backup as backups
 from backset import (
     catalog,
+    cluster_wide,
     companions,
     in_place,
     inheritance,
@@ -98,27 +99,35 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
+    before_all = cluster_wide.objects(build.session)
     told, doubts = migrating.migrate(build, progress)
+    moved = any(each["count"] for each in told)
+    made = cluster_wide.made(before_all, build.session) if moved else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
-    names = [each.name for each in build.settings.lineages]
     chains = [
-        {"from": done["before"], "to": done["heads"], "revisions": done["count"]} for done in told
-    ]
-    details: dict[str, Any] = chains[0]
-    if len(chains) > 1:
-        details = {
-            "chains": [{"name": name, **done} for name, done in zip(names, chains, strict=True)]
+        {
+            "from": done["before"],
+            "to": done["heads"],
+            "revisions": done["count"],
+            "schemas": done["schemas"],
         }
-    labels = (each.label for each in build.settings.lineages)
-    lines = map(_migrated, labels, chains)
-    return Done(" · ".join(lines), details, (*findings, *doubts))
+        for done in told
+    ]
+    lineages = build.settings.lineages
+    named = [{"name": each.name, **done} for each, done in zip(lineages, chains, strict=True)]
+    details: dict[str, Any] = {"chains": named} if len(chains) > 1 else chains[0]
+    details["cluster_wide"] = [each.name for each in made]
+    lines = [_migrated(each.label, done) for each, done in zip(lineages, chains, strict=True)]
+    return Done(" · ".join(lines), details, (*findings, *made, *doubts))
 
 
 def _migrated(label: str, done: Mapping[str, Any]) -> str:
     before, after = _revisions(done["from"]), _revisions(done["to"])
     text = f"{before} → {after}, {count(done['revisions'], 'revision')}"
-    return label + (text if done["revisions"] else f"already at {after}")
+    text = text if done["revisions"] else f"already at {after}"
+    made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
+    return label + text + "".join(made)
 
 
 def verify(build: Build, progress: Progress) -> Done:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backset import baseline, catalog, enums, soundness, standing
 from backset.acceptance import Judged, judge
 from backset.drift import LEFTOVER, drift
-from backset.errors import Finding
+from backset.errors import Finding, StepFailedError
 from backset.quantities import count
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ class View:
         why = self.about.get("uncompared", "")
         return f"{self.worker.lineage.label}{why}" if why else ""
 
+    @property
+    def version_findings(self) -> list[Finding]:
+        """What is wrong with the rows of its version table."""
+        return self.named(version_findings(self.about, self.worker.lineage.heads))
+
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings that begin with the chain's name."""
         label = self.worker.lineage.label
@@ -105,18 +110,19 @@ def verify(
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
     views = [View(each, standing.describe(each, session)) for each in workers]
-    versions = [each for view in views for each in view.named(version_findings(view.about))]
+    versions = [each for view in views for each in view.version_findings]
     found: list[Finding] = []
     for view in views if not versions else ():
         foreign = [name for other in views if other is not view for name in other.names]
-        found += view.named(comparison(view, foreign, session, command))
+        found += view.named(comparison(view, foreign, session))
     models = [view.about["models"] for view in views]
     found += soundness.findings(session)
     found += missing_columns(settings, catalog.columns(session))
     is_complete = not versions and 0 not in models
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
-    judge_by = partial(_judge, [*found, *also], settings, command)
+    found = [_acceptable(each, command) for each in (*found, *also)]
+    judge_by = partial(_judge, found, settings, command)
     known, recorded = baseline.read(settings.baseline), ""
     if accept and is_complete:
         old = known
@@ -147,6 +153,13 @@ def verify(
     )
 
 
+def _acceptable(finding: Finding, command: str) -> Finding:
+    """Let the remedy of a difference say that it can also be accepted."""
+    if finding.kind not in baseline.DIFFERENCES:
+        return finding
+    return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
+
+
 def _judge(
     findings: Sequence[Finding], settings: Settings, command: str, known: baseline.Baseline
 ) -> Judged:
@@ -154,21 +167,17 @@ def _judge(
     return judge(findings, settings.ignore, known, today=today, accept=command)
 
 
-def version_findings(about: Mapping[str, Any]) -> list[Finding]:
-    """Judge the rows of the version table against the heads of the scripts."""
+def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
+    """Judge the rows of the version table against the heads of the scripts, some of them accepted.
+
+    Rows and heads need not be the same: a head that another branch depends on has no row.
+    """
     revisions, heads = about["revisions"], about["heads"]
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
-    if len(heads) > 1:
-        return [
-            _finding(
-                "several heads",
-                f"the scripts have the heads {', '.join(heads)}",
-                "`alembic upgrade head` refuses",
-                "invoke alembic -- merge heads -m merge",
-            )
-        ]
+    if several := several_heads(heads, accepted):
+        return several
     if not heads:
         return [
             _finding(
@@ -178,11 +187,11 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
                 "restore the files from git",
             )
         ]
-    if revisions != heads:
+    if about["pending"]:
         return [
             _finding(
                 "behind",
-                f"the database is at {found}, head is {heads[0]}",
+                f"the database is at {found}, head is {', '.join(heads)}",
                 "migrations are waiting",
                 "invoke upgrade",
             )
@@ -190,11 +199,10 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def comparison(view: View, foreign: Sequence[str], session: Session, accept: str) -> list[Finding]:
+def comparison(view: View, foreign: Sequence[str], session: Session) -> list[Finding]:
     """Compare models and database, which is at head; without models there is nothing to say.
 
     foreign: the tables of the other chains, which are not this one's to have.
-    accept: the command that makes the differences accepted ones.
     """
     about = view.about
     if about["models"] is None:
@@ -210,7 +218,7 @@ def comparison(view: View, foreign: Sequence[str], session: Session, accept: str
                 "import the modules of the models in env.py",
             )
         ]
-    found = drift(differences, session, accept)
+    found = drift(differences, session)
     return found + enums.findings(about["enums"], session)
 
 
@@ -238,6 +246,27 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
             name,
         )
         for name in missing
+    ]
+
+
+def demand_destination(worker: Worker) -> None:
+    """Raise StepFailedError if the scripts have several heads, and the settings accept none."""
+    if found := several_heads(worker.scripts.heads, worker.lineage.heads):
+        raise StepFailedError.of(found)
+
+
+def several_heads(heads: Sequence[str], accepted: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts."""
+    if len(heads) <= 1 or accepted:
+        return []
+    return [
+        _finding(
+            "several heads",
+            f"the scripts have the heads {', '.join(sorted(heads))}",
+            "`alembic upgrade head` refuses",
+            "join them: `invoke alembic -- merge heads -m merge`, "
+            'or accept them: heads = "all" in [tool.backset]',
+        )
     ]
 
 

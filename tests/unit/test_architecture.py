@@ -40,6 +40,7 @@ DOORS = {
         "waits",
         "service",
         "swap",
+        "upgrading",
         "catalog",
         "companions",
         "inventory",

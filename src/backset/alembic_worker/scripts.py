@@ -40,15 +40,6 @@ def locations(directory: ScriptDirectory) -> dict[str, Any]:
     return {"locations": folders, "is_recursive": bool(recursive)}
 
 
-def place(directory: ScriptDirectory, heads: list[str], revisions: list[str]) -> dict[str, Any]:
-    """Tell how many revisions stand between rows of a version table and `heads`."""
-    known = {script.revision for script in directory.walk_revisions()}
-    orphans = [each for each in revisions if each not in known]
-    destination = tuple(heads) if len(heads) > 1 else (heads or ["head"])[0]
-    steps = [] if orphans else directory._upgrade_revs(destination, tuple(revisions))  # type: ignore[arg-type]  # noqa: SLF001
-    return {"orphans": orphans, "pending": len(list(steps))}
-
-
 def described(script: Script) -> dict[str, Any]:
     """Return one script as JSON; its names are as in backset's Revision."""
     return {
