@@ -12,7 +12,7 @@ from backset import catalog, policy, signals, swap
 from backset.door import Door
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.inheritance import Inheritance
-from backset.migrations import Worker
+from backset.migrations import Scripts, Worker
 from backset.programs import Programs
 from backset.server import Database, Server
 from backset.session import Session, connect, explained
@@ -22,7 +22,6 @@ from backset.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
     from backset.activity import Client
     from backset.choice import Choice
@@ -163,14 +162,9 @@ class Build:
             _ = self.workers
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        """The heads of the scripts of every chain."""
-        return tuple(head for each in self.workers for head in each.scripts.heads)
-
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """The folders of the scripts of every chain."""
-        return tuple(dict.fromkeys(path for each in self.workers for path in each.scripts.folders))
+    def scripts(self) -> Scripts:
+        """The scripts of every chain."""
+        return Scripts.together([each.scripts for each in self.workers])
 
     @cached_property
     def session(self) -> Session:
@@ -206,7 +200,7 @@ class Build:
             if self.is_in_place:
                 self.inheritance.remember(self.live)
                 return
-            self.inheritance.begin(self.live, self.session, lambda: self.folders)
+            self.inheritance.begin(self.live, self.session, lambda: self.scripts.folders)
 
     @cached_property
     def programs(self) -> Programs:

@@ -37,8 +37,8 @@ def status(*, as_json: bool, plan: bool) -> None:
         with Build(settings, target, "status", beside=False, worker=it) as build:
             found = diagnosis.status(build)
         told.status(found)
-        if found.verdict.findings:
-            raise FindingsError.of(found.verdict.findings)
+        if found.findings:
+            raise FindingsError.of(found.findings)
 
 
 def protect(*, plan: bool) -> None:

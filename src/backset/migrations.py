@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import socket
 from contextlib import suppress
@@ -12,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset import process, provenance
+from backset import explanations, process, provenance
 from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
 from backset.keys import DRIVERS
@@ -52,6 +51,7 @@ class Scripts:
 
     A broken chain has no heads, but the revisions that could be read, and its problems.
     locations: the folders that Alembic loads scripts from, and whether from those below, too.
+    goal: the heads that the settings accept, where they name some.
     """
 
     heads: tuple[str, ...]
@@ -60,6 +60,19 @@ class Scripts:
     problems: tuple[Problem, ...] = ()
     locations: tuple[Path, ...] = ()
     is_recursive: bool = False
+    goal: tuple[str, ...] = ()
+
+    @classmethod
+    def together(cls, several: Sequence[Scripts]) -> Scripts:
+        """Return the scripts of several chains as if they were one; what they share, once."""
+        if len(several) == 1:
+            return several[0]
+        names = ("heads", "folders", "revisions", "problems", "locations", "goal")
+        united = {
+            name: tuple(dict.fromkeys(item for each in several for item in getattr(each, name)))
+            for name in names
+        }
+        return cls(**united, is_recursive=any(each.is_recursive for each in several))
 
 
 class Worker:
@@ -145,6 +158,7 @@ class Worker:
             *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
             locations=tuple(map(Path, ready["locations"])),
             is_recursive=ready["is_recursive"],
+            goal=tuple(ready["goal"]),
         )
 
     @property
@@ -213,21 +227,17 @@ class Worker:
     def _failed(self, reply: dict[str, Any]) -> AlembicError:
         message = self._settings.redact(self._target, reply["message"])
         where = f"{reply['where']}: " if reply.get("where") else ""
-        what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
-        named = {
-            "message": message,
-            "where": where,
-            "target": self._target.shown if self._target else "",
-            "python": self._shown_python,
-        }
+        target = self._target.shown if self._target else ""
+        what, remedy = explanations.of(
+            reply["kind"], message, where=where, target=target, python=self._shown_python
+        )
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
-        what = what.format(**named) + provenance.told(origins)
-        if _CLUSTER_WIDE.search(message):
-            remedy = _ONLY_IF_MISSING
-        elif reply["kind"] == "error" and where.startswith("env.py"):
-            remedy = _FLASK if _OF_FLASK in message else _DOOR
-        remedy = provenance.remedy(origins) or remedy.format(**named)
-        return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
+        return AlembicError(
+            what + provenance.told(origins),
+            provenance.remedy(origins) or remedy,
+            kind=reply["kind"],
+            words=f"{where}{message}",
+        )
 
     @property
     def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
@@ -244,75 +254,14 @@ class Worker:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
         if "ModuleNotFoundError" in said or said.startswith("too old: "):
-            remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
-            return StepFailedError(f"{self._shown_python}: {said}", remedy)
-        return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
+            what = f"{self._shown_python}: {said}"
+            return StepFailedError(what, explanations.installation(self._settings.python))
+        return StepFailedError(f"Alembic's process ended with {status}: {said}", explanations.MEND)
 
     @property
     def output(self) -> list[str]:
         """The last lines that the migrations and env.py printed, without passwords."""
         return [self._settings.redact(self._target, line) for line in self._child.tail]
-
-
-_PACKAGES = "'alembic>=1.9' 'sqlalchemy>=1.4' 'psycopg[binary]'"
-_INSTALL = (
-    "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
-)
-_MEND = "mend the migration or env.py, then run this again"
-# In the server's own words, which depend on its lc_messages.
-_CLUSTER_WIDE = re.compile('(role|tablespace) "[^"]*" already exists')
-_ONLY_IF_MISSING = (
-    "it belongs to the server, and no reset of a database removes it: let the migration make it "
-    "only where it is missing, or drop it by hand"
-)
-_OF_FLASK = "outside of application context"
-_FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
-_DOOR = (
-    "mend env.py, or, where it runs only behind a command of the project, name that: "
-    '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
-)
-_EXPLAINED = {
-    "no configuration": (
-        "{message}",
-        "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
-    ),
-    "missing module": (
-        "{python}: {where}{message}",
-        "install that there, mend the import, or set the interpreter: [tool.backset] python",
-    ),
-    "wrong target": (
-        "env.py connected to {message}, not to {target}; nothing was executed",
-        "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
-    ),
-    "orphaned revision": (
-        "{where}{message}: the version table names a revision that no migration file has",
-        "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`",
-    ),
-    "several heads": (
-        "the migrations have several heads ({message})",
-        "join them: invoke alembic -- merge heads -m 'merge'",
-    ),
-    "several databases": (
-        "env.py works on several databases ({message}), and a run rebuilds one of them",
-        'name that one: databases = "…" in [tool.backset.ini]',
-    ),
-    "no connection": (
-        "env.py gives Alembic no connection: it has no online mode ({message})",
-        "let it call context.configure(connection=…), as what `alembic init` writes does",
-    ),
-    "asked for input": (
-        "{where}it asked for input, and stdin is closed ({message})",
-        "let it take the answer from an environment variable, then run this again",
-    ),
-    "missing schema": (
-        "the schema {message} of the version table does not exist",
-        "`invoke upgrade` makes it",
-    ),
-    "broken chain": (
-        "the chain of migrations is broken: {where}{message}",
-        "bring the missing file back, or correct its down_revision",
-    ),
-}
 
 
 def _problem(content: dict[str, Any]) -> Problem:

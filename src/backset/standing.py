@@ -13,6 +13,8 @@ from backset import versions
 from backset.errors import AlembicError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backset.migrations import Worker
     from backset.session import Session
     from backset.versions import VersionTable
@@ -66,6 +68,20 @@ def describe(worker: Worker, session: Session) -> dict[str, Any]:
         return about
     found = _by_catalogs(worker, session, "it does not see the version tables by itself")
     return found if found["revisions"] else about
+
+
+def together(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the descriptions of several chains as if they were one."""
+    if len(several) == 1:
+        return several[0]
+    counts = [each["models"] for each in several if each["models"] is not None]
+    return {
+        "revisions": [row for each in several for row in each["revisions"]],
+        "orphans": [row for each in several for row in each["orphans"]],
+        "columns": {name: own for each in several for name, own in each["columns"].items()},
+        "version_table": ", ".join(each["version_table"] for each in several),
+        "models": sum(counts) if counts else None,
+    }
 
 
 def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def backup(build: Build, progress: Progress) -> Done:
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        return build.folders  # asked for late: the worker is still importing
+        return build.scripts.folders  # asked for late: the worker is still importing
 
     above = build.settings.parallel_above
     taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)

@@ -35,6 +35,7 @@ class Verdict:
     silence. recorded: what was written into the baseline, where that was asked for.
     uncompared: why the models of a chain could not be asked for. chains: `revisions` and `heads`
     of each, by its name; empty where the database has only one.
+    about: what standing.describe() says of them all.
     """
 
     revisions: tuple[str, ...]
@@ -48,6 +49,7 @@ class Verdict:
     recorded: str = ""
     uncompared: tuple[str, ...] = ()
     chains: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
@@ -66,7 +68,7 @@ class View:
     """One chain of revisions as its process describes it on a database."""
 
     worker: Worker
-    about: Mapping[str, Any]
+    about: dict[str, Any]
 
     @property
     def names(self) -> list[str]:
@@ -85,7 +87,7 @@ class View:
     @property
     def version_findings(self) -> list[Finding]:
         """What is wrong with the rows of its version table."""
-        return self.named(version_findings(self.about, self.worker.lineage.heads))
+        return self.named(version_findings(self.about, self.worker.scripts.goal))
 
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings that begin with the chain's name."""
@@ -141,6 +143,7 @@ def verify(
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
+        about=standing.together([view.about for view in views]),
         uncompared=tuple(view.uncompared for view in views if view.uncompared),
         chains={
             view.worker.lineage.name: {
@@ -249,24 +252,35 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
     ]
 
 
-def demand_destination(worker: Worker) -> None:
-    """Raise StepFailedError if the scripts have several heads, and the settings accept none."""
-    if found := several_heads(worker.scripts.heads, worker.lineage.heads):
-        raise StepFailedError.of(found)
+def demand_destination(workers: Sequence[Worker]) -> None:
+    """Raise StepFailedError if a chain has heads that the settings do not accept."""
+    for worker in workers:
+        if found := several_heads(worker.scripts.heads, worker.scripts.goal):
+            raise StepFailedError.of(found)
 
 
-def several_heads(heads: Sequence[str], accepted: Sequence[str]) -> list[Finding]:
-    """Judge the heads of the scripts."""
-    if len(heads) <= 1 or accepted:
-        return []
+def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
+    if not goal and len(heads) > 1:
+        return [
+            _finding(
+                "several heads",
+                f"the scripts have the heads {', '.join(sorted(heads))}",
+                "`alembic upgrade head` refuses",
+                "join them: `invoke alembic -- merge heads -m merge`, "
+                'or accept them: heads = "all" in [tool.backset]',
+            )
+        ]
+    unexpected = sorted(set(heads) - set(goal)) if goal else []
     return [
         _finding(
-            "several heads",
-            f"the scripts have the heads {', '.join(sorted(heads))}",
-            "`alembic upgrade head` refuses",
-            "join them: `invoke alembic -- merge heads -m merge`, "
-            'or accept them: heads = "all" in [tool.backset]',
+            "unexpected head",
+            f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
+            "upgrade would leave it out",
+            "join it: `invoke alembic -- merge heads -m merge`, or add it to heads",
+            each,
         )
+        for each in unexpected
     ]
 
 

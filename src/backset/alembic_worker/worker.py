@@ -111,10 +111,20 @@ class Worker:
         return {
             "folders": sorted(folders),
             "heads": self._heads_if_whole(),
+            "goal": self._goal(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
             **scripts.locations(self._scripts),
         }
+
+    def _goal(self) -> list[str]:
+        """Return the heads that the settings accept, in full; none where they name none."""
+        wanted = tuple(self._lineage.get("heads") or ())
+        try:
+            found = self._scripts.get_revisions(wanted) if wanted else ()
+        except (util.CommandError, KeyError, RevisionError, ResolutionError):
+            return list(wanted)
+        return [each.revision for each in found if each is not None]
 
     def _heads_if_whole(self) -> list[str]:
         """Return the heads of the scripts; none of a broken chain, which is a problem then."""
