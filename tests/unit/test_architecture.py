@@ -43,6 +43,7 @@ DOORS = {
         "upgrading",
         "catalog",
         "companions",
+        "inserted",
         "inventory",
         "lookout",
         "versions",
