@@ -124,7 +124,7 @@ class Worker:
             found = self._scripts.get_revisions(wanted) if wanted else ()
         except (util.CommandError, KeyError, RevisionError, ResolutionError):
             return list(wanted)
-        return [each.revision for each in found if each is not None]
+        return [each.revision for each in found]
 
     def _heads_if_whole(self) -> list[str]:
         """Return the heads of the scripts; none of a broken chain, which is a problem then."""
