@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backset import catalog, delegation, upgrading
 from backset.errors import StepFailedError
 from backset.standing import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from backset.build import Build
     from backset.errors import Finding
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     Told = list[dict[str, Any]]
 
 
-def migrate(build: Build, progress: Callable[[str], None]) -> tuple[Told, list[Finding]]:
+class Progress(Protocol):
+    """Tells what a step is doing."""
+
+    def __call__(self, text: str, *, lasting: bool = False) -> None:
+        """Tell it; lasting: people want to see it afterwards, too."""
+
+
+def migrate(build: Build, progress: Progress) -> tuple[Told, list[Finding]]:
     """Run the migrations on the subject; return what was done in each chain, and what is doubtful.
 
     Raises StepFailedError, which names the chain where there are several.
@@ -41,18 +48,20 @@ def migrate(build: Build, progress: Callable[[str], None]) -> tuple[Told, list[F
     return told, doubts
 
 
-def _one(
-    build: Build, worker: Worker, progress: Callable[[str], None]
-) -> tuple[dict[str, Any], list[Finding]]:
+def _one(build: Build, worker: Worker, progress: Progress) -> tuple[dict[str, Any], list[Finding]]:
     lineage, session, doubts = worker.lineage, build.session, []
 
     def told(text: str) -> None:
         progress(f"{lineage.label}{text}")
 
+    def each_revision(text: str) -> None:
+        lasting = not text.startswith("1/1 ")  # of one alone, the line of the step says all
+        progress(f"{lineage.label}{text}", lasting=lasting)
+
     if lineage.init and not place(worker, session).tables:
         doubts += delegation.init(build.door, lineage.init, session, told)
     if not lineage.upgrade:
-        return upgrading.upgrade(worker, session, told), doubts
+        return upgrading.upgrade(worker, session, each_revision), doubts
     (done,), more = delegation.upgrade(build.door, lineage.upgrade, [worker], session, told)
     return done, doubts + more
 

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.build import Build
+    from backset.migrating import Progress
     from backset.server import Database
-
-    Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
