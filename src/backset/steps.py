@@ -17,6 +17,7 @@ from backset import (
     proof,
     refilling,
     restoration,
+    reversal,
     seeding,
     signals,
     swap,
@@ -135,9 +136,11 @@ def verify(build: Build, progress: Progress) -> Done:
     settings, session = build.settings, build.session
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
+    unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
+    back = reversal.findings(build, progress) if build.options.downgrades else []
     found = verification.verify(
         *(settings, build.workers, session),
-        also=() if fresh else seeding.unmet(settings, session, rows),
+        also=[*unmet, *back],
         fresh=fresh,
         accept=build.options.accepts,
     )
@@ -145,7 +148,8 @@ def verify(build: Build, progress: Progress) -> Done:
         error = StepFailedError if build.is_beside else FindingsError
         raise error.of((*found.findings, *found.asides))
     details = {"accepted": found.accepted, "silenced": found.silenced}
-    return Done(str(found), {"tables": found.tables, **details}, found.asides)
+    text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
+    return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -287,7 +291,12 @@ def _plan_upgrade(build: Build) -> str:
 def _plan_verify(build: Build) -> str:
     text = f"would compare the models with {build.subject.database}"
     accepts = f", and accept the differences in {_shown(build.settings.baseline, build)}"
-    return text + (accepts if build.options.accepts else "")
+    text += accepts if build.options.accepts else ""
+    if build.options.downgrades:
+        reversal.refuse(build)
+        scratch = build.server.names.scratch
+        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
+    return text
 
 
 def _plan_promote(build: Build) -> str:
