@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset import bringing, revisions, sources
+from backset import bringing, revisions, sources, tarballs
 from backset.errors import StepFailedError
 from backset.git import Git
 from backset.traces import Removal, Trace
@@ -40,7 +40,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         past = _past(git, revision)
     except StepFailedError as error:
         gaps.append(f"git's history: {error.what}")
-    archives = [] if copies or past else list(sources.packed(folders.backups, revision))
+    archives = [] if copies or past else list(tarballs.packed(folders.backups, revision))
     needed: list[Revision] = []
     command = ""
     if copies:
