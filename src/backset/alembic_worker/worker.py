@@ -226,15 +226,15 @@ class Worker:
         return found
 
     def _current(self) -> dict[str, Any]:
-        """Return the rows of the version table, also where the scripts are no chain."""
-        found = {}  # type: dict[str, Any]
+        """Return the rows of the version tables, also where the scripts are no chain."""
+        found = {}  # type: dict[str, None]
 
         def look(current: Any, context: Any) -> list[Any]:
-            found.update(revisions=list(current), version_table=context.version_table)
+            found.update(dict.fromkeys(current))
             return []
 
         self._run_env(look, dont_mutate=True)
-        return found
+        return {"revisions": list(found)}
 
     def _place(self) -> dict[str, Any]:
         """Hold rows of a version table against the scripts, without env.py."""
