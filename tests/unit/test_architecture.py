@@ -46,6 +46,7 @@ DOORS = {
         "inserted",
         "inventory",
         "lookout",
+        "versions",
         "properties",
         "parameters",
         "grants",
