@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, footprints, graph, orphans, seeding, verification
+from backset import catalog, enums, footprints, graph, orphans, seeding, verification
 from backset.drift import LEFTOVER
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.facts import Facts, Restorable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
-_DIFFERENT = frozenset({"drift", "models not loaded", "missing enum value", LEFTOVER})
+_DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
 _JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
 
 
