@@ -103,6 +103,15 @@ def revisions(session: psycopg.Connection[Any]) -> list[str]:
     return sorted(found)
 
 
+def indexes(session: psycopg.Connection[Any]) -> dict[str, bool]:
+    """Return every index of a user's table, as SQL names it, and whether it is valid.
+
+    One that is being built at this moment counts as valid, and so does one of a partitioned table,
+    which is not valid before all its parts are attached.
+    """
+    return {shown(*name): valid for *name, valid in session.execute(_INDEXES).fetchall()}
+
+
 def youngest_row(session: psycopg.Connection[Any]) -> str:
     """Return the latest moment in any column of a date or time that is not in the future."""
     found = session.execute(_TIMES).fetchall()
@@ -219,6 +228,13 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 HAVING array_agg(attname::text || ' ' || atttypid::regtype)
     IN (ARRAY['version_num character varying'], ARRAY['version_num text'])
+"""
+_INDEXES = f"""
+SELECT n.nspname, c.relname, i.indisvalid OR c.relkind = 'I' OR EXISTS (
+    SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION}
 """
 _TIMES = f"""
 SELECT n.nspname, c.relname, a.attname

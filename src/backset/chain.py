@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import companions, guard, in_place, steps
+from backset import baseline, companions, guard, in_place, steps, verification
 from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
@@ -73,6 +73,8 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         if chain.locks:
             build.server.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
+            if verify in chain.steps:
+                _ = baseline.read(build.settings.baseline)  # or an error, before anything is done
             if load in chain.steps:
                 build.choose_backup()  # before this run takes a newer one
             in_place.finish(build, watcher.notice)
@@ -82,8 +84,10 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
             companions.clear(build.server, build.databases)
             if reset in chosen:
                 build.begin_next()
-        elif upgrade in chain.steps:
-            build.make_target()
+        if upgrade in chosen:
+            verification.demand_destination(build.worker)
+            if not build.is_beside:
+                build.make_target()
         for step in chosen:
             if step.__name__ not in skip:
                 watcher.begin(step.__name__)
@@ -116,6 +120,8 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> li
             chosen = chain.steps if build.is_beside else chain.in_place
             lines = guard.shown(admission)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
+        if upgrade in chosen:
+            verification.demand_destination(build.worker)
         wanted = [step for step in chosen if step.__name__ not in skip]
         return lines + [(step.__name__, steps.plan(step, build)) for step in wanted]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from backset.build import Build
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
-_ABOUT_EMBEDDED = frozenset({"start", "stop"})
+_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
 
@@ -43,7 +43,8 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     with signals.raised(last=True):
         try:
             with process.all_ended():
-                settings = _settled(load(Path.cwd()), task)
+                settings = load(Path.cwd())
+                settings = settings if task in _WITHOUT_TARGET else settled(settings)
                 yield settings, told
             signals.ignore()  # what has happened is told whole
         except OSError as error:
@@ -57,9 +58,9 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
         _close(told)
 
 
-def _settled(settings: Settings, task: str) -> Settings:
+def settled(settings: Settings) -> Settings:
     """Return settings that say where the target is, which may be known to env.py alone."""
-    if settings.target or settings.is_embedded or task in _ABOUT_EMBEDDED:
+    if settings.target or settings.is_embedded:
         return settings
     from backset import discovery
 

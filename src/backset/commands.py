@@ -37,8 +37,30 @@ def status(*, as_json: bool, plan: bool) -> None:
         with Build(settings, target, "status", beside=False, worker=it) as build:
             found = diagnosis.status(build)
         told.status(found)
-        if found.verdict.findings:
-            raise FindingsError.of(found.verdict.findings)
+        if found.findings:
+            raise FindingsError.of(found.findings)
+
+
+def prove_squash(old: str, *, plan: bool, as_json: bool, wait: bool) -> None:
+    """Compare what the chain makes with what an old one made; exit 6 when that differs."""
+    with opened("prove-squash", as_json=as_json) as (settings, told):
+        from backset import location, squash
+        from backset.build import Build
+        from backset.session import explained
+
+        target = location.peek(settings) if plan else location.locate(settings)
+        if target is None:
+            told.plan([("start", WOULD_START)])
+            return
+        purpose = "plan" if plan else "prove-squash"
+        with Build(settings, target, purpose, beside=False) as build, explained(target):
+            if plan:
+                told.plan(squash.plan(build, old))
+                return
+            findings = squash.prove(build, old, told, wait=wait)
+        if findings:
+            raise FindingsError.of(findings)
+        told.done("")
 
 
 def protect(*, plan: bool) -> None:

@@ -1,81 +1,186 @@
-"""What state a database is in: revision, heads, tables, drift, and what to do about it."""
+"""What state a database is in: gathers the facts, and lets states.py judge them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from backset import catalog, orphans, seeding, verification
-from backset.errors import Finding
+from backset import catalog, footprints, graph, orphans, seeding, verification
+from backset.drift import LEFTOVER
+from backset.errors import AlembicError, Finding, UnreachableError
+from backset.facts import Facts, Restorable
+from backset.lineage import ALL_HEADS
 from backset.session import explained
+from backset.states import state
 from backset.verification import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Mapping
 
     from backset.build import Build
+    from backset.facts import Proof
+    from backset.migrations import Scripts
+    from backset.session import Session
+    from backset.states import State
     from backset.traces import Trace
+
+_NOTHING = Verdict((), 0, compared=False, findings=())
+# The kinds of findings that models give.
+_DIFFERENT = frozenset({"drift", "models not loaded", "missing enum value", LEFTOVER})
+_JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The state of a target.
 
-    heads: of the scripts. rows: exact counts by table. verdict: what verification found.
-    previous: whether `undo` has something to go back to. protected: whether it may be replaced.
-    traces: where each orphaned revision went.
+    server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
+    table. verdict: what verification found. previous: whether `undo` has something to go back to.
+    protected: whether it may be replaced. traces: where each missing revision went.
     """
 
     database: str
-    server: str
-    heads: tuple[str, ...]
-    rows: dict[str, int]
-    previous: bool
-    protected: bool
-    verdict: Verdict
+    server: str = ""
+    heads: tuple[str, ...] = ()
+    rows: Mapping[str, int]
+    previous: bool = False
+    protected: bool = False
+    verdict: Verdict = _NOTHING
     traces: tuple[Trace, ...] = ()
+    facts: Facts
+
+    @property
+    def state(self) -> State:
+        """The state that the facts amount to."""
+        return state(self.facts)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The state, if it is not good, and what else was found."""
+        found = self.state
+        if found.is_good or found.name == "drift":
+            return self.verdict.findings
+        covered = {found.name, *_JUDGED}
+        others = (each for each in self.verdict.findings if each.kind not in covered)
+        return (found.finding, *others)
 
 
-def status(build: Build) -> Status:
-    """Look at the target; nothing is changed. Raises StepFailedError when it cannot be reached."""
+def status(build: Build, proof: Proof | None = None) -> Status:
+    """Look at the target; nothing is changed. Raises StepFailedError.
+
+    proof: what a scratch build has shown, if there was one.
+    """
     with explained(build.target):
-        return _status(build)
+        found = _status(build)
+        traces = _traces(build, found.facts) if found.server else ()
+    fits = tuple(_restorable(each, build.worker.scripts) for each in traces)
+    facts = replace(found.facts, restorable=fits, proof=proof)
+    return replace(found, facts=facts, traces=traces)
 
 
 def _status(build: Build) -> Status:
     _ = build.worker  # it imports Alembic while we ask the server
-    version = build.server.session.info.parameter_status("server_version") or ""
-    rows: dict[str, int] = {}
-    verdict = Verdict((), 0, compared=False, findings=(_missing(build),))
-    if build.old is not None:
-        rows = catalog.row_counts(build.session)
-        also = seeding.unmet(build.settings, build.session, rows)
-        verdict = verification.verify(build.settings, build.worker, build.session, also=also)
-        verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
-    traces = tuple(
-        orphans.trace(each, build.worker.folders, build.settings.environ)
-        for each in verdict.orphans
+    facts = Facts(root=build.settings.root, database=build.target.database)
+    found = Status(database=build.target.database, rows={}, facts=facts)
+    try:
+        found = replace(
+            found,
+            server=build.server.session.info.parameter_status("server_version") or "",
+            previous=build.previous is not None,
+            protected=build.old is not None and build.old.protected,
+            rows=catalog.row_counts(build.session) if build.old is not None else {},
+        )
+    except UnreachableError as error:
+        return replace(found, server="", facts=replace(facts, unreachable=error.words))
+    scripts = build.worker.scripts
+    facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
+    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build, scripts)))
+    return _of_database(build, found) if build.old is not None else found
+
+
+def _goal(build: Build, scripts: Scripts) -> dict[str, Any]:
+    """Return where `upgrade` ends, and whether several such ends are accepted."""
+    accepted = build.worker.lineage.heads
+    goal = accepted if accepted and accepted != ALL_HEADS else scripts.heads
+    return {"goal": tuple(goal), "several": bool(accepted)}
+
+
+def _of_database(build: Build, found: Status) -> Status:
+    """Add what the database itself says, and what Alembic says of it."""
+    session, scripts = build.session, build.worker.scripts
+    facts = replace(found.facts, **_recorded(session, scripts))
+    if any(each.kind != "stale byte code" for each in facts.problems):
+        return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    also = seeding.unmet(build.settings, session, dict(found.rows))
+    try:
+        about = build.worker.ask("describe", session)
+        verdict = verification.verify(build.settings, build.worker, session, also=also)
+    except AlembicError as error:
+        if error.kind != "wrong target":
+            raise
+        facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
+        return replace(found, facts=facts)
+    facts = _compared(facts, about, verdict, scripts, session)
+    verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
+    return replace(found, facts=facts, verdict=verdict)
+
+
+def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
+    """Return what can be told without Alembic, which refuses a broken chain."""
+    recorded = tuple(catalog.revisions(session))
+    known = {each.id for each in scripts.revisions}
+    names = set(catalog.tables(session)) - set(catalog.version_tables(session))
+    return {
+        "recorded": recorded,
+        "orphans": tuple(each for each in recorded if each not in known),
+        "tables": frozenset(catalog.shown(*each) for each in names),
+    }
+
+
+def _compared(
+    facts: Facts, about: Mapping[str, Any], verdict: Verdict, scripts: Scripts, session: Session
+) -> Facts:
+    """Add what models and scripts say of the database."""
+    recorded, models = tuple(about["revisions"]), about["columns"]
+    done = graph.ancestors(recorded, scripts.revisions)
+    wanted = graph.ancestors(facts.goal, scripts.revisions) - done
+    pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
+    differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
+    facts = replace(
+        facts,
+        recorded=recorded,
+        orphans=tuple(about["orphans"]),
+        pending=pending,
+        version_table=about["version_table"],
+        models=None if about["models"] is None else frozenset(models),
+        differences=differences,
     )
-    return Status(
-        database=build.target.database,
-        server=version,
-        heads=build.worker.scripts.heads,
-        rows=rows,
-        previous=build.previous is not None,
-        protected=build.old is not None and build.old.protected,
-        verdict=replace(verdict, findings=tuple(_traced(verdict.findings, traces))),
-        traces=traces,
+    if not (differences or pending or facts.orphans) and facts.tables and recorded:
+        return facts  # nothing to look into
+    seen = footprints.look(session, scripts.revisions, models, done=done, pending=pending)
+    return replace(
+        facts,
+        ours=seen.ours,
+        in_the_way=seen.in_the_way,
+        unmade=seen.unmade,
+        invalid=seen.invalid,
     )
 
 
-def _traced(findings: Iterable[Finding], traces: Sequence[Trace]) -> Iterator[Finding]:
-    """Add what brings the file back to the remedy of an orphaned revision."""
-    commands = " && ".join(each.command for each in traces if each.is_found)
-    for each in findings:
-        if each.kind == "orphaned revision" and commands:
-            yield replace(each, remedy=f"{each.remedy}; its file comes back with: {commands}")
-        else:
-            yield each
+def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:
+    """Search for each file that is missing, of a recorded revision or in the middle."""
+    missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
+    folders, environ = build.worker.folders, build.settings.environ
+    return tuple(orphans.trace(each, folders, environ) for each in missing if each)
+
+
+def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
+    return Restorable(
+        revision=trace.revision,
+        evidence=tuple(trace.lines()),
+        command=trace.command,
+        connects=graph.fits(trace.scripts, scripts.revisions),
+    )
 
 
 def _half_built(build: Build) -> tuple[Finding, ...]:
@@ -88,12 +193,3 @@ def _half_built(build: Build) -> tuple[Finding, ...]:
         remedy="run any other task in the checkout where that was: it brings the backup back first",
     )
     return (finding,)
-
-
-def _missing(build: Build) -> Finding:
-    return Finding(
-        kind="no database",
-        what=f"{build.target.database} does not exist",
-        why="the application cannot connect",
-        remedy="`invoke upgrade` creates it empty, `invoke reset-db` with its mock data",
-    )

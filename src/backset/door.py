@@ -49,6 +49,11 @@ class Outcome:
         """How it ended, in its own words."""
         return f"{self.shown} ended with {self.status}: {process.last_words(self.said)}"
 
+    @property
+    def asked(self) -> bool:
+        """Whether it probably wanted to read what somebody types, and nobody could."""
+        return any("EOF" in line or "Aborted!" in line for line in self.said[-3:])
+
 
 class Door:
     """Runs commands of the project on `subject`, and keeps them from `target`, the live database.

@@ -16,18 +16,17 @@ if TYPE_CHECKING:
 LEFTOVER = "leftover table"
 
 
-def drift(differences: Sequence[Mapping[str, str]], session: Session, accept: str) -> list[Finding]:
+def drift(differences: Sequence[Mapping[str, str]], session: Session) -> list[Finding]:
     """Return the findings of the worker's differences; one query where tables are left over.
 
     Alembic also calls a partition, or a table of an extension, one that no model has. They are
     nobody's to drop, and left out.
-    accept: the command that makes the differences accepted ones.
     """
     names = [each["name"] for each in differences if each["kind"] == LEFTOVER]
     rows = _rows(names, session) if names else {}
     return [
-        _leftover(each, rows[each["name"]]) if each["kind"] == LEFTOVER else _drift(each, accept)
-        for each in differences
+        _leftover(each, rows[each["name"]]) if each["kind"] == LEFTOVER else _drift(each)
+        for each in sorted(differences, key=lambda each: (each["kind"], each["name"], each["text"]))
         if each["kind"] != LEFTOVER or each["name"] in rows
     ]
 
@@ -52,11 +51,11 @@ def _leftover(difference: Mapping[str, str], rows: int) -> Finding:
     )
 
 
-def _drift(difference: Mapping[str, str], accept: str) -> Finding:
+def _drift(difference: Mapping[str, str]) -> Finding:
     return Finding(
         kind="drift",
         name=difference["name"],
         what=difference["text"],
         why="models and migrations disagree",
-        remedy=f"invoke alembic -- revision --autogenerate -m '…', or accept it: {accept}",
+        remedy="invoke alembic -- revision --autogenerate -m '…'",
     )

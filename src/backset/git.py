@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
@@ -110,6 +111,22 @@ class Git:
         """Tell whether a commit is part of the history of another."""
         return self._run("merge-base", "--is-ancestor", commit, of)[0] == 0
 
+    def commit_id(self, name: str) -> str | None:
+        """Return the id of the commit that a branch, a tag or the like means, if any."""
+        asked = ("--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        status, lines = self._run("rev-parse", *asked)
+        return lines[0] if status == 0 and lines else None
+
+    def export(self, commit: str, folder: Path) -> None:
+        """Write the files of a commit into a folder; the work tree and its index stay as they are.
+
+        Not by `git archive`, which leaves out what .gitattributes keeps from releases.
+        """
+        folder.mkdir(mode=0o700, exist_ok=True)
+        index = {"GIT_INDEX_FILE": f"{folder}.index", "GIT_LFS_SKIP_SMUDGE": "1"}
+        self._lines("read-tree", commit, env=index)
+        self._lines("checkout-index", "--all", "--quiet", f"--prefix={folder}/", env=index)
+
     def tracked(self, folder: str) -> set[str]:
         """Return the files in a folder, or all there are, that git knows; from the top."""
         return set(self._zero_terminated("ls-files", "-z", "--full-name", "--", _literal(folder)))
@@ -126,8 +143,10 @@ class Git:
     def _zero_terminated(self, *arguments: str) -> Iterator[str]:
         yield from filter(None, "\n".join(self._lines(*arguments)).split("\0"))
 
-    def _lines(self, command: str, *arguments: str) -> list[str]:
-        return self._checked(command, *self._run(command, *arguments))
+    def _lines(
+        self, command: str, *arguments: str, env: Mapping[str, str] = MappingProxyType({})
+    ) -> list[str]:
+        return self._checked(command, *self._run(command, *arguments, env=env))
 
     def _checked(self, command: str, status: int, lines: list[str]) -> list[str]:
         if status == 0:
@@ -137,11 +156,13 @@ class Git:
             raise StepFailedError("the project is in no git repository", "there is no history")
         raise StepFailedError(f"git {command} failed: {words}", _LOOK)
 
-    def _run(self, *arguments: str) -> tuple[int, list[str]]:
+    def _run(
+        self, *arguments: str, env: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[int, list[str]]:
         lines: list[str] = []
         config = [word for each in _CONFIG for word in ("-c", each)]
         argv = ["git", "--no-pager", *config, *arguments]
-        with Child(argv, env=self._env, cwd=self.top, on_line=lines.append) as child:
+        with Child(argv, env={**self._env, **env}, cwd=self.top, on_line=lines.append) as child:
             if not child.has_ended(_PATIENCE_S):
                 what = f"git {arguments[0]} was given up after {_PATIENCE_S:.0f} s"
                 raise StepFailedError(what, _LOOK)

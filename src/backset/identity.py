@@ -36,15 +36,18 @@ def run_mark() -> str:
 def has_died(name: str) -> bool:
     """Tell whether `name` is that of a run on this machine whose process has ended."""
     _, here, pid = name.rpartition(f" on {_host()}, pid ")
-    if not here or not pid.isdecimal():
-        return False
+    return bool(here) and pid.isdecimal() and not is_alive(int(pid))
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine has not ended."""
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except OSError:  # it is somebody else's
         return False
-    return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def _host() -> str:

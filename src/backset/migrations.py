@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset import process, provenance
+from backset import explanations, process, provenance
 from backset.errors import AlembicError, StepFailedError
 from backset.identity import application_name
 from backset.keys import DRIVERS
@@ -193,17 +193,17 @@ class Worker:
     def _failed(self, reply: dict[str, Any]) -> AlembicError:
         message = self._settings.redact(self._target, reply["message"])
         where = f"{reply['where']}: " if reply.get("where") else ""
-        what, remedy = _EXPLAINED.get(reply["kind"], ("{where}{message}", _MEND))
-        named = {
-            "message": message,
-            "where": where,
-            "target": self._target.shown if self._target else "",
-            "python": self._shown_python,
-        }
+        target = self._target.shown if self._target else ""
+        what, remedy = explanations.of(
+            reply["kind"], message, where=where, target=target, python=self._shown_python
+        )
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
-        what = what.format(**named) + provenance.told(origins)
-        remedy = provenance.remedy(origins) or remedy.format(**named)
-        return AlembicError(what, remedy, kind=reply["kind"], words=f"{where}{message}")
+        return AlembicError(
+            what + provenance.told(origins),
+            provenance.remedy(origins) or remedy,
+            kind=reply["kind"],
+            words=f"{where}{message}",
+        )
 
     @property
     def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
@@ -219,48 +219,15 @@ class Worker:
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
-        if "ModuleNotFoundError" in said:
-            remedy = _INSTALL.format(python=self._settings.python, packages=_PACKAGES)
-            return StepFailedError(f"{self._shown_python}: {said}", remedy)
-        return StepFailedError(f"Alembic's process ended with {status}: {said}", _MEND)
+        if "ModuleNotFoundError" in said or said.startswith("too old: "):
+            what = f"{self._shown_python}: {said}"
+            return StepFailedError(what, explanations.installation(self._settings.python))
+        return StepFailedError(f"Alembic's process ended with {status}: {said}", explanations.MEND)
 
     @property
     def output(self) -> list[str]:
         """The last lines that the migrations and env.py printed, without passwords."""
         return [self._settings.redact(self._target, line) for line in self._child.tail]
-
-
-_PACKAGES = "'alembic>=1.9' 'sqlalchemy>=1.4' 'psycopg[binary]'"
-_INSTALL = (
-    "{python} -m pip install {packages}, or name the project's interpreter: [tool.backset] python"
-)
-_MEND = "mend the migration or env.py, then run this again"
-_EXPLAINED = {
-    "no configuration": (
-        "{message}",
-        "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
-    ),
-    "missing module": (
-        "{python}: {where}{message}",
-        "install that there, mend the import, or set the interpreter: [tool.backset] python",
-    ),
-    "wrong target": (
-        "env.py connected to {message}, not to {target}; nothing was executed",
-        "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
-    ),
-    "orphaned revision": (
-        "{where}{message}: the version table names a revision that no migration file has",
-        "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`",
-    ),
-    "several heads": (
-        "the migrations have several heads ({message})",
-        "join them: invoke alembic -- merge heads -m 'merge'",
-    ),
-    "broken chain": (
-        "the chain of migrations is broken: {where}{message}",
-        "bring the missing file back, or correct its down_revision",
-    ),
-}
 
 
 def _problem(content: dict[str, Any]) -> Problem:

@@ -62,6 +62,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         uncommitted=past.uncommitted if past else "",
         refs=past.refs if past else (),
         companions=tuple(each.id for each in needed if each.id != revision),
+        scripts=tuple(needed),
         command=command,
         gaps=tuple(gaps),
     )

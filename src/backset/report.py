@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
+    from backset.states import State
     from backset.steps import Done
 
 WIDTH = 9  # of the longest step's name
@@ -110,17 +111,25 @@ class Report:
 
     def status(self, status: Status) -> None:
         """Print the state of a target."""
+        self.state(status.state)
         tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
         protected = " · protected" if status.protected else ""
-        self.say(f"database  {status.database} on PostgreSQL {status.server}{protected}")
-        self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
-        self.say(f"heads     {', '.join(status.heads) or 'none'}")
-        self.say(f"tables    {tables}")
-        for trace in status.traces:
-            for number, line in enumerate(trace.lines()):
-                self.say(f"{f'{trace.revision}: ' if not number else ''}{line}")
-        if not status.verdict.findings:
+        server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
+        self.say(f"database  {status.database} on {server}{protected}")
+        if not status.facts.unreachable:
+            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
+            self.say(f"heads     {', '.join(status.heads) or 'none'}")
+            self.say(f"tables    {tables}")
+        if not status.findings:
             self.say(str(status.verdict))
+
+    def state(self, state: State) -> None:
+        """Print a state with its evidence and its cure."""
+        self.say(f"state     {state}")
+        for each in state.evidence[1:]:
+            self.say(f"evidence  {each}")
+        if not state.is_good:
+            self.say(f"cure      {': '.join(filter(None, (state.cure.command, state.cure.why)))}")
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings for programs; people read them as the lines of the error."""

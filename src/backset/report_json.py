@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backset.diagnosis import Status
     from backset.errors import Finding
     from backset.manifest import Backup
+    from backset.states import State
     from backset.steps import Done
 
 
@@ -86,6 +87,7 @@ class JsonReport(Report):
 
     def status(self, status: Status) -> None:
         """Keep the state of a target."""
+        self.state(status.state)
         self._content |= {
             "database": status.database,
             "server": status.server,
@@ -96,6 +98,11 @@ class JsonReport(Report):
             "previous": status.previous,
             "protected": status.protected,
         }
+
+    def state(self, state: State) -> None:
+        """Keep a state with its evidence and its cure."""
+        cure = {"way": state.cure.way, "command": state.cure.command or None, "why": state.cure.why}
+        self._content |= {"state": state.name, "evidence": state.evidence, "cure": cure}
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings."""

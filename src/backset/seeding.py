@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from backset.session import Session
     from backset.settings import Settings
 
+_MEND = "mend the seed command, then run this again"
+_ASKED = "it asked for input, and stdin is closed: give it arguments or variables instead"
+
 
 def seed(
     settings: Settings, door: Door, session: Session, on_line: Callable[[str], None]
@@ -28,7 +31,7 @@ def seed(
     done = door.run(settings.seed, "seed", on_line)
     doubts = _astray(done, door)
     if done.status != 0:
-        raise StepFailedError(done.words, "mend the seed command, then run this again")
+        raise StepFailedError(done.words, _ASKED if done.asked else _MEND)
     rows = catalog.row_counts(session)
     findings = [*missing_rows(settings, rows), *lagging(session)]
     if findings:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset import backup as backups
 from backset import (
     catalog,
+    cluster_wide,
     companions,
     in_place,
     inheritance,
@@ -18,6 +19,7 @@ from backset import (
     seeding,
     signals,
     swap,
+    upgrading,
     verification,
 )
 from backset.activity import listed
@@ -97,13 +99,18 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
-    done = build.worker.ask("upgrade", build.session, progress)
+    before_all = cluster_wide.objects(build.session)
+    done = upgrading.upgrade(build.worker, build.session, progress)
+    made = cluster_wide.made(before_all, build.session) if done["count"] else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     before, after = _revisions(done["before"]), _revisions(done["heads"])
     details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
+    details["cluster_wide"] = [each.name for each in made]
     text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    return Done(text if done["count"] else f"already at {after}", details, findings)
+    text = text if done["count"] else f"already at {after}"
+    text += "".join(f" · made the schema {each} of the version table" for each in done["schemas"])
+    return Done(text, {**details, "schemas": done["schemas"]}, (*findings, *made))
 
 
 def verify(build: Build, progress: Progress) -> Done:

@@ -225,6 +225,24 @@ def status(c: Context, json: bool = False) -> None:
     _commands().status(as_json=json, plan=_dry(c))
 
 
+@task(
+    auto_shortflags=False,
+    positional=["old"],
+    help={**_CHAIN, "old": "a git ref, such as main~3, or a folder of old revisions"},
+)
+def prove_squash(
+    c: Context, old: str, plan: bool = False, json: bool = False, wait: bool = False
+) -> None:
+    """Prove that the chain makes what an old one made."""
+    _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, wait=wait)
+
+
+@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
+def history(_c: Context, json: bool = False) -> None:
+    """Draw the revisions, with the database's own place in them."""
+    _imported("housekeeping").history(as_json=json)
+
+
 @task
 def protect(c: Context) -> None:
     """Keep every run from replacing the database, whatever its flags."""
@@ -269,5 +287,5 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
-    *(restore, backups, protect, unprotect, psql, alembic, url, start, stop),
+    *(restore, backups, history, prove_squash, protect, unprotect, psql, alembic, url, start, stop),
 )

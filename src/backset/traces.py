@@ -57,6 +57,7 @@ class Trace:
     each. removal: None where no commit removed it. uncommitted: its path, where it was deleted and
     that is not committed. refs: branches and tags that still have it.
     companions: other missing revisions that it needs, which `command` brings back as well.
+    scripts: its script and theirs, where they are.
     command: what brings it back; empty where nothing was found. gaps: what was not looked at.
     """
 
@@ -68,6 +69,7 @@ class Trace:
     uncommitted: str = ""
     refs: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
+    scripts: tuple[Revision, ...] = ()
     command: str = ""
     gaps: tuple[str, ...] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backset import baseline, catalog, enums, soundness
 from backset.acceptance import Judged, judge
 from backset.drift import drift
-from backset.errors import Finding
+from backset.errors import Finding, StepFailedError
 from backset.quantities import count
 
 if TYPE_CHECKING:
@@ -70,15 +70,16 @@ def verify(
     accept: the differences become the baseline, unless they cannot be known. Raises OSError.
     """
     about = worker.ask("describe", session)
-    versions, models = version_findings(about), about["models"]
+    versions, models = version_findings(about, worker.lineage.heads), about["models"]
     command = ACCEPT_FRESH if fresh else ACCEPT
-    found = [] if versions else comparison(about, worker, session, command)
+    found = [] if versions else comparison(about, worker, session)
     found += soundness.findings(session)
     found += missing_columns(settings, catalog.columns(session))
     is_complete = not versions and models != 0
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
-    judge_by = partial(_judge, [*found, *also], settings, command)
+    found = [_acceptable(each, command) for each in (*found, *also)]
+    judge_by = partial(_judge, found, settings, command)
     known, recorded = baseline.read(settings.baseline), ""
     if accept and is_complete:
         old = known
@@ -100,6 +101,13 @@ def verify(
     )
 
 
+def _acceptable(finding: Finding, command: str) -> Finding:
+    """Let the remedy of a difference say that it can also be accepted."""
+    if finding.kind not in baseline.DIFFERENCES:
+        return finding
+    return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
+
+
 def _judge(
     findings: Sequence[Finding], settings: Settings, command: str, known: baseline.Baseline
 ) -> Judged:
@@ -107,21 +115,17 @@ def _judge(
     return judge(findings, settings.ignore, known, today=today, accept=command)
 
 
-def version_findings(about: Mapping[str, Any]) -> list[Finding]:
-    """Judge the rows of the version table against the heads of the scripts."""
+def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
+    """Judge the rows of the version table against the heads of the scripts, some of them accepted.
+
+    Rows and heads need not be the same: a head that another branch depends on has no row.
+    """
     revisions, heads = about["revisions"], about["heads"]
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
-    if len(heads) > 1:
-        return [
-            _finding(
-                "several heads",
-                f"the scripts have the heads {', '.join(heads)}",
-                "`alembic upgrade head` refuses",
-                "invoke alembic -- merge heads -m merge",
-            )
-        ]
+    if several := several_heads(heads, accepted):
+        return several
     if not heads:
         return [
             _finding(
@@ -131,11 +135,11 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
                 "restore the files from git",
             )
         ]
-    if revisions != heads:
+    if about["pending"]:
         return [
             _finding(
                 "behind",
-                f"the database is at {found}, head is {heads[0]}",
+                f"the database is at {found}, head is {', '.join(heads)}",
                 "migrations are waiting",
                 "invoke upgrade",
             )
@@ -143,13 +147,8 @@ def version_findings(about: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def comparison(
-    about: Mapping[str, Any], worker: Worker, session: Session, accept: str
-) -> list[Finding]:
-    """Compare models and database, which is at head; without models there is nothing to say.
-
-    accept: the command that makes the differences accepted ones.
-    """
+def comparison(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say."""
     if about["models"] is None:
         return []
     differences = worker.ask("check", session)["differences"]
@@ -162,7 +161,7 @@ def comparison(
                 "import the modules of the models in env.py",
             )
         ]
-    found = drift(differences, session, accept)
+    found = drift(differences, session)
     return found + enums.findings(about["enums"], session)
 
 
@@ -183,6 +182,27 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
             name,
         )
         for name in missing
+    ]
+
+
+def demand_destination(worker: Worker) -> None:
+    """Raise StepFailedError if the scripts have several heads, and the settings accept none."""
+    if found := several_heads(worker.scripts.heads, worker.lineage.heads):
+        raise StepFailedError.of(found)
+
+
+def several_heads(heads: Sequence[str], accepted: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts."""
+    if len(heads) <= 1 or accepted:
+        return []
+    return [
+        _finding(
+            "several heads",
+            f"the scripts have the heads {', '.join(sorted(heads))}",
+            "`alembic upgrade head` refuses",
+            "join them: `invoke alembic -- merge heads -m merge`, "
+            'or accept them: heads = "all" in [tool.backset]',
+        )
     ]
 
 

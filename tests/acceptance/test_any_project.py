@@ -186,3 +186,16 @@ def test_the_interpreter_of_the_project_is_used_and_named(made: Callable[[str], 
     assert done.returncode == 4
     assert f"{foreign.folder / '.venv/bin/python'} (.venv): ModuleNotFoundError" in done.stderr
     assert "-m pip install 'alembic>=1.9' 'sqlalchemy>=1.4'" in done.stderr
+
+
+def test_what_is_too_old_is_named(made: Callable[[str], Foreign], tmp_path: Path) -> None:
+    """One line with the version that is there, and the command that installs a later one."""
+    foreign = made("stock")
+    old = tmp_path / "packages"
+    for package, version in (("alembic", "1.8.1"), ("sqlalchemy", "2.0.0b1")):
+        (old / package).mkdir(parents=True)
+        (old / package / "__init__.py").write_text(f"__version__ = {version!r}\n")
+    done = foreign.run("status", PYTHONPATH=str(old))
+    assert done.returncode == 4
+    assert ": too old: Alembic 1.8.1; backset works with 1.9 → " in done.stderr
+    assert "-m pip install 'alembic>=1.9'" in done.stderr

@@ -122,9 +122,10 @@ def test_no_server(project: Project) -> None:
 
 
 def test_a_wrong_password(project: Project, cluster: Cluster) -> None:
-    """Exit 4, without the password that was tried."""
+    """Exit 4, without the password that was tried; for `status` that is a state."""
     project.env["DATABASE_URL"] = f"postgresql://{ROLE}:{CANARY}@127.0.0.1:{cluster.port}/db"
-    assert "password authentication failed" in one_line(project.invoke("status"), 4)
+    assert "password authentication failed" in one_line(project.invoke("upgrade"), 4)
+    assert "password authentication failed" in one_line(project.invoke("status"), 6)
 
 
 def test_postgres_itself_is_never_reset(project: Project) -> None:

@@ -140,7 +140,11 @@ def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) 
             'revision aaa (aaa_x.py:5): UndefinedObject: index "ix_runs_created_at" does not exist',
             "mend the migration",
         ),
-        ([("aaa", None, "input('sure?')")], "revision aaa (aaa_x.py:5): EOFError", "mend"),
+        (
+            [("aaa", None, "input('sure?')")],
+            "revision aaa (aaa_x.py:5): it asked for input, and stdin is closed (EOFError",
+            "environment variable",
+        ),
         (
             [("aaa", None, "raise SystemExit(3)")],
             "revision aaa (aaa_x.py:5): SystemExit: 3",

@@ -18,6 +18,21 @@ from pathlib import Path
 from typing import Any
 
 
+def demand_versions() -> None:
+    """End with one line where this interpreter, or what it has, is too old."""
+    from alembic import __version__ as alembic  # noqa: PLC0415  (it may not be there)
+    from sqlalchemy import __version__ as sqlalchemy  # noqa: PLC0415
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    for name, version, least in (
+        ("Python", python, (3, 9)),
+        ("Alembic", alembic, (1, 9)),
+        ("SQLAlchemy", sqlalchemy, (1, 4)),
+    ):
+        if tuple(map(int, version.split(".")[:2])) < least:
+            sys.exit(f"too old: {name} {version}; backset works with {'.'.join(map(str, least))}")
+
+
 def imported() -> Any:
     """Import this package by its name, with the folders of backset on no path afterwards.
 
@@ -48,6 +63,7 @@ def hang_up_with(link: socket.socket) -> None:
 
 def main() -> None:
     """Serve on the inherited socket."""
+    demand_versions()
     worker = imported()
     with socket.socket(fileno=int(sys.argv[1])) as link:
         hang_up_with(link)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from alembic import util
 from alembic.script.revision import MultipleHeads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NO_SCHEMA = "3F000"  # invalid_schema_name
 
 
 class WrongTargetError(BaseException):
@@ -22,6 +29,28 @@ class NoConfigurationError(Exception):
     """There is no Alembic configuration where it should be."""
 
 
+class SeveralDatabasesError(Exception):
+    """env.py works on several databases; its text is their names."""
+
+
+class NoConnectionError(Exception):
+    """env.py gave Alembic no connection, as for `alembic upgrade --sql`."""
+
+
+class MissingSchemaError(Exception):
+    """The version table belongs into a schema that does not exist; its text is the name."""
+
+
+_KINDS = (
+    (BrokenChainError, "broken chain"),
+    (NoConfigurationError, "no configuration"),
+    (SeveralDatabasesError, "several databases"),
+    (NoConnectionError, "no connection"),
+    (MissingSchemaError, "missing schema"),
+    (util.CommandError, "alembic"),
+)
+
+
 def kind_of(error: BaseException) -> str:
     """Return a stable word for what happened."""
     text = str(error)
@@ -29,18 +58,45 @@ def kind_of(error: BaseException) -> str:
         return "orphaned revision"
     if isinstance(error, MultipleHeads) or "Multiple head" in text:
         return "several heads"
-    if isinstance(error, BrokenChainError):
-        return "broken chain"
-    if isinstance(error, NoConfigurationError):
-        return "no configuration"
+    if any(isinstance(each, EOFError) for each in _behind(error)):
+        return "asked for input"
     if isinstance(error, ModuleNotFoundError):
         return "missing module"
-    return "alembic" if isinstance(error, util.CommandError) else "error"
+    return next((kind for family, kind in _KINDS if isinstance(error, family)), "error")
 
 
 def message_of(error: BaseException) -> str:
     """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
     origin = getattr(error, "orig", None) or error
     text = next((line.strip() for line in str(origin).splitlines() if line.strip()), "")
-    plain = isinstance(error, (util.CommandError, BrokenChainError, NoConfigurationError))
+    plain = isinstance(error, tuple(family for family, _ in _KINDS))
     return text if plain else f"{type(origin).__name__}: {text}"
+
+
+def explained(error: Exception, context: Any) -> Exception:
+    """Return what an error of env.py means, given the MigrationContext that it made, if any."""
+    if context is None:
+        offline = isinstance(error, util.CommandError) and "as_sql mode" in str(error)
+        return NoConnectionError(message_of(error)) if offline else error
+    if context.connection is None:
+        return NoConnectionError(message_of(error))
+    if context.version_table_schema and _sqlstate(error) == _NO_SCHEMA:
+        return MissingSchemaError(context.version_table_schema)
+    return error
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it was made of, as click makes an Abort of an EOFError."""
+    current = error  # type: BaseException | None
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _sqlstate(error: Exception) -> Any:
+    """Return the server's code, which each driver keeps elsewhere."""
+    origin = getattr(error, "orig", None)
+    first = next(iter(getattr(origin, "args", ())), None)
+    if isinstance(first, dict):  # pg8000
+        return first.get("C")
+    return getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)

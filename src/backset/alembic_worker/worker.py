@@ -22,7 +22,15 @@ from alembic.script.revision import ResolutionError, RevisionError
 
 from . import comparison, configuration, enums, scripts
 from .connections import Gate
-from .failures import BrokenChainError, FoundError, WrongTargetError, kind_of, message_of
+from .failures import (
+    BrokenChainError,
+    FoundError,
+    SeveralDatabasesError,
+    WrongTargetError,
+    explained,
+    kind_of,
+    message_of,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -138,7 +146,7 @@ class Worker:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
-        return self._move(lambda current: self._scripts._upgrade_revs("head", current))  # noqa: SLF001
+        return self._move(self._todo)
 
     def _downgrade(self) -> dict[str, Any]:
         return self._move(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
@@ -146,22 +154,30 @@ class Worker:
     def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
         """Run the steps that lead from where the database is to where it shall be."""
         self._heads()
-        before, count = (), 0  # type: tuple[str, ...], int
+        before, count = [], 0  # type: list[str], int
 
         def steps(current: Any, context: Any) -> Iterator[Any]:
             """Alembic runs each step before it asks for the next one."""
-            nonlocal before, count
-            before = tuple(current)
+            nonlocal count
+            before.extend(each for each in current if each not in before)
             todo = revisions(current)
-            for count, self._step in enumerate(todo, 1):
+            for number, self._step in enumerate(todo, 1):
                 revision = self._step.revision
-                text = f"{count}/{len(todo)} {revision.revision} {revision.doc}"
+                text = f"{number}/{len(todo)} {revision.revision} {revision.doc}"
                 self.send("progress", text=text)
                 yield self._step
+                count += 1
             self._step = None
 
         self._run_env(steps)
-        return {"before": list(before), "count": count, "heads": self._heads()}
+        return {"before": before, "count": count, "heads": self._heads()}
+
+    def _todo(self, current: Any) -> list[Any]:
+        """Return the steps from the rows of a version table to where the lineage ends."""
+        heads = self._lineage.get("heads") or ["head"]
+        # Alembic takes a text for one revision, and a tuple for several.
+        destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
+        return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
 
     def _stamp(self) -> dict[str, Any]:
         """Write revisions into the version table, and run nothing; `purge` removes all others."""
@@ -175,19 +191,23 @@ class Worker:
         return {"revisions": list(wanted)}
 
     def _describe(self) -> dict[str, Any]:
-        self._heads()
-        found = {}  # type: dict[str, Any]
+        heads = self._heads()
+        known = {script.revision for script in self._scripts.walk_revisions()}
+        found = {"revisions": [], "orphans": [], "heads": heads, "pending": 0}  # type: dict[str, Any]
 
         def look(current: Any, context: Any) -> list[Any]:
-            known = {script.revision for script in self._scripts.walk_revisions()}
+            """Add up the version tables, of which env.py may have several."""
+            found["revisions"] += [each for each in current if each not in found["revisions"]]
+            orphans = [each for each in current if each not in known]
+            found["orphans"] += [each for each in orphans if each not in found["orphans"]]
+            if not orphans and (len(heads) == 1 or self._lineage.get("heads")):
+                found["pending"] += len(self._todo(current))
+            metadata = context.opts.get("target_metadata")
             found.update(
-                revisions=list(current),
-                orphans=[revision for revision in current if revision not in known],
-                heads=self._heads(),
                 version_table=context.version_table,
-                models=comparison.count(context.opts.get("target_metadata")),
-                enums=enums.of_models(context.opts.get("target_metadata")),
-                columns=comparison.columns(context.opts.get("target_metadata")),
+                models=comparison.count(metadata),
+                enums=enums.of_models(metadata),
+                columns=comparison.columns(metadata),
             )
             return []
 
@@ -220,6 +240,11 @@ class Worker:
         return {"opened": self._gate.opened}
 
     def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
+        """Run env.py, with `work` as what it does for each version table that it has."""
+        section = self._config.config_ini_section
+        databases = self._config.file_config.get(section, "databases", fallback="")
+        if "," in databases:  # Alembic's template `multidb`
+            raise SeveralDatabasesError(databases)
         ran = False
         self._step = None
 
@@ -228,8 +253,15 @@ class Worker:
             ran = True
             return work(current, context)
 
-        with EnvironmentContext(self._config, self._scripts, fn=noting, **options):
-            self._scripts.run_env()
+        with EnvironmentContext(self._config, self._scripts, fn=noting, **options) as environment:
+            try:
+                self._scripts.run_env()
+            except Exception as error:
+                started = environment._migration_context  # noqa: SLF001
+                meant = error if self._step else explained(error, started)
+                if meant is error:
+                    raise
+                raise meant from error
         if not ran:
             raise util.CommandError("env.py never called context.run_migrations()")
 

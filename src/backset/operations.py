@@ -1,0 +1,235 @@
+"""What a migration script's `upgrade` makes and drops, read from its text without running it. Pure.
+
+Only what stands there literally is told: names that are computed, and SQL in functions and DO
+blocks, are left out, so that what is said is true though not complete.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that a script does: it makes or drops a table, a column or an index.
+
+    name: `users`, `audit.users`, `users.email`; an index has no schema. owner: an index's table.
+    optional: it is done under a condition, or `IF NOT EXISTS`.
+    """
+
+    makes: bool
+    kind: str
+    name: str
+    line: int
+    owner: str = ""
+    optional: bool = False
+
+
+def read(source: str) -> list[Operation]:
+    """Return what `upgrade` does, in its order; nothing of a text that is not Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
+    reader = _Reader(functions)
+    if "upgrade" in functions:
+        reader.visit(functions["upgrade"])
+    return reader.found
+
+
+def standing(operations: Iterable[tuple[str, Operation]]) -> dict[tuple[str, str], tuple[str, int]]:
+    """Return what stands after these are all done: (kind, name) → the file and line that makes it.
+
+    operations: (file, operation) each, in the order in which they are run.
+    """
+    made: dict[tuple[str, str], tuple[str, int, str]] = {}
+    for file, each in operations:
+        if each.makes and not each.optional:
+            made[each.kind, each.name] = (file, each.line, each.owner)
+        if not each.makes:
+            made = {key: value for key, value in made.items() if not _goes(each, key, value[2])}
+    return {key: value[:2] for key, value in made.items()}
+
+
+def _goes(dropped: Operation, key: tuple[str, str], owner: str) -> bool:
+    """Tell whether something goes when `dropped` does: itself, or what belongs to a table."""
+    kind, name = key
+    if (dropped.kind, dropped.name) == key:
+        return True
+    of_table = kind == "column" and name.rpartition(".")[0] == dropped.name
+    return dropped.kind == "table" and (of_table or owner == dropped.name)
+
+
+def in_the_way(
+    operations: Iterable[tuple[str, Operation]], existing: Mapping[str, set[str]]
+) -> Iterator[tuple[str, Operation]]:
+    """Yield each (file, operation) that would make what exists already.
+
+    existing: names by kind. Columns of a table that is itself in the way are not told.
+    """
+    gone: set[tuple[str, str]] = set()
+    told: set[str] = set()
+    for file, each in operations:
+        if not each.makes:
+            gone.add((each.kind, each.name))
+            continue
+        table = each.name.rpartition(".")[0] if each.kind == "column" else each.name
+        there = each.name in existing.get(each.kind, ())
+        covered = each.kind == "column" and (("table", table) in gone or table in told)
+        if there and not each.optional and (each.kind, each.name) not in gone and not covered:
+            told.add(each.name)
+            yield file, each
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects operations in the order of the text, through the functions that are called."""
+
+    def __init__(self, functions: Mapping[str, ast.FunctionDef]) -> None:
+        self.found: list[Operation] = []
+        self._functions = dict(functions)
+        self._batches: dict[str, str] = {}
+        self._conditions = 0
+
+    def _conditional(self, node: ast.AST) -> None:
+        self._conditions += 1
+        self.generic_visit(node)
+        self._conditions -= 1
+
+    visit_If = visit_For = visit_While = visit_Try = visit_Match = _conditional  # noqa: N815
+
+    def visit_With(self, node: ast.With) -> None:
+        for item in node.items:
+            call = item.context_expr
+            if isinstance(call, ast.Call) and isinstance(item.optional_vars, ast.Name):
+                words = [_text(each) for each in call.args]
+                if _called(call) == "batch_alter_table" and words:
+                    self._batches[item.optional_vars.id] = _qualified(words[0], call)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id in self._functions:
+            self.visit(self._functions.pop(node.func.id))
+        elif isinstance(node.func, ast.Attribute):
+            self._operation(node, node.func)
+        else:
+            self.generic_visit(node)
+
+    def _operation(self, node: ast.Call, function: ast.Attribute) -> None:
+        owner = function.value.id if isinstance(function.value, ast.Name) else ""
+        batch, verb = self._batches.get(owner), function.attr
+        words = [_text(each) for each in node.args]
+        if verb == "execute":
+            self._execute(node, words[0] if words else "")
+        elif verb in {"add_column", "drop_column"}:
+            table = batch or _qualified(words[0] if words else "", node)
+            of = node.args[0 if batch else 1 :]
+            name = _column(of[0]) if of and verb == "add_column" else _text(of[0]) if of else ""
+            self._add(node, verb, "column", f"{table}.{name}" if table and name else "")
+        elif verb in {"create_table", "drop_table"}:
+            self._add(node, verb, "table", _qualified(words[0] if words else "", node))
+            self._columns(node, words)
+        elif verb in {"create_index", "drop_index"}:
+            table = batch or _qualified(words[1] if len(words) > 1 else "", node)
+            self._add(node, verb, "index", words[0] if words else "", table)
+        elif verb == "rename_table" and len(words) > 1:
+            self._add(node, "drop", "table", _qualified(words[0], node))
+            self._add(node, "create", "table", _qualified(words[1], node))
+
+    def _columns(self, node: ast.Call, words: list[str]) -> None:
+        table = _qualified(words[0] if words else "", node)
+        for each in node.args[1:]:
+            if table and (name := _column(each)):
+                self._add(each, "create", "column", f"{table}.{name}", optional=_is_optional(node))
+
+    def _add(
+        self,
+        node: ast.expr,
+        verb: str,
+        kind: str,
+        name: str,
+        owner: str = "",
+        *,
+        optional: bool = False,
+    ) -> None:
+        if name:
+            makes = verb.startswith(("create", "add"))
+            optional = optional or bool(self._conditions) or _is_optional(node)
+            self.found.append(Operation(makes, kind, name, node.lineno, owner, optional))
+
+    def _execute(self, node: ast.Call, text: str) -> None:
+        if re.search(r"\bDO\s+\$|\bFUNCTION\b|\bPROCEDURE\b", text, re.IGNORECASE):
+            return
+        for match in _SQL.finditer(text):
+            line = node.lineno
+            conditional = bool(self._conditions or match["if"] or match["add_if"])
+            kind = (match["kind"] or "table").lower()
+            name = _plain(match["name"] or match["altered"])
+            if match["renamed"]:
+                new = ".".join(filter(None, (name.rpartition(".")[0], _plain(match["renamed"]))))
+                self.found.append(Operation(makes=False, kind="table", name=name, line=line))
+                self.found.append(
+                    Operation(makes=True, kind="table", name=new, line=line, optional=conditional)
+                )
+                continue
+            if match["column"]:
+                kind, name = "column", f"{name}.{_plain(match['column'])}"
+            makes = (match["verb"] or match["change"]).upper() in {"CREATE", "ADD"}
+            owner = _plain(match["owner"] or "")
+            name = name.rpartition(".")[2] if kind == "index" else name
+            self.found.append(Operation(makes, kind, name, line, owner, conditional))
+
+
+_NAME = r'(?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?'
+_SQL = re.compile(
+    rf"""
+    \b(?P<verb>CREATE|DROP)\s+(?:UNIQUE\s+|UNLOGGED\s+)?(?P<kind>TABLE|INDEX)\s+(?:CONCURRENTLY\s+)?
+    (?P<if>IF\s+(?:NOT\s+)?EXISTS\s+)?(?P<name>{_NAME})(?:\s+ON\s+(?:ONLY\s+)?(?P<owner>{_NAME}))?
+    | \bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<altered>{_NAME})\s+
+    (?: RENAME\s+TO\s+(?P<renamed>{_NAME})
+      | (?P<change>ADD|DROP)\s+COLUMN\s+(?P<add_if>IF\s+(?:NOT\s+)?EXISTS\s+)?(?P<column>{_NAME}) )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def _plain(name: str) -> str:
+    """Return a name of SQL as the catalog has it, without `public`."""
+    parts = [
+        each[1:-1] if each.startswith('"') else each.lower()
+        for each in re.findall(r'"[^"]+"|\w+', name)
+    ]
+    return ".".join(parts).removeprefix("public.")
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _qualified(name: str, call: ast.Call) -> str:
+    schema = next((_text(each.value) for each in call.keywords if each.arg == "schema"), "")
+    return f"{schema}.{name}".removeprefix("public.") if schema and name else name
+
+
+def _is_optional(node: ast.expr) -> bool:
+    words = {each.arg for each in node.keywords} if isinstance(node, ast.Call) else set()
+    return bool(words & {"if_not_exists", "if_exists"})
+
+
+def _column(node: ast.expr) -> str:
+    """Return the name in `sa.Column("name", …)`; empty for a constraint."""
+    is_column = isinstance(node, ast.Call) and _called(node) == "Column" and node.args
+    return _text(node.args[0]) if is_column else ""  # type: ignore[attr-defined]
+
+
+def _text(node: ast.expr) -> str:
+    """Return a literal text, also inside `op.f(…)` and `sa.text(…)`; empty for any other."""
+    if isinstance(node, ast.Call) and node.args and _called(node) in {"f", "text"}:
+        return _text(node.args[0])
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""

@@ -1,0 +1,166 @@
+"""Proves a squash: two chains built in scratch databases, compared in schema and in rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backset import bygone, catalog, companions, difference, inserted, rows, scratch
+from backset.bygone import Chain
+from backset.difference import Difference, Sides
+from backset.errors import Finding, StepFailedError
+from backset.quantities import count
+from backset.session import explained
+from backset.steps import Done
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from backset.build import Build
+    from backset.catalog import LaggingSequence
+    from backset.chain import Watcher
+    from backset.difference import Item
+    from backset.rows import Rows
+
+    Progress = Callable[[str], None]
+
+SIDES = Sides("the old chain", "the new chain")
+_PURPOSE = "prove a squash"
+_OLDER = "name a commit whose chain runs, or a copy of the old revisions in which that is mended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a chain has made: its schema, the rows, and where the sequences stand."""
+
+    revisions: int
+    schema: Mapping[str, Item]
+    rows: Mapping[str, Rows]
+    sequences: Mapping[str, str]
+    lagging: tuple[LaggingSequence, ...]
+
+    def __str__(self) -> str:
+        total = sum(each.total for each in self.rows.values())
+        objects = f"{count(len(self.schema), 'object')}, {count(total, 'row')}"
+        return f"{count(self.revisions, 'revision')}, {objects}"
+
+    def details(self) -> dict[str, int]:
+        """Return the numbers for programs."""
+        total = sum(each.total for each in self.rows.values())
+        return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
+
+
+def prove(build: Build, old: str, watcher: Watcher, *, wait: bool) -> list[Finding]:
+    """Build both chains, compare what they made, and return the differences; minor ones are told.
+
+    old: what bygone.opened() takes. wait: for the run that holds the lock.
+    """
+    names = build.server.names
+    scratch.prepare(build, names.scratches, _PURPOSE, watcher.notice if wait else None)
+    today = Chain(settings=build.settings, shown="as it is on disk")
+    with bygone.opened(build.settings, old) as before, explained(build.target):
+        both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
+
+        def again(side: str) -> Made:
+            watcher.progress(f"building {side} again, to see what each build makes anew")
+            return _made(build, side, *both[side], watcher.progress)
+
+        made = []
+        for side, step in ((SIDES.old, "old"), (SIDES.new, "new")):
+            watcher.begin(step)
+            made.append(_made(build, side, *both[side], watcher.progress))
+            watcher.end(step, Done(f"{both[side][0].shown} · {made[-1]}", made[-1].details()))
+        watcher.begin("compare")
+        found = compare(made[0], made[1], again)
+    for each in found:
+        if each.minor:
+            watcher.notice(each.text)
+    findings = [_finding(each) for each in found if not each.minor]
+    minor = len(found) - len(findings)
+    watcher.end("compare", Done(_verdict(len(findings), minor), {"minor": minor}))
+    return findings
+
+
+def plan(build: Build, old: str) -> list[tuple[str, str]]:
+    """Return (step, what it would do). Nothing is changed. Raises as prove() would."""
+    names = build.server.names
+    companions.refuse_scratch(build.server, names.scratches, build.databases, _PURPOSE)
+    before = bygone.named(build.settings, old)
+    return [
+        ("old", f"would build {before} in {names.scratch_old}, and drop that"),
+        ("new", f"would build the chain as it is on disk in {names.scratch}, and drop that"),
+        ("compare", "would compare every object, and the rows that migrations insert"),
+    ]
+
+
+def _made(build: Build, side: str, chain: Chain, name: str, progress: Progress) -> Made:
+    """Build a chain in the scratch database `name`, read that, and drop it.
+
+    Raises StepFailedError that says whose chain it is: it may be broken itself.
+    """
+    try:
+        with scratch.made(build, name, settings=chain.settings, versions=chain.versions) as one:
+            return Made(
+                revisions=one.upgrade(progress),
+                schema=one.schema(),
+                rows=inserted.read(one.session),
+                sequences=inserted.sequences(one.session),
+                lagging=tuple(catalog.lagging_sequences(one.session)),
+            )
+    except StepFailedError as error:
+        what = f"{side} ({chain.shown}) cannot be built on an empty database: {error.what}"
+        remedy = _OLDER if side == SIDES.old else error.remedy
+        raise StepFailedError(what, remedy) from None
+
+
+def _verdict(findings: int, minor: int) -> str:
+    text = f"{count(findings, 'difference')}" if findings else "both chains make the same"
+    return text + (f", and {minor} that matter less" if minor else "")
+
+
+def compare(old: Made, new: Made, again: Callable[[str], Made]) -> list[Difference]:
+    """Return how what two chains have made differs; none is good.
+
+    again: builds one of SIDES anew. It is asked for only where rows differ: what differs between
+    two builds of the same chain, such as the times of their rows, is no difference of the chains.
+    """
+    found = difference.between(old.schema, new.schema, SIDES)
+    volatile: dict[str, set[str]] = {}
+    differing = rows.between(old.rows, new.rows, SIDES, volatile)
+    for side, made in ((SIDES.new, new), (SIDES.old, old)):
+        if any(not each.minor for each in differing):
+            for table, columns in rows.unstable(made.rows, again(side).rows).items():
+                volatile.setdefault(table, set()).update(columns)
+            differing = rows.between(old.rows, new.rows, SIDES, volatile)
+    return [*found, *differing, *_sequences(old, new)]
+
+
+def _sequences(old: Made, new: Made) -> list[Difference]:
+    """Compare where sequences stand: it matters where the next value is one that is there."""
+    found = [
+        Difference(
+            subject=each.name,
+            what="sequence",
+            text=f"sequence {each.name} would give {each.next_value} next in {SIDES.new}, and "
+            f"{each.column} has {each.maximum} already",
+        )
+        for each in new.lagging
+        if each.name not in {other.name for other in old.lagging}
+    ]
+    for name in sorted(old.sequences.keys() & new.sequences.keys()):
+        before, after = old.sequences[name], new.sequences[name]
+        if before != after:
+            text = f"sequence {name} stands at {before} in {SIDES.old}, {after} in {SIDES.new}"
+            found.append(Difference(subject=name, what="sequence", text=text, minor=True))
+    return found
+
+
+def _finding(each: Difference) -> Finding:
+    """Return a difference as a finding."""
+    return Finding(
+        kind="squash differs",
+        name=difference.shown(each.subject),
+        what=each.text,
+        why="the two chains do not make the same database",
+        remedy="mend the new chain, unless this is what it is for",
+    )

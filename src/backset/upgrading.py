@@ -1,0 +1,32 @@
+"""Migrates one database with Alembic's process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from backset.errors import AlembicError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.migrations import Worker
+    from backset.session import Session
+
+
+def upgrade(worker: Worker, session: Session, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Run the migrations on the database of `session`; return the worker's answer.
+
+    `schemas` in it are those that were made first: Alembic writes to its version table before the
+    first migration could make the schema of that. Raises StepFailedError.
+    """
+    made: list[str] = []
+    while True:
+        try:
+            return {**worker.ask("upgrade", session, progress), "schemas": made}
+        except AlembicError as error:
+            if error.kind != "missing schema" or error.words in made:
+                raise
+            made.append(error.words)
+        session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made[-1])))

@@ -1,0 +1,280 @@
+"""Differences that a project lives with: accepted in a file, silenced by name, said when new."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from backset.target import Target
+from tests.incident.project import break_it
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.conftest import Project
+
+REVISION = """
+from alembic import op
+revision, down_revision = "aaaaaaaaaaaa", "0b228e9fec0b"
+def upgrade():
+    for statement in {statements!r}:
+        op.execute(statement)
+"""
+DRIFTING = ("CREATE TABLE runs (id int)", "ALTER TABLE users ALTER company SET NOT NULL")
+NULLABLE = "users.company: nullable False in the database, True in the models"
+LEFTOVER = "table runs is only in the database"
+
+
+def migrate(project: Project, *statements: str) -> None:
+    """Add a migration after the clean one."""
+    path = project.folder / "alembic/versions/aaaaaaaaaaaa_more.py"
+    path.write_text(REVISION.format(statements=statements))
+
+
+def accepted(project: Project) -> list[dict[str, str]]:
+    """Return the lines of the baseline."""
+    text = (project.folder / "backset-baseline.toml").read_text()
+    entries: list[dict[str, str]] = tomllib.loads(text)["differences"]
+    return entries
+
+
+def said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the JSON object of a run."""
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def test_a_project_with_drift_can_be_rebuilt_once_that_is_accepted(project: Project) -> None:
+    """reset-db stops with a line each, says how to go on, and goes on with --accept."""
+    migrate(project, *DRIFTING)
+    project.configure('"scripts/add_mock_task_data.py"', '"-c", "pass"')
+    project.configure("[tool.backset.rows]", "[tool.other]")
+    done = project.invoke("reset-db")
+    assert done.returncode == 4
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2
+    assert all("or accept it: invoke reset-db --accept" in line for line in lines)
+    assert (
+        "leftover table: table runs is only in the database (no model has it; it has 0 rows)"
+        in (done.stderr)
+    )
+    assert project.query("SELECT count(*) FROM pg_class WHERE relname = 'users'") == [(0,)]
+
+    done = project.invoke("reset-db", "--accept")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 accepted differences, no other" in done.stdout
+    assert accepted(project) == [
+        {"kind": "drift", "what": NULLABLE, "reason": ""},
+        {"kind": "leftover table", "what": LEFTOVER, "reason": ""},
+    ]
+    assert project.invoke("reset-db").returncode == 0
+    content = said(project.invoke("verify", "--json"))
+    assert (content["exit_code"], content["findings"]) == (0, [])
+    assert content["steps"][0]["accepted"] == 2
+    assert project.invoke("status").returncode == 0
+
+
+def test_afterwards_only_new_and_vanished_differences_are_said(project: Project) -> None:
+    """And --accept brings the file up to date, with the reasons that were written into it."""
+    migrate(project, *DRIFTING)
+    assert project.invoke("upgrade").returncode == 0
+    assert project.invoke("verify").returncode == 6
+    plan = project.invoke("verify", "--accept", "--plan")
+    assert "accept the differences in backset-baseline.toml" in plan.stdout
+    assert not (project.folder / "backset-baseline.toml").exists()
+    done = project.invoke("verify", "--accept")
+    assert done.returncode == 0, done.stderr
+    assert "backset-baseline.toml has 2 differences: +2 −0" in done.stdout
+
+    path = project.folder / "backset-baseline.toml"
+    path.write_text(path.read_text().replace('reason = ""', 'reason = "since 2019"', 1))
+    project.query("DROP TABLE runs")
+    project.query("ALTER TABLE users ALTER name SET NOT NULL")
+    done = project.invoke("verify")
+    assert done.returncode == 6
+    new, gone = done.stderr.splitlines()
+    assert "drift: users.name: nullable" in new
+    assert f"vanished difference: {LEFTOVER}: this leftover table is gone" in gone
+    assert gone.endswith("→ invoke verify --accept")
+
+    assert project.invoke("verify", "--accept").returncode == 0
+    assert [(each["what"][:12], each["reason"]) for each in accepted(project)] == [
+        ("users.compan", "since 2019"),
+        ("users.name: ", ""),
+    ]
+
+
+def test_what_only_the_live_database_had_does_not_stop_a_rebuild(project: Project) -> None:
+    """A fresh build lacks it; that is said, and the run goes on."""
+    assert project.invoke("reset-db").returncode == 0
+    project.query("CREATE TABLE runs (id int)")
+    assert project.invoke("verify", "--accept").returncode == 0
+    done = project.invoke("reset-db")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"vanished difference: {LEFTOVER}: this leftover table is gone" in done.stdout
+
+
+def test_an_orphaned_database_has_nothing_to_accept(project: Project) -> None:
+    """It cannot be compared; the way out is named, and no file is made or lost."""
+    break_it(project.folder, project.url)
+    (project.folder / "backset-baseline.toml").write_text(
+        'differences = [{ kind = "drift", what = "x", reason = "y" }]\n'
+    )
+    done = project.invoke("verify", "--accept")
+    assert done.returncode == 6
+    assert "`invoke reset-db --accept` accepts those of a rebuilt one" in done.stderr
+    assert "orphaned revision" in done.stderr
+    assert "vanished" not in done.stderr
+    assert accepted(project) == [{"kind": "drift", "what": "x", "reason": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "word"),
+    [
+        ("nowhere/b.toml", 4, "nowhere/b.toml: No such file or directory → "),
+        ("app", 2, "app: Is a directory → "),
+    ],
+)
+def test_a_baseline_that_cannot_be_written_is_one_line(
+    project: Project, where: str, code: int, word: str
+) -> None:
+    """With its exit code, and without a traceback."""
+    project.configure("[tool.backset]", f'[tool.backset]\nbaseline = "{where}"')
+    migrate(project, *DRIFTING)
+    assert project.invoke("upgrade").returncode == 0
+    done = project.invoke("verify", "--accept")
+    assert done.returncode == code
+    assert word in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_broken_baseline_stops_a_rebuild_before_anything_is_done(project: Project) -> None:
+    """Not after the backup and the migrations."""
+    (project.folder / "backset-baseline.toml").write_text("differences = [")
+    done = project.invoke("reset-db")
+    assert done.returncode == 2
+    assert "backset-baseline.toml: " in done.stderr
+    assert "✔" not in done.stdout
+
+
+def test_of_many_differences_people_read_the_first_ones(project: Project) -> None:
+    """And how many more there are; programs read all."""
+    assert project.invoke("reset-db").returncode == 0
+    for number in range(30):
+        project.query(f"CREATE TABLE t{number:02} (id int)")
+    done = project.invoke("verify")
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (6, 21)
+    assert "table t19 is" in lines[19]
+    assert "and 10 more → all of them: --json" in lines[20]
+    content = said(project.invoke("verify", "--json"))
+    assert len(content["findings"]) == len(content["error"]["lines"]) == 30
+    assert content["findings"][0]["name"] == "t00"
+
+
+def test_noise_is_silenced_and_an_entry_without_use_is_told(project: Project) -> None:
+    """The settings name it; that does not fail, an expired entry does."""
+    assert project.invoke("reset-db").returncode == 0
+    project.query("CREATE TABLE runs (id int)")
+    entry = '[[tool.backset.ignore]]\nkind = "{}"\nname = "{}"\nreason = "x"\nuntil = {}\n'
+    (path := project.folder / "pyproject.toml").write_text(
+        path.read_text()
+        + entry.format("leftover table", "ru*", "2999-01-01")
+        + entry.format("*", "nothing", "2999-01-01")
+    )
+    done = project.invoke("verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 finding silenced" in done.stdout
+    assert "! verify    unused ignore: [[tool.backset.ignore]] * 'nothing' (x)" in done.stdout
+    project.configure("2999-01-01", "2001-01-01")
+    done = project.invoke("verify")
+    assert done.returncode == 6
+    assert "leftover table: table runs" in done.stderr
+    assert done.stderr.count("expired ignore: ") == 2
+
+
+def test_an_enum_that_alembic_calls_equal_is_found(project: Project) -> None:
+    """With the values of the models, the schema of its table, and an array's items."""
+    models = project.folder / "app/models.py"
+    models.write_text(
+        models.read_text()
+        + "\n\nfrom sqlalchemy import ARRAY, Column, Integer, Table\n"
+        + "from sqlalchemy.types import TypeDecorator\n\n"
+        + "class Wrapped(TypeDecorator):\n"
+        + "    impl = Enum('x', name='wrapped')\n    cache_ok = True\n\n"
+        + "Table('moods', Base.metadata, Column('id', Integer, primary_key=True),\n"
+        + "      Column('mood', Enum('sad', 'happy', name='mood')),\n"
+        + "      Column('all', ARRAY(Enum('a', 'b', name='listed', schema='other'))),\n"
+        + "      Column('w', Wrapped()))\n"
+    )
+    migrate(
+        project,
+        "CREATE SCHEMA other",
+        "CREATE TYPE mood AS ENUM ('sad')",
+        "CREATE TYPE other.listed AS ENUM ('b', 'a')",
+        "CREATE TYPE wrapped AS ENUM ('x', 'y')",
+        "CREATE TABLE moods (id serial CONSTRAINT pk_moods PRIMARY KEY, mood mood, "
+        '"all" other.listed[], w wrapped)',
+    )
+    content = said(project.invoke("reset-db", "--json"))
+    assert content["exit_code"] == 4
+    assert [(each["kind"], each["what"]) for each in content["findings"]] == [
+        ("missing enum value", "the enum mood lacks 'happy'"),
+        ("enum order", "the enum other.listed has the order b, a"),
+        ("extra enum value", "the enum wrapped has 'y'"),
+    ]
+
+
+def test_roles_that_migrations_make_are_named(project: Project) -> None:
+    """No reset removes them: the first run says so, and one that fails on it says what to do."""
+    role = f"t_{secrets.token_hex(4)}"
+    migrate(project, f"CREATE ROLE {role}")
+    try:
+        content = said(project.invoke("reset-db", "--json"))
+        assert content["exit_code"] == 0
+        (finding,) = content["findings"]
+        assert finding["kind"] == "cluster-wide object"
+        assert finding["what"] == f"while the migrations ran, the role {role} was made"
+        upgrade = next(each for each in content["steps"] if each["step"] == "upgrade")
+        assert upgrade["cluster_wide"] == [role]
+        done = project.invoke("reset-db")
+        assert done.returncode == 4
+        assert f'role "{role}" already exists → it belongs to the server' in done.stderr
+    finally:
+        project.query(f"DROP ROLE IF EXISTS {role}")
+
+
+def test_a_seed_command_that_adds_up_is_found_out(project: Project) -> None:
+    """In `__next`, so that the target is as it was; on the live one, what was written stays."""
+    assert project.invoke("reset-db", "--seed-twice").returncode == 0
+    script = project.folder / "scripts/adds.py"
+    script.write_text(
+        "import os, psycopg\n"
+        "with psycopg.connect(os.environ['DATABASE_URL']) as c:\n"
+        '    c.execute("INSERT INTO users (id, email) SELECT g, g FROM "\n'
+        '              "(SELECT gen_random_uuid()::text g) AS x")\n'
+    )
+    project.configure('"scripts/add_mock_task_data.py"', '"scripts/adds.py"')
+    project.configure("tasks = 5\n", "")
+    project.configure("task_outputs = 30", "")
+    done = project.invoke("reset-db", "--seed-twice")
+    name = Target.parse(project.url).database
+    assert done.returncode == 4
+    assert (
+        "seed not repeatable: a second run of the seed command changes the rows: users 1 → 2"
+        in done.stderr
+    )
+    assert f"{name} is as it was" in done.stderr
+    assert project.query("SELECT count(*) FROM tasks") == [(5,)]
+    assert project.invoke("seed").returncode == 0
+    done = project.invoke("seed", "--seed-twice")
+    assert done.returncode == 4
+    assert "users 3 → 4" in done.stderr
+    assert f"{name} keeps what both runs have written" in done.stderr
+    assert "would run python scripts/adds.py twice" in (
+        project.invoke("seed", "--seed-twice", "--plan").stdout
+    )

@@ -1,0 +1,219 @@
+"""Every shape of chain: each project of tests/projects is rebuilt twice, looked at, and undone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset.target import Target
+from tests.conftest import PASSWORD, ROLE, Project
+
+if TYPE_CHECKING:
+    from backset.cluster import Cluster
+
+PROJECTS = Path(__file__).parents[1] / "projects"
+AGREE, NO_MODELS = "models and database agree", "env.py has no models to compare"
+
+
+def laid_down(folder: Path, name: str, url: str) -> Project:
+    """Copy a project of tests/projects into a folder of its own."""
+    shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
+    return Project(folder, {"DATABASE_URL": url})
+
+
+@pytest.fixture
+def tcp_url(cluster: Cluster, superuser: psycopg.Connection[Any], database_url: str) -> str:
+    """The same database over TCP, as its owner, with a password that has to be encoded."""
+    name = Target.parse(database_url).database
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(ROLE)))
+    return f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.tcp_port}/{name}"
+
+
+def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) -> None:
+    """Rebuild twice, look, and undo; hold what each of them says, and its exit code."""
+    for _ in range(2):
+        done = project.invoke("reset-db")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+        assert f"✔ upgrade   {upgrade}\n" in done.stdout
+        assert f"✔ verify    {verify}\n" in done.stdout
+    state = project.invoke("status")
+    assert state.returncode == 0, state.stdout + state.stderr
+    assert f" revision  {revisions}\n" in state.stdout
+    assert f" {verify}\n" in state.stdout
+    undone = project.invoke("undo")
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert project.query("SELECT count(*) FROM pg_tables WHERE schemaname !~ '^(pg_|info)'") != [
+        (0,)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "upgrade", "verify", "revisions"),
+    [
+        ("branches", "base → d1, 5 revisions", f"4 tables, {NO_MODELS}", "d1"),
+        ("locations", "base → b1, 2 revisions", f"2 tables, {NO_MODELS}", "b1"),
+        (
+            "version_schema",
+            "base → b1, 2 revisions · made the schema ops of the version table",
+            f"2 tables, {NO_MODELS}",
+            "b1",
+        ),
+        (
+            "schemas",
+            "base → b1, 2 revisions · made the schema accounts of the version table",
+            f"3 tables, {AGREE}",
+            "b1",
+        ),
+        ("per_migration", "base → d1, 4 revisions", f"2 tables, {NO_MODELS}", "d1"),
+        ("objects", "base → d1, 4 revisions", f"3 tables, {NO_MODELS}", "d1"),
+        ("talkative", "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1"),
+        ("thread", "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1"),
+        ("conventions", "base → a1, 1 revision", f"4 tables, {AGREE}", "a1"),
+        ("tenants", "base → b1, 4 revisions", f"4 tables, {NO_MODELS}", "b1"),
+    ],
+)
+def test_a_shape_is_rebuilt_twice_and_undone(
+    tmp_path: Path, database_url: str, name: str, upgrade: str, verify: str, revisions: str
+) -> None:
+    """From nothing and over itself; `status` has nothing to say of it, `undo` goes back."""
+    project = laid_down(tmp_path / name, name, database_url)
+    demand_whole(project, upgrade, verify, revisions)
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_an_async_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str) -> None:
+    """env.py of Alembic's template `async` proves its target within its own event loop."""
+    url = tcp_url.replace("postgresql:", f"postgresql+{driver}:")
+    project = laid_down(tmp_path / "async", "async", url)
+    demand_whole(project, "base → b1, 2 revisions", f"2 tables, {NO_MODELS}", "b1")
+    assert project.query("SELECT DISTINCT name FROM users") == [("one of 2",)]
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "pg8000"])
+def test_a_sync_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str) -> None:
+    """Each driver says in its own way that the schema of the version table is missing."""
+    url = tcp_url.replace("postgresql:", f"postgresql+{driver}:")
+    project = laid_down(tmp_path / "p", "version_schema", url)
+    made = "base → b1, 2 revisions · made the schema ops of the version table"
+    demand_whole(project, made, f"2 tables, {NO_MODELS}", "b1")
+
+
+@pytest.mark.parametrize("template", ["generic", "pyproject", "async", "pyproject_async"])
+def test_what_alembic_init_writes(tmp_path: Path, database_url: str, template: str) -> None:
+    """The templates of the installed Alembic work; of theirs, only the URL is set."""
+    folder = tmp_path / template
+    folder.mkdir()
+    words = ["-m", "alembic", "init", "-t", template, "migrations"]
+    subprocess.run([sys.executable, *words], cwd=folder, check=True, capture_output=True)
+    env = folder / "migrations/env.py"
+    url = 'config.set_main_option("sqlalchemy.url", os.environ["DATABASE_URL"].replace("%", "%%"))'
+    text = env.read_text().replace("target_metadata = None\n", f"target_metadata = None\n{url}\n")
+    assert url in text
+    env.write_text(f"import os\n{text}")
+    for script in (PROJECTS / "locations").glob("year_*/*.py"):
+        shutil.copy(script, folder / "migrations/versions")
+    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
+    psycopg_url = database_url.replace("postgresql:", "postgresql+psycopg:")
+    project = Project(folder, {"DATABASE_URL": psycopg_url})
+    demand_whole(project, "base → b1, 2 revisions", f"2 tables, {NO_MODELS}", "b1")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("asks", "revision a1 (a1_asks.py:11): it asked for input, and stdin is closed (EOFError"),
+        ("offline_only", "env.py gives Alembic no connection: it has no online mode"),
+        ("multidb", "env.py works on several databases (accounts, billing), and a run rebuilds"),
+    ],
+)
+def test_a_shape_that_cannot_be_built(
+    tmp_path: Path, database_url: str, name: str, words: str
+) -> None:
+    """Exit 4 in one line that says why and what to do; nothing was changed."""
+    project = laid_down(tmp_path / name, name, database_url)
+    done = project.invoke("reset-db")
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert " → " in line
+    assert line.endswith("is as it was")
+    assert project.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+def test_several_heads_stop_before_anything(tmp_path: Path, database_url: str) -> None:
+    """`status` names them, and no task that migrates begins; both ways out are said."""
+    project = laid_down(tmp_path / "p", "two_heads", database_url)
+    state = project.invoke("status")
+    assert state.returncode == 6
+    assert "several heads: the scripts have the heads a2, p1" in state.stderr
+    for words in (["reset-db"], ["reset-db", "--plan"], ["upgrade"]):
+        done = project.invoke(*words)
+        assert done.returncode == 4, words
+        assert "several heads: the scripts have the heads a2, p1" in done.stderr
+        assert "merge heads" in done.stderr
+        assert "[tool.backset]" in done.stderr
+        assert "✔" not in done.stdout
+    merged = project.invoke("alembic", "--", "merge", "heads", "-m", "join", "--rev-id", "m1")
+    assert merged.returncode == 0, merged.stderr
+    assert "✔ upgrade   base → m1, 4 revisions\n" in project.invoke("reset-db").stdout
+
+
+def test_several_rows_in_the_version_table(tmp_path: Path, database_url: str) -> None:
+    """A database at the tips of two branches is behind their merge; `upgrade` joins the rows."""
+    project = laid_down(tmp_path / "p", "branches", database_url)
+    for tip in ("b2", "c1"):
+        assert project.invoke("alembic", "--", "upgrade", tip).returncode == 0
+    state = project.invoke("status")
+    assert (state.returncode, "behind" in state.stderr) == (6, True)
+    assert re.search(r"the database is at (b2, c1|c1, b2), head is d1", state.stderr)
+    done = project.invoke("upgrade")
+    assert re.search(r"✔ upgrade   (b2, c1|c1, b2) → d1, 1 revision\n", done.stdout), done
+    assert project.invoke("status").returncode == 0
+
+
+def test_one_of_several_schemas_that_is_behind(tmp_path: Path, database_url: str) -> None:
+    """Where env.py keeps a version table in each schema, all of them count."""
+    project = laid_down(tmp_path / "p", "tenants", database_url)
+    assert project.invoke("upgrade").returncode == 0
+    project.query("UPDATE blue.alembic_version SET version_num = 'a1'")
+    project.query("ALTER TABLE blue.t DROP n")
+    state = project.invoke("status")
+    assert (state.returncode, "behind: " in state.stderr) == (6, True)
+    assert "✔ upgrade   b1, a1 → b1, 1 revision\n" in project.invoke("upgrade").stdout
+    assert project.invoke("status").returncode == 0
+
+
+def test_every_object_of_the_migrations_is_there(tmp_path: Path, database_url: str) -> None:
+    """Extension, enum, function, trigger, views and partitions, and the rows that were inserted."""
+    project = laid_down(tmp_path / "p", "objects", database_url)
+    assert project.invoke("reset-db").returncode == 0
+    found = project.query(
+        "SELECT (SELECT count(*) FROM pg_extension WHERE extname = 'vector'), "
+        "enum_range(NULL::order_state)::text, 'touch'::regproc::text, "
+        "(SELECT count(*) FROM pg_trigger WHERE tgname = 'touch'), 'paid'::regclass::text, "
+        "(SELECT count(*) FROM pg_matviews), (SELECT count(*) FROM events_rest)"
+    )
+    assert found == [(1, "{new,paid}", "touch", 1, "paid", 1, 1)]
+
+
+def test_a_seed_command_that_asks(tmp_path: Path, database_url: str) -> None:
+    """It fails at once, and the line says that nobody could answer."""
+    project = laid_down(tmp_path / "p", "branches", database_url)
+    shutil.copy(PROJECTS / "asks/seed.py", project.folder)
+    project.env["BACKSET_SEED"] = "python seed.py"
+    done = project.invoke("reset-db")
+    assert done.returncode == 4
+    assert "EOFError" in done.stderr
+    assert "stdin is closed" in done.stderr

@@ -1,0 +1,1 @@
+print("rows:", input("How many rows? "))

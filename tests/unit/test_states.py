@@ -1,0 +1,146 @@
+"""Which facts make which state, with what evidence and which cure: the table of all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backset.facts import Facts, Proof, Restorable
+from backset.graph import ancestors, fits, ordered
+from backset.migrations import Problem
+from backset.revisions import Revision
+from backset.states import state
+
+AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": frozenset({"t"})}
+BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}
+ORPHAN = {**AT, "recorded": ("x",), "orphans": ("x",), "pending": ("a", "b")}
+SAME, OTHER = Proof(same=("b",)), Proof(differences=("table t is only in app",))
+FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), command="git …", connects=True)
+ROOT = Path("/project")
+
+
+def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
+    """Return the fact of a chain with one problem."""
+    paths = tuple(ROOT / "versions" / name for name in names)
+    return {"problems": (Problem(kind=kind, text="words", paths=paths, missing=missing),)}
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "evidence", "way", "words"),
+    [
+        ({"unreachable": "refused"}, "no server", "refused", "by hand", "start the server"),
+        ({"exists": False}, "no database", "app does not exist", "upgrade", "invoke upgrade"),
+        ({"goal": ("b",)}, "empty", "app has no table and no version", "upgrade", "invoke upgrade"),
+        (AT, "at head", "the database is at b", "none", ""),
+        (BEHIND, "behind", "is at a, head is b: 1 revision to run", "upgrade", "invoke upgrade"),
+        ({**AT, "recorded": ()}, "ahead", "app has t, but", "prove", "invoke repair"),
+        ({**AT, "recorded": (), "proof": SAME}, "ahead", "app has t", "stamp", "stamp --purge b"),
+        ({**AT, "recorded": (), "proof": OTHER}, "ahead", "has t", "reset", "invoke reset-db"),
+        (ORPHAN, "orphaned revision", "names x, which no", "prove", "invoke repair"),
+        ({**ORPHAN, "proof": SAME}, "orphaned revision", "names x", "stamp", "stamp --purge b"),
+        ({**ORPHAN, "proof": OTHER}, "orphaned revision", "names x", "reset", "table t is only"),
+        ({**ORPHAN, "restorable": (FILE,)}, "orphaned revision", "x", "restore file", "git …"),
+        ({**AT, "goal": ("a", "b")}, "several heads", "the heads a, b", "merge heads", "-m merge"),
+        ({**AT, "goal": ("a", "b"), "several": True}, "at head", "is at b", "none", ""),
+        (broken("missing file", "b.py", missing="a"), "broken chain", "versions: words", "by hand",
+         "bring the file of a back, or correct down_revision in versions/b.py"),
+        (broken("duplicate id", "b.py", "c d.py"), "broken chain", "words", "by hand",
+         "give one of versions/b.py and 'versions/c d.py' an id of its own"),
+        (broken("no migrations", ""), "broken chain", "versions: words", "by hand",
+         "--autogenerate"),
+        (broken("stale byte code", "b.pyc"), "broken chain", "words", "by hand",
+         "delete versions/b.pyc"),
+        (broken("unreadable file"), "broken chain", "words", "by hand", "mend that file"),
+        ({**broken("missing file", "b.py", missing="x"), "restorable": (FILE,)}, "broken chain",
+         "words", "restore file", "git …"),
+        ({**BEHIND, "in_the_way": ("table u exists already",)}, "half applied",
+         "table u exists already", "prove", "invoke repair"),
+        ({**BEHIND, "in_the_way": ("table u exists already",), "proof": SAME}, "half applied",
+         "table u exists already", "stamp", "stamp --purge b"),
+        ({**BEHIND, "invalid": ("ix",)}, "half applied", "index ix is invalid", "drop index",
+         "invoke psql -- -c 'DROP INDEX CONCURRENTLY ix'"),
+        ({**AT, "unmade": ("table u does not exist",)}, "stamped but not migrated",
+         "the version says b, but table u does not exist", "prove", "invoke repair"),
+        ({**AT, "unmade": ("table u is not there",), "proof": Proof(same=("a",))},
+         "stamped but not migrated", "the version says b", "stamp", "stamp --purge a"),
+        ({**AT, "differences": ("column t.c",), "models": frozenset({"t"})}, "drift", "column t.c",
+         "by hand", "--autogenerate"),
+        ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}), "proof": SAME}, "drift",
+         "column t.c", "by hand", "the database is what the chain makes"),
+        ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}), "proof": OTHER},
+         "drift", "column t.c", "reset", "invoke reset-db"),
+        ({**AT, "differences": ("table t",), "models": frozenset()}, "models not loaded",
+         "target_metadata has no table, the database has 1", "by hand", "import the modules"),
+        ({"elsewhere": "env.py connected to prod", "elsewhere_remedy": "say where"},
+         "wrong database", "env.py connected to prod", "by hand", "say where"),
+        ({**ORPHAN, "tables": frozenset({"wp_posts"})}, "wrong database",
+         "app has wp_posts, and none of the project's tables (t)", "by hand", "DATABASE_URL"),
+    ],
+)  # fmt: skip
+def test_each_state(facts: dict[str, Any], name: str, evidence: str, way: str, words: str) -> None:
+    """A name for programs, the evidence in words, and the least destructive cure."""
+    found = state(Facts(root=ROOT, database="app", **facts))
+    assert found.name == name
+    assert evidence in " | ".join(found.evidence)
+    assert found.cure.way == way
+    assert words in f"{found.cure.command} {found.cure.why}"
+    assert found.is_good == (name == "at head")
+    if not found.is_good:
+        assert name in str(found.finding)
+        assert "→ " in str(found.finding)
+
+
+def test_a_file_that_does_not_fit_today_is_not_brought_back() -> None:
+    """Restored alone, the file of a squashed chain would make a second base: so it is proved."""
+    alone = Restorable(
+        revision="x", evidence=("1a2b removed x.py",), command="git …", connects=False
+    )
+    found = state(Facts(database="app", **{**ORPHAN, "restorable": (alone,)}))  # type: ignore[arg-type]
+    assert found.cure.way == "prove"
+    assert "x: 1a2b removed x.py" in found.evidence
+    assert "x: its file comes back with: git …; it does not fit today's chain" in found.evidence
+
+
+def test_many_pieces_of_evidence_are_counted() -> None:
+    """A line for each of the first few, and how many more."""
+    many = tuple(f"column t.c{number}" for number in range(9))
+    found = state(Facts(database="app", **{**AT, "differences": many}))  # type: ignore[arg-type]
+    assert found.evidence[-2:] == ("column t.c4", "and 4 more")
+
+
+def revision(name: str, *down: str) -> Revision:
+    """Return a revision after others."""
+    return Revision(id=name, down=down, path=Path(f"{name}.py"))
+
+
+def test_the_order_of_revisions() -> None:
+    """Each comes after all that it needs; a circle and a missing file end nothing."""
+    chain = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), revision("a")]
+    assert [each.id for each in ordered(chain)] == ["a", "b", "c", "d"]
+    assert ancestors(["b", "gone"], chain) == {"a", "b"}
+    circle = [revision("x", "y"), revision("y", "x")]
+    assert {each.id for each in ordered(circle)} == {"x", "y"}
+    assert ancestors(["x"], circle) == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    ("found", "today", "fitting"),
+    [
+        ([revision("c", "b")], [revision("a"), revision("b", "a")], True),
+        ([revision("b", "a")], [revision("a"), revision("c", "b")], True),
+        ([revision("a")], [revision("b", "a")], True),
+        ([revision("a"), revision("b", "a")], [], True),
+        ([revision("c", "gone")], [revision("a")], False),
+        ([revision("x")], [revision("a")], False),
+        ([revision("x", "a")], [revision("a"), revision("b", "a")], False),
+        ([], [revision("a")], False),
+    ],
+    ids=["last", "middle", "first", "all", "gap", "squashed", "branch", "nothing"],
+)
+def test_what_fits_to_the_chain_of_today(
+    found: list[Revision], today: list[Revision], *, fitting: bool
+) -> None:
+    """A file that is brought back must close a gap, and not open another."""
+    assert fits(found, today) == fitting
