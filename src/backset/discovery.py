@@ -35,10 +35,10 @@ def settled(settings: Settings) -> Settings:
             worker.begin_alone()
             opened = worker.where_to()
     except AlembicError as error:
-        if error.kind == "no configuration":
-            raise
         if _WANTS_A_URL.search(error.words):
             return on_embedded(settings)
+        if error.kind != "error":  # it is none of env.py's
+            raise
         raise SettingsError([_fails(error.words)]) from None
     target = Target.parse(url_of(opened, settings.environ), _SOURCE)
     sources = {**settings.sources, "DATABASE_URL": _SOURCE}

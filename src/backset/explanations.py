@@ -12,7 +12,20 @@ _ONLY_IF_MISSING = (
     "it belongs to the server, and no reset of a database removes it: let the migration make it "
     "only where it is missing, or drop it by hand"
 )
+_UNAVAILABLE = re.compile('extension "[^"]*" is not available')
+_INSTALL_EXTENSION = (
+    "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
+    "DATABASE_URL to a server that has them"
+)
+_OWN_COMMAND = f'{MEND}; if only a command of the project can run it, name that: [tool.backset] upgrade = ["…"]'
+_NO_FOLDER = re.compile("Path doesn't exist|script_location")
+_CORRECT_FOLDER = "correct script_location in Alembic's configuration"
 _EXPLAINED = {
+    "error": ("{where}{message}", _OWN_COMMAND),
+    "no application": (
+        "env.py works within the Flask application: {message}",
+        "name it: FLASK_APP=…, here, in .flaskenv or in .env",
+    ),
     "no configuration": (
         "{message}",
         "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
@@ -54,6 +67,12 @@ _EXPLAINED = {
         "bring the missing file back, or correct its down_revision",
     ),
 }
+# What a message means, whatever its kind.
+_BETTER = (
+    (_CLUSTER_WIDE, _ONLY_IF_MISSING),
+    (_UNAVAILABLE, _INSTALL_EXTENSION),
+    (_NO_FOLDER, _CORRECT_FOLDER),
+)
 
 
 def of(kind: str, message: str, *, where: str, target: str, python: str) -> tuple[str, str]:
@@ -64,8 +83,9 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     """
     what, remedy = _EXPLAINED.get(kind, ("{where}{message}", MEND))
     named = {"message": message, "where": where, "target": target, "python": python}
-    if _CLUSTER_WIDE.search(message):
-        remedy = _ONLY_IF_MISSING
+    for pattern, better in _BETTER:
+        if pattern.search(message):
+            remedy = better
     return what.format(**named), remedy
 
 
