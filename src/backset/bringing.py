@@ -48,14 +48,22 @@ def from_git(scripts: Sequence[Revision], source: str, prefix: str, folders: Fol
     )
 
 
-def from_tar(archive: Path, member: str, folders: Folders) -> str:
-    """Return the `tar` that takes a file out of one of backset's own archives."""
-    tar = folders.shown(archive)
-    if folders.loads(folders.root / member):
-        return shlex.join(["tar", "-xf", tar, member])
-    folder = folders.shown(_folder(folders, (folders.root / member).parent))
-    name = _name(PurePosixPath(member).name)
-    return f"{shlex.join(['tar', '-xOf', tar, member])} > {shlex.quote(f'{folder}/{name}')}"
+def from_tar(scripts: Sequence[Revision], tar: Path, folders: Folders) -> str:
+    """Return the `tar` that takes files out of one of backset's own archives."""
+    paths = [PurePosixPath(each.path.as_posix()) for each in scripts]
+    names, shown = list(map(str, paths)), folders.shown(tar)
+    if all(folders.loads(folders.root / path) for path in paths):
+        return shlex.join(["tar", "-xf", shown, *names])
+    folder = folders.shown(_folder(folders, (folders.root / paths[0]).parent))
+    parents = {path.parent for path in paths}
+    if len(parents) == 1 and all(path.name == _name(path.name) for path in paths):
+        depth = f"--strip-components={len(paths[0].parts) - 1}"
+        return shlex.join(["tar", "-xf", shown, "-C", folder, depth, *names])
+    return " && ".join(
+        f"{shlex.join(['tar', '-xOf', shown, str(path)])}"
+        f" > {shlex.quote(f'{folder}/{_name(path.name)}')}"
+        for path in paths
+    )
 
 
 def _folder(folders: Folders, old: Path) -> Path:

@@ -38,11 +38,13 @@ class Options:
     """What flags ask of the steps.
 
     proves: the backup is restored and compared. accepts: differences go into the baseline.
+    downgrades: the migrations are taken back, in a scratch database.
     seeds_twice: a second run of the seed command must change no count.
     """
 
     proves: bool = False
     accepts: bool = False
+    downgrades: bool = False
     seeds_twice: bool = False
 
 

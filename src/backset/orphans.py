@@ -51,13 +51,20 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         needed = _needed(revision, past.beside, here)
         command = bringing.from_git(needed, past.source, past.prefix, folders)
     elif archives:
-        command = bringing.from_tar(*archives[0], folders)
+        tar, packed = archives[0]
+        needed = _needed(revision, packed, here)
+        command = bringing.from_tar(needed, tar, folders)
     found = next((each for each in needed if each.id == revision), None)
     return Trace(
         revision=revision,
         doc=found.doc if found else "",
         copies=tuple(folders.shown(each.path) for each in copies),
-        archives=tuple((folders.shown(path), name) for path, name in archives),
+        archives=tuple(
+            (folders.shown(path), script.path.as_posix())
+            for path, scripts in archives
+            for script in scripts
+            if script.id == revision
+        ),
         removal=past.removal if past else None,
         uncommitted=past.uncommitted if past else "",
         refs=past.refs if past else (),

@@ -47,8 +47,10 @@ class Report:
         """Note that a step begins."""
         self.step = step
 
-    def progress(self, text: str) -> None:
-        """Note what the step is doing; plain lines leave that out."""
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Note what the step is doing; plain lines leave out what does not last."""
+        if lasting:
+            self._line("·", self.step, text)
 
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
         """Print what must not go unsaid; the step, if there is one, goes on."""

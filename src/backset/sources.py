@@ -52,12 +52,17 @@ class Folders:
 
     def containing(self, revision: str) -> list[Revision]:
         """Return every script in the project, loaded or not, that has this revision's id."""
-        paths = (path for path in walk(self.root, {self.backups}) if _SCRIPT.search(path.name))
+        paths = (path for path in walk(self.root, {self.backups}) if is_script(path))
         return [each for each in read(paths, revision) if each.id == revision]
 
     def shown(self, path: Path) -> str:
         """Return a path as seen from the project's root."""
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+
+
+def is_script(path: Path) -> bool:
+    """Tell whether a name may be that of a script, put out of the way or not."""
+    return bool(_SCRIPT.search(path.name))
 
 
 def walk(folder: Path, besides: Collection[Path] = ()) -> Iterator[Path]:
@@ -93,23 +98,26 @@ def read(paths: Iterable[Path], containing: str = "revision") -> Iterator[Revisi
                 yield found
 
 
-def packed(backups: Path, revision: str) -> Iterator[tuple[Path, str]]:
-    """Yield the tars among backset's backups, the newest first, with the script in each of them."""
-    for path in sorted(backups.rglob("*.tar*"), key=lambda path: path.name, reverse=True):
-        if path.suffix != ".partial" and (name := _member(path, revision)):
-            yield path, name
+def packed(backups: Path, revision: str) -> Iterator[tuple[Path, list[Revision]]]:
+    """Yield the tars among backset's backups that have a revision, the newest first.
+
+    Each comes with all scripts in it, whose paths are their names there.
+    """
+    for tar in sorted(backups.rglob("*.tar*"), key=lambda path: path.name, reverse=True):
+        scripts = _members(tar) if tar.suffix != ".partial" else []
+        if any(each.id == revision for each in scripts):
+            yield tar, scripts
 
 
-def _member(path: Path, revision: str) -> str:
+def _members(path: Path) -> list[Revision]:
+    found = []
     try:
         with tarfile.open(path) as tar:
             for each in tar:
                 file = tar.extractfile(each) if each.isreg() else None
                 raw = file.read(_LARGEST_BYTES) if file and _SCRIPT.search(each.name) else b""
-                if revision.encode() in raw:
-                    found = revisions.parse(raw.decode(errors="replace"))
-                    if found is not None and found.id == revision:
-                        return each.name
+                script = revisions.parse(raw.decode(errors="replace"), Path(each.name))
+                found += [script] if script else []
     except (OSError, tarfile.TarError, EOFError):
-        return ""  # a damaged one is the business of `invoke backups`
-    return ""
+        return []  # a damaged one is the business of `invoke backups`
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backset import backup as backups
 from backset import (
@@ -16,6 +16,7 @@ from backset import (
     proof,
     refilling,
     restoration,
+    reversal,
     seeding,
     signals,
     swap,
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
     from backset.build import Build
     from backset.server import Database
 
-    Progress = Callable[[str], None]
+    class Progress(Protocol):
+        """Tells what a step is doing."""
+
+        def __call__(self, text: str, *, lasting: bool = False) -> None:
+            """Tell it; lasting: people want to see it afterwards, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,11 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     before_all = cluster_wide.objects(build.session)
-    done = upgrading.upgrade(build.worker, build.session, progress)
+
+    def each_revision(text: str) -> None:
+        progress(text, lasting=not text.startswith("1/1 "))  # of one alone, our own line says all
+
+    done = upgrading.upgrade(build.worker, build.session, each_revision)
     made = cluster_wide.made(before_all, build.session) if done["count"] else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
@@ -119,9 +128,11 @@ def verify(build: Build, progress: Progress) -> Done:
     settings, session = build.settings, build.session
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
+    unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
+    back = reversal.findings(build, progress) if build.options.downgrades else []
     found = verification.verify(
         *(settings, build.worker, session),
-        also=() if fresh else seeding.unmet(settings, session, rows),
+        also=[*unmet, *back],
         fresh=fresh,
         accept=build.options.accepts,
     )
@@ -129,7 +140,8 @@ def verify(build: Build, progress: Progress) -> Done:
         error = StepFailedError if build.is_beside else FindingsError
         raise error.of((*found.findings, *found.asides))
     details = {"accepted": found.accepted, "silenced": found.silenced}
-    return Done(str(found), {"tables": found.tables, **details}, found.asides)
+    text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
+    return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -267,7 +279,12 @@ def _plan_upgrade(build: Build) -> str:
 def _plan_verify(build: Build) -> str:
     text = f"would compare the models with {build.subject.database}"
     accepts = f", and accept the differences in {_shown(build.settings.baseline, build)}"
-    return text + (accepts if build.options.accepts else "")
+    text += accepts if build.options.accepts else ""
+    if build.options.downgrades:
+        reversal.refuse(build)
+        scratch = build.server.names.scratch
+        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
+    return text
 
 
 def _plan_promote(build: Build) -> str:

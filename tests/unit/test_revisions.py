@@ -121,12 +121,15 @@ def test_many_files_are_named_by_their_folder() -> None:
 def test_the_command_for_an_archive() -> None:
     """A tar of the backup folder is unpacked in the project's root."""
     tar = Path("/p/backups/x.tar")
-    assert from_tar(tar, "alembic/versions/a1.py", FOLDERS) == (
-        "tar -xf backups/x.tar alembic/versions/a1.py"
+
+    def of(*paths: str) -> str:
+        return from_tar([Revision(id=path, path=Path(path)) for path in paths], tar, FOLDERS)
+
+    assert of("alembic/versions/a1.py") == "tar -xf backups/x.tar alembic/versions/a1.py"
+    assert of("old/x/a1.py", "old/x/a2.py") == (
+        "tar -xf backups/x.tar -C alembic/versions --strip-components=2 old/x/a1.py old/x/a2.py"
     )
-    assert from_tar(tar, "old/a1.py", FOLDERS) == (
-        "tar -xOf backups/x.tar old/a1.py > alembic/versions/a1.py"
-    )
+    assert of("old/a1.py~") == "tar -xOf backups/x.tar 'old/a1.py~' > alembic/versions/a1.py"
 
 
 def test_what_git_log_prints_is_read() -> None:
