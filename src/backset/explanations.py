@@ -17,7 +17,8 @@ _INSTALL_EXTENSION = (
     "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
     "DATABASE_URL to a server that has them"
 )
-_OWN_COMMAND = f'{MEND}; if only a command of the project can run it, name that: [tool.backset] upgrade = ["…"]'
+_NAME_IT = '[tool.backset] upgrade = ["…"]'
+_OWN_COMMAND = f"{MEND}; if only a command of the project can run it, name that: {_NAME_IT}"
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
 _EXPLAINED = {
