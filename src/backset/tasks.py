@@ -170,6 +170,7 @@ def upgrade(
         **_LOOKS,
         **_TIMEOUT,
         "accept": "accept the differences from the models: write them into a file",
+        "downgrade": "also take every migration back, in a scratch database: nothing may be left",
     },
 )
 def verify(
@@ -177,10 +178,11 @@ def verify(
     plan: bool = False,
     json: bool = False,
     accept: bool = False,
+    downgrade: bool = False,
     timeout: float = 0.0,
 ) -> None:
     """Compare the database with the models and expectations."""
-    said, asked = {"timeout_s": timeout}, {"accepts": accept}
+    said, asked = {"timeout_s": timeout}, {"accepts": accept, "downgrades": downgrade}
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 

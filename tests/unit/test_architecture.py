@@ -47,6 +47,7 @@ DOORS = {
         "inserted",
         "inventory",
         "lookout",
+        "versions",
         "properties",
         "parameters",
         "grants",
