@@ -17,12 +17,16 @@ _INSTALL_EXTENSION = (
     "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
     "DATABASE_URL to a server that has them"
 )
-_NAME_IT = '[tool.backset] upgrade = ["…"]'
-_OWN_COMMAND = f"{MEND}; if only a command of the project can run it, name that: {_NAME_IT}"
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
+_OF_FLASK = re.compile("outside of application context")
+_FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
+_OR_DOOR = (
+    "or, where it runs only behind a command of the project, name that: "
+    '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
+)
+_DOOR = f"mend env.py, {_OR_DOOR}"
 _EXPLAINED = {
-    "error": ("{where}{message}", _OWN_COMMAND),
     "no application": (
         "env.py works within the Flask application: {message}",
         "name it: FLASK_APP=…, here, in .flaskenv or in .env",
@@ -73,6 +77,7 @@ _BETTER = (
     (_CLUSTER_WIDE, _ONLY_IF_MISSING),
     (_UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
+    (_OF_FLASK, _FLASK),
 )
 
 
@@ -86,7 +91,9 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     named = {"message": message, "where": where, "target": target, "python": python}
     for pattern, better in _BETTER:
         if pattern.search(message):
-            remedy = better
+            return what.format(**named), better
+    if kind == "error":
+        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {_OR_DOOR}"
     return what.format(**named), remedy
 
 

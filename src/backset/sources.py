@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 LOADED = re.compile(r"^(?!\.#|__init__).*\.py$")  # as Alembic's script/base.py has it
 _SCRIPT = re.compile(r"\.py(?![a-z])|\.(?:bak|old|orig|save|txt|disabled|off)$")  # x.py, x.py.bak
-_LARGEST_BYTES = 1_000_000
+LARGEST_BYTES = 1_000_000
 # Other people's code, and what is made from ours.
 _ELSEWHERE = frozenset(
     {"node_modules", "site-packages", "__pycache__", "venv", "env", "virtualenv"}
@@ -89,35 +88,10 @@ def read(paths: Iterable[Path], containing: str = "revision") -> Iterator[Revisi
     wanted = containing.encode()
     for path in paths:
         try:
-            raw = path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else b""
+            raw = path.read_bytes() if path.stat().st_size <= LARGEST_BYTES else b""
         except OSError:
             continue
         if wanted in raw:
             found = revisions.parse(raw.decode(errors="replace"), path)
             if found is not None:
                 yield found
-
-
-def packed(backups: Path, revision: str) -> Iterator[tuple[Path, list[Revision]]]:
-    """Yield the tars among backset's backups that have a revision, the newest first.
-
-    Each comes with all scripts in it, whose paths are their names there.
-    """
-    for tar in sorted(backups.rglob("*.tar*"), key=lambda path: path.name, reverse=True):
-        scripts = _members(tar) if tar.suffix != ".partial" else []
-        if any(each.id == revision for each in scripts):
-            yield tar, scripts
-
-
-def _members(path: Path) -> list[Revision]:
-    found = []
-    try:
-        with tarfile.open(path) as tar:
-            for each in tar:
-                file = tar.extractfile(each) if each.isreg() else None
-                raw = file.read(_LARGEST_BYTES) if file and _SCRIPT.search(each.name) else b""
-                script = revisions.parse(raw.decode(errors="replace"), Path(each.name))
-                found += [script] if script else []
-    except (OSError, tarfile.TarError, EOFError):
-        return []  # a damaged one is the business of `invoke backups`
-    return found

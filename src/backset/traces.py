@@ -26,8 +26,9 @@ class Removal:
 
     def line(self) -> str:
         """Return in one line what happened, when and by whom."""
-        how = f"renamed to {self.renamed_to}" if self.renamed_to else "removed"
         commit = self.commit
+        how = "given another id" if self.path in commit.changed else "removed"
+        how = f"renamed to {self.renamed_to}" if self.renamed_to else how
         text = f"{self.path} was {how} by {commit.short} {commit.subject!r}"
         text += f" of {commit.author} on {commit.moment[:10]}"
         if self.replaced_by:
