@@ -90,7 +90,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 build.begin_next()
         if upgrade in chosen:
             with signals.limited(answer.timeout_s):
-                verification.demand_destination(build.worker)
+                verification.demand_destination(build.workers)
             if not build.is_beside:
                 build.make_target()
         for step in chosen:
@@ -143,7 +143,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> li
             lines = guard.shown(admission)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         if upgrade in chosen:
-            verification.demand_destination(build.worker)
+            verification.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
         return lines + [(step.__name__, steps.plan(step, build)) for step in wanted]
 

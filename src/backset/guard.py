@@ -178,7 +178,7 @@ def _aim(build: Build, task: str) -> str:
         return f"{build.previous.name} (oid {build.previous.oid})"
     if task == "restore":
         return build.chosen_backup.name
-    return "empty" if task == "reset" else ", ".join(build.worker.scripts.heads) or "no head"
+    return "empty" if task == "reset" else ", ".join(build.scripts.heads) or "no head"
 
 
 def _digest(build: Build, facts: Facts) -> str:

@@ -96,6 +96,7 @@ class JsonReport(Report):
             "server": status.server,
             "revisions": status.verdict.revisions,
             "heads": status.heads,
+            "chains": status.verdict.chains,
             "tables": status.rows,
             "orphans": [each.content() for each in status.traces],
             "previous": status.previous,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from backset import backup as backups
 from backset import (
@@ -12,15 +12,17 @@ from backset import (
     companions,
     in_place,
     inheritance,
+    migrating,
     objects,
     proof,
     refilling,
     restoration,
     reversal,
     seeding,
+    server_log,
     signals,
+    swallowed,
     swap,
-    upgrading,
     verification,
 )
 from backset.activity import listed
@@ -32,13 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.build import Build
+    from backset.migrating import Progress
     from backset.server import Database
-
-    class Progress(Protocol):
-        """Tells what a step is doing."""
-
-        def __call__(self, text: str, *, lasting: bool = False) -> None:
-            """Tell it; lasting: people want to see it afterwards, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ def backup(build: Build, progress: Progress) -> Done:
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        return build.worker.scripts.folders  # asked for late: the worker is still importing
+        return build.scripts.folders  # asked for late: the worker is still importing
 
     above = build.settings.parallel_above
     taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
@@ -105,21 +102,34 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     before_all = cluster_wide.objects(build.session)
-
-    def each_revision(text: str) -> None:
-        progress(text, lasting=not text.startswith("1/1 "))  # of one alone, our own line says all
-
-    done = upgrading.upgrade(build.worker, build.session, each_revision)
-    made = cluster_wide.made(before_all, build.session) if done["count"] else []
+    told, doubts = migrating.migrate(build, progress)
+    moved = any(each["count"] for each in told)
+    made = cluster_wide.made(before_all, build.session) if moved else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
-    before, after = _revisions(done["before"]), _revisions(done["heads"])
-    details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
+    chains = [
+        {
+            "from": done["before"],
+            "to": done["heads"],
+            "revisions": done["count"],
+            "schemas": done["schemas"],
+        }
+        for done in told
+    ]
+    lineages = build.settings.lineages
+    named = [{"name": each.name, **done} for each, done in zip(lineages, chains, strict=True)]
+    details: dict[str, Any] = {"chains": named} if len(chains) > 1 else chains[0]
     details["cluster_wide"] = [each.name for each in made]
-    text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    text = text if done["count"] else f"already at {after}"
-    text += "".join(f" · made the schema {each} of the version table" for each in done["schemas"])
-    return Done(text, {**details, "schemas": done["schemas"]}, (*findings, *made))
+    lines = [_migrated(each.label, done) for each, done in zip(lineages, chains, strict=True)]
+    return Done(" · ".join(lines), details, (*findings, *made, *doubts))
+
+
+def _migrated(label: str, done: Mapping[str, Any]) -> str:
+    before, after = _revisions(done["from"]), _revisions(done["to"])
+    text = f"{before} → {after}, {count(done['revisions'], 'revision')}"
+    text = text if done["revisions"] else f"already at {after}"
+    made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
+    return label + text + "".join(made)
 
 
 def verify(build: Build, progress: Progress) -> Done:
@@ -130,17 +140,22 @@ def verify(build: Build, progress: Progress) -> Done:
     rows = {} if fresh else seeding.expected_rows(settings, session)
     unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
     back = reversal.findings(build, progress) if build.options.downgrades else []
+    log = swallowed.look(build, asked=not fresh)
     found = verification.verify(
-        *(settings, build.worker, session),
-        also=[*unmet, *back],
+        *(settings, build.workers, session),
+        also=[*unmet, *back, *log.findings()],
         fresh=fresh,
         accept=build.options.accepts,
     )
     if found.findings:
-        error = StepFailedError if build.is_beside else FindingsError
-        raise error.of((*found.findings, *found.asides))
-    details = {"accepted": found.accepted, "silenced": found.silenced}
+        kind = StepFailedError if build.is_beside else FindingsError
+        error = kind.of((*found.findings, *found.asides))
+        if log.unread and log is not server_log.NOT_ASKED:
+            error.add_note(str(log))
+        raise error
+    details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
     text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
+    text += f" · {log}" if str(log) and not fresh else ""
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
@@ -160,7 +175,9 @@ def seed(build: Build, progress: Progress) -> Done:
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
     details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
-    return Done(text, details, tuple(doubts))
+    log = swallowed.look(build, asked=False)
+    doubts += verification.unsilenced(log.findings(), build.settings)
+    return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
 
 
 def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:
@@ -272,8 +289,12 @@ def _ended(build: Build) -> str:
 
 def _plan_upgrade(build: Build) -> str:
     make = "" if build.is_beside or build.old else "make and "
-    heads = _revisions(build.worker.scripts.heads)
-    return f"would {make}migrate {build.subject.database} to {heads}"
+    name, settings = build.subject.database, build.settings
+    ends = [f"{each.lineage.label}{_revisions(each.scripts.heads)}" for each in build.workers]
+    commands = [each for each in (settings.init, settings.upgrade) if each]
+    ways = [settings.redact(build.target, " ".join(each)) for each in commands]
+    by = f" by {' and '.join(ways)}" if ways else ""
+    return f"would {make}migrate {name} to {' · '.join(ends)}{by}"
 
 
 def _plan_verify(build: Build) -> str:

@@ -78,6 +78,7 @@ class Worker:
                 "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
+                "place": self._place,
             }
             self._guarded(answers[self._request["command"]], "done")
 
@@ -110,10 +111,20 @@ class Worker:
         return {
             "folders": sorted(folders),
             "heads": self._heads_if_whole(),
+            "goal": self._goal(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
             **scripts.locations(self._scripts),
         }
+
+    def _goal(self) -> list[str]:
+        """Return the heads that the settings accept, in full; none where they name none."""
+        wanted = tuple(self._lineage.get("heads") or ())
+        try:
+            found = self._scripts.get_revisions(wanted) if wanted else ()
+        except (util.CommandError, KeyError, RevisionError, ResolutionError):
+            return list(wanted)
+        return [each.revision for each in found]
 
     def _heads_if_whole(self) -> list[str]:
         """Return the heads of the scripts; none of a broken chain, which is a problem then."""
@@ -204,7 +215,7 @@ class Worker:
                 found["pending"] += len(self._todo(current))
             metadata = context.opts.get("target_metadata")
             found.update(
-                version_table=context.version_table,
+                version_table=_shown(context),
                 models=comparison.count(metadata),
                 enums=enums.of_models(metadata),
                 columns=comparison.columns(metadata),
@@ -224,6 +235,14 @@ class Worker:
 
         self._run_env(look, dont_mutate=True)
         return {"revisions": list(found)}
+
+    def _place(self) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts, without env.py."""
+        self._heads()
+        rows = tuple(self._request["revisions"])
+        known = {script.revision for script in self._scripts.walk_revisions()}
+        orphans = [each for each in rows if each not in known]
+        return {"orphans": orphans, "pending": 0 if orphans else len(self._todo(rows))}
 
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config, self._scripts)}
@@ -264,6 +283,12 @@ class Worker:
                 raise meant from error
         if not ran:
             raise util.CommandError("env.py never called context.run_migrations()")
+
+
+def _shown(context: Any) -> str:
+    """Return the name of the version table, with its schema unless that is `public`."""
+    schema = context.version_table_schema
+    return ".".join(filter(None, (None if schema == "public" else schema, context.version_table)))
 
 
 def _import_ahead() -> None:
