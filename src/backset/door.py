@@ -137,7 +137,8 @@ class Door:
         settings = self.settings
         if settings.env.keys() & settings.dotenv:
             return _DOTENV
-        untold = {k: v for k, v in settings.environ.items() if k not in settings.env}
+        names = (name for name in settings.environ if not name.startswith("BACKSET_"))
+        untold = {name: settings.environ[name] for name in names if name not in settings.env}
         opened = {"dbname": self.target.database}
         origins = provenance.found(settings.root, untold, settings.dotenv, opened)
         return provenance.remedy(origins) or _ANYWHERE
