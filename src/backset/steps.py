@@ -19,7 +19,9 @@ from backset import (
     restoration,
     reversal,
     seeding,
+    server_log,
     signals,
+    swallowed,
     swap,
     verification,
 )
@@ -138,17 +140,22 @@ def verify(build: Build, progress: Progress) -> Done:
     rows = {} if fresh else seeding.expected_rows(settings, session)
     unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
     back = reversal.findings(build, progress) if build.options.downgrades else []
+    log = swallowed.look(build, asked=not fresh)
     found = verification.verify(
         *(settings, build.workers, session),
-        also=[*unmet, *back],
+        also=[*unmet, *back, *log.findings()],
         fresh=fresh,
         accept=build.options.accepts,
     )
     if found.findings:
-        error = StepFailedError if build.is_beside else FindingsError
-        raise error.of((*found.findings, *found.asides))
-    details = {"accepted": found.accepted, "silenced": found.silenced}
+        kind = StepFailedError if build.is_beside else FindingsError
+        error = kind.of((*found.findings, *found.asides))
+        if log.unread and log is not server_log.NOT_ASKED:
+            error.add_note(str(log))
+        raise error
+    details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
     text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
+    text += f" · {log}" if str(log) and not fresh else ""
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
@@ -168,7 +175,9 @@ def seed(build: Build, progress: Progress) -> Done:
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
     details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
-    return Done(text, details, tuple(doubts))
+    log = swallowed.look(build, asked=False)
+    doubts += verification.unsilenced(log.findings(), build.settings)
+    return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
 
 
 def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:

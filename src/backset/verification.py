@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset import baseline, catalog, enums, soundness, standing
+from backset import baseline, catalog, enums, server_log, soundness, standing
 from backset.acceptance import Judged, judge
 from backset.drift import LEFTOVER, drift
 from backset.errors import Finding, StepFailedError
@@ -120,7 +120,8 @@ def verify(
     models = [view.about["models"] for view in views]
     found += soundness.findings(session)
     found += missing_columns(settings, catalog.columns(session))
-    is_complete = not versions and 0 not in models
+    uncompared = tuple(view.uncompared for view in views if view.uncompared)
+    is_complete = not (versions or uncompared or 0 in models)
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
     found = [_acceptable(each, command) for each in (*found, *also)]
@@ -131,20 +132,22 @@ def verify(
         known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
         recorded = baseline.changes(old, known)
     judged = judge_by(known)
+    swallowed = [each for each in judged.findings if fresh and each.kind == server_log.KIND]
+    loud = [each for each in judged.findings if each not in swallowed]
     stale = judged.expired + (judged.vanished if is_complete else ())
     unused = judged.unused if is_complete and not fresh else ()
     return Verdict(
         revisions=tuple(row for view in views for row in view.about["revisions"]),
         tables=len(catalog.tables(session)),
         compared=any(each is not None for each in models),
-        findings=(*versions, *judged.findings, *(() if fresh else stale)),
+        findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about["orphans"]),
-        asides=stale if fresh else unused,
+        asides=(*swallowed, *(stale if fresh else unused)),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
         about=standing.together([view.about for view in views]),
-        uncompared=tuple(view.uncompared for view in views if view.uncompared),
+        uncompared=uncompared,
         chains={
             view.worker.lineage.name: {
                 "revisions": view.about["revisions"],
@@ -154,6 +157,12 @@ def verify(
             if view.worker.lineage.name
         },
     )
+
+
+def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
+    """Return the findings that the settings do not silence."""
+    nothing = baseline.Baseline(settings.baseline, {})
+    return list(_judge(findings, settings, ACCEPT, nothing).findings)
 
 
 def _acceptable(finding: Finding, command: str) -> Finding:

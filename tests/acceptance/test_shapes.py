@@ -8,38 +8,17 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from backset.target import Target
-from tests.conftest import PASSWORD, ROLE, Project
+from tests.conftest import PROJECTS, Project, laid_down
 
 if TYPE_CHECKING:
-    from backset.cluster import Cluster
+    from pathlib import Path
 
-PROJECTS = Path(__file__).parents[1] / "projects"
 AGREE, NO_MODELS = "models and database agree", "env.py has no models to compare"
-
-
-def laid_down(folder: Path, name: str, url: str) -> Project:
-    """Copy a project of tests/projects into a folder of its own."""
-    shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
-    return Project(folder, {"DATABASE_URL": url})
-
-
-@pytest.fixture
-def tcp_url(cluster: Cluster, superuser: psycopg.Connection[Any], database_url: str) -> str:
-    """The same database over TCP, as its owner, with a password that has to be encoded."""
-    name = Target.parse(database_url).database
-    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(ROLE)))
-    return f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.tcp_port}/{name}"
 
 
 def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) -> None:
