@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backset.cli import WOULD_START, alembic_for, leave, opened
 from backset.errors import FindingsError, RefusedError
@@ -13,7 +13,7 @@ from backset.programs import Programs, with_tls
 from backset.terminal import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from backset.report import Report
@@ -41,13 +41,15 @@ def status(*, as_json: bool, plan: bool) -> None:
             raise FindingsError.of(found.findings)
 
 
-def prove_squash(old: str, *, plan: bool, as_json: bool, wait: bool) -> None:
+def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     """Compare what the chain makes with what an old one made; exit 6 when that differs."""
     with opened("prove-squash", as_json=as_json) as (settings, told):
         from backset import location, squash
         from backset.build import Build
+        from backset.guard import Answer
         from backset.session import explained
 
+        answer = Answer(**said)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])
@@ -57,7 +59,7 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, wait: bool) -> None:
             if plan:
                 told.plan(squash.plan(build, old))
                 return
-            findings = squash.prove(build, old, told, wait=wait)
+            findings = squash.prove(build, old, told, answer)
         if findings:
             raise FindingsError.of(findings)
         told.done("")

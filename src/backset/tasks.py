@@ -265,13 +265,19 @@ def status(c: Context, json: bool = False) -> None:
 @task(
     auto_shortflags=False,
     positional=["old"],
-    help={**_CHAIN, "old": "a git ref, such as main~3, or a folder of old revisions"},
+    help={**_CHAIN, **_TIMEOUT, "old": "a git ref, such as main~3, or a folder of old revisions"},
 )
 def prove_squash(
-    c: Context, old: str, plan: bool = False, json: bool = False, wait: bool = False
+    c: Context,
+    old: str,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Prove that the chain makes what an old one made."""
-    _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, wait=wait)
+    said = {"wait": wait, "timeout_s": timeout}
+    _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
