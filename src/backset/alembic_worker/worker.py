@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
 
+_ALL = ("heads",)  # as in backset's lineage
+
 
 class Worker:
     """Answers requests about the project in the current folder and the one proved database."""
@@ -125,6 +127,8 @@ class Worker:
     def _goal(self) -> list[str]:
         """Return the heads that the settings accept, in full; none where they name none."""
         wanted = tuple(self._lineage.get("heads") or ())
+        if wanted == _ALL:  # for Alembic, a head that another branch depends on is none of them
+            return self._heads_if_whole()
         try:
             found = self._scripts.get_revisions(wanted) if wanted else ()
         except (util.CommandError, KeyError, RevisionError, ResolutionError):
@@ -191,8 +195,11 @@ class Worker:
     def _todo(self, current: Any) -> list[Any]:
         """Return the steps from the rows of a version table to where the lineage ends."""
         heads = self._lineage.get("heads") or ["head"]
-        # Alembic takes a text for one revision, and a tuple for several.
+        # Alembic takes a text for one revision, and a tuple for several that must not overlap, as
+        # those do of which one depends on another.
         destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
+        if len(heads) > 1 and set(self._goal()) == set(self._heads()):
+            destination = "heads"
         return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
 
     def _stamp(self) -> dict[str, Any]:
