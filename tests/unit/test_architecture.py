@@ -28,6 +28,7 @@ DOORS = {
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
+        "mending",
         "in_place",
         "objects",
         "privileges",
