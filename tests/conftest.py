@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.elsewhere", "tests.servers"]
 
 REPOSITORY = Path(__file__).parents[1]
+PROJECTS = REPOSITORY / "tests/projects"  # one for every shape of chain
 PASSWORD = "can%ary:p@ss/word '\"x"
 ROLE = "developer"
 
@@ -196,6 +198,22 @@ def project(tmp_path: Path, database_url: str) -> Project:
     folder.mkdir()
     lay_down(folder, REPOSITORY)
     return Project(folder, {"DATABASE_URL": database_url})
+
+
+def laid_down(folder: Path, name: str, url: str) -> Project:
+    """Copy a project of tests/projects into a folder of its own."""
+    shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
+    return Project(folder, {"DATABASE_URL": url})
+
+
+@pytest.fixture
+def tcp_url(cluster: Cluster, superuser: psycopg.Connection[Any], database_url: str) -> str:
+    """The same database over TCP, as its owner, with a password that has to be encoded."""
+    name = Target.parse(database_url).database
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(ROLE)))
+    return f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.tcp_port}/{name}"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from backset import catalog, policy, signals, swap
 from backset.door import Door
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.inheritance import Inheritance
-from backset.migrations import Worker
+from backset.migrations import Scripts, Worker
 from backset.programs import Programs
 from backset.server import Database, Server
 from backset.session import Session, connect, explained
@@ -38,6 +38,7 @@ class Options:
     """What flags ask of the steps.
 
     proves: the backup is restored and compared. accepts: differences go into the baseline.
+    downgrades: the migrations are taken back, in a scratch database.
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     command: what brings missing files back.
@@ -45,6 +46,7 @@ class Options:
 
     proves: bool = False
     accepts: bool = False
+    downgrades: bool = False
     seeds_twice: bool = False
     stamps: tuple[str, ...] = ()
     drops: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ class Build:
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    heard: what of the server's log has been told already.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     """
@@ -84,6 +87,7 @@ class Build:
         self._worker = worker
         self._choice = choice
         self.options = options
+        self.heard: set[str] = set()
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -152,10 +156,24 @@ class Build:
         worker.begin(self.subject, self.purpose, self.target.database)
         return worker
 
+    @cached_property
+    def workers(self) -> tuple[Worker, ...]:
+        """A process of Alembic for each chain of revisions, in the order of the settings."""
+        others = [Worker(self.settings, each) for each in self.settings.lineages[1:]]
+        for each in others:
+            self._sessions.enter_context(each)
+            each.begin(self.subject, self.purpose, self.target.database)
+        return self.worker, *others
+
     def begin_worker(self) -> None:
         """Tell a worker that was started ahead what it is for; it reads the scripts meanwhile."""
         if self._worker is not None:
-            _ = self.worker
+            _ = self.workers
+
+    @property
+    def scripts(self) -> Scripts:
+        """The scripts of every chain."""
+        return Scripts.together([each.scripts for each in self.workers])
 
     @cached_property
     def session(self) -> Session:
@@ -191,7 +209,7 @@ class Build:
             if self.is_in_place:
                 self.inheritance.remember(self.live)
                 return
-            self.inheritance.begin(self.live, self.session, lambda: self.worker.scripts.folders)
+            self.inheritance.begin(self.live, self.session, lambda: self.scripts.folders)
 
     @cached_property
     def programs(self) -> Programs:
@@ -268,7 +286,7 @@ class Build:
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""
         self._sessions.close()
-        for name in ("worker", "session", "live"):
+        for name in ("worker", "workers", "session", "live"):
             self.__dict__.pop(name, None)  # the next use opens another one
         self._worker = None
 

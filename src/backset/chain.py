@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import baseline, companions, guard, in_place, mending, steps, verification
+from backset import baseline, companions, guard, in_place, mending, signals, steps, verification
+from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
@@ -26,8 +27,8 @@ class Watcher(Protocol):
     def begin(self, step: str) -> None:
         """Note that a step begins."""
 
-    def progress(self, text: str) -> None:
-        """Note what the step is doing."""
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Note what the step is doing; lasting: people want to see it afterwards, too."""
 
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
         """Say what must not go unsaid, such as whom the run waits for; from any thread."""
@@ -71,6 +72,9 @@ CHAINS = {
 }
 
 
+_SHORT = frozenset({promote, undo})  # these give up by themselves after seconds
+
+
 def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     chain = CHAINS[task]
@@ -90,13 +94,31 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
             if reset in chosen:
                 build.begin_next()
         if upgrade in chosen:
-            verification.demand_destination(build.worker)
+            with signals.limited(answer.timeout_s):
+                verification.demand_destination(build.workers)
             if not build.is_beside:
                 build.make_target()
         for step in chosen:
             if step.__name__ not in skip:
                 watcher.begin(step.__name__)
-                watcher.end(step.__name__, step(build, watcher.progress))
+                watcher.end(step.__name__, _done(step, build, watcher, answer.timeout_s))
+
+
+def _done(step: Step, build: Build, watcher: Watcher, timeout_s: float) -> Done:
+    """Let a step do its work, for so many seconds; a swap is never stopped half way."""
+    doing = ""
+
+    def progress(text: str, *, lasting: bool = False) -> None:
+        nonlocal doing
+        doing = text
+        watcher.progress(text, lasting=lasting)
+
+    try:
+        with signals.limited(0 if step in _SHORT else timeout_s):
+            return step(build, progress)
+    except Overdue as error:
+        error.doing = doing
+        raise
 
 
 def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[Step, ...]:
@@ -126,7 +148,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> li
             lines = guard.shown(admission)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         if upgrade in chosen:
-            verification.demand_destination(build.worker)
+            verification.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
         return lines + [(step.__name__, _planned(step, build)) for step in wanted]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backset.account import Account
 
 SUPERUSER = "postgres"
+LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
 _PORT = 5432
 _SOCKET_BYTES = 103  # sun_path without its NUL: 107 bytes on Linux, 103 on macOS
 _START_S = 60.0
@@ -186,7 +187,7 @@ class Cluster:
             "unix_socket_directories": '"' + str(self.socket_folder).replace('"', '""') + '"',
             "listen_addresses": self.address if self.tcp_port else "",
             "port": str(self.port),
-            "log_line_prefix": "%m [%p] %q%a@%d ",
+            "log_line_prefix": LOG_LINE_PREFIX,
         }
         argv = [str(self.installation / "bin" / "postgres"), "-D", str(self.data)]
         argv += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]

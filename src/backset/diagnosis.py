@@ -9,7 +9,6 @@ from backset import catalog, footprints, graph, orphans, seeding, verification
 from backset.drift import LEFTOVER
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.facts import Facts, Restorable
-from backset.lineage import ALL_HEADS
 from backset.session import explained
 from backset.states import state
 from backset.verification import Verdict
@@ -73,13 +72,13 @@ def status(build: Build, proof: Proof | None = None) -> Status:
     with explained(build.target):
         found = _status(build)
         traces = _traces(build, found.facts) if found.server else ()
-    fits = tuple(_restorable(each, build.worker.scripts) for each in traces)
+    fits = tuple(_restorable(each, build.scripts) for each in traces)
     facts = replace(found.facts, restorable=fits, proof=proof)
     return replace(found, facts=facts, traces=traces)
 
 
 def _status(build: Build) -> Status:
-    _ = build.worker  # it imports Alembic while we ask the server
+    _ = build.workers  # they import Alembic while we ask the server
     facts = Facts(root=build.settings.root, database=build.target.database)
     found = Status(database=build.target.database, rows={}, facts=facts)
     try:
@@ -92,35 +91,34 @@ def _status(build: Build) -> Status:
         )
     except UnreachableError as error:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
-    scripts = build.worker.scripts
+    scripts = build.scripts
     facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
-    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build, scripts)))
+    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build)))
     return _of_database(build, found) if build.old is not None else found
 
 
-def _goal(build: Build, scripts: Scripts) -> dict[str, Any]:
+def _goal(build: Build) -> dict[str, Any]:
     """Return where `upgrade` ends, and whether several such ends are accepted."""
-    accepted = build.worker.lineage.heads
-    goal = accepted if accepted and accepted != ALL_HEADS else scripts.heads
-    return {"goal": tuple(goal), "several": bool(accepted)}
+    ends = [head for each in build.workers for head in each.scripts.goal or each.scripts.heads]
+    several = len(build.workers) > 1 or bool(build.scripts.goal)
+    return {"goal": tuple(ends), "several": several}
 
 
 def _of_database(build: Build, found: Status) -> Status:
     """Add what the database itself says, and what Alembic says of it."""
-    session, scripts = build.session, build.worker.scripts
+    session, scripts = build.session, build.scripts
     facts = replace(found.facts, **_recorded(session, scripts))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     also = seeding.unmet(build.settings, session, dict(found.rows))
     try:
-        about = build.worker.ask("describe", session)
-        verdict = verification.verify(build.settings, build.worker, session, also=also)
+        verdict = verification.verify(build.settings, build.workers, session, also=also)
     except AlembicError as error:
         if error.kind != "wrong target":
             raise
         facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
         return replace(found, facts=facts)
-    facts = _compared(facts, about, verdict, scripts, session)
+    facts = _compared(facts, verdict, scripts, session)
     verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
     return replace(found, facts=facts, verdict=verdict)
 
@@ -137,10 +135,9 @@ def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
     }
 
 
-def _compared(
-    facts: Facts, about: Mapping[str, Any], verdict: Verdict, scripts: Scripts, session: Session
-) -> Facts:
+def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session) -> Facts:
     """Add what models and scripts say of the database."""
+    about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
     done = graph.ancestors(recorded, scripts.revisions)
     wanted = graph.ancestors(facts.goal, scripts.revisions) - done
@@ -170,7 +167,8 @@ def _compared(
 def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:
     """Search for each file that is missing, of a recorded revision or in the middle."""
     missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
-    folders, environ = build.worker.folders, build.settings.environ
+    folders = replace(build.worker.folders, locations=build.scripts.locations)
+    environ = build.settings.environ
     return tuple(orphans.trace(each, folders, environ) for each in missing if each)
 
 

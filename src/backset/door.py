@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset import process, provenance
-from backset.errors import StepFailedError
+from backset.errors import Finding, StepFailedError
 from backset.identity import application_name
 from backset.lookout import Lookout
+from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,6 +113,25 @@ class Door:
             return "and what it had committed there stays"
         return f"and {seen.harm} there"
 
+    def doubts(self, done: Outcome) -> list[Finding]:
+        """Return what cannot be excluded. Raises StepFailedError when it went elsewhere."""
+        seen, shown = done.seen, done.shown
+        unseen = f"{count(seen.unseen, 'session')} on {seen.target} too short to be looked at"
+        harm = f"{seen.harm} in {seen.target}, the live database"
+        if seen.came is False and (seen.unseen or seen.elsewhere):
+            where = ", ".join(seen.elsewhere) or unseen
+            what = f"{shown} never connected to {seen.subject}, but there was {where}; {harm}"
+            raise StepFailedError(what, self.remedy())
+        if seen.came is False:
+            what = f"{shown} never connected to {seen.subject}"
+            return [_doubt(what, "it changed nothing there", self.remedy())]
+        if not (seen.unseen and seen.written):
+            return []
+        what = f"while {shown} ran there was {unseen}, and {harm}"
+        if seen.alone:
+            raise StepFailedError(what, self.remedy())
+        return [_doubt(what, "it may have been another client's", "look at those rows")]
+
     def remedy(self) -> str:
         """Say which lines of [tool.backset.env] would lead the project's commands here."""
         settings = self.settings
@@ -121,3 +141,7 @@ class Door:
         opened = {"dbname": self.target.database}
         origins = provenance.found(settings.root, untold, settings.dotenv, opened)
         return provenance.remedy(origins) or _ANYWHERE
+
+
+def _doubt(what: str, why: str, remedy: str) -> Finding:
+    return Finding(kind="astray", what=what, why=why, remedy=remedy)

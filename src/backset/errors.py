@@ -160,3 +160,19 @@ class Interrupted(KeyboardInterrupt):
     def lines(self) -> list[str]:
         """Return one line; a note says what stands now."""
         return [f"interrupted by {self}"]
+
+
+class Overdue(Interrupted):
+    """A step took longer than `--timeout` allows. `doing` is what it was at, in its own words."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(signal.SIGALRM)
+        self.exit_code = StepFailedError.exit_code
+        self.limit_s = limit_s
+        self.doing = ""
+
+    def lines(self) -> list[str]:
+        """Return one line, with what the step was doing."""
+        where = f", while at {self.doing}" if self.doing else ""
+        remedy = "mend what it waits for, or give it longer: --timeout"
+        return [f"stopped after {self.limit_s:g} s{where} → {remedy}"]

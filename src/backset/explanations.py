@@ -12,6 +12,12 @@ _ONLY_IF_MISSING = (
     "it belongs to the server, and no reset of a database removes it: let the migration make it "
     "only where it is missing, or drop it by hand"
 )
+_OF_FLASK = "outside of application context"
+_FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
+_DOOR = (
+    "mend env.py, or, where it runs only behind a command of the project, name that: "
+    '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
+)
 _EXPLAINED = {
     "no configuration": (
         "{message}",
@@ -66,6 +72,8 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     named = {"message": message, "where": where, "target": target, "python": python}
     if _CLUSTER_WIDE.search(message):
         remedy = _ONLY_IF_MISSING
+    elif kind == "error" and where.startswith("env.py"):
+        remedy = _FLASK if _OF_FLASK in message else _DOOR
     return what.format(**named), remedy
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 60.0  # ten thousand commits take less than one
 _AT_ONCE = 200  # refs or paths in one command line
-_LOOK = "git log --all -S in the repository shows more"
+_LOOK = "git log --all in the repository shows more"
 _FORMAT = "--format=%x01%H%x02%P%x02%an%x02%aI%x02%s"
 # A hook's variables would lead to another repository than the one of the folder.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF")
@@ -68,10 +68,14 @@ class Git:
         self.is_shallow = shallow == "true"
         self.prefix = prefix[0] if prefix else ""
 
-    def touching(self, text: str, *, reflog: bool = False) -> list[Commit]:
-        """Return the commits of all refs that added or removed `text` in a script, newest first."""
+    def touching(self, expression: str, *, reflog: bool = False) -> list[Commit]:
+        """Return the commits of all refs that added or removed such a line of a script.
+
+        The newest comes first. Not by -S, which with an expression takes three times as long, and
+        of a short revision such as `1` would find every commit.
+        """
         which = ["--all", *(["--reflog"] if reflog else [])]
-        return self._log(*which, "--diff-filter=AMD", f"-S{text}", "--", "*.py")
+        return self._log(*which, "--diff-filter=AMD", f"-G{expression}", "--", "*.py")
 
     def removing(self, paths: Sequence[str]) -> list[Commit]:
         """Return the commits that lack one of `paths` which a parent has, merges included."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset import catalog, companions, extensions, objects, policy, ties
-from backset.errors import ConsentError, RefusedError
+from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.policy import Circumstances, Rung
 from backset.quantities import amount
 
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
     Facts = list[tuple[str, str]]
 
+_LONGEST_S = 30 * 24 * 60 * 60
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the user says beforehand, or can be asked.
 
     digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
+    timeout_s: after which a step is stopped; 0 is never.
     ask: shows the facts on a terminal and returns the typed name.
     """
 
@@ -32,7 +35,14 @@ class Answer:
     digest: str = ""
     in_place: bool = False
     wait: bool = False
+    timeout_s: float = 0
     ask: Callable[[Facts], str] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError if a number makes no sense."""
+        if not 0 <= self.timeout_s <= _LONGEST_S:
+            what = f"--timeout is {self.timeout_s:g}"
+            raise SettingsError([(what, "say it in seconds; 0 is never")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +178,7 @@ def _aim(build: Build, task: str) -> str:
         return f"{build.previous.name} (oid {build.previous.oid})"
     if task == "restore":
         return build.chosen_backup.name
-    return "empty" if task == "reset" else ", ".join(build.worker.scripts.heads) or "no head"
+    return "empty" if task == "reset" else ", ".join(build.scripts.heads) or "no head"
 
 
 def _digest(build: Build, facts: Facts) -> str:

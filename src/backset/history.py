@@ -102,7 +102,8 @@ class History:
         if script.depends_on:
             words.append(f"depends on {', '.join(script.depends_on)}")
         if script.id in self.gone:
-            words.append("no migration file has it")
+            is_orphan = any(each.revision == script.id for each in self.traces)
+            words.append("orphaned: no migration file has it" if is_orphan else "gone")
         if script.id in self.missing:
             words.append("missing: no migration file has it")
         marks = f" ({', '.join(words)})" if words else ""

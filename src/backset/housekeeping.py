@@ -1,112 +1,116 @@
-"""The tasks about the migration scripts themselves; they need no database."""
+"""The task `archive`: puts away migration scripts that are out of use; it needs no database."""
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import TYPE_CHECKING
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from backset.cli import opened, settled
-from backset.errors import AlembicError, BacksetError, StepFailedError
+from backset.cli import opened
+from backset.errors import Interrupted, StepFailedError
 from backset.migrations import Worker
+from backset.quantities import count
+from backset.report import WIDTH
+from backset.sources import Folders
+from backset.traces import few
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from backset.history import History
     from backset.report import Report
+    from backset.revisions import Revision
     from backset.settings import Settings
-    from backset.target import Target
+    from backset.stale import Stale
 
 
-def history(*, as_json: bool) -> None:
-    """Draw the revisions of every chain, with the database's own place in it."""
-    with opened("history", as_json=as_json) as (settings, told):
-        drawn = list(_histories(settings, told))
-        told.note(chains=[each.content() for each in drawn])
-        for each in drawn:
-            _tell(each, told)
+def archive(*, as_json: bool, plan: bool) -> None:
+    """Put what is out of use into a tar in the backup folder, and only then remove it."""
+    with opened("archive", as_json=as_json) as (settings, told):
+        from backset import stale
+
+        folders, loaded = _sources(settings)
+        found = stale.find(folders, loaded)
+        tracked = _tracked(settings)
+        told.note(
+            stale=[_content(each, folders, tracked) for each in found.stale],
+            kept=[
+                {"path": folders.shown(path), "why": why}
+                for path, why in (*found.kept, *found.elsewhere)
+            ],
+        )
+        for path, why in found.kept:
+            told.notice(f"{folders.shown(path)} stays: {why}")
+        if found.elsewhere:
+            names = few(folders.shown(path) for path, _why in found.elsewhere)
+            told.notice(f"these are no folders of the chain, and stay: {names}")
+        lines = [(each.kind, _shown(each, folders, tracked)) for each in found.stale]
+        if plan:
+            told.plan(lines)
+        elif lines:
+            for kind, text in lines:
+                told.say(f"{kind:<{WIDTH}} {text}")
+            told.done(_archived(settings, folders, found.stale, told))
+        else:
+            told.say("nothing is out of use")
 
 
-def _tell(history: History, told: Report) -> None:
-    if history.name:
-        told.say(f"chain {history.name}")
-    for line in history.lines():
-        told.say(line)
-    if not history.loaded:
-        told.say("there is no migration file")
-    if history.database == ():
-        told.say("base ← database")
-    for problem in history.problems:
-        told.notice(problem)
-    for trace in history.traces:
-        for line in trace.lines():
-            told.notice(f"{trace.revision}: {line}")
-        if trace.is_found:
-            told.notice(f"{trace.revision} comes back with: {trace.command}")
+def _archived(settings: Settings, folders: Folders, stale: Sequence[Stale], told: Report) -> str:
+    from backset import archive
+
+    moment = datetime.now(UTC)
+    path = archive.path_of(settings.backups, moment)
+    files = dict.fromkeys(file for each in stale for file in each.files)
+    hashes = archive.pack(files, settings.root, settings.backups, moment)
+    back = shlex.join(["tar", "-xf", folders.shown(path)])
+    told.note(archive=str(path), command=back)
+    kept = {*folders.locations, *(each.parent for each in folders.locations)}
+    try:
+        changed = archive.remove(hashes, settings.root, kept)
+    except Interrupted as error:
+        error.add_note(f"everything is in {folders.shown(path)}; run this again for the rest")
+        raise
+    for each in changed:
+        told.notice(f"{folders.shown(each)} stays: it was changed meanwhile")
+    return f" · `{back}` brings it back"
 
 
-def _histories(settings: Settings, told: Report) -> Iterator[History]:
-    settings, target = _reached(settings, told)
+def _sources(settings: Settings) -> tuple[Folders, list[Revision]]:
+    """Return the folders and the scripts of all chains together."""
+    found: list[Folders] = []
+    loaded: list[Revision] = []
     for lineage in settings.lineages:
         with Worker(settings, lineage) as worker:
-            if target is None:
-                worker.begin_alone()
-            else:
-                worker.begin(target, "history")
-            yield _history(settings, worker, _asked(settings, worker, target, told))
+            worker.begin_alone()
+            found.append(worker.folders)
+            loaded += worker.scripts.revisions
+    locations = dict.fromkeys(each for folders in found for each in folders.locations)
+    recursive = any(each.recursive for each in found)
+    return Folders(settings.root, tuple(locations), settings.backups, recursive), loaded
 
 
-def _history(settings: Settings, worker: Worker, database: tuple[str, ...] | None) -> History:
-    from backset import orphans
-    from backset.history import History
-
-    found = worker.scripts.revisions
-    if worker.scripts.problems:  # Alembic stops at the first file that it cannot read
-        known = {each.id for each in found}
-        found += tuple(each for each in worker.folders.current() if each.id not in known)
-    lost = {*(database or ())} - {each.id for each in found}
-    return History(
-        name=worker.lineage.name,
-        scripts=found,
-        heads=worker.scripts.heads,
-        database=database,
-        traces=tuple(
-            orphans.trace(each, worker.folders, settings.environ) for each in sorted(lost)
-        ),
-        problems=tuple(f"{each.kind}: {each.text}" for each in worker.scripts.problems),
-    )
-
-
-def _reached(settings: Settings, told: Report) -> tuple[Settings, Target | None]:
-    """Return the target where there is one to ask; else say why the scripts are drawn alone."""
-    from backset import location
-    from backset.session import connect
+def _tracked(settings: Settings) -> set[Path]:
+    """Return the files that git has; none where there is no git to ask."""
+    from backset.git import Git
 
     try:
-        settings = settled(settings)
-        target = location.peek(settings)
-        if target is None:
-            raise StepFailedError("the embedded PostgreSQL is not running", "invoke start")
-        connect(target, "history").close()
-    except BacksetError as error:
-        told.notice(f"the scripts alone: {error.what}")
-        return settings, None
-    return settings, target
+        git = Git(settings.root, settings.environ)
+        return {git.top / name for name in git.tracked(git.prefix.rstrip("/"))}
+    except StepFailedError:
+        return set()
 
 
-def _asked(
-    settings: Settings, worker: Worker, target: Target | None, told: Report
-) -> tuple[str, ...] | None:
-    """Return the rows of the version table; None where they cannot be known."""
-    from backset import catalog
-    from backset.session import connect, explained
+def _shown(stale: Stale, folders: Folders, tracked: set[Path]) -> str:
+    files = f" ({count(len(stale.files), 'file')})" if stale.kind == "folder" else ""
+    known = len(tracked.intersection(stale.files))
+    text = f"{folders.shown(stale.path)}{files}: {stale.why}"
+    return f"{text} · git has {'it' if not files else known}" if known else text
 
-    if target is None:
-        return None
-    with explained(target), closing(connect(target, "history")) as session:
-        try:
-            return tuple(worker.ask("current", session)["revisions"])
-        except AlembicError as error:
-            told.notice(f"env.py does not run: {error.words}")
-            alone = len(settings.lineages) == 1  # else the rows could be another chain's
-            return tuple(catalog.revisions(session)) if alone else None
+
+def _content(stale: Stale, folders: Folders, tracked: set[Path]) -> dict[str, Any]:
+    return {
+        "kind": stale.kind,
+        "path": folders.shown(stale.path),
+        "why": stale.why,
+        "files": [{"path": folders.shown(each), "in_git": each in tracked} for each in stale.files],
+    }

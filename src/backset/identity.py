@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 
 _HOST_CHARS = 24  # the server cuts a name at 63 bytes, and its end must stay
 
 _command = ["invoke"]
+_began = time.monotonic()
 
 
 def called(command: str) -> None:
@@ -21,6 +23,11 @@ def spoken(text: str) -> str:
     return (
         text if _command == ["invoke"] else re.sub(r"\binvoke (?=[a-z-])", f"{_command[0]} ", text)
     )
+
+
+def age_s() -> float:
+    """Return for how many seconds this run has been going on."""
+    return time.monotonic() - _began
 
 
 def application_name(purpose: str) -> str:

@@ -122,6 +122,15 @@ def _counts(raw: object) -> dict[str, int]:
     raise ValueError("a table such as users = 1")
 
 
+def _flag(raw: object) -> bool:
+    words = {"true": True, "false": False}  # as a variable has it
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise ValueError("true or false")
+
+
 def _at_least(least: int) -> Callable[[object], int]:
     def check(raw: object) -> int:
         if type(raw) is int and raw >= least:
@@ -166,6 +175,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "rows": _counts,
     "ignore": ignoring.read,
     "baseline": _text,
+    "server_log": _flag,
     "backups": _text,
     "ask_above": _at_least(0),
     "keep": _at_least(1),

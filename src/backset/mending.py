@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def stamp(build: Build, _progress: Progress) -> Done:
     """Write the revisions that a scratch build has proved into the version table."""
     wanted = list(build.options.stamps)
-    build.worker.ask("stamp", build.session, revisions=wanted, purge=True)
+    for worker in build.workers:
+        own = {"base", *(each.id for each in worker.scripts.revisions)}
+        revisions = [each for each in wanted if each in own]
+        worker.ask("stamp", build.session, revisions=revisions, purge=True)
     return Done(f"the version is {', '.join(wanted)}", {"revisions": wanted})
 
 

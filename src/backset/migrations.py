@@ -51,6 +51,7 @@ class Scripts:
 
     A broken chain has no heads, but the revisions that could be read, and its problems.
     locations: the folders that Alembic loads scripts from, and whether from those below, too.
+    goal: the heads that the settings accept, where they name some.
     """
 
     heads: tuple[str, ...]
@@ -59,6 +60,19 @@ class Scripts:
     problems: tuple[Problem, ...] = ()
     locations: tuple[Path, ...] = ()
     is_recursive: bool = False
+    goal: tuple[str, ...] = ()
+
+    @classmethod
+    def together(cls, several: Sequence[Scripts]) -> Scripts:
+        """Return the scripts of several chains as if they were one; what they share, once."""
+        if len(several) == 1:
+            return several[0]
+        names = ("heads", "folders", "revisions", "problems", "locations", "goal")
+        united = {
+            name: tuple(dict.fromkeys(item for each in several for item in getattr(each, name)))
+            for name in names
+        }
+        return cls(**united, is_recursive=any(each.is_recursive for each in several))
 
 
 class Worker:
@@ -148,7 +162,18 @@ class Worker:
             *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
             locations=tuple(map(Path, ready["locations"])),
             is_recursive=ready["is_recursive"],
+            goal=tuple(ready["goal"]),
         )
+
+    @property
+    def has_door(self) -> bool:
+        """Whether a command of the project migrates this chain."""
+        return bool(self._settings.upgrade or self.lineage.upgrade)
+
+    @property
+    def beside(self) -> list[Lineage]:
+        """The other chains of the database."""
+        return [each for each in self._settings.lineages if each != self.lineage]
 
     @property
     def folders(self) -> Folders:
@@ -178,6 +203,15 @@ class Worker:
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
         self._send({"command": command, "lock_key": key, **more})
         return self._receive(progress)
+
+    def place(self, revisions: Sequence[str]) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts: `orphans`, and how many are `pending`.
+
+        It needs no env.py and no database. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "place", "revisions": list(revisions)})
+        return self._receive(lambda _text: None)
 
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(ConnectionError):  # it has died; waiting for its reply says why

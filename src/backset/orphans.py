@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset import bringing, revisions, sources
+from backset import bringing, revisions, sources, tarballs
 from backset.errors import StepFailedError
 from backset.git import Git
+from backset.revisions import Revision
 from backset.traces import Removal, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from backset.git import Commit
-    from backset.revisions import Revision
     from backset.sources import Folders
 
 
@@ -29,7 +29,8 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
 
     env: the environment for git. Needs about a second for ten thousand commits.
     """
-    here = revisions.by_id(folders.current())
+    current = folders.current()
+    here, taken = revisions.by_id(current), {each.path for each in current}
     copies = folders.containing(revision)
     gaps: list[str] = []
     past = None
@@ -40,24 +41,31 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         past = _past(git, revision)
     except StepFailedError as error:
         gaps.append(f"git's history: {error.what}")
-    archives = [] if copies or past else list(sources.packed(folders.backups, revision))
+    archives = [] if copies or past else list(tarballs.packed(folders.backups, revision))
     needed: list[Revision] = []
     command = ""
     if copies:
         beside = sources.read(sources.walk(copies[0].path.parent))
         needed = _needed(revision, [copies[0], *beside], here)
-        command = bringing.from_folder(needed, folders)
+        command = bringing.from_folder(needed, folders, taken)
     elif past:
         needed = _needed(revision, past.beside, here)
-        command = bringing.from_git(needed, past.source, past.prefix, folders)
+        command = bringing.from_git(needed, past.source, past.prefix, folders, taken)
     elif archives:
-        command = bringing.from_tar(*archives[0], folders)
+        tar, packed = archives[0]
+        needed = _needed(revision, packed, here)
+        command = bringing.from_tar(needed, tar, folders, taken)
     found = next((each for each in needed if each.id == revision), None)
     return Trace(
         revision=revision,
         doc=found.doc if found else "",
         copies=tuple(folders.shown(each.path) for each in copies),
-        archives=tuple((folders.shown(path), name) for path, name in archives),
+        archives=tuple(
+            (folders.shown(path), script.path.as_posix())
+            for path, scripts in archives
+            for script in scripts
+            if script.id == revision
+        ),
         removal=past.removal if past else None,
         uncommitted=past.uncommitted if past else "",
         refs=past.refs if past else (),
@@ -89,7 +97,8 @@ def _needed(
 
 
 def _past(git: Git, revision: str) -> _Past | None:
-    commits = git.touching(revision) or git.touching(revision, reflog=True)
+    line = revisions.pattern(revision)
+    commits = git.touching(line) or git.touching(line, reflog=True)
     events = _Events(git, revision, commits)
     if not events.homes:
         return None
@@ -109,6 +118,8 @@ def _past(git: Git, revision: str) -> _Past | None:
     else:
         source, path = events.anywhere()
     beside = _scripts(git, source, [path.rpartition("/")[0]])
+    if all(each.id != revision for each in beside):  # it is written in a way of its own
+        beside.append(Revision(id=revision, path=Path(path)))
     return _Past(
         removal=removal,
         uncommitted=lost[0] if lost else "",

@@ -47,8 +47,10 @@ class Report:
         """Note that a step begins."""
         self.step = step
 
-    def progress(self, text: str) -> None:
-        """Note what the step is doing; plain lines leave that out."""
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Note what the step is doing; plain lines leave out what does not last."""
+        if lasting:
+            self._line("·", self.step, text)
 
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
         """Print what must not go unsaid; the step, if there is one, goes on."""
@@ -117,11 +119,18 @@ class Report:
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self.say(f"database  {status.database} on {server}{protected}")
         if not status.facts.unreachable:
-            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
-            self.say(f"heads     {', '.join(status.heads) or 'none'}")
+            self._chains(status)
             self.say(f"tables    {tables}")
         if not status.findings:
             self.say(str(status.verdict))
+
+    def _chains(self, status: Status) -> None:
+        for name, chain in status.verdict.chains.items():
+            rows, heads = (", ".join(chain[key]) or "none" for key in ("revisions", "heads"))
+            self.say(f"chain     {name}: at {rows}, head {heads}")
+        if not status.verdict.chains:
+            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
+            self.say(f"heads     {', '.join(status.heads) or 'none'}")
 
     def state(self, state: State) -> None:
         """Print a state with its evidence and its cure."""

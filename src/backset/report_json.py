@@ -36,6 +36,9 @@ class JsonReport(Report):
         super().begin(step)
         self._step_started = self.seconds
 
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Leave that out: the step's figures say it."""
+
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
         """Keep what must not go unsaid."""
         sessions = [each.content() for each in clients]
@@ -93,6 +96,7 @@ class JsonReport(Report):
             "server": status.server,
             "revisions": status.verdict.revisions,
             "heads": status.heads,
+            "chains": status.verdict.chains,
             "tables": status.rows,
             "orphans": [each.content() for each in status.traces],
             "previous": status.previous,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
+from rich.spinner import Spinner
 
 from backset.identity import spoken
 from backset.report import WIDTH, Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.status import Status as Spinner
 
     from backset.activity import Client
 
@@ -25,20 +25,26 @@ class LiveReport(Report):
         super().__init__()
         self._console = Console(highlight=False, soft_wrap=True)
         self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
-        self._spinner: Spinner | None = None
+        self._spinner = Spinner("dots", style="status.spinner")
+        self._live: Live | None = None
 
     def begin(self, step: str) -> None:
         """Show a spinner until the step ends."""
         super().begin(step)
         self._stop()
-        self._spinner = self._console.status(self._styled(step, "…"))
-        self._spinner.start()
+        self._spinner.update(text=self._styled(step, "…"))
+        self._live = Live(
+            self._spinner, console=self._console, refresh_per_second=12.5, transient=True
+        )
+        self._live.start()
 
-    def progress(self, text: str) -> None:
-        """Show what the step is doing."""
-        spinner = self._spinner  # lines of a child come from another thread
-        if spinner is not None:
-            spinner.update(self._styled(self.step, text))
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Show what the step is doing; each thing that lasts is drawn, however fast it passes."""
+        live = self._live  # lines of a child come from another thread
+        if live is not None:
+            self._spinner.update(text=self._styled(self.step, text))
+            if lasting:
+                live.refresh()
 
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
         """Print a line above the live one, which goes on."""
@@ -66,9 +72,9 @@ class LiveReport(Report):
         self._errors.print(f" [red]✘[/] {escape(text)}")
 
     def _stop(self) -> None:
-        if self._spinner is not None:
-            self._spinner.stop()
-            self._spinner = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     @staticmethod
     def _styled(step: str, text: str) -> str:

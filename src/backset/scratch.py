@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backset import catalog, companions, schema
+from backset import catalog, companions, schema, upgrading
 from backset.inheritance import EVERYTHING, Inheritance
 from backset.migrations import Worker
 from backset.session import connect
@@ -42,14 +42,13 @@ class Scratch:
 
     def upgrade(self, progress: Progress = _silent) -> int:
         """Run every migration; return how many there were."""
-        return self._ask_all("upgrade", self.workers, progress)
+        told = (upgrading.upgrade(worker, self.session, progress) for worker in self.workers)
+        return sum(int(each["count"]) for each in told)
 
     def downgrade(self, progress: Progress = _silent) -> int:
-        """Take every migration back, the last chain first; return how many there were."""
-        return self._ask_all("downgrade", [*reversed(self.workers)], progress)
-
-    def _ask_all(self, command: str, workers: Sequence[Worker], progress: Progress) -> int:
-        return sum(int(worker.ask(command, self.session, progress)["count"]) for worker in workers)
+        """Take every migration back, those of the last chain first; return how many there were."""
+        told = (w.ask("downgrade", self.session, progress) for w in reversed(self.workers))
+        return sum(int(each["count"]) for each in told)
 
     def schema(self) -> dict[str, Item]:
         """Return the objects in it, but for the version tables."""

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from backset import catalog
 from backset.errors import Finding, StepFailedError
-from backset.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.door import Door, Outcome
-    from backset.lookout import Lookout
+    from backset.door import Door
     from backset.session import Session
     from backset.settings import Settings
 
@@ -29,7 +27,7 @@ def seed(
     [tool.backset.rows] has too few rows, and when a sequence lags behind its column.
     """
     done = door.run(settings.seed, "seed", on_line)
-    doubts = _astray(done, door)
+    doubts = door.doubts(done)
     if done.status != 0:
         raise StepFailedError(done.words, _ASKED if done.asked else _MEND)
     rows = catalog.row_counts(session)
@@ -37,33 +35,6 @@ def seed(
     if findings:
         raise StepFailedError.of(findings)
     return rows, doubts
-
-
-def _astray(done: Outcome, door: Door) -> list[Finding]:
-    """Return what cannot be excluded. Raises StepFailedError when the command went elsewhere."""
-    seen = done.seen
-    unseen = f"{count(seen.unseen, 'session')} on {seen.target} too short to be looked at"
-    if seen.came is False and (seen.unseen or seen.elsewhere):
-        where = ", ".join(seen.elsewhere) or unseen
-        what = f"{done.shown} never connected to {seen.subject}, but there was {where}"
-        raise StepFailedError(f"{what}; {_harm(seen)}", door.remedy())
-    if seen.came is False:
-        what = f"{done.shown} never connected to {seen.subject}"
-        return [_doubt(what, "nothing was seeded from here", door.remedy())]
-    if not (seen.unseen and seen.written):
-        return []
-    what = f"while {done.shown} ran there was {unseen}, and {_harm(seen)}"
-    if seen.alone:
-        raise StepFailedError(what, door.remedy())
-    return [_doubt(what, "it may have been another client's", "look at those rows")]
-
-
-def _harm(seen: Lookout) -> str:
-    return f"{seen.harm} in {seen.target}, the live database"
-
-
-def _doubt(what: str, why: str, remedy: str) -> Finding:
-    return Finding(kind="astray", what=what, why=why, remedy=remedy)
 
 
 def seed_again(

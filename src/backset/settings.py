@@ -54,6 +54,7 @@ class Settings:
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
     ignore: findings that are noise. baseline: the file of the accepted differences.
+    server_log: whether every task that migrates or seeds looks into the log of any server.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
@@ -74,6 +75,7 @@ class Settings:
     rows: Mapping[str, int]
     ignore: tuple[Ignore, ...]
     baseline: Path
+    server_log: bool
     backups: Path
     ask_above: int
     keep: int
@@ -203,6 +205,7 @@ class _Reader:
             rows=self._value("rows", {}),
             ignore=self._value("ignore", ()),
             baseline=self.root / self._value("baseline", "backset-baseline.toml"),
+            server_log=self._value("server_log", False),  # noqa: FBT003  (a default)
             backups=self.root / Path(self._value("backups", "backups")).expanduser(),
             ask_above=self._value("ask_above", 1_000_000_000),
             keep=self._value("keep", 10),

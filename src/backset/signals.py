@@ -6,12 +6,13 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from backset.errors import Interrupted
+from backset.errors import Interrupted, Overdue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+_LOOK_AGAIN_S = 0.05
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _deferrals = 0
 _waiting: list[int] = []
@@ -56,6 +57,29 @@ def deferred() -> Iterator[None]:
         _deferrals -= 1
         if _waiting and not _deferrals:
             _raise(_waiting[0])
+
+
+@contextmanager
+def limited(limit_s: float) -> Iterator[None]:
+    """Raise Overdue in the main thread if the block takes longer; 0 is no limit, and not less.
+
+    By a signal, like an interruption: so it ends whatever is waited for, in the same good order.
+    """
+
+    def expire(_signum: int, _frame: FrameType | None) -> None:
+        if _deferrals:
+            signal.setitimer(signal.ITIMER_REAL, _LOOK_AGAIN_S)
+        elif not _ignored:
+            ignore()
+            raise Overdue(limit_s)
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def ignore() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 LOADED = re.compile(r"^(?!\.#|__init__).*\.py$")  # as Alembic's script/base.py has it
 _SCRIPT = re.compile(r"\.py(?![a-z])|\.(?:bak|old|orig|save|txt|disabled|off)$")  # x.py, x.py.bak
-_LARGEST_BYTES = 1_000_000
+LARGEST_BYTES = 1_000_000
 # Other people's code, and what is made from ours.
 _ELSEWHERE = frozenset(
     {"node_modules", "site-packages", "__pycache__", "venv", "env", "virtualenv"}
@@ -52,12 +51,17 @@ class Folders:
 
     def containing(self, revision: str) -> list[Revision]:
         """Return every script in the project, loaded or not, that has this revision's id."""
-        paths = (path for path in walk(self.root, {self.backups}) if _SCRIPT.search(path.name))
+        paths = (path for path in walk(self.root, {self.backups}) if is_script(path))
         return [each for each in read(paths, revision) if each.id == revision]
 
     def shown(self, path: Path) -> str:
         """Return a path as seen from the project's root."""
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+
+
+def is_script(path: Path) -> bool:
+    """Tell whether a name may be that of a script, put out of the way or not."""
+    return bool(_SCRIPT.search(path.name))
 
 
 def walk(folder: Path, besides: Collection[Path] = ()) -> Iterator[Path]:
@@ -84,32 +88,10 @@ def read(paths: Iterable[Path], containing: str = "revision") -> Iterator[Revisi
     wanted = containing.encode()
     for path in paths:
         try:
-            raw = path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else b""
+            raw = path.read_bytes() if path.stat().st_size <= LARGEST_BYTES else b""
         except OSError:
             continue
         if wanted in raw:
             found = revisions.parse(raw.decode(errors="replace"), path)
             if found is not None:
                 yield found
-
-
-def packed(backups: Path, revision: str) -> Iterator[tuple[Path, str]]:
-    """Yield the tars among backset's backups, the newest first, with the script in each of them."""
-    for path in sorted(backups.rglob("*.tar*"), key=lambda path: path.name, reverse=True):
-        if path.suffix != ".partial" and (name := _member(path, revision)):
-            yield path, name
-
-
-def _member(path: Path, revision: str) -> str:
-    try:
-        with tarfile.open(path) as tar:
-            for each in tar:
-                file = tar.extractfile(each) if each.isreg() else None
-                raw = file.read(_LARGEST_BYTES) if file and _SCRIPT.search(each.name) else b""
-                if revision.encode() in raw:
-                    found = revisions.parse(raw.decode(errors="replace"))
-                    if found is not None and found.id == revision:
-                        return each.name
-    except (OSError, tarfile.TarError, EOFError):
-        return ""  # a damaged one is the business of `invoke backups`
-    return ""

@@ -12,14 +12,17 @@ from backset import (
     companions,
     in_place,
     inheritance,
+    migrating,
     objects,
     proof,
     refilling,
     restoration,
+    reversal,
     seeding,
+    server_log,
     signals,
+    swallowed,
     swap,
-    upgrading,
     verification,
 )
 from backset.activity import listed
@@ -31,9 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.build import Build
+    from backset.migrating import Progress
     from backset.server import Database
-
-    Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def backup(build: Build, progress: Progress) -> Done:
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        return build.worker.scripts.folders  # asked for late: the worker is still importing
+        return build.scripts.folders  # asked for late: the worker is still importing
 
     above = build.settings.parallel_above
     taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
@@ -100,17 +102,34 @@ def clear(build: Build, progress: Progress) -> Done:
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
     before_all = cluster_wide.objects(build.session)
-    done = upgrading.upgrade(build.worker, build.session, progress)
-    made = cluster_wide.made(before_all, build.session) if done["count"] else []
+    told, doubts = migrating.migrate(build, progress)
+    moved = any(each["count"] for each in told)
+    made = cluster_wide.made(before_all, build.session) if moved else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
-    before, after = _revisions(done["before"]), _revisions(done["heads"])
-    details = {"from": done["before"], "to": done["heads"], "revisions": done["count"]}
+    chains = [
+        {
+            "from": done["before"],
+            "to": done["heads"],
+            "revisions": done["count"],
+            "schemas": done["schemas"],
+        }
+        for done in told
+    ]
+    lineages = build.settings.lineages
+    named = [{"name": each.name, **done} for each, done in zip(lineages, chains, strict=True)]
+    details: dict[str, Any] = {"chains": named} if len(chains) > 1 else chains[0]
     details["cluster_wide"] = [each.name for each in made]
-    text = f"{before} → {after}, {count(done['count'], 'revision')}"
-    text = text if done["count"] else f"already at {after}"
-    text += "".join(f" · made the schema {each} of the version table" for each in done["schemas"])
-    return Done(text, {**details, "schemas": done["schemas"]}, (*findings, *made))
+    lines = [_migrated(each.label, done) for each, done in zip(lineages, chains, strict=True)]
+    return Done(" · ".join(lines), details, (*findings, *made, *doubts))
+
+
+def _migrated(label: str, done: Mapping[str, Any]) -> str:
+    before, after = _revisions(done["from"]), _revisions(done["to"])
+    text = f"{before} → {after}, {count(done['revisions'], 'revision')}"
+    text = text if done["revisions"] else f"already at {after}"
+    made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
+    return label + text + "".join(made)
 
 
 def verify(build: Build, progress: Progress) -> Done:
@@ -119,17 +138,25 @@ def verify(build: Build, progress: Progress) -> Done:
     settings, session = build.settings, build.session
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
+    unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
+    back = reversal.findings(build, progress) if build.options.downgrades else []
+    log = swallowed.look(build, asked=not fresh)
     found = verification.verify(
-        *(settings, build.worker, session),
-        also=() if fresh else seeding.unmet(settings, session, rows),
+        *(settings, build.workers, session),
+        also=[*unmet, *back, *log.findings()],
         fresh=fresh,
         accept=build.options.accepts,
     )
     if found.findings:
-        error = StepFailedError if build.is_beside else FindingsError
-        raise error.of((*found.findings, *found.asides))
-    details = {"accepted": found.accepted, "silenced": found.silenced}
-    return Done(str(found), {"tables": found.tables, **details}, found.asides)
+        kind = StepFailedError if build.is_beside else FindingsError
+        error = kind.of((*found.findings, *found.asides))
+        if log.unread and log is not server_log.NOT_ASKED:
+            error.add_note(str(log))
+        raise error
+    details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
+    text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
+    text += f" · {log}" if str(log) and not fresh else ""
+    return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -148,7 +175,9 @@ def seed(build: Build, progress: Progress) -> Done:
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
     details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
-    return Done(text, details, tuple(doubts))
+    log = swallowed.look(build, asked=False)
+    doubts += verification.unsilenced(log.findings(), build.settings)
+    return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
 
 
 def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:
@@ -260,14 +289,23 @@ def _ended(build: Build) -> str:
 
 def _plan_upgrade(build: Build) -> str:
     make = "" if build.is_beside or build.old else "make and "
-    heads = _revisions(build.worker.scripts.heads)
-    return f"would {make}migrate {build.subject.database} to {heads}"
+    name, settings = build.subject.database, build.settings
+    ends = [f"{each.lineage.label}{_revisions(each.scripts.heads)}" for each in build.workers]
+    commands = [each for each in (settings.init, settings.upgrade) if each]
+    ways = [settings.redact(build.target, " ".join(each)) for each in commands]
+    by = f" by {' and '.join(ways)}" if ways else ""
+    return f"would {make}migrate {name} to {' · '.join(ends)}{by}"
 
 
 def _plan_verify(build: Build) -> str:
     text = f"would compare the models with {build.subject.database}"
     accepts = f", and accept the differences in {_shown(build.settings.baseline, build)}"
-    return text + (accepts if build.options.accepts else "")
+    text += accepts if build.options.accepts else ""
+    if build.options.downgrades:
+        reversal.refuse(build)
+        scratch = build.server.names.scratch
+        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
+    return text
 
 
 def _plan_promote(build: Build) -> str:

@@ -22,6 +22,7 @@ _CHAIN = {
     "json": "print one JSON object, and nothing else, on stdout",
     "wait": "wait for the run that holds the lock, instead of stopping at once",
 }
+_TIMEOUT = {"timeout": "seconds after which a step is stopped, and the run with it; 0 is never"}
 _SEED_TWICE = "run the seed command a second time, which must give the same rows"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
 _REPLACES = {
@@ -31,6 +32,7 @@ _REPLACES = {
 }
 _REBUILDS = {
     **_REPLACES,
+    **_TIMEOUT,
     "in_place": "work on the database itself, not beside it; on failure the backup is restored",
 }
 
@@ -85,10 +87,12 @@ def reset_db(
     in_place: bool = False,
     seed_twice: bool = False,
     accept: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    said["timeout_s"] = timeout
     asked = {"seeds_twice": seed_twice, "accepts": accept}
     _cli().run_chain(
         "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
@@ -111,13 +115,22 @@ def undo(
 
 @task(
     auto_shortflags=False,
-    help={**_CHAIN, "prove": "restore the dump into a scratch database, compare, and drop that"},
+    help={
+        **_CHAIN,
+        **_TIMEOUT,
+        "prove": "restore the dump into a scratch database, compare, and drop that",
+    },
 )
 def backup(
-    c: Context, prove: bool = False, plan: bool = False, json: bool = False, wait: bool = False
+    c: Context,
+    prove: bool = False,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Dump the database and the migration scripts into backups/."""
-    said, asked = {"wait": wait}, {"proves": prove}
+    said, asked = {"wait": wait, "timeout_s": timeout}, {"proves": prove}
     _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
@@ -130,38 +143,60 @@ def reset(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Back up, then put an empty database in place; undo works."""
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    said["timeout_s"] = timeout
     _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
 
 
-@task(auto_shortflags=False, help=_CHAIN)
-def upgrade(c: Context, plan: bool = False, json: bool = False, wait: bool = False) -> None:
+@task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT})
+def upgrade(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    timeout: float = 0.0,
+) -> None:
     """Migrate the database to head; never destructive."""
-    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said={"wait": wait})
+    said = {"wait": wait, "timeout_s": timeout}
+    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
     auto_shortflags=False,
-    help={**_LOOKS, "accept": "accept the differences from the models: write them into a file"},
+    help={
+        **_LOOKS,
+        **_TIMEOUT,
+        "accept": "accept the differences from the models: write them into a file",
+        "downgrade": "also take every migration back, in a scratch database: nothing may be left",
+    },
 )
-def verify(c: Context, plan: bool = False, json: bool = False, accept: bool = False) -> None:
+def verify(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    accept: bool = False,
+    downgrade: bool = False,
+    timeout: float = 0.0,
+) -> None:
     """Compare the database with the models and expectations."""
-    asked = {"accepts": accept}
-    _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, asked=asked)
+    said, asked = {"timeout_s": timeout}, {"accepts": accept, "downgrades": downgrade}
+    _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
-@task(auto_shortflags=False, help={**_CHAIN, "seed_twice": _SEED_TWICE})
+@task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
 def seed(
     c: Context,
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
     seed_twice: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Run the mock-data script; check rows and sequences."""
-    said, asked = {"wait": wait}, {"seeds_twice": seed_twice}
+    said, asked = {"wait": wait, "timeout_s": timeout}, {"seeds_twice": seed_twice}
     _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
@@ -177,7 +212,7 @@ class _NamedTask(Task[Any]):
         words = [
             word
             for word, before in zip(after, ["", *after], strict=False)
-            if not word.startswith("-") and before != "--into"
+            if not word.startswith("-") and before not in {"--into", "--confirm", "--timeout"}
         ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
@@ -206,9 +241,11 @@ def restore(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    said["timeout_s"] = timeout
     which = {"backup": backup, "into": into}
     _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
@@ -261,7 +298,13 @@ def prove_squash(
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def history(_c: Context, json: bool = False) -> None:
     """Draw the revisions, with the database's own place in them."""
-    _imported("housekeeping").history(as_json=json)
+    _imported("histories").history(as_json=json)
+
+
+@task(auto_shortflags=False, help=_LOOKS)
+def archive(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Put migration scripts that are out of use into a tar."""
+    _imported("housekeeping").archive(as_json=json, plan=_dry(c, plan))
 
 
 @task
@@ -308,5 +351,6 @@ def stop(c: Context) -> None:
 
 namespace = Collection(
     *(reset_db, undo, status, repair, backup, reset, upgrade, verify, seed),
-    *(restore, backups, history, prove_squash, protect, unprotect, psql, alembic, url, start, stop),
+    *(restore, backups, history, archive, prove_squash, protect, unprotect),
+    *(psql, alembic, url, start, stop),
 )

@@ -26,12 +26,13 @@ class Removal:
 
     def line(self) -> str:
         """Return in one line what happened, when and by whom."""
-        how = f"renamed to {self.renamed_to}" if self.renamed_to else "removed"
         commit = self.commit
+        how = "given another id" if self.path in commit.changed else "removed"
+        how = f"renamed to {self.renamed_to}" if self.renamed_to else how
         text = f"{self.path} was {how} by {commit.short} {commit.subject!r}"
         text += f" of {commit.author} on {commit.moment[:10]}"
         if self.replaced_by:
-            text += f", which added {_few(f'{each.id} ({each.path})' for each in self.replaced_by)}"
+            text += f", which added {few(f'{each.id} ({each.path})' for each in self.replaced_by)}"
         return text if self.is_ours else f"{text}, on another branch"
 
     def content(self) -> dict[str, Any]:
@@ -80,15 +81,15 @@ class Trace:
 
     def lines(self) -> list[str]:
         """Each thing that was found in one line, without the command."""
-        found = [f"a copy is {_few(self.copies)}"] if self.copies else []
+        found = [f"a copy is {few(self.copies)}"] if self.copies else []
         found += [self.removal.line()] if self.removal else []
         if self.uncommitted:
             found.append(f"{self.uncommitted} was deleted, and that is not committed")
-        found += [f"it is still on {_few(self.refs)}"] if self.refs else []
+        found += [f"it is still on {few(self.refs)}"] if self.refs else []
         if self.archives and not found:
             found += [f"{path} has it as {name}" for path, name in self.archives[:1]]
         if self.companions:
-            found.append(f"it needs {_few(self.companions)}, which no migration file has either")
+            found.append(f"it needs {few(self.companions)}, which no migration file has either")
         if not self.is_found:
             found.append("no folder, no commit and no backup here has its file")
         return found + [f"not searched: {gap}" for gap in self.gaps]
@@ -109,7 +110,7 @@ class Trace:
         }
 
 
-def _few(names: Iterable[str]) -> str:
+def few(names: Iterable[str]) -> str:
     """Return some names for a line, and how many more there are."""
     several = list(names)
     more = len(several) - _SHOWN

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset import baseline, catalog, enums, soundness
+from backset import baseline, catalog, enums, server_log, soundness, standing
 from backset.acceptance import Judged, judge
-from backset.drift import drift
+from backset.drift import LEFTOVER, drift
 from backset.errors import Finding, StepFailedError
 from backset.quantities import count
 
@@ -33,6 +33,9 @@ class Verdict:
     asides: findings that are said, but are no failure.
     accepted, silenced: how many differences the baseline has, and how many findings the settings
     silence. recorded: what was written into the baseline, where that was asked for.
+    uncompared: why the models of a chain could not be asked for. chains: `revisions` and `heads`
+    of each, by its name; empty where the database has only one.
+    about: what standing.describe() says of them all.
     """
 
     revisions: tuple[str, ...]
@@ -44,9 +47,15 @@ class Verdict:
     accepted: int = 0
     silenced: int = 0
     recorded: str = ""
+    uncompared: tuple[str, ...] = ()
+    chains: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
+        if self.uncompared:
+            some = "some models" if self.compared else "models"
+            agree = f"{some} were not compared: {'; '.join(self.uncompared)}"
         if self.accepted:
             agree = f"{count(self.accepted, 'accepted difference')}, no other"
         silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
@@ -54,9 +63,41 @@ class Verdict:
         return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """One chain of revisions as its process describes it on a database."""
+
+    worker: Worker
+    about: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The tables that are its own; `schema.*` stands for all of a schema."""
+        lineage = self.worker.lineage
+        own = [*self.about["columns"], *self.about["version_table"].split(", ")]
+        own += [lineage.version_table] if lineage.version_table else []
+        return [*own, f"{lineage.schema}.*"] if lineage.schema else own
+
+    @property
+    def uncompared(self) -> str:
+        """Why its models could not be asked for."""
+        why = self.about.get("uncompared", "")
+        return f"{self.worker.lineage.label}{why}" if why else ""
+
+    @property
+    def version_findings(self) -> list[Finding]:
+        """What is wrong with the rows of its version table."""
+        return self.named(version_findings(self.about, self.worker.scripts.goal))
+
+    def named(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Return findings that begin with the chain's name."""
+        label = self.worker.lineage.label
+        return [replace(each, what=f"{label}{each.what}") for each in findings]
+
+
 def verify(
     settings: Settings,
-    worker: Worker,
+    workers: Sequence[Worker],
     session: Session,
     *,
     also: Sequence[Finding] = (),
@@ -69,13 +110,18 @@ def verify(
     fresh: the database was just built, and what was there before is not.
     accept: the differences become the baseline, unless they cannot be known. Raises OSError.
     """
-    about = worker.ask("describe", session)
-    versions, models = version_findings(about, worker.lineage.heads), about["models"]
     command = ACCEPT_FRESH if fresh else ACCEPT
-    found = [] if versions else comparison(about, worker, session)
+    views = [View(each, standing.describe(each, session)) for each in workers]
+    versions = [each for view in views for each in view.version_findings]
+    found: list[Finding] = []
+    for view in views if not versions else ():
+        foreign = [name for other in views if other is not view for name in other.names]
+        found += view.named(comparison(view, foreign, session))
+    models = [view.about["models"] for view in views]
     found += soundness.findings(session)
     found += missing_columns(settings, catalog.columns(session))
-    is_complete = not versions and models != 0
+    uncompared = tuple(view.uncompared for view in views if view.uncompared)
+    is_complete = not (versions or uncompared or 0 in models)
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
     found = [_acceptable(each, command) for each in (*found, *also)]
@@ -86,19 +132,37 @@ def verify(
         known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
         recorded = baseline.changes(old, known)
     judged = judge_by(known)
+    swallowed = [each for each in judged.findings if fresh and each.kind == server_log.KIND]
+    loud = [each for each in judged.findings if each not in swallowed]
     stale = judged.expired + (judged.vanished if is_complete else ())
     unused = judged.unused if is_complete and not fresh else ()
     return Verdict(
-        revisions=tuple(about["revisions"]),
+        revisions=tuple(row for view in views for row in view.about["revisions"]),
         tables=len(catalog.tables(session)),
-        compared=models is not None,
-        findings=(*versions, *judged.findings, *(() if fresh else stale)),
-        orphans=tuple(about["orphans"]),
-        asides=stale if fresh else unused,
+        compared=any(each is not None for each in models),
+        findings=(*versions, *loud, *(() if fresh else stale)),
+        orphans=tuple(row for view in views for row in view.about["orphans"]),
+        asides=(*swallowed, *(stale if fresh else unused)),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
+        about=standing.together([view.about for view in views]),
+        uncompared=uncompared,
+        chains={
+            view.worker.lineage.name: {
+                "revisions": view.about["revisions"],
+                "heads": view.about["heads"],
+            }
+            for view in views
+            if view.worker.lineage.name
+        },
     )
+
+
+def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
+    """Return the findings that the settings do not silence."""
+    nothing = baseline.Baseline(settings.baseline, {})
+    return list(_judge(findings, settings, ACCEPT, nothing).findings)
 
 
 def _acceptable(finding: Finding, command: str) -> Finding:
@@ -147,11 +211,16 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
     return []
 
 
-def comparison(about: Mapping[str, Any], worker: Worker, session: Session) -> list[Finding]:
-    """Compare models and database, which is at head; without models there is nothing to say."""
+def comparison(view: View, foreign: Sequence[str], session: Session) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say.
+
+    foreign: the tables of the other chains, which are not this one's to have.
+    """
+    about = view.about
     if about["models"] is None:
         return []
-    differences = worker.ask("check", session)["differences"]
+    told = view.worker.ask("check", session)["differences"]
+    differences = [each for each in told if not _is_foreign(each, foreign)]
     if differences and not about["models"]:
         return [
             _finding(
@@ -163,6 +232,13 @@ def comparison(about: Mapping[str, Any], worker: Worker, session: Session) -> li
         ]
     found = drift(differences, session)
     return found + enums.findings(about["enums"], session)
+
+
+def _is_foreign(difference: Mapping[str, str], foreign: Sequence[str]) -> bool:
+    """Tell whether a table that no model of one chain has belongs to another chain."""
+    name = difference["name"].removeprefix("public.")
+    schema = name.rpartition(".")[0]
+    return difference["kind"] == LEFTOVER and (name in foreign or f"{schema}.*" in foreign)
 
 
 def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list[Finding]:
@@ -185,24 +261,35 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
     ]
 
 
-def demand_destination(worker: Worker) -> None:
-    """Raise StepFailedError if the scripts have several heads, and the settings accept none."""
-    if found := several_heads(worker.scripts.heads, worker.lineage.heads):
-        raise StepFailedError.of(found)
+def demand_destination(workers: Sequence[Worker]) -> None:
+    """Raise StepFailedError if a chain has heads that the settings do not accept."""
+    for worker in workers:
+        if found := several_heads(worker.scripts.heads, worker.scripts.goal):
+            raise StepFailedError.of(found)
 
 
-def several_heads(heads: Sequence[str], accepted: Sequence[str]) -> list[Finding]:
-    """Judge the heads of the scripts."""
-    if len(heads) <= 1 or accepted:
-        return []
+def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
+    if not goal and len(heads) > 1:
+        return [
+            _finding(
+                "several heads",
+                f"the scripts have the heads {', '.join(sorted(heads))}",
+                "`alembic upgrade head` refuses",
+                "join them: `invoke alembic -- merge heads -m merge`, "
+                'or accept them: heads = "all" in [tool.backset]',
+            )
+        ]
+    unexpected = sorted(set(heads) - set(goal)) if goal else []
     return [
         _finding(
-            "several heads",
-            f"the scripts have the heads {', '.join(sorted(heads))}",
-            "`alembic upgrade head` refuses",
-            "join them: `invoke alembic -- merge heads -m merge`, "
-            'or accept them: heads = "all" in [tool.backset]',
+            "unexpected head",
+            f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
+            "upgrade would leave it out",
+            "join it: `invoke alembic -- merge heads -m merge`, or add it to heads",
+            each,
         )
+        for each in unexpected
     ]
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backset.target import Target
-from tests.incident.project import break_it
+from tests.conftest import REPOSITORY, Project
+from tests.incident.project import break_it, lay_down
 
 if TYPE_CHECKING:
     import subprocess
-
-    from tests.conftest import Project
+    from collections.abc import Iterator
+    from pathlib import Path
 
 REVISION = """
 from alembic import op
@@ -99,7 +100,7 @@ def test_afterwards_only_new_and_vanished_differences_are_said(project: Project)
     new, gone = done.stderr.splitlines()
     assert "drift: users.name: nullable" in new
     assert f"vanished difference: {LEFTOVER}: this leftover table is gone" in gone
-    assert gone.endswith("→ invoke verify --accept")
+    assert "→ invoke verify --accept" in gone
 
     assert project.invoke("verify", "--accept").returncode == 0
     assert [(each["what"][:12], each["reason"]) for each in accepted(project)] == [
@@ -278,3 +279,73 @@ def test_a_seed_command_that_adds_up_is_found_out(project: Project) -> None:
     assert "would run python scripts/adds.py twice" in (
         project.invoke("seed", "--seed-twice", "--plan").stdout
     )
+
+
+@pytest.fixture
+def embedded(short_tmp: Path) -> Iterator[Project]:
+    """A project on its embedded server."""
+    folder = short_tmp / "clone"
+    folder.mkdir()
+    lay_down(folder, REPOSITORY)
+    project = Project(folder, {"PATH": "/nowhere"})
+    yield project
+    project.invoke("stop")
+
+
+def test_an_error_that_somebody_swallowed_is_in_the_servers_log(embedded: Project) -> None:
+    """Of a migration and of the seed command; it stops no rebuild, and can be silenced."""
+    path = embedded.folder / "alembic/versions/aaaaaaaaaaaa_more.py"
+    path.write_text(
+        "from alembic import op\nfrom contextlib import suppress\n"
+        'revision, down_revision = "aaaaaaaaaaaa", "0b228e9fec0b"\n'
+        "def upgrade():\n"
+        "    with suppress(Exception), op.get_bind().begin_nested():\n"
+        '        op.execute("DROP INDEX ix_runs_created_at")\n'
+    )
+    script = embedded.folder / "scripts/add_mock_task_data.py"
+    future = "from __future__ import annotations\n"
+    swallows = (
+        "import contextlib, os, psycopg\n"
+        "with contextlib.suppress(psycopg.Error):\n"
+        "    psycopg.connect(os.environ['DATABASE_URL']).execute('TABLE no_such')\n"
+    )
+    script.write_text(script.read_text().replace(future, future + swallows))
+    done = embedded.invoke("reset-db")
+    assert (done.returncode, done.stderr) == (0, "")
+    of_this_run = "server error: the server's log has of this run: ERROR: "
+    assert f'! verify    {of_this_run}index "ix_runs_created_at" does not exist' in done.stdout
+    assert f'! seed      {of_this_run}relation "no_such" does not exist' in done.stdout
+    assert done.stdout.count(of_this_run) == 2
+    assert "no error of this run in the server's log" in embedded.invoke("verify").stdout
+    done = embedded.invoke("reset", "upgrade", "verify")
+    assert done.returncode == 6
+    assert f'{of_this_run}index "ix_runs_created_at"' in done.stderr
+    pyproject = embedded.folder / "pyproject.toml"
+    pyproject.write_text(
+        pyproject.read_text() + '\n[[tool.backset.ignore]]\nkind = "server error"\n'
+        'name = "*does not exist*"\nreason = "old"\nuntil = 2999-01-01\n'
+    )
+    content = said(embedded.invoke("reset-db", "--json"))
+    assert (content["exit_code"], content["findings"]) == (0, [])
+    logs = [each["server_log"]["errors"] for each in content["steps"] if "server_log" in each]
+    assert [len(each) for each in logs] == [1, 1]
+
+
+def test_a_log_that_cannot_be_read_is_said(project: Project) -> None:
+    """By verify, in its line and in JSON; a rebuild does not ask, unless the settings do."""
+    done = project.invoke("reset-db", "--json")
+    (log, _) = (each["server_log"] for each in said(done)["steps"] if "server_log" in each)
+    assert log["readable"] is False
+    assert "nobody asked" in log["why"]
+    why = "the server leaves it to who started it (logging_collector is off)"
+    assert f" · server's log not readable: {why}" in project.invoke("verify").stdout
+    assert said(project.invoke("verify", "--json"))["steps"][0]["server_log"]["why"] == why
+    content = said(project.invoke("reset-db", "--json", BACKSET_SERVER_LOG="true"))
+    assert [each["server_log"]["why"] for each in content["steps"] if "server_log" in each] == [
+        why,
+        why,
+    ]
+    project.query("CREATE TABLE runs (id int)")
+    done = project.invoke("verify")
+    assert done.returncode == 6
+    assert f" · server's log not readable: {why}" in done.stderr.splitlines()[-1]

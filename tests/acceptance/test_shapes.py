@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from backset.target import Target
-from tests.conftest import PASSWORD, ROLE, Project
+from tests.conftest import PROJECTS, Project, laid_down
 
 if TYPE_CHECKING:
-    from backset.cluster import Cluster
+    from pathlib import Path
 
-PROJECTS = Path(__file__).parents[1] / "projects"
 AGREE, NO_MODELS = "models and database agree", "env.py has no models to compare"
-
-
-def laid_down(folder: Path, name: str, url: str) -> Project:
-    """Copy a project of tests/projects into a folder of its own."""
-    shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
-    return Project(folder, {"DATABASE_URL": url})
-
-
-@pytest.fixture
-def tcp_url(cluster: Cluster, superuser: psycopg.Connection[Any], database_url: str) -> str:
-    """The same database over TCP, as its owner, with a password that has to be encoded."""
-    name = Target.parse(database_url).database
-    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(ROLE)))
-    return f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.tcp_port}/{name}"
 
 
 def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) -> None:
@@ -206,6 +187,108 @@ def test_every_object_of_the_migrations_is_there(tmp_path: Path, database_url: s
         "(SELECT count(*) FROM pg_matviews), (SELECT count(*) FROM events_rest)"
     )
     assert found == [(1, "{new,paid}", "touch", 1, "paid", 1, 1)]
+
+
+def write_chain(versions: Path, count: int) -> None:
+    """Write so many revisions, each of which makes a table and drops one."""
+    script = """
+from alembic import op
+revision, down_revision = {revision!r}, {down!r}
+def upgrade():
+    op.execute("CREATE TABLE t{number} (id int)")
+    if {number} > 1: op.execute("DROP TABLE t{before}")
+"""
+    for number in range(1, count + 1):
+        before = number - 1
+        names = {"revision": f"r{number:04}", "down": f"r{before:04}" if before else None}
+        text = script.format(number=number, before=before, **names)
+        (versions / f"r{number:04}_step.py").write_text(f'"""Step {number}."""\n{text}')
+
+
+def test_four_hundred_revisions(tmp_path: Path, database_url: str) -> None:
+    """Each has its line while it runs, piped and on a terminal, and none in JSON."""
+    project = laid_down(tmp_path / "p", "thread", database_url)
+    versions = project.folder / "migrations/versions"
+    (versions / "a1_t.py").unlink()
+    write_chain(versions, 400)
+    done = project.invoke("reset-db")
+    assert "✔ upgrade   base → r0400, 400 revisions\n" in done.stdout, done
+    lines = [line for line in done.stdout.splitlines() if line.startswith(" · upgrade ")]
+    assert lines == [f" · upgrade   {n}/400 r{n:04} Step {n}." for n in range(1, 401)]
+    code, shown = project.on_a_terminal("reset-db", TERM="xterm")
+    assert code == 0
+    assert [n for n in range(1, 401) if f"{n}/400 r{n:04} Step {n}." not in shown] == []
+    content = json.loads(project.invoke("reset-db", "--json").stdout)
+    assert [each["revisions"] for each in content["steps"] if each["step"] == "upgrade"] == [400]
+
+
+@pytest.mark.parametrize("where", ["server", "python"])
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+def test_a_migration_that_hangs(tmp_path: Path, tcp_url: str, where: str, driver: str) -> None:
+    """Exit 4 names the revision; nothing is changed, and nothing goes on at the server."""
+    url = tcp_url.replace("postgresql:", f"postgresql+{driver}:")
+    project = laid_down(tmp_path / "p", "hangs", url)
+    project.env["HANG"] = where
+    done = project.invoke("reset-db", "--timeout", "3")
+    assert done.returncode == 4, done
+    (line,) = done.stderr.splitlines()
+    assert "stopped after 3 s, while at 2/2 b1 Waits for something that does not come." in line
+    assert "--timeout · " in line
+    assert line.endswith("is as it was")
+    assert sessions_left(project) == []
+    assert project.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+def sessions_left(project: Project) -> list[tuple[Any, ...]]:
+    """Return who is still connected to the target or what was built beside it, after seconds."""
+    name = Target.parse(project.url).database
+    query = f"""SELECT application_name, state, query FROM pg_stat_activity
+                WHERE starts_with(datname, '{name}') AND pid <> pg_backend_pid()"""
+    deadline = time.monotonic() + 10
+    while (found := project.query(query, "postgres")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def test_a_live_migration_that_hangs(tmp_path: Path, tcp_url: str) -> None:
+    """`upgrade` gives up what its transaction had done, of an async driver too; 0 is no limit."""
+    url = tcp_url.replace("postgresql:", "postgresql+asyncpg:")
+    project = laid_down(tmp_path / "p", "async", url)
+    shutil.copy(PROJECTS / "hangs/migrations/versions/b1_hangs.py", project.folder)
+    text = (project.folder / "b1_hangs.py").read_text()
+    text = text.replace('"b1"', '"c1"').replace('"a1"', '"b1"').replace("TABLE t ", "TABLE users ")
+    versions = project.folder / "migrations/versions"
+    (versions / "c1_hangs.py").write_text(text.replace("ADD name", "ADD more"))
+    done = project.invoke("upgrade", "--timeout", "3", HANG="server")
+    assert (done.returncode, "while at 3/3 c1" in done.stderr) == (4, True), done
+    assert sessions_left(project) == []
+    assert project.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+    assert project.invoke("upgrade", "--timeout", "0").returncode == 0
+
+
+def test_each_other_step_can_be_stopped(tmp_path: Path, database_url: str) -> None:
+    """An env.py or a seed command that hangs is ended as well; with --json the line is in it."""
+    project = laid_down(tmp_path / "p", "hangs", database_url)
+    assert project.invoke("reset-db").returncode == 0
+    project.env["BACKSET_SEED"] = "sleep 600"
+    done = project.invoke("reset-db", "--timeout", "3", "--json")
+    content = json.loads(done.stdout)
+    assert (done.returncode, content["error"]["step"]) == (4, "seed")
+    assert "stopped after 3 s → " in content["error"]["lines"][0]
+    done = project.invoke("reset-db", "--in-place", "--timeout", "3")
+    assert (done.returncode, "was restored from" in done.stderr) == (5, True), done
+    env = project.folder / "migrations/env.py"
+    env.write_text(f"import time\ntime.sleep(600)\n{env.read_text()}")
+    done = project.invoke("verify", "--timeout", "2")
+    assert (done.returncode, "stopped after 2 s" in done.stderr) == (4, True), done
+
+
+@pytest.mark.parametrize("said", ["-1", "nan", "1e99"])
+def test_a_timeout_that_makes_no_sense(tmp_path: Path, database_url: str, said: str) -> None:
+    """Exit 2, before anything is done."""
+    project = laid_down(tmp_path / "p", "hangs", database_url)
+    done = project.invoke("upgrade", f"--timeout={said}")
+    assert (done.returncode, "--timeout is" in done.stderr) == (2, True), done
 
 
 def test_a_seed_command_that_asks(tmp_path: Path, database_url: str) -> None:

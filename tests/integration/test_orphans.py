@@ -110,6 +110,53 @@ def test_a_removed_file(repository: Repository) -> None:
     assert path.read_bytes() == kept
 
 
+def test_a_revision_of_one_digit(repository: Repository) -> None:
+    """Numbered by hand, such an id is in every file; only its own line counts."""
+    path = repository.write("1", "base00", "one.py")
+    repository.write("2", "1", "two.py")
+    (repository.root / "app.py").write_text("x = 1\n")
+    repository.commit("Add them")
+    path.unlink()
+    removed = repository.commit("Remove one")
+    (repository.root / "app.py").write_text("x = 1 + 1\nrevision = 11\n")
+    repository.commit("Go on")
+    found = repository.trace("1")
+    assert found.removal is not None
+    assert found.removal.commit.id.startswith(removed)
+    assert found.command == f"git restore '--source={removed}^' -- alembic/versions/one.py"
+
+
+def test_a_revision_that_was_given_another_id(repository: Repository) -> None:
+    """The file is there, but its id was changed: the commit that did it is told."""
+    path = repository.write("0dead0", "base00", "same.py")
+    repository.commit("Add it")
+    path.write_text(path.read_text().replace("0dead0", "feed00"))
+    changed = repository.commit("Change its id")
+    found = repository.trace("0dead0")
+    assert found.removal is not None
+    assert found.removal.commit.id.startswith(changed)
+    assert "same.py was given another id by" in found.lines()[0]
+    repository.bring_back(found)
+    assert "feed00" in path.read_text()
+    assert "0dead0" in (repository.versions / "same_0dead0.py").read_text()
+
+
+def test_another_file_has_its_name_by_now(repository: Repository) -> None:
+    """Numbered files have the same names in the old chain and in the new one: none is replaced."""
+    first = repository.write("0dead0", "base00", "0001_initial.py")
+    second = repository.write("0dead1", "0dead0", "0002_more.py")
+    repository.commit("Add them")
+    second.unlink()
+    repository.write("feed00", None, "0001_initial.py")
+    repository.commit("Squash")
+    found = repository.trace("0dead1")
+    repository.bring_back(found)
+    assert "feed00" in first.read_text()
+    assert second.exists()
+    assert "0dead0" in (repository.versions / "0001_initial_0dead0.py").read_text()
+    assert not repository.trace("0dead1").companions
+
+
 def test_the_files_that_it_needs_come_back_with_it(repository: Repository) -> None:
     """A file alone would be no chain: those before it are named, and the command has them too."""
     paths = [

@@ -83,7 +83,7 @@ def test_upgrade_describe_check(project: Project) -> None:
     with working(project) as (worker, session, settings):
         done = worker.ask("upgrade", session, said.append)
         assert (done["before"], done["count"], done["heads"]) == ([], 1, ["0b228e9fec0b"])
-        assert verification.verify(settings, worker, session) == Verdict(
+        assert verification.verify(settings, [worker], session) == Verdict(
             ("0b228e9fec0b",), 4, compared=True, findings=()
         )
     assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
@@ -212,7 +212,7 @@ def test_models_that_were_not_imported_are_not_called_drift(project: Project) ->
     text = env.read_text().replace("from app.models import Base", "from sqlalchemy import MetaData")
     env.write_text(text.replace("Base.metadata", "MetaData()"))
     with working(project) as (worker, session, settings):
-        findings = verification.verify(settings, worker, session).findings
+        findings = verification.verify(settings, [worker], session).findings
     assert [finding.kind for finding in findings] == ["models not loaded"]
 
 
@@ -246,7 +246,7 @@ def test_a_project_without_models_has_nothing_to_compare(project: Project) -> No
     project.configure("[tool.backset.expect]", "[tool.other]")
     with working(project) as (worker, session, settings):
         worker.ask("upgrade", session)
-        assert verification.verify(settings, worker, session) == Verdict(
+        assert verification.verify(settings, [worker], session) == Verdict(
             ("aaa",), 1, compared=False, findings=()
         )
 
@@ -268,7 +268,7 @@ def test_every_kind_of_drift_is_put_into_words(project: Project) -> None:
         )
         session.execute("DROP INDEX ix_tasks_github_url")
         session.execute("CREATE TABLE runs (id int)")
-        findings = verification.verify(settings, worker, session).findings
+        findings = verification.verify(settings, [worker], session).findings
     text = "\n".join(f"{finding.kind}: {finding.what}" for finding in findings)
     assert "drift: column tasks.archived is only in the models" in text
     assert "leftover table: table runs is only in the database" in text

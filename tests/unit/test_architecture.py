@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from vermin import detect
 
 import backset
 
@@ -47,6 +48,7 @@ DOORS = {
         "inserted",
         "inventory",
         "lookout",
+        "versions",
         "properties",
         "parameters",
         "grants",
@@ -117,6 +119,20 @@ def test_only_settings_reads_the_environment(module: str) -> None:
 def test_the_worker_imports_nothing_of_backset() -> None:
     """It also runs under an interpreter that does not have backset."""
     assert not any(name.startswith("backset") for name in imports("alembic_worker"))
+
+
+@pytest.mark.parametrize("path", FILES["alembic_worker"], ids=lambda path: path.name)
+def test_the_worker_runs_under_python_3_9(path: Path) -> None:
+    """A project's interpreter may be older than ours; this knows syntax and library alike."""
+    _, least = detect(path.read_text(encoding="utf-8"))
+    assert least is not None
+    assert least <= (3, 9)
+
+
+def test_what_python_3_9_lacks_is_noticed() -> None:
+    """The check above would fail for a newer function, and for newer syntax."""
+    assert detect("import itertools\nitertools.pairwise([])")[1] == (3, 10)
+    assert detect("match 1:\n    case 1: pass")[1] == (3, 10)
 
 
 def test_every_module_says_what_it_is_for() -> None:

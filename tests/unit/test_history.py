@@ -113,11 +113,11 @@ def test_an_orphan_stands_beside_the_graph() -> None:
     )
     assert list(shown.lines()) == [
         "* b (head) Do b",
-        "| x x2 (no migration file has it) Do x2 ← database",
-        "| x x1 (no migration file has it) Do x1",
+        "| x x2 (orphaned: no migration file has it) Do x2 ← database",
+        "| x x1 (gone) Do x1",
         "|/",
         "* a Do a",
-        "x lost (no migration file has it) ← database",
+        "x lost (orphaned: no migration file has it) ← database",
     ]
     assert shown.content()["orphans"][0]["command"] == "git restore …"
 

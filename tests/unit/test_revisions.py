@@ -92,7 +92,7 @@ def test_ancestry_ends_in_a_circle_too() -> None:
 )
 def test_the_command_for_a_folder(path: str, command: str) -> None:
     """The copy gets a name under which Alembic loads it."""
-    assert from_folder([Revision(id="a1", path=Path("/p") / path)], FOLDERS) == command
+    assert from_folder([Revision(id="a1", path=Path("/p") / path)], FOLDERS, ()) == command
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_the_command_for_a_folder(path: str, command: str) -> None:
 def test_the_command_for_git(path: str, prefix: str, command: str) -> None:
     """A file whose folder Alembic no longer looks into is written where it does."""
     scripts = [Revision(id="a1", path=Path(path))]
-    assert from_git(scripts, "c0ff^", prefix, FOLDERS) == command
+    assert from_git(scripts, "c0ff^", prefix, FOLDERS, ()) == command
 
 
 def test_many_files_are_named_by_their_folder() -> None:
     """A squashed chain of a hundred files comes back with one line that can be read."""
     scripts = [Revision(id=f"a{n}", path=Path(f"alembic/versions/a{n}.py")) for n in range(100)]
-    command = from_git(scripts, "c0ff^", "", FOLDERS)
+    command = from_git(scripts, "c0ff^", "", FOLDERS, ())
     assert "a99.py" not in command
     assert "--diff-filter=D 'c0ff^' -- alembic/versions | xargs -0 git restore" in command
 
@@ -121,11 +121,26 @@ def test_many_files_are_named_by_their_folder() -> None:
 def test_the_command_for_an_archive() -> None:
     """A tar of the backup folder is unpacked in the project's root."""
     tar = Path("/p/backups/x.tar")
-    assert from_tar(tar, "alembic/versions/a1.py", FOLDERS) == (
-        "tar -xf backups/x.tar alembic/versions/a1.py"
+
+    def of(*paths: str) -> str:
+        return from_tar([Revision(id=path, path=Path(path)) for path in paths], tar, FOLDERS, ())
+
+    assert of("alembic/versions/a1.py") == "tar -xf backups/x.tar alembic/versions/a1.py"
+    assert of("old/x/a1.py", "old/x/a2.py") == (
+        "tar -xf backups/x.tar -C alembic/versions --strip-components=2 old/x/a1.py old/x/a2.py"
     )
-    assert from_tar(tar, "old/a1.py", FOLDERS) == (
-        "tar -xOf backups/x.tar old/a1.py > alembic/versions/a1.py"
+    assert of("old/a1.py~") == "tar -xOf backups/x.tar 'old/a1.py~' > alembic/versions/a1.py"
+
+
+def test_no_command_replaces_a_file() -> None:
+    """A name that is taken gets the revision's id, or `old_` where it has that already."""
+    taken = {Path("/p/alembic/versions") / name for name in ("0001.py", "a1_x.py")}
+    scripts = [
+        Revision(id="a1", path=Path("/p/old/0001.py")),
+        Revision(id="a1", path=Path("/p/old/a1_x.py")),
+    ]
+    assert from_folder(scripts, FOLDERS, taken) == (
+        "cp old/0001.py alembic/versions/0001_a1.py && cp old/a1_x.py alembic/versions/old_a1_x.py"
     )
 
 

@@ -79,6 +79,7 @@ class Worker:
                 "current": self._current,
                 "check": self._check,
                 "where": self._where_to,
+                "place": self._place,
             }
             self._guarded(answers[self._request["command"]], "done")
 
@@ -111,10 +112,20 @@ class Worker:
         return {
             "folders": sorted(folders),
             "heads": self._heads_if_whole(),
+            "goal": self._goal(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
             **scripts.locations(self._scripts),
         }
+
+    def _goal(self) -> list[str]:
+        """Return the heads that the settings accept, in full; none where they name none."""
+        wanted = tuple(self._lineage.get("heads") or ())
+        try:
+            found = self._scripts.get_revisions(wanted) if wanted else ()
+        except (util.CommandError, KeyError, RevisionError, ResolutionError):
+            return list(wanted)
+        return [each.revision for each in found]
 
     def _heads_if_whole(self) -> list[str]:
         """Return the heads of the scripts; none of a broken chain, which is a problem then."""
@@ -212,7 +223,7 @@ class Worker:
                 found["pending"] += len(self._todo(current))
             metadata = context.opts.get("target_metadata")
             found.update(
-                version_table=context.version_table,
+                version_table=_shown(context),
                 models=comparison.count(metadata),
                 enums=enums.of_models(metadata),
                 columns=comparison.columns(metadata),
@@ -223,15 +234,23 @@ class Worker:
         return found
 
     def _current(self) -> dict[str, Any]:
-        """Return the rows of the version table, also where the scripts are no chain."""
-        found = {}  # type: dict[str, Any]
+        """Return the rows of the version tables, also where the scripts are no chain."""
+        found = {}  # type: dict[str, None]
 
         def look(current: Any, context: Any) -> list[Any]:
-            found.update(revisions=list(current), version_table=context.version_table)
+            found.update(dict.fromkeys(current))
             return []
 
         self._run_env(look, dont_mutate=True)
-        return found
+        return {"revisions": list(found)}
+
+    def _place(self) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts, without env.py."""
+        self._heads()
+        rows = tuple(self._request["revisions"])
+        known = {script.revision for script in self._scripts.walk_revisions()}
+        orphans = [each for each in rows if each not in known]
+        return {"orphans": orphans, "pending": 0 if orphans else len(self._todo(rows))}
 
     def _check(self) -> dict[str, Any]:
         return {"differences": comparison.differences(self._config, self._scripts)}
@@ -272,6 +291,12 @@ class Worker:
                 raise meant from error
         if not ran:
             raise util.CommandError("env.py never called context.run_migrations()")
+
+
+def _shown(context: Any) -> str:
+    """Return the name of the version table, with its schema unless that is `public`."""
+    schema = context.version_table_schema
+    return ".".join(filter(None, (None if schema == "public" else schema, context.version_table)))
 
 
 def _import_ahead() -> None:

@@ -1,0 +1,77 @@
+"""Takes each chain of revisions to its heads, in the order of the settings, each in its own way."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from backset import catalog, delegation, upgrading
+from backset.errors import StepFailedError
+from backset.standing import place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.build import Build
+    from backset.errors import Finding
+    from backset.lineage import Lineage
+    from backset.migrations import Worker
+
+    Told = list[dict[str, Any]]
+
+
+class Progress(Protocol):
+    """Tells what a step is doing."""
+
+    def __call__(self, text: str, *, lasting: bool = False) -> None:
+        """Tell it; lasting: people want to see it afterwards, too."""
+
+
+def migrate(build: Build, progress: Progress) -> tuple[Told, list[Finding]]:
+    """Run the migrations on the subject; return what was done in each chain, and what is doubtful.
+
+    Raises StepFailedError, which names the chain where there are several.
+    """
+    settings, session, doubts = build.settings, build.session, []
+    if settings.init and not catalog.tables(session):
+        doubts += delegation.init(build.door, settings.init, session, progress)
+    if settings.upgrade:
+        command, workers = settings.upgrade, build.workers
+        told, more = delegation.upgrade(build.door, command, workers, session, progress)
+        return told, doubts + more
+    told = []
+    for worker in build.workers:
+        with _named(worker.lineage):
+            done, more = _one(build, worker, progress)
+        told.append(done)
+        doubts += more
+    return told, doubts
+
+
+def _one(build: Build, worker: Worker, progress: Progress) -> tuple[dict[str, Any], list[Finding]]:
+    lineage, session, doubts = worker.lineage, build.session, []
+
+    def told(text: str) -> None:
+        progress(f"{lineage.label}{text}")
+
+    def each_revision(text: str) -> None:
+        lasting = not text.startswith("1/1 ")  # of one alone, the line of the step says all
+        progress(f"{lineage.label}{text}", lasting=lasting)
+
+    if lineage.init and not place(worker, session).tables:
+        doubts += delegation.init(build.door, lineage.init, session, told)
+    if not lineage.upgrade:
+        return upgrading.upgrade(worker, session, each_revision), doubts
+    (done,), more = delegation.upgrade(build.door, lineage.upgrade, [worker], session, told)
+    return done, doubts + more
+
+
+@contextmanager
+def _named(lineage: Lineage) -> Iterator[None]:
+    """Let an error of the block begin with the chain that it is about."""
+    try:
+        yield
+    except StepFailedError as error:
+        if not error.what.startswith(lineage.label):
+            error.what = f"{lineage.label}{error.what}"
+        raise

@@ -1,0 +1,155 @@
+"""The project's own upgrade command: run, watched, and judged by what it leaves in the database."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project
+
+PROJECTS = Path(__file__).parents[1] / "projects" / "door"
+
+
+def laid(tmp_path: Path, url: str, name: str) -> Project:
+    """Copy a project of tests/projects/door into a folder of its own."""
+    folder = tmp_path / name
+    shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
+    return Project(folder, {"DATABASE_URL": url, "LIVE_URL": url})
+
+
+@pytest.fixture
+def manage(tmp_path: Path, database_url: str) -> Project:
+    """A project whose env.py runs only behind its manage.py."""
+    return laid(tmp_path, database_url, "manage")
+
+
+def by(project: Project, way: str) -> None:
+    """Let the upgrade command go another way."""
+    project.configure('"upgrade"]', f'"{way}"]')
+
+
+def test_reset_db_goes_through_the_projects_own_command(manage: Project) -> None:
+    """Twice, undone, looked at; and `verify` says why no models were compared."""
+    for task, said in (
+        ("reset-db", "base → b2, 2 revisions"),
+        ("reset-db", "base → b2, 2 revisions"),
+        ("undo", "is the database from before"),
+        ("upgrade", "already at b2"),
+        ("verify", "models were not compared: env.py runs only behind the project's own command"),
+        ("status", "run manage.py upgrade"),
+    ):
+        done = manage.invoke(task)
+        assert done.returncode == 0, (task, done.stdout + done.stderr)
+        assert said in done.stdout
+    assert manage.query("SELECT version_num FROM alembic_version") == [("b2",)]
+
+
+def test_without_the_setting_status_says_what_to_write(manage: Project) -> None:
+    """A RuntimeError of env.py is no reason to give up."""
+    (manage.folder / "pyproject.toml").write_text("[tool.backset]\n")
+    done = manage.invoke("status")
+    assert done.returncode != 0
+    assert "RuntimeError: run manage.py upgrade" in done.stderr
+    assert "[tool.backset] upgrade = " in done.stderr
+
+
+def test_exit_0_and_nothing_created_is_a_failure(manage: Project) -> None:
+    """The live database stays as it was, and nothing is left beside it."""
+    assert manage.invoke("reset-db").returncode == 0
+    by(manage, "lie")
+    done = manage.invoke("reset-db")
+    assert done.returncode == 4
+    assert "python manage.py lie ended with 0, but" in done.stderr
+    assert "__next has no revision in a version table: nothing was migrated there" in done.stderr
+    assert manage.query("SELECT version_num FROM alembic_version") == [("b2",)]
+    left = "SELECT count(*) FROM pg_database WHERE datname = current_database() || '__next'"
+    assert manage.query(left) == [(0,)]
+
+
+def test_a_stamp_alone_is_a_failure(manage: Project) -> None:
+    """A version at head over no table at all."""
+    by(manage, "stamp")
+    done = manage.invoke("reset-db")
+    assert done.returncode == 4
+    assert "is at head, but has no table" in done.stderr
+
+
+def test_the_database_counts_and_not_the_exit_code(manage: Project) -> None:
+    """A command that ends with 1 when everything is there is told of, and believed in nothing."""
+    by(manage, "fail-after")
+    done = manage.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert "ended with 1: the mail server did not answer" in done.stdout
+    assert manage.query("SELECT version_num FROM alembic_version") == [("b2",)]
+
+
+@pytest.mark.parametrize("way", ["live", "live-at-once"])
+def test_a_command_that_goes_to_the_live_database_fails(manage: Project, way: str) -> None:
+    """Whether it is caught there, or was over before it could be seen."""
+    manage.query("CREATE TABLE marks AS SELECT 0 AS id")
+    by(manage, way)
+    done = manage.invoke("reset-db")
+    name = manage.query("SELECT current_database()")[0][0]
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert name in done.stderr
+    assert "nothing was migrated there" in done.stderr or "the live database" in done.stderr
+    assert '[tool.backset.env] LIVE_URL = "{url}"' in done.stderr
+
+
+def test_a_multi_tenant_command_is_judged_in_every_schema(manage: Project) -> None:
+    """One version table for each tenant; one that lags behind is the failure."""
+    by(manage, "tenants")
+    done = manage.invoke("reset-db", "--json")
+    assert done.returncode == 0, done.stdout
+    assert manage.query("SELECT version_num FROM tenant_b.alembic_version") == [("b2",)]
+    manage.configure('"tenants"]', '"one-tenant-short"]')
+    done = manage.invoke("reset-db")
+    assert done.returncode == 4
+    assert "is 1 revision before head" in done.stderr
+    assert "tenant_b.alembic_version: a1" in done.stderr
+
+
+def test_init_makes_what_the_chain_cannot_start_without(manage: Project) -> None:
+    """Once, on an empty database, before the upgrade; and not on one that has tables."""
+    with (manage.folder / "pyproject.toml").open("a") as file:
+        file.write('init = ["python", "manage.py", "create"]\n')
+    for task in ("reset-db", "upgrade"):
+        done = manage.invoke(task)
+        assert done.returncode == 0, done.stderr
+    assert manage.query("SELECT count(*) FROM legacy") == [(0,)]
+
+
+@pytest.fixture
+def chains(tmp_path: Path, database_url: str) -> Project:
+    """A project with two chains of revisions in one database."""
+    return laid(tmp_path, database_url, "chains")
+
+
+def test_two_chains_of_one_database(chains: Project) -> None:
+    """Each is migrated and verified; the tables of the one are no drift of the other."""
+    done = chains.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert "core: base → core1, 1 revision · billing: base → billing1, 1 revision" in done.stdout
+    assert "models and database agree" in done.stdout
+    done = chains.invoke("status")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(chains.invoke("status", "--json").stdout)
+    assert told["chains"]["billing"] == {"revisions": ["billing1"], "heads": ["billing1"]}
+    chains.query("CREATE TABLE leftover (id int)")
+    done = chains.invoke("verify")
+    assert done.returncode == 6
+    assert "core: table leftover is only in the database" in done.stderr
+    assert "billing_items" not in done.stderr
+
+
+def test_a_chain_that_fails_is_named(chains: Project) -> None:
+    """And the database is as it was."""
+    script = chains.folder / "billing/versions/billing1_items.py"
+    script.write_text(script.read_text().replace("op.create_table(", "op.nothing("))
+    done = chains.invoke("reset-db")
+    assert done.returncode == 4
+    assert "upgrade   billing: revision billing1" in done.stderr

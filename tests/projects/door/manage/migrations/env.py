@@ -1,0 +1,13 @@
+"""It runs only behind manage.py, which gives it the connection."""
+
+from alembic import context
+
+if "connection" not in context.config.attributes:
+    raise RuntimeError("run manage.py upgrade")
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=None,
+    version_table_schema=context.config.attributes["schema"] or None,
+)
+with context.begin_transaction():
+    context.run_migrations()
