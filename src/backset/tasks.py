@@ -277,9 +277,11 @@ def repair(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Do the smallest cure of the state that `status` shows."""
-    said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    said["timeout_s"] = timeout
     _commands().repair(plan=_dry(c, plan), as_json=json, said=said)
 
 
