@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from backset.errors import StepFailedError
 from backset.git import Git
 from backset.identity import is_alive
+from backset.lineage import ALL_HEADS
 from backset.locations import configurations
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ def opened(settings: Settings, old: str) -> Iterator[Chain]:
     Raises StepFailedError if `old` is neither.
     """
     if folder := _folder(settings, old):
-        yield Chain(settings=settings, shown=_shown_folder(settings, folder), versions=folder)
+        if len(settings.lineages) > 1:
+            what = "the settings have several chains, and a folder of old revisions is one"
+            raise StepFailedError(what, "name a commit, a branch or a tag")
+        ends = _to_all_heads(settings)
+        yield Chain(settings=ends, shown=_shown_folder(settings, folder), versions=folder)
         return
     commit, git = _commit(settings, old)
     _remove_dead()
@@ -111,12 +116,18 @@ def _moved(settings: Settings, tree: Path, git: Git) -> Settings:
         raise StepFailedError(f"{git.prefix} does not exist in that commit", _CHOOSE)
     modules = [str(each) for each in (root / "src", root) if each.is_dir()]
     path = os.pathsep.join([*modules, *filter(None, [settings.environ.get("PYTHONPATH")])])
+    there = tuple(_found(each, settings.root, root) for each in settings.lineages)
     return replace(
-        settings,
+        _to_all_heads(replace(settings, lineages=there)),
         root=root,
-        lineages=tuple(_found(each, settings.root, root) for each in settings.lineages),
         environ={**settings.environ, "PYTHONPATH": path},
     )
+
+
+def _to_all_heads(settings: Settings) -> Settings:
+    """Let every chain go to all its heads: several of them may be why it was squashed."""
+    lineages = tuple(replace(each, heads=ALL_HEADS) for each in settings.lineages)
+    return replace(settings, lineages=lineages)
 
 
 def _found(lineage: Lineage, today: Path, root: Path) -> Lineage:

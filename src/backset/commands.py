@@ -64,13 +64,15 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
             raise FindingsError.of(found.findings)
 
 
-def prove_squash(old: str, *, plan: bool, as_json: bool, wait: bool) -> None:
+def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     """Compare what the chain makes with what an old one made; exit 6 when that differs."""
     with opened("prove-squash", as_json=as_json) as (settings, told):
         from backset import location, squash
         from backset.build import Build
+        from backset.guard import Answer
         from backset.session import explained
 
+        answer = Answer(**said)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])
@@ -80,7 +82,7 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, wait: bool) -> None:
             if plan:
                 told.plan(squash.plan(build, old))
                 return
-            findings = squash.prove(build, old, told, wait=wait)
+            findings = squash.prove(build, old, told, answer)
         if findings:
             raise FindingsError.of(findings)
         told.done("")

@@ -52,7 +52,7 @@ def by_file(facts: Facts) -> Cure:
     elif worst.kind == "duplicate id":
         why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
     elif worst.kind == "stale byte code":
-        why = f"bring its source back, or delete {', '.join(paths)}"
+        why = f"bring its source back, or let `invoke archive` put {', '.join(paths)} away"
     elif worst.kind == "no migrations":
         why = f"bring the files of {paths[0]} back; a new project makes its first one by "
         why += "`invoke alembic -- revision --autogenerate -m initial`"

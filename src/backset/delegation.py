@@ -96,7 +96,7 @@ def _seen(done: Outcome) -> str:
 
 
 def _remedy(done: Outcome, door: Door) -> str:
-    return _MEND if done.seen.came else door.remedy()
+    return _MEND if done.seen.came or done.status else door.remedy()
 
 
 def _status(done: Outcome) -> list[Finding]:

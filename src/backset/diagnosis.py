@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backset import catalog, footprints, graph, orphans, seeding, verification
+from backset import catalog, enums, footprints, graph, orphans, seeding, verification
 from backset.drift import LEFTOVER
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.facts import Facts, Restorable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
-_DIFFERENT = frozenset({"drift", "models not loaded", "missing enum value", LEFTOVER})
+_DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
 _JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
 
 
@@ -33,12 +33,14 @@ _JUDGED = frozenset({"no migrations"})  # kinds that the state says in more word
 class Status:
     """The state of a target.
 
+    where: its URL without password, and what says so.
     server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
     table. verdict: what verification found. previous: whether `undo` has something to go back to.
     protected: whether it may be replaced. traces: where each missing revision went.
     """
 
     database: str
+    where: str
     server: str = ""
     heads: tuple[str, ...] = ()
     rows: Mapping[str, int]
@@ -80,7 +82,7 @@ def status(build: Build, proof: Proof | None = None) -> Status:
 def _status(build: Build) -> Status:
     _ = build.workers  # they import Alembic while we ask the server
     facts = Facts(root=build.settings.root, database=build.target.database)
-    found = Status(database=build.target.database, rows={}, facts=facts)
+    found = Status(database=build.target.database, rows={}, facts=facts, where=_where(build))
     try:
         found = replace(
             found,
@@ -95,6 +97,12 @@ def _status(build: Build) -> Status:
     facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
     found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build)))
     return _of_database(build, found) if build.old is not None else found
+
+
+def _where(build: Build) -> str:
+    source = build.settings.sources.get("DATABASE_URL", "default")
+    said = "DATABASE_URL is not set, so it is the embedded PostgreSQL"
+    return f"{build.target.shown} ({said if source == 'default' else f'from {source}'})"
 
 
 def _goal(build: Build) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from backset import embedded
 from backset.errors import AlembicError, SettingsError
 from backset.migrations import Worker
 from backset.settings import on_embedded
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _WANTS_A_URL = re.compile(
     r"DATABASE_URL|SQLAlchemy URL|URL object|sqlalchemy\.dialects|KeyError: 'url'"
 )
+_NO_URL = (
+    "DATABASE_URL is not set, and neither env.py nor Alembic's configuration names a database",
+    "set DATABASE_URL, here or in .env; or have a PostgreSQL of backset's own: `backset start`",
+)
 _KEPT = ("sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "service", "passfile", "options")
 _SOURCE = "env.py"
 
@@ -28,6 +33,8 @@ _SOURCE = "env.py"
 def settled(settings: Settings) -> Settings:
     """Return the settings with a target, or for the embedded server where env.py waits for a URL.
 
+    One that does not say DATABASE_URL gets it from a program of the project, from elsewhere: an
+    empty database would be another one. It is for the embedded server once that has been started.
     Raises SettingsError when env.py fails for another reason, or opens no PostgreSQL.
     """
     try:
@@ -35,10 +42,15 @@ def settled(settings: Settings) -> Settings:
             worker.begin_alone()
             opened = worker.where_to()
     except AlembicError as error:
-        if error.kind == "no configuration":
-            raise
         if _WANTS_A_URL.search(error.words):
-            return on_embedded(settings)
+            if (
+                "DATABASE_URL" in error.words
+                or embedded.project_cluster(settings.root).data.exists()
+            ):
+                return on_embedded(settings)
+            raise SettingsError([_NO_URL]) from None
+        if error.kind != "error":  # it is none of env.py's
+            raise
         raise SettingsError([_fails(error.words)]) from None
     target = Target.parse(url_of(opened, settings.environ), _SOURCE)
     sources = {**settings.sources, "DATABASE_URL": _SOURCE}

@@ -137,7 +137,11 @@ class Door:
         settings = self.settings
         if settings.env.keys() & settings.dotenv:
             return _DOTENV
-        untold = {k: v for k, v in settings.environ.items() if k not in settings.env}
+        untold = {
+            name: value
+            for name, value in settings.environ.items()
+            if name not in settings.env and not name.startswith("BACKSET_")
+        }
         opened = {"dbname": self.target.database}
         origins = provenance.found(settings.root, untold, settings.dotenv, opened)
         return provenance.remedy(origins) or _ANYWHERE

@@ -12,13 +12,25 @@ _ONLY_IF_MISSING = (
     "it belongs to the server, and no reset of a database removes it: let the migration make it "
     "only where it is missing, or drop it by hand"
 )
-_OF_FLASK = "outside of application context"
+_UNAVAILABLE = re.compile('extension "[^"]*" is not available')
+_INSTALL_EXTENSION = (
+    "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
+    "DATABASE_URL to a server that has them"
+)
+_NO_FOLDER = re.compile("Path doesn't exist|script_location")
+_CORRECT_FOLDER = "correct script_location in Alembic's configuration"
+_OF_FLASK = re.compile("outside of application context")
 _FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
-_DOOR = (
-    "mend env.py, or, where it runs only behind a command of the project, name that: "
+_OR_DOOR = (
+    "or, where it runs only behind a command of the project, name that: "
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
+_DOOR = f"mend env.py, {_OR_DOOR}"
 _EXPLAINED = {
+    "no application": (
+        "env.py works within the Flask application: {message}",
+        "name it: FLASK_APP=…, here, in .flaskenv or in .env",
+    ),
     "no configuration": (
         "{message}",
         "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
@@ -60,6 +72,13 @@ _EXPLAINED = {
         "bring the missing file back, or correct its down_revision",
     ),
 }
+# What a message means, whatever its kind.
+_BETTER = (
+    (_CLUSTER_WIDE, _ONLY_IF_MISSING),
+    (_UNAVAILABLE, _INSTALL_EXTENSION),
+    (_NO_FOLDER, _CORRECT_FOLDER),
+    (_OF_FLASK, _FLASK),
+)
 
 
 def of(kind: str, message: str, *, where: str, target: str, python: str) -> tuple[str, str]:
@@ -70,10 +89,11 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     """
     what, remedy = _EXPLAINED.get(kind, ("{where}{message}", MEND))
     named = {"message": message, "where": where, "target": target, "python": python}
-    if _CLUSTER_WIDE.search(message):
-        remedy = _ONLY_IF_MISSING
-    elif kind == "error" and where.startswith("env.py"):
-        remedy = _FLASK if _OF_FLASK in message else _DOOR
+    for pattern, better in _BETTER:
+        if pattern.search(message):
+            return what.format(**named), better
+    if kind == "error":
+        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {_OR_DOOR}"
     return what.format(**named), remedy
 
 

@@ -69,13 +69,15 @@ class Git:
         self.prefix = prefix[0] if prefix else ""
 
     def touching(self, expression: str, *, reflog: bool = False) -> list[Commit]:
-        """Return the commits of all refs that added or removed such a line of a script.
+        """Return the commits that added or removed such a line of a script, the newest first.
 
-        The newest comes first. Not by -S, which with an expression takes three times as long, and
-        of a short revision such as `1` would find every commit.
+        They are those of all refs, or those that only the reflog knows. Not by -S, which with an
+        expression takes three times as long, and of a short revision finds every commit.
         """
-        which = ["--all", *(["--reflog"] if reflog else [])]
-        return self._log(*which, "--diff-filter=AMD", f"-G{expression}", "--", "*.py")
+        which = ["--reflog", "--not", "--all"] if reflog else ["--all"]
+        # --full-history: else a branch whose changes a merge threw away would not be looked at.
+        options = ("--full-history", "--diff-filter=AMD", f"-G{expression}")
+        return self._log(*which, *options, "--", "*.py")
 
     def removing(self, paths: Sequence[str]) -> list[Commit]:
         """Return the commits that lack one of `paths` which a parent has, merges included."""

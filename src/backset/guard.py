@@ -27,7 +27,7 @@ class Answer:
     """What the user says beforehand, or can be asked.
 
     digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
-    timeout_s: after which a step is stopped; 0 is never.
+    timeout: seconds in digits, after which a step is stopped; empty is never.
     ask: shows the facts on a terminal and returns the typed name.
     """
 
@@ -35,14 +35,23 @@ class Answer:
     digest: str = ""
     in_place: bool = False
     wait: bool = False
-    timeout_s: float = 0
+    timeout: str = ""
     ask: Callable[[Facts], str] | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingsError if a number makes no sense."""
-        if not 0 <= self.timeout_s <= _LONGEST_S:
-            what = f"--timeout is {self.timeout_s:g}"
-            raise SettingsError([(what, "say it in seconds; 0 is never")])
+        try:
+            makes_sense = 0 <= self.timeout_s <= _LONGEST_S
+        except ValueError:
+            makes_sense = False
+        if not makes_sense:
+            what = f"--timeout is {self.timeout!r}"
+            raise SettingsError([(what, "say it in seconds, such as --timeout 600")])
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds after which a step is stopped; 0 is never."""
+        return float(self.timeout or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,14 +45,14 @@ def archive(*, as_json: bool, plan: bool) -> None:
             names = few(folders.shown(path) for path, _why in found.elsewhere)
             told.notice(f"these are no folders of the chain, and stay: {names}")
         lines = [(each.kind, _shown(each, folders, tracked)) for each in found.stale]
-        if plan:
+        if not lines:
+            told.say("nothing is out of use")
+        elif plan:
             told.plan(lines)
-        elif lines:
+        else:
             for kind, text in lines:
                 told.say(f"{kind:<{WIDTH}} {text}")
             told.done(_archived(settings, folders, found.stale, told))
-        else:
-            told.say("nothing is out of use")
 
 
 def _archived(settings: Settings, folders: Folders, stale: Sequence[Stale], told: Report) -> str:

@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _FIRST = "migrations/alembic.ini"  # where Flask-Migrate puts it
 _NEVER = frozenset({"node_modules", "site-packages", "venv", "build", "dist"})
-_DEPTH = 2  # folders below the root in which one is looked for
+_ASIDE = frozenset({"test", "tests", "testing", "example", "examples", "doc", "docs"})
+_DEPTH = 6  # folders below the root: packages put it beside the module that needs it
 
 
 def configurations(root: Path) -> list[str]:
     """Return the files that can be it, seen from `root`: one of them, if the choice is clear.
 
-    An empty text stands for what the `alembic` command finds by itself in `root`.
+    An empty text stands for what the `alembic` command finds by itself in `root`. One of tests or
+    of examples is it only where there is no other.
     """
     if (root / "alembic.ini").is_file() or _has_table(root / "pyproject.toml"):
         return [""]
     if (root / _FIRST).is_file():
         return [_FIRST]
-    return sorted(path.relative_to(root).as_posix() for path in _below(root, _DEPTH))
+    found = sorted(path.relative_to(root) for path in _below(root))
+    ours = [path for path in found if _ASIDE.isdisjoint(path.parts)]
+    return [path.as_posix() for path in ours or found]
 
 
-def _below(folder: Path, depth: int) -> Iterator[Path]:
-    for child in folder.iterdir():
-        if child.name.startswith(".") or child.name in _NEVER or not child.is_dir():
-            continue
-        if (child / "pyvenv.cfg").is_file():  # an environment of another name
-            continue
-        if (child / "alembic.ini").is_file():
-            yield child / "alembic.ini"
-        elif _has_table(child / "pyproject.toml"):
-            yield child / "pyproject.toml"
-        elif depth > 1:
-            yield from _below(child, depth - 1)
+def _below(root: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(root):
+        folder = Path(name)
+        file = _file(folder, files) if folder != root else None
+        if file:
+            yield file
+        if file or len(folder.relative_to(root).parts) == _DEPTH:
+            folders.clear()
+        folders[:] = [each for each in folders if _is_of_the_project(folder / each)]
+
+
+def _file(folder: Path, files: list[str]) -> Path | None:
+    if "alembic.ini" in files:
+        return folder / "alembic.ini"
+    toml = folder / "pyproject.toml"
+    return toml if "pyproject.toml" in files and _has_table(toml) else None
+
+
+def _is_of_the_project(folder: Path) -> bool:
+    """Tell its folders from those of installed packages: an environment can have any name."""
+    name = folder.name
+    return name[0] != "." and name not in _NEVER and not (folder / "pyvenv.cfg").is_file()
 
 
 def _has_table(toml: Path) -> bool:

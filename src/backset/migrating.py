@@ -10,12 +10,14 @@ from backset.errors import StepFailedError
 from backset.standing import place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from backset.build import Build
+    from backset.door import Door
     from backset.errors import Finding
     from backset.lineage import Lineage
     from backset.migrations import Worker
+    from backset.session import Session
+    from backset.settings import Settings
 
     Told = list[dict[str, Any]]
 
@@ -27,29 +29,55 @@ class Progress(Protocol):
         """Tell it; lasting: people want to see it afterwards, too."""
 
 
-def migrate(build: Build, progress: Progress) -> tuple[Told, list[Finding]]:
-    """Run the migrations on the subject; return what was done in each chain, and what is doubtful.
+class Ground(Protocol):
+    """What is migrated: the `__next` or the target of a build, or a scratch database.
+
+    workers: a process of Alembic for each chain of revisions, all on the database of `session`.
+    door: runs the project's own commands on it.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the project."""
+
+    @property
+    def session(self) -> Session:
+        """Our own session on it."""
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """One for each chain of revisions."""
+
+    @property
+    def door(self) -> Door:
+        """The project's own commands."""
+
+
+def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
+    """Run the migrations; return what was done in each chain, and what is doubtful.
 
     Raises StepFailedError, which names the chain where there are several.
     """
-    settings, session, doubts = build.settings, build.session, []
+    settings, session, doubts = ground.settings, ground.session, []
     if settings.init and not catalog.tables(session):
-        doubts += delegation.init(build.door, settings.init, session, progress)
+        doubts += delegation.init(ground.door, settings.init, session, progress)
     if settings.upgrade:
-        command, workers = settings.upgrade, build.workers
-        told, more = delegation.upgrade(build.door, command, workers, session, progress)
+        command, workers = settings.upgrade, ground.workers
+        told, more = delegation.upgrade(ground.door, command, workers, session, progress)
         return told, doubts + more
     told = []
-    for worker in build.workers:
+    for worker in ground.workers:
         with _named(worker.lineage):
-            done, more = _one(build, worker, progress)
+            done, more = _one(ground, worker, progress)
         told.append(done)
         doubts += more
     return told, doubts
 
 
-def _one(build: Build, worker: Worker, progress: Progress) -> tuple[dict[str, Any], list[Finding]]:
-    lineage, session, doubts = worker.lineage, build.session, []
+def _one(
+    ground: Ground, worker: Worker, progress: Progress
+) -> tuple[dict[str, Any], list[Finding]]:
+    lineage, session, doubts = worker.lineage, ground.session, []
 
     def told(text: str) -> None:
         progress(f"{lineage.label}{text}")
@@ -59,10 +87,10 @@ def _one(build: Build, worker: Worker, progress: Progress) -> tuple[dict[str, An
         progress(f"{lineage.label}{text}", lasting=lasting)
 
     if lineage.init and not place(worker, session).tables:
-        doubts += delegation.init(build.door, lineage.init, session, told)
+        doubts += delegation.init(ground.door, lineage.init, session, told)
     if not lineage.upgrade:
         return upgrading.upgrade(worker, session, each_revision), doubts
-    (done,), more = delegation.upgrade(build.door, lineage.upgrade, [worker], session, told)
+    (done,), more = delegation.upgrade(ground.door, lineage.upgrade, [worker], session, told)
     return done, doubts + more
 
 

@@ -118,6 +118,7 @@ class Report:
         protected = " · protected" if status.protected else ""
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self.say(f"database  {status.database} on {server}{protected}")
+        self.say(f"server    {status.where}")
         if not status.facts.unreachable:
             self._chains(status)
             self.say(f"tables    {tables}")

@@ -6,7 +6,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backset import catalog, companions, schema, upgrading
+from backset import catalog, companions, migrating, schema
+from backset.door import Door
 from backset.inheritance import EVERYTHING, Inheritance
 from backset.migrations import Worker
 from backset.session import connect
@@ -33,16 +34,19 @@ class Scratch:
     """A scratch database with what the target has from an administrator, and nothing else yet.
 
     workers: a process of Alembic for each chain of revisions, all on this database.
+    door: runs the project's own commands on it.
     """
 
+    settings: Settings
     target: Target
     session: Session
     workers: Sequence[Worker]
+    door: Door
     inheritance: Inheritance
 
     def upgrade(self, progress: Progress = _silent) -> int:
-        """Run every migration; return how many there were."""
-        told = (upgrading.upgrade(worker, self.session, progress) for worker in self.workers)
+        """Run every migration, each chain in its own way; return how many there were."""
+        told, _ = migrating.migrate(self, lambda text, **_: progress(text))
         return sum(int(each["count"]) for each in told)
 
     def downgrade(self, progress: Progress = _silent) -> int:
@@ -92,7 +96,14 @@ def made(
             worker.begin(target, build.purpose, build.target.database)
         session = stack.enter_context(closing(connect(target, build.purpose)))
         inheritance = _inherit(build, name, session, workers)
-        yield Scratch(target=target, session=session, workers=workers, inheritance=inheritance)
+        yield Scratch(
+            settings=settings,
+            target=target,
+            session=session,
+            workers=workers,
+            door=Door(settings, target, build.target, build.server.session),
+            inheritance=inheritance,
+        )
 
 
 def _inherit(build: Build, name: str, new: Session, workers: Sequence[Worker]) -> Inheritance:

@@ -201,7 +201,8 @@ class Server:
 
     def end_dead_runs(self) -> None:
         """End what a killed run left connected to our databases. Only for who holds the lock."""
-        activity.end(self.session, self._names, _OF_DEAD_RUNS)
+        not_ours = f"(?!.*{re.escape(run_mark())}$)"
+        activity.end(self.session, self._names, _OF_DEAD_RUNS + not_ours)
 
     def abandon(self) -> None:
         """Cancel the statement of another thread, and end what our children left on the server.

@@ -197,8 +197,8 @@ class _Reader:
             seed=self._value("seed", ()),
             upgrade=self._value("upgrade", ()),
             init=self._value("init", ()),
-            lineages=self._lineages(),
-            python=self._python(),
+            lineages=(lineages := self._lineages()),
+            python=self._python(lineages[0].config),
             env={"DATABASE_URL": "{url}"} | self._value("env", {}),
             ini=self._value("ini", {}),
             expect=self._value("expect", {}),
@@ -320,10 +320,10 @@ class _Reader:
                 self.problems.append((f"the environment: {name} names several hosts", ONE_HOST))
         return target
 
-    def _python(self) -> str:
+    def _python(self, config: str) -> str:
         wanted = self._value("python", "")
         if not wanted:
-            wanted, self.sources["python"] = interpreter.find(self.root, self.environ)
+            wanted, self.sources["python"] = interpreter.find(self.root, self.environ, config)
         found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
         if found is None:
             source = self.sources["python"]

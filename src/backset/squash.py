@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset import bygone, catalog, companions, difference, inserted, rows, scratch
+from backset import bygone, catalog, companions, difference, inserted, rows, scratch, signals
 from backset.bygone import Chain
 from backset.difference import Difference, Sides
-from backset.errors import Finding, StepFailedError
+from backset.errors import Finding, Overdue, StepFailedError
 from backset.quantities import count
 from backset.session import explained
 from backset.steps import Done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from backset.build import Build
     from backset.catalog import LaggingSequence
     from backset.chain import Watcher
     from backset.difference import Item
+    from backset.guard import Answer
     from backset.rows import Rows
 
     Progress = Callable[[str], None]
@@ -50,25 +52,29 @@ class Made:
         return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
 
 
-def prove(build: Build, old: str, watcher: Watcher, *, wait: bool) -> list[Finding]:
+def prove(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Finding]:
     """Build both chains, compare what they made, and return the differences; minor ones are told.
 
-    old: what bygone.opened() takes. wait: for the run that holds the lock.
+    old: what bygone.opened() takes. answer: whether a lock is waited for, and how long a step.
     """
     names = build.server.names
-    scratch.prepare(build, names.scratches, _PURPOSE, watcher.notice if wait else None)
+    scratch.prepare(build, names.scratches, _PURPOSE, watcher.notice if answer.wait else None)
     today = Chain(settings=build.settings, shown="as it is on disk")
     with bygone.opened(build.settings, old) as before, explained(build.target):
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
+        def make(side: str) -> Made:
+            with _limited(watcher, answer.timeout_s) as progress:
+                return _made(build, side, *both[side], progress)
+
         def again(side: str) -> Made:
             watcher.progress(f"building {side} again, to see what each build makes anew")
-            return _made(build, side, *both[side], watcher.progress)
+            return make(side)
 
         made = []
         for side, step in ((SIDES.old, "old"), (SIDES.new, "new")):
             watcher.begin(step)
-            made.append(_made(build, side, *both[side], watcher.progress))
+            made.append(make(side))
             watcher.end(step, Done(f"{both[side][0].shown} · {made[-1]}", made[-1].details()))
         watcher.begin("compare")
         found = compare(made[0], made[1], again)
@@ -111,6 +117,24 @@ def _made(build: Build, side: str, chain: Chain, name: str, progress: Progress) 
         what = f"{side} ({chain.shown}) cannot be built on an empty database: {error.what}"
         remedy = _OLDER if side == SIDES.old else error.remedy
         raise StepFailedError(what, remedy) from None
+
+
+@contextmanager
+def _limited(watcher: Watcher, limit_s: float) -> Iterator[Progress]:
+    """Give the block so many seconds, and what it tells its progress to."""
+    doing = ""
+
+    def progress(text: str) -> None:
+        nonlocal doing
+        doing = text
+        watcher.progress(text)
+
+    try:
+        with signals.limited(limit_s):
+            yield progress
+    except Overdue as error:
+        error.doing = doing
+        raise
 
 
 def _verdict(findings: int, minor: int) -> str:

@@ -308,6 +308,12 @@ def _plan_verify(build: Build) -> str:
     return text
 
 
+def _plan_seed(build: Build) -> str:
+    command = " ".join(build.settings.seed)
+    twice = " twice" if command and build.options.seeds_twice else ""
+    return build.settings.redact(build.target, f"would run {command or 'nothing'}{twice}")
+
+
 def _plan_promote(build: Build) -> str:
     names = build.server.names
     text = f"would make {names.next} the new {names.target}"
@@ -324,11 +330,7 @@ _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     clear: _plan_clear,
     upgrade: _plan_upgrade,
     verify: _plan_verify,
-    seed: lambda build: build.settings.redact(
-        build.target,
-        f"would run {' '.join(build.settings.seed) or 'nothing'}"
-        + (" twice" if build.options.seeds_twice else ""),
-    ),
+    seed: _plan_seed,
     promote: _plan_promote,
     undo: lambda build: f"would swap {build.server.names.target} and {_previous(build).name}",
     load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",

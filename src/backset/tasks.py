@@ -22,7 +22,7 @@ _CHAIN = {
     "json": "print one JSON object, and nothing else, on stdout",
     "wait": "wait for the run that holds the lock, instead of stopping at once",
 }
-_TIMEOUT = {"timeout": "seconds after which a step is stopped, and the run with it; 0 is never"}
+_TIMEOUT = {"timeout": "seconds after which a step is stopped, and the run with it"}
 _SEED_TWICE = "run the seed command a second time, which must give the same rows"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
 _REPLACES = {
@@ -87,12 +87,12 @@ def reset_db(
     in_place: bool = False,
     seed_twice: bool = False,
     accept: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    said["timeout_s"] = timeout
+    said["timeout"] = timeout
     asked = {"seeds_twice": seed_twice, "accepts": accept}
     _cli().run_chain(
         "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
@@ -127,10 +127,10 @@ def backup(
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Dump the database and the migration scripts into backups/."""
-    said, asked = {"wait": wait, "timeout_s": timeout}, {"proves": prove}
+    said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
@@ -143,11 +143,11 @@ def reset(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Back up, then put an empty database in place; undo works."""
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    said["timeout_s"] = timeout
+    said["timeout"] = timeout
     _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
 
 
@@ -157,10 +157,10 @@ def upgrade(
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Migrate the database to head; never destructive."""
-    said = {"wait": wait, "timeout_s": timeout}
+    said = {"wait": wait, "timeout": timeout}
     _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
 
 
@@ -179,10 +179,10 @@ def verify(
     json: bool = False,
     accept: bool = False,
     downgrade: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Compare the database with the models and expectations."""
-    said, asked = {"timeout_s": timeout}, {"accepts": accept, "downgrades": downgrade}
+    said, asked = {"timeout": timeout}, {"accepts": accept, "downgrades": downgrade}
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
@@ -193,10 +193,10 @@ def seed(
     json: bool = False,
     wait: bool = False,
     seed_twice: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Run the mock-data script; check rows and sequences."""
-    said, asked = {"wait": wait, "timeout_s": timeout}, {"seeds_twice": seed_twice}
+    said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
     _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
@@ -241,11 +241,11 @@ def restore(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Build a database from a backup and swap it in; undo works."""
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    said["timeout_s"] = timeout
+    said["timeout"] = timeout
     which = {"backup": backup, "into": into}
     _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
@@ -288,13 +288,19 @@ def repair(
 @task(
     auto_shortflags=False,
     positional=["old"],
-    help={**_CHAIN, "old": "a git ref, such as main~3, or a folder of old revisions"},
+    help={**_CHAIN, **_TIMEOUT, "old": "a git ref, such as main~3, or a folder of old revisions"},
 )
 def prove_squash(
-    c: Context, old: str, plan: bool = False, json: bool = False, wait: bool = False
+    c: Context,
+    old: str,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    timeout: float = 0.0,
 ) -> None:
     """Prove that the chain makes what an old one made."""
-    _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, wait=wait)
+    said = {"wait": wait, "timeout_s": timeout}
+    _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})

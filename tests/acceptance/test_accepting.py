@@ -177,6 +177,26 @@ def test_of_many_differences_people_read_the_first_ones(project: Project) -> Non
     assert content["findings"][0]["name"] == "t00"
 
 
+def test_the_words_of_a_difference_are_the_same_in_every_run(project: Project) -> None:
+    """Defaults, types and constraints without a name too, else a baseline would not know them."""
+    assert project.invoke("reset-db").returncode == 0
+    for statement in (
+        "ALTER TABLE users ALTER max_runs_per_day SET DEFAULT 7",
+        "ALTER TABLE users ALTER company TYPE varchar(9)",
+        "ALTER TABLE users ALTER created_at SET DEFAULT clock_timestamp()",
+        "ALTER TABLE users ADD UNIQUE (name, company)",
+        "ALTER TABLE tasks DROP CONSTRAINT fk_tasks_user_id_users",
+        "COMMENT ON TABLE tasks IS 'x'",
+    ):
+        project.query(statement)
+    runs = [project.invoke("verify", "--json", PYTHONHASHSEED=seed) for seed in ("1", "2")]
+    first, second = ([each["what"] for each in said(done)["findings"]] for done in runs)
+    assert first == second
+    assert len(first) == len(set(first)) == 6
+    assert not any(" at 0x" in each for each in first)
+    assert "users.max_runs_per_day: default '7' in the database, '100' in the models" in first
+
+
 def test_noise_is_silenced_and_an_entry_without_use_is_told(project: Project) -> None:
     """The settings name it; that does not fail, an expired entry does."""
     assert project.invoke("reset-db").returncode == 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.incident.project import ORPHANED_REVISION, break_it
+from tests.incident.project import CLEAN_REVISION, ORPHANED_REVISION, break_it
 
 if TYPE_CHECKING:
     from tests.conftest import Project
@@ -101,6 +102,24 @@ def test_a_disk_that_is_full(project: Project) -> None:
     after = tree(project.folder)
     assert {name: after[name] for name in before} == before
     assert [path.name for path in (project.folder / "backups").iterdir()] == [".gitignore"]
+
+
+def test_byte_code_that_is_loaded_still(project: Project) -> None:
+    """With `sourceless` a deleted script goes on as a head of the chain, until it is put away."""
+    project.configure("[tool.alembic]", "[tool.alembic]\nsourceless = true")
+    versions = project.folder / "alembic/versions"
+    script = versions / "dead00_x.py"
+    text = f"revision = 'dead00'\ndown_revision = {CLEAN_REVISION!r}\ndef upgrade(): pass\n"
+    script.write_text(text)
+    py_compile.compile(str(script))
+    script.unlink()
+    first = project.invoke("status")
+    assert "dead00 is loaded from dead00_x" in first.stdout, first.stderr
+    told = project.invoke("archive")
+    assert told.returncode == 0, told.stderr
+    assert "bytecode  alembic/versions/__pycache__/dead00_x" in told.stdout
+    assert "dead00" not in project.invoke("status").stdout
+    assert f"* {CLEAN_REVISION} (head)" in project.invoke("history").stdout
 
 
 def test_without_a_server(project: Project) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
+from backset.target import Target
+from tests.conftest import PASSWORD, ROLE
+
 if TYPE_CHECKING:
+    from backset.cluster import Cluster
     from tests.conftest import Project
 
 SLOW = """
@@ -100,3 +106,28 @@ def test_a_seed_that_connects_to_nothing_is_told_of(live: Project) -> None:
     assert "never connected to" in finding["what"]
     with psycopg.connect(live.url) as session:
         assert session.execute("SELECT count(*) FROM users").fetchone() == (0,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows whose a port is")
+def test_a_session_with_a_name_of_its_own_is_known_by_its_port(
+    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any]
+) -> None:
+    """A driver that ignores PGAPPNAME, or an application that names itself, is caught as well."""
+    name = Target.parse(project.url).database
+    superuser.execute(f'ALTER DATABASE "{name}" OWNER TO {ROLE}'.encode())
+    password = quote(PASSWORD, safe="")
+    url = f"postgresql://{ROLE}:{password}@127.0.0.1:{cluster.port}/{name}"
+    project.env["DATABASE_URL"] = url
+    assert project.invoke("upgrade").returncode == 0
+    seed_with(project, NAMED.format(url=url))
+    done = project.invoke("reset-db")
+    assert done.returncode == 4
+    assert f"connected to {name}, the live database, as {ROLE}" in done.stderr
+    assert password not in done.stderr
+
+
+NAMED = """
+import psycopg
+with psycopg.connect({url!r}, application_name="shop") as session:
+    session.execute("SELECT pg_sleep(60)")
+"""

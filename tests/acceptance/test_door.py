@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,93 @@ def test_a_chain_that_fails_is_named(chains: Project) -> None:
     done = chains.invoke("reset-db")
     assert done.returncode == 4
     assert "upgrade   billing: revision billing1" in done.stderr
+
+
+@pytest.fixture(scope="session")
+def flask_venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with Flask-Migrate from PyPI, made once for all tests of a session."""
+    folder = tmp_path_factory.mktemp("flask") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "Flask-Migrate", "psycopg[binary]"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        index = subprocess.run([*pip, "--dry-run", "Flask"], capture_output=True, check=False)
+        assert index.returncode, done.stderr  # the index answers: this is a failure of ours
+        pytest.skip("no package index can be reached")
+    return folder
+
+
+def test_flask_migrate(tmp_path: Path, database_url: str, flask_venv: Path) -> None:
+    """As `flask db init` writes it: with the setting it is rebuilt, without it the line is said."""
+    project = laid(tmp_path, database_url, "flask")
+    (project.folder / ".venv").symlink_to(flask_venv)
+    for task in ("reset-db", "reset-db", "verify", "status"):
+        done = project.invoke(task)
+        assert done.returncode == 0, done.stderr
+    assert "Working outside of application context" in done.stdout
+    assert project.query('SELECT count(*) FROM "user"') == [(0,)]
+    assert project.query("SELECT version_num FROM alembic_version") == [("f1a5",)]
+    project.configure('upgrade = ["flask", "db", "upgrade"]', "")
+    done = project.invoke("status")
+    assert done.returncode == 4
+    assert 'write [tool.backset] upgrade = ["flask", "db", "upgrade"]' in done.stderr
+
+
+def test_one_chain_in_each_schema(chains: Project) -> None:
+    """The same scripts three times, told apart by -x; their tables are not each other's drift."""
+    env = chains.folder / "core/env.py"
+    text = env.read_text().replace("MetaData()", f"MetaData(schema={ARGUMENT})")
+    text = text.replace("connection=connection,", PLACED).replace("core_version", "alembic_version")
+    env.write_text(text)
+    script = chains.folder / "core/versions/core1_items.py"
+    text = script.read_text().replace("import op", "import context, op")
+    script.write_text(text.replace("primary_key=True)", f"primary_key=True), schema={ARGUMENT}"))
+    tables = "".join(SCHEMA.format(name=name) for name in ("one", "two", "three"))
+    (chains.folder / "pyproject.toml").write_text(tables)
+    for task in ("reset-db", "upgrade", "verify", "status"):
+        done = chains.invoke(task)
+        assert done.returncode == 0, done.stderr
+    assert "chain     three: at core1, head core1" in done.stdout
+    assert chains.query("SELECT count(*) FROM three.core_items") == [(0,)]
+    chains.query("DELETE FROM two.alembic_version")
+    done = chains.invoke("verify")
+    assert done.returncode == 6
+    assert "behind: two: the database is at base" in done.stderr
+
+
+ARGUMENT = 'context.get_x_argument(as_dictionary=True)["schema"]'
+PLACED = f"connection=connection, version_table_schema={ARGUMENT}, include_schemas=True,"
+SCHEMA = """
+[[tool.backset.chains]]
+name = "{name}"
+section = "core"
+arguments = ["schema={name}"]
+schema = "{name}"
+"""
+
+
+def test_accepted_heads_and_an_unexpected_one(chains: Project) -> None:
+    """Two heads are the normal end; a third one that nobody has accepted is the finding."""
+    versions = chains.folder / "core/versions"
+    second = 'revision, down_revision = "{0}", None\ndef upgrade(): pass\n'
+    (versions / "side.py").write_text(second.format("side"))
+    settings = (chains.folder / "pyproject.toml").read_text()
+    only_core = settings.partition('[[tool.backset.chains]]\nname = "billing"')[0]
+    (chains.folder / "pyproject.toml").write_text(f'{only_core}heads = ["core1", "side"]\n')
+    for task in ("reset-db", "verify", "upgrade"):
+        done = chains.invoke(task)
+        assert done.returncode == 0, done.stderr
+    assert chains.query("SELECT version_num FROM core_version ORDER BY 1") == [
+        ("core1",),
+        ("side",),
+    ]
+    (versions / "third.py").write_text(second.format("third"))
+    for task, code in (("verify", 6), ("reset-db", 4), ("upgrade", 4)):
+        done = chains.invoke(task)
+        assert done.returncode == code, done.stdout
+        assert "unexpected head: " in done.stderr
+        assert "the scripts have the head third" in done.stderr
+    chains.configure('["core1", "side"]', '"all"')
+    assert chains.invoke("upgrade").returncode == 0

@@ -151,6 +151,36 @@ def test_several_heads_stop_before_anything(tmp_path: Path, database_url: str) -
     assert "✔ upgrade   base → m1, 4 revisions\n" in project.invoke("reset-db").stdout
 
 
+@pytest.mark.parametrize("accepted", ['"all"', '["a2", "p1"]'])
+@pytest.mark.parametrize("needs", ["a1", "a2"])
+def test_several_heads_that_are_accepted(
+    tmp_path: Path, database_url: str, accepted: str, needs: str
+) -> None:
+    """They are a normal end; a head that another one depends on has no row of its own."""
+    project = laid_down(tmp_path / "p", "two_heads", database_url)
+    plugin = project.folder / "plugin/p1_plugin.py"
+    plugin.write_text(plugin.read_text().replace('"a1"', f'"{needs}"'))
+    (project.folder / "pyproject.toml").write_text(f"[tool.backset]\nheads = {accepted}\n")
+    done = project.invoke("reset-db")
+    assert "✔ upgrade   base → a2, p1, 3 revisions\n" in done.stdout, done
+    state = project.invoke("status")
+    assert state.returncode == 0, state
+    rows = {row for (row,) in project.query("SELECT version_num FROM alembic_version")}
+    assert rows == ({"p1", "a2"} if needs == "a1" else {"p1"})
+    assert "✔ upgrade   already at a2, p1\n" in project.invoke("upgrade").stdout
+
+
+def test_one_of_several_databases(tmp_path: Path, database_url: str) -> None:
+    """An env.py for several works on the one that the settings name, and on no other."""
+    project = laid_down(tmp_path / "p", "multidb", database_url)
+    named = '[tool.backset.ini]\ndatabases = "billing"\n'
+    (project.folder / "pyproject.toml").write_text(named)
+    demand_whole(project, "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1")
+    assert project.query("SELECT to_regclass('bills')::text, to_regclass('users')") == [
+        ("bills", None)
+    ]
+
+
 def test_several_rows_in_the_version_table(tmp_path: Path, database_url: str) -> None:
     """A database at the tips of two branches is behind their merge; `upgrade` joins the rows."""
     project = laid_down(tmp_path / "p", "branches", database_url)
@@ -222,9 +252,11 @@ def test_four_hundred_revisions(tmp_path: Path, database_url: str) -> None:
     assert [each["revisions"] for each in content["steps"] if each["step"] == "upgrade"] == [400]
 
 
-@pytest.mark.parametrize("where", ["server", "python"])
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
-def test_a_migration_that_hangs(tmp_path: Path, tcp_url: str, where: str, driver: str) -> None:
+@pytest.mark.parametrize(
+    ("driver", "where"),
+    [("psycopg", "python"), ("psycopg", "server"), ("psycopg2", "server"), ("pg8000", "server")],
+)
+def test_a_migration_that_hangs(tmp_path: Path, tcp_url: str, driver: str, where: str) -> None:
     """Exit 4 names the revision; nothing is changed, and nothing goes on at the server."""
     url = tcp_url.replace("postgresql:", f"postgresql+{driver}:")
     project = laid_down(tmp_path / "p", "hangs", url)
@@ -283,7 +315,7 @@ def test_each_other_step_can_be_stopped(tmp_path: Path, database_url: str) -> No
     assert (done.returncode, "stopped after 2 s" in done.stderr) == (4, True), done
 
 
-@pytest.mark.parametrize("said", ["-1", "nan", "1e99"])
+@pytest.mark.parametrize("said", ["-1", "nan", "1e99", "soon"])
 def test_a_timeout_that_makes_no_sense(tmp_path: Path, database_url: str, said: str) -> None:
     """Exit 2, before anything is done."""
     project = laid_down(tmp_path / "p", "hangs", database_url)

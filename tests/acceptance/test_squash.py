@@ -236,6 +236,48 @@ def test_a_plan_builds_nothing(squashed: Project) -> None:
     assert beside(squashed) == set()
 
 
+def test_an_old_chain_with_two_heads(squashed: Project) -> None:
+    """Merging its branches may be what the squash is for: all of them are built."""
+    folder = squashed.folder / "old"
+    folder.mkdir()
+    for revision, (down, body) in OLD.items():
+        write(folder, revision, down, body)
+    write(folder, "a3", "a1", '    op.execute("CREATE TABLE side (id int)")')
+    code, found = said(squashed, "old")
+    assert code == 6
+    assert found["steps"][0]["revisions"] == 3
+    assert [each["what"] for each in found["findings"]] == ["table side is only in the old chain"]
+
+
+def test_a_chain_that_hangs_is_stopped(squashed: Project) -> None:
+    """With `--timeout`; the line names the revision, and nothing is left."""
+    slow = NEW + '    op.execute("SELECT pg_sleep(600)")\n'
+    write(squashed.folder / "alembic/versions", "b1", None, slow)
+    done = squashed.invoke("prove-squash", "v1.2", "--timeout", "8")
+    assert done.returncode == 4
+    assert "stopped after 8 s, while at 1/1 b1" in done.stderr
+    assert beside(squashed) == set()
+
+
+def test_the_projects_own_command_builds_both(squashed: Project) -> None:
+    """Where `[tool.backset] upgrade` replaces Alembic's process, it runs in the old tree, too."""
+    (squashed.folder / "migrate.py").write_text(
+        "import os, subprocess, sys\n"
+        "print(os.getcwd(), flush=True)\n"
+        "subprocess.run([sys.executable, '-m', 'alembic', 'upgrade', 'head'], check=True)\n"
+    )
+    git(squashed, "add", "migrate.py")
+    git(squashed, "commit", "-q", "-m", "own door")
+    git(squashed, "checkout", "-q", "HEAD", "--", "alembic")
+    git(squashed, "commit", "-q", "--allow-empty", "-m", "both")
+    squashed.configure("[tool.backset]\n", '[tool.backset]\nupgrade = ["python", "migrate.py"]\n')
+    for script in (squashed.folder / "alembic/versions").glob("a*.py"):
+        script.unlink()
+    code, found = said(squashed, "HEAD")
+    assert (code, found["findings"]) == (0, [])
+    assert [each.get("revisions") for each in found["steps"]] == [2, 1, None]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_proof_leaves_nothing(
     squashed: Project, superuser: psycopg.Connection[Any], signum: int

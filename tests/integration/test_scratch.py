@@ -115,6 +115,19 @@ def test_stamp_writes_the_version_and_runs_nothing(project: Project, *, purge: b
     ]
 
 
+def test_an_orphaned_database_is_stamped_when_it_is_proved(project: Project) -> None:
+    """What the run has open already is not ended as if it were a dead run's."""
+    assert project.invoke("upgrade").returncode == 0
+    project.query("UPDATE alembic_version SET version_num = 'cf94a9256bdb'")
+    with built(project) as build:
+        assert build.live.execute("SELECT version_num FROM alembic_version").fetchall() == [
+            ("cf94a9256bdb",)
+        ]
+        assert likeness.is_proved(likeness.differences(build))
+        build.worker.ask("stamp", build.session, revisions=["0b228e9fec0b"], purge=True)
+    assert project.invoke("status").returncode == 0
+
+
 def test_a_failing_chain_leaves_nothing(project: Project) -> None:
     """The error names the revision; the scratch database is dropped."""
     (script,) = (project.folder / "alembic/versions").glob("*.py")

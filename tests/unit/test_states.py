@@ -51,7 +51,7 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
         (broken("no migrations", ""), "broken chain", "versions: words", "by hand",
          "--autogenerate"),
         (broken("stale byte code", "b.pyc"), "broken chain", "words", "by hand",
-         "delete versions/b.pyc"),
+         "`invoke archive` put versions/b.pyc away"),
         (broken("unreadable file"), "broken chain", "words", "by hand", "mend that file"),
         ({**broken("missing file", "b.py", missing="x"), "restorable": (FILE,)}, "broken chain",
          "words", "restore file", "git …"),

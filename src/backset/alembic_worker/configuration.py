@@ -78,11 +78,19 @@ def _default_location(config: Config) -> None:
         return
     folder, read = file.resolve().parent, getattr(config, "get_alembic_option", None)
     location = (read or config.get_main_option)("script_location")
-    if location is None:
-        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    is_template = bool(location and "{" in location)  # which the project's own program fills in
+    if location is None or is_template:
+        scripts = _beside(folder) if is_template else folder
+        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     elif ":" not in location and not Path(location).exists() and (folder / location).exists():
         config.config_file_name = str(file.resolve())
         os.chdir(folder)  # its relative paths are seen from there
+
+
+def _beside(folder: Path) -> Path:
+    """Return the folder that has an env.py, if there is only one; else the given one."""
+    found = [path.parent for path in folder.glob("*/env.py")]
+    return found[0] if len(found) == 1 else folder
 
 
 def _driver(config: Config, url: str) -> str:

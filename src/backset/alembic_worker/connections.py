@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -19,6 +20,7 @@ class Gate:
 
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
+    only_reads: whether nothing may be committed, not even what env.py does by itself.
     only_looks: whether the first connection is to be told, and not made.
     opened: what env.py wanted to open last.
     """
@@ -26,6 +28,7 @@ class Gate:
     def __init__(self) -> None:
         self.lock_key = None  # type: int | None
         self.names = ("", "")
+        self.only_reads = False
         self.only_looks = False
         self.opened = {}  # type: dict[str, Any]
         event.listen(Engine, "do_connect", self._direct)
@@ -37,6 +40,7 @@ class Gate:
         self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
         if self.only_looks:
             raise FoundError
+        dialect.do_commit = partial(self._commit, type(dialect), dialect)
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
         if not old or old == new or cparams.get(key) != old:
@@ -48,6 +52,10 @@ class Gate:
             if f'"{new}" does not exist' in str(error):  # so it is another server
                 raise WrongTargetError(f"{old} on {self.server}") from error
             raise
+
+    def _commit(self, kind: Any, dialect: Any, connection: Any) -> None:
+        """Commit, or roll back: many an env.py commits a CREATE SCHEMA before it does anything."""
+        (kind.do_rollback if self.only_reads else kind.do_commit)(dialect, connection)
 
     @property
     def server(self) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import util
 from alembic.script.revision import MultipleHeads
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,10 @@ class NoConnectionError(Exception):
     """env.py gave Alembic no connection, as for `alembic upgrade --sql`."""
 
 
+class NoApplicationError(Exception):
+    """env.py works within the project's application, which cannot be found."""
+
+
 class MissingSchemaError(Exception):
     """The version table belongs into a schema that does not exist; its text is the name."""
 
@@ -46,9 +51,12 @@ _KINDS = (
     (NoConfigurationError, "no configuration"),
     (SeveralDatabasesError, "several databases"),
     (NoConnectionError, "no connection"),
+    (NoApplicationError, "no application"),
     (MissingSchemaError, "missing schema"),
     (util.CommandError, "alembic"),
+    (DBAPIError, "database"),
 )
+_OURS = tuple(family for family, kind in _KINDS if kind != "database")
 
 
 def kind_of(error: BaseException) -> str:
@@ -68,9 +76,10 @@ def kind_of(error: BaseException) -> str:
 def message_of(error: BaseException) -> str:
     """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
     origin = getattr(error, "orig", None) or error
+    if fields := _wrong_fields(error):
+        return f"{type(error).__name__}: {fields}"
     text = next((line.strip() for line in str(origin).splitlines() if line.strip()), "")
-    plain = isinstance(error, tuple(family for family, _ in _KINDS))
-    return text if plain else f"{type(origin).__name__}: {text}"
+    return text if isinstance(error, _OURS) else f"{type(origin).__name__}: {text}"
 
 
 def explained(error: Exception, context: Any) -> Exception:
@@ -83,6 +92,14 @@ def explained(error: Exception, context: Any) -> Exception:
     if context.version_table_schema and _sqlstate(error) == _NO_SCHEMA:
         return MissingSchemaError(context.version_table_schema)
     return error
+
+
+def _wrong_fields(error: BaseException) -> str:
+    """Return what Pydantic says of each field; its text has values too, such as a password."""
+    errors = getattr(error, "errors", None)
+    if type(error).__name__ != "ValidationError" or not callable(errors):
+        return ""
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors())
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:

@@ -20,7 +20,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 
-from . import comparison, configuration, enums, scripts
+from . import application, comparison, configuration, enums, scripts
 from .connections import Gate
 from .failures import (
     BrokenChainError,
@@ -35,6 +35,12 @@ from .failures import (
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+
+_WRITING = frozenset({"upgrade", "downgrade", "stamp"})
+
+_ALL = ("heads",)  # as in backset's lineage
 
 
 class Worker:
@@ -70,6 +76,7 @@ class Worker:
         for line in self._lines:
             self._request = json.loads(line)
             self._gate.lock_key = self._request.get("lock_key")
+            self._gate.only_reads = self._request["command"] not in _WRITING
             answers = {
                 "upgrade": self._upgrade,
                 "downgrade": self._downgrade,
@@ -121,6 +128,8 @@ class Worker:
     def _goal(self) -> list[str]:
         """Return the heads that the settings accept, in full; none where they name none."""
         wanted = tuple(self._lineage.get("heads") or ())
+        if wanted == _ALL:  # for Alembic, a head that another branch depends on is none of them
+            return self._heads_if_whole()
         try:
             found = self._scripts.get_revisions(wanted) if wanted else ()
         except (util.CommandError, KeyError, RevisionError, ResolutionError):
@@ -188,8 +197,11 @@ class Worker:
         """Return the steps from the rows of a version table to where the lineage ends."""
         given = self._request.get("to")
         heads = [given] if given else self._lineage.get("heads") or ["head"]
-        # Alembic takes a text for one revision, and a tuple for several.
+        # Alembic takes a text for one revision, and a tuple for several that must not overlap, as
+        # those do of which one depends on another.
         destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
+        if len(heads) > 1 and set(self._goal()) == set(self._heads()):
+            destination = "heads"
         return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
 
     def _stamp(self) -> dict[str, Any]:
@@ -253,7 +265,8 @@ class Worker:
         return {"orphans": orphans, "pending": 0 if orphans else len(self._todo(rows))}
 
     def _check(self) -> dict[str, Any]:
-        return {"differences": comparison.differences(self._config, self._scripts)}
+        with self._application:
+            return {"differences": comparison.differences(self._config, self._scripts)}
 
     def _where_to(self) -> dict[str, Any]:
         """Return what env.py would connect to by itself, without connecting."""
@@ -265,6 +278,10 @@ class Worker:
             if not self._gate.opened:  # else env.py went on after it was stopped
                 raise
         return {"opened": self._gate.opened}
+
+    @property
+    def _application(self) -> AbstractContextManager[Any]:
+        return application.context(Path(self._scripts.dir, "env.py"))
 
     def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
         """Run env.py, with `work` as what it does for each version table that it has."""
@@ -280,7 +297,8 @@ class Worker:
             ran = True
             return work(current, context)
 
-        with EnvironmentContext(self._config, self._scripts, fn=noting, **options) as environment:
+        context = EnvironmentContext(self._config, self._scripts, fn=noting, **options)
+        with self._application, context as environment:
             try:
                 self._scripts.run_env()
             except Exception as error:

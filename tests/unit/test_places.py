@@ -1,0 +1,77 @@
+"""What is found in a project without being named: its configuration, its interpreter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backset import interpreter
+from backset.explanations import of
+from backset.locations import configurations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def laid(root: Path, *files: str) -> None:
+    """Make empty files."""
+    for each in files:
+        (root / each).parent.mkdir(parents=True, exist_ok=True)
+        (root / each).touch()
+
+
+def test_a_configuration_deep_in_a_package_is_found(tmp_path: Path) -> None:
+    """Installed packages, environments of any name, tests and examples are left out."""
+    ours = "shop/store/db/migrations/alembic.ini"
+    others = ("tests/alembic.ini", "docs/examples/alembic.ini", "node_modules/a/alembic.ini")
+    laid(tmp_path, ours, *others, "env/pyvenv.cfg", "env/lib/alembic.ini", ".tox/alembic.ini")
+    assert configurations(tmp_path) == [ours]
+
+
+def test_one_of_the_tests_is_better_than_none(tmp_path: Path) -> None:
+    """A library can have its migrations nowhere else."""
+    laid(tmp_path, "tests/alembic.ini")
+    assert configurations(tmp_path) == ["tests/alembic.ini"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "config"),
+    [
+        (".venv", ""),
+        ("backend/.venv", "backend/alembic.ini"),
+        ("backend/venv", "backend/app/alembic.ini"),
+        (".venv", "backend/alembic.ini"),
+    ],
+)
+def test_the_environment_nearest_to_the_configuration_is_used(
+    tmp_path: Path, environment: str, config: str
+) -> None:
+    """A repository can have one for each of its parts, or one for all."""
+    laid(tmp_path, f"{environment}/bin/python")
+    if environment != ".venv":
+        laid(tmp_path, ".venv/bin/python")
+    expected = (str(tmp_path / environment / "bin/python"), environment)
+    assert interpreter.find(tmp_path, {}, config) == expected
+
+
+def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> None:
+    """One above the project's folder is looked for up to the repository's, and no further."""
+    laid(tmp_path, ".venv/bin/python", "repository/backend/alembic.ini")
+    part = tmp_path / "repository/backend"
+    assert interpreter.find(part, {})[1] == "default"
+    laid(tmp_path, "repository/.git/HEAD", "repository/.venv/bin/python")
+    assert interpreter.find(part, {})[1] == "../.venv"
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ('extension "hstore" is not available', "install its files where PostgreSQL runs"),
+        ("Path doesn't exist: alembic.  Please use", "correct script_location"),
+        ("NoSuchOptError: no such option", "[tool.backset] upgrade = "),
+    ],
+)
+def test_a_remedy_fits_its_cause(message: str, remedy: str) -> None:
+    """Not every failure is the migration's or env.py's."""
+    assert remedy in of("error", message, where="", target="", python="")[1]
