@@ -296,10 +296,10 @@ def prove_squash(
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Prove that the chain makes what an old one made."""
-    said = {"wait": wait, "timeout_s": timeout}
+    said = {"wait": wait, "timeout": timeout}
     _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
