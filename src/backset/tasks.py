@@ -277,11 +277,11 @@ def repair(
     yes: bool = False,
     confirm: str = "",
     in_place: bool = False,
-    timeout: float = 0.0,
+    timeout: str = "",
 ) -> None:
     """Do the smallest cure of the state that `status` shows."""
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    said["timeout_s"] = timeout
+    said["timeout"] = timeout
     _commands().repair(plan=_dry(c, plan), as_json=json, said=said)
 
 
