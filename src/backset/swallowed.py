@@ -24,6 +24,7 @@ def look(build: Build, *, asked: bool) -> server_log.Look:
         found = server_log.of_server(build.session)
     else:
         return server_log.NOT_ASKED
-    new = tuple(each for each in found.errors if each not in build.heard)
+    told = (build.settings.redact(build.target, each) for each in found.errors)
+    new = tuple(each for each in told if each not in build.heard)
     build.heard |= set(new)
     return replace(found, errors=new)
