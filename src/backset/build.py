@@ -40,12 +40,17 @@ class Options:
     proves: the backup is restored and compared. accepts: differences go into the baseline.
     downgrades: the migrations are taken back, in a scratch database.
     seeds_twice: a second run of the seed command must change no count.
+    stamps: the revisions that the version table gets. drops: invalid indexes.
+    command: what brings missing files back.
     """
 
     proves: bool = False
     accepts: bool = False
     downgrades: bool = False
     seeds_twice: bool = False
+    stamps: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
+    command: str = ""
 
 
 class Build:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import baseline, companions, guard, in_place, signals, steps, verification
+from backset import baseline, companions, guard, in_place, mending, signals, steps, verification
 from backset.errors import Overdue
+from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.session import explained
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
@@ -64,6 +65,10 @@ CHAINS = {
     "upgrade": Chain(steps=(upgrade,)),
     "verify": Chain(steps=(verify,), locks=False),
     "seed": Chain(steps=(seed,)),
+    "stamp": Chain(steps=(backup, stamp)),
+    "drop-indexes": Chain(steps=(backup, drop_indexes)),
+    "merge": Chain(steps=(merge,)),
+    "bring-back": Chain(steps=(bring_back,), locks=False),
 }
 
 
@@ -145,7 +150,12 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> li
         if upgrade in chosen:
             verification.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
-        return lines + [(step.__name__, steps.plan(step, build)) for step in wanted]
+        return lines + [(step.__name__, _planned(step, build)) for step in wanted]
+
+
+def _planned(step: Step, build: Build) -> str:
+    smaller = mending.PLANS.get(step)
+    return smaller(build) if smaller else steps.plan(step, build)
 
 
 def _stands_in_the_way(client: Client, remedy: str) -> str:

@@ -130,7 +130,7 @@ def run_chain(
     as_json: bool,
     said: Mapping[str, Any] = MappingProxyType({}),
     skip: frozenset[str] = frozenset(),
-    asked: Mapping[str, bool] = MappingProxyType({}),
+    asked: Mapping[str, Any] = MappingProxyType({}),
     backup: str = "",
     into: str = "",
 ) -> None:

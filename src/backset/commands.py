@@ -21,21 +21,44 @@ if TYPE_CHECKING:
     from backset.target import Target
 
 
-def status(*, as_json: bool, plan: bool) -> None:
+def status(*, as_json: bool, plan: bool, proves: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
     with (
         opened("status", as_json=as_json) as (settings, told),
         alembic_for(settings, "status") as it,
     ):
-        from backset import diagnosis, location
-        from backset.build import Build
+        from backset import location, repair
 
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])
             return
-        with Build(settings, target, "status", beside=False, worker=it) as build:
-            found = diagnosis.status(build)
+        found = repair.look(settings, target, told, proves=proves and not plan, worker=it)
+        told.status(found)
+        if found.findings:
+            raise FindingsError.of(found.findings)
+
+
+def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
+    """Do the smallest cure, and report the state after it; exit 6 when something remains."""
+    with (
+        opened("repair", as_json=as_json) as (settings, told),
+        alembic_for(settings, "repair") as it,
+    ):
+        from backset import dialogue, location
+        from backset import repair as repairs
+        from backset.guard import Answer
+
+        answer = Answer(**said, ask=dialogue.asking(told) if told.can_ask else None)
+        target = location.peek(settings) if plan else location.locate(settings)
+        if target is None:
+            told.plan([("start", WOULD_START)])
+            return
+        told.note(database=target.database, url=target.shown)
+        if plan:
+            repairs.plan(settings, target, told, answer)
+            return
+        found = repairs.repair(settings, target, told, answer, it)
         told.status(found)
         if found.findings:
             raise FindingsError.of(found.findings)

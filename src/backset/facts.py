@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Proof:
     """What a scratch build of the chain has shown.
 
-    same: the revisions at which it was identical to the live schema, the earliest first.
+    same: the places at which it was identical to the live schema, the earliest first; each is the
+    rows that the version table has there, with a space between.
     differences: in words, at the head. agrees: whether models and chain agree at the head.
     """
 
@@ -75,7 +76,7 @@ class Facts:
     @property
     def is_true(self) -> bool:
         """Whether it is proved that the live schema is what the recorded revision makes."""
-        return self.proof is not None and bool(set(self.recorded) & set(self.proof.same))
+        return self.proof is not None and " ".join(sorted(self.recorded)) in self.proof.same
 
     def shown(self, path: Path) -> Path:
         """Return a path as seen from the project's folder."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from backset.build import Build
 
 # Who owns what and who may do what is an administrator's matter as well as the chain's.
-_MINOR = frozenset({"owner", "rights", "version"})
+MINOR = frozenset({"owner", "rights", "version"})
 SIDES = Sides("the migrations", "the database")
 
 
@@ -36,7 +36,7 @@ def differences(
         made.inheritance.complete(made.session)
         chain = made.schema()
     live = schema.read(build.live, spare=catalog.version_tables(build.live))
-    return difference.between(chain, live, SIDES, minor=_MINOR)
+    return difference.between(chain, live, SIDES, minor=MINOR)
 
 
 def is_proved(found: list[Difference]) -> bool:

@@ -135,9 +135,13 @@ class Worker:
         They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
         password is among them. Raises StepFailedError.
         """
+        return dict(self.ask_alone("where")["opened"])
+
+    def ask_alone(self, command: str) -> dict[str, Any]:
+        """Run `where` or `merge`, which need no database. Raises StepFailedError."""
         _ = self.scripts
-        self._send({"command": "where"})
-        return dict(self._receive(lambda _text: None)["opened"])
+        self._send({"command": command})
+        return self._receive(lambda _text: None)
 
     def __enter__(self) -> Self:
         return self
@@ -186,8 +190,9 @@ class Worker:
     ) -> dict[str, Any]:
         """Run a command on the database of `session`, and return what it answers.
 
-        `upgrade`, `downgrade` (to base), `describe`, `current` or `check`; or `stamp`, with more:
-        revisions, and purge, which takes away all other rows first.
+        `upgrade` (with more: to, a revision), `downgrade` (to base), `describe`, `current`,
+        `check` or `merge`; or `stamp`, with more: revisions, and purge, which takes away all other
+        rows first.
 
         Proof of target: `session` holds a random advisory lock, and the worker's every connection
         must see that lock in its own database before anything else runs on it.

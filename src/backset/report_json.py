@@ -105,8 +105,7 @@ class JsonReport(Report):
 
     def state(self, state: State) -> None:
         """Keep a state with its evidence and its cure."""
-        cure = {"way": state.cure.way, "command": state.cure.command or None, "why": state.cure.why}
-        self._content |= {"state": state.name, "evidence": state.evidence, "cure": cure}
+        self._content |= state.content()
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backset import cures
 from backset.cures import Cure
@@ -34,6 +34,11 @@ class State:
     def is_good(self) -> bool:
         """Whether there is nothing to repair."""
         return self.cure.way == "none"
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        cure = {"way": self.cure.way, "command": self.cure.command or None, "why": self.cure.why}
+        return {"state": self.name, "evidence": list(self.evidence), "cure": cure}
 
     @property
     def finding(self) -> Finding:
@@ -117,7 +122,7 @@ def _ahead(facts: Facts) -> State | None:
 
 
 def _half_applied(facts: Facts) -> State | None:
-    if not facts.pending or not (facts.in_the_way or facts.invalid):
+    if not facts.pending or not (facts.in_the_way or facts.invalid) or facts.is_true:
         return None
     failed = "is invalid: its CREATE INDEX CONCURRENTLY failed"
     evidence = [*_few(facts.in_the_way), *(f"index {each} {failed}" for each in facts.invalid)]
@@ -129,7 +134,7 @@ def _half_applied(facts: Facts) -> State | None:
 
 
 def _stamped(facts: Facts) -> State | None:
-    if not facts.unmade or (facts.proof and facts.is_true):
+    if not facts.unmade or facts.is_true:
         return None
     evidence = [f"the version says {', '.join(facts.recorded)}, but {facts.unmade[0]}"]
     return _state(
@@ -163,7 +168,7 @@ def _drift(facts: Facts) -> State | None:
     cure = cures.by_hand(
         f"if the models are right: {autogenerate}; if the database is not: invoke reset-db"
     )
-    if facts.proof and facts.is_true:
+    if facts.is_true:
         cure = cures.by_hand(
             f"the database is what the chain makes: {autogenerate}, then invoke upgrade"
         )

@@ -256,10 +256,33 @@ def backups(_c: Context, json: bool = False) -> None:
     _commands().backups(as_json=json)
 
 
-@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
-def status(c: Context, json: bool = False) -> None:
-    """Show revision, heads, tables, drift, and the way out."""
-    _commands().status(as_json=json, plan=_dry(c))
+@task(
+    auto_shortflags=False,
+    help={
+        "json": _CHAIN["json"],
+        "prove": "build the chain in a scratch database, where that decides which cure it is",
+    },
+)
+def status(c: Context, json: bool = False, prove: bool = False) -> None:
+    """Show the state, its evidence and its cure; revision, tables."""
+    _commands().status(as_json=json, plan=_dry(c), proves=prove)
+
+
+@task(auto_shortflags=False, help=_REBUILDS)
+def repair(
+    c: Context,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    in_place: bool = False,
+    timeout: str = "",
+) -> None:
+    """Do the smallest cure of the state that `status` shows."""
+    said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+    said["timeout"] = timeout
+    _commands().repair(plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -335,7 +358,7 @@ def stop(c: Context) -> None:
 
 
 namespace = Collection(
-    *(reset_db, undo, status, backup, reset, upgrade, verify, seed),
+    *(reset_db, undo, status, repair, backup, reset, upgrade, verify, seed),
     *(restore, backups, history, archive, prove_squash, protect, unprotect),
     *(psql, alembic, url, start, stop),
 )

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from backset.session import Session
 
 
-def upgrade(worker: Worker, session: Session, progress: Callable[[str], None]) -> dict[str, Any]:
+def upgrade(
+    worker: Worker, session: Session, progress: Callable[[str], None], to: str = ""
+) -> dict[str, Any]:
     """Run the migrations on the database of `session`; return the worker's answer.
+
+    to: a revision; without it, where the chain ends.
 
     `schemas` in it are those that were made first: Alembic writes to its version table before the
     first migration could make the schema of that. Raises StepFailedError.
@@ -24,7 +28,7 @@ def upgrade(worker: Worker, session: Session, progress: Callable[[str], None]) -
     made: list[str] = []
     while True:
         try:
-            return {**worker.ask("upgrade", session, progress), "schemas": made}
+            return {**worker.ask("upgrade", session, progress, to=to), "schemas": made}
         except AlembicError as error:
             if error.kind != "missing schema" or error.words in made:
                 raise

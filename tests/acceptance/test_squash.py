@@ -161,6 +161,18 @@ def test_the_old_tree_is_used_whole(squashed: Project) -> None:
     assert "the new chain (as it is on disk) cannot be built" in done.stderr
 
 
+def test_a_commit_is_written_whole(squashed: Project) -> None:
+    """Files that .gitattributes keeps out of releases are there; the index stays as it is."""
+    (squashed.folder / ".gitattributes").write_text("alembic/versions export-ignore\n")
+    git(squashed, "add", ".gitattributes")
+    git(squashed, "commit", "-q", "-m", "attributes")
+    before = git(squashed, "status", "--porcelain"), git(squashed, "ls-files", "--stage")
+    done = squashed.invoke("prove-squash", "HEAD", GIT_INDEX_FILE="/nowhere/index")
+    assert done.returncode == 0, done.stderr
+    assert "2 revisions" in done.stdout
+    assert (git(squashed, "status", "--porcelain"), git(squashed, "ls-files", "--stage")) == before
+
+
 def test_a_folder_of_old_revisions(squashed: Project) -> None:
     """It runs with today's env.py; a folder that only holds such a folder is looked into."""
     folder = squashed.folder / "alembic/versions_backup/versions"

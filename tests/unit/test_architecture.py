@@ -29,6 +29,7 @@ DOORS = {
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
+        "mending",
         "in_place",
         "objects",
         "privileges",

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alembic import util
+from alembic import command, util
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
@@ -81,6 +81,7 @@ class Worker:
                 "upgrade": self._upgrade,
                 "downgrade": self._downgrade,
                 "stamp": self._stamp,
+                "merge": self._merge,
                 "describe": self._describe,
                 "current": self._current,
                 "check": self._check,
@@ -194,7 +195,8 @@ class Worker:
 
     def _todo(self, current: Any) -> list[Any]:
         """Return the steps from the rows of a version table to where the lineage ends."""
-        heads = self._lineage.get("heads") or ["head"]
+        given = self._request.get("to")
+        heads = [given] if given else self._lineage.get("heads") or ["head"]
         # Alembic takes a text for one revision, and a tuple for several that must not overlap, as
         # those do of which one depends on another.
         destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
@@ -212,6 +214,12 @@ class Worker:
 
         self._run_env(stamp, purge=bool(self._request.get("purge")))
         return {"revisions": list(wanted)}
+
+    def _merge(self) -> dict[str, Any]:
+        """Write the script of a revision that joins all heads."""
+        made = command.merge(self._config, "heads", message="merge heads")  # type: Any
+        path, down = str(Path(made.path).resolve()), list(made.down_revision)
+        return {"revision": made.revision, "path": path, "down": down}
 
     def _describe(self) -> dict[str, Any]:
         heads = self._heads()

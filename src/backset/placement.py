@@ -1,0 +1,87 @@
+"""Finds where in its chain the live schema really is: by a scratch build, revision by revision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset import catalog, difference, graph, likeness, schema, scratch, upgrading
+from backset.errors import RefusedError, StepFailedError
+from backset.facts import Proof
+from backset.session import explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from backset.build import Build
+    from backset.difference import Difference, Item
+    from backset.scratch import Scratch
+
+    Progress = Callable[[str], None]
+
+
+def find(build: Build, progress: Progress, notice: Callable[[str], None] | None = None) -> Proof:
+    """Build the chain in a scratch database, and compare it with the target at every revision.
+
+    It wants a build without a session on the target: what stood there before the lock is ended.
+    The target is only read. A chain that cannot be built proves nothing, and the proof says so.
+    notice: is told for whom we wait, if we may wait. Raises LockedError.
+    """
+    name = build.server.names.scratch
+    same: list[str] = []
+    last: list[Difference] = []
+    try:
+        with explained(build.target):
+            scratch.prepare(build, [name], "build the chain to compare it", notice)
+            live = schema.read(build.live, spare=catalog.version_tables(build.live))
+        with explained(build.target), scratch.made(build, name) as made:
+            for at, last in _climb(made, live, progress):
+                if likeness.is_proved(last):
+                    same.append(at)
+            agrees = _agrees(made)
+    except (StepFailedError, RefusedError) as error:
+        return Proof(differences=(f"the chain cannot be built beside it: {error.what}",))
+    texts = tuple(each.text for each in last if not each.minor)
+    return Proof(same=tuple(same), differences=texts, agrees=agrees)
+
+
+def _climb(
+    made: Scratch, live: Mapping[str, Item], progress: Progress
+) -> Iterator[tuple[str, list[Difference]]]:
+    """Yield each place of the chain, the heads last, with what differs there.
+
+    A place is named by the rows that the version table has there, with a space between. Of several
+    chains in one database only the end of all of them is a place.
+    """
+    if len(made.workers) > 1:
+        made.upgrade(progress)
+        made.inheritance.complete(made.session)
+        heads = [head for worker in made.workers for head in worker.scripts.heads]
+        yield " ".join(sorted(heads)), _compare(made, live)
+        return
+    (worker,) = made.workers
+    scripts = worker.scripts
+    yield "base", _compare(made, live)
+    done: list[str] = []
+    wanted = graph.ancestors(scripts.heads, scripts.revisions)
+    order = [each for each in graph.ordered(scripts.revisions) if each.id in wanted]
+    for number, each in enumerate(order, 1):
+        progress(f"{number}/{len(order)} {each.id}")
+        upgrading.upgrade(worker, made.session, lambda _text: None, to=each.id)
+        done.append(each.id)
+        if number == len(order):
+            made.inheritance.complete(made.session)
+        rows = graph.heads([script for script in order if script.id in done])
+        yield " ".join(sorted(rows)), _compare(made, live)
+
+
+def _compare(made: Scratch, live: Mapping[str, Item]) -> list[Difference]:
+    return difference.between(made.schema(), live, likeness.SIDES, minor=likeness.MINOR)
+
+
+def _agrees(made: Scratch) -> bool:
+    """Tell whether the models agree with what the chain makes."""
+    for worker in made.workers:
+        about = worker.ask("describe", made.session)
+        if about["models"] and worker.ask("check", made.session)["differences"]:
+            return False
+    return True

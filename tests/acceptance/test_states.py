@@ -1,0 +1,321 @@
+"""Every state of a database: how it comes about, its evidence, and that its cure works."""
+
+from __future__ import annotations
+
+import json
+import py_compile
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from backset.target import Target
+from tests.acceptance.test_orphans import commit, git
+from tests.acceptance.test_shapes import laid_down
+from tests.conftest import Project, free_port
+from tests.incident.project import run_alembic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MORE = "revision, down_revision = {0!r}, {1!r}\ndef upgrade(): pass\ndef downgrade(): pass\n"
+
+
+def versions(project: Project) -> Path:
+    """Return the folder of the scripts."""
+    return project.folder / "migrations/versions"
+
+
+def alembic(project: Project, *arguments: str) -> None:
+    """Run alembic as a developer would."""
+    done = run_alembic(project.folder, project.url, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def built(project: Project) -> None:
+    """Migrate to head, with a row that no repair may lose."""
+    alembic(project, "upgrade", "head")
+    project.query("INSERT INTO users (name) VALUES ('ann')")
+
+
+def in_git(project: Project) -> None:
+    """Migrate to head, in a repository that has all scripts."""
+    built(project)
+    git(project.folder, "init", "-q", "-b", "main")
+    commit(project.folder, "Begin")
+
+
+def missing_database(project: Project) -> None:
+    """Name a database that is not there."""
+    target = Target.parse(project.url)
+    project.env["DATABASE_URL"] = target.named(f"{target.database}_new").url
+
+
+def no_server(project: Project) -> None:
+    """Name a port that nobody listens on, with a password that nobody may read."""
+    project.env["DATABASE_URL"] = f"postgresql://u:c4nary@127.0.0.1:{free_port()}/db"
+
+
+def behind(project: Project) -> None:
+    """Stop one revision before the head."""
+    alembic(project, "upgrade", "b1")
+
+
+def without_version(project: Project) -> None:
+    """Lose the version table."""
+    built(project)
+    project.query("DROP TABLE alembic_version")
+
+
+def made_by_hand(project: Project) -> None:
+    """Lose the version table of a schema that no revision makes."""
+    without_version(project)
+    project.query("ALTER TABLE users ADD COLUMN shoe_size int")
+
+
+def deleted(project: Project) -> None:
+    """Delete the newest script, which the database names."""
+    in_git(project)
+    (versions(project) / "c1_notes.py").unlink()
+
+
+def squashed(project: Project) -> None:
+    """Name a revision of an older chain that made the very same."""
+    built(project)
+    project.query("UPDATE alembic_version SET version_num = 'dead'")
+
+
+def squashed_otherwise(project: Project) -> None:
+    """Name a revision of an older chain that made something else."""
+    squashed(project)
+    project.query("ALTER TABLE users DROP COLUMN name")
+
+
+def two_heads(project: Project) -> None:
+    """Let two people add a revision after the same one."""
+    built(project)
+    (versions(project) / "d1_x.py").write_text(MORE.format("d1", "b1"))
+
+
+def missing_middle(project: Project) -> None:
+    """Delete a script that another one follows."""
+    in_git(project)
+    (versions(project) / "b1_tasks.py").unlink()
+
+
+def duplicate(project: Project) -> None:
+    """Copy a script, and forget to give it an id of its own."""
+    built(project)
+    shutil.copy(versions(project) / "c1_notes.py", versions(project) / "d1_copy.py")
+
+
+def no_scripts(project: Project) -> None:
+    """Empty the folder of the scripts."""
+    in_git(project)
+    for path in versions(project).glob("*.py"):
+        path.unlink()
+
+
+def byte_code(project: Project) -> None:
+    """Delete a script whose byte code Alembic goes on loading."""
+    built(project)
+    ini = project.folder / "alembic.ini"
+    ini.write_text(f"{ini.read_text()}sourceless = true\n")
+    script = versions(project) / "d1_x.py"
+    script.write_text(MORE.format("d1", "c1"))
+    py_compile.compile(str(script))
+    script.unlink()
+
+
+def half_applied(project: Project) -> None:
+    """Let an index fail that is made in an autocommit block, after a table was made."""
+    alembic(project, "upgrade", "b1")
+    project.query("INSERT INTO users (name) VALUES ('ann'), ('ann')")
+    assert run_alembic(project.folder, project.url, "upgrade", "head").returncode != 0
+    project.query("DELETE FROM users WHERE id = 2")
+
+
+def invalid_index(project: Project) -> None:
+    """Let only the index fail."""
+    script = versions(project) / "c1_notes.py"
+    text = script.read_text()
+    table = '    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))\n'
+    assert table in text
+    block = text[text.index("    with op.get") : text.index("def downgrade")]
+    script.write_text(text.replace(table, "").replace(block, f"{block.rstrip()}\n{table}\n\n"))
+    half_applied(project)
+
+
+def unrecorded(project: Project) -> None:
+    """Be killed between the last statement and the version."""
+    built(project)
+    project.query("UPDATE alembic_version SET version_num = 'b1'")
+
+
+def drifted(project: Project) -> None:
+    """Change the database by hand."""
+    built(project)
+    project.query("ALTER TABLE users DROP COLUMN name")
+    project.query("ALTER TABLE users ADD COLUMN shoe_size int")
+
+
+def new_model(project: Project) -> None:
+    """Change the models, and write no migration."""
+    built(project)
+    models = project.folder / "models.py"
+    models.write_text(f'{models.read_text()}Table("new", metadata, Column("id", Integer))\n')
+
+
+def stamped_empty(project: Project) -> None:
+    """Stamp an empty database to get rid of an error."""
+    alembic(project, "stamp", "head")
+
+
+def stamped_early(project: Project) -> None:
+    """Stamp a database that is one revision behind."""
+    alembic(project, "upgrade", "b1")
+    alembic(project, "stamp", "head")
+
+
+def no_models(project: Project) -> None:
+    """Import no model in env.py."""
+    built(project)
+    (project.folder / "models.py").write_text(
+        "from sqlalchemy import MetaData\nmetadata = MetaData()\n"
+    )
+
+
+def of_others(project: Project) -> None:
+    """Name the database of another application, with a chain of its own."""
+    project.query("CREATE TABLE wp_posts (id int)")
+    project.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    project.query("INSERT INTO alembic_version VALUES ('f00')")
+
+
+def elsewhere(project: Project) -> None:
+    """Let env.py open another database, whatever it is told."""
+    env = project.folder / "migrations/env.py"
+    other = Target.parse(project.url).named("postgres").url
+    env.write_text(env.read_text().replace('os.environ["DATABASE_URL"]', repr(other)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A state, words of its evidence and of its cure, and how `invoke repair` ends.
+
+    way: of the cure that a proof has led to, if there was one. ends: the state after the repair.
+    """
+
+    make: Callable[[Project], None]
+    state: str
+    evidence: str
+    cure: str
+    ways: tuple[str, ...] = ()
+    ends: str = "at head"
+
+
+CASES = [
+    Case(no_server, "no server", "Connection refused", "start the server", ends="no server"),
+    Case(missing_database, "no database", "does not exist", "invoke upgrade", ("upgrade",)),
+    Case(lambda _: None, "empty", "has no table and no version", "invoke upgrade", ("upgrade",)),
+    Case(built, "at head", "the database is at c1", ""),
+    Case(behind, "behind", "at b1, head is c1: 1 revision", "invoke upgrade", ("upgrade",)),
+    Case(without_version, "ahead", "but alembic_version names no", "invoke repair", ("stamp",)),
+    Case(made_by_hand, "ahead", "notes, tasks, users", "invoke repair", ("reset",)),
+    Case(deleted, "orphaned revision", "names c1", "git restore", ("restore file",)),
+    Case(squashed, "orphaned revision", "names dead", "invoke repair", ("stamp",)),
+    Case(squashed_otherwise, "orphaned revision", "dead", "invoke repair", ("reset",)),
+    Case(two_heads, "several heads", "c1, d1", "merge heads", ("merge heads", "upgrade")),
+    Case(missing_middle, "broken chain", "migrations/versions: c1_notes.py follows b1",
+         "git restore", ("restore file",)),
+    Case(duplicate, "broken chain", "c1 is the id of c1_notes.py and of d1_copy.py",
+         "an id of its own", ends="broken chain"),
+    Case(no_scripts, "broken chain", "has no migration file", "git restore", ("restore file",)),
+    Case(byte_code, "broken chain", "d1 is loaded from d1_x.cpython", "delete migrations/versions",
+         ends="broken chain"),
+    Case(half_applied, "half applied", "table notes exists already, which c1_notes.py:9 makes",
+         "invoke repair", ("reset",)),
+    Case(invalid_index, "half applied", "index uq_users_name is invalid", "DROP INDEX CONCURRENTLY",
+         ("drop index", "upgrade")),
+    Case(unrecorded, "half applied", "table notes exists already", "invoke repair", ("stamp",)),
+    Case(drifted, "stamped but not migrated", "column users.name does not exist, which a1_users.py",
+         "invoke repair", ("reset",)),
+    Case(new_model, "drift", "table new is only in the models", "--autogenerate", ends="drift"),
+    Case(stamped_empty, "stamped but not migrated", "table users does not exist, which a1_users.py",
+         "invoke repair", ("stamp", "upgrade")),
+    Case(stamped_early, "stamped but not migrated", "table notes does not exist", "invoke repair",
+         ("stamp", "upgrade")),
+    Case(no_models, "models not loaded", "target_metadata has no table", "import the modules",
+         ends="models not loaded"),
+    Case(of_others, "wrong database", "wp_posts, and none of the project's tables",
+         "correct DATABASE_URL", ends="wrong database"),
+    Case(elsewhere, "wrong database", "env.py connected to postgres", "DATABASE_URL",
+         ends="wrong database"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.state}-{case.make.__name__}")
+def test_each_state_and_its_cure(tmp_path: Path, database_url: str, case: Case) -> None:
+    """`status` names it, `repair --plan` changes nothing, `repair` mends it or says why not."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    case.make(project)
+    told = project.invoke("status")
+    assert told.stdout.startswith(f" state     {case.state}: "), told.stdout + told.stderr
+    assert case.evidence in told.stdout
+    assert case.cure in told.stdout
+    assert told.returncode == (6 if case.cure else 0)
+    assert "c4nary" not in told.stdout + told.stderr
+    planned = project.invoke("repair", "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "nothing was changed" in planned.stdout
+    assert project.invoke("status").stdout == told.stdout
+
+    repaired = project.invoke("repair", "--json")
+    content: dict[str, Any] = json.loads(repaired.stdout)
+    assert content["state"] == case.ends, repaired.stdout
+    assert repaired.returncode == content["exit_code"] == (0 if case.ends == "at head" else 6)
+    assert tuple(each["cure"]["way"] for each in content["repairs"]) == case.ways
+    assert "c4nary" not in repaired.stdout
+    if case.ends == "at head":
+        assert project.invoke("status").returncode == 0
+        assert project.invoke("verify").returncode == 0
+
+
+@pytest.mark.parametrize("make", [without_version, squashed, two_heads, deleted, unrecorded])
+def test_a_small_cure_keeps_every_row(
+    tmp_path: Path, database_url: str, make: Callable[[Project], None]
+) -> None:
+    """What is not a rebuild changes no row of the application; before a stamp there is a backup."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    make(project)
+    before = project.query("SELECT oid FROM pg_database WHERE datname = current_database()")
+    done = project.invoke("repair")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.query("SELECT name FROM users") == [("ann",)]
+    assert before == project.query("SELECT oid FROM pg_database WHERE datname = current_database()")
+    stamped = make in {without_version, squashed, unrecorded}
+    assert bool(list((project.folder / "backups").rglob("*.dump"))) == stamped
+
+
+def test_a_rebuild_can_be_undone(tmp_path: Path, database_url: str) -> None:
+    """What is left when nothing smaller helps keeps the rows, for `undo` and in the backup."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    made_by_hand(project)
+    assert project.invoke("repair").returncode == 0
+    assert project.query("SELECT count(*) FROM users") == [(0,)]
+    assert project.invoke("undo").returncode == 0
+    assert project.query("SELECT name FROM users") == [("ann",)]
+
+
+def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) -> None:
+    """`--prove` builds the chain beside it, and changes nothing; without it nothing is built."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    told = project.invoke("status", "--prove")
+    assert told.returncode == 6
+    assert "identical at c1" in told.stdout
+    assert "cure      invoke alembic -- stamp --purge c1" in told.stdout
+    assert project.query("SELECT version_num FROM alembic_version") == [("dead",)]
+    assert project.query("SELECT count(*) FROM pg_database WHERE datname ~ '__scratch'") == [(0,)]

@@ -1,0 +1,14 @@
+import os
+import sys
+
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+sys.path.insert(0, os.getcwd())
+import models
+
+engine = create_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool)
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=models.metadata)
+    with context.begin_transaction():
+        context.run_migrations()
