@@ -29,6 +29,8 @@ LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
 _PORT = 5432
 _SOCKET_BYTES = 103  # sun_path without its NUL: 107 bytes on Linux, 103 on macOS
 _START_S = 60.0
+_ENDING_S = 20.0
+_LOOK_EVERY_S = 0.05
 _LOG_LINES = 5
 _BUILTIN_SINCE = 17  # sorts the same everywhere, whatever the system's C library
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -89,11 +91,18 @@ class Cluster:
 
     def is_running(self) -> bool:
         """Tell whether the server answers on its socket and has finished starting."""
+        return self._status() == "ready" and self._answers()
+
+    def _status(self) -> str:
+        """Return what the server last wrote of itself: `starting`, `ready`, `stopping`; or nothing.
+
+        It is the eighth line of postmaster.pid (miscadmin.h).
+        """
         try:
-            status = (self.data / "postmaster.pid").read_text().splitlines()[7:8]
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
-            return False
-        return self._answers() and [line.strip() for line in status] == ["ready"]
+            return ""
+        return "".join(lines[7:8]).strip()
 
     def _answers(self) -> bool:
         """Tell whether anybody listens: postmaster.pid outlives a crash, and its pid is reused."""
@@ -117,8 +126,15 @@ class Cluster:
                 return False
             if not (self.data / "PG_VERSION").is_file():
                 self._initialize()
+            self._await_end()
             self._launch()
         return True
+
+    def _await_end(self) -> None:
+        """Wait for a server that is going down; not for long, since a crash leaves the word, too."""
+        deadline = time.monotonic() + _ENDING_S
+        while self._status() == "stopping" and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
 
     def stop(self) -> bool:
         """Stop the server, ending its sessions; False if it was not running."""
