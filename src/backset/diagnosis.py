@@ -61,7 +61,7 @@ class Status:
         found = self.state
         if found.is_good or found.name == "drift":
             return self.verdict.findings
-        covered = {found.name, *_JUDGED}
+        covered = {found.name, *_JUDGED, *(("behind",) if found.name == "empty" else ())}
         others = (each for each in self.verdict.findings if each.kind not in covered)
         return (found.finding, *others)
 

@@ -19,6 +19,11 @@ _INSTALL_EXTENSION = (
 )
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
+_NO_TABLE = re.compile('relation "[^"]*" does not exist')
+_FIRST_TABLES = (
+    f"{MEND}; or, where a command of the project makes the first tables and the chain begins "
+    'after them, name that: [tool.backset] init = ["COMMAND", "ARGUMENT"]'
+)
 _OF_FLASK = re.compile("outside of application context")
 _FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
 _OR_DOOR = (
@@ -89,6 +94,8 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     """
     what, remedy = _EXPLAINED.get(kind, ("{where}{message}", MEND))
     named = {"message": message, "where": where, "target": target, "python": python}
+    if where.startswith("revision") and _NO_TABLE.search(message):
+        remedy = _FIRST_TABLES
     for pattern, better in _BETTER:
         if pattern.search(message):
             return what.format(**named), better

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIRST = "migrations/alembic.ini"  # where Flask-Migrate puts it
+_ENV = "env.py"
 _NEVER = frozenset({"node_modules", "site-packages", "venv", "build", "dist"})
 _ASIDE = frozenset({"test", "tests", "testing", "example", "examples", "doc", "docs"})
 _DEPTH = 6  # folders below the root: packages put it beside the module that needs it
@@ -19,15 +20,17 @@ def configurations(root: Path) -> list[str]:
     """Return the files that can be it, seen from `root`: one of them, if the choice is clear.
 
     An empty text stands for what the `alembic` command finds by itself in `root`. One of tests or
-    of examples is it only where there is no other.
+    of examples is it only where there is no other. A project that configures Alembic in its own
+    code has no such file: the env.py beside its scripts stands for it.
     """
     if (root / "alembic.ini").is_file() or _has_table(root / "pyproject.toml"):
         return [""]
     if (root / _FIRST).is_file():
         return [_FIRST]
     found = sorted(path.relative_to(root) for path in _below(root))
-    ours = [path for path in found if _ASIDE.isdisjoint(path.parts)]
-    return [path.as_posix() for path in ours or found]
+    files = [path for path in found if path.name != _ENV] or found
+    ours = [path for path in files if _ASIDE.isdisjoint(path.parts)]
+    return [path.as_posix() for path in ours or files]
 
 
 def _below(root: Path) -> Iterator[Path]:
@@ -36,7 +39,7 @@ def _below(root: Path) -> Iterator[Path]:
         file = _file(folder, files) if folder != root else None
         if file:
             yield file
-        if file or len(folder.relative_to(root).parts) == _DEPTH:
+        if (file and file.name != _ENV) or len(folder.relative_to(root).parts) == _DEPTH:
             folders.clear()
         folders[:] = [each for each in folders if _is_of_the_project(folder / each)]
 
@@ -45,7 +48,10 @@ def _file(folder: Path, files: list[str]) -> Path | None:
     if "alembic.ini" in files:
         return folder / "alembic.ini"
     toml = folder / "pyproject.toml"
-    return toml if "pyproject.toml" in files and _has_table(toml) else None
+    if "pyproject.toml" in files and _has_table(toml):
+        return toml
+    has_scripts = _ENV in files and (folder / "versions").is_dir()
+    return folder / _ENV if has_scripts else None
 
 
 def _is_of_the_project(folder: Path) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROJECTS = Path(__file__).parents[1] / "projects/urls"
 BACKSET = Path(sys.executable).with_name("backset")
 FLAGS = {"section": ["-n", "main"]}  # what a project cannot be understood without
-UNFINISHED = {"deep", "flask", "layout"}  # whose file plain `alembic` cannot read
+UNFINISHED = {"deep", "flask", "in_code", "layout"}  # that plain `alembic` cannot read
 NAMES = sorted(path.name for path in PROJECTS.iterdir())
 
 

@@ -35,6 +35,14 @@ def test_one_of_the_tests_is_better_than_none(tmp_path: Path) -> None:
     assert configurations(tmp_path) == ["tests/alembic.ini"]
 
 
+def test_an_env_py_without_a_configuration_is_found(tmp_path: Path) -> None:
+    """Its program configures Alembic in code; a file, where there is one, comes first."""
+    laid(tmp_path, "shop/migrations/env.py", "shop/migrations/versions/0001.py", "other/env.py")
+    assert configurations(tmp_path) == ["shop/migrations/env.py"]
+    laid(tmp_path, "backend/alembic.ini")
+    assert configurations(tmp_path) == ["backend/alembic.ini"]
+
+
 @pytest.mark.parametrize(
     ("environment", "config"),
     [
@@ -75,3 +83,10 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
 def test_a_remedy_fits_its_cause(message: str, remedy: str) -> None:
     """Not every failure is the migration's or env.py's."""
     assert remedy in of("error", message, where="", target="", python="")[1]
+
+
+def test_a_chain_that_begins_with_tables_of_a_program_is_told_of_init() -> None:
+    """Its first revision alters a table that no revision has made."""
+    message = 'UndefinedTable: relation "users" does not exist'
+    remedy = of("database", message, where="revision eeb2 (x.py:3): ", target="", python="")[1]
+    assert "[tool.backset] init = " in remedy

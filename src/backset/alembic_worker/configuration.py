@@ -49,6 +49,11 @@ def opened(given: dict[str, Any]) -> Config:
 
 
 def _read(file: str, section: str) -> Config:
+    if Path(file).name == "env.py" and Path(file).is_file():  # configured in the project's code
+        config = Config(ini_section=section, stdout=io.StringIO())
+        location = str(Path(file).resolve().parent).replace("%", "%%")
+        config.set_main_option("script_location", location)
+        return config
     toml, ini = (file, "alembic.ini") if file.endswith(".toml") else ("pyproject.toml", file)
     ini = ini or "alembic.ini"
     if not Path(ini).is_file() and not (Path(toml).is_file() and _has_table(Path(toml))):
