@@ -131,7 +131,7 @@ class Cluster:
         return True
 
     def _await_end(self) -> None:
-        """Wait for a server that is going down; not for long, since a crash leaves the word, too."""
+        """Wait for a server that is going down; not for long: a crash leaves that word, too."""
         deadline = time.monotonic() + _ENDING_S
         while self._status() == "stopping" and time.monotonic() < deadline:
             time.sleep(_LOOK_EVERY_S)
