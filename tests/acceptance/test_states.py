@@ -233,7 +233,7 @@ CASES = [
     Case(duplicate, "broken chain", "c1 is the id of c1_notes.py and of d1_copy.py",
          "an id of its own", ends="broken chain"),
     Case(no_scripts, "broken chain", "has no migration file", "git restore", ("restore file",)),
-    Case(byte_code, "broken chain", "d1 is loaded from d1_x.cpython", "delete migrations/versions",
+    Case(byte_code, "broken chain", "d1 is loaded from d1_x.cpython", "invoke archive",
          ends="broken chain"),
     Case(half_applied, "half applied", "table notes exists already, which c1_notes.py:9 makes",
          "invoke repair", ("reset",)),
