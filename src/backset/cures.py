@@ -54,7 +54,8 @@ def by_file(facts: Facts) -> Cure:
     elif worst.kind == "stale byte code":
         why = f"bring its source back, or let `invoke archive` put {', '.join(paths)} away"
     elif worst.kind == "no migrations":
-        why = f"bring the files of {paths[0]} back; a new project makes its first one by "
+        why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
+        why += "[tool.backset.ini] version_locations; a new project makes its first one by "
         why += "`invoke alembic -- revision --autogenerate -m initial`"
     else:
         why = "mend that file"

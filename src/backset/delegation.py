@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from backset.session import Session
 
 _MEND = "mend the command, then run this again"
+_LOCATE = (
+    "name the folders of its scripts, which the command may set by itself: [tool.backset.ini] "
+    'version_locations = "…", or recursive_version_locations = "true"'
+)
 
 
 def init(
@@ -74,7 +78,8 @@ def _judged(worker: Worker, session: Session, done: Outcome, door: Door) -> Plac
         what = f"{name} is {count(found.pending, 'revision')} before head ({found.shown})"
     else:
         return found
-    raise StepFailedError(f"{_ended(done)}, but {what}{_seen(done)}", _remedy(done, door))
+    remedy = _LOCATE if found.orphans and not done.status else _remedy(done, door)
+    raise StepFailedError(f"{_ended(done)}, but {what}{_seen(done)}", remedy)
 
 
 def _has_content(session: Session) -> bool:

@@ -50,6 +50,8 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "give one of versions/b.py and 'versions/c d.py' an id of its own"),
         (broken("no migrations", ""), "broken chain", "versions: words", "by hand",
          "--autogenerate"),
+        (broken("no migrations", ""), "broken chain", "versions: words", "by hand",
+         "[tool.backset.ini] version_locations"),
         (broken("stale byte code", "b.pyc"), "broken chain", "words", "by hand",
          "`invoke archive` put versions/b.pyc away"),
         (broken("unreadable file"), "broken chain", "words", "by hand", "mend that file"),

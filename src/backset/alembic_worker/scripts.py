@@ -126,6 +126,8 @@ def _empty(directory: ScriptDirectory) -> list[dict[str, Any]]:
     folders = [str(each) for each in directory._version_locations]  # noqa: SLF001
     there = any(Path(each).is_dir() for each in folders)
     text = "the versions folder " + ("has no migration file" if there else "does not exist")
+    below = sorted({path.parent.name for each in folders for path in Path(each).glob("*/*.py")})
+    text += f" itself; its folders {', '.join(below)} have" if below else ""
     return [problem("no migrations", text, *folders)]
 
 
