@@ -251,8 +251,9 @@ def test_models_that_differ_upstream_are_told_and_stop_nothing(
     """What the migrations make was asked for; with settings of ours a project is held to more."""
     foreign = made("stock")
     env = foreign.folder / "alembic/env.py"
-    models = 'MetaData()\nTable("things", models, Column("id", Integer, primary_key=True), Column("name", Text))'
-    text = f"from sqlalchemy import Column, Integer, MetaData, Table, Text\nmodels = {models}\n"
+    columns = 'Column("id", Integer, primary_key=True), Column("name", Text)'
+    text = "from sqlalchemy import Column, Integer, MetaData, Table, Text\n"
+    text += f'models = MetaData()\nTable("things", models, {columns})\n'
     env.write_text(text + env.read_text().replace("target_metadata=None", "target_metadata=models"))
     done = foreign.run("reset-db")
     assert done.returncode == 0, done.stderr
