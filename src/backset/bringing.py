@@ -1,37 +1,31 @@
-"""Pure: the command that brings migration scripts back, to be typed in the project's root.
+"""Pure: the recipe that brings migration scripts back: where each one goes.
 
-No command replaces a file: where another one has the name by now, the script gets its id behind it.
+None replaces a file: where another one has the name by now, the script gets its id behind it.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from backset.recipes import Blob, Copy, Item, Member, Recipe
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from backset.revisions import Revision
     from backset.sources import Folders
 
-_BY_NAME = 8  # more files than these are named by their folder
+    Source = Callable[[Revision], Blob | Copy | Member]
 
 
-def from_folder(scripts: Sequence[Revision], folders: Folders, taken: Collection[Path]) -> str:
-    """Return the `cp` of files that are in the project, but where Alembic does not load them.
+def from_folder(scripts: Sequence[Revision], folders: Folders, taken: Collection[Path]) -> Recipe:
+    """Return the recipe for files that are in the project, but where Alembic does not load them.
 
     taken: the files that Alembic loads.
     """
-    pairs = [(each.path, _home(each, folders, taken)) for each in scripts]
-    parents = {new.parent for _old, new in pairs}
-    if len(parents) == 1 and all(old.name == new.name for old, new in pairs):
-        olds = [folders.shown(old) for old, _new in pairs]
-        return shlex.join(["cp", *olds, f"{folders.shown(parents.pop())}/"])
-    copies = (["cp", folders.shown(old), folders.shown(new)] for old, new in pairs)
-    return " && ".join(map(shlex.join, copies))
+    return _recipe(scripts, lambda script: Copy(script.path), folders, taken)
 
 
 def from_git(
@@ -40,71 +34,52 @@ def from_git(
     prefix: str,
     folders: Folders,
     taken: Collection[Path],
-) -> str:
-    """Return the `git restore` of files of a commit, or what writes them where Alembic looks.
+    gone: Collection[str] = (),
+) -> Recipe:
+    """Return the recipe for files of a commit.
 
-    prefix: the project's root as seen from the repository's top.
+    prefix: the project's root as seen from the repository's top. gone: what `Git.gone` lists.
     """
-    same, other = [], []
-    for script in scripts:
-        path = script.path.as_posix()
-        new = _home(_below(script, folders, prefix), folders, taken)
-        if path.startswith(prefix) and new == folders.root / path.removeprefix(prefix):
-            same.append(path.removeprefix(prefix))
-        else:
-            show = shlex.join(["git", "show", f"{source}:{path}"])
-            other.append(f"{show} > {shlex.quote(folders.shown(new))}")
-    return " && ".join([*([_restore(same, source)] if same else []), *other])
 
+    def blob(script: Revision) -> Blob:
+        return Blob(source, script.path.as_posix(), prefix)
 
-def _restore(paths: Sequence[str], source: str) -> str:
-    restore = ["git", "restore", f"--source={source}", "--"]
-    if len(paths) <= _BY_NAME:
-        return shlex.join([*restore, *paths])
-    parents = sorted({str(PurePosixPath(path).parent) for path in paths})
-    gone = ["git", "diff", "-z", "--name-only", "--relative", "--no-renames"]
-    gone += ["--diff-filter=D", source, "--", *parents]  # what is there is not touched
-    return f"{shlex.join(gone)} | xargs -0 {shlex.join(restore)}"
+    return _recipe(scripts, blob, folders, taken, prefix=prefix, gone=gone)
 
 
 def from_tar(
     scripts: Sequence[Revision], tar: Path, folders: Folders, taken: Collection[Path]
-) -> str:
-    """Return the `tar` that takes files out of one of backset's own archives."""
-    shown = folders.shown(tar)
-    pairs = [
-        (PurePosixPath(each.path.as_posix()), _home(_below(each, folders), folders, taken))
-        for each in scripts
-    ]
-    names = [str(old) for old, _new in pairs]
-    if all(folders.root / old == new for old, new in pairs):
-        return shlex.join(["tar", "-xf", shown, *names])
-    olds, news = {old.parent for old, _new in pairs}, {new.parent for _old, new in pairs}
-    if len(olds) == len(news) == 1 and all(old.name == new.name for old, new in pairs):
-        into = ["-C", folders.shown(news.pop()), f"--strip-components={len(olds.pop().parts)}"]
-        return shlex.join(["tar", "-xf", shown, *into, *names])
-    return " && ".join(
-        f"{shlex.join(['tar', '-xOf', shown, str(old)])} > {shlex.quote(folders.shown(new))}"
-        for old, new in pairs
-    )
+) -> Recipe:
+    """Return the recipe for files of one of backset's own archives."""
+    return _recipe(scripts, lambda script: Member(tar, script.path.as_posix()), folders, taken)
 
 
-def _below(script: Revision, folders: Folders, prefix: str = "") -> Revision:
-    """Return the script with the path that it would have in the project."""
-    path = folders.root / script.path.as_posix().removeprefix(prefix)
-    return type(script)(id=script.id, path=path)
+def _recipe(
+    scripts: Sequence[Revision],
+    source: Source,
+    folders: Folders,
+    taken: Collection[Path],
+    *,
+    prefix: str = "",
+    gone: Collection[str] = (),
+) -> Recipe:
+    items: list[Item] = []
+    for script in scripts:
+        old = folders.root / script.path.as_posix().removeprefix(prefix)
+        home = _home(script.id, old, folders, {*taken, *(each.home for each in items)})
+        items.append(Item(script.id, source(script), home))
+    return Recipe(folders.root, tuple(items), frozenset(gone))
 
 
-def _home(script: Revision, folders: Folders, taken: Collection[Path]) -> Path:
+def _home(revision: str, old: Path, folders: Folders, taken: Collection[Path]) -> Path:
     """Return where to put a script: in its old folder, if Alembic still looks there."""
-    old = script.path
     name = _name(old.name)
     here = not folders.locations or folders.loads(old.with_name(name))
     folder = old.parent if here else folders.locations[0]
     if folder / name not in taken:
         return folder / name
     stem = name.removesuffix(".py")
-    return folder / (f"old_{name}" if script.id in stem else f"{stem}_{script.id}.py")
+    return folder / (f"old_{name}" if revision in stem else f"{stem}_{revision}.py")
 
 
 def _name(name: str) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backset.objects import Object
     from backset.policy import Rung
     from backset.properties import Source
+    from backset.recipes import Recipe
     from backset.settings import Settings
     from backset.target import Target
 
@@ -41,7 +42,7 @@ class Options:
     downgrades: the migrations are taken back, in a scratch database.
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
-    command: what brings missing files back.
+    recipe: the missing files that come back.
     """
 
     proves: bool = False
@@ -50,7 +51,7 @@ class Options:
     seeds_twice: bool = False
     stamps: tuple[str, ...] = ()
     drops: tuple[str, ...] = ()
-    command: str = ""
+    recipe: Recipe | None = None
 
 
 class Build:

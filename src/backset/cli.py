@@ -19,7 +19,7 @@ from backset.errors import (
     StepFailedError,
 )
 from backset.migrations import Worker
-from backset.report import Report
+from backset.report import Report, shortened
 from backset.report_json import JsonReport
 from backset.settings import Settings, load
 
@@ -110,10 +110,7 @@ def _report(task: str, *, as_json: bool) -> Report:
 
 def _lines(error: BacksetError | Interrupted, at_most: int | None) -> list[str]:
     """Return the lines of an error, the last with what stands now; of many only the first ones."""
-    lines = error.lines()
-    if at_most is not None and len(lines) > at_most + 1:
-        lines[at_most:] = [f"and {len(lines) - at_most} more → all of them: --json"]
-    *first, last = lines
+    *first, last = shortened(error.lines(), at_most)
     return [*first, " · ".join([last, *getattr(error, "__notes__", ())])]
 
 

@@ -6,10 +6,13 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset import recipes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backset.facts import Facts, Proof
+    from backset.recipes import Recipe
 
 KEPT = "`invoke undo` and the backup keep the rows"
 PROVE = (
@@ -24,23 +27,25 @@ class Cure:
 
     way: `none`, `upgrade`, `restore file`, `merge heads`, `drop index`, `prove` (which finds out
     whether `stamp` or `reset` it is), `stamp`, `reset`, or `by hand`. command: what does it.
-    revision: which one is stamped.
+    revision: which one is stamped. recipe: the files that come back.
     """
 
     way: str
     command: str = ""
     why: str = ""
     revision: str = ""
+    recipe: Recipe | None = None
 
 
 def restoring(facts: Facts) -> Cure | None:
     """Return the cure that brings files back; None where that does not make a whole chain."""
-    fitting = [each for each in facts.restorable if each.connects and each.command]
+    fitting = [each for each in facts.restorable if each.connects and each.recipe]
     if not fitting or len(fitting) < len(facts.restorable):
         return None
     names = ", ".join(each.revision for each in fitting)
     why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
-    return Cure(way="restore file", command=" && ".join(each.command for each in fitting), why=why)
+    recipe = recipes.joined(each.recipe for each in fitting if each.recipe)
+    return Cure(way="restore file", command=recipe.command, why=why, recipe=recipe)
 
 
 def by_file(facts: Facts) -> Cure:

@@ -184,7 +184,7 @@ def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
     return Restorable(
         revision=trace.revision,
         evidence=tuple(trace.lines()),
-        command=trace.command,
+        recipe=trace.recipe,
         connects=graph.fits(trace.scripts, scripts.revisions),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from backset.migrations import Problem
+    from backset.recipes import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,14 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restorable:
-    """A missing file that can be brought back: what is known of it, and the command for that.
+    """A missing file that can be brought back: what is known of it, and the recipe for that.
 
     connects: whether it makes one whole chain with today's scripts, with no head more.
     """
 
     revision: str
     evidence: tuple[str, ...]
-    command: str
+    recipe: Recipe | None
     connects: bool
 
 

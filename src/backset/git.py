@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from backset.errors import StepFailedError
 from backset.process import Child, last_words
@@ -113,6 +114,19 @@ class Git:
                 lines.setdefault(place.removeprefix(f"{name}:"), []).append(text)
         return {path: "\n".join(each) + "\n" for path, each in lines.items()}
 
+    def content(self, commit: str, path: str) -> bytes:
+        """Return a file of a commit, from the top, as a checkout would write it."""
+        with TemporaryFile() as file:
+            arguments = ("cat-file", "--filters", f"{commit}:{path}")
+            self._checked("cat-file", *self._run(*arguments, output=file))
+            file.seek(0)
+            return file.read()
+
+    def gone(self, commit: str, folders: Sequence[str]) -> set[str]:
+        """Return the files in folders of a commit that the work tree lacks; all from the top."""
+        options = ("-z", "--name-only", "--no-renames", "--diff-filter=D")
+        return set(self._zero_terminated("diff", *options, commit, "--", *map(_literal, folders)))
+
     def is_ancestor(self, commit: str, of: str = "HEAD") -> bool:
         """Tell whether a commit is part of the history of another."""
         return self._run("merge-base", "--is-ancestor", commit, of)[0] == 0
@@ -163,12 +177,18 @@ class Git:
         raise StepFailedError(f"git {command} failed: {words}", _LOOK)
 
     def _run(
-        self, *arguments: str, env: Mapping[str, str] = MappingProxyType({})
+        self,
+        *arguments: str,
+        env: Mapping[str, str] = MappingProxyType({}),
+        output: IO[bytes] | None = None,
     ) -> tuple[int, list[str]]:
         lines: list[str] = []
         config = [word for each in _CONFIG for word in ("-c", each)]
         argv = ["git", "--no-pager", *config, *arguments]
-        with Child(argv, env={**self._env, **env}, cwd=self.top, on_line=lines.append) as child:
+        environment = {**self._env, **env}
+        with Child(
+            argv, env=environment, cwd=self.top, on_line=lines.append, output=output
+        ) as child:
             if not child.has_ended(_PATIENCE_S):
                 what = f"git {arguments[0]} was given up after {_PATIENCE_S:.0f} s"
                 raise StepFailedError(what, _LOOK)

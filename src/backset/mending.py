@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset import process
-from backset.errors import StepFailedError
+from backset import retrieval
 from backset.steps import Done
+from backset.traces import few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from backset.build import Build
+    from backset.recipes import Recipe
 
     Progress = Callable[[str], None]
 
@@ -48,19 +49,24 @@ def merge(build: Build, _progress: Progress) -> Done:
 
 
 def bring_back(build: Build, _progress: Progress) -> Done:
-    """Bring the missing files back by the very command that was shown."""
-    settings, command = build.settings, build.options.command
-    # Its words were quoted by shlex where it was made.
-    status, said = process.run(["sh", "-ec", command], env=settings.plain_env, cwd=settings.root)
-    if status:
-        what = f"`{command}` ended with {status}: {process.last_words(said)}"
-        raise StepFailedError(what, "bring the file back by hand, then run this again")
-    return Done(command, {"command": command})
+    """Bring the missing files back, as the command that is shown does."""
+    recipe = _recipe(build)
+    retrieval.retrieve(recipe, build.settings.plain_env)
+    return Done(f"{_files(recipe)}: back", {"command": recipe.command})
+
+
+def _recipe(build: Build) -> Recipe:
+    assert build.options.recipe is not None  # noqa: S101  (the cure has it)
+    return build.options.recipe
+
+
+def _files(recipe: Recipe) -> str:
+    return few(recipe.shown(each.home) for each in recipe.items)
 
 
 PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     stamp: lambda build: f"would set the version to {', '.join(build.options.stamps)}",
     drop_indexes: lambda build: f"would drop {', '.join(build.options.drops)}",
     merge: lambda build: f"would add a file that joins {', '.join(build.worker.scripts.heads)}",
-    bring_back: lambda build: f"would run {build.options.command}",
+    bring_back: lambda build: f"would bring back {_files(_recipe(build))}",
 }

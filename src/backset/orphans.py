@@ -1,8 +1,9 @@
 """Where a revision went that no migration file has: in the project's folders and in all of git.
 
 `trace(revision, folders, env)` looks; the Trace that it returns speaks for itself: `lines()` for
-people, `content()` for programs, `command` to type. It changes nothing, and says in `gaps` what it
-could not look at, such as a repository without git; so a caller has nothing to catch.
+people, `content()` for programs, `command` to type, `recipe` for `retrieval`. It changes nothing,
+and says in `gaps` what it could not look at, such as a repository without git; so a caller has
+nothing to catch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from backset.git import Commit
+    from backset.recipes import Recipe
     from backset.sources import Folders
 
 
@@ -43,18 +45,18 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         gaps.append(f"git's history: {error.what}")
     archives = [] if copies or past else list(tarballs.packed(folders.backups, revision))
     needed: list[Revision] = []
-    command = ""
+    recipe: Recipe | None = None
     if copies:
         beside = sources.read(sources.walk(copies[0].path.parent))
         needed = _needed(revision, [copies[0], *beside], here)
-        command = bringing.from_folder(needed, folders, taken)
+        recipe = bringing.from_folder(needed, folders, taken)
     elif past:
         needed = _needed(revision, past.beside, here)
-        command = bringing.from_git(needed, past.source, past.prefix, folders, taken)
+        recipe = bringing.from_git(needed, past.source, past.prefix, folders, taken, past.gone)
     elif archives:
         tar, packed = archives[0]
         needed = _needed(revision, packed, here)
-        command = bringing.from_tar(needed, tar, folders, taken)
+        recipe = bringing.from_tar(needed, tar, folders, taken)
     found = next((each for each in needed if each.id == revision), None)
     return Trace(
         revision=revision,
@@ -71,14 +73,18 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         refs=past.refs if past else (),
         companions=tuple(each.id for each in needed if each.id != revision),
         scripts=tuple(needed),
-        command=command,
+        recipe=recipe,
         gaps=tuple(gaps),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Past:
-    """What git knows: source: a commit or branch that has the file, beside: all scripts there."""
+    """What git knows.
+
+    source: a commit or branch that has the file. beside: all scripts there. gone: the files there
+    that the work tree lacks.
+    """
 
     removal: Removal | None
     uncommitted: str
@@ -86,6 +92,7 @@ class _Past:
     source: str
     beside: list[Revision]
     prefix: str
+    gone: set[str]
 
 
 def _needed(
@@ -117,7 +124,8 @@ def _past(git: Git, revision: str) -> _Past | None:
         source, path = held[0]
     else:
         source, path = events.anywhere()
-    beside = _scripts(git, source, [path.rpartition("/")[0]])
+    folder = path.rpartition("/")[0]
+    beside = _scripts(git, source, [folder])
     if all(each.id != revision for each in beside):  # it is written in a way of its own
         beside.append(Revision(id=revision, path=Path(path)))
     return _Past(
@@ -127,6 +135,7 @@ def _past(git: Git, revision: str) -> _Past | None:
         source=source,
         beside=beside,
         prefix=git.prefix,
+        gone=git.gone(source, [folder]),
     )
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias
 
 from backset import signals
 from backset.errors import StepFailedError
@@ -32,6 +32,7 @@ class Child:
 
     The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
     come as one stream of lines to `on_line`; the last forty stay in `tail`.
+    output: a file that gets stdout as it is; the lines are then those of stderr.
     tethered: whether its group ends even when we are killed and can end nothing.
     Raises StepFailedError when the program cannot be started.
     """
@@ -46,6 +47,7 @@ class Child:
         pass_fds: Sequence[int] = (),
         account: Account | None = None,
         tethered: bool = False,
+        output: IO[bytes] | None = None,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
@@ -58,8 +60,8 @@ class Child:
                     env=env,
                     cwd=cwd,
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
+                    stdout=subprocess.PIPE if output is None else output,
+                    stderr=subprocess.STDOUT if output is None else subprocess.PIPE,
                     pass_fds=pass_fds,
                     start_new_session=True,
                     text=True,
@@ -67,6 +69,7 @@ class Child:
                     errors="replace",
                     **_identity(account),
                 )
+                self._stream = self._popen.stdout or self._popen.stderr
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
                 _running.add(self)
@@ -119,8 +122,8 @@ class Child:
             self._popen.wait()
             self._reader.join(GRACE_S)
             _running.discard(self)
-        if not self._reader.is_alive() and self._popen.stdout is not None:
-            self._popen.stdout.close()
+        if not self._reader.is_alive() and self._stream is not None:
+            self._stream.close()
 
     def _wait_for_group(self) -> None:
         """Give the leader's children, too, the time to clean up.
@@ -140,8 +143,8 @@ class Child:
         return True
 
     def _read(self) -> None:
-        assert self._popen.stdout is not None  # noqa: S101  (it is a pipe)
-        for line in self._popen.stdout:
+        assert self._stream is not None  # noqa: S101  (it is a pipe)
+        for line in self._stream:
             text = line.rstrip()
             self.tail.append(text)
             self._on_line(text)

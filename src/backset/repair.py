@@ -114,5 +114,4 @@ def _options(state: State, facts: Facts) -> Options:
     cure = state.cure
     stamps = tuple(cure.revision.split())
     drops = facts.invalid if cure.way == "drop index" else ()
-    command = cure.command if cure.way == "restore file" else ""
-    return Options(stamps=stamps, drops=drops, command=command)
+    return Options(stamps=stamps, drops=drops, recipe=cure.recipe)

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 WIDTH = 9  # of the longest step's name
 
 
+def shortened(lines: list[str], at_most: int | None) -> list[str]:
+    """Return as many lines as a person reads, and how many more there are; None means all."""
+    more = len(lines) - (at_most or len(lines))
+    return lines if more <= 1 else [*lines[:at_most], f"and {more} more → all of them: --json"]
+
+
 class Report:
     """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
 
@@ -59,8 +65,8 @@ class Report:
     def end(self, step: str, done: Done) -> None:
         """Print the line of a step."""
         self._line("✔", step, done.text)
-        for finding in done.findings:
-            self._line("!", step, str(finding))
+        for text in shortened([str(each) for each in done.findings], self.most_lines):
+            self._line("!", step, text)
         self.step = ""
 
     def plan(self, lines: Iterable[tuple[str, str]]) -> None:

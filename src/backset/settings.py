@@ -49,6 +49,7 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     upgrade: the project's own command that migrates, in place of Alembic's process.
     init: its command for a database that is empty, before that.
+    is_configured: whether [tool.backset] has anything in it.
     ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
@@ -62,6 +63,7 @@ class Settings:
     """
 
     root: Path
+    is_configured: bool
     target: Target | None
     database: str
     seed: tuple[str, ...]
@@ -192,6 +194,7 @@ class _Reader:
         self._report_unknown()
         return Settings(
             root=self.root,
+            is_configured=bool(self.table),
             target=self._target(),
             database=self._value("database", derived_name(self.root.name, "")),
             seed=self._value("seed", ()),

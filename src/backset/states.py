@@ -199,9 +199,10 @@ def _traced(facts: Facts) -> list[str]:
     """Say where missing files went, and what would bring back those that do not fit today."""
     lines = [f"{each.revision}: {line}" for each in facts.restorable for line in each.evidence]
     return lines + [
-        f"{each.revision}: its file comes back with: {each.command}; it does not fit today's chain"
+        f"{each.revision}: its file comes back with: {each.recipe.command}; "
+        "it does not fit today's chain"
         for each in facts.restorable
-        if each.command and not each.connects
+        if each.recipe and not each.connects
     ]
 
 

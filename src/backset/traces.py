@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from backset.git import Commit
+    from backset.recipes import Recipe
     from backset.revisions import Revision
 
 _SHOWN = 5  # names in a line for people; programs get all
@@ -57,9 +58,9 @@ class Trace:
     copies: files of the project that still have it. archives: tars that have it, with its name in
     each. removal: None where no commit removed it. uncommitted: its path, where it was deleted and
     that is not committed. refs: branches and tags that still have it.
-    companions: other missing revisions that it needs, which `command` brings back as well.
+    companions: other missing revisions that it needs, which come back with it.
     scripts: its script and theirs, where they are.
-    command: what brings it back; empty where nothing was found. gaps: what was not looked at.
+    recipe: what brings them back; None where nothing was found. gaps: what was not looked at.
     """
 
     revision: str
@@ -71,13 +72,18 @@ class Trace:
     refs: tuple[str, ...] = ()
     companions: tuple[str, ...] = ()
     scripts: tuple[Revision, ...] = ()
-    command: str = ""
+    recipe: Recipe | None = None
     gaps: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command line that brings it back; empty where there is none."""
+        return self.recipe.command if self.recipe else ""
 
     @property
     def is_found(self) -> bool:
         """Whether there is a way to bring it back."""
-        return bool(self.command)
+        return self.recipe is not None
 
     def lines(self) -> list[str]:
         """Each thing that was found in one line, without the command."""

@@ -24,6 +24,11 @@ ACCEPT = "invoke verify --accept"
 ACCEPT_FRESH = "invoke reset-db --accept"
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
+_OF_THE_PROJECT = baseline.DIFFERENCES | {"models not loaded"}
+# What a rebuild says without failing in a project that has nothing of ours: its models and
+# migrations differ upstream, and the database that they make is what was asked for.
+_TOLERATED = _OF_THE_PROJECT | {server_log.KIND}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -58,9 +63,16 @@ class Verdict:
             agree = f"{some} were not compared: {'; '.join(self.uncompared)}"
         if self.accepted:
             agree = f"{count(self.accepted, 'accepted difference')}, no other"
+        if self.tolerated:
+            agree = f"{count(self.tolerated, 'difference')} of the models from the migrations"
         silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
         recorded = f" · {self.recorded}" if self.recorded else ""
         return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
+
+    @property
+    def tolerated(self) -> int:
+        """How many differences are said and are no failure."""
+        return sum(each.kind in _OF_THE_PROJECT for each in self.asides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,8 @@ def verify(
         known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
         recorded = baseline.changes(old, known)
     judged = judge_by(known)
-    swallowed = [each for each in judged.findings if fresh and each.kind == server_log.KIND]
+    quiet = {server_log.KIND} if settings.is_configured or known.reasons else _TOLERATED
+    swallowed = [each for each in judged.findings if fresh and each.kind in quiet]
     loud = [each for each in judged.findings if each not in swallowed]
     stale = judged.expired + (judged.vanished if is_complete else ())
     unused = judged.unused if is_complete and not fresh else ()

@@ -243,3 +243,24 @@ def test_an_application_that_is_not_found_is_asked_for(made: Callable[[str], For
     assert done.returncode == 4
     assert "env.py works within the Flask application: " in done.stderr
     assert "→ name it: FLASK_APP=" in done.stderr
+
+
+def test_models_that_differ_upstream_are_told_and_stop_nothing(
+    made: Callable[[str], Foreign],
+) -> None:
+    """What the migrations make was asked for; with settings of ours a project is held to more."""
+    foreign = made("stock")
+    env = foreign.folder / "alembic/env.py"
+    columns = 'Column("id", Integer, primary_key=True), Column("name", Text)'
+    text = "from sqlalchemy import Column, Integer, MetaData, Table, Text\n"
+    text += f'models = MetaData()\nTable("things", models, {columns})\n'
+    env.write_text(text + env.read_text().replace("target_metadata=None", "target_metadata=models"))
+    done = foreign.run("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert "1 difference of the models from the migrations" in done.stdout
+    assert "! verify    drift: column things.name is only in the models" in done.stdout
+    assert "accept it: backset reset-db --accept" in done.stdout
+    (foreign.folder / "pyproject.toml").write_text("[tool.backset]\nkeep = 3\n")
+    held = foreign.run("reset-db")
+    assert held.returncode == 4
+    assert "drift: column things.name is only in the models" in held.stderr

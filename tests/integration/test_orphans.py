@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from backset.errors import StepFailedError
 from backset.orphans import trace
+from backset.recipes import joined
+from backset.retrieval import retrieve
 from backset.sources import Folders
 
 if TYPE_CHECKING:
@@ -72,9 +77,27 @@ class Repository:
         return trace(revision, folders, ENV)
 
     def bring_back(self, found: Trace) -> None:
-        """Type the command into a shell, in the project's folder."""
-        assert found.command
+        """Do it as `repair` does, and again by the command in a shell: the same comes of both."""
+        assert found.recipe
+        before = self.files()
+        retrieve(found.recipe, ENV)
+        after = self.files()
+        new = after.keys() - before.keys()
+        assert new == {each.home for each in found.recipe.items}
+        assert before.items() <= after.items()
+        for path in new:
+            path.unlink()
         subprocess.run(["sh", "-ec", found.command], cwd=self.root, env=ENV, check=True)
+        assert self.files() == after
+
+    def names(self) -> list[str]:
+        """Return what is in the folder of the scripts, sorted."""
+        return sorted(path.name for path in self.versions.iterdir())
+
+    def files(self) -> dict[Path, bytes]:
+        """Return all files of the project with what is in them."""
+        paths = (path for path in self.root.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in paths if ".git" not in path.parts}
 
 
 @pytest.fixture
@@ -327,3 +350,109 @@ def test_without_a_repository_and_without_git(tmp_path: Path) -> None:
     found = trace("0dead0", folders, {"PATH": str(tmp_path)})
     assert "git cannot be started" in found.gaps[0]
     assert found.command == "cp versions_old/0dead0.py alembic/versions/"
+
+
+STRANGE = 'it\'s a "x" $(touch y) é; #1.py'
+
+
+@pytest.mark.parametrize("way", ["restored", "moved", "copied", "unpacked"])
+def test_a_name_with_spaces_and_quotes(repository: Repository, way: str) -> None:
+    """No character of a name means anything, by the command or without it; bytes stay bytes."""
+    folder = "../../old 'place'/" if way == "moved" else ""
+    path = repository.write("0dead0", "base00", f"{folder}{STRANGE}")
+    content = path.read_bytes() + "# é\r\n\x0c".encode() + b"# \xe9 without an end"
+    path.write_bytes(content)
+    if way == "copied":
+        (repository.root / "old 'place'").mkdir()
+        path.rename(repository.root / f"old 'place'/{STRANGE}.bak")
+    elif way == "unpacked":
+        (repository.root / "backups").mkdir()
+        with tarfile.open(repository.root / "backups/it's 1.tar", "w") as tar:
+            tar.add(path, arcname=f"old/{STRANGE}")
+        path.unlink()
+    else:
+        repository.commit("Add it")
+        path.unlink()
+        repository.commit("Remove it")
+    repository.bring_back(repository.trace("0dead0"))
+    assert (repository.versions / STRANGE).read_bytes() == content
+    assert not list(repository.root.rglob("y"))
+
+
+def test_what_a_checkout_would_write(repository: Repository) -> None:
+    """The filters of .gitattributes apply, as they do for `git restore`."""
+    (repository.root / ".gitattributes").write_text("*.py text eol=crlf\n")
+    path = repository.write("0dead0", "base00")
+    repository.commit("Add it")
+    path.unlink()
+    repository.bring_back(repository.trace("0dead0"))
+    assert b"\r\n" in path.read_bytes()
+
+
+def two_gone(repository: Repository) -> list[Path]:
+    """Remove two scripts, the second of which needs the first."""
+    paths = [repository.write("dead01", "base00"), repository.write("dead02", "dead01")]
+    repository.commit("Add them")
+    for path in paths:
+        path.unlink()
+    repository.commit("Remove them")
+    return paths
+
+
+def test_no_file_is_written_over(repository: Repository) -> None:
+    """What came meanwhile stays, and none of the others is brought back either."""
+    paths = two_gone(repository)
+    found = repository.trace("dead02")
+    assert found.recipe
+    for taken in paths:
+        taken.symlink_to("nowhere")
+        with pytest.raises(StepFailedError, match="File exists"):
+            retrieve(found.recipe, ENV)
+        assert repository.names() == ["base00_x.py", taken.name]
+        assert taken.readlink().name == "nowhere"
+        taken.unlink()
+
+
+def test_no_link_leads_out_of_the_project(repository: Repository, tmp_path: Path) -> None:
+    """A folder that has become a symlink, and one that is elsewhere, get nothing."""
+    two_gone(repository)
+    found = repository.trace("dead02")
+    assert found.recipe
+    outside = tmp_path / "outside"
+    repository.versions.rename(outside)
+    repository.versions.symlink_to(outside)
+    with pytest.raises(StepFailedError, match="alembic/versions: "):
+        retrieve(found.recipe, ENV)
+    repository.versions.unlink()
+    home = repository.root / "../outside/x.py"
+    (item, *_others) = found.recipe.items
+    recipe = replace(found.recipe, items=(replace(item, home=home),))
+    with pytest.raises(StepFailedError, match="is not in the project"):
+        retrieve(recipe, ENV)
+    assert [path.name for path in outside.iterdir()] == ["base00_x.py"]
+
+
+def test_a_copy_that_has_changed_meanwhile(repository: Repository) -> None:
+    """What is another revision by now, or a symlink, is not brought back as the missing one."""
+    copy = repository.write("0dead0", "base00", "../../old/x.py")
+    found = repository.trace("0dead0")
+    assert found.recipe
+    copy.write_text("# emptied\n")
+    with pytest.raises(StepFailedError, match="is not revision 0dead0 by now"):
+        retrieve(found.recipe, ENV)
+    copy.unlink()
+    copy.symlink_to(repository.versions / "base00_x.py")
+    with pytest.raises(StepFailedError, match="old/x"):
+        retrieve(found.recipe, ENV)
+    assert repository.names() == ["base00_x.py"]
+
+
+def test_two_revisions_that_need_the_same_file(repository: Repository) -> None:
+    """It comes back once, by the command too."""
+    two_gone(repository)
+    found = [repository.trace(revision).recipe for revision in ("dead01", "dead02")]
+    recipe = joined(each for each in found if each)
+    assert recipe.command.count("dead01_x.py") == 1
+    retrieve(recipe, ENV)
+    assert not repository.trace("dead02").companions
+    assert repository.names() == ["base00_x.py", "dead01_x.py", "dead02_x.py"]

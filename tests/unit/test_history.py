@@ -9,6 +9,7 @@ import pytest
 
 from backset.drawing import drawn, ordered
 from backset.history import History
+from backset.recipes import Blob, Item, Recipe
 from backset.revisions import Revision
 from backset.traces import Trace
 
@@ -99,11 +100,12 @@ def test_the_database_the_heads_and_the_labels() -> None:
 
 def test_an_orphan_stands_beside_the_graph() -> None:
     """With what was found of it, at the revision that it follows, and with a sign of its own."""
+    blob = Blob("1a2b^", "x2.py")
     trace = Trace(
         revision="x2",
         companions=("x1",),
         scripts=(revision("x2:x1"), revision("x1:a")),
-        command="git restore …",
+        recipe=Recipe(Path("/p"), (Item("x2", blob, Path("/p/x2.py")),)),
     )
     shown = History(
         scripts=(revision("a:"), revision("b:a")),
@@ -119,7 +121,7 @@ def test_an_orphan_stands_beside_the_graph() -> None:
         "* a Do a",
         "x lost (orphaned: no migration file has it) ← database",
     ]
-    assert shown.content()["orphans"][0]["command"] == "git restore …"
+    assert shown.content()["orphans"][0]["command"] == "git restore '--source=1a2b^' -- x2.py"
 
 
 def test_a_broken_chain_is_drawn_as_far_as_it_goes() -> None:

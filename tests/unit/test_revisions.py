@@ -92,7 +92,7 @@ def test_ancestry_ends_in_a_circle_too() -> None:
 )
 def test_the_command_for_a_folder(path: str, command: str) -> None:
     """The copy gets a name under which Alembic loads it."""
-    assert from_folder([Revision(id="a1", path=Path("/p") / path)], FOLDERS, ()) == command
+    assert from_folder([Revision(id="a1", path=Path("/p") / path)], FOLDERS, ()).command == command
 
 
 @pytest.mark.parametrize(
@@ -100,21 +100,23 @@ def test_the_command_for_a_folder(path: str, command: str) -> None:
     [
         ("alembic/versions/a1.py", "", "git restore '--source=c0ff^' -- alembic/versions/a1.py"),
         ("a/alembic/versions/b.py", "a/", "git restore '--source=c0ff^' -- alembic/versions/b.py"),
-        ("db/a 1.py", "", "git show 'c0ff^:db/a 1.py' > 'alembic/versions/a 1.py'"),
-        ("a/b.py", "x/", "git show 'c0ff^:a/b.py' > alembic/versions/b.py"),
+        ("db/a 1.py", "", "git cat-file --filters 'c0ff^:db/a 1.py' > 'alembic/versions/a 1.py'"),
+        ("a/b.py", "x/", "git cat-file --filters 'c0ff^:a/b.py' > alembic/versions/b.py"),
     ],
 )  # fmt: skip
 def test_the_command_for_git(path: str, prefix: str, command: str) -> None:
     """A file whose folder Alembic no longer looks into is written where it does."""
     scripts = [Revision(id="a1", path=Path(path))]
-    assert from_git(scripts, "c0ff^", prefix, FOLDERS, ()) == command
+    assert from_git(scripts, "c0ff^", prefix, FOLDERS, ()).command == command
 
 
 def test_many_files_are_named_by_their_folder() -> None:
     """A squashed chain of a hundred files comes back with one line that can be read."""
     scripts = [Revision(id=f"a{n}", path=Path(f"alembic/versions/a{n}.py")) for n in range(100)]
-    command = from_git(scripts, "c0ff^", "", FOLDERS, ())
+    gone = {each.path.as_posix() for each in scripts}
+    command = from_git(scripts, "c0ff^", "", FOLDERS, (), gone).command
     assert "a99.py" not in command
+    assert "a99.py" in from_git(scripts, "c0ff^", "", FOLDERS, (), {*gone, "README"}).command
     assert "--diff-filter=D 'c0ff^' -- alembic/versions | xargs -0 git restore" in command
 
 
@@ -123,7 +125,8 @@ def test_the_command_for_an_archive() -> None:
     tar = Path("/p/backups/x.tar")
 
     def of(*paths: str) -> str:
-        return from_tar([Revision(id=path, path=Path(path)) for path in paths], tar, FOLDERS, ())
+        scripts = [Revision(id=path, path=Path(path)) for path in paths]
+        return from_tar(scripts, tar, FOLDERS, ()).command
 
     assert of("alembic/versions/a1.py") == "tar -xf backups/x.tar alembic/versions/a1.py"
     assert of("old/x/a1.py", "old/x/a2.py") == (
@@ -139,7 +142,7 @@ def test_no_command_replaces_a_file() -> None:
         Revision(id="a1", path=Path("/p/old/0001.py")),
         Revision(id="a1", path=Path("/p/old/a1_x.py")),
     ]
-    assert from_folder(scripts, FOLDERS, taken) == (
+    assert from_folder(scripts, FOLDERS, taken).command == (
         "cp old/0001.py alembic/versions/0001_a1.py && cp old/a1_x.py alembic/versions/old_a1_x.py"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from backset.facts import Facts, Proof, Restorable
 from backset.graph import ancestors, fits, ordered
 from backset.migrations import Problem
+from backset.recipes import Blob, Item, Recipe
 from backset.revisions import Revision
 from backset.states import state
 
@@ -17,7 +19,9 @@ AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": fr
 BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}
 ORPHAN = {**AT, "recorded": ("x",), "orphans": ("x",), "pending": ("a", "b")}
 SAME, OTHER = Proof(same=("b",)), Proof(differences=("table t is only in app",))
-FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), command="git …", connects=True)
+BLOB = Blob("1a2b^", "versions/x.py")
+RECIPE = Recipe(Path("/p"), (Item("x", BLOB, Path("/p/versions/x.py")),))
+FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), recipe=RECIPE, connects=True)
 ROOT = Path("/project")
 
 
@@ -41,7 +45,7 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
         (ORPHAN, "orphaned revision", "names x, which no", "prove", "invoke repair"),
         ({**ORPHAN, "proof": SAME}, "orphaned revision", "names x", "stamp", "stamp --purge b"),
         ({**ORPHAN, "proof": OTHER}, "orphaned revision", "names x", "reset", "table t is only"),
-        ({**ORPHAN, "restorable": (FILE,)}, "orphaned revision", "x", "restore file", "git …"),
+        ({**ORPHAN, "restorable": (FILE,)}, "orphaned revision", "x", "restore file", "git re"),
         ({**AT, "goal": ("a", "b")}, "several heads", "the heads a, b", "merge heads", "-m merge"),
         ({**AT, "goal": ("a", "b"), "several": True}, "at head", "is at b", "none", ""),
         (broken("missing file", "b.py", missing="a"), "broken chain", "versions: words", "by hand",
@@ -56,7 +60,7 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "`invoke archive` put versions/b.pyc away"),
         (broken("unreadable file"), "broken chain", "words", "by hand", "mend that file"),
         ({**broken("missing file", "b.py", missing="x"), "restorable": (FILE,)}, "broken chain",
-         "words", "restore file", "git …"),
+         "words", "restore file", "git re"),
         ({**BEHIND, "in_the_way": ("table u exists already",)}, "half applied",
          "table u exists already", "prove", "invoke repair"),
         ({**BEHIND, "in_the_way": ("table u exists already",), "proof": SAME}, "half applied",
@@ -96,13 +100,14 @@ def test_each_state(facts: dict[str, Any], name: str, evidence: str, way: str, w
 
 def test_a_file_that_does_not_fit_today_is_not_brought_back() -> None:
     """Restored alone, the file of a squashed chain would make a second base: so it is proved."""
-    alone = Restorable(
-        revision="x", evidence=("1a2b removed x.py",), command="git …", connects=False
-    )
+    alone = replace(FILE, connects=False)
     found = state(Facts(database="app", **{**ORPHAN, "restorable": (alone,)}))  # type: ignore[arg-type]
     assert found.cure.way == "prove"
     assert "x: 1a2b removed x.py" in found.evidence
-    assert "x: its file comes back with: git …; it does not fit today's chain" in found.evidence
+    assert (
+        f"x: its file comes back with: {RECIPE.command}; it does not fit today's chain"
+        in found.evidence
+    )
 
 
 def test_many_pieces_of_evidence_are_counted() -> None:
