@@ -78,8 +78,8 @@ def proving(facts: Facts) -> Cure:
     *others, latest = facts.proof.same
     why = f"a scratch build at {latest} is identical to the live schema"
     why += f" (as it is at {', '.join(others)})" if others else ""
-    if facts.proof.filling:
-        why += f"; rows are not compared: see whether those of {', '.join(facts.proof.filling)} are there"
+    filling = ", ".join(facts.proof.filling)
+    why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
     command = f"invoke alembic -- stamp --purge {latest}"
     return Cure(way="stamp", command=command, why=why, revision=latest)
 

@@ -52,9 +52,7 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
     except (StepFailedError, RefusedError) as error:
         return Proof(differences=(f"the chain cannot be built beside it: {error.what}",))
     texts = tuple(each.text for each in last if not each.minor)
-    return Proof(
-        same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling
-    )
+    return Proof(same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling)
 
 
 def _traceless(made: Scratch, same: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -24,7 +24,7 @@ def is_idle(source: str) -> bool:
 
 
 def speaks_of_rows(source: str) -> bool:
-    """Tell whether the script's text, but for its `downgrade`, has a statement that changes rows."""
+    """Tell whether the text, but for its `downgrade`, has a statement that changes rows."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

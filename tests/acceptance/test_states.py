@@ -357,7 +357,7 @@ def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url:
     project = laid_down(tmp_path / "project", "states", database_url)
     without_version(project)
     script = versions(project) / "c1_notes.py"
-    insert = 'def upgrade():\n    op.execute("INSERT INTO users (name) VALUES (\'bob\')")'
+    insert = "def upgrade():\n    op.execute(\"INSERT INTO users (name) VALUES ('bob')\")"
     script.write_text(script.read_text().replace("def upgrade():", insert))
     told = project.invoke("repair")
     assert told.returncode == 0, told.stdout + told.stderr
