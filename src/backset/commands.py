@@ -49,7 +49,8 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         from backset import repair as repairs
         from backset.guard import Answer
 
-        answer = Answer(**said, ask=dialogue.asking(told) if told.can_ask else None)
+        ask = dialogue.asking(told) if told.can_ask else None
+        answer = Answer(**said, ask=ask, named=False)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])

@@ -73,11 +73,26 @@ def proving(facts: Facts) -> Cure:
         return Cure(way="prove", command="invoke repair", why=PROVE)
     if not facts.proof.same:
         return reset(facts.proof)
+    if facts.proof.unseen:
+        return _choosing(facts.proof)
     *others, latest = facts.proof.same
     why = f"a scratch build at {latest} is identical to the live schema"
     why += f" (as it is at {', '.join(others)})" if others else ""
+    filling = ", ".join(facts.proof.filling)
+    why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
     command = f"invoke alembic -- stamp --purge {latest}"
     return Cure(way="stamp", command=command, why=why, revision=latest)
+
+
+def _choosing(proof: Proof) -> Cure:
+    """Return what a person has to decide where revisions leave no trace in the schema."""
+    first, latest = proof.same[0], proof.same[-1]
+    stamp = "invoke alembic -- stamp --purge"
+    return by_hand(
+        f"the schema is that of {first} and of {latest} alike, and does not show whether "
+        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: `{stamp} "
+        f"{latest}`, if not: `{stamp} {first}`; then `invoke upgrade`"
+    )
 
 
 def reset(proof: Proof) -> Cure:

@@ -18,11 +18,15 @@ class Proof:
     same: the places at which it was identical to the live schema, the earliest first; each is the
     rows that the version table has there, with a space between.
     differences: in words, at the head. agrees: whether models and chain agree at the head.
+    unseen: files of the revisions between these places, which do something that no schema shows.
+    filling: files of the revisions before them that speak of rows.
     """
 
     same: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     agrees: bool = True
+    unseen: tuple[str, ...] = ()
+    filling: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

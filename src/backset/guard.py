@@ -28,6 +28,7 @@ class Answer:
 
     digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
     timeout: seconds in digits, after which a step is stopped; empty is never.
+    named: whether the user has named the task that replaces, and not one that may lead to it.
     ask: shows the facts on a terminal and returns the typed name.
     """
 
@@ -36,6 +37,7 @@ class Answer:
     in_place: bool = False
     wait: bool = False
     timeout: str = ""
+    named: bool = True
     ask: Callable[[Facts], str] | None = None
 
     def __post_init__(self) -> None:
@@ -59,12 +61,14 @@ class Admission:
     """The way of a run that policy does not forbid, and what somebody must look at first.
 
     concerns: why so; empty where nobody needs to. facts: (word, text) each, and their digest.
+    flag: what says beforehand that they are right.
     """
 
     rung: Rung
     concerns: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    flag: str = ""
 
 
 def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admission:
@@ -82,11 +86,15 @@ def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admissi
     concerns = policy.stakes(circumstances)
     if reasons:
         raise RefusedError(reasons + [(each, "look at --plan") for each in concerns])
-    if not concerns:
+    surprise = "" if answer.named or answer.yes else policy.surprise(circumstances)
+    if not (concerns or surprise):
         return Admission(rung)
     build.choose(rung)
     facts = _facts(build, task, rung)
-    return Admission(rung, tuple(concerns), tuple(facts), _digest(build, facts))
+    digest = _digest(build, facts)
+    flag = f"--confirm {digest}" if concerns else "--yes"
+    concerns += [surprise] if surprise else []
+    return Admission(rung, tuple(concerns), tuple(facts), digest, flag)
 
 
 def shown(admission: Admission) -> list[tuple[str, str]]:
@@ -94,7 +102,7 @@ def shown(admission: Admission) -> list[tuple[str, str]]:
     lines = [("rung", str(admission.rung)), *admission.facts]
     if admission.concerns:
         lines += [("because", each) for each in admission.concerns]
-        lines.append(("consent", f"type the database's name, or --confirm {admission.digest}"))
+        lines.append(("consent", f"type the database's name, or {admission.flag}"))
     return lines
 
 
@@ -108,7 +116,7 @@ def settle(build: Build, admission: Admission, answer: Answer) -> None:
             return
         remedy = "type the database's name to go on"
         raise RefusedError([("that is not its name", remedy)])
-    remedy = f"if these facts are right: --confirm {admission.digest}"
+    remedy = f"if these facts are right: {admission.flag}"
     reasons = [(each, remedy) for each in admission.concerns]
     if answer.digest:
         what = f"--confirm {answer.digest} is not the digest of the facts as they are now"

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset import catalog, difference, graph, likeness, schema, scratch, upgrading
+from backset import (
+    catalog,
+    difference,
+    graph,
+    likeness,
+    row_changes,
+    schema,
+    scratch,
+    upgrading,
+)
 from backset.errors import RefusedError, StepFailedError
 from backset.facts import Proof
 from backset.session import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.build import Build
     from backset.difference import Difference, Item
+    from backset.revisions import Revision
     from backset.scratch import Scratch
 
     Progress = Callable[[str], None]
@@ -38,10 +48,38 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
                 if likeness.is_proved(last):
                     same.append(at)
             agrees = _agrees(made)
+            unseen, filling = _traceless(made, same)
     except (StepFailedError, RefusedError) as error:
         return Proof(differences=(f"the chain cannot be built beside it: {error.what}",))
     texts = tuple(each.text for each in last if not each.minor)
-    return Proof(same=tuple(same), differences=texts, agrees=agrees)
+    return Proof(same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling)
+
+
+def _traceless(made: Scratch, same: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files of what may have run or not, and of what has filled tables before that."""
+    if not same:
+        return (), ()
+    known = [each for worker in made.workers for each in worker.scripts.revisions]
+    first, latest = (graph.ancestors(each.split(), known) for each in (same[0], same[-1]))
+    texts = {each: _text(each) for each in graph.ordered(known)}
+    return (
+        tuple(
+            each.path.name
+            for each, text in texts.items()
+            if each.id in latest - first and not row_changes.is_idle(text)
+        ),
+        tuple(
+            each.path.name
+            for each, text in texts.items()
+            if each.id in first and row_changes.speaks_of_rows(text)
+        ),
+    )
+
+
+def _text(script: Revision) -> str:
+    """Return the text of a script; nothing of one whose source is gone."""
+    is_source = script.path.suffix == ".py"
+    return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
 
 
 def _climb(

@@ -134,6 +134,11 @@ def stakes(facts: Circumstances) -> list[str]:
     return reasons
 
 
+def surprise(facts: Circumstances) -> str:
+    """Return why a run that nobody has called by its name must ask; nothing where it need not."""
+    return "" if facts.empty else f"{facts.database} is not empty, and would be replaced"
+
+
 def doubts(facts: Circumstances) -> list[tuple[str, str]]:
     """Return every reason for which `--yes` is enough."""
     verdict, reasons = facts.locality.verdict, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import py_compile
+import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -272,7 +273,7 @@ def test_each_state_and_its_cure(tmp_path: Path, database_url: str, case: Case) 
     assert "nothing was changed" in planned.stdout
     assert project.invoke("status").stdout == told.stdout
 
-    repaired = project.invoke("repair", "--json")
+    repaired = project.invoke("repair", "--json", *(["--yes"] if "reset" in case.ways else []))
     content: dict[str, Any] = json.loads(repaired.stdout)
     assert content["state"] == case.ends, repaired.stdout
     assert repaired.returncode == content["exit_code"] == (0 if case.ends == "at head" else 6)
@@ -303,10 +304,73 @@ def test_a_rebuild_can_be_undone(tmp_path: Path, database_url: str) -> None:
     """What is left when nothing smaller helps keeps the rows, for `undo` and in the backup."""
     project = laid_down(tmp_path / "project", "states", database_url)
     made_by_hand(project)
-    assert project.invoke("repair").returncode == 0
+    assert project.invoke("repair", "--yes").returncode == 0
     assert project.query("SELECT count(*) FROM users") == [(0,)]
     assert project.invoke("undo").returncode == 0
     assert project.query("SELECT name FROM users") == [("ann",)]
+
+
+def test_a_repair_asks_before_a_database_is_replaced(tmp_path: Path, database_url: str) -> None:
+    """What nobody has called by its name is consented to: on a terminal by name, else by --yes."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    made_by_hand(project)
+    refused = project.invoke("repair")
+    assert refused.returncode == 3
+    assert "is not empty, and would be replaced → if these facts are right: --yes" in refused.stderr
+    content = json.loads(project.invoke("repair", "--json").stdout)
+    assert content["exit_code"] == 3
+    code, shown = project.on_a_terminal("repair", typed="no\n")
+    assert (code, "users 1" in shown) == (3, True)
+    assert project.query("SELECT name FROM users") == [("ann",)]
+    code, _ = project.on_a_terminal("repair", typed=f"{Target.parse(project.url).database}\n")
+    assert code == 0
+    assert project.query("SELECT count(*) FROM users") == [(0,)]
+
+
+FILL = """revision, down_revision = "d1", "c1"
+def upgrade():
+    from alembic import op
+    op.execute("UPDATE users SET name = 'filled'")
+"""
+
+
+@pytest.mark.parametrize("make", [without_version, squashed])
+def test_a_stamp_never_leaves_out_a_change_of_rows(
+    tmp_path: Path, database_url: str, make: Callable[[Project], None]
+) -> None:
+    """No schema shows whether a revision of rows has run: a person decides, by a shown command."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    make(project)
+    (versions(project) / "d1_fill.py").write_text(FILL)
+    told = project.invoke("repair")
+    assert told.returncode == 6
+    assert "does not show whether d1_fill.py has run here" in told.stdout
+    assert not list((project.folder / "backups").rglob("*.dump"))
+    command = re.findall(r"`(invoke alembic[^`]*)`", told.stdout)[-1]
+    assert project.invoke(*command.split()[1:]).returncode == 0
+    assert project.invoke("upgrade").returncode == 0
+    assert project.query("SELECT name FROM users") == [("filled",)]
+
+
+def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url: str) -> None:
+    """Rows that an earlier revision inserts are no part of the proof, and that is said."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    without_version(project)
+    script = versions(project) / "c1_notes.py"
+    insert = "def upgrade():\n    op.execute(\"INSERT INTO users (name) VALUES ('bob')\")"
+    script.write_text(script.read_text().replace("def upgrade():", insert))
+    told = project.invoke("repair")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "rows are not compared: see whether those of c1_notes.py are there" in told.stdout
+
+
+def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database_url: str) -> None:
+    """A revision such as a merge leaves no trace, and needs none."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    without_version(project)
+    (versions(project) / "d1_idle.py").write_text(MORE.format("d1", "c1"))
+    assert project.invoke("repair").returncode == 0
+    assert project.query("SELECT version_num FROM alembic_version") == [("d1",)]
 
 
 def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import verification
+from backset import discovery, verification
 from backset.errors import AlembicError, StepFailedError
 from backset.migrations import Worker
 from backset.settings import Settings, load
@@ -391,3 +391,84 @@ def test_byte_code_without_its_source_is_named(project: Project) -> None:
     assert problem.kind == "stale byte code"
     assert problem.text.startswith("bbb is loaded from bbb_x.cpython-")
     assert problem.paths[0].parent == versions / "__pycache__"
+
+
+OPENS = {
+    "engine": 'create_engine({url}, isolation_level="AUTOCOMMIT").connect()',
+    "execution": 'create_engine({url}).connect().execution_options(isolation_level="AUTOCOMMIT")',
+    "driver": 'create_engine({url}, connect_args={{"autocommit": True}}).connect()',
+    "creator": 'create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect({plain}, '
+    "autocommit=True)).connect()",
+}
+WRITES_AHEAD = """
+import os
+import psycopg
+from alembic import context
+from sqlalchemy import create_engine, text
+
+connection = {opens}
+connection.execute(text("CREATE SCHEMA IF NOT EXISTS written_ahead"))
+connection.commit()
+context.configure(connection=connection)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+WRITES_AHEAD_ASYNC = f"""
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+{WRITES_AHEAD.partition("connection = ")[0]}
+def migrate(connection):
+    connection.execute(text("CREATE SCHEMA IF NOT EXISTS written_ahead"))
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    url = {HONEST}.replace("psycopg", "asyncpg")
+    async with create_async_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+        await connection.run_sync(migrate)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("way", [*OPENS, "asyncpg"])
+def test_looking_commits_nothing_of_env_py(project: Project, way: str) -> None:
+    """Not even through a connection in autocommit mode, or one that env.py makes by itself."""
+    opens = OPENS.get(way, "").format(url=HONEST, plain='os.environ["DATABASE_URL"]')
+    text = WRITES_AHEAD.format(opens=opens) if opens else WRITES_AHEAD_ASYNC
+    (project.folder / "alembic/env.py").write_text(text)
+    made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'written_ahead'"
+    with working(project) as (worker, session, _):
+        assert worker.ask("describe", session)["revisions"] == []
+        assert project.query(made) == [(0,)]
+        worker.ask("upgrade", session)
+        assert project.query(made) == [(1,)]
+
+
+def test_a_connection_of_env_pys_own_making_tells_its_database(project: Project) -> None:
+    """Where there is no DATABASE_URL, that of creator= is read from what it opens."""
+    opens = OPENS["creator"].format(plain=repr(project.url))
+    (project.folder / "alembic/env.py").write_text(WRITES_AHEAD.format(opens=opens))
+    target = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert target is not None
+    assert target.database == Target.parse(project.url).database
+    assert project.query("SELECT 1 FROM pg_namespace WHERE nspname = 'written_ahead'") == []
+
+
+def test_an_env_that_ends_the_program_has_told_its_database_all_the_same(project: Project) -> None:
+    """A bare `except:` that exits comes after the connection that was looked for."""
+    body = f"""
+import sys
+from sqlalchemy import create_engine
+try:
+    create_engine({project.url.replace("postgresql:", "postgresql+psycopg:")!r}).connect()
+except:
+    sys.exit("no database")
+"""
+    (project.folder / "alembic/env.py").write_text(body)
+    target = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert target is not None
+    assert target.database == Target.parse(project.url).database

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from .failures import FoundError, WrongTargetError
 
+_PARTS = ("host", "port", "dbname", "user", "password")
 _PLAIN = (str, int, bool)  # what of a connection's parameters can be told to the parent
 
 
@@ -32,6 +33,8 @@ class Gate:
         self.only_looks = False
         self.opened = {}  # type: dict[str, Any]
         event.listen(Engine, "do_connect", self._direct)
+        event.listen(Engine, "engine_connect", self._hold)
+        event.listen(Engine, "before_cursor_execute", self._hold)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
     def _direct(self, dialect: Any, _record: Any, cargs: Any, cparams: Any) -> Any:
@@ -40,7 +43,6 @@ class Gate:
         self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
         if self.only_looks:
             raise FoundError
-        dialect.do_commit = partial(self._commit, type(dialect), dialect)
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
         if not old or old == new or cparams.get(key) != old:
@@ -52,6 +54,14 @@ class Gate:
             if f'"{new}" does not exist' in str(error):  # so it is another server
                 raise WrongTargetError(f"{old} on {self.server}") from error
             raise
+
+    def _hold(self, connection: Any, *_of_the_event: Any) -> None:
+        """Let no connection commit what we cannot take back, not even one in autocommit mode."""
+        dialect = connection.dialect
+        dialect.do_commit = partial(self._commit, type(dialect), dialect)
+        driver = connection.connection.dbapi_connection
+        if self.only_reads and getattr(driver, "autocommit", False):
+            dialect.set_isolation_level(driver, "READ COMMITTED")
 
     def _commit(self, kind: Any, dialect: Any, connection: Any) -> None:
         """Commit, or roll back: many an env.py commits a CREATE SCHEMA before it does anything."""
@@ -65,7 +75,10 @@ class Gate:
 
     def _prove(self, connection: Any, _record: Any) -> None:
         """Demand of every new connection that it sees the lock which our parent holds there."""
-        if self.only_looks:  # it was made in a way of its own, past _direct()
+        if self.only_looks:  # it was made in a way of its own, past _direct(), as by creator=
+            info = getattr(connection, "info", None)  # psycopg and psycopg2
+            told = {each: getattr(info, each, None) for each in _PARTS}
+            self.opened.update({key: value for key, value in told.items() if value})
             raise FoundError
         if self.lock_key is None:
             raise WrongTargetError("env.py opened a connection though no database was agreed on")

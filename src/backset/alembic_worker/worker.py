@@ -274,7 +274,7 @@ class Worker:
         try:
             with contextlib.suppress(FoundError):
                 self._run_env(lambda _current, _context: [])
-        except Exception:
+        except (Exception, SystemExit):
             if not self._gate.opened:  # else env.py went on after it was stopped
                 raise
         return {"opened": self._gate.opened}
