@@ -110,13 +110,13 @@ def test_a_hard_coded_url_executes_nothing(
         ) == [(0,)]
 
 
-def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) -> None:
+def test_an_env_that_swallows_errors_cannot_swallow_the_proof(
+    project: Project, superuser: psycopg.Connection[Any]
+) -> None:
     """A wide except in env.py does not let the migrations go on elsewhere."""
-    wrong = (
-        Target.parse(project.url)
-        .named("postgres")
-        .url.replace("postgresql:", "postgresql+psycopg:")
-    )
+    other = f"{Target.parse(project.url).database}_other"
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(other)))
+    wrong = Target.parse(project.url).named(other).url.replace("postgresql:", "postgresql+psycopg:")
     versions = rewrite(project)
     env = project.folder / "alembic/env.py"
     tried = f"try:\n    create_engine({wrong!r}).connect()\nexcept Exception:\n    pass\n"
@@ -124,10 +124,84 @@ def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) 
     add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
     with (
         working(project) as (worker, session, _),
-        pytest.raises(StepFailedError, match="connected to postgres on"),
+        pytest.raises(StepFailedError, match=f"connected to {other} on"),
     ):
         worker.ask("upgrade", session)
     assert project.query("SELECT count(*) FROM pg_tables WHERE tablename = 'harm'") == [(0,)]
+
+
+LOOKS = """
+with create_engine({url}, isolation_level="AUTOCOMMIT").connect() as look:
+    look.execute(text("CREATE TABLE IF NOT EXISTS looked (i int)"))
+    assert look.execute(text("SELECT count(*) FROM pg_database WHERE datname = {name!r}")).scalar()
+"""
+
+
+def test_the_maintenance_database_is_read_only(project: Project) -> None:
+    """Projects look there whether their database exists; no more than that comes of it."""
+    target = Target.parse(project.url)
+    plain = f"{project.url.replace('postgresql:', 'postgresql+psycopg:')!r}"
+    elsewhere = plain.replace(f"/{target.database}", "/postgres")
+    looks = LOOKS.format(url=elsewhere, name=target.database)
+    versions = rewrite(project, url=plain, extra=f"from sqlalchemy import text\n{looks}")
+    add(versions, "aaa", body='op.execute("CREATE TABLE made ()")')
+    found = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert found is not None
+    assert found.database == target.database
+    with working(project) as (worker, session, _):
+        assert worker.ask("upgrade", session)["count"] == 1
+    assert project.query("SELECT to_regclass('made')::text") == [("made",)]
+    rewrite(project, url=elsewhere)
+    add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
+    with (
+        working(project) as (worker, session, _),
+        pytest.raises(StepFailedError, match="connected to postgres on"),
+    ):
+        worker.ask("upgrade", session)
+    made = "SELECT to_regclass('looked'), to_regclass('harm'), to_regclass('alembic_version')"
+    assert project.query(made, "postgres") == [(None, None, None)]
+
+
+DRIVERS = {
+    "psycopg": "import psycopg\nwith psycopg.connect({url}) as by_itself:\n"
+    "    by_itself.execute({statement})\n",
+    "psycopg2": "import psycopg2\nby_itself = psycopg2.connect({url})\n"
+    "by_itself.cursor().execute({statement})\nby_itself.commit()\n",
+    "asyncpg": "import asyncio, asyncpg\nasync def go():\n"
+    "    by_itself = await asyncpg.connect({url})\n"
+    "    await by_itself.execute({statement})\nasyncio.run(go())\n",
+    "a service": "import psycopg\nwith psycopg.connect(service='shop') as by_itself:\n"
+    "    by_itself.execute({statement})\n",
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_driver_without_sqlalchemy_is_sent_to_the_same_database(
+    project: Project, superuser: psycopg.Connection[Any], driver: str
+) -> None:
+    """What env.py writes past SQLAlchemy never comes to the target while another is built."""
+    target = Target.parse(project.url)
+    beside = target.named(f"{target.database}__next")
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(beside.database)))
+    service = project.folder / "service.conf"
+    lines = [f"{key}={value}" for key, value in target.params.items()]
+    service.write_text("\n".join(["[shop]", *lines]))
+    extra = DRIVERS[driver].format(url=repr(project.url), statement='"CREATE TABLE harm ()"')
+    add(rewrite(project, extra=extra), "aaa")
+    given = {"PATH": "/usr/bin:/bin", "PGSERVICEFILE": str(service)}
+    settings = load(project.folder, {**given, "DATABASE_URL": project.url})
+    with (
+        Worker(settings) as worker,
+        psycopg.connect(**beside.params, autocommit=True) as session,  # type: ignore[arg-type]
+    ):
+        worker.begin(beside, instead_of=target.database)
+        if driver == "a service":
+            with pytest.raises(StepFailedError, match="as a service file says, not to"):
+                worker.ask("upgrade", session)
+        else:
+            worker.ask("upgrade", session)
+            assert project.query("SELECT to_regclass('harm')::text", beside.database) == [("harm",)]
+    assert project.query("SELECT to_regclass('harm')") == [(None,)]
 
 
 @pytest.mark.parametrize(
