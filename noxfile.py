@@ -101,8 +101,8 @@ def migrate(session: nox.Session) -> None:
     The service is used in CI, or when this session is asked for by name; outside CI it must be
     empty, unless it is meant: -- --service. So a bare `nox` never meets a developer's server.
     """
-    from backset import service  # noqa: PLC0415  (the other sessions do not need it)
     from backset.errors import BacksetError  # noqa: PLC0415
+    from backset.servers import service  # noqa: PLC0415  (the other sessions do not need it)
 
     given = os.environ.get("DATABASE_URL")
     meant = bool(os.environ.get("CI")) or "--service" in session.posargs
@@ -120,7 +120,7 @@ def migrate(session: nox.Session) -> None:
 
 def rehearse(session: nox.Session, url: str) -> None:
     """Rebuild twice, go back and forth, and end at head without a difference."""
-    from backset import signals  # noqa: PLC0415  (the other sessions do not need it)
+    from backset.processes import signals  # noqa: PLC0415  (the other sessions do not need it)
 
     backups = str(Path(session.create_tmp()).resolve() / "backups")
     env = {**NOTHING_OF_THE_DEVELOPERS, "DATABASE_URL": url, "BACKSET_BACKUPS": backups}

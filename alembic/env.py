@@ -9,8 +9,8 @@ from alembic.util import CommandError
 from sqlalchemy import NullPool, create_engine
 
 from app.models import Base
+from backset.connections.target import Target
 from backset.errors import SettingsError
-from backset.target import Target
 
 OPTIONS: dict[str, Any] = {
     "target_metadata": Base.metadata,

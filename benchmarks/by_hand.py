@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from backset import embedded, programs
+from backset.servers import embedded, programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

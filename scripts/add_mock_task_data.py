@@ -20,8 +20,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from psycopg.types.json import Jsonb
 
+from backset.connections.target import Target
 from backset.errors import BacksetError, SettingsError
-from backset.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -21,14 +21,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.embedded import temporary_cluster
-from backset.target import Target
+from backset.connections.target import Target
+from backset.servers.embedded import temporary_cluster
 from tests.incident.project import lay_down
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 pytest_plugins = ["tests.elsewhere", "tests.servers"]
 

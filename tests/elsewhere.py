@@ -19,12 +19,12 @@ import psutil
 import psycopg
 import pytest
 
-from backset.embedded import temporary_cluster
+from backset.servers.embedded import temporary_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 _UNSHARE = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")))
 _NO_PROCESS_OF_OURS = (*_UNSHARE, "--fork", "--pid", "--mount-proc")

@@ -29,13 +29,13 @@ import pytest
 import trustme
 from psycopg import sql
 
-from backset.embedded import temporary_cluster
+from backset.servers.embedded import temporary_cluster
 from tests.canary import CANARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 SUPERUSER, OWNER, TENANT = "postgres", "owner", "tenant"
 _DISTRIBUTION = Path("/usr/lib/postgresql")  # Debian, Ubuntu

@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import baseline, companions, guard, in_place, mending, signals, steps, verification
+from backset import mending, steps
+from backset.checks import baseline, verification
+from backset.connections.session import explained
 from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
-from backset.session import explained
+from backset.processes import signals
+from backset.runs import guard, in_place
+from backset.servers import companions
 from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from backset.activity import Client
-    from backset.build import Build
-    from backset.guard import Answer
+    from backset.connections.activity import Client
+    from backset.runs.build import Build
+    from backset.runs.guard import Answer
 
     Step = Callable[..., Done]
 

@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset import process, redaction, signals, streams
-from backset.errors import (
-    BacksetError,
-    ConsentError,
-    Interrupted,
-    StepFailedError,
-)
-from backset.migrations import Worker
-from backset.report import Report, shortened
-from backset.report_json import JsonReport
-from backset.settings import Settings, load
+from backset.configuration.settings import Settings, load
+from backset.errors import BacksetError, ConsentError, Interrupted, StepFailedError
+from backset.migrations.worker import Worker
+from backset.processes import process, signals, streams
+from backset.reports.report import Report, shortened
+from backset.reports.report_json import JsonReport
+from backset.wording import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from backset.build import Build
+    from backset.runs.build import Build
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive"})
@@ -62,7 +58,7 @@ def settled(settings: Settings) -> Settings:
     """Return settings that say where the target is, which may be known to env.py alone."""
     if settings.target or settings.is_embedded:
         return settings
-    from backset import discovery
+    from backset.migrations import discovery
 
     return discovery.settled(settings)
 
@@ -103,7 +99,7 @@ def _report(task: str, *, as_json: bool) -> Report:
         return JsonReport(task)
     if sys.stdout is None or not sys.stdout.isatty():
         return Report()
-    from backset.report_live import LiveReport
+    from backset.reports.report_live import LiveReport
 
     return LiveReport()
 
@@ -136,9 +132,11 @@ def run_chain(
     said, asked: the fields of guard.Answer and build.Options that the flags say.
     """
     with opened(name, as_json=as_json) as (settings, told), alembic_for(settings, name) as worker:
-        from backset import chain, dialogue, location
-        from backset.build import Build, Options
-        from backset.guard import Answer
+        from backset import chain
+        from backset.reports import dialogue
+        from backset.runs.build import Build, Options
+        from backset.runs.guard import Answer
+        from backset.servers import location
 
         ask = dialogue.asking(told) if told.can_ask else None
         answer = Answer(**said, ask=ask)

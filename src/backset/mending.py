@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset import retrieval
+from backset.scripts import retrieval
+from backset.scripts.traces import few
 from backset.steps import Done
-from backset.traces import few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from backset.build import Build
-    from backset.recipes import Recipe
+    from backset.runs.build import Build
+    from backset.scripts.recipes import Recipe
 
     Progress = Callable[[str], None]
 

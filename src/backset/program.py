@@ -11,7 +11,8 @@ from invoke.config import Config
 from invoke.parser.argument import Argument
 from invoke.program import Program
 
-from backset import identity, settings
+from backset.configuration import settings
+from backset.processes import identity
 from backset.tasks import namespace
 
 if TYPE_CHECKING:

@@ -5,37 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backset import backup as backups
-from backset import (
-    catalog,
-    cluster_wide,
-    companions,
-    in_place,
-    inheritance,
-    migrating,
-    objects,
-    proof,
-    refilling,
-    restoration,
-    reversal,
-    seeding,
-    server_log,
-    signals,
-    swallowed,
-    swap,
-    verification,
-)
-from backset.activity import listed
+from backset.backups import backup as backups
+from backset.backups import proof, restoration
+from backset.catalogs import catalog, objects
+from backset.checks import server_log, verification
+from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
-from backset.quantities import amount, count
+from backset.migrations import migrating
+from backset.processes import signals
+from backset.proofs import reversal
+from backset.properties import cluster_wide, inheritance
+from backset.runs import in_place, refilling, seeding, swallowed
+from backset.servers import companions, swap
+from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from backset.build import Build
-    from backset.migrating import Progress
-    from backset.server import Database
+    from backset.migrations.migrating import Progress
+    from backset.runs.build import Build
+    from backset.servers.server import Database
 
 
 @dataclass(frozen=True, slots=True)

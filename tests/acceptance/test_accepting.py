@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.conftest import REPOSITORY, Project
 from tests.incident.project import break_it, lay_down
 

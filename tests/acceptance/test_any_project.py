@@ -21,7 +21,7 @@ from tests.conftest import PASSWORD, ROLE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 PROJECTS = Path(__file__).parents[1] / "projects/urls"
 BACKSET = Path(sys.executable).with_name("backset")

@@ -10,11 +10,11 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
 SLOW = """

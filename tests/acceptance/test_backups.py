@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.acceptance.test_tasks import databases, prints
 
 if TYPE_CHECKING:
     import psycopg
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
 # What makes a database grow while it is restored.

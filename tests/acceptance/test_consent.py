@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.embedded import temporary_cluster
-from backset.target import Target
+from backset.connections.target import Target
+from backset.servers.embedded import temporary_cluster
 from tests.acceptance.test_tasks import databases, prints
 from tests.conftest import ROLE
 
 if TYPE_CHECKING:
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

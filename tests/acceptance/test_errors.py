@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.acceptance.test_tasks import databases, prints
 from tests.conftest import PASSWORD, REPOSITORY, ROLE, Project, free_port
 from tests.incident.project import lay_down
@@ -25,9 +25,9 @@ from tests.incident.project import lay_down
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
-from backset.embedded import project_cluster
+from backset.servers.embedded import project_cluster
 
 CANARY = "c4nary%40s3cret"
 

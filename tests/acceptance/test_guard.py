@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.conftest import PASSWORD, ROLE, Project
 from tests.elsewhere import forwarding
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 SERVICE = """
 [away]

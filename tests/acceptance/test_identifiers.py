@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 MIGRATION = """
 from alembic import op

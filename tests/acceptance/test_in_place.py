@@ -16,14 +16,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.embedded import temporary_cluster
-from backset.programs import embedded_folder
-from backset.target import Target
+from backset.connections.target import Target
+from backset.servers.embedded import temporary_cluster
+from backset.servers.programs import embedded_folder
 from tests.acceptance.test_tasks import databases, prints
 from tests.incident.project import add_failing_migration, break_it
 
 if TYPE_CHECKING:
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
 OF_A_SUPERUSER = "CREATE EXTENSION vector; GRANT USAGE ON SCHEMA public TO PUBLIC"

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from backset.service import throw_away
-from backset.target import Target
+from backset.connections.target import Target
+from backset.servers.service import throw_away
 from tests.acceptance.test_tasks import databases, prints
 from tests.conftest import PASSWORD, REPOSITORY, ROLE, Project
 from tests.incident.project import (
@@ -27,7 +27,7 @@ from tests.incident.project import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from backset.backups.vault import Vault
 from backset.tasks import namespace
-from backset.vault import Vault
 from tests.canary import CANARY, spellings
 from tests.conftest import REPOSITORY, Project
 from tests.incident.project import lay_down

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.conftest import PROJECTS, Project, laid_down
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.acceptance.test_tasks import databases, prints
 from tests.conftest import REPOSITORY, Project
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.incident.project import INCIDENT, JUNK
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.acceptance.test_orphans import commit, git
 from tests.acceptance.test_shapes import laid_down
 from tests.conftest import Project, free_port

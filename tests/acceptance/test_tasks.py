@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.conftest import REPOSITORY, Project
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import lay_down

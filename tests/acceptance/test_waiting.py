@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.target import Target
+from backset.connections.target import Target
 from tests.acceptance.test_tasks import databases, prints
 from tests.conftest import ROLE, Project
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 IDLE = "psql@socket, pid {pid}, idle in transaction for "
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.embedded import temporary_cluster
+from backset.servers.embedded import temporary_cluster
 from tests.faults import volume
 from tests.faults.world import (
     DEVELOPER,

@@ -14,7 +14,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from backset.programs import embedded_folder
+from backset.servers.programs import embedded_folder
 from tests.faults.run import Run
 from tests.incident.fingerprint import fingerprint
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.faults.volume import Volume
 
     Fingerprint = dict[str, tuple[int, str | None]]

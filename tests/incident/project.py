@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from backset.target import Target
+from backset.connections.target import Target
 
 INCIDENT = Path(__file__).parent
 CLEAN_REVISION = "0b228e9fec0b"

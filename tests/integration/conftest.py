@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import backup
-from backset.programs import Programs
-from backset.target import Target
-from backset.vault import Vault
+from backset.backups import backup
+from backset.backups.vault import Vault
+from backset.connections.target import Target
+from backset.servers.programs import Programs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.manifest import Backup
+    from backset.backups.manifest import Backup
 
 ROWS = """
 CREATE TABLE users AS SELECT generate_series(1, 7) AS id;

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from backset import archive, stale
 from backset.errors import LockedError, StepFailedError
-from backset.revisions import Revision
-from backset.sources import Folders
+from backset.scripts import archive, stale
+from backset.scripts.revisions import Revision
+from backset.scripts.sources import Folders
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
 NAME = "scripts-20260203T040506.007Z.tar"

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import manifest, restoration
+from backset.backups import manifest, restoration
+from backset.connections.target import Target
 from backset.errors import StepFailedError
-from backset.programs import Programs
-from backset.target import Target
+from backset.servers.programs import Programs
 from tests.integration.conftest import EMPTY, run, take
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.process import Child
-    from backset.vault import Vault
+    from backset.backups.vault import Vault
+    from backset.processes.process import Child
 
 
 @pytest.fixture

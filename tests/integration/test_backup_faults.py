@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from backset import manifest, restoration
-from backset.choice import Choice
+from backset.backups import manifest, restoration
+from backset.backups.choice import Choice
 from backset.errors import RefusedError, StepFailedError
-from backset.programs import Programs
+from backset.servers.programs import Programs
 from tests.integration.conftest import EMPTY, run, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.manifest import Backup
-    from backset.process import Child
-    from backset.target import Target
-    from backset.vault import Vault
+    from backset.backups.manifest import Backup
+    from backset.backups.vault import Vault
+    from backset.connections.target import Target
+    from backset.processes.process import Child
 
 NOISE = "CREATE TABLE noise AS SELECT gen_random_uuid() FROM generate_series(1, 100000)"
 

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import account, embedded, programs
-from backset.account import Account
 from backset.errors import StepFailedError
+from backset.processes import account
+from backset.processes.account import Account
+from backset.servers import embedded, programs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 
 def in_folder(folder: Path) -> Cluster:

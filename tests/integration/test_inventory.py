@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import comparison, restoration
-from backset.embedded import temporary_cluster
-from backset.inventory import inventory
-from backset.target import Target
+from backset.backups import comparison, restoration
+from backset.catalogs.inventory import inventory
+from backset.connections.target import Target
+from backset.servers.embedded import temporary_cluster
 from tests.integration.conftest import EMPTY, run, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
-    from backset.manifest import Manifest
-    from backset.programs import Programs
-    from backset.vault import Vault
+    from backset.backups.manifest import Manifest
+    from backset.backups.vault import Vault
+    from backset.servers.cluster import Cluster
+    from backset.servers.programs import Programs
 
 EVERYTHING = (Path(__file__).parent / "everything.sql").read_text(encoding="utf-8")
 KINDS = {

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from backset.locality import Locality, judge
-from backset.peer import evidence, is_neighbour
+from backset.connections.locality import Locality, judge
+from backset.connections.peer import evidence, is_neighbour
 from tests.conftest import PASSWORD, ROLE
 from tests.elsewhere import forwarding
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 HERE: tuple[str, ...] = ()
 CODE = """

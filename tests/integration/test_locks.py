@@ -16,21 +16,22 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import activity, swap, waits
-from backset.activity import Client, listed
+from backset.connections import activity
+from backset.connections.activity import Client, listed
+from backset.connections.session import LOCK_TIMEOUT_S, connect, explained
+from backset.connections.target import Target
 from backset.errors import HeldUpError, LockedError, StepFailedError
-from backset.identity import run_mark
-from backset.quantities import moment
-from backset.server import Server
-from backset.session import LOCK_TIMEOUT_S, connect, explained
-from backset.target import Target
-from backset.waits import Waits
+from backset.processes.identity import run_mark
+from backset.servers import swap, waits
+from backset.servers.server import Server
+from backset.servers.waits import Waits
+from backset.wording.quantities import moment
 from tests.conftest import PASSWORD, ROLE, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 NOBODY = Client(0, None, None, "", None, None, None, None, may_end=False, is_superuser=True)
 

@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import enums, seeding, soundness
-from backset.drift import drift
-from backset.embedded import temporary_cluster
-from backset.settings import load
+from backset.checks import enums, soundness
+from backset.checks.drift import drift
+from backset.configuration.settings import load
+from backset.runs import seeding
+from backset.servers.embedded import temporary_cluster
 from tests.conftest import free_port
 from tests.servers import installations
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.connections.session import Session
     from backset.errors import Finding
-    from backset.session import Session
+    from backset.servers.cluster import Cluster
 
 
 @pytest.fixture(scope="module", params=list(installations()))

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.errors import StepFailedError
-from backset.orphans import trace
-from backset.recipes import joined
-from backset.retrieval import retrieve
-from backset.sources import Folders
+from backset.scripts.orphans import trace
+from backset.scripts.recipes import joined
+from backset.scripts.retrieval import retrieve
+from backset.scripts.sources import Folders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.traces import Trace
+    from backset.scripts.traces import Trace
 
 SCRIPT = """'''{doc}'''
 

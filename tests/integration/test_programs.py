@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset import programs as module
 from backset.errors import RefusedError
-from backset.programs import Programs, embedded_folder
+from backset.servers import programs as module
+from backset.servers.programs import Programs, embedded_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,10 +16,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import programs
-from backset.embedded import temporary_cluster
-from backset.extensions import Announced, uncreatable
-from backset.properties import Property
+from backset.properties.extensions import Announced, uncreatable
+from backset.properties.property import Property
+from backset.servers import programs
+from backset.servers.embedded import temporary_cluster
 from tests.conftest import REPOSITORY, Project
 from tests.incident.project import lay_down
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 OWNER, READER = 'own "er', "Read er's"
 ROLES = f"""

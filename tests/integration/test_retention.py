@@ -14,10 +14,10 @@ from tests.integration.conftest import take
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.manifest import Backup
-    from backset.programs import Programs
-    from backset.target import Target
-    from backset.vault import Vault
+    from backset.backups.manifest import Backup
+    from backset.backups.vault import Vault
+    from backset.connections.target import Target
+    from backset.servers.programs import Programs
 
 
 @pytest.fixture

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from backset import catalog, schema
-from backset.difference import Sides, between
-from backset.embedded import temporary_cluster
-from backset.programs import Programs
-from backset.session import conninfo
-from backset.target import Target
+from backset.catalogs import catalog, schema
+from backset.catalogs.difference import Sides, between
+from backset.connections.session import conninfo
+from backset.connections.target import Target
+from backset.servers.embedded import temporary_cluster
+from backset.servers.programs import Programs
 from tests.conftest import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.cluster import Cluster
-    from backset.difference import Difference, Item
+    from backset.catalogs.difference import Difference, Item
+    from backset.servers.cluster import Cluster
 
 SIDES = Sides("the one", "the other")
 BASE = """

@@ -13,18 +13,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import likeness, scratch
-from backset.build import Build
+from backset.configuration.settings import load
+from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
-from backset.server import Server
-from backset.settings import load
-from backset.target import Target
+from backset.proofs import likeness, scratch
+from backset.runs.build import Build
+from backset.servers.server import Server
 from tests.conftest import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
 KILLED = """

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import server_log
-from backset.embedded import temporary_cluster
-from backset.identity import application_name
+from backset.checks import server_log
+from backset.processes.identity import application_name
+from backset.servers.embedded import temporary_cluster
 from tests.conftest import ROLE, free_port
 from tests.servers import installations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 
 @pytest.fixture(scope="module", params=list(installations()))

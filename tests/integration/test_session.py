@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from backset import signals
+from backset.connections.session import connect
+from backset.connections.target import Target
 from backset.errors import Interrupted
-from backset.session import connect
-from backset.target import Target
+from backset.processes import signals
 
 
 def test_an_interrupted_connect_hangs_up_at_once() -> None:

@@ -14,19 +14,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import catalog, companions, swap
-from backset.build import Build
+from backset.catalogs import catalog
+from backset.configuration.settings import load
+from backset.connections.target import Target
 from backset.errors import LockedError, StepFailedError
-from backset.identity import run_mark
-from backset.server import Names, Server
-from backset.settings import load
-from backset.target import Target
+from backset.processes.identity import run_mark
+from backset.runs.build import Build
+from backset.servers import companions, swap
+from backset.servers.server import Names, Server
 from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 MARK = sql.SQL("CREATE TABLE {} ()")
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import ties
-from backset.embedded import temporary_cluster
+from backset.runs import ties
+from backset.servers.embedded import temporary_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
 TIES = {

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset import unfinished
-from backset.build import Build
-from backset.embedded import temporary_cluster
-from backset.server import Server
-from backset.settings import load
-from backset.target import Target
+from backset.configuration.settings import load
+from backset.connections.target import Target
+from backset.runs import unfinished
+from backset.runs.build import Build
+from backset.servers.embedded import temporary_cluster
+from backset.servers.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.cluster import Cluster
+    from backset.servers.cluster import Cluster
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import discovery, verification
+from backset.checks import verification
+from backset.checks.verification import Verdict
+from backset.configuration.settings import Settings, load
+from backset.connections.target import Target
 from backset.errors import AlembicError, StepFailedError
-from backset.migrations import Worker
-from backset.settings import Settings, load
-from backset.target import Target
-from backset.verification import Verdict
+from backset.migrations import discovery
+from backset.migrations.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

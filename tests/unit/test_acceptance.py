@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from backset import baseline, ignoring
-from backset.acceptance import judge
-from backset.baseline import Baseline
+from backset.checks import baseline
+from backset.checks.acceptance import judge
+from backset.checks.baseline import Baseline
+from backset.configuration import ignoring
+from backset.configuration.settings import load
 from backset.errors import Finding, SettingsError
-from backset.settings import load
 
 TODAY = date(2026, 5, 1)
 NO_FILE = Path("no_such_file.toml")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from backset.drawing import drawn, ordered
-from backset.history import History
-from backset.recipes import Blob, Item, Recipe
-from backset.revisions import Revision
-from backset.traces import Trace
+from backset.scripts.drawing import drawn, ordered
+from backset.scripts.history import History
+from backset.scripts.recipes import Blob, Item, Recipe
+from backset.scripts.revisions import Revision
+from backset.scripts.traces import Trace
 
 
 def draw(given: str) -> list[str]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backset.configuration.lineage import Lineage
+from backset.configuration.settings import load
 from backset.errors import SettingsError
-from backset.lineage import Lineage
-from backset.settings import load
 
 if TYPE_CHECKING:
     from pathlib import Path

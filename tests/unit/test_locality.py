@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.locality import End, Evidence, judge
+from backset.connections.locality import End, Evidence, judge
 
 SOCKET = "/tmp/.s.PGSQL.5432"
 OURS, PEER = ("127.0.0.1", 40001), ("127.0.0.1", 5432)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset import interpreter
-from backset.explanations import of
-from backset.locations import configurations
+from backset.configuration import interpreter
+from backset.configuration.locations import configurations
+from backset.wording.explanations import of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from backset.locality import Locality
-from backset.policy import Circumstances, Rung, doubts, refusals, rung, stakes
+from backset.connections.locality import Locality
+from backset.runs.policy import Circumstances, Rung, doubts, refusals, rung, stakes
 
 FINE = Circumstances(
     database="app",

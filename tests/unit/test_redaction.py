@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.redaction import blank
+from backset.wording.redaction import blank
 from tests.canary import CANARY, spellings
 
 SECRET = CANARY + "\\é🐘"

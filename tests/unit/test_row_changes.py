@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.row_changes import is_idle, speaks_of_rows
+from backset.scripts.row_changes import is_idle, speaks_of_rows
 
 MERGE = 'revision, down_revision = "c", ("a", "b")\n'
 

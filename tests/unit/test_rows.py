@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from backset.difference import Sides
-from backset.rows import Rows, between, unstable
+from backset.catalogs.difference import Sides
+from backset.proofs.rows import Rows, between, unstable
 
 SIDES = Sides("the old chain", "the new chain")
 COLUMNS = ("created_at", "id", "name")

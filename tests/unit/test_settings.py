@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from backset.configuration.settings import load
 from backset.errors import SettingsError
-from backset.settings import load
 
 URL = "postgresql://u:secret@h/app"
 

@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from backset import signals
 from backset.errors import Interrupted
+from backset.processes import signals
 
 
 def send(signum: int = signal.SIGTERM) -> None:

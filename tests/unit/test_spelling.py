@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.discovery import url_of
+from backset.configuration.settings import load
+from backset.connections.target import Target
+from backset.connections.url import respelled
 from backset.errors import SettingsError
-from backset.provenance import found, remedy, told
-from backset.settings import load
-from backset.target import Target
-from backset.url import respelled
+from backset.migrations.discovery import url_of
+from backset.migrations.provenance import found, remedy, told
 
 if TYPE_CHECKING:
     from pathlib import Path

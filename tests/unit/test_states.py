@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from backset.facts import Facts, Proof, Restorable
-from backset.graph import ancestors, fits, ordered
-from backset.migrations import Problem
-from backset.recipes import Blob, Item, Recipe
-from backset.revisions import Revision
-from backset.states import state
+from backset.diagnoses.facts import Facts, Proof, Restorable
+from backset.diagnoses.states import state
+from backset.migrations.worker import Problem
+from backset.scripts.graph import ancestors, fits, ordered
+from backset.scripts.recipes import Blob, Item, Recipe
+from backset.scripts.revisions import Revision
 
 AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": frozenset({"t"})}
 BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}

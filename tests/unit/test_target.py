@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from backset.connections.target import Target, derived_name
 from backset.errors import SettingsError
-from backset.target import Target, derived_name
 
 PASSWORD = "p%40ss%25w%3Aord"
 

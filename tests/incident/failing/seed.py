@@ -6,7 +6,7 @@ import sys
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from backset.target import Target
+from backset.connections.target import Target
 
 params = Target.parse(os.environ["DATABASE_URL"]).params
 with psycopg.connect(make_conninfo(**params)) as connection:

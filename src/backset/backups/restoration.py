@@ -1,0 +1,60 @@
+"""Loads a backup into an empty database, and holds the result against the manifest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset.backups import comparison
+from backset.errors import StepFailedError
+from backset.servers.programs import JOBS
+from backset.connections.session import connect, conninfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backset.backups.manifest import Backup
+    from backset.servers.programs import Programs
+    from backset.connections.target import Target
+
+
+def load(backup: Backup, target: Target, major: int, programs: Programs) -> None:
+    """Load a backup into the empty database `target`, then compare rows and catalog.
+
+    major: the server's. Raises StepFailedError with the differences.
+    """
+    fill(backup, target, major, programs)
+    check(backup, target)
+
+
+def fill(
+    backup: Backup, target: Target, major: int, programs: Programs, *, entries: Path | None = None
+) -> None:
+    """Load a backup. entries: a list for `pg_restore --use-list`, all in one transaction."""
+    pg_restore = programs.find("pg_restore", major)
+    arguments = ["--exit-on-error", "--no-password", "--dbname", conninfo(target, "restore")]
+    if entries:
+        arguments += ["--single-transaction", "--use-list", str(entries)]
+    elif backup.dump.is_dir():
+        arguments.append(f"--jobs={JOBS}")
+    programs.run(pg_restore, *arguments, str(backup.dump), target=target)
+
+
+def check(
+    backup: Backup,
+    target: Target,
+    *,
+    exactly: bool = True,
+    spare: frozenset[str] = frozenset(),
+) -> None:
+    """Raise StepFailedError with the differences between `target` and the manifest, if any.
+
+    exactly: whether what the manifest does not know is a difference too. spare: what is not looked
+    at, by the names that the manifest has for it.
+    """
+    with connect(target, "restore") as session:
+        about = backup.manifest
+        differences = comparison.compare(about, session, exactly=exactly, spare=spare)
+    if differences:
+        what = f"{backup.name} restored otherwise than its manifest says"
+        remedy = "choose another one from `invoke backups`"
+        raise StepFailedError(f"{what}: {comparison.in_words(differences)}", remedy)

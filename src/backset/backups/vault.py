@@ -1,0 +1,174 @@
+"""The folder of one database's backups: find them, list them, prune them, write undisturbed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from backset.backups import manifest
+from backset.errors import LockedError, StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from backset.backups.manifest import Backup
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Vault:
+    """The folder of one database's backups: `backups/<database>/`, 0700, its files 0600.
+
+    A backup exists once its `.dump`, a file or a folder, has its final name; that rename comes
+    last. Until then a `.dump.partial` marks everything of the same stem as rubbish, which the next
+    run removes. Removing a backup begins with the rename back.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, backups: Path, database: str) -> Vault:
+        """Return the vault of a database; its name is quoted where a file name cannot hold it."""
+        return cls(backups / quote(database, safe=" ").replace("..", "%2E%2E"))
+
+    def list(self) -> Sequence[Backup]:
+        """Return all complete backups, the oldest first."""
+        return self._read()[0]
+
+    def unreadable(self) -> Sequence[str]:
+        """Return in a line each which dumps have no manifest that can be read, and what to do."""
+        return [line for error in self._read()[1] for line in error.lines()]
+
+    def find(self, name: str) -> Backup:
+        """Return a backup by name, file name or path. Raises StepFailedError."""
+        dump = name.rstrip("/").removesuffix(".dump") + ".dump"
+        for path in (self.folder / dump, Path(dump)):
+            if path.exists():
+                return manifest.read(path)
+        what = f"{self.folder} has no backup {name!r}"
+        raise StepFailedError(what, "choose one from `invoke backups`")
+
+    def newest(self, server_id: str) -> Backup:
+        """Return the newest backup of a server: another one may have a database of that name."""
+        if not (taken := self._of_server(server_id)):
+            what = f"{self.folder} has no backup of this server"
+            raise StepFailedError(what, "name one from `invoke backups`, if there is any")
+        return taken[-1]
+
+    def prune(self, keep: int, server_id: str, protected: Iterable[str] = ()) -> int:
+        """Remove a server's backups but for the newest `keep`; return how many went.
+
+        Those named in `protected` stay, and so does the newest undamaged one, wherever it stands.
+        An interruption leaves each backup whole, or marked as rubbish.
+        """
+        with self._locked() as descriptor:
+            older = self.surplus(keep, server_id, protected)
+            if older:
+                newest = next(filter(_is_good, reversed(self._of_server(server_id))), None)
+                older = [each for each in older if each != newest]
+            for each in older:
+                each.dump.rename(each.dump.with_name(f"{each.dump.name}.partial"))
+                os.fsync(descriptor)  # the mark, before what it marks is torn
+                self._sweep()
+        return len(older)
+
+    def surplus(self, keep: int, server_id: str, protected: Iterable[str]) -> Sequence[Backup]:
+        """Return a server's backups but for the newest `keep` and those named in `protected`."""
+        taken = self._of_server(server_id)
+        return [each for each in taken[: max(0, len(taken) - keep)] if each.name not in protected]
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder, keep other writers out, and remove what a killed run left behind.
+
+        Raises StepFailedError when the disk is full.
+        """
+        with self._room():
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            ignore = self.folder.parent / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n")
+            with self._locked() as descriptor:
+                self._sweep()
+                try:
+                    yield
+                    os.fsync(descriptor)  # the renames
+                finally:
+                    self._sweep()
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Say of a full disk which one it is: an OSError of a write names no file."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise self._full(str(error.strerror)) from None
+            raise
+        except StepFailedError as error:
+            words = error.what.partition("Error message from server")[0]
+            if any(os.strerror(number) in words for number in _NO_ROOM):
+                raise self._full(error.what) from None
+            raise
+
+    def _full(self, words: str) -> StepFailedError:
+        what = f"the disk of {self.folder} is full: {words}"
+        return StepFailedError(what, "make room, or set `backups` to a folder on another disk")
+
+    def _read(self) -> tuple[Sequence[Backup], Sequence[StepFailedError]]:
+        found, errors = [], []
+        for dump in self._dumps():
+            try:
+                found.append(manifest.read(dump))
+            except StepFailedError as error:
+                errors.append(error)
+        return found, errors
+
+    def _dumps(self) -> Sequence[Path]:
+        """Return the dumps, the oldest first. Raises OSError where the folder cannot be read."""
+        try:
+            return sorted(each for each in self.folder.iterdir() if each.suffix == ".dump")
+        except FileNotFoundError:
+            return []
+
+    def _of_server(self, server_id: str) -> Sequence[Backup]:
+        return [each for each in self.list() if each.manifest.server_id == server_id]
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Keep other writers out; the lock ends with its descriptor, even in a crash."""
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = f"another run writes a backup into {self.folder}"
+                raise LockedError(what, "wait until it ends, then run this again") from None
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _sweep(self) -> None:
+        for partial in self.folder.glob("*.dump.partial"):
+            stem = partial.name.removesuffix(".dump.partial")
+            for suffix in (".json", ".scripts.tar.gz"):
+                partial.with_name(stem + suffix).unlink(missing_ok=True)
+            if partial.is_dir():
+                shutil.rmtree(partial)  # the mark goes last
+            partial.unlink(missing_ok=True)
+
+
+def _is_good(backup: Backup) -> bool:
+    with suppress(StepFailedError, OSError):
+        backup.check()
+        return True
+    return False

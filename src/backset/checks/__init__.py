@@ -1,0 +1,1 @@
+"""What `verify` looks for, and which findings count."""

@@ -1,0 +1,127 @@
+"""The baseline: a file of the repository with the differences that are accepted, one a line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backset.errors import Finding, SettingsError
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+# What migrations have made otherwise than the models say. All else is about rows, settings, or
+# the state of this one database, and is not for a file that all checkouts share.
+DIFFERENCES = frozenset(
+    {
+        *("drift", "leftover table", "invalid index", "not valid constraint", "disabled trigger"),
+        *("missing enum", "missing enum value", "extra enum value", "enum order"),
+    }
+)
+_HEADER = """\
+# Accepted differences between the models and the database. `invoke verify` says only what is new
+# or gone; `invoke verify --accept` writes this file anew, and keeps the reasons.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The accepted differences: the reason of each, by kind and text."""
+
+    path: Path
+    reasons: Mapping[tuple[str, str], str]
+
+    def has(self, finding: Finding) -> bool:
+        """Tell whether a finding is an accepted difference."""
+        return (finding.kind, finding.what) in self.reasons
+
+    def vanished(self, findings: Iterable[Finding], accept: str) -> list[Finding]:
+        """Return a finding for each accepted difference that is none any more.
+
+        accept: the command that brings the file up to date.
+        """
+        found = {(each.kind, each.what) for each in findings}
+        return [
+            Finding(
+                kind="vanished difference",
+                name=what,
+                what=f"{what}: this {kind} is gone",
+                why=f"{self.path.name} still accepts it",
+                remedy=accept,
+            )
+            for kind, what in sorted(self.reasons.keys() - found)
+        ]
+
+
+def read(path: Path) -> Baseline:
+    """Read the file; no file is an empty one. Raises SettingsError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Baseline(path, {})
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from None
+    try:
+        entries = tomllib.loads(text).get("differences", [])
+        reasons = {(each["kind"], each["what"]): each.get("reason", "") for each in entries}
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(path, str(error)) from None
+    except (AttributeError, KeyError, TypeError):
+        raise _unreadable(path, "each difference needs a kind and a what") from None
+    return Baseline(path, reasons)
+
+
+def write(old: Baseline, findings: Iterable[Finding]) -> Baseline:
+    """Record the differences among the findings; the reasons that are there already are kept.
+
+    Where there is nothing to record and no file, none is made. Raises OSError.
+    """
+    found = {(each.kind, each.what) for each in findings if each.kind in DIFFERENCES}
+    reasons = {key: old.reasons.get(key, "") for key in sorted(found)}
+    lines = [
+        f"    {{ kind = {_text(kind)}, what = {_text(what)}, reason = {_text(reason)} }},\n"
+        for (kind, what), reason in reasons.items()
+    ]
+    if lines or old.path.exists():
+        _replace(old.path.resolve(), f"{_HEADER}differences = [\n{''.join(lines)}]\n")
+    return Baseline(old.path, reasons)
+
+
+def changes(old: Baseline, new: Baseline) -> str:
+    """Say what has become of the file."""
+    added, gone = len(new.reasons.keys() - old.reasons), len(old.reasons.keys() - new.reasons)
+    if not (added or gone):
+        return f"{new.path.name} is as it was" if old.reasons else "nothing to accept"
+    return f"{new.path.name} has {count(len(new.reasons), 'difference')}: +{added} −{gone}"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside and rename, so that no reason is lost; a file that is read-only stays so."""
+    partial = path.with_name(f".{path.name}.partial")
+    if path.exists():
+        path.open("r+b").close()  # renaming alone would not ask whether we may write to it
+    try:
+        partial.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
+
+
+def _text(text: str) -> str:
+    """Return a TOML string; JSON's escapes are TOML's, but TOML wants one for DEL too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _unreadable(path: Path, why: str) -> SettingsError:
+    return SettingsError(
+        [(f"{path.name}: {why}", "correct the file, or remove it and accept anew")]
+    )

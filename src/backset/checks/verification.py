@@ -1,0 +1,327 @@
+"""Findings about one database: at head, like the models, sound, as expected; and which count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from backset.catalogs import catalog
+from backset.checks import baseline, enums, server_log, soundness
+from backset.checks.acceptance import Judged, judge
+from backset.checks.drift import LEFTOVER, drift
+from backset.errors import Finding, StepFailedError
+from backset.migrations import standing
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from backset.configuration.settings import Settings
+    from backset.connections.session import Session
+    from backset.migrations.worker import Worker
+
+ACCEPT = "invoke verify --accept"
+ACCEPT_FRESH = "invoke reset-db --accept"
+RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
+
+_OF_THE_PROJECT = baseline.DIFFERENCES | {"models not loaded"}
+# What a rebuild says without failing in a project that has nothing of ours: its models and
+# migrations differ upstream, and the database that they make is what was asked for.
+_TOLERATED = _OF_THE_PROJECT | {server_log.KIND}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found: `compared` tells whether there were models to compare the tables with.
+
+    orphans: the rows of the version table that no migration file has.
+    asides: findings that are said, but are no failure.
+    accepted, silenced: how many differences the baseline has, and how many findings the settings
+    silence. recorded: what was written into the baseline, where that was asked for.
+    uncompared: why the models of a chain could not be asked for. chains: `revisions` and `heads`
+    of each, by its name; empty where the database has only one.
+    about: what standing.describe() says of them all.
+    """
+
+    revisions: tuple[str, ...]
+    tables: int
+    compared: bool
+    findings: tuple[Finding, ...]
+    orphans: tuple[str, ...] = ()
+    asides: tuple[Finding, ...] = ()
+    accepted: int = 0
+    silenced: int = 0
+    recorded: str = ""
+    uncompared: tuple[str, ...] = ()
+    chains: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __str__(self) -> str:
+        agree = "models and database agree" if self.compared else "env.py has no models to compare"
+        if self.uncompared:
+            some = "some models" if self.compared else "models"
+            agree = f"{some} were not compared: {'; '.join(self.uncompared)}"
+        if self.accepted:
+            agree = f"{count(self.accepted, 'accepted difference')}, no other"
+        if self.tolerated:
+            agree = f"{count(self.tolerated, 'difference')} of the models from the migrations"
+        silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
+        recorded = f" · {self.recorded}" if self.recorded else ""
+        return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
+
+    @property
+    def tolerated(self) -> int:
+        """How many differences are said and are no failure."""
+        return sum(each.kind in _OF_THE_PROJECT for each in self.asides)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One chain of revisions as its process describes it on a database."""
+
+    worker: Worker
+    about: dict[str, Any]
+
+    @property
+    def names(self) -> list[str]:
+        """The tables that are its own; `schema.*` stands for all of a schema."""
+        lineage = self.worker.lineage
+        own = [*self.about["columns"], *self.about["version_table"].split(", ")]
+        own += [lineage.version_table] if lineage.version_table else []
+        return [*own, f"{lineage.schema}.*"] if lineage.schema else own
+
+    @property
+    def uncompared(self) -> str:
+        """Why its models could not be asked for."""
+        why = self.about.get("uncompared", "")
+        return f"{self.worker.lineage.label}{why}" if why else ""
+
+    @property
+    def version_findings(self) -> list[Finding]:
+        """What is wrong with the rows of its version table."""
+        return self.named(version_findings(self.about, self.worker.scripts.goal))
+
+    def named(self, findings: Sequence[Finding]) -> list[Finding]:
+        """Return findings that begin with the chain's name."""
+        label = self.worker.lineage.label
+        return [replace(each, what=f"{label}{each.what}") for each in findings]
+
+
+def verify(
+    settings: Settings,
+    workers: Sequence[Worker],
+    session: Session,
+    *,
+    also: Sequence[Finding] = (),
+    fresh: bool = False,
+    accept: bool = False,
+) -> Verdict:
+    """Hold versions, models and expectations against one database, and judge what is found.
+
+    also: findings of the caller that are judged with them.
+    fresh: the database was just built, and what was there before is not.
+    accept: the differences become the baseline, unless they cannot be known. Raises OSError.
+    """
+    command = ACCEPT_FRESH if fresh else ACCEPT
+    views = [View(each, standing.describe(each, session)) for each in workers]
+    versions = [each for view in views for each in view.version_findings]
+    found: list[Finding] = []
+    for view in views if not versions else ():
+        foreign = [name for other in views if other is not view for name in other.names]
+        found += view.named(comparison(view, foreign, session))
+    models = [view.about["models"] for view in views]
+    found += soundness.findings(session)
+    found += missing_columns(settings, catalog.columns(session))
+    uncompared = tuple(view.uncompared for view in views if view.uncompared)
+    is_complete = not (versions or uncompared or 0 in models)
+    if accept and not is_complete:
+        versions = [_INCOMPARABLE, *versions]
+    found = [_acceptable(each, command) for each in (*found, *also)]
+    judge_by = partial(_judge, found, settings, command)
+    known, recorded = baseline.read(settings.baseline), ""
+    if accept and is_complete:
+        old = known
+        known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
+        recorded = baseline.changes(old, known)
+    judged = judge_by(known)
+    quiet = {server_log.KIND} if settings.is_configured or known.reasons else _TOLERATED
+    swallowed = [each for each in judged.findings if fresh and each.kind in quiet]
+    loud = [each for each in judged.findings if each not in swallowed]
+    stale = judged.expired + (judged.vanished if is_complete else ())
+    unused = judged.unused if is_complete and not fresh else ()
+    return Verdict(
+        revisions=tuple(row for view in views for row in view.about["revisions"]),
+        tables=len(catalog.tables(session)),
+        compared=any(each is not None for each in models),
+        findings=(*versions, *loud, *(() if fresh else stale)),
+        orphans=tuple(row for view in views for row in view.about["orphans"]),
+        asides=(*swallowed, *(stale if fresh else unused)),
+        accepted=judged.accepted,
+        silenced=judged.silenced,
+        recorded=recorded,
+        about=standing.together([view.about for view in views]),
+        uncompared=uncompared,
+        chains={
+            view.worker.lineage.name: {
+                "revisions": view.about["revisions"],
+                "heads": view.about["heads"],
+            }
+            for view in views
+            if view.worker.lineage.name
+        },
+    )
+
+
+def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
+    """Return the findings that the settings do not silence."""
+    nothing = baseline.Baseline(settings.baseline, {})
+    return list(_judge(findings, settings, ACCEPT, nothing).findings)
+
+
+def _acceptable(finding: Finding, command: str) -> Finding:
+    """Let the remedy of a difference say that it can also be accepted."""
+    if finding.kind not in baseline.DIFFERENCES:
+        return finding
+    return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
+
+
+def _judge(
+    findings: Sequence[Finding], settings: Settings, command: str, known: baseline.Baseline
+) -> Judged:
+    today = datetime.now().astimezone().date()
+    return judge(findings, settings.ignore, known, today=today, accept=command)
+
+
+def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
+    """Judge the rows of the version table against the heads of the scripts, some of them accepted.
+
+    Rows and heads need not be the same: a head that another branch depends on has no row.
+    """
+    revisions, heads = about["revisions"], about["heads"]
+    found = ", ".join(revisions) or "base"
+    if about["orphans"]:
+        return [_orphaned(about, ", ".join(about["orphans"]))]
+    if several := several_heads(heads, accepted):
+        return several
+    if not heads:
+        return [
+            _finding(
+                "no migrations",
+                "the versions folder has no revision",
+                "there is nothing to build from",
+                "restore the files from git",
+            )
+        ]
+    if about["pending"]:
+        return [
+            _finding(
+                "behind",
+                f"the database is at {found}, head is {', '.join(heads)}",
+                "migrations are waiting",
+                "invoke upgrade",
+            )
+        ]
+    return []
+
+
+def comparison(view: View, foreign: Sequence[str], session: Session) -> list[Finding]:
+    """Compare models and database, which is at head; without models there is nothing to say.
+
+    foreign: the tables of the other chains, which are not this one's to have.
+    """
+    about = view.about
+    if about["models"] is None:
+        return []
+    told = view.worker.ask("check", session)["differences"]
+    differences = [each for each in told if not _is_foreign(each, foreign)]
+    if differences and not about["models"]:
+        return [
+            _finding(
+                "models not loaded",
+                "env.py's target_metadata has no table",
+                "models and database cannot be compared",
+                "import the modules of the models in env.py",
+            )
+        ]
+    found = drift(differences, session)
+    return found + enums.findings(about["enums"], session)
+
+
+def _is_foreign(difference: Mapping[str, str], foreign: Sequence[str]) -> bool:
+    """Tell whether a table that no model of one chain has belongs to another chain."""
+    name = difference["name"].removeprefix("public.")
+    schema = name.rpartition(".")[0]
+    return difference["kind"] == LEFTOVER and (name in foreign or f"{schema}.*" in foreign)
+
+
+def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list[Finding]:
+    """Judge the columns against [tool.backset.expect]."""
+    missing = [
+        f"{table}.{column}"
+        for table, expected in settings.expect.items()
+        for column in expected
+        if column not in columns.get(table, set())
+    ]
+    return [
+        _finding(
+            "missing column",
+            f"{name} does not exist",
+            "[tool.backset.expect] names it",
+            "add it in a migration, or correct [tool.backset.expect]",
+            name,
+        )
+        for name in missing
+    ]
+
+
+def demand_destination(workers: Sequence[Worker]) -> None:
+    """Raise StepFailedError if a chain has heads that the settings do not accept."""
+    for worker in workers:
+        if found := several_heads(worker.scripts.heads, worker.scripts.goal):
+            raise StepFailedError.of(found)
+
+
+def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
+    if not goal and len(heads) > 1:
+        return [
+            _finding(
+                "several heads",
+                f"the scripts have the heads {', '.join(sorted(heads))}",
+                "`alembic upgrade head` refuses",
+                "join them: `invoke alembic -- merge heads -m merge`, "
+                'or accept them: heads = "all" in [tool.backset]',
+            )
+        ]
+    unexpected = sorted(set(heads) - set(goal)) if goal else []
+    return [
+        _finding(
+            "unexpected head",
+            f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
+            "upgrade would leave it out",
+            "join it: `invoke alembic -- merge heads -m merge`, or add it to heads",
+            each,
+        )
+        for each in unexpected
+    ]
+
+
+def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
+    what = f"{about['version_table']} names {orphans}, which no migration file has"
+    return _finding(
+        "orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET
+    )
+
+
+def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:
+    return Finding(kind=kind, what=what, why=why, remedy=remedy, name=name)
+
+
+_INCOMPARABLE = Finding(
+    kind="nothing to accept",
+    what="the differences of this database cannot be known, for the reasons that follow",
+    why="a baseline has those of a database that is at head",
+    remedy=f"`{ACCEPT_FRESH}` accepts those of a rebuilt one",
+)

@@ -1,0 +1,1 @@
+"""The tasks that are no chain of steps."""

@@ -1,0 +1,1 @@
+"""URLs, targets and sessions: which database it is, where it is, and who else is there."""

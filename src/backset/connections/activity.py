@@ -1,0 +1,153 @@
+"""Who else is connected to a server, who waits for whom, and whom this role may end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from backset.wording.quantities import age
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import psycopg
+
+
+_FEW = 3  # sessions of one application that are listed one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A session of somebody else, as pg_stat_activity shows it to us.
+
+    Of a session whose role we are no member of, the server hides all but user, database and pid:
+    address, state and ages are then None, and the application may be empty.
+    address: of a TCP client; `socket` on a Unix socket.
+    connected_s, state_s: seconds since it connected, and since its state began.
+    may_end: whether our role may end it. is_superuser: whether only a superuser may.
+    """
+
+    pid: int  # 0 for a prepared transaction, which has no session
+    database: str | None
+    user: str | None
+    application: str
+    address: str | None
+    state: str | None
+    connected_s: float | None
+    state_s: float | None
+    may_end: bool
+    is_superuser: bool
+
+    @property
+    def who(self) -> str:
+        """Application and address, as far as they are known: `psql@socket`."""
+        name = self.application or self.user or "a prepared transaction"
+        return f"{name}@{self.address}" if self.address else name
+
+    def __str__(self) -> str:
+        """Say who it is and since when: `psql@socket, pid 123, idle in transaction for 3 min`."""
+        pid = [f"pid {self.pid}"] if self.pid else []
+        return ", ".join([self.who, *pid, *self._since()])
+
+    def _since(self) -> list[str]:
+        if self.state_s is not None and self.state not in {None, "idle"}:
+            return [f"{self.state} for {age(self.state_s)}"]
+        return [] if self.connected_s is None else [f"connected for {age(self.connected_s)}"]
+
+    def content(self) -> dict[str, Any]:
+        """Return what programs want to know of it."""
+        return asdict(self)
+
+    def remedy(self, role: str) -> str:
+        """Say how a session that `role` may not end can be ended."""
+        quoted = '"' + role.replace('"', '""') + '"'
+        grant = "" if self.is_superuser else f", or GRANT pg_signal_backend TO {quoted}"
+        administrator = f"as an administrator: SELECT pg_terminate_backend({self.pid}){grant}"
+        return f"ask its owner to close it, or {administrator}"
+
+
+def listed(clients: Iterable[Client]) -> str:
+    """Return sessions in one line; many of one application and address are counted."""
+    texts = []
+    for who, group in groupby(sorted(clients, key=lambda each: each.who), lambda each: each.who):
+        same = list(group)
+        oldest = max(each.connected_s or 0 for each in same)
+        many = f"{who} ({len(same)} sessions, the oldest connected for {age(oldest)})"
+        texts += [many] if len(same) > _FEW else [str(each) for each in same]
+    return "; ".join(texts)
+
+
+def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[Client]:
+    """Return who else is connected to databases, the oldest first."""
+    return [Client(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
+
+
+def end(
+    session: psycopg.Connection[Any], databases: Sequence[str], names: str = "", spare: int = 0
+) -> bool:
+    """End the sessions on databases that our role may end; tell whether there was one.
+
+    names: a regular expression that the application's name must match. spare: a pid to leave alone.
+    """
+    values = {"databases": list(databases), "names": names, "spare": spare}
+    return bool(session.execute(_END, values).fetchall())
+
+
+def waits(
+    session: psycopg.Connection[Any], databases: Sequence[str], run: str, began: int
+) -> list[tuple[str | None, Client]]:
+    """Return who waits for whom: a name, None for a session of this run, and who blocks it.
+
+    The waiting ones are the sessions of this run (`run` is the end of their name), and those on
+    databases that came after the session with the pid `began`: a child of ours may have a driver
+    that gives its sessions no name. Whoever else waits for us is not told.
+    """
+    values = {"databases": list(databases), "run": run, "began": began}
+    rows = session.execute(_WAITS, values).fetchall()
+    return [(waiting, Client(*blocking)) for waiting, *blocking in rows]
+
+
+# A background process such as an autovacuum worker leaves by itself when somebody waits for it.
+_IS_CLIENT = "coalesce(a.backend_type, 'client backend') = 'client backend'"
+_MAY_END = """
+       (me.rolsuper OR NOT coalesce(r.rolsuper, true)
+        AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
+"""
+_COLUMNS = f"""
+       a.pid, a.datname, a.usename, coalesce(a.application_name, ''),
+       CASE WHEN a.backend_type IS NOT NULL THEN coalesce(host(a.client_addr), 'socket') END,
+       a.state, extract(epoch FROM clock_timestamp() - a.backend_start)::float8,
+       extract(epoch FROM clock_timestamp() - a.state_change)::float8,
+       {_MAY_END}, coalesce(r.rolsuper, true)
+"""
+_ROLES = """
+     LEFT JOIN pg_roles r ON r.oid = a.usesysid
+     JOIN pg_roles me ON me.rolname = current_user
+"""
+_CLIENTS = f"""
+SELECT {_COLUMNS} FROM pg_stat_activity a {_ROLES}
+WHERE a.datname = ANY(%s) AND {_IS_CLIENT} AND a.pid <> pg_backend_pid()
+ORDER BY a.backend_start, a.pid
+"""
+_END = f"""
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a {_ROLES}
+WHERE a.datname = ANY(%(databases)s) AND {_IS_CLIENT} AND {_MAY_END}
+  AND a.pid NOT IN (pg_backend_pid(), %(spare)s) AND coalesce(a.application_name, '') ~ %(names)s
+"""
+# Whom pg_blocking_pids names 0 is a prepared transaction, which has no session.
+_WAITS = f"""
+WITH waiting AS (
+    SELECT w.pid, coalesce(nullif(w.application_name, ''), w.usename) AS name,
+           right(w.application_name, length(%(run)s)) = %(run)s AS is_ours
+    FROM pg_stat_activity w
+    WHERE coalesce(w.wait_event_type, 'Lock') = 'Lock' AND (
+          right(w.application_name, length(%(run)s)) = %(run)s
+          OR w.datname = ANY(%(databases)s) AND coalesce(w.backend_start, 'infinity') >=
+             (SELECT backend_start FROM pg_stat_activity WHERE pid = %(began)s)))
+SELECT CASE WHEN NOT waiting.is_ours THEN waiting.name END, {_COLUMNS.replace("a.pid", "held.pid")}
+FROM waiting CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS held (pid)
+     LEFT JOIN pg_stat_activity a ON a.pid = held.pid {_ROLES}
+WHERE waiting.is_ours
+   OR right(coalesce(a.application_name, ''), length(%(run)s)) <> %(run)s
+"""

@@ -1,0 +1,129 @@
+"""The only maker of connections: one session on one database, and what its errors mean."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import psycopg
+import psycopg.conninfo
+
+from backset.connections.target import ONE_HOST
+from backset.errors import (
+    HeldUpError,
+    Interrupted,
+    SettingsError,
+    StepFailedError,
+    UnreachableError,
+)
+from backset.processes.identity import application_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backset.connections.target import Target
+
+Session: TypeAlias = psycopg.Connection[Any]
+
+LOCK_TIMEOUT_S = 60  # for every lock that a statement of ours waits for, pg_dump's included
+# An end that has vanished without a word is noticed after a minute: by us, and, since a server
+# that believes in a dead holder would keep its lock, by the server too.
+_KEEPALIVES = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
+def connect(target: Target, purpose: str) -> Session:
+    """Open an autocommit session on `target`. Raises UnreachableError or SettingsError.
+
+    purpose: what other people see of us in pg_stat_activity.
+    """
+    params = {"connect_timeout": "10", **_KEEPALIVES, **target.params}
+    params["application_name"] = application_name(purpose)
+    params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
+    try:
+        session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+        _set_timeouts(session, target)
+    except psycopg.Error as error:
+        words = one_line(error, target)
+        remedy = "start the server, or correct DATABASE_URL"
+        raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
+    except Interrupted as error:
+        # Its frames hold a session that is half open, for as long as the error lives. The server
+        # waits a minute for the password, and every DROP DATABASE waits for that.
+        traceback.clear_frames(error.__traceback__)
+        raise
+    _demand_one_host(session)
+    return session
+
+
+def _demand_one_host(session: Session) -> None:
+    """Refuse a list of hosts that neither the URL nor a variable names, but a service file."""
+    hosts = (each.val for each in session.pgconn.info if each.keyword in {b"host", b"hostaddr"})
+    if any(b"," in (host or b"") for host in hosts):
+        session.close()
+        raise SettingsError([("the service file names several hosts", ONE_HOST)])
+
+
+def conninfo(target: Target, purpose: str) -> str:
+    """Return the connection string of a program of PostgreSQL, named and without its secrets."""
+    given = psycopg.conninfo.conninfo_to_dict(target.conninfo)
+    named = {**_KEEPALIVES, **given, "application_name": application_name(purpose)}
+    return psycopg.conninfo.make_conninfo("", **named)
+
+
+@contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """Turn what a server or a file system says in the block into StepFailedError, in one line."""
+    try:
+        yield
+    except psycopg.Error as error:
+        what = f"{target.shown}: {one_line(error, target)}"
+        if isinstance(error, psycopg.errors.LockNotAvailable):
+            raise HeldUpError(what, "wait until that lock is free, then run this again") from None
+        raise StepFailedError(what, _remedy(error)) from None
+    except OSError as error:
+        raise StepFailedError.from_system(error) from None
+
+
+def _remedy(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return "let an administrator GRANT that to your role, then run this again"
+    if isinstance(error, psycopg.errors.OutOfMemory):
+        return "raise max_locks_per_transaction of the server, restart it, and run this again"
+    return "see the server's log, then run this again"
+
+
+def one_line(error: BaseException, target: Target) -> str:
+    """Return a server's error in one line, without passwords."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return target.redact("; ".join(filter(None, lines)) or type(error).__name__)
+
+
+# A timeout that the role or the database has for its application would end a run, or its lock;
+# and `discard` counts on a server that goes on after we hang up.
+_LIFTED = {
+    "statement_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "idle_session_timeout": 140000,  # the server's version that brought it
+    "client_connection_check_interval": 140000,
+    "transaction_timeout": 170000,
+}
+
+
+def _set_timeouts(session: Session, target: Target) -> None:
+    version = session.info.server_version
+    settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
+    settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
+    if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket
+        settings |= {
+            "tcp_keepalives_idle": "30",
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
+            "tcp_user_timeout": "60000",
+        }
+    session.execute("; ".join(f"SET {k} = {v}" for k, v in settings.items()).encode())

@@ -1,0 +1,119 @@
+"""The cures of states, from the smallest on. Pure: facts in, a command and its reason out."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backset.scripts import recipes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backset.diagnoses.facts import Facts, Proof
+    from backset.scripts.recipes import Recipe
+
+KEPT = "`invoke undo` and the backup keep the rows"
+PROVE = (
+    "it builds the chain beside the database: where the schema is identical it stamps the version, "
+    f"else `invoke reset-db` rebuilds it ({KEPT})"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cure:
+    """The least destructive repair.
+
+    way: `none`, `upgrade`, `restore file`, `merge heads`, `drop index`, `prove` (which finds out
+    whether `stamp` or `reset` it is), `stamp`, `reset`, or `by hand`. command: what does it.
+    revision: which one is stamped. recipe: the files that come back.
+    """
+
+    way: str
+    command: str = ""
+    why: str = ""
+    revision: str = ""
+    recipe: Recipe | None = None
+
+
+def restoring(facts: Facts) -> Cure | None:
+    """Return the cure that brings files back; None where that does not make a whole chain."""
+    fitting = [each for each in facts.restorable if each.connects and each.recipe]
+    if not fitting or len(fitting) < len(facts.restorable):
+        return None
+    names = ", ".join(each.revision for each in fitting)
+    why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
+    recipe = recipes.joined(each.recipe for each in fitting if each.recipe)
+    return Cure(way="restore file", command=recipe.command, why=why, recipe=recipe)
+
+
+def by_file(facts: Facts) -> Cure:
+    """Return what a person has to do about the worst file of a broken chain."""
+    worst = facts.problems[0]
+    paths = [shlex.quote(str(facts.shown(each))) for each in worst.paths]
+    if worst.kind == "missing file":
+        why = f"bring the file of {worst.missing} back, or correct down_revision in {paths[0]}"
+    elif worst.kind == "duplicate id":
+        why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
+    elif worst.kind == "stale byte code":
+        why = f"bring its source back, or let `invoke archive` put {', '.join(paths)} away"
+    elif worst.kind == "no migrations":
+        why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
+        why += "[tool.backset.ini] version_locations; a new project makes its first one by "
+        why += "`invoke alembic -- revision --autogenerate -m initial`"
+    else:
+        why = "mend that file"
+    return by_hand(why)
+
+
+def proving(facts: Facts) -> Cure:
+    """Return `stamp` where a scratch build proves it, `reset` where that disproves it."""
+    if facts.proof is None:
+        return Cure(way="prove", command="invoke repair", why=PROVE)
+    if not facts.proof.same:
+        return reset(facts.proof)
+    if facts.proof.unseen:
+        return _choosing(facts.proof)
+    *others, latest = facts.proof.same
+    why = f"a scratch build at {latest} is identical to the live schema"
+    why += f" (as it is at {', '.join(others)})" if others else ""
+    filling = ", ".join(facts.proof.filling)
+    why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
+    command = f"invoke alembic -- stamp --purge {latest}"
+    return Cure(way="stamp", command=command, why=why, revision=latest)
+
+
+def _choosing(proof: Proof) -> Cure:
+    """Return what a person has to decide where revisions leave no trace in the schema."""
+    first, latest = proof.same[0], proof.same[-1]
+    stamp = "invoke alembic -- stamp --purge"
+    return by_hand(
+        f"the schema is that of {first} and of {latest} alike, and does not show whether "
+        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: `{stamp} "
+        f"{latest}`, if not: `{stamp} {first}`; then `invoke upgrade`"
+    )
+
+
+def reset(proof: Proof) -> Cure:
+    """Return the cure that is left when nothing smaller helps."""
+    first = f": {proof.differences[0]}" if proof.differences else ""
+    differs = f"the schema differs from what the chain makes{first}"
+    return Cure(way="reset", command="invoke reset-db", why=f"{differs}; {KEPT}")
+
+
+def by_hand(why: str) -> Cure:
+    """Return a cure that only a person can make."""
+    return Cure(way="by hand", why=why)
+
+
+def drop_indexes(names: Sequence[str]) -> Cure:
+    """Return the cure of a CREATE INDEX CONCURRENTLY that failed."""
+    statements = [f"-c {shlex.quote(f'DROP INDEX CONCURRENTLY {each}')}" for each in names]
+    why = "an invalid index serves no query; then `invoke upgrade` makes it anew"
+    return Cure(way="drop index", command=f"invoke psql -- {' '.join(statements)}", why=why)
+
+
+def upgrade(why: str) -> Cure:
+    """Return the smallest cure."""
+    return Cure(way="upgrade", command="invoke upgrade", why=why)

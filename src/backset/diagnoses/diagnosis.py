@@ -1,0 +1,205 @@
+"""What state a database is in: gathers the facts, and lets states.py judge them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from backset.catalogs import catalog
+from backset.checks import enums, verification
+from backset.checks.drift import LEFTOVER
+from backset.checks.verification import Verdict
+from backset.connections.session import explained
+from backset.diagnoses import footprints
+from backset.diagnoses.facts import Facts, Restorable
+from backset.diagnoses.states import state
+from backset.errors import AlembicError, Finding, UnreachableError
+from backset.runs import seeding
+from backset.scripts import graph, orphans
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backset.connections.session import Session
+    from backset.diagnoses.facts import Proof
+    from backset.diagnoses.states import State
+    from backset.migrations.worker import Scripts
+    from backset.runs.build import Build
+    from backset.scripts.traces import Trace
+
+_NOTHING = Verdict((), 0, compared=False, findings=())
+# The kinds of findings that models give.
+_DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
+_JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The state of a target.
+
+    where: its URL without password, and what says so.
+    server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
+    table. verdict: what verification found. previous: whether `undo` has something to go back to.
+    protected: whether it may be replaced. traces: where each missing revision went.
+    """
+
+    database: str
+    where: str
+    server: str = ""
+    heads: tuple[str, ...] = ()
+    rows: Mapping[str, int]
+    previous: bool = False
+    protected: bool = False
+    verdict: Verdict = _NOTHING
+    traces: tuple[Trace, ...] = ()
+    facts: Facts
+
+    @property
+    def state(self) -> State:
+        """The state that the facts amount to."""
+        return state(self.facts)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The state, if it is not good, and what else was found."""
+        found = self.state
+        if found.is_good or found.name == "drift":
+            return self.verdict.findings
+        covered = {found.name, *_JUDGED, *(("behind",) if found.name == "empty" else ())}
+        others = (each for each in self.verdict.findings if each.kind not in covered)
+        return (found.finding, *others)
+
+
+def status(build: Build, proof: Proof | None = None) -> Status:
+    """Look at the target; nothing is changed. Raises StepFailedError.
+
+    proof: what a scratch build has shown, if there was one.
+    """
+    with explained(build.target):
+        found = _status(build)
+        traces = _traces(build, found.facts) if found.server else ()
+    fits = tuple(_restorable(each, build.scripts) for each in traces)
+    facts = replace(found.facts, restorable=fits, proof=proof)
+    return replace(found, facts=facts, traces=traces)
+
+
+def _status(build: Build) -> Status:
+    _ = build.workers  # they import Alembic while we ask the server
+    facts = Facts(root=build.settings.root, database=build.target.database)
+    found = Status(database=build.target.database, rows={}, facts=facts, where=_where(build))
+    try:
+        found = replace(
+            found,
+            server=build.server.session.info.parameter_status("server_version") or "",
+            previous=build.previous is not None,
+            protected=build.old is not None and build.old.protected,
+            rows=catalog.row_counts(build.session) if build.old is not None else {},
+        )
+    except UnreachableError as error:
+        return replace(found, server="", facts=replace(facts, unreachable=error.words))
+    scripts = build.scripts
+    facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
+    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build)))
+    return _of_database(build, found) if build.old is not None else found
+
+
+def _where(build: Build) -> str:
+    source = build.settings.sources.get("DATABASE_URL", "default")
+    said = "DATABASE_URL is not set, so it is the embedded PostgreSQL"
+    return f"{build.target.shown} ({said if source == 'default' else f'from {source}'})"
+
+
+def _goal(build: Build) -> dict[str, Any]:
+    """Return where `upgrade` ends, and whether several such ends are accepted."""
+    ends = [head for each in build.workers for head in each.scripts.goal or each.scripts.heads]
+    several = len(build.workers) > 1 or bool(build.scripts.goal)
+    return {"goal": tuple(ends), "several": several}
+
+
+def _of_database(build: Build, found: Status) -> Status:
+    """Add what the database itself says, and what Alembic says of it."""
+    session, scripts = build.session, build.scripts
+    facts = replace(found.facts, **_recorded(session, scripts))
+    if any(each.kind != "stale byte code" for each in facts.problems):
+        return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    also = seeding.unmet(build.settings, session, dict(found.rows))
+    try:
+        verdict = verification.verify(build.settings, build.workers, session, also=also)
+    except AlembicError as error:
+        if error.kind != "wrong target":
+            raise
+        facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
+        return replace(found, facts=facts)
+    facts = _compared(facts, verdict, scripts, session)
+    verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
+    return replace(found, facts=facts, verdict=verdict)
+
+
+def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
+    """Return what can be told without Alembic, which refuses a broken chain."""
+    recorded = tuple(catalog.revisions(session))
+    known = {each.id for each in scripts.revisions}
+    names = set(catalog.tables(session)) - set(catalog.version_tables(session))
+    return {
+        "recorded": recorded,
+        "orphans": tuple(each for each in recorded if each not in known),
+        "tables": frozenset(catalog.shown(*each) for each in names),
+    }
+
+
+def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session) -> Facts:
+    """Add what models and scripts say of the database."""
+    about = verdict.about
+    recorded, models = tuple(about["revisions"]), about["columns"]
+    done = graph.ancestors(recorded, scripts.revisions)
+    wanted = graph.ancestors(facts.goal, scripts.revisions) - done
+    pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
+    differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
+    facts = replace(
+        facts,
+        recorded=recorded,
+        orphans=tuple(about["orphans"]),
+        pending=pending,
+        version_table=about["version_table"],
+        models=None if about["models"] is None else frozenset(models),
+        differences=differences,
+    )
+    if not (differences or pending or facts.orphans) and facts.tables and recorded:
+        return facts  # nothing to look into
+    seen = footprints.look(session, scripts.revisions, models, done=done, pending=pending)
+    return replace(
+        facts,
+        ours=seen.ours,
+        in_the_way=seen.in_the_way,
+        unmade=seen.unmade,
+        invalid=seen.invalid,
+    )
+
+
+def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:
+    """Search for each file that is missing, of a recorded revision or in the middle."""
+    missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
+    folders = replace(build.worker.folders, locations=build.scripts.locations)
+    environ = build.settings.environ
+    return tuple(orphans.trace(each, folders, environ) for each in missing if each)
+
+
+def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
+    return Restorable(
+        revision=trace.revision,
+        evidence=tuple(trace.lines()),
+        recipe=trace.recipe,
+        connects=graph.fits(trace.scripts, scripts.revisions),
+    )
+
+
+def _half_built(build: Build) -> tuple[Finding, ...]:
+    if build.old is None or build.old.mark != "unfinished":
+        return ()
+    finding = Finding(
+        kind="half built",
+        what=f"a run in place on {build.old.name} was killed",
+        why=f"what stood there is in the backup {build.old.backup or 'of nothing'}",
+        remedy="run any other task in the checkout where that was: it brings the backup back first",
+    )
+    return (finding,)

@@ -1,0 +1,94 @@
+"""What the texts of the scripts say must, and must not yet, be in a database; and what is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backset.catalogs import catalog
+from backset.scripts import graph, operations
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from backset.connections.session import Session
+    from backset.scripts.operations import Operation
+    from backset.scripts.revisions import Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprints:
+    """What was compared, in words; `ours` are the tables that models and scripts speak of.
+
+    in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
+    a recorded revision made it. invalid: indexes.
+    """
+
+    ours: frozenset[str]
+    in_the_way: tuple[str, ...]
+    unmade: tuple[str, ...]
+    invalid: tuple[str, ...]
+
+
+def look(
+    session: Session,
+    revisions: Sequence[Revision],
+    models: Mapping[str, Collection[str]],
+    *,
+    done: Collection[str],
+    pending: Collection[str],
+) -> Footprints:
+    """Compare what the scripts make with what there is.
+
+    models: columns by table. done, pending: the ids of revisions.
+    """
+    order = graph.ordered(revisions)
+    columns, indexes = catalog.columns(session), catalog.indexes(session)
+    existing = {
+        "table": set(columns),
+        "column": {f"{table}.{each}" for table, own in columns.items() for each in own},
+        "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
+    }
+    standing = operations.standing(_read(each for each in order if each.id in done))
+    waiting = _read(each for each in order if each.id in pending)
+    made = {name for kind, name in operations.standing(_read(order)) if kind == "table"}
+    return Footprints(
+        ours=frozenset({*models, *made}),
+        in_the_way=tuple(
+            f"{each.kind} {each.name} exists already, which {file}:{each.line} makes"
+            for file, each in operations.in_the_way(waiting, existing)
+        ),
+        unmade=tuple(_unmade(standing, existing, models)),
+        invalid=tuple(sorted(name for name, valid in indexes.items() if not valid)),
+    )
+
+
+def _unmade(
+    standing: Mapping[tuple[str, str], tuple[str, int]],
+    existing: Mapping[str, set[str]],
+    models: Mapping[str, Collection[str]],
+) -> Iterator[str]:
+    """Say what a recorded revision makes and the models have, but the database has not.
+
+    Without models only where none of it exists: a script may drop in a way that its text hides.
+    """
+    wanted = {("table", each) for each in models}
+    wanted |= {("column", f"{table}.{each}") for table, own in models.items() for each in own}
+    made = {name for kind, name in standing if kind == "table"}
+    gone = made - existing["table"]
+    if not models and gone == made:
+        wanted = {("table", each) for each in made}
+    for (kind, name), (file, line) in standing.items():
+        of_gone = kind == "column" and name.rpartition(".")[0] in gone
+        if (kind, name) in wanted and name not in existing[kind] and not of_gone:
+            yield f"{kind} {name} does not exist, which {file}:{line} makes"
+
+
+def _read(revisions: Iterable[Revision]) -> list[tuple[str, Operation]]:
+    """Read the texts of scripts; one whose source is gone says nothing."""
+    return [
+        (each.path.name, operation)
+        for each in revisions
+        if each.path.suffix == ".py"
+        for operation in operations.read(each.path.read_text(encoding="utf-8", errors="replace"))
+    ]

@@ -1,0 +1,220 @@
+"""Which state a database is in, by which evidence. Pure: facts in, words out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backset.diagnoses import cures
+from backset.diagnoses.cures import Cure
+from backset.errors import Finding
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from backset.diagnoses.facts import Facts
+    from backset.migrations.worker import Problem
+
+_SHOWN = 5  # of each kind of evidence; the rest is counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The name of a state, a stable word, with what proves it and what cures it."""
+
+    name: str
+    evidence: tuple[str, ...]
+    cure: Cure
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence[0]}"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is nothing to repair."""
+        return self.cure.way == "none"
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        cure = {"way": self.cure.way, "command": self.cure.command or None, "why": self.cure.why}
+        return {"state": self.name, "evidence": list(self.evidence), "cure": cure}
+
+    @property
+    def finding(self) -> Finding:
+        """What `status` has to say of it."""
+        remedy = f"`{self.cure.command}`" if self.cure.command else self.cure.why
+        why = self.cure.why if self.cure.command else "a person has to mend this"
+        return Finding(kind=self.name, what=self.evidence[0], why=why, remedy=remedy)
+
+
+def state(facts: Facts) -> State:
+    """Return the state: the first that applies, from what hides all others to what hides none."""
+    return next(found for rule in _RULES if (found := rule(facts)))
+
+
+def _no_server(facts: Facts) -> State | None:
+    if not facts.unreachable:
+        return None
+    why = "start the server, or correct DATABASE_URL; the embedded one: invoke start"
+    return _state("no server", [facts.unreachable], cures.by_hand(why))
+
+
+def _broken_chain(facts: Facts) -> State | None:
+    if not facts.problems:
+        return None
+    evidence = [f"{_folder(facts, each)}{each.text}" for each in facts.problems]
+    evidence += _traced(facts)
+    return _state("broken chain", evidence, cures.restoring(facts) or cures.by_file(facts))
+
+
+def _wrong_database(facts: Facts) -> State | None:
+    if facts.elsewhere:
+        return _state("wrong database", [facts.elsewhere], cures.by_hand(facts.elsewhere_remedy))
+    foreign = facts.tables and facts.ours and not facts.tables & facts.ours
+    if not foreign or (facts.recorded and not facts.orphans):
+        return None
+    has, ours = _some(sorted(facts.tables)), _some(sorted(facts.ours))
+    evidence = [f"{facts.database} has {has}, and none of the project's tables ({ours})"]
+    if facts.orphans:
+        evidence.append(f"{facts.version_table} names {_some(facts.orphans)}, which no file has")
+    why = "correct DATABASE_URL; if it is right, `invoke reset-db` replaces what is there"
+    return _state("wrong database", evidence, cures.by_hand(why))
+
+
+def _orphaned(facts: Facts) -> State | None:
+    if not facts.orphans:
+        return None
+    evidence = [f"{facts.version_table} names {_some(facts.orphans)}, which no migration file has"]
+    evidence += _traced(facts)
+    return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
+
+
+def _several_heads(facts: Facts) -> State | None:
+    if len(facts.goal) < 2 or facts.several:  # noqa: PLR2004  (one is not several)
+        return None
+    evidence = [f"the scripts have the heads {', '.join(facts.goal)}"]
+    command = "invoke alembic -- merge heads -m merge"
+    why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`"
+    return _state("several heads", evidence, Cure(way="merge heads", command=command, why=why))
+
+
+def _no_database(facts: Facts) -> State | None:
+    if facts.exists:
+        return None
+    why = "it creates the database and migrates it; `invoke reset-db` adds the mock data"
+    return _state("no database", [f"{facts.database} does not exist"], cures.upgrade(why))
+
+
+def _empty(facts: Facts) -> State | None:
+    if facts.recorded or facts.tables:
+        return None
+    evidence = [f"{facts.database} has no table and no version"]
+    return _state("empty", evidence, cures.upgrade("every migration is waiting"))
+
+
+def _ahead(facts: Facts) -> State | None:
+    if facts.recorded:
+        return None
+    tables = f"{facts.database} has {_some(sorted(facts.tables))}"
+    evidence = f"{tables}, but {facts.version_table} names no revision"
+    return _state("ahead", [evidence], cures.proving(facts))
+
+
+def _half_applied(facts: Facts) -> State | None:
+    if not facts.pending or not (facts.in_the_way or facts.invalid) or facts.is_true:
+        return None
+    failed = "is invalid: its CREATE INDEX CONCURRENTLY failed"
+    evidence = [*_few(facts.in_the_way), *(f"index {each} {failed}" for each in facts.invalid)]
+    evidence.append(f"the version is {', '.join(facts.recorded) or 'none'}")
+    cure = cures.proving(facts)
+    if facts.invalid and not facts.in_the_way and not (facts.proof and facts.proof.same):
+        cure = cures.drop_indexes(facts.invalid)
+    return _state("half applied", evidence, cure)
+
+
+def _stamped(facts: Facts) -> State | None:
+    if not facts.unmade or facts.is_true:
+        return None
+    evidence = [f"the version says {', '.join(facts.recorded)}, but {facts.unmade[0]}"]
+    return _state(
+        "stamped but not migrated", [*evidence, *_few(facts.unmade[1:])], cures.proving(facts)
+    )
+
+
+def _behind(facts: Facts) -> State | None:
+    if not facts.pending:
+        return None
+    at, goal = ", ".join(facts.recorded), ", ".join(facts.goal)
+    evidence = (
+        f"the database is at {at}, head is {goal}: {count(len(facts.pending), 'revision')} to run"
+    )
+    return _state("behind", [evidence], cures.upgrade("migrations are waiting"))
+
+
+def _models_not_loaded(facts: Facts) -> State | None:
+    if not facts.differences or facts.models is None or facts.models:
+        return None
+    evidence = f"env.py's target_metadata has no table, the database has {len(facts.tables)}"
+    return _state(
+        "models not loaded", [evidence], cures.by_hand("import the modules of the models in env.py")
+    )
+
+
+def _drift(facts: Facts) -> State | None:
+    if not facts.differences:
+        return None
+    autogenerate = "invoke alembic -- revision --autogenerate -m '…'"
+    cure = cures.by_hand(
+        f"if the models are right: {autogenerate}; if the database is not: invoke reset-db"
+    )
+    if facts.is_true:
+        cure = cures.by_hand(
+            f"the database is what the chain makes: {autogenerate}, then invoke upgrade"
+        )
+    elif facts.proof and facts.proof.agrees:
+        cure = cures.reset(facts.proof)
+    return _state("drift", _few(facts.differences), cure)
+
+
+def _at_head(facts: Facts) -> State:
+    return _state("at head", [f"the database is at {', '.join(facts.recorded)}"], Cure(way="none"))
+
+
+def _state(name: str, evidence: Sequence[str], cure: Cure) -> State:
+    return State(name=name, evidence=tuple(evidence), cure=cure)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], *([f"and {rest} more"] if rest > 0 else [])]
+
+
+def _traced(facts: Facts) -> list[str]:
+    """Say where missing files went, and what would bring back those that do not fit today."""
+    lines = [f"{each.revision}: {line}" for each in facts.restorable for line in each.evidence]
+    return lines + [
+        f"{each.revision}: its file comes back with: {each.recipe.command}; "
+        "it does not fit today's chain"
+        for each in facts.restorable
+        if each.recipe and not each.connects
+    ]
+
+
+def _folder(facts: Facts, problem: Problem) -> str:
+    if not problem.paths:
+        return ""
+    first = facts.shown(problem.paths[0])
+    return f"{first if problem.kind == 'no migrations' else first.parent}: "
+
+
+_RULES: tuple[Callable[[Facts], State | None], ...] = (
+    *(_no_server, _broken_chain, _wrong_database, _orphaned, _several_heads),
+    *(_no_database, _empty, _ahead, _half_applied, _stamped, _behind),
+    *(_models_not_loaded, _drift, _at_head),
+)

@@ -1,0 +1,152 @@
+"""The door to a database that is the project's own: its commands, run under watch.
+
+A command is given the environment of the database that it is meant for. One that comes to the live
+database instead is ended at once. What it did is for others to judge, in the database: its exit
+status is reported, and proves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backset.errors import Finding, StepFailedError
+from backset.migrations import provenance
+from backset.processes import process
+from backset.processes.identity import application_name
+from backset.servers.lookout import Lookout
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from backset.configuration.settings import Settings
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+    from backset.servers.lookout import Visitor
+
+_SHORT_S, _LONG_S = 0.01, 0.05  # between two looks; measured: 0.2 ms of the server for one
+_SHORT_FOR_S = 5.0
+_ANYWHERE = "say in [tool.backset.env] where it looks for its database, then run this again"
+# load_dotenv() respects that from python-dotenv 1.2.0 on, dotenv_values() never does.
+_DOTENV = (
+    ".env may have been put over what it was given, as load_dotenv(override=True) does: write "
+    '[tool.backset.env] PYTHON_DOTENV_DISABLED = "1" (python-dotenv 1.2 and later), '
+    "or take the override away"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command left behind: its exit status, its last lines, and where it was seen."""
+
+    shown: str
+    status: int
+    said: list[str]
+    seen: Lookout
+
+    @property
+    def words(self) -> str:
+        """How it ended, in its own words."""
+        return f"{self.shown} ended with {self.status}: {process.last_words(self.said)}"
+
+    @property
+    def asked(self) -> bool:
+        """Whether it probably wanted to read what somebody types, and nobody could."""
+        return any("EOF" in line or "Aborted!" in line for line in self.said[-3:])
+
+
+class Door:
+    """Runs commands of the project on `subject`, and keeps them from `target`, the live database.
+
+    session: on the maintenance database; nobody else may use it meanwhile.
+    """
+
+    def __init__(
+        self, settings: Settings, subject: Target, target: Target, session: Session
+    ) -> None:
+        self.settings = settings
+        self.subject = subject
+        self.target = target
+        self._session = session
+
+    def run(self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]) -> Outcome:
+        """Run a command to its end. Raises StepFailedError if it went to the live database."""
+        settings, name = self.settings, application_name(purpose)
+        seen = Lookout(self._session, self.subject.database, self.target.database, name)
+        seen.begin()
+        with process.Child(
+            settings.command(command),
+            env={**settings.child_env(self.subject), "PGAPPNAME": name},
+            cwd=settings.root,
+            on_line=lambda line: on_line(self._redacted(line)),
+            tethered=True,  # it would write into the database that the next run builds
+        ) as child:
+            began = time.monotonic()
+            while not child.has_ended(
+                _SHORT_S if time.monotonic() - began < _SHORT_FOR_S else _LONG_S
+            ):
+                seen.look(child.session_id)
+                if seen.astray:
+                    seen.end(seen.astray)
+                    child.end()
+                    break
+            status = child.wait()
+            seen.finish(child.session_id)
+            said = [self._redacted(line) for line in child.tail]
+        if seen.astray:
+            raise self._astray(command, seen.astray[0], seen)
+        return Outcome(self._redacted(" ".join(command)), status, said, seen)
+
+    def _redacted(self, text: str) -> str:
+        return self.settings.redact(self.subject, text)
+
+    def _astray(self, command: Sequence[str], visitor: Visitor, seen: Lookout) -> StepFailedError:
+        what = (
+            f"{self._redacted(' '.join(command))} connected to {self.target.database}, the live "
+            f"database, as {visitor.user}, and not to {self.subject.database}; it was ended"
+        )
+        return StepFailedError(f"{what}, {self._harm(seen)}", self.remedy())
+
+    def _harm(self, seen: Lookout) -> str:
+        if not seen.can_count or (seen.written and not seen.alone):
+            return "and what it had committed there stays"
+        return f"and {seen.harm} there"
+
+    def doubts(self, done: Outcome) -> list[Finding]:
+        """Return what cannot be excluded. Raises StepFailedError when it went elsewhere."""
+        seen, shown = done.seen, done.shown
+        unseen = f"{count(seen.unseen, 'session')} on {seen.target} too short to be looked at"
+        harm = f"{seen.harm} in {seen.target}, the live database"
+        if seen.came is False and (seen.unseen or seen.elsewhere):
+            where = ", ".join(seen.elsewhere) or unseen
+            what = f"{shown} never connected to {seen.subject}, but there was {where}; {harm}"
+            raise StepFailedError(what, self.remedy())
+        if seen.came is False:
+            what = f"{shown} never connected to {seen.subject}"
+            return [_doubt(what, "it changed nothing there", self.remedy())]
+        if not (seen.unseen and seen.written):
+            return []
+        what = f"while {shown} ran there was {unseen}, and {harm}"
+        if seen.alone:
+            raise StepFailedError(what, self.remedy())
+        return [_doubt(what, "it may have been another client's", "look at those rows")]
+
+    def remedy(self) -> str:
+        """Say which lines of [tool.backset.env] would lead the project's commands here."""
+        settings = self.settings
+        if settings.env.keys() & settings.dotenv:
+            return _DOTENV
+        untold = {
+            name: value
+            for name, value in settings.environ.items()
+            if name not in settings.env and not name.startswith("BACKSET_")
+        }
+        opened = {"dbname": self.target.database}
+        origins = provenance.found(settings.root, untold, settings.dotenv, opened)
+        return provenance.remedy(origins) or _ANYWHERE
+
+
+def _doubt(what: str, why: str, remedy: str) -> Finding:
+    return Finding(kind="astray", what=what, why=why, remedy=remedy)

@@ -1,0 +1,106 @@
+"""Takes each chain of revisions to its heads, in the order of the settings, each in its own way."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from backset.catalogs import catalog
+from backset.errors import StepFailedError
+from backset.migrations import delegation, upgrading
+from backset.migrations.standing import place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backset.configuration.lineage import Lineage
+    from backset.configuration.settings import Settings
+    from backset.connections.session import Session
+    from backset.errors import Finding
+    from backset.migrations.door import Door
+    from backset.migrations.worker import Worker
+
+    Told = list[dict[str, Any]]
+
+
+class Progress(Protocol):
+    """Tells what a step is doing."""
+
+    def __call__(self, text: str, *, lasting: bool = False) -> None:
+        """Tell it; lasting: people want to see it afterwards, too."""
+
+
+class Ground(Protocol):
+    """What is migrated: the `__next` or the target of a build, or a scratch database.
+
+    workers: a process of Alembic for each chain of revisions, all on the database of `session`.
+    door: runs the project's own commands on it.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the project."""
+
+    @property
+    def session(self) -> Session:
+        """Our own session on it."""
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """One for each chain of revisions."""
+
+    @property
+    def door(self) -> Door:
+        """The project's own commands."""
+
+
+def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
+    """Run the migrations; return what was done in each chain, and what is doubtful.
+
+    Raises StepFailedError, which names the chain where there are several.
+    """
+    settings, session, doubts = ground.settings, ground.session, []
+    if settings.init and not catalog.tables(session):
+        doubts += delegation.init(ground.door, settings.init, session, progress)
+    if settings.upgrade:
+        command, workers = settings.upgrade, ground.workers
+        told, more = delegation.upgrade(ground.door, command, workers, session, progress)
+        return told, doubts + more
+    told = []
+    for worker in ground.workers:
+        with _named(worker.lineage):
+            done, more = _one(ground, worker, progress)
+        told.append(done)
+        doubts += more
+    return told, doubts
+
+
+def _one(
+    ground: Ground, worker: Worker, progress: Progress
+) -> tuple[dict[str, Any], list[Finding]]:
+    lineage, session, doubts = worker.lineage, ground.session, []
+
+    def told(text: str) -> None:
+        progress(f"{lineage.label}{text}")
+
+    def each_revision(text: str) -> None:
+        lasting = not text.startswith("1/1 ")  # of one alone, the line of the step says all
+        progress(f"{lineage.label}{text}", lasting=lasting)
+
+    if lineage.init and not place(worker, session).tables:
+        doubts += delegation.init(ground.door, lineage.init, session, told)
+    if not lineage.upgrade:
+        return upgrading.upgrade(worker, session, each_revision), doubts
+    (done,), more = delegation.upgrade(ground.door, lineage.upgrade, [worker], session, told)
+    return done, doubts + more
+
+
+@contextmanager
+def _named(lineage: Lineage) -> Iterator[None]:
+    """Let an error of the block begin with the chain that it is about."""
+    try:
+        yield
+    except StepFailedError as error:
+        if not error.what.startswith(lineage.label):
+            error.what = f"{lineage.label}{error.what}"
+        raise

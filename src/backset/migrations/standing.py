@@ -1,0 +1,99 @@
+"""Where a database stands in one chain of revisions: env.py's own words, else the catalogs'.
+
+Some env.py runs only behind a command of the project. Its version tables and the scripts can still
+be held against each other; its models cannot be compared then, and that is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backset.catalogs import versions
+from backset.errors import AlembicError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backset.catalogs.versions import VersionTable
+    from backset.connections.session import Session
+    from backset.migrations.worker import Worker
+
+_OF_SCRIPTS = frozenset({"broken chain", "no configuration", "several heads"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a database stands in one chain, by its version tables and the scripts."""
+
+    tables: tuple[VersionTable, ...]
+    orphans: tuple[str, ...]
+    pending: int
+
+    @property
+    def revisions(self) -> list[str]:
+        """The rows of all its version tables."""
+        return sorted({row for table in self.tables for row in table.revisions})
+
+    @property
+    def shown(self) -> str:
+        """The version tables with their rows, for people."""
+        return "; ".join(
+            f"{each.shown}: {', '.join(each.revisions) or 'empty'}" for each in self.tables
+        )
+
+
+def place(worker: Worker, session: Session) -> Place:
+    """Read the version tables of the worker's chain, and hold them against its scripts."""
+    found = tuple(versions.of(worker.lineage, versions.tables(session), worker.beside))
+    places = [worker.place(table.revisions) for table in found] or [worker.place(())]
+    orphans = tuple(sorted({each for place in places for each in place["orphans"]}))
+    return Place(found, orphans, sum(place["pending"] for place in places))
+
+
+def describe(worker: Worker, session: Session) -> dict[str, Any]:
+    """Ask env.py for versions and models; where a command is its door, fall back on the catalogs.
+
+    `uncompared` in the answer says why there are no models then. Raises StepFailedError.
+    """
+    if not worker.has_door:
+        return worker.ask("describe", session)
+    try:
+        about = worker.ask("describe", session)
+    except AlembicError as error:
+        if error.kind in _OF_SCRIPTS:
+            raise
+        return _by_catalogs(worker, session, error.words)
+    if about["revisions"]:
+        return about
+    found = _by_catalogs(worker, session, "it does not see the version tables by itself")
+    return found if found["revisions"] else about
+
+
+def together(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the descriptions of several chains as if they were one."""
+    if len(several) == 1:
+        return several[0]
+    counts = [each["models"] for each in several if each["models"] is not None]
+    return {
+        "revisions": [row for each in several for row in each["revisions"]],
+        "orphans": [row for each in several for row in each["orphans"]],
+        "columns": {name: own for each in several for name, own in each["columns"].items()},
+        "version_table": ", ".join(each["version_table"] for each in several),
+        "models": sum(counts) if counts else None,
+    }
+
+
+def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:
+    found = place(worker, session)
+    return {
+        "revisions": found.revisions,
+        "orphans": list(found.orphans),
+        "pending": found.pending,
+        "heads": list(worker.scripts.heads),
+        "version_table": ", ".join(each.shown for each in found.tables) or "no version table",
+        "models": None,
+        "columns": {},
+        "enums": {},
+        "uncompared": f"env.py runs only behind the project's own command: {why}",
+    }

@@ -1,0 +1,287 @@
+"""The worker's client: starts alembic_worker.py for one database, asks it, proves its target."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from backset.configuration.keys import DRIVERS
+from backset.connections.url import respelled
+from backset.errors import AlembicError, StepFailedError
+from backset.migrations import provenance
+from backset.processes import process
+from backset.processes.identity import application_name
+from backset.scripts.revisions import Revision
+from backset.scripts.sources import Folders
+from backset.wording import explanations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from backset.configuration.lineage import Lineage
+    from backset.configuration.settings import Settings
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+
+_WORKER = Path(__file__).parents[1] / "alembic_worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What keeps the scripts from being one whole chain.
+
+    kind: `missing file`, `duplicate id`, `no migrations`, `stale byte code`, `unreadable file` or
+    `no chain`. paths: the files, or for `no migrations` the folders. missing: the revision that
+    no file has.
+    """
+
+    kind: str
+    text: str
+    paths: tuple[Path, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The migration scripts on disk: their heads, and the folders that they are in.
+
+    A broken chain has no heads, but the revisions that could be read, and its problems.
+    locations: the folders that Alembic loads scripts from, and whether from those below, too.
+    goal: the heads that the settings accept, where they name some.
+    """
+
+    heads: tuple[str, ...]
+    folders: tuple[Path, ...]
+    revisions: tuple[Revision, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    locations: tuple[Path, ...] = ()
+    is_recursive: bool = False
+    goal: tuple[str, ...] = ()
+
+    @classmethod
+    def together(cls, several: Sequence[Scripts]) -> Scripts:
+        """Return the scripts of several chains as if they were one; what they share, once."""
+        if len(several) == 1:
+            return several[0]
+        names = ("heads", "folders", "revisions", "problems", "locations", "goal")
+        united = {
+            name: tuple(dict.fromkeys(item for each in several for item in getattr(each, name)))
+            for name in names
+        }
+        return cls(**united, is_recursive=any(each.is_recursive for each in several))
+
+
+class Worker:
+    """A child process that imports Alembic at once, and then works on one target and no other.
+
+    lineage: the chain of revisions that it works with; without it, the first one.
+    versions: a folder of revisions in place of those that the configuration names.
+
+    Starting it needs nothing but the settings, so it can come before our own imports. It loads the
+    project's code only when `begin` has given it the environment for its target.
+    """
+
+    def __init__(
+        self, settings: Settings, lineage: Lineage | None = None, versions: Path | None = None
+    ) -> None:
+        self._settings = settings
+        self._versions = versions and str(versions.resolve())
+        self._target: Target | None = None
+        self.lineage = lineage or settings.lineages[0]
+        self._link, theirs = socket.socketpair()
+        with theirs:
+            self._child = process.Child(
+                [settings.python, str(_WORKER), str(theirs.fileno())],
+                env=settings.plain_env,
+                cwd=settings.root,
+                pass_fds=[theirs.fileno()],
+            )
+        self._replies = self._link.makefile("r", encoding="utf-8")
+
+    def begin(self, target: Target, purpose: str = "alembic", instead_of: str = "") -> None:
+        """Give the worker the environment for `target`; it reads the scripts.
+
+        instead_of: the database for which `target` stands in, such as the one that is rebuilt.
+        What env.py opens under that name is opened in `target`, wherever its URL comes from.
+        """
+        self._target = target
+        settings = self._settings
+        urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
+        self._greet(
+            {**settings.child_env(target), "PGAPPNAME": application_name(purpose)},
+            names=[instead_of, target.database],
+            urls={"": target.url, **urls},
+            options=settings.options(target),
+        )
+
+    def begin_alone(self) -> None:
+        """Let the worker read the scripts as the project itself would: for where_to() only."""
+        self._greet(self._settings.plain_env, names=["", ""])
+
+    def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
+        about = self.lineage
+        arguments = self._settings.arguments(about, self._target)
+        given = {"file": about.config, "section": about.section, "arguments": arguments}
+        more = {**more, "versions": self._versions}
+        message = {"environ": environ, "names": names, "configuration": {**given, **more}}
+        self._send({**message, "lineage": asdict(about)})
+
+    def where_to(self) -> dict[str, Any]:
+        """Return the parameters of the first connection that env.py wants to open; none is opened.
+
+        They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
+        password is among them. Raises StepFailedError.
+        """
+        return dict(self.ask_alone("where")["opened"])
+
+    def ask_alone(self, command: str) -> dict[str, Any]:
+        """Run `where` or `merge`, which need no database. Raises StepFailedError."""
+        _ = self.scripts
+        self._send({"command": command})
+        return self._receive(lambda _text: None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._replies.close()
+        self._link.close()
+        self._child.end()
+
+    @cached_property
+    def scripts(self) -> Scripts:
+        """The scripts on disk; waits until the worker has read them."""
+        ready = self._receive(lambda _text: None)
+        folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
+        revisions = tuple(map(Revision.of, ready["revisions"]))
+        problems = tuple(map(_problem, ready["problems"]))
+        return Scripts(
+            *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
+            locations=tuple(map(Path, ready["locations"])),
+            is_recursive=ready["is_recursive"],
+            goal=tuple(ready["goal"]),
+        )
+
+    @property
+    def has_door(self) -> bool:
+        """Whether a command of the project migrates this chain."""
+        return bool(self._settings.upgrade or self.lineage.upgrade)
+
+    @property
+    def beside(self) -> list[Lineage]:
+        """The other chains of the database."""
+        return [each for each in self._settings.lineages if each != self.lineage]
+
+    @property
+    def folders(self) -> Folders:
+        """Where the project's scripts are, for those who look for others there."""
+        scripts, settings = self.scripts, self._settings
+        return Folders(settings.root, scripts.locations, settings.backups, scripts.is_recursive)
+
+    def ask(
+        self,
+        command: str,
+        session: Session,
+        progress: Callable[[str], None] = lambda _text: None,
+        **more: Any,  # noqa: ANN401  (JSON values)
+    ) -> dict[str, Any]:
+        """Run a command on the database of `session`, and return what it answers.
+
+        `upgrade` (with more: to, a revision), `downgrade` (to base), `describe`, `current`,
+        `check` or `merge`; or `stamp`, with more: revisions, and purge, which takes away all other
+        rows first.
+
+        Proof of target: `session` holds a random advisory lock, and the worker's every connection
+        must see that lock in its own database before anything else runs on it.
+        Raises StepFailedError.
+        """
+        key = secrets.randbits(63)
+        _ = self.scripts
+        session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
+        self._send({"command": command, "lock_key": key, **more})
+        return self._receive(progress)
+
+    def place(self, revisions: Sequence[str]) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts: `orphans`, and how many are `pending`.
+
+        It needs no env.py and no database. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "place", "revisions": list(revisions)})
+        return self._receive(lambda _text: None)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with suppress(ConnectionError):  # it has died; waiting for its reply says why
+            self._link.sendall(json.dumps(message).encode() + b"\n")
+
+    def _receive(self, progress: Callable[[str], None]) -> dict[str, Any]:
+        with suppress(ConnectionResetError):  # it has died; the rest says why
+            for line in self._replies:
+                reply: dict[str, Any] = json.loads(line)
+                kind = reply.pop("event")
+                if kind == "failed":
+                    raise self._failed(reply)
+                if kind != "progress":
+                    return reply
+                progress(reply["text"])
+        raise self._died()
+
+    def _failed(self, reply: dict[str, Any]) -> AlembicError:
+        message = self._settings.redact(self._target, reply["message"])
+        where = f"{reply['where']}: " if reply.get("where") else ""
+        target = self._target.shown if self._target else ""
+        what, remedy = explanations.of(
+            reply["kind"], message, where=where, target=target, python=self._shown_python
+        )
+        origins = provenance.found(*self._surroundings, reply.get("opened", {}))
+        return AlembicError(
+            what + provenance.told(origins),
+            provenance.remedy(origins) or remedy,
+            kind=reply["kind"],
+            words=f"{where}{message}",
+        )
+
+    @property
+    def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
+        return self._settings.root, self._settings.environ, self._settings.dotenv
+
+    @property
+    def _shown_python(self) -> str:
+        """The interpreter, and where it was found."""
+        source = self._settings.sources.get("python", "default")
+        found = "backset's own" if source == "default" else source
+        return f"{self._settings.python} ({found})"
+
+    def _died(self) -> StepFailedError:
+        status = self._child.wait()
+        said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
+        if "ModuleNotFoundError" in said or said.startswith("too old: "):
+            what = f"{self._shown_python}: {said}"
+            return StepFailedError(what, explanations.installation(self._settings.python))
+        return StepFailedError(f"Alembic's process ended with {status}: {said}", explanations.MEND)
+
+    @property
+    def output(self) -> list[str]:
+        """The last lines that the migrations and env.py printed, without passwords."""
+        return [self._settings.redact(self._target, line) for line in self._child.tail]
+
+
+def _problem(content: dict[str, Any]) -> Problem:
+    return Problem(**{**content, "paths": tuple(map(Path, content["paths"]))})
+
+
+def _stale(root: Path) -> list[Path]:
+    """Return folders such as `versions_backup`, where old scripts are put out of the way."""
+    return [path for path in root.glob("versions*") if path.is_dir()]
+
+
+def _outermost(folders: list[Path]) -> list[Path]:
+    """Return the folders that no other one of them contains, sorted."""
+    unique = sorted(set(folders))
+    return [each for each in unique if not any(other in each.parents for other in unique)]

@@ -1,0 +1,1 @@
+"""Other programs, signals, streams and the account that we run as."""

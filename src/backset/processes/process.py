@@ -1,0 +1,259 @@
+"""The door to other programs: argument lists, own process groups, streamed output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias
+
+from backset.errors import StepFailedError
+from backset.processes import signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
+GRACE_S = 5.0  # between TERM and KILL
+_ORPHANS_S = 1.0  # for what its leader has left behind
+_LOOK_EVERY_S = 0.005
+_TAIL_LINES = 40
+
+
+class Child:
+    """A program in a session of its own; leaving the `with` block ends its whole group.
+
+    The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
+    come as one stream of lines to `on_line`; the last forty stay in `tail`.
+    output: a file that gets stdout as it is; the lines are then those of stderr.
+    tethered: whether its group ends even when we are killed and can end nothing.
+    Raises StepFailedError when the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        on_line: Callable[[str], None] = lambda _line: None,
+        pass_fds: Sequence[int] = (),
+        account: Account | None = None,
+        tethered: bool = False,
+        output: IO[bytes] | None = None,
+    ) -> None:
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._on_line = on_line
+        self._over = False
+        self._tether: subprocess.Popen[bytes] | None = None
+        try:
+            with signals.deferred():  # a signal in here would lose a child that runs already
+                self._popen = subprocess.Popen(
+                    argv,
+                    env=env,
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE if output is None else output,
+                    stderr=subprocess.STDOUT if output is None else subprocess.PIPE,
+                    pass_fds=pass_fds,
+                    start_new_session=True,
+                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
+                    **_identity(account),
+                )
+                self._stream = self._popen.stdout or self._popen.stderr
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
+                _running.add(self)
+                if tethered:
+                    self._tether = _tether(self._popen.pid)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise cannot_start(argv, error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.end()
+
+    @property
+    def session_id(self) -> int:
+        """The number of its session, which is that of the program itself."""
+        return self._popen.pid
+
+    def has_ended(self, within_s: float) -> bool:
+        """Wait for its end no longer than that; tell whether it has come."""
+        self._reader.join(within_s)  # its output ends when it does, and that wakes us at once
+        if self._reader.is_alive():
+            return self._popen.poll() is not None
+        with suppress(subprocess.TimeoutExpired):  # it has closed its output, and goes on
+            self._popen.wait(within_s)
+        return self._popen.returncode is not None
+
+    def wait(self) -> int:
+        """Wait for the program and its output; return its exit status."""
+        status = self._popen.wait()
+        self._reader.join(GRACE_S)  # a daemon that it left behind may keep the pipe open
+        return status
+
+    def end(self) -> None:
+        """End the group: TERM, then KILL for those that stay. Once: its number may be reused."""
+        if self._over:
+            return
+        with signals.deferred():
+            self._over = True
+            if self._tether is not None:
+                self._tether.kill()
+                self._tether.communicate()
+            if self._popen.poll() is None:
+                self._signal(signal.SIGTERM)
+                with suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(GRACE_S)
+                self._wait_for_group()
+            self._signal(signal.SIGKILL)  # the leader's own children, which may outlive it
+            self._popen.wait()
+            self._reader.join(GRACE_S)
+            _running.discard(self)
+        if not self._reader.is_alive() and self._stream is not None:
+            self._stream.close()
+
+    def _wait_for_group(self) -> None:
+        """Give the leader's children, too, the time to clean up.
+
+        Not for long: where nobody buries orphans, as in some containers, the dead stay in it.
+        """
+        deadline = time.monotonic() + _ORPHANS_S
+        while self._signal(0) and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY_S)
+
+    def _signal(self, signum: int) -> bool:
+        """Send a signal to the group; tell whether there is anybody in it."""
+        try:
+            os.killpg(self._popen.pid, signum)
+        except (ProcessLookupError, PermissionError):  # macOS: EPERM of a group of zombies
+            return False
+        return True
+
+    def _read(self) -> None:
+        assert self._stream is not None  # noqa: S101  (it is a pipe)
+        for line in self._stream:
+            text = line.rstrip()
+            self.tail.append(text)
+            self._on_line(text)
+
+
+_running: set[Child] = set()
+# Not PR_SET_PDEATHSIG: that is Linux's alone, wants code between fork and exec, and reaches the
+# leader but not its children.
+_TETHER = """
+import os, signal, sys, time
+os.read(0, 1)  # nothing is ever written: this returns when whoever holds the other end is gone
+for signum in (signal.SIGTERM, signal.SIGKILL):
+    os.killpg(int(sys.argv[1]), signum)
+    time.sleep(1)
+"""
+
+
+def _tether(group: int) -> subprocess.Popen[bytes]:
+    """Start the process that ends a group after our death; it knows of that by its stdin."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _TETHER, str(group)],
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def all_ended() -> Iterator[None]:
+    """End what runs after the block: a signal may come between a start and its `with`."""
+    try:
+        yield
+    finally:
+        for child in tuple(_running):
+            child.end()
+
+
+def last_words(lines: Iterable[str]) -> str:
+    """Return in one line why a program failed: its errors, else the last that it said."""
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if "error:" in line.lower() or "fatal:" in line.lower()]
+    return " | ".join((errors or said)[-3:]) or "it said nothing"
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    on_line: Callable[[str], None] = lambda _line: None,
+    account: Account | None = None,
+    tethered: bool = False,
+) -> tuple[int, list[str]]:
+    """Run a program to its end; return its exit status and its last lines."""
+    with Child(
+        argv, env=env, cwd=cwd, on_line=on_line, account=account, tethered=tethered
+    ) as child:
+        return child.wait(), list(child.tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A server that was started: look whether it has ended, then let go of it."""
+
+    popen: subprocess.Popen[bytes]
+
+    def has_ended(self) -> bool:
+        """Tell whether it is gone already."""
+        return self.popen.poll() is not None
+
+    def let_go(self) -> None:
+        """Leave it running: else Popen would warn, when we end, that its program has not."""
+        self.popen.returncode = 0
+
+
+def detach(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path, account: Account | None
+) -> Detached:
+    """Start a server that is to outlive us."""
+    try:
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                **_identity(account),
+            )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise cannot_start(argv, error) from None
+    return Detached(popen)
+
+
+def _identity(account: Account | None) -> dict[str, Any]:
+    """Return Popen's arguments for running as another account; it keeps no group of ours."""
+    if account is None:
+        return {}
+    user, group = account
+    return {"user": user, "group": group, "extra_groups": []}
+
+
+def cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+    """Return what a person reads of a program that the system does not start."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StepFailedError(
+        f"{argv[0]} cannot be started: {reason}", "install it, or correct the command"
+    )

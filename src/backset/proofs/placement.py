@@ -1,0 +1,119 @@
+"""Finds where in its chain the live schema really is: by a scratch build, revision by revision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset.catalogs import catalog, difference, schema
+from backset.connections.session import explained
+from backset.diagnoses.facts import Proof
+from backset.errors import RefusedError, StepFailedError
+from backset.migrations import upgrading
+from backset.proofs import likeness, scratch
+from backset.scripts import graph, row_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from backset.catalogs.difference import Difference, Item
+    from backset.proofs.scratch import Scratch
+    from backset.runs.build import Build
+    from backset.scripts.revisions import Revision
+
+    Progress = Callable[[str], None]
+
+
+def find(build: Build, progress: Progress, notice: Callable[[str], None] | None = None) -> Proof:
+    """Build the chain in a scratch database, and compare it with the target at every revision.
+
+    It wants a build without a session on the target: what stood there before the lock is ended.
+    The target is only read. A chain that cannot be built proves nothing, and the proof says so.
+    notice: is told for whom we wait, if we may wait. Raises LockedError.
+    """
+    name = build.server.names.scratch
+    same: list[str] = []
+    last: list[Difference] = []
+    try:
+        with explained(build.target):
+            scratch.prepare(build, [name], "build the chain to compare it", notice)
+            live = schema.read(build.live, spare=catalog.version_tables(build.live))
+        with explained(build.target), scratch.made(build, name) as made:
+            for at, last in _climb(made, live, progress):
+                if likeness.is_proved(last):
+                    same.append(at)
+            agrees = _agrees(made)
+            unseen, filling = _traceless(made, same)
+    except (StepFailedError, RefusedError) as error:
+        return Proof(differences=(f"the chain cannot be built beside it: {error.what}",))
+    texts = tuple(each.text for each in last if not each.minor)
+    return Proof(same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling)
+
+
+def _traceless(made: Scratch, same: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files of what may have run or not, and of what has filled tables before that."""
+    if not same:
+        return (), ()
+    known = [each for worker in made.workers for each in worker.scripts.revisions]
+    first, latest = (graph.ancestors(each.split(), known) for each in (same[0], same[-1]))
+    texts = {each: _text(each) for each in graph.ordered(known)}
+    return (
+        tuple(
+            each.path.name
+            for each, text in texts.items()
+            if each.id in latest - first and not row_changes.is_idle(text)
+        ),
+        tuple(
+            each.path.name
+            for each, text in texts.items()
+            if each.id in first and row_changes.speaks_of_rows(text)
+        ),
+    )
+
+
+def _text(script: Revision) -> str:
+    """Return the text of a script; nothing of one whose source is gone."""
+    is_source = script.path.suffix == ".py"
+    return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
+
+
+def _climb(
+    made: Scratch, live: Mapping[str, Item], progress: Progress
+) -> Iterator[tuple[str, list[Difference]]]:
+    """Yield each place of the chain, the heads last, with what differs there.
+
+    A place is named by the rows that the version table has there, with a space between. Of several
+    chains in one database only the end of all of them is a place.
+    """
+    if len(made.workers) > 1:
+        made.upgrade(progress)
+        made.inheritance.complete(made.session)
+        heads = [head for worker in made.workers for head in worker.scripts.heads]
+        yield " ".join(sorted(heads)), _compare(made, live)
+        return
+    (worker,) = made.workers
+    scripts = worker.scripts
+    yield "base", _compare(made, live)
+    done: list[str] = []
+    wanted = graph.ancestors(scripts.heads, scripts.revisions)
+    order = [each for each in graph.ordered(scripts.revisions) if each.id in wanted]
+    for number, each in enumerate(order, 1):
+        progress(f"{number}/{len(order)} {each.id}")
+        upgrading.upgrade(worker, made.session, lambda _text: None, to=each.id)
+        done.append(each.id)
+        if number == len(order):
+            made.inheritance.complete(made.session)
+        rows = graph.heads([script for script in order if script.id in done])
+        yield " ".join(sorted(rows)), _compare(made, live)
+
+
+def _compare(made: Scratch, live: Mapping[str, Item]) -> list[Difference]:
+    return difference.between(made.schema(), live, likeness.SIDES, minor=likeness.MINOR)
+
+
+def _agrees(made: Scratch) -> bool:
+    """Tell whether the models agree with what the chain makes."""
+    for worker in made.workers:
+        about = worker.ask("describe", made.session)
+        if about["models"] and worker.ask("check", made.session)["differences"]:
+            return False
+    return True

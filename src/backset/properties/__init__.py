@@ -1,0 +1,1 @@
+"""What a new database gets of the old one, beside its content."""

@@ -1,0 +1,62 @@
+"""What a task asks on a terminal, and says instead where nobody can be asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset.backups.choice import Choice, ask
+from backset.backups.vault import Vault
+from backset.configuration.keys import CHECKS
+from backset.connections.target import derived_name
+from backset.errors import SettingsError, StepFailedError
+from backset.servers.server import DERIVED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from backset.configuration.settings import Settings
+    from backset.connections.target import Target
+    from backset.reports.report import Report
+
+
+def asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
+    """Return what shows facts on the terminal and reads the name that the user types."""
+
+    def typed(facts: Sequence[tuple[str, str]]) -> str:
+        told.stakes(facts, "")
+        try:
+            return input(" type the database's name to go on: ").strip()
+        except EOFError:
+            return ""
+
+    return typed
+
+
+def choose(
+    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+) -> Choice:
+    """Return which backup to restore; without a name, offer the list where somebody can choose."""
+    if into:
+        _check_name(into, target.database)
+    vault = Vault.of(settings.backups, target.database)
+    database = None if into else target.database
+    if not name and not newest:
+        offered = vault.list()[::-1]
+        told.backups(offered, vault.folder, vault.unreadable(), numbered=True)
+        if not offered:
+            raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
+        if not told.can_ask:
+            remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
+            raise StepFailedError("restore was not told which backup", remedy)
+        name = ask(offered)
+    return Choice(vault=vault, name=name or None, database=database)
+
+
+def _check_name(database: str, target: str) -> None:
+    said, must_be = f"--into is {database!r}", f"another name: that one is used beside {target}"
+    try:
+        CHECKS["database"](database)
+    except ValueError as error:
+        raise SettingsError([(said, f"it must be {error}")]) from None
+    if database in {derived_name(target, f"__{word}") for word in DERIVED}:
+        raise SettingsError([(said, f"it must be {must_be}")])

@@ -1,0 +1,175 @@
+"""What people read of a run: plain lines, as they happen."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from backset.processes.identity import spoken
+from backset.wording.quantities import age, amount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from backset.backups.manifest import Backup
+    from backset.connections.activity import Client
+    from backset.diagnoses.diagnosis import Status
+    from backset.diagnoses.states import State
+    from backset.errors import Finding
+    from backset.steps import Done
+
+WIDTH = 9  # of the longest step's name
+
+
+def shortened(lines: list[str], at_most: int | None) -> list[str]:
+    """Return as many lines as a person reads, and how many more there are; None means all."""
+    more = len(lines) - (at_most or len(lines))
+    return lines if more <= 1 else [*lines[:at_most], f"and {more} more → all of them: --json"]
+
+
+class Report:
+    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
+
+    most_lines: of one error, as people read them.
+    """
+
+    most_lines: int | None = 20
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.step = ""
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed: `>&-`
+            stream.reconfigure(errors="replace")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the task began."""
+        return time.monotonic() - self.started
+
+    def begin(self, step: str) -> None:
+        """Note that a step begins."""
+        self.step = step
+
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Note what the step is doing; plain lines leave out what does not last."""
+        if lasting:
+            self._line("·", self.step, text)
+
+    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
+        """Print what must not go unsaid; the step, if there is one, goes on."""
+        self._line("!", self.step, text)
+
+    def end(self, step: str, done: Done) -> None:
+        """Print the line of a step."""
+        self._line("✔", step, done.text)
+        for text in shortened([str(each) for each in done.findings], self.most_lines):
+            self._line("!", step, text)
+        self.step = ""
+
+    def plan(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Print what would happen."""
+        for step, text in lines:
+            self._line("·", step, text)
+        self.say("nothing was changed")
+
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what consent is about."""
+        for word, text in facts:
+            self._line("·", word, text)
+
+    def say(self, text: str) -> None:
+        """Print a line that is not a step's."""
+        self._print(spoken(text))
+
+    def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
+        """Keep something that only programs want to know."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked: both ends of the terminal are there."""
+        return all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+    def backups(
+        self,
+        backups: Sequence[Backup],
+        folder: Path,
+        unreadable: Sequence[str],
+        *,
+        numbered: bool = False,
+    ) -> None:
+        """Print a line for each backup, and for each dump that is none."""
+        for number, each in enumerate(backups, 1):
+            about = each.manifest
+            old = age((datetime.now(UTC) - datetime.fromisoformat(about.taken_at)).total_seconds())
+            size, rows = amount(about.size_bytes), sum(about.rows.values())
+            text = f"{each.name}  {old} old  {size}  {len(about.rows)} tables, {rows} rows"
+            self.say(f"{number:>3}  {text}" if numbered else text)
+        for line in unreadable:
+            self.say(line)
+        if not backups:
+            self.say(f"{folder} has no backup")
+
+    def done(self, text: str) -> None:
+        """Print the last line of a task that ended well."""
+        digits = 1 if self.seconds >= 1 else 2
+        self.say(f"done in {self.seconds:.{digits}f} s{text}")
+
+    def status(self, status: Status) -> None:
+        """Print the state of a target."""
+        self.state(status.state)
+        tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
+        protected = " · protected" if status.protected else ""
+        server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
+        self.say(f"database  {status.database} on {server}{protected}")
+        self.say(f"server    {status.where}")
+        if not status.facts.unreachable:
+            self._chains(status)
+            self.say(f"tables    {tables}")
+        if not status.findings:
+            self.say(str(status.verdict))
+
+    def _chains(self, status: Status) -> None:
+        for name, chain in status.verdict.chains.items():
+            rows, heads = (", ".join(chain[key]) or "none" for key in ("revisions", "heads"))
+            self.say(f"chain     {name}: at {rows}, head {heads}")
+        if not status.verdict.chains:
+            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
+            self.say(f"heads     {', '.join(status.heads) or 'none'}")
+
+    def state(self, state: State) -> None:
+        """Print a state with its evidence and its cure."""
+        self.say(f"state     {state}")
+        for each in state.evidence[1:]:
+            self.say(f"evidence  {each}")
+        if not state.is_good:
+            self.say(f"cure      {': '.join(filter(None, (state.cure.command, state.cure.why)))}")
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Keep the findings for programs; people read them as the lines of the error."""
+
+    def fail(self, lines: Sequence[str], exit_code: int) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what went wrong, a line each."""
+        for line in lines:
+            self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)
+
+    def close(self, exit_code: int) -> None:
+        """End the report."""
+
+    def _line(self, sign: str, step: str, text: str) -> None:
+        self._print_line(sign, step, spoken(text))
+
+    def _fail(self, text: str) -> None:
+        self._print_error(spoken(text))
+
+    def _print(self, text: str) -> None:
+        print(f" {text}", flush=True)
+
+    def _print_line(self, sign: str, step: str, text: str) -> None:
+        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
+
+    def _print_error(self, text: str) -> None:
+        sys.stdout.flush()
+        print(f" ✘ {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,318 @@
+"""Build: what one run holds open, and the facts, names and children that its steps share."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from backset.backups.vault import Vault
+from backset.catalogs import catalog
+from backset.connections.session import Session, connect, explained
+from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.migrations.door import Door
+from backset.migrations.worker import Scripts, Worker
+from backset.processes import signals
+from backset.properties.inheritance import Inheritance
+from backset.runs import policy
+from backset.servers import swap
+from backset.servers.programs import Programs
+from backset.servers.server import Database, Server
+from backset.servers.waits import Waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from backset.backups.choice import Choice
+    from backset.backups.manifest import Backup
+    from backset.catalogs.objects import Object
+    from backset.configuration.settings import Settings
+    from backset.connections.activity import Client
+    from backset.connections.target import Target
+    from backset.properties.property import Source
+    from backset.runs.policy import Rung
+    from backset.scripts.recipes import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What flags ask of the steps.
+
+    proves: the backup is restored and compared. accepts: differences go into the baseline.
+    downgrades: the migrations are taken back, in a scratch database.
+    seeds_twice: a second run of the seed command must change no count.
+    stamps: the revisions that the version table gets. drops: invalid indexes.
+    recipe: the missing files that come back.
+    """
+
+    proves: bool = False
+    accepts: bool = False
+    downgrades: bool = False
+    seeds_twice: bool = False
+    stamps: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+
+
+class Build:
+    """One run on one target: `beside` it, in `__next`, or on the target as it is.
+
+    subject: the database that upgrade, verify and seed work on.
+    promoted: whether the swap has happened, so that an error can tell the truth. None: it had
+    begun, and what became of it is not known, as when the answer to its COMMIT is lost.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    heard: what of the server's log has been told already.
+    cleared: whether the target's objects have been dropped (None: not known); the truth is then in
+    `taken`, the backup of this run, which is None where the target was empty.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        purpose: str,
+        *,
+        beside: bool,
+        worker: Worker | None = None,
+        choice: Choice | None = None,
+        options: Options = Options(),
+    ) -> None:
+        self.settings = settings
+        self.target = target
+        self.purpose = purpose
+        self.promoted: bool | None = False
+        self.cleared: bool | None = False
+        self.is_in_place = False
+        self.frozen: list[Object] = []
+        self.taken: Backup | None = None
+        self._worker = worker
+        self._choice = choice
+        self.options = options
+        self.heard: set[str] = set()
+        self.is_beside = beside
+        self._next: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._sessions = ExitStack()
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: object, _trace: object
+    ) -> None:
+        signals.ignore()
+        if self.promoted is None:
+            self.promoted = self._look_again()
+        replaces = self.is_beside or self.is_in_place
+        if replaces and isinstance(error, (StepFailedError, Interrupted)):
+            error.add_note(self._what_stands())
+        self.close_sessions()
+        if error is not None and "server" in self.__dict__:
+            self.server.abandon()
+        self._thread.shutdown()
+        if self._next and self.promoted is False and isinstance(error, BaseException):
+            self._remove_next(error)
+        self._open.close()
+
+    @cached_property
+    def server(self) -> Server:
+        """The session on the maintenance database."""
+        return self._open.enter_context(Server(self.target, self.purpose))
+
+    @cached_property
+    def databases(self) -> dict[str, Database]:
+        """The target and its derived databases as they were when the run began."""
+        return dict(self.server.databases())
+
+    @property
+    def old(self) -> Database | None:
+        """The target; None where it does not exist yet."""
+        return self.databases.get(self.server.names.target)
+
+    @property
+    def previous(self) -> Database | None:
+        """The database that `undo` would bring back."""
+        return self.databases.get(self.server.names.previous)
+
+    @property
+    def old_is_empty(self) -> bool:
+        """Whether the target does not exist, or has nothing of a user's in it; asked anew."""
+        return self.old is None or catalog.is_empty(self.live)
+
+    @property
+    def old_is_bare(self) -> bool:
+        """Whether the target has nothing that a new one does not inherit; asked anew."""
+        return self.old is None or catalog.is_bare(self.live)
+
+    @cached_property
+    def subject(self) -> Target:
+        """The database that this run works on."""
+        return self.target.named(self.server.names.next) if self.is_beside else self.target
+
+    @cached_property
+    def worker(self) -> Worker:
+        """Alembic's process for the subject, and for no other database."""
+        worker = self._sessions.enter_context(self._worker or Worker(self.settings))
+        worker.begin(self.subject, self.purpose, self.target.database)
+        return worker
+
+    @cached_property
+    def workers(self) -> tuple[Worker, ...]:
+        """A process of Alembic for each chain of revisions, in the order of the settings."""
+        others = [Worker(self.settings, each) for each in self.settings.lineages[1:]]
+        for each in others:
+            self._sessions.enter_context(each)
+            each.begin(self.subject, self.purpose, self.target.database)
+        return self.worker, *others
+
+    def begin_worker(self) -> None:
+        """Tell a worker that was started ahead what it is for; it reads the scripts meanwhile."""
+        if self._worker is not None:
+            _ = self.workers
+
+    @property
+    def scripts(self) -> Scripts:
+        """The scripts of every chain."""
+        return Scripts.together([each.scripts for each in self.workers])
+
+    @cached_property
+    def session(self) -> Session:
+        """Our own session on the subject."""
+        if not self.is_beside and self.old is None:
+            what = f"the database {self.target.database} does not exist"
+            raise StepFailedError(what, "`invoke upgrade` creates it")
+        return self._opened(self.subject)
+
+    @cached_property
+    def live(self) -> Session:
+        """A session on the target, for looking at it."""
+        return self._opened(self.target)
+
+    def _opened(self, target: Target) -> Session:
+        """Open a session until close_sessions(): which never commits, as psycopg's own end does."""
+        return self._sessions.enter_context(closing(connect(target, self.purpose)))
+
+    @property
+    def door(self) -> Door:
+        """What runs the project's own commands on the subject, and on no other database."""
+        return Door(self.settings, self.subject, self.target, self.server.session)
+
+    @cached_property
+    def inheritance(self) -> Inheritance:
+        """What `__next` gets from the target; nothing, until inherit() says so."""
+        return Inheritance(self.target, self.server.names)
+
+    def inherit(self, sources: Sequence[Source]) -> None:
+        """Give the new `__next` what the target has and migrations may need; in place, keep it."""
+        if self.old is not None:
+            self.inheritance = Inheritance(self.target, self.server.names, sources)
+            if self.is_in_place:
+                self.inheritance.remember(self.live)
+                return
+            self.inheritance.begin(self.live, self.session, lambda: self.scripts.folders)
+
+    @cached_property
+    def programs(self) -> Programs:
+        """PostgreSQL's own programs."""
+        return Programs(self.settings.environ, self.settings.root)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The folder of this target's backups."""
+        return Vault.of(self.settings.backups, self.target.database)
+
+    @cached_property
+    def chosen_backup(self) -> Backup:
+        """The backup that `restore` was asked for."""
+        assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
+
+    def choose_backup(self) -> None:
+        """Settle which backup is meant; what is wrong with it is said when it is asked for."""
+        with suppress(StepFailedError, RefusedError):
+            _ = self.chosen_backup
+
+    def choose(self, rung: Rung) -> None:
+        """Work beside the target, or on the target itself, before anything is opened for that."""
+        self.is_beside = rung.way == "swap"
+        self.is_in_place = not self.is_beside
+
+    @property
+    def sessions_on_target(self) -> list[Client]:
+        """Who else is connected to the target, the oldest first."""
+        return self.server.sessions(self.server.names.target)
+
+    def waits(self, notice: Callable[[str, Sequence[Client]], None]) -> Waits:
+        """Return what tells `notice` for whom the block waits."""
+        with explained(self.target):
+            server = self.server
+        names = [server.names.target, server.names.next]
+        return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
+
+    @property
+    def protected_backups(self) -> frozenset[str]:
+        """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
+        names = {self.previous.backup} if self.previous else set()
+        return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
+
+    def begin_next(self) -> None:
+        """Begin to create `__next` in a thread, while the dump is written."""
+        if self._next is None:
+            self._next = self._thread.submit(self._create_next, self.server, self.old)
+
+    def make_next(self) -> None:
+        """Create `__next` in the likeness of the target; it is removed again if the run fails."""
+        self.begin_next()
+        if self._next is not None:
+            self._next.result()
+
+    @staticmethod
+    def _create_next(server: Server, old: Database | None) -> None:
+        swap.create(server, server.names.next, old)
+        swap.comment(server, server.names.next, swap.marked("next"))
+
+    def make_target(self) -> None:
+        """Create the target itself, if it does not exist."""
+        if self.old is None:
+            swap.create(self.server, self.server.names.target, None)
+            del self.databases  # they are other ones now
+
+    def check_protection(self) -> None:
+        """Raise RefusedError if the target is protected now, which the gate may not have seen."""
+        now = self.server.databases().get(self.server.names.target)
+        if now is not None and now.protected:
+            raise RefusedError([policy.protection(now.name)])
+
+    def close_sessions(self) -> None:
+        """Leave the databases: end the worker and our own sessions, as the swap demands."""
+        self._sessions.close()
+        for name in ("worker", "workers", "session", "live"):
+            self.__dict__.pop(name, None)  # the next use opens another one
+        self._worker = None
+
+    def _look_again(self) -> bool | None:
+        """Tell on a new session whether the target is another database now; None if none opens."""
+        try:
+            with Server(self.target, self.purpose) as server:
+                now = server.databases().get(server.names.target)
+        except (StepFailedError, OSError):
+            return None
+        return now is not None and (self.old is None or now.oid != self.old.oid)
+
+    def _what_stands(self) -> str:
+        name = self.target.database
+        if self.promoted is None:
+            return f"the server does not say whether {name} has been swapped: ask `invoke status`"
+        if self.promoted:
+            return f"{name} has been swapped already; `invoke undo` goes back"
+        return f"{name} is as it was"
+
+    def _remove_next(self, error: BaseException) -> None:
+        try:
+            swap.drop(self.server, self.server.names.next)
+        except (StepFailedError, OSError) as second:
+            error.add_note(f"{second}; the next run removes {self.server.names.next}")

@@ -1,0 +1,211 @@
+"""At the gate of a run: gathers what policy wants to know, and settles rung and consent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backset.catalogs import catalog, objects
+from backset.errors import ConsentError, RefusedError, SettingsError
+from backset.properties import extensions
+from backset.runs import policy, ties
+from backset.runs.policy import Circumstances, Rung
+from backset.servers import companions
+from backset.wording.quantities import amount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.runs.build import Build
+
+    Facts = list[tuple[str, str]]
+
+_LONGEST_S = 30 * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the user says beforehand, or can be asked.
+
+    digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
+    timeout: seconds in digits, after which a step is stopped; empty is never.
+    named: whether the user has named the task that replaces, and not one that may lead to it.
+    ask: shows the facts on a terminal and returns the typed name.
+    """
+
+    yes: bool = False
+    digest: str = ""
+    in_place: bool = False
+    wait: bool = False
+    timeout: str = ""
+    named: bool = True
+    ask: Callable[[Facts], str] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError if a number makes no sense."""
+        try:
+            makes_sense = 0 <= self.timeout_s <= _LONGEST_S
+        except ValueError:
+            makes_sense = False
+        if not makes_sense:
+            what = f"--timeout is {self.timeout!r}"
+            raise SettingsError([(what, "say it in seconds, such as --timeout 600")])
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds after which a step is stopped; 0 is never."""
+        return float(self.timeout or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The way of a run that policy does not forbid, and what somebody must look at first.
+
+    concerns: why so; empty where nobody needs to. facts: (word, text) each, and their digest.
+    flag: what says beforehand that they are right.
+    """
+
+    rung: Rung
+    concerns: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    digest: str = ""
+    flag: str = ""
+
+
+def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admission:
+    """Judge a run, without asking anybody. Raises RefusedError with every reason at once.
+
+    in_place: whether the task can also work in place.
+    """
+    circumstances = look(build, in_place=in_place)
+    rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
+    reasons = policy.refusals(circumstances, rung)
+    if not answer.yes:
+        reasons += policy.doubts(circumstances)
+    if answer.in_place and not in_place:
+        reasons.append((f"{task} cannot work in place", "leave --in-place out"))
+    concerns = policy.stakes(circumstances)
+    if reasons:
+        raise RefusedError(reasons + [(each, "look at --plan") for each in concerns])
+    surprise = "" if answer.named or answer.yes else policy.surprise(circumstances)
+    if not (concerns or surprise):
+        return Admission(rung)
+    build.choose(rung)
+    facts = _facts(build, task, rung)
+    digest = _digest(build, facts)
+    flag = f"--confirm {digest}" if concerns else "--yes"
+    concerns += [surprise] if surprise else []
+    return Admission(rung, tuple(concerns), tuple(facts), digest, flag)
+
+
+def shown(admission: Admission) -> list[tuple[str, str]]:
+    """Return the lines of a plan: the rung, and what consent would be about."""
+    lines = [("rung", str(admission.rung)), *admission.facts]
+    if admission.concerns:
+        lines += [("because", each) for each in admission.concerns]
+        lines.append(("consent", f"type the database's name, or {admission.flag}"))
+    return lines
+
+
+def settle(build: Build, admission: Admission, answer: Answer) -> None:
+    """Obtain the consent that is needed, if any is. Raises ConsentError where there is none."""
+    if not admission.concerns or answer.digest == admission.digest:
+        return
+    if answer.ask is not None and not answer.digest:
+        why = [("because", each) for each in admission.concerns]
+        if answer.ask([*admission.facts, *why]) == build.target.database:
+            return
+        remedy = "type the database's name to go on"
+        raise RefusedError([("that is not its name", remedy)])
+    remedy = f"if these facts are right: {admission.flag}"
+    reasons = [(each, remedy) for each in admission.concerns]
+    if answer.digest:
+        what = f"--confirm {answer.digest} is not the digest of the facts as they are now"
+        reasons.insert(0, (what, "look at them anew"))
+    raise ConsentError(reasons, admission.facts, admission.digest)
+
+
+def look(build: Build, *, in_place: bool) -> Circumstances:
+    """Return what policy wants to know of this connection, this role, and the target."""
+    role = build.server.role
+    old = build.old
+    own_all = role.is_superuser
+    barred: tuple[tuple[str, str], ...] = ()
+    uncreatable: tuple[str, ...] = ()
+    if in_place and old is None:
+        barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
+    elif in_place and not own_all:
+        barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
+    return Circumstances(
+        database=build.target.database,
+        in_recovery=role.in_recovery,
+        may_create=role.may_create,
+        owns=old is None or old.owned,
+        role=role.name,
+        owner=old.owner if old else role.name,
+        locality=role.locality,
+        protected=old is not None and old.protected,
+        kept=old is not None and bool(old.mark) and old.name.endswith(f"__{old.mark}"),
+        foreign=companions.foreign(build.server, build.databases),
+        shielded=companions.shielded(build.server, build.databases),
+        is_durable=role.is_durable,
+        standbys=role.standbys,
+        machines=role.machines,
+        empty=build.old_is_empty,
+        size_bytes=(old.size_bytes or 0) if old else 0,
+        ask_above=build.settings.ask_above,
+        uncreatable=uncreatable,
+        barred=barred,
+        tied=ties.found(build.server.session, build.target.database),
+    )
+
+
+def _bars(build: Build) -> tuple[tuple[str, str], ...]:
+    """Return why the role could not empty the target and fill it again."""
+    bars = []
+    everything = objects.found(build.live)
+    name, role = build.target.database, build.server.role.name
+    if everything and not any(each.ours for each in everything):
+        remedy = f'as an administrator, in {name}: REASSIGN OWNED BY … TO "{role}"'
+        bars.append((f"{name} has nothing that the role {role} may drop", remedy))
+    if not catalog.may_create_tables(build.live):
+        remedy = f'as an administrator, in {name}: GRANT CREATE ON SCHEMA public TO "{role}"'
+        bars.append((f"the role {role} may not create tables in {name}", remedy))
+    return tuple(bars)
+
+
+def _facts(build: Build, task: str, rung: Rung) -> Facts:
+    """Return what is at stake, as a person wants to read it before agreeing."""
+    server, rows = build.server, catalog.row_counts(build.live)
+    size = amount(build.old.size_bytes or 0) if build.old else "0 B"
+    clients = ", ".join(server.clients()) or "none"
+    return [
+        ("server", f"{server.address()} (PostgreSQL {server.version})"),
+        ("database", build.target.database),
+        ("size", size),
+        ("tables", " · ".join(f"{table} {count}" for table, count in rows.items()) or "none"),
+        ("youngest", catalog.youngest_row(build.live) or "no table has a time"),
+        ("clients", clients),
+        ("rebuilt", f"{task}, {rung.way}: {_aim(build, task)}"),
+    ]
+
+
+def _aim(build: Build, task: str) -> str:
+    """Return what the target would be afterwards."""
+    if task == "undo" and build.previous:
+        return f"{build.previous.name} (oid {build.previous.oid})"
+    if task == "restore":
+        return build.chosen_backup.name
+    return "empty" if task == "reset" else ", ".join(build.scripts.heads) or "no head"
+
+
+def _digest(build: Build, facts: Facts) -> str:
+    """Return eight hexadecimal digits of the facts and of the database that they are about.
+
+    Without its size, which a vacuum changes though nothing has happened.
+    """
+    bound: list[Any] = [each for each in facts if each[0] != "size"]
+    bound += [catalog.server_id(build.server.session), build.old.oid if build.old else 0]
+    return hashlib.sha256(json.dumps(bound).encode()).hexdigest()[:8]

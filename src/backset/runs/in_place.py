@@ -1,0 +1,201 @@
+"""The lower rung: the objects of the target are dropped, and come back from the backup on failure.
+
+A run that is killed leaves the mark of unfinished.py behind, and the next one does that first.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from backset.backups import backup as backups
+from backset.catalogs import objects
+from backset.connections.session import connect, explained
+from backset.errors import BacksetError, Interrupted, RestoredError, StepFailedError
+from backset.processes import signals
+from backset.runs import refilling, unfinished
+from backset.servers import swap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from backset.backups.manifest import Backup
+    from backset.runs.build import Build
+    from backset.servers.server import Database
+
+_MARK = "unfinished"
+_UNKNOWN = (
+    "the server does not say whether its objects were dropped: the next run looks, and restores"
+)
+
+
+def freeze(build: Build) -> None:
+    """Keep writers out of the target's tables until clear() is done, so that no row is lost.
+
+    Without this, what is written after the dump has begun would be nowhere afterwards.
+    """
+    build.live.execute("BEGIN")  # it ends in clear(), or with the session
+    with _evicting(build):
+        build.frozen = objects.freeze(build.live)
+
+
+def clear(build: Build) -> int:
+    """Drop the objects of the target that the role may drop; return how many there were.
+
+    Before that is committed, the backup's definitions are made again, and given up again: what the
+    role could not bring back must not go. From then on the target is not the truth, and
+    `build.cleared` says so. Raises StepFailedError, with nothing dropped.
+    """
+    unfinished.write(build)
+    with signals.deferred():
+        with _evicting(build):
+            count = objects.drop_ours(build.live, build.frozen)
+            if build.taken is not None:
+                refilling.rehearse(build, build.taken)
+        _mark_database(build)
+        build.cleared = None
+        build.live.execute("COMMIT")
+        build.cleared = True
+    return count
+
+
+@contextmanager
+def safety(build: Build) -> Iterator[None]:
+    """Restore the backup if the block fails after clear(). Raises RestoredError then."""
+    guard = _Safety(build)
+    with guard:
+        yield
+    if build.cleared:
+        _remove_marks(build)
+
+
+class _Safety:
+    """A class, since __exit__ sees every kind of failure, a bug of ours included."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def __enter__(self) -> None:
+        """Nothing to do yet."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if self._build.cleared is None:
+            self._build.cleared = _look_again(self._build)
+        if error is None or self._build.cleared is False:
+            return
+        note = _UNKNOWN if self._build.cleared is None else _rescued(self._build)
+        if not isinstance(error, (BacksetError, Interrupted)):
+            error.add_note(note)
+            return
+        lines = error.lines()
+        what, _, remedy = lines[0].rpartition(" → ")
+        what, remedy = (what, remedy) if what else (lines[0], "run it again")
+        restored = RestoredError(what, remedy, findings=error.findings)
+        restored.add_note(note)
+        raise restored from None
+
+
+def _rescued(build: Build) -> str:
+    """Put the old content back, whatever signals come; say how that went."""
+    name, taken = build.target.database, build.taken
+    try:
+        signals.ignore()
+        build.close_sessions()
+        bring_back(build, taken)
+    except BacksetError as second:
+        how = f"invoke restore {taken.name} --in-place" if taken else "invoke reset-db"
+        return f"{name} is half built, and the backup could not be restored: {second} → {how}"
+    if taken is None:
+        return f"{name} is empty, as it was"
+    return f"{name} was restored from {taken.name}, and is as its manifest says"
+
+
+def bring_back(build: Build, taken: Backup | None) -> None:
+    """Make the target what it was: drop what is half built, load the backup, compare the two."""
+    with explained(build.target):
+        if taken is not None:
+            taken.check()  # before anything is dropped for its sake
+        with _evicting(build):
+            objects.drop_ours(build.live)
+        if taken is not None:
+            refilling.load(build, taken, own=True)
+        _remove_marks(build)
+
+
+def finish(build: Build, notice: Callable[[str], None]) -> None:
+    """Bring back the content of a target that a killed run left half built.
+
+    What stands there now is dumped first: somebody may have gone on working with it.
+    """
+    mark = unfinished.read(build, build.server.session)
+    if mark is None:
+        if build.old is not None and build.old.mark == _MARK:
+            notice(half_built(build.old))
+        return
+    if not unfinished.has_cleared(build.server.session, mark):
+        unfinished.path(build).unlink(missing_ok=True)
+        return
+    build.check_protection()  # whoever has mended it by hand may have said so
+    name = build.target.database
+    try:
+        taken = build.vault.find(mark["backup"]) if mark["backup"] else None
+        how = f"from {taken.name}" if taken else "to being empty"
+        notice(f"a run in place was killed: bringing {name} back {how}")
+        if taken is not None:
+            taken.check()
+        if not build.old_is_empty:
+            notice(f"what stood there half built is in {_dumped(build).name}")
+        with signals.deferred():
+            bring_back(build, taken)
+    except StepFailedError as error:
+        what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
+        file = unfinished.path(build)
+        remedy = f"mend that; or remove {file}, and name another one to `invoke restore`"
+        raise StepFailedError(f"{what}: {error.what}", remedy) from None
+    build.close_sessions()
+
+
+def half_built(old: Database) -> str:
+    """Say of a database with the mark in its comment what has become of it."""
+    what = f"{old.name} is half built, since a run in place was killed in another checkout"
+    return f"{what}: any task brings it back there, from its backup {old.backup or 'of nothing'}"
+
+
+def _mark_database(build: Build) -> None:
+    """Tell other checkouts, in the transaction that drops the objects, where they can be told."""
+    if build.old is not None and build.old.owned:
+        taken = build.taken.name if build.taken else ""
+        text = swap.marked(f"{_MARK} {taken}".rstrip(), build.old.comment)
+        build.live.execute(swap.comment_on(build.old.name, text))
+
+
+def _remove_marks(build: Build) -> None:
+    if build.old is not None and build.old.owned:
+        swap.comment(build.server, build.old.name, build.old.comment)
+    unfinished.path(build).unlink(missing_ok=True)
+
+
+def _look_again(build: Build) -> bool | None:
+    """Tell on a new session whether the objects are gone; None if none opens."""
+    try:
+        with connect(build.target, build.purpose) as session:
+            mark = unfinished.read(build, session)
+            return mark is not None and unfinished.has_cleared(session, mark)
+    except (BacksetError, psycopg.Error):
+        return None
+
+
+def _evicting(build: Build) -> AbstractContextManager[None]:
+    """End all sessions on the target but our own, until the block is left."""
+    spare = build.live.info.backend_pid
+    return swap.evicting(build.server, [build.target.database], spare=spare)
+
+
+def _dumped(build: Build) -> Backup:
+    """Return a backup of the target as it is, without the scripts that it has not come from."""
+    above = build.settings.parallel_above
+    vault, target = build.vault, build.target
+    return backups.take(vault, target, lambda: (), build.programs, parallel_above=above)

@@ -1,0 +1,169 @@
+"""Pure: may this run touch that target, and how? Facts in, decisions out; no input, no output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from backset.connections.locality import Locality
+
+SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
+_TELLING = ("prod", "live")  # what the name of a database has in it that people work with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What policy needs to know of a run.
+
+    locality: whether the server is on this machine, as the live connection shows.
+    protected: whether the database has the marker of `invoke protect`.
+    kept: whether it is one that backset itself keeps beside another database.
+    shielded: databases that bear our derived names and are protected.
+    foreign: databases, not empty, that bear our derived names though backset did not make them.
+    is_durable: whether what the server has committed survives a crash of its machine.
+    machines: the addresses of other machines that are connected to the target.
+    empty: whether there is nothing in the target that could be lost.
+    ask_above: the size in bytes above which a target needs consent.
+    uncreatable: extensions in the target that the role could not create again.
+    tied: what PostgreSQL ties to the target, each with its remedy.
+    barred: why the objects of the target cannot be dropped and made again by the role.
+    """
+
+    database: str
+    in_recovery: bool
+    may_create: bool
+    owns: bool
+    role: str
+    owner: str
+    locality: Locality
+    protected: bool = False
+    kept: bool = False
+    foreign: tuple[str, ...] = ()
+    shielded: tuple[str, ...] = ()
+    is_durable: bool = True
+    standbys: int = 0
+    machines: tuple[str, ...] = ()
+    empty: bool = False
+    size_bytes: int = 0
+    ask_above: int = 1_000_000_000
+    uncreatable: tuple[str, ...] = ()
+    barred: tuple[tuple[str, str], ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A step of the ladder: how the target is replaced, why so, and what would lead higher."""
+
+    way: Literal["swap", "in place"]
+    why: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        better = f" · better, as an administrator: {self.remedy}" if self.remedy else ""
+        return f"{self.way}: {self.why}{better}"
+
+
+def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
+    """Choose how to replace the target; refusals() tells whether that is possible.
+
+    offered: whether the task can work in place at all. wanted: whether `--in-place` asks for it.
+    """
+    lacking = "; ".join(f"{remedy}" for _, remedy in _missing_rights(facts))
+    if offered and wanted:
+        return Rung("in place", "--in-place asks for it", lacking)
+    if offered and facts.uncreatable:
+        names = ", ".join(facts.uncreatable)
+        why = f"the role {facts.role} could not create the extension {names} again"
+        return Rung("in place", why, f"ALTER ROLE {quoted(facts.role)} SUPERUSER, for the rebuild")
+    if offered and lacking:
+        return Rung("in place", "; ".join(what for what, _ in _missing_rights(facts)), lacking)
+    return Rung("swap", f"built beside {facts.database} and swapped in; `invoke undo` goes back")
+
+
+def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
+    """Return every reason, with its remedy, why the target may not be replaced whatever is said."""
+    reasons = []
+    if facts.database in SYSTEM_DATABASES:
+        remedy = "name the application's own database in DATABASE_URL"
+        reasons.append((f"{facts.database} belongs to PostgreSQL itself", remedy))
+    if facts.protected:
+        reasons.append(protection(facts.database))
+    if facts.kept:
+        remedy = "name the other one, or give this one another name first"
+        reasons.append((f"{facts.database} is kept by backset beside another database", remedy))
+    if facts.in_recovery:
+        reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
+    reasons += facts.tied
+    if way.way == "swap":
+        reasons += [protection(name) for name in facts.shielded]
+        reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
+        for name in facts.foreign:
+            remedy = "rename or drop it, if nobody needs it"
+            reasons.append((f"the database {name} exists and backset did not make it", remedy))
+    elif facts.barred:
+        reasons += facts.barred
+        reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
+    return reasons
+
+
+def protection(database: str) -> tuple[str, str]:
+    """Return the reason, with its remedy, that the marker of `invoke protect` is."""
+    return f"{database} is protected", "`invoke unprotect`, if it may go"
+
+
+def stakes(facts: Circumstances) -> list[str]:
+    """Return every reason why somebody must look at the facts first; none is a yes.
+
+    What is not there cannot be lost: an empty target needs no such look.
+    """
+    if facts.empty:
+        return []
+    name, reasons = facts.database, []
+    if facts.locality.verdict == "remote":
+        reasons.append(f"{name} may be on another machine ({facts.locality})")
+    if facts.standbys:
+        reasons.append(f"the server of {name} has {facts.standbys} standby(s)")
+    if facts.machines:
+        reasons.append(f"other machines are connected to {name} ({', '.join(facts.machines)})")
+    if facts.size_bytes > facts.ask_above:
+        reasons.append(f"{name} is larger than ask_above ({facts.ask_above} bytes)")
+    telling = [word for word in _TELLING if word in name.lower()]
+    reasons += [f"{name} has {word!r} in its name" for word in telling]
+    return reasons
+
+
+def surprise(facts: Circumstances) -> str:
+    """Return why a run that nobody has called by its name must ask; nothing where it need not."""
+    return "" if facts.empty else f"{facts.database} is not empty, and would be replaced"
+
+
+def doubts(facts: Circumstances) -> list[tuple[str, str]]:
+    """Return every reason for which `--yes` is enough."""
+    verdict, reasons = facts.locality.verdict, []
+    if verdict == "doubtful" or (verdict == "remote" and facts.empty):  # else stakes() has it
+        what = f"{facts.database} may be on another machine ({facts.locality})"
+        reasons.append((what, "if this is the right one, add --yes"))
+    if not facts.is_durable and not facts.empty:
+        what = f"the server of {facts.database} can lose what it has committed"
+        remedy = "turn its fsync and full_page_writes on, or add --yes"
+        reasons.append((what, remedy))
+    return reasons
+
+
+def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
+    reasons = []
+    if not facts.may_create:
+        remedy = f"ALTER ROLE {quoted(facts.role)} CREATEDB"
+        reasons.append((f"the role {facts.role} may not create databases", remedy))
+    if not facts.owns:
+        remedy = f"ALTER DATABASE {quoted(facts.database)} OWNER TO {quoted(facts.role)}"
+        what = f"the role {facts.role} does not own {facts.database} ({facts.owner} does)"
+        reasons.append((what, remedy))
+    return reasons
+
+
+def quoted(name: str) -> str:
+    """Return a name as an identifier in the SQL that a remedy shows."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,1 @@
+"""Migration scripts as files: their texts, their order, where one went, what is stale."""

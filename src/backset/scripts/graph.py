@@ -1,0 +1,55 @@
+"""The order of revisions: which come before which. Pure; a broken chain has an order as well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from backset.scripts.revisions import Revision
+
+
+def ordered(revisions: Iterable[Revision]) -> list[Revision]:
+    """Return the revisions so that each comes after all that it needs, else as they were given."""
+    waiting = list(revisions)
+    done: list[Revision] = []
+    known = {each.id for each in waiting}
+    while waiting:
+        told = {each.id for each in done}
+        ready = [each for each in waiting if not (set(each.needs) & known) - told]
+        done += ready or waiting
+        waiting = [each for each in waiting if each not in ready] if ready else []
+    return done
+
+
+def ancestors(ids: Sequence[str], revisions: Iterable[Revision]) -> set[str]:
+    """Return these revisions and all that they need, as far as there are files of them."""
+    known = {each.id: each for each in revisions}
+    found: set[str] = set()
+    waiting = list(ids)
+    while waiting:
+        each = waiting.pop()
+        if each in known and each not in found:
+            found.add(each)
+            waiting += known[each].needs
+    return found
+
+
+def heads(revisions: Sequence[Revision]) -> set[str]:
+    """Return the revisions that no other one follows."""
+    return {each.id for each in revisions} - {down for each in revisions for down in each.down}
+
+
+def fits(found: Sequence[Revision], today: Sequence[Revision]) -> bool:
+    """Tell whether found scripts make one whole chain with those of today.
+
+    Those of a chain that was squashed away do not: they bring a second base and a second head.
+    """
+    union = [*today, *found]
+    known = {each.id for each in union}
+    gaps = {down for each in union for down in each.down} - known
+    bases = {each.id for each in union if not each.down}
+    old_bases = {each.id for each in today if not each.down}
+    grows = len(bases) > max(1, len(old_bases)) or len(heads(union)) > max(1, len(heads(today)))
+    return bool(found) and not gaps and not grows

@@ -1,0 +1,1 @@
+"""One server with its databases as wholes: PostgreSQL's programs, the embedded one, the swap."""

