@@ -54,8 +54,8 @@ def _cli() -> ModuleType:
     return _imported("cli")
 
 
-def _commands() -> ModuleType:
-    return _imported("commands")
+def _commands(name: str) -> ModuleType:
+    return _imported(f"commands.{name}")
 
 
 def _dry(c: Context, plan: bool = False) -> bool:
@@ -253,7 +253,7 @@ def restore(
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
-    _commands().backups(as_json=json)
+    _commands("printing").backups(as_json=json)
 
 
 @task(
@@ -265,7 +265,7 @@ def backups(_c: Context, json: bool = False) -> None:
 )
 def status(c: Context, json: bool = False, prove: bool = False) -> None:
     """Show the state, its evidence and its cure; revision, tables."""
-    _commands().status(as_json=json, plan=_dry(c), proves=prove)
+    _commands("states").status(as_json=json, plan=_dry(c), proves=prove)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)
@@ -282,7 +282,7 @@ def repair(
     """Do the smallest cure of the state that `status` shows."""
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    _commands().repair(plan=_dry(c, plan), as_json=json, said=said)
+    _commands("states").repair(plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -300,61 +300,61 @@ def prove_squash(
 ) -> None:
     """Prove that the chain makes what an old one made."""
     said = {"wait": wait, "timeout": timeout}
-    _commands().prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
+    _commands("proving").prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def history(_c: Context, json: bool = False) -> None:
     """Draw the revisions, with the database's own place in them."""
-    _imported("histories").history(as_json=json)
+    _commands("histories").history(as_json=json)
 
 
 @task(auto_shortflags=False, help=_LOOKS)
 def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     """Put migration scripts that are out of use into a tar."""
-    _imported("housekeeping").archive(as_json=json, plan=_dry(c, plan))
+    _commands("housekeeping").archive(as_json=json, plan=_dry(c, plan))
 
 
 @task
 def protect(c: Context) -> None:
     """Keep every run from replacing the database, whatever its flags."""
-    _commands().protect(plan=_dry(c))
+    _commands("marks").protect(plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
 def unprotect(c: Context, confirm: str = "") -> None:
     """Let runs replace the database again; asks for its name."""
-    _commands().unprotect(confirm=confirm, plan=_dry(c))
+    _commands("marks").unprotect(confirm=confirm, plan=_dry(c))
 
 
 @task
 def psql(c: Context) -> None:
     """Open psql: `invoke psql`, `invoke psql -- -c "select 1"`."""
-    _commands().psql(_after_dashes(), plan=_dry(c))
+    _commands("programs").psql(_after_dashes(), plan=_dry(c))
 
 
 @task
 def alembic(c: Context) -> None:
     """Run alembic: `invoke alembic -- history` and the like."""
-    _commands().alembic(_after_dashes(), plan=_dry(c))
+    _commands("programs").alembic(_after_dashes(), plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})
 def url(c: Context, reveal: bool = False) -> None:
     """Print the URL of the database, for the application."""
-    _commands().url(reveal=reveal, plan=_dry(c))
+    _commands("printing").url(reveal=reveal, plan=_dry(c))
 
 
 @task
 def start(c: Context) -> None:
     """Start the embedded PostgreSQL (used without DATABASE_URL)."""
-    _commands().start(plan=_dry(c))
+    _commands("embedded").start(plan=_dry(c))
 
 
 @task
 def stop(c: Context) -> None:
     """Stop the embedded PostgreSQL."""
-    _commands().stop(plan=_dry(c))
+    _commands("embedded").stop(plan=_dry(c))
 
 
 namespace = Collection(

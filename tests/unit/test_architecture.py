@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
@@ -13,104 +14,98 @@ from vermin import detect
 import backset
 
 SOURCE = Path(backset.__file__).parent
-FILES = {path.stem: [path] for path in SOURCE.glob("*.py") if path.stem != "__init__"}
-FILES |= {
-    path.parent.name: sorted(path.parent.glob("*.py")) for path in SOURCE.glob("*/__main__.py")
-}
-MODULES = sorted(FILES)
-
+WORKER = sorted((SOURCE / "alembic_worker").glob("*.py"))
+# `catalogs.schema` → its file; the worker is a program of its own, and counts as one module.
+FILES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): [path]
+    for path in sorted(SOURCE.rglob("*.py"))
+    if path.stem != "__init__" and path not in WORKER
+} | {"alembic_worker": WORKER}
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
-ROWS = re.findall(
-    r"^\| (\d+) \| ([^|]+) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE
-)
-LEVELS = {module: int(level) for level, names in ROWS for module in re.findall(r"`(\w+)`", names)}
+PARTS = re.findall(r"^\| `(\w+)/?` \| ", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
 DOORS = {
-    "subprocess": {"process", "terminal"},
+    "subprocess": {"processes.process", "processes.terminal"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
-        "mending",
-        "in_place",
-        "objects",
-        "privileges",
-        "protection",
-        "refilling",
-        "activity",
-        "peer",
-        "session",
-        "server",
-        "waits",
-        "service",
-        "swap",
-        "upgrading",
-        "catalog",
-        "companions",
-        "inserted",
-        "inventory",
-        "lookout",
-        "versions",
-        "properties",
-        "parameters",
-        "grants",
-        "extensions",
-        "publications",
-        "target",
-        "url",
+        *("connections", "catalogs", "servers", "properties", "runs"),
+        *("migrations.upgrading", "proofs.inserted", "mending"),
     },
-    "dotenv": {"settings"},
-    "tomllib": {"baseline", "settings"},
+    "dotenv": {"configuration.settings"},
+    "tomllib": {"checks.baseline", "configuration.settings"},
     "invoke": {"tasks", "cli", "program"},
-    "rich": {"report_live"},
+    "rich": {"reports.report_live"},
 }
 
 
 def trees(module: str) -> list[ast.Module]:
-    """Return the syntax tree of each file of a module; a folder that can be run is one, too."""
+    """Return the syntax tree of each file of a module."""
     return [ast.parse(path.read_text(encoding="utf-8")) for path in FILES[module]]
 
 
 def imports(module: str) -> set[str]:
-    """Return every imported name of a module, those of type checking included."""
+    """Return every imported module, those of type checking included; ours without `backset.`."""
     found = set()
     for node in chain.from_iterable(map(ast.walk, trees(module))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "backset":
-            found |= {f"backset.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}".removeprefix("backset.") for alias in node.names}
+            found |= names & FILES.keys() or {node.module.removeprefix("backset.")}
     return found
 
 
-def test_every_module_has_one_level() -> None:
-    """A new module must be given its place in the table of CONTRIBUTING.md."""
-    assert (
-        sorted(module for _, names in ROWS for module in re.findall(r"`(\w+)`", names)) == MODULES
-    )
+def part(module: str) -> str:
+    """Return the package of a module; of one that is in none, the module."""
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_lower_levels_only(module: str) -> None:
-    """No module reaches up or sideways."""
-    ours = {name.split(".")[1] for name in imports(module) if name.startswith("backset.")}
-    assert {name for name in ours if LEVELS[name] >= LEVELS[module]} == set()
+def test_every_part_has_its_place() -> None:
+    """A new package, or a module beside them, must be given its row in CONTRIBUTING.md."""
+    assert sorted(PARTS) == sorted({part(module) for module in FILES})
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_from_lower_parts_only(module: str) -> None:
+    """No package reaches up, and none around: the rows of the table are in the order of levels."""
+    others = {part(name) for name in imports(module) & FILES.keys()} - {part(module)}
+    assert {name for name in others if PARTS.index(name) > PARTS.index(part(module))} == set()
+
+
+def test_there_is_no_circle_within_a_package() -> None:
+    """What imports each other is one module in two files."""
+    TopologicalSorter({module: imports(module) & FILES.keys() for module in FILES}).prepare()
 
 
 @pytest.mark.parametrize(("package", "doors"), DOORS.items())
 def test_an_outside_tool_has_its_doors(package: str, doors: set[str]) -> None:
-    """Each outside package is imported by the modules that own it, and by no other."""
+    """Each outside package is imported by those that own it, and by no other."""
     users = {
         module
-        for module in MODULES
-        if any(name.split(".")[0] == package for name in imports(module))
+        for module in FILES
+        if any(name.partition(".")[0] == package for name in imports(module) - FILES.keys())
     }
-    assert users == doors
+    assert {module if module in doors else part(module) for module in users} == doors
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"settings", "alembic_worker"}))
+def test_connections_are_made_in_one_place() -> None:
+    """All others get a session: with a lock_timeout, and a name that says which run it is."""
+    makers = {
+        module
+        for module in FILES
+        for node in chain.from_iterable(map(ast.walk, trees(module)))
+        if (isinstance(node, ast.Attribute) and ast.unparse(node).endswith("onnection.connect"))
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) == "psycopg.connect")
+    }
+    assert makers == {"connections.session"}
+
+
+@pytest.mark.parametrize(
+    "module", sorted(FILES.keys() - {"configuration.settings", "alembic_worker"})
+)
 def test_only_settings_reads_the_environment(module: str) -> None:
     """A value has one reader, so that its source can be told; the worker sets its own."""
-    text = (SOURCE / f"{module}.py").read_text(encoding="utf-8")
+    text = FILES[module][0].read_text(encoding="utf-8")
     assert not re.search(r"\benviron\[(?!\"DATABASE_URL\"\], which)", text)
     assert "os.environ" not in text
     assert "getenv" not in text
@@ -121,7 +116,7 @@ def test_the_worker_imports_nothing_of_backset() -> None:
     assert not any(name.startswith("backset") for name in imports("alembic_worker"))
 
 
-@pytest.mark.parametrize("path", FILES["alembic_worker"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WORKER, ids=lambda path: path.name)
 def test_the_worker_runs_under_python_3_9(path: Path) -> None:
     """A project's interpreter may be older than ours; this knows syntax and library alike."""
     _, least = detect(path.read_text(encoding="utf-8"))
@@ -137,5 +132,5 @@ def test_what_python_3_9_lacks_is_noticed() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     """A module's first line is its contract."""
-    for module in MODULES:
+    for module in FILES:
         assert all(map(ast.get_docstring, trees(module))), module
