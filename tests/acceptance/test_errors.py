@@ -327,7 +327,7 @@ def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, ta
     project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
     assert project.invoke("reset-db").returncode == 0
     (project.folder / "tasks.py").write_text(
-        "import os, signal\nfrom backset import swap\nfrom backset.tasks import namespace\n"
+        "import os, signal\nfrom backset.servers import swap\nfrom backset.tasks import namespace\n"
         "rename = swap._rename\n"
         "def interrupted(*arguments):\n"
         "    rename(*arguments)\n"
@@ -404,7 +404,7 @@ def test_a_server_that_dies_under_a_run(short_tmp: Path) -> None:
         before = prints(project)
         script = short_tmp / "scripts/stop.py"
         script.write_text(
-            "from backset.embedded import project_cluster as p\n"
+            "from backset.servers.embedded import project_cluster as p\n"
             "from pathlib import Path\np(Path('.').resolve()).stop()\n"
         )
         project.configure("add_mock_task_data.py", "stop.py")

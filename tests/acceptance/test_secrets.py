@@ -184,8 +184,8 @@ def broken_env(project: Project) -> None:
 def bug(project: Project) -> None:
     """Our own code fails with all it has in the message: a traceback, exit code 1."""
     (project.folder / "tasks.py").write_text(
-        "from backset.tasks import namespace\nfrom backset import session\n"
-        "from backset.target import Target\n"
+        "from backset.tasks import namespace\nfrom backset.connections import session\n"
+        "from backset.connections.target import Target\n"
         "def named(self, name): raise RuntimeError(self.url, dict(self.params), [self.params])\n"
         "Target.named = named\n"
     )

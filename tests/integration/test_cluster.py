@@ -139,7 +139,7 @@ def test_a_short_socket_folder_of_somebody_else_is_refused(short_tmp: Path) -> N
 def test_no_warning_without_a_runtime_folder(short_tmp: Path) -> None:
     """Without XDG_RUNTIME_DIR nothing is printed, not even by a strict interpreter."""
     code = (
-        "from pathlib import Path; from backset.embedded import project_cluster as p; "
+        "from pathlib import Path; from backset.servers.embedded import project_cluster as p; "
         "c = p(Path('.').resolve()); c.start(); c.stop()"
     )
     env = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}

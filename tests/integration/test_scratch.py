@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from backset import scratch
-from backset.build import Build
-from backset.settings import load
+from backset.proofs import scratch
+from backset.runs.build import Build
+from backset.configuration.settings import load
 settings = load(Path.cwd(), dict(os.environ))
 with Build(settings, settings.target, "test", beside=False) as build:
     names = build.server.names.scratches
