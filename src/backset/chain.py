@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backset import mending, steps
-from backset.checks import baseline, verification
+from backset import mending, plans
+from backset.checks import baseline, heads
 from backset.connections.session import explained
 from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
@@ -99,7 +99,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 build.begin_next()
         if upgrade in chosen:
             with signals.limited(answer.timeout_s):
-                verification.demand_destination(build.workers)
+                heads.demand_destination(build.workers)
             if not build.is_beside:
                 build.make_target()
         for step in chosen:
@@ -152,14 +152,14 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> li
             lines = guard.shown(admission)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         if upgrade in chosen:
-            verification.demand_destination(build.workers)
+            heads.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
         return lines + [(step.__name__, _planned(step, build)) for step in wanted]
 
 
 def _planned(step: Step, build: Build) -> str:
     smaller = mending.PLANS.get(step)
-    return smaller(build) if smaller else steps.plan(step, build)
+    return smaller(build) if smaller else plans.plan(step, build)
 
 
 def _stands_in_the_way(client: Client, remedy: str) -> str:

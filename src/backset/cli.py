@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset.configuration.settings import Settings, load
+from backset.configuration.reader import load
 from backset.errors import BacksetError, ConsentError, Interrupted, StepFailedError
 from backset.migrations.worker import Worker
 from backset.processes import process, signals, streams
@@ -22,6 +22,7 @@ from backset.wording import redaction
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from backset.configuration.settings import Settings
     from backset.runs.build import Build
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})

@@ -11,7 +11,7 @@ from invoke.config import Config
 from invoke.parser.argument import Argument
 from invoke.program import Program
 
-from backset.configuration import settings
+from backset.configuration import reader
 from backset.processes import identity
 from backset.tasks import namespace
 
@@ -52,11 +52,11 @@ class Backset(Program):
     def execute(self) -> None:
         """Run the tasks with what these flags say."""
         if file := self.args["alembic-config"].value:
-            settings.FLAGS["BACKSET_CONFIG"] = str(Path(file).resolve())
+            reader.FLAGS["BACKSET_CONFIG"] = str(Path(file).resolve())
         if section := self.args.section.value:
-            settings.FLAGS["BACKSET_SECTION"] = section
+            reader.FLAGS["BACKSET_SECTION"] = section
         if arguments := self.args.x.value:
-            settings.FLAGS["BACKSET_ARGUMENTS"] = shlex.join(arguments)
+            reader.FLAGS["BACKSET_ARGUMENTS"] = shlex.join(arguments)
         super().execute()
 
 

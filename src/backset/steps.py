@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
-from backset.catalogs import catalog, objects
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -20,12 +19,11 @@ from backset.servers import companions, swap
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
-    from backset.servers.server import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def backup(build: Build, progress: Progress) -> Done:
     about = taken.manifest
     stay = build.protected_backups | {taken.name}
     removed = build.vault.prune(build.settings.keep, about.server_id, stay)
-    text = f"{_shown(taken.dump, build)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text = f"{build.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     text += " · proved: restored and compared" if build.options.proves else ""
     text += f" · {removed} older removed" if removed else ""
     details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256, **gone}
@@ -206,7 +204,7 @@ def promote(build: Build, progress: Progress) -> Done:
 
 def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
-    names, previous = build.server.names, _previous(build)
+    names, previous = build.server.names, build.kept
     progress(f"swapping {names.target} and {names.previous}")
     ended = [each for name in (names.target, previous.name) for each in build.server.sessions(name)]
     with signals.deferred():
@@ -218,13 +216,6 @@ def undo(build: Build, progress: Progress) -> Done:
     other += f" · ended {listed(ended)}" if ended else ""
     text = f"{names.target} is the database from before{other}"
     return Done(text, {"ended": [each.content() for each in ended]})
-
-
-def _previous(build: Build) -> Database:
-    if build.previous is None:
-        what = f"there is no {build.server.names.previous} to go back to"
-        raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
-    return build.previous
 
 
 def load(build: Build, progress: Progress) -> Done:
@@ -241,95 +232,6 @@ def load(build: Build, progress: Progress) -> Done:
         restoration.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
-
-
-def plan(step: Callable[..., Done], build: Build) -> str:
-    """Say what a step would do. Nothing is changed."""
-    return _PLANS[step](build)
-
-
-def _plan_backup(build: Build) -> str:
-    if build.options.proves:
-        proof.refuse(build.server, build.databases)
-    ending = _ended(build) if build.is_in_place else ""
-    if build.old_is_empty:
-        return f"nothing to back up (the database is new){ending}"
-    size = amount(build.old.size_bytes or 0) if build.old else ""
-    text = f"would dump {build.target.database} ({size}) into {_shown(build.vault.folder, build)}"
-    if build.options.proves:
-        text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
-    server_id = catalog.server_id(build.server.session)
-    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
-    return text + (f" · would remove {len(surplus)} older" if surplus else "") + ending
-
-
-def _plan_clear(build: Build) -> str:
-    if build.old is None:
-        return "nothing to drop"
-    everything = objects.found(build.live)
-    stay = [str(each) for each in everything if not each.ours]
-    text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
-    return text + (f" · these stay: {', '.join(stay)}" if stay else "")
-
-
-def _ended(build: Build) -> str:
-    ended = build.server.sessions(build.target.database)
-    return f" · would end {listed(ended)}" if ended else ""
-
-
-def _plan_upgrade(build: Build) -> str:
-    make = "" if build.is_beside or build.old else "make and "
-    name, settings = build.subject.database, build.settings
-    ends = [f"{each.lineage.label}{_revisions(each.scripts.heads)}" for each in build.workers]
-    commands = [each for each in (settings.init, settings.upgrade) if each]
-    ways = [settings.redact(build.target, " ".join(each)) for each in commands]
-    by = f" by {' and '.join(ways)}" if ways else ""
-    return f"would {make}migrate {name} to {' · '.join(ends)}{by}"
-
-
-def _plan_verify(build: Build) -> str:
-    text = f"would compare the models with {build.subject.database}"
-    accepts = f", and accept the differences in {_shown(build.settings.baseline, build)}"
-    text += accepts if build.options.accepts else ""
-    if build.options.downgrades:
-        reversal.refuse(build)
-        scratch = build.server.names.scratch
-        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
-    return text
-
-
-def _plan_seed(build: Build) -> str:
-    command = " ".join(build.settings.seed)
-    twice = " twice" if command and build.options.seeds_twice else ""
-    return build.settings.redact(build.target, f"would run {command or 'nothing'}{twice}")
-
-
-def _plan_promote(build: Build) -> str:
-    names = build.server.names
-    text = f"would make {names.next} the new {names.target}"
-    if build.old is not None:
-        text += f", the old one {names.previous}"
-    if build.previous is not None and not build.old_is_bare:
-        text += f" · would drop the {names.previous} of before"
-    return text + _ended(build)
-
-
-_PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
-    backup: _plan_backup,
-    reset: lambda build: f"would create {build.subject.database}",
-    clear: _plan_clear,
-    upgrade: _plan_upgrade,
-    verify: _plan_verify,
-    seed: _plan_seed,
-    promote: _plan_promote,
-    undo: lambda build: f"would swap {build.server.names.target} and {_previous(build).name}",
-    load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
-}
-
-
-def _shown(path: Path, build: Build) -> str:
-    root = build.settings.root
-    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _revisions(revisions: Any) -> str:  # noqa: ANN401  (a list or a tuple, from JSON)

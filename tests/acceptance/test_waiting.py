@@ -179,7 +179,8 @@ def test_a_dump_does_not_wait_for_ever(project: Project, task: str) -> None:
     """Exit 4 when the time is over, with the session that held it up; the target is as it was."""
     assert project.invoke("reset-db").returncode == 0
     (project.folder / "tasks.py").write_text(
-        "from backset.backups import backup\nfrom backset.connections import session\nfrom backset.tasks import namespace\n"
+        "from backset.backups import backup\nfrom backset.connections import session\n"
+        "from backset.tasks import namespace\n"
         "backup.LOCK_TIMEOUT_S = session.LOCK_TIMEOUT_S = 3\n"
     )
     with psql_that_reads(project, "ACCESS EXCLUSIVE") as psql:

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from backset.checks import enums, soundness
 from backset.checks.drift import drift
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.runs import seeding
 from backset.servers.embedded import temporary_cluster
 from tests.conftest import free_port

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
 from backset.proofs import likeness, scratch
@@ -32,7 +32,7 @@ import os, signal, sys
 from pathlib import Path
 from backset.proofs import scratch
 from backset.runs.build import Build
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 settings = load(Path.cwd(), dict(os.environ))
 with Build(settings, settings.target, "test", beside=False) as build:
     names = build.server.names.scratches

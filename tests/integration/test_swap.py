@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from backset.catalogs import catalog
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.errors import LockedError, StepFailedError
 from backset.processes.identity import run_mark

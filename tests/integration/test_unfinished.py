@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.runs import unfinished
 from backset.runs.build import Build

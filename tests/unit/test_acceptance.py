@@ -13,7 +13,7 @@ from backset.checks import baseline
 from backset.checks.acceptance import judge
 from backset.checks.baseline import Baseline
 from backset.configuration import ignoring
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.errors import Finding, SettingsError
 
 TODAY = date(2026, 5, 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.configuration.lineage import Lineage
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.errors import SettingsError
 
 URL = "postgresql://u:secret@h/app"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.configuration.settings import load
+from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.connections.url import respelled
 from backset.errors import SettingsError

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog
-from backset.checks import baseline, enums, server_log, soundness
+from backset.checks import baseline, enums, heads, server_log, soundness
 from backset.checks.acceptance import Judged, judge
 from backset.checks.drift import LEFTOVER, drift
-from backset.errors import Finding, StepFailedError
+from backset.errors import Finding
 from backset.migrations import standing
 from backset.wording.quantities import count
 
@@ -101,7 +101,7 @@ class View:
     @property
     def version_findings(self) -> list[Finding]:
         """What is wrong with the rows of its version table."""
-        return self.named(version_findings(self.about, self.worker.scripts.goal))
+        return self.named(heads.version_findings(self.about, self.worker.scripts.goal))
 
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings that begin with the chain's name."""
@@ -194,38 +194,6 @@ def _judge(
     return judge(findings, settings.ignore, known, today=today, accept=command)
 
 
-def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
-    """Judge the rows of the version table against the heads of the scripts, some of them accepted.
-
-    Rows and heads need not be the same: a head that another branch depends on has no row.
-    """
-    revisions, heads = about["revisions"], about["heads"]
-    found = ", ".join(revisions) or "base"
-    if about["orphans"]:
-        return [_orphaned(about, ", ".join(about["orphans"]))]
-    if several := several_heads(heads, accepted):
-        return several
-    if not heads:
-        return [
-            _finding(
-                "no migrations",
-                "the versions folder has no revision",
-                "there is nothing to build from",
-                "restore the files from git",
-            )
-        ]
-    if about["pending"]:
-        return [
-            _finding(
-                "behind",
-                f"the database is at {found}, head is {', '.join(heads)}",
-                "migrations are waiting",
-                "invoke upgrade",
-            )
-        ]
-    return []
-
-
 def comparison(view: View, foreign: Sequence[str], session: Session) -> list[Finding]:
     """Compare models and database, which is at head; without models there is nothing to say.
 
@@ -274,45 +242,6 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         )
         for name in missing
     ]
-
-
-def demand_destination(workers: Sequence[Worker]) -> None:
-    """Raise StepFailedError if a chain has heads that the settings do not accept."""
-    for worker in workers:
-        if found := several_heads(worker.scripts.heads, worker.scripts.goal):
-            raise StepFailedError.of(found)
-
-
-def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
-    """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
-    if not goal and len(heads) > 1:
-        return [
-            _finding(
-                "several heads",
-                f"the scripts have the heads {', '.join(sorted(heads))}",
-                "`alembic upgrade head` refuses",
-                "join them: `invoke alembic -- merge heads -m merge`, "
-                'or accept them: heads = "all" in [tool.backset]',
-            )
-        ]
-    unexpected = sorted(set(heads) - set(goal)) if goal else []
-    return [
-        _finding(
-            "unexpected head",
-            f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
-            "upgrade would leave it out",
-            "join it: `invoke alembic -- merge heads -m merge`, or add it to heads",
-            each,
-        )
-        for each in unexpected
-    ]
-
-
-def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
-    what = f"{about['version_table']} names {orphans}, which no migration file has"
-    return _finding(
-        "orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET
-    )
 
 
 def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:

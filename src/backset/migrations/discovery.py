@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from backset.configuration.settings import on_embedded
+from backset.configuration.reader import on_embedded
 from backset.connections.target import Target
 from backset.errors import AlembicError, SettingsError
 from backset.migrations.worker import Worker

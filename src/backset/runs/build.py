@@ -225,6 +225,14 @@ class Build:
         """The folder of this target's backups."""
         return Vault.of(self.settings.backups, self.target.database)
 
+    @property
+    def kept(self) -> Database:
+        """The database from before, to go back to. Raises StepFailedError where there is none."""
+        if self.previous is None:
+            what = f"there is no {self.server.names.previous} to go back to"
+            raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+        return self.previous
+
     @cached_property
     def chosen_backup(self) -> Backup:
         """The backup that `restore` was asked for."""

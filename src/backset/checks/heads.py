@@ -1,0 +1,89 @@
+"""Whether the version table is at the heads of the scripts, and these are as accepted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backset.errors import Finding, StepFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from backset.migrations.worker import Worker
+
+RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
+
+
+def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
+    """Judge the rows of the version table against the heads of the scripts, some of them accepted.
+
+    Rows and heads need not be the same: a head that another branch depends on has no row.
+    """
+    revisions, heads = about["revisions"], about["heads"]
+    found = ", ".join(revisions) or "base"
+    if about["orphans"]:
+        return [_orphaned(about, ", ".join(about["orphans"]))]
+    if several := several_heads(heads, accepted):
+        return several
+    if not heads:
+        return [
+            _finding(
+                "no migrations",
+                "the versions folder has no revision",
+                "there is nothing to build from",
+                "restore the files from git",
+            )
+        ]
+    if about["pending"]:
+        return [
+            _finding(
+                "behind",
+                f"the database is at {found}, head is {', '.join(heads)}",
+                "migrations are waiting",
+                "invoke upgrade",
+            )
+        ]
+    return []
+
+
+def demand_destination(workers: Sequence[Worker]) -> None:
+    """Raise StepFailedError if a chain has heads that the settings do not accept."""
+    for worker in workers:
+        if found := several_heads(worker.scripts.heads, worker.scripts.goal):
+            raise StepFailedError.of(found)
+
+
+def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
+    """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
+    if not goal and len(heads) > 1:
+        return [
+            _finding(
+                "several heads",
+                f"the scripts have the heads {', '.join(sorted(heads))}",
+                "`alembic upgrade head` refuses",
+                "join them: `invoke alembic -- merge heads -m merge`, "
+                'or accept them: heads = "all" in [tool.backset]',
+            )
+        ]
+    unexpected = sorted(set(heads) - set(goal)) if goal else []
+    return [
+        _finding(
+            "unexpected head",
+            f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
+            "upgrade would leave it out",
+            "join it: `invoke alembic -- merge heads -m merge`, or add it to heads",
+            each,
+        )
+        for each in unexpected
+    ]
+
+
+def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
+    what = f"{about['version_table']} names {orphans}, which no migration file has"
+    return _finding(
+        "orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET
+    )
+
+
+def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:
+    return Finding(kind=kind, what=what, why=why, remedy=remedy, name=name)

@@ -1,0 +1,253 @@
+"""The only reader of the environment, .env and pyproject.toml; every value knows its source."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from backset.configuration import interpreter
+from backset.configuration.keys import (
+    CHECKS,
+    LIBPQ_VARIABLES,
+    NUMBERS,
+    SECRET,
+    TABLES,
+    WORDS,
+    nearest,
+)
+from backset.configuration.lineage import Lineage
+from backset.configuration.locations import configurations
+from backset.configuration.settings import Settings
+from backset.connections.target import ONE_HOST, Target, derived_name
+from backset.errors import SettingsError
+from backset.wording.redaction import blank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+
+
+_PREFIX = "BACKSET_"
+
+FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
+
+_ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest folder from `start` up with a file that marks a project, else `start`."""
+    for folder in (start, *start.parents):
+        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+            return folder
+    return start
+
+
+def _root(start: Path) -> Path:
+    """Return the project's root: of the configuration that the command line names, if elsewhere."""
+    root, file = find_root(start), FLAGS.get("BACKSET_CONFIG")
+    return find_root(Path(file).parent) if file and root not in Path(file).parents else root
+
+
+def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings. Raises SettingsError with every problem, each with its source."""
+    ours = os.environ if environ is None else dict(environ)
+    reader = _Reader(_root(start.resolve()), ours)
+    settings = reader.read()
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    return on_embedded(settings, ours) if settings.is_embedded else settings
+
+
+def on_embedded(settings: Settings, ours: MutableMapping[str, str] = os.environ) -> Settings:
+    """Return the settings for the embedded server, out of reach of libpq's variables.
+
+    PGHOSTADDR or PGSERVICE would lead us, and a child, elsewhere: they leave `ours`, too.
+    """
+    for name in LIBPQ_VARIABLES & ours.keys():
+        del ours[name]
+    environ = {k: v for k, v in settings.environ.items() if k not in LIBPQ_VARIABLES}
+    return replace(settings, environ=environ, sources={**settings.sources, "database": "settled"})
+
+
+class _Reader:
+    """Reads the layers once, and collects the problems of all of them."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+        self.root = root
+        self.problems: list[tuple[str, str]] = []
+        self.sources: dict[str, str] = {}
+        self.environ = dict(environ)
+        self.dotenv = self._guarded(".env", self._dotenv)
+        self.table = self._guarded("pyproject.toml", _backset_table)
+
+    def read(self) -> Settings:
+        self._report_unknown()
+        return Settings(
+            root=self.root,
+            is_configured=bool(self.table),
+            target=self._target(),
+            database=self._value("database", derived_name(self.root.name, "")),
+            seed=self._value("seed", ()),
+            upgrade=self._value("upgrade", ()),
+            init=self._value("init", ()),
+            lineages=(lineages := self._lineages()),
+            python=self._python(lineages[0].config),
+            env={"DATABASE_URL": "{url}"} | self._value("env", {}),
+            ini=self._value("ini", {}),
+            expect=self._value("expect", {}),
+            rows=self._value("rows", {}),
+            ignore=self._value("ignore", ()),
+            baseline=self.root / self._value("baseline", "backset-baseline.toml"),
+            server_log=self._value("server_log", False),  # noqa: FBT003  (a default)
+            backups=self.root / Path(self._value("backups", "backups")).expanduser(),
+            ask_above=self._value("ask_above", 1_000_000_000),
+            keep=self._value("keep", 10),
+            parallel_above=self._value("parallel_above", 500_000_000),
+            environ=self._children_environ(),
+            dotenv=frozenset(self.dotenv) - self.environ.keys(),
+            sources=self.sources,
+        )
+
+    def _children_environ(self) -> dict[str, str]:
+        """Return .env under the environment, without its PG* variables.
+
+        libpq's programs must read the same ones as our own sessions, which know no .env.
+        """
+        kept = {
+            key: value or "" for key, value in self.dotenv.items() if key not in LIBPQ_VARIABLES
+        }
+        return {**kept, **self.environ}
+
+    def _dotenv(self, path: Path) -> dict[str, str | None]:
+        with path.open(encoding="utf-8") as file:
+            bad = [each.original.line for each in parse_stream(file) if each.error]
+        self.problems += [(f".env: line {line} cannot be read", "correct it") for line in bad]
+        return {} if bad else dotenv_values(path)
+
+    def _guarded(self, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        path = self.root / name
+        try:
+            return read(path) if path.is_file() else {}
+        except (OSError, ValueError) as error:  # bad TOML and bad UTF-8 are ValueErrors
+            self.problems.append((f"{name}: {error}", "correct the file"))
+            return {}
+
+    def _report_unknown(self) -> None:
+        given = [("[tool.backset]", key, key) for key in self.table]
+        for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
+            names = (name for name in layer if name.startswith(_PREFIX))
+            given += [(source, name, name.removeprefix(_PREFIX).lower()) for name in names]
+        for source, shown, key in given:
+            if key not in CHECKS:
+                self.problems.append((f"{source}: unknown key {shown!r}", _guess(shown, key)))
+            elif shown != key and key in TABLES:
+                self.problems.append((f"{source}: {shown} is a table", "set it in [tool.backset]"))
+
+    def _lookup(self, variable: str) -> tuple[str | None, str]:
+        """Return a variable and its source; an empty one counts as not set, as in shells."""
+        layers = (
+            ("the command line", FLAGS),
+            ("the environment", self.environ),
+            (".env", self.dotenv),
+        )
+        for source, layer in layers:
+            if value := (layer.get(variable) or "").strip():
+                return value, source
+        return None, "default"
+
+    def _value(self, key: str, default: Any) -> Any:  # noqa: ANN401  (each key has its own type)
+        raw: Any
+        raw, source = (
+            self._lookup(_PREFIX + key.upper()) if key not in TABLES else (None, "default")
+        )
+        variable = raw is not None
+        if raw is None and key in self.table:
+            raw, source = self.table[key], "[tool.backset]"
+        self.sources[key] = source
+        try:
+            if variable and key in WORDS:
+                raw = _words(raw)
+            elif variable and key in NUMBERS and raw.isdecimal():
+                raw = int(raw)
+            return default if raw is None else CHECKS[key](raw)
+        except ValueError as error:
+            # a URL may stand in any other's place
+            value = "wrong" if key in SECRET else blank(repr(raw))
+            self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
+            return default
+
+    def _lineages(self) -> tuple[Lineage, ...]:
+        """Return the chains of the table, else the one that the single keys describe."""
+        heads = self._value("heads", ())
+        only = Lineage(section=self._value("section", ""), arguments=self._value("arguments", ()))
+        given = self._value("chains", ()) or (only,)
+        config = self._config(given)
+        return tuple(
+            replace(each, heads=each.heads or heads, config=each.config or config) for each in given
+        )
+
+    def _config(self, lineages: Iterable[Lineage]) -> str:
+        """Return the file of those that name none; empty means what `alembic` itself would find."""
+        if all(each.config for each in lineages):
+            return ""
+        given = self._value("config", "") or self._lookup("ALEMBIC_CONFIG")[0]
+        found = [given] if given else configurations(self.root)
+        if len(found) > 1:
+            what = f"several Alembic configurations: {', '.join(found)}"
+            remedy = (
+                f'choose one: `backset -c {found[0]} …`, or [tool.backset] config = "{found[0]}"'
+            )
+            self.problems.append((what, remedy))
+        return str(found[0]) if found else ""
+
+    def _target(self) -> Target | None:
+        url, source = self._lookup("DATABASE_URL")
+        self.sources["DATABASE_URL"] = source
+        try:
+            target = Target.parse(url, f"{source}: DATABASE_URL") if url else None
+        except SettingsError as error:
+            self.problems += error.problems
+            return None
+        for name, keyword in (("PGHOST", "host"), ("PGHOSTADDR", "hostaddr")):
+            if target and keyword not in target.params and "," in self.environ.get(name, ""):
+                self.problems.append((f"the environment: {name} names several hosts", ONE_HOST))
+        return target
+
+    def _python(self, config: str) -> str:
+        wanted = self._value("python", "")
+        if not wanted:
+            wanted, self.sources["python"] = interpreter.find(self.root, self.environ, config)
+        found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
+        if found is None:
+            source = self.sources["python"]
+            remedy = "make that environment, or name another interpreter"
+            self.problems.append((f"{source}: python is {wanted!r}, which does not run", remedy))
+        return str(found or wanted)
+
+
+def _backset_table(path: Path) -> dict[str, Any]:
+    table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("backset", {})
+    if not isinstance(table, dict):
+        raise ValueError("tool.backset is not a table")  # noqa: TRY004  (reported like bad TOML)
+    return table
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise ValueError("a command line whose quotes are closed") from None
+
+
+def _guess(shown: str, key: str) -> str:
+    near = nearest(key)
+    if near is None:
+        return f"known keys: {', '.join(CHECKS)}"
+    return f"did you mean {(near if shown == key else _PREFIX + near.upper())!r}?"

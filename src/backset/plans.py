@@ -1,0 +1,115 @@
+"""What each step would do, in a line: nothing is changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset.backups import proof
+from backset.catalogs import catalog, objects
+from backset.connections.activity import listed
+from backset.proofs import reversal
+from backset.steps import (
+    Done,
+    backup,
+    clear,
+    load,
+    promote,
+    reset,
+    seed,
+    undo,
+    upgrade,
+    verify,
+)
+from backset.wording.quantities import amount, count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from backset.runs.build import Build
+
+
+def plan(step: Callable[..., Done], build: Build) -> str:
+    """Say what a step would do. Nothing is changed."""
+    return _PLANS[step](build)
+
+
+def _plan_backup(build: Build) -> str:
+    if build.options.proves:
+        proof.refuse(build.server, build.databases)
+    ending = _ended(build) if build.is_in_place else ""
+    if build.old_is_empty:
+        return f"nothing to back up (the database is new){ending}"
+    size = amount(build.old.size_bytes or 0) if build.old else ""
+    folder = build.settings.shown(build.vault.folder)
+    text = f"would dump {build.target.database} ({size}) into {folder}"
+    if build.options.proves:
+        text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
+    server_id = catalog.server_id(build.server.session)
+    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
+    return text + (f" · would remove {len(surplus)} older" if surplus else "") + ending
+
+
+def _plan_clear(build: Build) -> str:
+    if build.old is None:
+        return "nothing to drop"
+    everything = objects.found(build.live)
+    stay = [str(each) for each in everything if not each.ours]
+    text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
+    return text + (f" · these stay: {', '.join(stay)}" if stay else "")
+
+
+def _ended(build: Build) -> str:
+    ended = build.server.sessions(build.target.database)
+    return f" · would end {listed(ended)}" if ended else ""
+
+
+def _plan_upgrade(build: Build) -> str:
+    make = "" if build.is_beside or build.old else "make and "
+    name, settings = build.subject.database, build.settings
+    ends = [
+        f"{each.lineage.label}{', '.join(each.scripts.heads) or 'base'}" for each in build.workers
+    ]
+    commands = [each for each in (settings.init, settings.upgrade) if each]
+    ways = [settings.redact(build.target, " ".join(each)) for each in commands]
+    by = f" by {' and '.join(ways)}" if ways else ""
+    return f"would {make}migrate {name} to {' · '.join(ends)}{by}"
+
+
+def _plan_verify(build: Build) -> str:
+    text = f"would compare the models with {build.subject.database}"
+    accepts = f", and accept the differences in {build.settings.shown(build.settings.baseline)}"
+    text += accepts if build.options.accepts else ""
+    if build.options.downgrades:
+        reversal.refuse(build)
+        scratch = build.server.names.scratch
+        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
+    return text
+
+
+def _plan_seed(build: Build) -> str:
+    command = " ".join(build.settings.seed)
+    twice = " twice" if command and build.options.seeds_twice else ""
+    return build.settings.redact(build.target, f"would run {command or 'nothing'}{twice}")
+
+
+def _plan_promote(build: Build) -> str:
+    names = build.server.names
+    text = f"would make {names.next} the new {names.target}"
+    if build.old is not None:
+        text += f", the old one {names.previous}"
+    if build.previous is not None and not build.old_is_bare:
+        text += f" · would drop the {names.previous} of before"
+    return text + _ended(build)
+
+
+_PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
+    backup: _plan_backup,
+    reset: lambda build: f"would create {build.subject.database}",
+    clear: _plan_clear,
+    upgrade: _plan_upgrade,
+    verify: _plan_verify,
+    seed: _plan_seed,
+    promote: _plan_promote,
+    undo: lambda build: f"would swap {build.server.names.target} and {build.kept.name}",
+    load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
+}
