@@ -41,7 +41,7 @@ Table(NAME, Base.metadata, Column(NAME, Text), Column("id", Integer, Identity(),
 SEED = """
 import os, psycopg
 from psycopg import sql
-from backset.target import Target
+from backset.connections.target import Target
 NAME, SCHEMA = {name!r}, {schema!r}
 with psycopg.connect(**Target.parse(os.environ["DATABASE_URL"]).params) as session:
     for name in ([NAME], [SCHEMA, NAME]):

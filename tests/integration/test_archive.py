@@ -211,7 +211,7 @@ KILLED = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from backset import archive
+from backset.scripts import archive
 root = Path(sys.argv[1])
 print("begun", flush=True)
 hashes = archive.pack(sorted(root.glob("old/*.py")), root, root / "backups", datetime.now(UTC))

@@ -15,7 +15,8 @@ from psycopg import sql
 
 from backset.checks import verification
 from backset.checks.verification import Verdict
-from backset.configuration.settings import Settings, load
+from backset.configuration.reader import load
+from backset.configuration.settings import Settings
 from backset.connections.target import Target
 from backset.errors import AlembicError, StepFailedError
 from backset.migrations import discovery
