@@ -206,7 +206,7 @@ def test_a_folder_without_alembic_is_told_so(tmp_path: Path) -> None:
 def test_the_interpreter_of_the_project_is_used_and_named(made: Callable[[str], Foreign]) -> None:
     """`.venv` is found; what it lacks is said with the command that installs it."""
     foreign = made("stock")
-    venv = [sys.executable, "-m", "venv", "--without-pip", foreign.folder / ".venv"]
+    venv = [sys.executable, "-m", "venv", "--without-pip", str(foreign.folder / ".venv")]
     subprocess.run(venv, check=True)
     done = foreign.run("status", VIRTUAL_ENV="")
     assert done.returncode == 4

@@ -94,7 +94,7 @@ def test_what_else_asks(project: Project, cluster: Cluster, circumstance: str, w
     if circumstance == "size":
         done = project.invoke("reset-db", BACKSET_ASK_ABOVE="1000")
     else:
-        with psycopg.connect(cluster.url("postgres"), autocommit=True, replication="true"):  # type: ignore[arg-type]
+        with psycopg.connect(cluster.url("postgres"), autocommit=True, replication="true"):
             done = project.invoke("reset-db")
     assert done.returncode == 3
     assert word in done.stderr

@@ -162,7 +162,7 @@ def flask_venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with Flask-Migrate from PyPI, made once for all tests of a session."""
     folder = tmp_path_factory.mktemp("flask") / "venv"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip = [folder / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     done = subprocess.run(
         [*pip, "Flask-Migrate", "psycopg[binary]"], capture_output=True, text=True, check=False
     )

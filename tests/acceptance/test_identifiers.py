@@ -65,7 +65,7 @@ NAMES = {
 }
 
 
-@pytest.fixture(params=NAMES.values(), ids=NAMES.keys())
+@pytest.fixture(params=list(NAMES.values()), ids=list(NAMES))
 def odd(
     request: pytest.FixtureRequest, cluster: Cluster, superuser: psycopg.Connection[Any]
 ) -> Iterator[str]:

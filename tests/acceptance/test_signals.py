@@ -95,7 +95,7 @@ def waiting_for_a_lock(project: Project, count: int, query: str = "") -> bool:
         f"AND wait_event_type = 'Lock' AND query ~ '{query}'",
         "postgres",
     )
-    return found[0][0] >= count
+    return bool(found[0][0] >= count)
 
 
 def at_work(project: Project, query: str) -> bool:
@@ -136,8 +136,9 @@ def has_grandchild(project: Project) -> bool:
 @contextmanager
 def inside(project: Project, step: str) -> Iterator[Running]:
     """Start `reset-db` and give it, and all its children, when it is in the middle of a step."""
-    PREPARE.get(step, lambda _project: None)(project)
-    with HOLD.get(step, lambda _project: nullcontext())(project):
+    if step in PREPARE:
+        PREPARE[step](project)
+    with HOLD[step](project) if step in HOLD else nullcontext():
         process = project.start("reset-db")
         deadline = time.monotonic() + 60
         while not INSIDE[step](project):

@@ -13,8 +13,7 @@ import pytest
 
 from backset.connections.target import Target
 from tests.acceptance.test_orphans import commit, git
-from tests.acceptance.test_shapes import laid_down
-from tests.conftest import Project, free_port
+from tests.conftest import Project, free_port, laid_down
 from tests.incident.project import run_alembic
 
 if TYPE_CHECKING:

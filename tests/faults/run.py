@@ -143,7 +143,7 @@ class Run:
                     found += [
                         each.laddr.port
                         for each in process.net_connections("tcp")
-                        if each.raddr and each.raddr.port == server
+                        if getattr(each.raddr, "port", None) == server  # () where there is none
                     ]
         return found
 

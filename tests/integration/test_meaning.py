@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -156,7 +156,7 @@ def test_enum_values_are_compared_both_ways_and_in_order(session: Session) -> No
         "CREATE TYPE mood AS ENUM ('sad', 'happy', 'lost'); CREATE SCHEMA other;"
         "CREATE TYPE other.mood AS ENUM ('b', 'a'); CREATE TYPE fine AS ENUM ('x')"
     )
-    models = [
+    models: list[dict[str, Any]] = [
         {"schema": None, "name": "mood", "values": ["sad", "it's ok", "happy"]},
         {"schema": "other", "name": "mood", "values": ["a", "b"]},
         {"schema": "public", "name": "fine", "values": ["x"]},

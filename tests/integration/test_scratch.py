@@ -102,7 +102,7 @@ def test_stamp_writes_the_version_and_runs_nothing(project: Project, *, purge: b
     project.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     project.query("INSERT INTO alembic_version VALUES ('cf94a9256bdb')")
     with built(project) as build:
-        asked = {"revisions": ["0b228e9fec0b"], "purge": purge}
+        asked: dict[str, Any] = {"revisions": ["0b228e9fec0b"], "purge": purge}
         if purge:
             build.worker.ask("stamp", build.session, **asked)
         else:

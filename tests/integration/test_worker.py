@@ -16,7 +16,6 @@ from psycopg import sql
 from backset.checks import verification
 from backset.checks.verification import Verdict
 from backset.configuration.reader import load
-from backset.configuration.settings import Settings
 from backset.connections.target import Target
 from backset.errors import AlembicError, StepFailedError
 from backset.migrations import discovery
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from backset.configuration.settings import Settings
     from tests.conftest import Project
 
 ENV = """

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from vermin import detect
+from vermin import detect  # type: ignore[import-untyped]
 
 import backset
 

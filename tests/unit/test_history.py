@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_four_hundred_revisions() -> None:
     assert all(line.count("*") == 1 for line, _name in shown)
 
 
-def revision(given: str, **more: tuple[str, ...]) -> Revision:
+def revision(given: str, **more: Any) -> Revision:  # noqa: ANN401  (fields of it)
     """Return a script from `id:down,down`."""
     name, _, down = given.partition(":")
     return Revision(id=name, down=tuple(filter(None, down.split(","))), doc=f"Do {name}", **more)

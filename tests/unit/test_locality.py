@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from backset.connections.locality import End, Evidence, judge
@@ -33,7 +35,7 @@ PUBLISHED = tcp(OURS, PEER, GATEWAY, CONTAINER)
         {**UNIX, "client": OURS, "server": PEER},  # a pooler of this machine
     ],
 )
-def test_a_server_that_our_kernel_runs_is_local(ends: dict[str, object]) -> None:
+def test_a_server_that_our_kernel_runs_is_local(ends: dict[str, Any]) -> None:
     """However the connection gets there: what the kernel itself runs cannot be elsewhere."""
     assert judge(Evidence(runs_here=True, **ends)).verdict == "local"
 
@@ -50,7 +52,7 @@ def test_a_server_that_our_kernel_runs_is_local(ends: dict[str, object]) -> None
         tcp(OURS, ("127.0.0.2", 5432), OURS, ("127.0.0.2", 5432)),
     ],
 )
-def test_where_no_process_can_be_seen_both_ends_must_agree(ends: dict[str, object]) -> None:
+def test_where_no_process_can_be_seen_both_ends_must_agree(ends: dict[str, Any]) -> None:
     """On macOS and in a container: our very socket, or the server's own lock file."""
     assert judge(Evidence(runs_here=None, **ends)).verdict == "local"
 
@@ -63,9 +65,7 @@ def test_where_no_process_can_be_seen_both_ends_must_agree(ends: dict[str, objec
         (False, PUBLISHED),  # likewise on Linux; or a tunnel to such a container elsewhere
     ],
 )
-def test_what_cannot_be_told_is_doubtful(
-    *, runs_here: bool | None, ends: dict[str, object]
-) -> None:
+def test_what_cannot_be_told_is_doubtful(*, runs_here: bool | None, ends: dict[str, Any]) -> None:
     """It is neither waved through nor called remote."""
     assert judge(Evidence(runs_here=runs_here, **ends)).verdict == "doubtful"
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_told_is_doubtful(
     ],
 )
 def test_everything_else_is_remote(
-    *, runs_here: bool | None, ends: dict[str, object], where: str
+    *, runs_here: bool | None, ends: dict[str, Any], where: str
 ) -> None:
     """The URL's text plays no part, and a tunnel to production does not look local."""
     found = judge(Evidence(runs_here=runs_here, **ends))
