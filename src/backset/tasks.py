@@ -357,8 +357,14 @@ def stop(c: Context) -> None:
     _commands("embedded").stop(plan=_dry(c))
 
 
+@task(auto_shortflags=False, help={"timeout": "seconds after which to give up"})
+def wait(c: Context, timeout: str = "60") -> None:
+    """Wait until the server of the database really serves."""
+    _commands("waiting").wait(timeout=timeout, plan=_dry(c))
+
+
 namespace = Collection(
     *(reset_db, undo, status, repair, backup, reset, upgrade, verify, seed),
     *(restore, backups, history, archive, prove_squash, protect, unprotect),
-    *(psql, alembic, url, start, stop),
+    *(psql, alembic, url, start, stop, wait),
 )
