@@ -83,6 +83,7 @@ class _Session:
     def __init__(self, session: nox.Session, server: Server, broken: tuple[str, ...]) -> None:
         self._session, self._server, self._broken = session, server, broken
         self._keeps = "--keep" in session.posargs
+        self._log: Path | None = None
         # No task may reach another server than the one that is meant.
         hidden = (each for each in os.environ if each.startswith(("PG", "BACKSET_")))
         self._env: dict[str, str | None] = dict.fromkeys(hidden)
@@ -98,7 +99,7 @@ class _Session:
 
         checks = []
         with signals.raised(), self._served():
-            for check in rehearse(self._task, self._break, downgrades=downgrades):
+            for check in rehearse(self._task, self._break, self._errors, downgrades=downgrades):
                 if signals.has_come():  # the program that Nox has ended said 0
                     raise KeyboardInterrupt
                 self._tell(check)
@@ -112,8 +113,8 @@ class _Session:
         from backset.servers import service  # noqa: PLC0415
 
         if not self._server.url:
-            with service.throw_away(_DATABASE, self._server.major, keep=self._keeps) as url:
-                self._env["DATABASE_URL"] = url
+            with service.throw_away(_DATABASE, self._server.major, keep=self._keeps) as it:
+                self._env["DATABASE_URL"], self._log = it.url, it.log
                 yield
             return
         self._env["DATABASE_URL"] = self._server.url
@@ -155,6 +156,21 @@ class _Session:
         plan = [sys.executable, "-m", "backset", *words, "--yes", "--plan", "--json"]
         digest = json.loads(self._run(plan, codes=range(256))).get("confirm")
         return ["--yes", *(["--confirm", digest] if digest else [])]
+
+    def _errors(self, since: int = 0) -> tuple[int, list[str] | None]:
+        """Return the size of a throw-away server's log, and its errors from `since` bytes on.
+
+        A service keeps its log to itself: None; what its role may read of it, the tasks tell.
+        """
+        if self._log is None:
+            return 0, None
+        from backset.checks import log_lines  # noqa: PLC0415  (the noxfile's other sessions)
+        from backset.servers.cluster import LOG_LINE_PREFIX  # noqa: PLC0415
+
+        text = self._log.read_bytes()
+        said = text[since:].decode("utf-8", "replace")
+        found = log_lines.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
+        return len(text), found
 
     def _break(self) -> None:
         """Leave a database whose version no file has."""

@@ -187,7 +187,8 @@ def test_the_application_stays_connected_until_the_swap(broken: Project) -> None
 
 def test_the_chain_on_an_older_server(tmp_path: Path) -> None:
     """PostgreSQL 16, with its own pg_dump: rebuild twice, undo, restore, status."""
-    with throw_away("app", major=16) as url:
+    with throw_away("app", major=16) as service:
+        url = service.url
         folder = tmp_path / "project"
         folder.mkdir()
         lay_down(folder, REPOSITORY)

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import socket
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -21,15 +22,26 @@ from backset.servers.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from backset.servers.cluster import Cluster
 
 _ROLE = "ci"
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A throw-away server: the URL for the tasks, and the file that it logs into."""
+
+    url: str
+    log: Path
+
+
 @contextmanager
-def throw_away(database: str, major: int = EMBEDDED_MAJOR, *, keep: bool = False) -> Iterator[str]:
-    """Run a server for as long as the block lasts, TERM and INT included; give its URL.
+def throw_away(
+    database: str, major: int = EMBEDDED_MAJOR, *, keep: bool = False
+) -> Iterator[Service]:
+    """Run a server for as long as the block lasts, TERM and INT included.
 
     The role has a password and may create databases, and is no superuser; `database` is not made.
     keep: whether it goes on after the block; how it is looked at and ended is then printed.
@@ -43,7 +55,8 @@ def throw_away(database: str, major: int = EMBEDDED_MAJOR, *, keep: bool = False
             with connect(Target.parse(cluster.url("postgres")), "service") as session:
                 role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
                 session.execute(role.format(sql.Identifier(_ROLE), sql.Literal(password)))
-            yield f"postgresql://{_ROLE}:{password}@127.0.0.1:{cluster.port}/{database}"
+            url = f"postgresql://{_ROLE}:{password}@127.0.0.1:{cluster.port}/{database}"
+            yield Service(url, cluster.log)
         finally:
             with signals.deferred():
                 if keep:
