@@ -56,7 +56,7 @@ def state(facts: Facts) -> State:
 def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
-    why = "start the server, or correct DATABASE_URL; the embedded one: invoke start"
+    why = f"start the server, or correct {facts.mended_in}; the embedded one: invoke start"
     return _state("no server", [facts.unreachable], cures.by_hand(why))
 
 
@@ -78,7 +78,7 @@ def _wrong_database(facts: Facts) -> State | None:
     evidence = [f"{facts.database} has {has}, and none of the project's tables ({ours})"]
     if facts.orphans:
         evidence.append(f"{facts.version_table} names {_some(facts.orphans)}, which no file has")
-    why = "correct DATABASE_URL; if it is right, `invoke reset-db` replaces what is there"
+    why = f"correct {facts.mended_in}; if it is right, `invoke reset-db` replaces what is there"
     return _state("wrong database", evidence, cures.by_hand(why))
 
 

@@ -210,6 +210,43 @@ def test_status_says_which_database_it_is(made: Callable[[str], Foreign], name: 
     assert quote(PASSWORD, safe="") not in done.stdout
 
 
+def test_status_tells_the_database_though_env_py_fails(made: Callable[[str], Foreign]) -> None:
+    """One that runs only behind a program of the project is a finding beside the state."""
+    foreign = made("stock")
+    assert foreign.run("reset-db").returncode == 0
+    (foreign.folder / "alembic/env.py").write_text("raise RuntimeError('shopctl runs me')\n")
+    asked = foreign.run("status")
+    assert asked.returncode == 2
+    assert "env.py:1: RuntimeError: shopctl runs me → mend that, or set DATABASE_URL" in (
+        asked.stderr
+    )
+    assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in asked.stderr
+    done = foreign.run("status", DATABASE_URL=foreign.url)
+    assert done.returncode == 6
+    assert "state     at head: the database is at 0001" in done.stdout
+    assert "tables    alembic_version 1 · things 0" in done.stdout
+    assert "env.py fails: env.py:1: RuntimeError: shopctl runs me (the versions were read in" in (
+        done.stderr
+    )
+    assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in done.stderr
+    foreign.query("UPDATE alembic_version SET version_num = 'gone'")
+    orphaned = foreign.run("status", DATABASE_URL=foreign.url)
+    assert "state     orphaned revision: alembic_version names gone" in orphaned.stdout
+
+
+def test_a_remedy_names_what_gave_the_url(made: Callable[[str], Foreign]) -> None:
+    """Nobody can correct a DATABASE_URL that they never set."""
+    foreign = made("stock")
+    words = "correct what env.py opens, or set DATABASE_URL"
+    assert words in foreign.run("status").stdout
+    assert "correct DATABASE_URL;" in foreign.run("status", DATABASE_URL=foreign.url).stdout
+    ini = foreign.folder / "alembic.ini"
+    port = psycopg.conninfo.conninfo_to_dict(foreign.url)["port"]
+    ini.write_text(ini.read_text().replace(f":{port}/", ":1/"))
+    assert f"start the server, or {words}" in foreign.run("status").stdout
+    assert f"start the server, or {words}" in foreign.run("reset-db").stderr
+
+
 def test_looking_writes_nothing(made: Callable[[str], Foreign]) -> None:
     """What env.py commits by itself, whatever it is asked for, is taken back by `status`."""
     foreign = made("schema")
