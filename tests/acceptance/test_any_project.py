@@ -157,6 +157,31 @@ def test_the_line_of_that_error_mends_it(made: Callable[[str], Foreign], name: s
     assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
 
 
+def test_the_arguments_can_have_the_url_in_them(made: Callable[[str], Foreign], name: str) -> None:
+    """As the error says; and no process shows them, since they hold the password."""
+    foreign = made("arguments")
+    foreign.query(f"CREATE DATABASE {name}_mine", "postgres")
+    mine = foreign.url.replace(f"/{name}", f"/{name}_mine")
+    refused = foreign.run("reset-db", DATABASE_URL=mine)
+    assert refused.returncode == 4
+    line = '[tool.backset] arguments = ["url={url:psycopg}"]'
+    assert f"pyproject.toml line 2 → write {line}" in refused.stderr
+    settings = foreign.folder / "pyproject.toml"
+    settings.write_text(line.replace("] ", "]\n"))
+    env = foreign.folder / "alembic/env.py"
+    shown = "pathlib.Path('shown').write_bytes(pathlib.Path('/proc/self/cmdline').read_bytes())"
+    env.write_text(f"import pathlib\n{shown}\n{env.read_text()}")
+    assert foreign.run("reset-db", DATABASE_URL=mine).returncode == 0
+    assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
+    done = foreign.run("alembic", "--", "current", DATABASE_URL=mine)
+    assert "0001 (head)" in done.stdout, done.stderr
+    argv = (foreign.folder / "shown").read_text()
+    assert "alembic" in argv
+    assert quote(PASSWORD, safe="") not in argv
+    planned = foreign.run("--dry", "alembic", "--", "current", DATABASE_URL=mine)
+    assert "-m alembic -x url={url:psycopg} current" in planned.stdout
+
+
 def test_a_configuration_is_named_when_there_are_several(made: Callable[[str], Foreign]) -> None:
     """The choice is nobody's but the user's; -c makes it."""
     foreign = made("below")
