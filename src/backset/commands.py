@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import replace
+from json import dumps
 from typing import TYPE_CHECKING, Any
 
 from backset.cli import WOULD_START, alembic_for, leave, opened
@@ -13,12 +14,22 @@ from backset.programs import Programs, with_tls
 from backset.terminal import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from backset.lineage import Lineage
     from backset.report import Report
     from backset.settings import Settings
     from backset.target import Target
+
+# `python -m alembic`, but for the arguments, which may hold a password: `ps` shows them to everyone
+_UNSEEN = """\
+import json, sys
+from os import environ
+sys.argv[:] = ["alembic", *json.loads(environ.pop("BACKSET_ARGV"))]
+from alembic.config import main
+main(prog="alembic")
+"""
 
 
 def status(*, as_json: bool, plan: bool, proves: bool) -> None:
@@ -197,24 +208,31 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
 def alembic(arguments: Sequence[str], *, plan: bool) -> None:
     """Run alembic on the target, with the project's interpreter and environment."""
     with opened("alembic") as (settings, told):
-        words, folder = _configured(settings)
-        argv = [settings.python, "-m", "alembic", *words, *arguments]
-        if target := _target_or_plan(settings, told, argv, plan=plan):
+        lineage = settings.lineages[0]
+        words, folder = _configured(settings, lineage)
+        shown = [*words, *_x(lineage.arguments), *arguments]
+        run = [settings.python, "-m", "alembic", *shown]
+        if target := _target_or_plan(settings, told, run, plan=plan):
             env = settings.child_env(target)
+            if lineage.arguments:
+                given = [*words, *_x(settings.arguments(lineage, target)), *arguments]
+                run, env = [settings.python, "-c", _UNSEEN], {**env, "BACKSET_ARGV": dumps(given)}
             here = replace(settings, root=folder)
-            _attach(here, told, argv, env, lambda line: settings.redact(target, line))
+            _attach(here, told, run, env, lambda line: settings.redact(target, line))
 
 
-def _configured(settings: Settings) -> tuple[list[str], Path]:
+def _x(arguments: Iterable[str]) -> list[str]:
+    return [word for argument in arguments for word in ("-x", argument)]
+
+
+def _configured(settings: Settings, lineage: Lineage) -> tuple[list[str], Path]:
     """Return what tells `alembic` its configuration, and the folder to start it in.
 
     A file beside env.py, as Flask-Migrate has it, is seen from the project's root.
     """
-    lineage = settings.lineages[0]
     file = settings.root / lineage.config
     flags = {"-c": str(file) if lineage.config else "", "-n": lineage.section}
     words = [word for flag, value in flags.items() if value for word in (flag, value)]
-    words += [word for argument in lineage.arguments for word in ("-x", argument)]
     beside = not lineage.config or (file.parent / "env.py").is_file()
     return words, settings.root if beside else file.parent
 

@@ -90,7 +90,8 @@ def status(build: Build, proof: Proof | None = None) -> Status:
 
 def _status(build: Build) -> Status:
     _ = build.workers  # they import Alembic while we ask the server
-    facts = Facts(root=build.settings.root, database=build.target.database)
+    target = build.target
+    facts = Facts(root=build.settings.root, database=target.database, mended_in=target.mended_in)
     found = Status(database=build.target.database, rows={}, facts=facts, where=_where(build))
     try:
         found = replace(
@@ -129,7 +130,9 @@ def _of_database(build: Build, found: Status) -> Status:
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     also = seeding.unmet(build.settings, session, dict(found.rows))
     try:
-        verdict = verification.verify(build.settings, build.workers, session, also=also)
+        verdict = verification.verify(
+            build.settings, build.workers, session, also=also, only_looks=True
+        )
     except AlembicError as error:
         if error.kind != "wrong target":
             raise

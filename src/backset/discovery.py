@@ -9,9 +9,10 @@ from urllib.parse import quote, urlencode
 
 from backset import embedded
 from backset.errors import AlembicError, SettingsError
+from backset.explanations import OR_DOOR
 from backset.migrations import Worker
 from backset.settings import on_embedded
-from backset.target import Target
+from backset.target import ENV_PY, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,6 @@ _NO_URL = (
     "set DATABASE_URL, here or in .env; or have a PostgreSQL of backset's own: `backset start`",
 )
 _KEPT = ("sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "service", "passfile", "options")
-_SOURCE = "env.py"
 
 
 def settled(settings: Settings) -> Settings:
@@ -52,8 +52,8 @@ def settled(settings: Settings) -> Settings:
         if error.kind != "error":  # it is none of env.py's
             raise
         raise SettingsError([_fails(error.words)]) from None
-    target = Target.parse(url_of(opened, settings.environ), _SOURCE)
-    sources = {**settings.sources, "DATABASE_URL": _SOURCE}
+    target = Target.parse(url_of(opened, settings.environ), ENV_PY)
+    sources = {**settings.sources, "DATABASE_URL": ENV_PY}
     return replace(settings, target=target, sources=sources)
 
 
@@ -84,4 +84,4 @@ def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
 
 def _fails(words: str) -> tuple[str, str]:
     what = f"DATABASE_URL is not set, and env.py fails before it connects: {words}"
-    return what, "mend that, or set DATABASE_URL, here or in .env"
+    return what, f"mend that, or set DATABASE_URL, here or in .env; {OR_DOOR}"

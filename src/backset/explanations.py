@@ -26,11 +26,11 @@ _FIRST_TABLES = (
 )
 _OF_FLASK = re.compile("outside of application context")
 _FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
-_OR_DOOR = (
+OR_DOOR = (
     "or, where it runs only behind a command of the project, name that: "
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
-_DOOR = f"mend env.py, {_OR_DOOR}"
+_DOOR = f"mend env.py, {OR_DOOR}"
 _EXPLAINED = {
     "no application": (
         "env.py works within the Flask application: {message}",
@@ -100,7 +100,7 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
         if pattern.search(message):
             return what.format(**named), better
     if kind == "error":
-        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {_OR_DOOR}"
+        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {OR_DOOR}"
     return what.format(**named), remedy
 
 

@@ -46,6 +46,7 @@ class Restorable:
 class Facts:
     """What was seen of a database and of the scripts.
 
+    mended_in: what a person corrects where it is the wrong one.
     unreachable: libpq's words, where there is no connection. elsewhere: what is said of the
     other database that env.py opened.
     pending: revisions that are to be run. goal: where `upgrade` ends; several where these are
@@ -58,6 +59,7 @@ class Facts:
 
     root: Path = field(default_factory=Path)
     database: str
+    mended_in: str = "DATABASE_URL"
     unreachable: str = ""
     elsewhere: str = ""
     elsewhere_remedy: str = ""

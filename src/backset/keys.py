@@ -10,7 +10,7 @@ from backset import ignoring
 from backset.lineage import ALL_HEADS, Lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 # What libpq reads (fe-connect.c); other names that begin with PG are the project's own.
 LIBPQ_VARIABLES = frozenset(
@@ -95,18 +95,35 @@ def _chain(number: int, table: dict[str, object]) -> Lineage:
 
 
 def _templates(raw: object) -> dict[str, str]:
+    if isinstance(raw, dict) and _are_templates(raw.values()):
+        return dict(raw)
+    raise ValueError(f"a table of texts with {_known()}")
+
+
+def _arguments(raw: object) -> tuple[str, ...]:
+    words = _argv(raw)
+    if _are_templates(words):
+        return words
+    raise ValueError(f"a list of texts with {_known()}, and {{{{ for a brace")
+
+
+def _known() -> str:
+    known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    return f"{known} in them, or {{url:asyncpg}} for a driver"
+
+
+def _are_templates(texts: Iterable[Any]) -> bool:
+    """Return whether each is a text, and has no other braces than those that we fill in."""
     try:
-        items = dict(raw.items())  # type: ignore[attr-defined]
-        pieces = [each for text in items.values() for each in string.Formatter().parse(text)]
-        fields = {name for _, name, *_ in pieces}
-        drivers = {driver for _, name, driver, _ in pieces if name == "url" and driver}
-        wrong = {name for _, name, spec, convert in pieces if (name != "url" and spec) or convert}
-    except (AttributeError, TypeError, ValueError):
-        fields, drivers, wrong = {"?"}, set(), set()
-    if wrong or fields - {None, *PLACEHOLDERS} or drivers - set(DRIVERS):
-        known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise ValueError(f"a table of texts with {known} in them, or {{url:asyncpg}} for a driver")
-    return items
+        pieces = [each for text in texts for each in string.Formatter().parse(text)]
+    except (TypeError, ValueError):
+        return False
+    return all(
+        name in {None, *PLACEHOLDERS}
+        and not convert
+        and (not spec or (name == "url" and spec in DRIVERS))
+        for _, name, spec, convert in pieces
+    )
 
 
 def _columns(raw: object) -> dict[str, tuple[str, ...]]:
@@ -150,7 +167,7 @@ CHAIN_CHECKS: dict[str, Callable[[Any], Any]] = {
     "name": _name,
     "config": _text,
     "section": _text,
-    "arguments": _argv,
+    "arguments": _arguments,
     "version_table": _name,
     "schema": _name,
     "upgrade": _argv,
@@ -167,7 +184,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "chains": _chains,
     "config": _text,
     "section": _text,
-    "arguments": _argv,
+    "arguments": _arguments,
     "python": _text,
     "env": _templates,
     "ini": _templates,

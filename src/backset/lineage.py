@@ -16,7 +16,7 @@ class Lineage:
     name: what reports call it; empty where the database has this one only.
     config: the file of its Alembic configuration; empty means that it is looked for.
     section: of that file; empty means Alembic's own.
-    arguments: what env.py is given as `-x`, each `key=value`.
+    arguments: templates of what env.py is given as `-x`, each `key=value`.
     version_table, schema: where its version table is, if not where env.py or Alembic put it;
     everything in `schema` belongs to it.
     upgrade, init: the project's own commands for this one.

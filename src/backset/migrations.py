@@ -124,7 +124,8 @@ class Worker:
 
     def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
         about = self.lineage
-        given = {"file": about.config, "section": about.section, "arguments": about.arguments}
+        arguments = self._settings.arguments(about, self._target)
+        given = {"file": about.config, "section": about.section, "arguments": arguments}
         more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
         self._send({**message, "lineage": asdict(about)})

@@ -18,6 +18,7 @@ _FILES = (".py", ".ini", ".toml", ".cfg", ".yaml", ".yml", ".json")
 _NEVER = frozenset({"node_modules", "site-packages", "venv", "backups"})
 _LARGEST_BYTES = 200_000
 _SOME = 3  # places that are named
+_URL = re.compile(r"postgres[^\s\"']*://[^\s\"']*")
 _WORDS = re.compile(r"DB|DATABASE|NAME", re.IGNORECASE)  # of a variable that holds a name
 
 
@@ -73,11 +74,14 @@ def _variables(environ: Mapping[str, str], dotenv: Container[str], name: str) ->
         source = ".env" if variable in dotenv else "the environment"
         place = f"{variable} ({source})"
         if _database_of(value) == name:
-            driver = value.partition("://")[0].partition("+")[2]
-            template = f"{{url:{driver}}}" if driver else "{url}"
-            yield Origin(place, f'[tool.backset.env] {variable} = "{template}"')
+            yield Origin(place, f'[tool.backset.env] {variable} = "{_template(value)}"')
         elif value == name and _WORDS.search(variable):
             yield Origin(place, f'[tool.backset.env] {variable} = "{{database}}"')
+
+
+def _template(url: str) -> str:
+    driver = url.partition("://")[0].partition("+")[2]
+    return f"{{url:{driver}}}" if driver else "{url}"
 
 
 def _database_of(value: str) -> str:
@@ -94,12 +98,16 @@ def _lines(root: Path, name: str) -> Iterator[Origin]:
         for number, line in enumerate(_read(path).splitlines(), 1):
             if pattern.search(line):
                 place = f"{path.relative_to(root).as_posix()} line {number}"
-                yield Origin(place, _option(line) if path.suffix == ".ini" else "")
+                yield Origin(place, _ours(line, path))
 
 
-def _option(line: str) -> str:
+def _ours(line: str, path: Path) -> str:
     option = line.partition("=")[0].strip()
-    return f'[tool.backset.ini] {option} = "{{url}}"' if option.isidentifier() else ""
+    if path.suffix == ".ini" and option.isidentifier():
+        return f'[tool.backset.ini] {option} = "{{url}}"'
+    if path.name == "pyproject.toml" and option == "arguments":
+        return f"[tool.backset] {_URL.sub(lambda url: _template(url[0]), line).strip()}"
+    return ""
 
 
 def _texts(root: Path) -> Iterator[Path]:

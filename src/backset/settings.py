@@ -108,6 +108,13 @@ class Settings:
         """Return the options that Alembic's configuration is given for `target`."""
         return self._filled(self.ini, target)
 
+    def arguments(self, lineage: Lineage, target: Target | None) -> list[str]:
+        """Return what env.py gets as `-x`; what names a target is left out where there is none."""
+        templates = {each: each for each in lineage.arguments}
+        if target is None:
+            return [each for each in templates if "{" not in each]
+        return list(self._filled(templates, target).values())
+
     def _filled(self, templates: Mapping[str, str], target: Target) -> dict[str, str]:
         given = {name: target.params.get(name, "") for name in PLACEHOLDERS}
         values = _defaults(self.environ) | {name: text for name, text in given.items() if text}

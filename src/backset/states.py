@@ -57,7 +57,7 @@ def state(facts: Facts) -> State:
 def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
-    why = unreached.remedy(facts.unreachable)
+    why = unreached.remedy(facts.unreachable, facts.mended_in)
     return _state("no server", [facts.unreachable], cures.by_hand(why))
 
 
@@ -79,7 +79,7 @@ def _wrong_database(facts: Facts) -> State | None:
     evidence = [f"{facts.database} has {has}, and none of the project's tables ({ours})"]
     if facts.orphans:
         evidence.append(f"{facts.version_table} names {_some(facts.orphans)}, which no file has")
-    why = "correct DATABASE_URL; if it is right, `invoke reset-db` replaces what is there"
+    why = f"correct {facts.mended_in}; if it is right, `invoke reset-db` replaces what is there"
     return _state("wrong database", evidence, cures.by_hand(why))
 
 

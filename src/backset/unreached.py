@@ -6,10 +6,10 @@ import re
 
 # The words of libpq and of the server, the most telling ones first.
 _REMEDIES = (
-    (r"pg_hba\.conf", "let an administrator admit this client in pg_hba.conf, or {correct}"),
+    (r"pg_hba\.conf", "let an administrator admit this client in pg_hba.conf, or correct {url}"),
     (
         r"authentication failed|no password supplied|role .* (does not exist|is not permitted)",
-        "the server answers: correct user and password in DATABASE_URL",
+        "the server answers: correct user and password in {url}",
     ),
     (
         r"permission denied for database|not currently accepting connections",
@@ -25,17 +25,16 @@ _REMEDIES = (
     ),
     (
         r"certificate|does not support SSL|private key",
-        "correct sslmode, sslrootcert and the like in DATABASE_URL, or the server's certificate",
+        "correct sslmode, sslrootcert and the like in {url}, or the server's certificate",
     ),
-    (r"could not translate host name|failed to resolve host", "correct the host in DATABASE_URL"),
+    (r"could not translate host name|failed to resolve host", "correct the host in {url}"),
 )
-_CORRECT = "correct DATABASE_URL"
 
 
-def remedy(words: str) -> str:
+def remedy(words: str, url: str) -> str:
     """Return what to do about a connection of which libpq said these words.
 
-    A server that speaks another language gets the general advice.
+    url: what says which one that is. A server that speaks another language gets general advice.
     """
     found = (text for pattern, text in _REMEDIES if re.search(pattern, words, re.IGNORECASE))
-    return next(found, "start the server, or {correct}").format(correct=_CORRECT)
+    return next(found, "start the server, or correct {url}").format(url=url)

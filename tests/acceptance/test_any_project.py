@@ -157,6 +157,31 @@ def test_the_line_of_that_error_mends_it(made: Callable[[str], Foreign], name: s
     assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
 
 
+def test_the_arguments_can_have_the_url_in_them(made: Callable[[str], Foreign], name: str) -> None:
+    """As the error says; and no process shows them, since they hold the password."""
+    foreign = made("arguments")
+    foreign.query(f"CREATE DATABASE {name}_mine", "postgres")
+    mine = foreign.url.replace(f"/{name}", f"/{name}_mine")
+    refused = foreign.run("reset-db", DATABASE_URL=mine)
+    assert refused.returncode == 4
+    line = '[tool.backset] arguments = ["url={url:psycopg}"]'
+    assert f"pyproject.toml line 2 → write {line}" in refused.stderr
+    settings = foreign.folder / "pyproject.toml"
+    settings.write_text(line.replace("] ", "]\n"))
+    env = foreign.folder / "alembic/env.py"
+    shown = "pathlib.Path('shown').write_bytes(pathlib.Path('/proc/self/cmdline').read_bytes())"
+    env.write_text(f"import pathlib\n{shown}\n{env.read_text()}")
+    assert foreign.run("reset-db", DATABASE_URL=mine).returncode == 0
+    assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
+    done = foreign.run("alembic", "--", "current", DATABASE_URL=mine)
+    assert "0001 (head)" in done.stdout, done.stderr
+    argv = (foreign.folder / "shown").read_text()
+    assert "alembic" in argv
+    assert quote(PASSWORD, safe="") not in argv
+    planned = foreign.run("--dry", "alembic", "--", "current", DATABASE_URL=mine)
+    assert "-m alembic -x url={url:psycopg} current" in planned.stdout
+
+
 def test_a_configuration_is_named_when_there_are_several(made: Callable[[str], Foreign]) -> None:
     """The choice is nobody's but the user's; -c makes it."""
     foreign = made("below")
@@ -208,6 +233,43 @@ def test_status_says_which_database_it_is(made: Callable[[str], Foreign], name: 
     assert f"{ROLE}@127.0.0.1" in done.stdout
     assert f"/{name} (from env.py)" in done.stdout
     assert quote(PASSWORD, safe="") not in done.stdout
+
+
+def test_status_tells_the_database_though_env_py_fails(made: Callable[[str], Foreign]) -> None:
+    """One that runs only behind a program of the project is a finding beside the state."""
+    foreign = made("stock")
+    assert foreign.run("reset-db").returncode == 0
+    (foreign.folder / "alembic/env.py").write_text("raise RuntimeError('shopctl runs me')\n")
+    asked = foreign.run("status")
+    assert asked.returncode == 2
+    assert "env.py:1: RuntimeError: shopctl runs me → mend that, or set DATABASE_URL" in (
+        asked.stderr
+    )
+    assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in asked.stderr
+    done = foreign.run("status", DATABASE_URL=foreign.url)
+    assert done.returncode == 6
+    assert "state     at head: the database is at 0001" in done.stdout
+    assert "tables    alembic_version 1 · things 0" in done.stdout
+    assert "env.py fails: env.py:1: RuntimeError: shopctl runs me (the versions were read in" in (
+        done.stderr
+    )
+    assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in done.stderr
+    foreign.query("UPDATE alembic_version SET version_num = 'gone'")
+    orphaned = foreign.run("status", DATABASE_URL=foreign.url)
+    assert "state     orphaned revision: alembic_version names gone" in orphaned.stdout
+
+
+def test_a_remedy_names_what_gave_the_url(made: Callable[[str], Foreign]) -> None:
+    """Nobody can correct a DATABASE_URL that they never set."""
+    foreign = made("stock")
+    words = "correct what env.py opens, or set DATABASE_URL"
+    assert words in foreign.run("status").stdout
+    assert "correct DATABASE_URL;" in foreign.run("status", DATABASE_URL=foreign.url).stdout
+    ini = foreign.folder / "alembic.ini"
+    port = psycopg.conninfo.conninfo_to_dict(foreign.url)["port"]
+    ini.write_text(ini.read_text().replace(f":{port}/", ":1/"))
+    assert f"start the server, or {words}" in foreign.run("status").stdout
+    assert f"start the server, or {words}" in foreign.run("reset-db").stderr
 
 
 def test_looking_writes_nothing(made: Callable[[str], Foreign]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SPELLINGS = frozenset(spellings(CANARY).values())
 ARGUMENTS = {
     "psql": ["--", "-c", "select 1"],
+    "prove-squash": ["alembic/versions"],
     "alembic": ["--", "upgrade", "head"],
     "restore": ["--yes"],
     "unprotect": ["--confirm", "{database}"],
@@ -32,7 +33,7 @@ ARGUMENTS = {
 PROC = Path("/proc")
 # reset-db makes the database; protect forbids what would come after it.
 TASKS = sorted(namespace.task_names, key=lambda each: (each != "reset-db", "protect" in each, each))
-IN_JSON = {"reset-db", "upgrade", "seed", "status", "backup"}
+IN_JSON = {"reset-db", "upgrade", "seed", "status", "backup", "repair", "verify", "history"}
 TELL_ALL = """\
 import json, os, sys
 print(dict(os.environ), json.dumps(dict(os.environ)), *os.environ.values(), sep="\\n", flush=True)
@@ -197,7 +198,7 @@ def bug(project: Project) -> None:
         (failing_seed, {"reset-db": 4, "seed": 4}),
         (broken_env, {"reset-db": 4, "upgrade": 4, "alembic": 1}),
         (bug, {"reset-db": 1, "upgrade": 1, "undo": 1, "status": 1}),
-        (wrong_password, {"reset-db": 4, "psql": 2, "status": 4}),
+        (wrong_password, {"reset-db": 4, "psql": 2, "status": 6}),
     ],
 )
 def test_every_task_when_something_fails(

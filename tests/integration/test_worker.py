@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import verification
+from backset import discovery, verification
 from backset.errors import AlembicError, StepFailedError
 from backset.migrations import Worker
 from backset.settings import Settings, load
@@ -110,13 +110,13 @@ def test_a_hard_coded_url_executes_nothing(
         ) == [(0,)]
 
 
-def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) -> None:
+def test_an_env_that_swallows_errors_cannot_swallow_the_proof(
+    project: Project, superuser: psycopg.Connection[Any]
+) -> None:
     """A wide except in env.py does not let the migrations go on elsewhere."""
-    wrong = (
-        Target.parse(project.url)
-        .named("postgres")
-        .url.replace("postgresql:", "postgresql+psycopg:")
-    )
+    other = f"{Target.parse(project.url).database}_other"
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(other)))
+    wrong = Target.parse(project.url).named(other).url.replace("postgresql:", "postgresql+psycopg:")
     versions = rewrite(project)
     env = project.folder / "alembic/env.py"
     tried = f"try:\n    create_engine({wrong!r}).connect()\nexcept Exception:\n    pass\n"
@@ -124,10 +124,84 @@ def test_an_env_that_swallows_errors_cannot_swallow_the_proof(project: Project) 
     add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
     with (
         working(project) as (worker, session, _),
-        pytest.raises(StepFailedError, match="connected to postgres on"),
+        pytest.raises(StepFailedError, match=f"connected to {other} on"),
     ):
         worker.ask("upgrade", session)
     assert project.query("SELECT count(*) FROM pg_tables WHERE tablename = 'harm'") == [(0,)]
+
+
+LOOKS = """
+with create_engine({url}, isolation_level="AUTOCOMMIT").connect() as look:
+    look.execute(text("CREATE TABLE IF NOT EXISTS looked (i int)"))
+    assert look.execute(text("SELECT count(*) FROM pg_database WHERE datname = {name!r}")).scalar()
+"""
+
+
+def test_the_maintenance_database_is_read_only(project: Project) -> None:
+    """Projects look there whether their database exists; no more than that comes of it."""
+    target = Target.parse(project.url)
+    plain = f"{project.url.replace('postgresql:', 'postgresql+psycopg:')!r}"
+    elsewhere = plain.replace(f"/{target.database}", "/postgres")
+    looks = LOOKS.format(url=elsewhere, name=target.database)
+    versions = rewrite(project, url=plain, extra=f"from sqlalchemy import text\n{looks}")
+    add(versions, "aaa", body='op.execute("CREATE TABLE made ()")')
+    found = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert found is not None
+    assert found.database == target.database
+    with working(project) as (worker, session, _):
+        assert worker.ask("upgrade", session)["count"] == 1
+    assert project.query("SELECT to_regclass('made')::text") == [("made",)]
+    rewrite(project, url=elsewhere)
+    add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
+    with (
+        working(project) as (worker, session, _),
+        pytest.raises(StepFailedError, match="connected to postgres on"),
+    ):
+        worker.ask("upgrade", session)
+    made = "SELECT to_regclass('looked'), to_regclass('harm'), to_regclass('alembic_version')"
+    assert project.query(made, "postgres") == [(None, None, None)]
+
+
+DRIVERS = {
+    "psycopg": "import psycopg\nwith psycopg.connect({url}) as by_itself:\n"
+    "    by_itself.execute({statement})\n",
+    "psycopg2": "import psycopg2\nby_itself = psycopg2.connect({url})\n"
+    "by_itself.cursor().execute({statement})\nby_itself.commit()\n",
+    "asyncpg": "import asyncio, asyncpg\nasync def go():\n"
+    "    by_itself = await asyncpg.connect({url})\n"
+    "    await by_itself.execute({statement})\nasyncio.run(go())\n",
+    "a service": "import psycopg\nwith psycopg.connect(service='shop') as by_itself:\n"
+    "    by_itself.execute({statement})\n",
+}
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_driver_without_sqlalchemy_is_sent_to_the_same_database(
+    project: Project, superuser: psycopg.Connection[Any], driver: str
+) -> None:
+    """What env.py writes past SQLAlchemy never comes to the target while another is built."""
+    target = Target.parse(project.url)
+    beside = target.named(f"{target.database}__next")
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(beside.database)))
+    service = project.folder / "service.conf"
+    lines = [f"{key}={value}" for key, value in target.params.items()]
+    service.write_text("\n".join(["[shop]", *lines]))
+    extra = DRIVERS[driver].format(url=repr(project.url), statement='"CREATE TABLE harm ()"')
+    add(rewrite(project, extra=extra), "aaa")
+    given = {"PATH": "/usr/bin:/bin", "PGSERVICEFILE": str(service)}
+    settings = load(project.folder, {**given, "DATABASE_URL": project.url})
+    with (
+        Worker(settings) as worker,
+        psycopg.connect(**beside.params, autocommit=True) as session,  # type: ignore[arg-type]
+    ):
+        worker.begin(beside, instead_of=target.database)
+        if driver == "a service":
+            with pytest.raises(StepFailedError, match="as a service file says, not to"):
+                worker.ask("upgrade", session)
+        else:
+            worker.ask("upgrade", session)
+            assert project.query("SELECT to_regclass('harm')::text", beside.database) == [("harm",)]
+    assert project.query("SELECT to_regclass('harm')") == [(None,)]
 
 
 @pytest.mark.parametrize(
@@ -391,3 +465,84 @@ def test_byte_code_without_its_source_is_named(project: Project) -> None:
     assert problem.kind == "stale byte code"
     assert problem.text.startswith("bbb is loaded from bbb_x.cpython-")
     assert problem.paths[0].parent == versions / "__pycache__"
+
+
+OPENS = {
+    "engine": 'create_engine({url}, isolation_level="AUTOCOMMIT").connect()',
+    "execution": 'create_engine({url}).connect().execution_options(isolation_level="AUTOCOMMIT")',
+    "driver": 'create_engine({url}, connect_args={{"autocommit": True}}).connect()',
+    "creator": 'create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect({plain}, '
+    "autocommit=True)).connect()",
+}
+WRITES_AHEAD = """
+import os
+import psycopg
+from alembic import context
+from sqlalchemy import create_engine, text
+
+connection = {opens}
+connection.execute(text("CREATE SCHEMA IF NOT EXISTS written_ahead"))
+connection.commit()
+context.configure(connection=connection)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+WRITES_AHEAD_ASYNC = f"""
+import asyncio
+from sqlalchemy.ext.asyncio import create_async_engine
+{WRITES_AHEAD.partition("connection = ")[0]}
+def migrate(connection):
+    connection.execute(text("CREATE SCHEMA IF NOT EXISTS written_ahead"))
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def main():
+    url = {HONEST}.replace("psycopg", "asyncpg")
+    async with create_async_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+        await connection.run_sync(migrate)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("way", [*OPENS, "asyncpg"])
+def test_looking_commits_nothing_of_env_py(project: Project, way: str) -> None:
+    """Not even through a connection in autocommit mode, or one that env.py makes by itself."""
+    opens = OPENS.get(way, "").format(url=HONEST, plain='os.environ["DATABASE_URL"]')
+    text = WRITES_AHEAD.format(opens=opens) if opens else WRITES_AHEAD_ASYNC
+    (project.folder / "alembic/env.py").write_text(text)
+    made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'written_ahead'"
+    with working(project) as (worker, session, _):
+        assert worker.ask("describe", session)["revisions"] == []
+        assert project.query(made) == [(0,)]
+        worker.ask("upgrade", session)
+        assert project.query(made) == [(1,)]
+
+
+def test_a_connection_of_env_pys_own_making_tells_its_database(project: Project) -> None:
+    """Where there is no DATABASE_URL, that of creator= is read from what it opens."""
+    opens = OPENS["creator"].format(plain=repr(project.url))
+    (project.folder / "alembic/env.py").write_text(WRITES_AHEAD.format(opens=opens))
+    target = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert target is not None
+    assert target.database == Target.parse(project.url).database
+    assert project.query("SELECT 1 FROM pg_namespace WHERE nspname = 'written_ahead'") == []
+
+
+def test_an_env_that_ends_the_program_has_told_its_database_all_the_same(project: Project) -> None:
+    """A bare `except:` that exits comes after the connection that was looked for."""
+    body = f"""
+import sys
+from sqlalchemy import create_engine
+try:
+    create_engine({project.url.replace("postgresql:", "postgresql+psycopg:")!r}).connect()
+except:
+    sys.exit("no database")
+"""
+    (project.folder / "alembic/env.py").write_text(body)
+    target = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert target is not None
+    assert target.database == Target.parse(project.url).database

@@ -13,6 +13,9 @@ from sqlalchemy.engine import Engine
 from .failures import FoundError, WrongTargetError
 
 _PLAIN = (str, int, bool)  # what of a connection's parameters can be told to the parent
+# Where projects look whether their own database exists.
+_MAINTENANCE = frozenset({"postgres", "template1"})
+_HELD = "held by backset"
 
 
 class Gate:
@@ -21,7 +24,9 @@ class Gate:
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
-    only_looks: whether the first connection is to be told, and not made.
+    only_looks: whether the first connection is to be told, and not made; one to the maintenance
+    database is made, since the next one is meant.
+    found: whether that has happened.
     opened: what env.py wanted to open last.
     """
 
@@ -30,17 +35,18 @@ class Gate:
         self.names = ("", "")
         self.only_reads = False
         self.only_looks = False
+        self.found = False
         self.opened = {}  # type: dict[str, Any]
         event.listen(Engine, "do_connect", self._direct)
+        event.listen(Engine, "engine_connect", self._hold)
+        event.listen(Engine, "before_cursor_execute", self._hold)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
     def _direct(self, dialect: Any, _record: Any, cargs: Any, cparams: Any) -> Any:
         """Replace the database in the parameters of a connection, or tell them to the parent."""
         told = {key: value for key, value in cparams.items() if isinstance(value, _PLAIN)}
         self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
-        if self.only_looks:
-            raise FoundError
-        dialect.do_commit = partial(self._commit, type(dialect), dialect)
+        self._stop_if_looking()
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
         if not old or old == new or cparams.get(key) != old:
@@ -53,9 +59,44 @@ class Gate:
                 raise WrongTargetError(f"{old} on {self.server}") from error
             raise
 
-    def _commit(self, kind: Any, dialect: Any, connection: Any) -> None:
-        """Commit, or roll back: many an env.py commits a CREATE SCHEMA before it does anything."""
-        (kind.do_rollback if self.only_reads else kind.do_commit)(dialect, connection)
+    def directed(self, told: dict[str, Any]) -> str:
+        """Return the database to open in place of the one that a driver was asked for, or "".
+
+        told: the parameters, with libpq's names, and the driver.
+        """
+        if self.only_looks:
+            self.opened = {key: each for key, each in told.items() if isinstance(each, _PLAIN)}
+            self._stop_if_looking()
+        return self.names[1] if told.get("dbname") == self.is_kept_from else ""
+
+    @property
+    def is_kept_from(self) -> str | None:
+        """The database that must not be opened, since another one stands in for it."""
+        old, new = self.names
+        return None if not old or old == new else old
+
+    def demand_proof(self, connection: Any) -> None:
+        """Refuse to migrate through a connection that may only be read."""
+        where = connection.info.get(_HELD) if connection is not None else None
+        if where and not self.only_looks:
+            raise WrongTargetError(where)
+
+    def _stop_if_looking(self) -> None:
+        name = self.opened.get("dbname") or self.opened.get("database")
+        if self.only_looks and name not in _MAINTENANCE:
+            self.found = True
+            raise FoundError
+
+    def _hold(self, connection: Any, *_of_the_event: Any) -> None:
+        """Let no connection commit what we cannot take back, not even one in autocommit mode."""
+        dialect, is_held = connection.dialect, self.only_reads or connection.info.get(_HELD)
+        kind = type(dialect)
+        # Many an env.py commits a CREATE SCHEMA before it does anything.
+        dialect.do_commit = partial(kind.do_rollback if is_held else kind.do_commit, dialect)
+        fairy = connection.connection
+        driver = getattr(fairy, "dbapi_connection", None) or fairy.connection  # before 1.4.24
+        if is_held and getattr(driver, "autocommit", False):
+            dialect.set_isolation_level(driver, "READ COMMITTED")
 
     @property
     def server(self) -> str:
@@ -63,18 +104,27 @@ class Gate:
         host = self.opened.get("host", "")
         return f"{host or 'localhost'}:{self.opened.get('port', 5432)}"
 
-    def _prove(self, connection: Any, _record: Any) -> None:
-        """Demand of every new connection that it sees the lock which our parent holds there."""
-        if self.only_looks:  # it was made in a way of its own, past _direct()
-            raise FoundError
+    def _prove(self, connection: Any, record: Any) -> None:
+        """Demand of every new connection that it sees the lock which our parent holds there.
+
+        One to the maintenance database may be read, and commits nothing.
+        """
+        if self.only_looks:  # what a driver of another kind has made past us, as by creator=
+            self._stop_if_looking()
+            record.info[_HELD] = self.server
+            return
         if self.lock_key is None:
             raise WrongTargetError("env.py opened a connection though no database was agreed on")
         cursor = connection.cursor()
         cursor.execute(_PROOF.format(high=self.lock_key >> 32, low=self.lock_key & 0xFFFFFFFF))
         proved, database, server, can_watch = cursor.fetchone()
         connection.rollback()
+        where = f"{database} on {server or 'a Unix socket'}"
+        if not proved and database in _MAINTENANCE:
+            record.info[_HELD] = where
+            return
         if not proved:
-            raise WrongTargetError(f"{database} on {server or 'a Unix socket'}")
+            raise WrongTargetError(where)
         if can_watch:  # else a statement that waits for a lock would go on waiting without us
             with contextlib.suppress(Exception):  # not every platform's server can
                 cursor.execute("SET client_connection_check_interval = '1s'")

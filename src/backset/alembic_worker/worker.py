@@ -19,8 +19,9 @@ from alembic import command, util
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
+from sqlalchemy.exc import OperationalError
 
-from . import application, comparison, configuration, enums, scripts
+from . import application, comparison, configuration, drivers, enums, scripts
 from .connections import Gate
 from .failures import (
     BrokenChainError,
@@ -73,6 +74,7 @@ class Worker:
         self._lineage = given["lineage"]  # as in backset's Lineage
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
+        drivers.watch(self._gate)
         for line in self._lines:
             self._request = json.loads(line)
             self._gate.lock_key = self._request.get("lock_key")
@@ -273,9 +275,10 @@ class Worker:
         self._gate.only_looks, self._gate.opened = True, {}
         try:
             with contextlib.suppress(FoundError):
-                self._run_env(lambda _current, _context: [])
-        except Exception:
-            if not self._gate.opened:  # else env.py went on after it was stopped
+                self._run_env(lambda _current, _context: [], dont_mutate=True)
+        except (Exception, SystemExit) as error:
+            was_told = self._gate.opened and isinstance(error, OperationalError)
+            if not (self._gate.found or was_told):  # else env.py went on after it was stopped
                 raise
         return {"opened": self._gate.opened}
 
@@ -295,6 +298,7 @@ class Worker:
         def noting(current: Any, context: Any) -> Any:
             nonlocal ran
             ran = True
+            self._gate.demand_proof(context.connection)
             return work(current, context)
 
         context = EnvironmentContext(self._config, self._scripts, fn=noting, **options)
