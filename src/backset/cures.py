@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from backset.recipes import Recipe
 
 KEPT = "`invoke undo` and the backup keep the rows"
+ACCEPT = "`invoke verify --accept`"
 PROVE = (
     "it builds the chain beside the database: where the schema is identical it stamps the version, "
     f"else `invoke reset-db` rebuilds it ({KEPT})"
@@ -100,6 +101,12 @@ def reset(proof: Proof) -> Cure:
     first = f": {proof.differences[0]}" if proof.differences else ""
     differs = f"the schema differs from what the chain makes{first}"
     return Cure(way="reset", command="invoke reset-db", why=f"{differs}; {KEPT}")
+
+
+def migration(facts: Facts) -> str:
+    """Return the command that writes what the models have and the chain lacks."""
+    rest = " (the values of enums by hand)" if facts.enums_differ else ""
+    return f"`invoke alembic -- revision --autogenerate -m '…'`{rest}"
 
 
 def by_hand(why: str) -> Cure:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
 _DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
-_JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
+# Kinds that the state says in more words, or with another cure.
+_JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,17 @@ class Status:
         found = self.state
         if found.is_good or found.name == "drift":
             return self.verdict.findings
-        covered = {found.name, *_JUDGED, *(("behind",) if found.name == "empty" else ())}
+        covered = {
+            found.name,
+            *_JUDGED,
+            *(("invalid index",) if found.name == "half applied" else ()),
+        }
         others = (each for each in self.verdict.findings if each.kind not in covered)
-        return (found.finding, *others)
+        first = found.finding.remedy
+        return (
+            found.finding,
+            *(replace(each, remedy=first) if each.kind in _DIFFERENT else each for each in others),
+        )
 
 
 def status(build: Build, proof: Proof | None = None) -> Status:
@@ -166,6 +175,7 @@ def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session
         version_table=about["version_table"],
         models=None if about["models"] is None else frozenset(models),
         differences=differences,
+        enums_differ=any(each.kind in enums.KINDS for each in verdict.findings),
     )
     if not (differences or pending or facts.orphans) and facts.tables and recorded:
         return facts  # nothing to look into

@@ -50,7 +50,8 @@ class Facts:
     unreachable: libpq's words, where there is no connection. elsewhere: what is said of the
     other database that env.py opened.
     pending: revisions that are to be run. goal: where `upgrade` ends; several where these are
-    accepted, which `several` says. tables: without the version table. models: tables that they
+    accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
+    see. tables: without the version table. models: tables that they
     have; None where env.py names none. ours: tables that models and scripts speak of.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes.
@@ -74,6 +75,7 @@ class Facts:
     models: frozenset[str] | None = None
     ours: frozenset[str] = frozenset()
     differences: tuple[str, ...] = ()
+    enums_differ: bool = False
     in_the_way: tuple[str, ...] = ()
     unmade: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()

@@ -97,8 +97,11 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
             lines = chain.plan(build, name, skip=frozenset(), answer=answer)
     elif _is_open(state):
         where = f"would build the chain beside {target.database}, and compare every revision"
-        cures = "would stamp the one that is identical; if there is none: reset-db, after asking"
-        lines = [("prove", where), ("then", cures)]
+        asks = "" if answer.yes else ", after asking"
+        otherwise = "would stamp the one that is identical; if there is none"
+        if state.name == "drift":
+            otherwise += ", and the models agree with the chain"
+        lines = [("prove", where), ("then", f"{otherwise}: reset-db{asks}")]
     elif not state.is_good:
         lines = [("by hand", cure.why)]
     told.plan(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset import cures
+from backset import cures, unreached
 from backset.cures import Cure
 from backset.errors import Finding
 from backset.quantities import count
@@ -45,7 +45,8 @@ class State:
         """What `status` has to say of it."""
         remedy = f"`{self.cure.command}`" if self.cure.command else self.cure.why
         why = self.cure.why if self.cure.command else "a person has to mend this"
-        return Finding(kind=self.name, what=self.evidence[0], why=why, remedy=remedy)
+        line = f"{self} → {remedy if self.cure.command else 'by hand: see the cure'}"
+        return Finding(kind=self.name, what=self.evidence[0], why=why, remedy=remedy, line=line)
 
 
 def state(facts: Facts) -> State:
@@ -56,7 +57,7 @@ def state(facts: Facts) -> State:
 def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
-    why = f"start the server, or correct {facts.mended_in}; the embedded one: invoke start"
+    why = unreached.remedy(facts.unreachable, facts.mended_in)
     return _state("no server", [facts.unreachable], cures.by_hand(why))
 
 
@@ -134,9 +135,11 @@ def _half_applied(facts: Facts) -> State | None:
 
 
 def _stamped(facts: Facts) -> State | None:
-    if not facts.unmade or facts.is_true:
+    proved = facts.proof.same if facts.proof and not facts.pending else ()
+    if facts.is_true or not (facts.unmade or proved):
         return None
-    evidence = [f"the version says {', '.join(facts.recorded)}, but {facts.unmade[0]}"]
+    what = facts.unmade[0] if facts.unmade else f"the schema is that of {proved[-1]}"
+    evidence = [f"the version says {', '.join(facts.recorded)}, but {what}"]
     return _state(
         "stamped but not migrated", [*evidence, *_few(facts.unmade[1:])], cures.proving(facts)
     )
@@ -164,13 +167,14 @@ def _models_not_loaded(facts: Facts) -> State | None:
 def _drift(facts: Facts) -> State | None:
     if not facts.differences:
         return None
-    autogenerate = "invoke alembic -- revision --autogenerate -m '…'"
     cure = cures.by_hand(
-        f"if the models are right: {autogenerate}; if the database is not: invoke reset-db"
+        f"if the models are right: {cures.migration(facts)}; if the database is not: "
+        f"`invoke reset-db`; if both are to stay: {cures.ACCEPT}"
     )
     if facts.is_true:
         cure = cures.by_hand(
-            f"the database is what the chain makes: {autogenerate}, then invoke upgrade"
+            f"the database is what the chain makes: {cures.migration(facts)}, "
+            f"then `invoke upgrade`; or accept it: {cures.ACCEPT}"
         )
     elif facts.proof and facts.proof.agrees:
         cure = cures.reset(facts.proof)

@@ -180,6 +180,22 @@ def stamped_early(project: Project) -> None:
     alembic(project, "stamp", "head")
 
 
+INDEX = """revision, down_revision = "d1", "c1"
+def upgrade():
+    from alembic import op
+    op.create_index("ix_tasks_user_id", "tasks", ["user_id"])
+"""
+
+
+def stamped_index(project: Project) -> None:
+    """Stamp a database that lacks an index, which no table and no column tells of."""
+    built(project)
+    models = project.folder / "models.py"
+    models.write_text(f'{models.read_text()}Index("ix_tasks_user_id", tasks.c.user_id)\n')
+    (versions(project) / "d1_index.py").write_text(INDEX)
+    alembic(project, "stamp", "head")
+
+
 def no_models(project: Project) -> None:
     """Import no model in env.py."""
     built(project)
@@ -248,6 +264,8 @@ CASES = [
          "invoke repair", ("stamp", "upgrade")),
     Case(stamped_early, "stamped but not migrated", "table notes does not exist", "invoke repair",
          ("stamp", "upgrade")),
+    Case(stamped_index, "drift", "index ix_tasks_user_id of tasks is only in the models",
+         "invoke verify --accept", ("stamp", "upgrade")),
     Case(no_models, "models not loaded", "target_metadata has no table", "import the modules",
          ends="models not loaded"),
     Case(of_others, "wrong database", "wp_posts, and none of the project's tables",
@@ -267,6 +285,8 @@ def test_each_state_and_its_cure(tmp_path: Path, database_url: str, case: Case) 
     assert case.evidence in told.stdout
     assert case.cure in told.stdout
     assert told.returncode == (6 if case.cure else 0)
+    upgrades = case.state in {"no database", "empty", "behind"}
+    assert upgrades == ("invoke upgrade" in told.stderr), told.stderr  # no cure but the state's
     assert "c4nary" not in told.stdout + told.stderr
     planned = project.invoke("repair", "--plan")
     assert planned.returncode == 0, planned.stderr
