@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset import catalog, policy, signals, swap
 from backset.door import Door
-from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.inheritance import Inheritance
 from backset.migrations import Scripts, Worker
 from backset.programs import Programs
@@ -106,7 +106,7 @@ class Build:
             self.promoted = self._look_again()
         replaces = self.is_beside or self.is_in_place
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
-            error.add_note(self._what_stands())
+            error.add_note(self._what_stands(error))
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
@@ -300,12 +300,15 @@ class Build:
             return None
         return now is not None and (self.old is None or now.oid != self.old.oid)
 
-    def _what_stands(self) -> str:
+    def _what_stands(self, error: StepFailedError | Interrupted) -> str:
         name = self.target.database
         if self.promoted is None:
             return f"the server does not say whether {name} has been swapped: ask `invoke status`"
         if self.promoted:
             return f"{name} has been swapped already; `invoke undo` goes back"
+        if isinstance(error, AstrayError):
+            back = f"; `invoke restore {self.taken.name}` takes that back" if self.taken else ""
+            return f"{name} was not swapped, but may have been written to{back}"
         return f"{name} is as it was"
 
     def _remove_next(self, error: BaseException) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset import process, provenance
-from backset.errors import Finding, StepFailedError
+from backset.errors import AstrayError, Finding, StepFailedError
 from backset.identity import application_name
 from backset.lookout import Lookout
 from backset.quantities import count
@@ -106,7 +106,11 @@ class Door:
             f"{self._redacted(' '.join(command))} connected to {self.target.database}, the live "
             f"database, as {visitor.user}, and not to {self.subject.database}; it was ended"
         )
-        return StepFailedError(f"{what}, {self._harm(seen)}", self.remedy())
+        return self._failed(f"{what}, {self._harm(seen)}", seen)
+
+    def _failed(self, what: str, seen: Lookout) -> StepFailedError:
+        is_harmless = seen.can_count and not seen.written
+        return (StepFailedError if is_harmless else AstrayError)(what, self.remedy())
 
     def _harm(self, seen: Lookout) -> str:
         if not seen.can_count or (seen.written and not seen.alone):
@@ -121,7 +125,7 @@ class Door:
         if seen.came is False and (seen.unseen or seen.elsewhere):
             where = ", ".join(seen.elsewhere) or unseen
             what = f"{shown} never connected to {seen.subject}, but there was {where}; {harm}"
-            raise StepFailedError(what, self.remedy())
+            raise self._failed(what, seen)
         if seen.came is False:
             what = f"{shown} never connected to {seen.subject}"
             return [_doubt(what, "it changed nothing there", self.remedy())]
@@ -129,7 +133,7 @@ class Door:
             return []
         what = f"while {shown} ran there was {unseen}, and {harm}"
         if seen.alone:
-            raise StepFailedError(what, self.remedy())
+            raise self._failed(what, seen)
         return [_doubt(what, "it may have been another client's", "look at those rows")]
 
     def remedy(self) -> str:

@@ -92,6 +92,10 @@ class StepFailedError(BacksetError):
         return cls(what, "mend that, then run this again")
 
 
+class AstrayError(StepFailedError):
+    """A command of the project came to the live database, and may have written there."""
+
+
 class ConsentError(RefusedError):
     """The run needs consent that is bound to facts; `stakes` are these, (word, text) each.
 

@@ -233,7 +233,8 @@ class Worker:
             found["revisions"] += [each for each in current if each not in found["revisions"]]
             orphans = [each for each in current if each not in known]
             found["orphans"] += [each for each in orphans if each not in found["orphans"]]
-            if not orphans and (len(heads) == 1 or self._lineage.get("heads")):
+            is_clear = len(heads) == 1 or self._lineage.get("heads")
+            if not orphans and is_clear and known.issuperset(self._goal()):
                 found["pending"] += len(self._todo(current))
             metadata = context.opts.get("target_metadata")
             found.update(
@@ -264,7 +265,8 @@ class Worker:
         rows = tuple(self._request["revisions"])
         known = {script.revision for script in self._scripts.walk_revisions()}
         orphans = [each for each in rows if each not in known]
-        return {"orphans": orphans, "pending": 0 if orphans else len(self._todo(rows))}
+        is_clear = not orphans and known.issuperset(self._goal())
+        return {"orphans": orphans, "pending": len(self._todo(rows)) if is_clear else 0}
 
     def _check(self) -> dict[str, Any]:
         with self._application:
