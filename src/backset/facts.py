@@ -49,6 +49,7 @@ class Facts:
     mended_in: what a person corrects where it is the wrong one.
     unreachable: libpq's words, where there is no connection. elsewhere: what is said of the
     other database that env.py opened.
+    outdated: rows of the only version table that others in it come after.
     pending: revisions that are to be run. goal: where `upgrade` ends; several where these are
     accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
     see. tables: without the version table. models: tables that they
@@ -69,6 +70,7 @@ class Facts:
     several: bool = False
     recorded: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     version_table: str = "alembic_version"
     tables: frozenset[str] = frozenset()

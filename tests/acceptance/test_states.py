@@ -155,6 +155,12 @@ def unrecorded(project: Project) -> None:
     project.query("UPDATE alembic_version SET version_num = 'b1'")
 
 
+def row_too_many(project: Project) -> None:
+    """Leave the row of before in the version table."""
+    built(project)
+    project.query("INSERT INTO alembic_version VALUES ('b1')")
+
+
 def drifted(project: Project) -> None:
     """Change the database by hand."""
     built(project)
@@ -257,6 +263,8 @@ CASES = [
     Case(invalid_index, "half applied", "index uq_users_name is invalid", "DROP INDEX CONCURRENTLY",
          ("drop index", "upgrade")),
     Case(unrecorded, "half applied", "table notes exists already", "invoke repair", ("stamp",)),
+    Case(row_too_many, "half applied", "alembic_version names b1 beside c1, which comes after it",
+         "stamp --purge c1", ("stamp",)),
     Case(drifted, "stamped but not migrated", "column users.name does not exist, which a1_users.py",
          "invoke repair", ("reset",)),
     Case(new_model, "drift", "table new is only in the models", "--autogenerate", ends="drift"),
