@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 KEPT = "`invoke undo` and the backup keep the rows"
 _STAMP = "invoke alembic -- stamp --purge"
 ACCEPT = "`invoke verify --accept`"
+_UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"
 PROVE = (
     "it builds the chain beside the database: where the schema is identical it stamps the version, "
     f"else `invoke reset-db` rebuilds it ({KEPT})"
@@ -73,6 +74,8 @@ def proving(facts: Facts) -> Cure:
     """Return `stamp` where a scratch build proves it, `reset` where that disproves it."""
     if facts.proof is None:
         return Cure(way="prove", command="invoke repair", why=PROVE)
+    if facts.proof.unbuilt:
+        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {_UNPROVED}")
     if not facts.proof.same:
         return reset(facts.proof)
     if facts.proof.unseen:

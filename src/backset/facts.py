@@ -17,12 +17,14 @@ class Proof:
 
     same: the places at which it was identical to the live schema, the earliest first; each is the
     rows that the version table has there, with a space between.
+    unbuilt: why there was no such build, and what to do; then nothing is proved.
     differences: in words, at the head. agrees: whether models and chain agree at the head.
     unseen: files of the revisions between these places, which do something that no schema shows.
     filling: files of the revisions before them that speak of rows.
     """
 
     same: tuple[str, ...] = ()
+    unbuilt: str = ""
     differences: tuple[str, ...] = ()
     agrees: bool = True
     unseen: tuple[str, ...] = ()

@@ -184,7 +184,7 @@ def _drift(facts: Facts) -> State | None:
             f"the database is what the chain makes: {cures.migration(facts)}, "
             f"then `invoke upgrade`; or accept it: {cures.ACCEPT}"
         )
-    elif facts.proof and facts.proof.agrees:
+    elif facts.proof and not facts.proof.unbuilt and facts.proof.agrees:
         cure = cures.reset(facts.proof)
     return _state("drift", _few(facts.differences), cure)
 

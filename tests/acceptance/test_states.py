@@ -401,6 +401,22 @@ def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database
     assert project.query("SELECT version_num FROM alembic_version") == [("d1",)]
 
 
+def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str) -> None:
+    """A chain that cannot be built says nothing of the database: a person mends that first."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    script = versions(project) / "b1_tasks.py"
+    whole = script.read_text()
+    script.write_text(whole.replace("def upgrade():", "def upgrade():\n    op.execute('fails')"))
+    told = project.invoke("repair", "--yes")
+    assert told.returncode == 6
+    assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert project.query("SELECT name FROM users") == [("ann",)]
+    script.write_text(whole)
+    assert project.invoke("repair").returncode == 0
+    assert project.query("SELECT name FROM users") == [("ann",)]
+
+
 def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) -> None:
     """`--prove` builds the chain beside it, and changes nothing; without it nothing is built."""
     project = laid_down(tmp_path / "project", "states", database_url)
