@@ -34,7 +34,7 @@ _JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
 class Status:
     """The state of a target.
 
-    where: its URL without password, and what says so.
+    where: its URL without password, and what says so. python: the project's interpreter.
     server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
     table. verdict: what verification found. previous: whether `undo` has something to go back to.
     protected: whether it may be replaced. traces: where each missing revision went.
@@ -42,6 +42,7 @@ class Status:
 
     database: str
     where: str
+    python: str = ""
     server: str = ""
     heads: tuple[str, ...] = ()
     rows: Mapping[str, int]
@@ -92,7 +93,10 @@ def _status(build: Build) -> Status:
     _ = build.workers  # they import Alembic while we ask the server
     target = build.target
     facts = Facts(root=build.settings.root, database=target.database, mended_in=target.mended_in)
-    found = Status(database=build.target.database, rows={}, facts=facts, where=_where(build))
+    python = build.settings.shown_python
+    found = Status(
+        database=target.database, rows={}, facts=facts, where=_where(build), python=python
+    )
     try:
         found = replace(
             found,

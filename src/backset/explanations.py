@@ -24,6 +24,9 @@ _FIRST_TABLES = (
     f"{MEND}; or, where a command of the project makes the first tables and the chain begins "
     'after them, name that: [tool.backset] init = ["COMMAND", "ARGUMENT"]'
 )
+INTERPRETER = (
+    "name one of Python 3.9 or later that has the project's packages: [tool.backset] python"
+)
 _OF_FLASK = re.compile("outside of application context")
 _FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
 OR_DOOR = (
@@ -104,7 +107,9 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     return what.format(**named), remedy
 
 
-def installation(python: str) -> str:
-    """Return what installs in an interpreter what the worker needs there."""
+def installation(python: str, *, is_old: bool) -> str:
+    """Return what installs in an interpreter what the worker needs there, unless it is too old."""
+    if is_old:
+        return INTERPRETER
     named = "name the project's interpreter: [tool.backset] python"
     return f"{python} -m pip install {_PACKAGES}, or {named}"

@@ -235,7 +235,7 @@ class Worker:
         where = f"{reply['where']}: " if reply.get("where") else ""
         target = self._target.shown if self._target else ""
         what, remedy = explanations.of(
-            reply["kind"], message, where=where, target=target, python=self._shown_python
+            reply["kind"], message, where=where, target=target, python=self._settings.shown_python
         )
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         return AlembicError(
@@ -249,20 +249,19 @@ class Worker:
     def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
         return self._settings.root, self._settings.environ, self._settings.dotenv
 
-    @property
-    def _shown_python(self) -> str:
-        """The interpreter, and where it was found."""
-        source = self._settings.sources.get("python", "default")
-        found = "backset's own" if source == "default" else source
-        return f"{self._settings.python} ({found})"
-
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
+        python = self._settings.shown_python
+        if said.startswith("SyntaxError"):  # what reads our first file cannot read the project's
+            return StepFailedError(f"{python}: {said}", explanations.INTERPRETER)
         if "ModuleNotFoundError" in said or said.startswith("too old: "):
-            what = f"{self._shown_python}: {said}"
-            return StepFailedError(what, explanations.installation(self._settings.python))
-        return StepFailedError(f"Alembic's process ended with {status}: {said}", explanations.MEND)
+            remedy = explanations.installation(
+                self._settings.python, is_old="too old: Python" in said
+            )
+            return StepFailedError(f"{python}: {said}", remedy)
+        what = f"Alembic's process ended with {status}: {said} ({python})"
+        return StepFailedError(what, explanations.MEND)
 
     @property
     def output(self) -> list[str]:

@@ -92,6 +92,13 @@ class Settings:
         return self.target is None and self.sources["database"] != "default"
 
     @property
+    def shown_python(self) -> str:
+        """The interpreter, and where it was found."""
+        source = self.sources.get("python", "default")
+        found = "backset's own" if source == "default" else source
+        return f"{self.python} ({found})"
+
+    @property
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}
@@ -159,16 +166,20 @@ def find_root(start: Path) -> Path:
     return start
 
 
-def _root(start: Path) -> Path:
-    """Return the project's root: of the configuration that the command line names, if elsewhere."""
-    root, file = find_root(start), FLAGS.get("BACKSET_CONFIG")
+def _root(start: Path, file: str | None) -> Path:
+    """Return the project's root: of the configuration that is named from outside, if elsewhere."""
+    root = find_root(start)
     return find_root(Path(file).parent) if file and root not in Path(file).parents else root
 
 
 def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises SettingsError with every problem, each with its source."""
     ours = os.environ if environ is None else dict(environ)
-    reader = _Reader(_root(start.resolve()), ours)
+    start, given = start.resolve(), dict(ours)
+    if file := given.get("ALEMBIC_CONFIG"):  # which Alembic reads from where one stands
+        given["ALEMBIC_CONFIG"] = str((start / file).resolve())
+    file = FLAGS.get("BACKSET_CONFIG") or given.get("ALEMBIC_CONFIG")
+    reader = _Reader(_root(start, file), given)
     settings = reader.read()
     if reader.problems:
         raise SettingsError(reader.problems)

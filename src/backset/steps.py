@@ -233,7 +233,9 @@ def undo(build: Build, progress: Progress) -> Done:
 def _previous(build: Build) -> Database:
     if build.previous is None:
         what = f"there is no {build.server.names.previous} to go back to"
-        raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+        if build.vault.list():
+            raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+        raise StepFailedError(what, "a rebuild, such as `invoke reset-db`, keeps one")
     return build.previous
 
 

@@ -214,6 +214,48 @@ def test_the_interpreter_of_the_project_is_used_and_named(made: Callable[[str], 
     assert "-m pip install 'alembic>=1.9' 'sqlalchemy>=1.4'" in done.stderr
 
 
+def test_status_says_which_interpreter_it_is(made: Callable[[str], Foreign]) -> None:
+    """A stranger sees where it was found, and that a broken environment is no other one."""
+    foreign = made("stock")
+    found = foreign.run("status").stdout
+    assert f"python    {Path(sys.prefix, 'bin/python')} (VIRTUAL_ENV)" in found
+    assert "(backset's own)" in foreign.run("status", VIRTUAL_ENV="").stdout
+    python = foreign.folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/nonexistent/python3")
+    done = foreign.run("status", VIRTUAL_ENV="")
+    assert done.returncode == 2
+    assert f".venv: python is '{python}', which does not run → make that environment" in done.stderr
+
+
+@pytest.mark.parametrize("start", ["alembic/versions", "../elsewhere"])
+def test_the_variable_of_alembic_is_read_as_alembic_does(
+    made: Callable[[str], Foreign], start: str
+) -> None:
+    """ALEMBIC_CONFIG is seen from the folder that one stands in, and makes that its project."""
+    foreign = made("stock")
+    here = (foreign.folder / start).resolve()
+    here.mkdir(exist_ok=True)
+    file = os.path.relpath(foreign.folder / "alembic.ini", here)
+    folder, foreign.folder = foreign.folder, here
+    done = foreign.run("reset-db", ALEMBIC_CONFIG=file)
+    assert done.returncode == 0, done.stderr
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert (folder / "backups").is_dir()
+
+
+def test_undo_without_anything_names_what_would_keep_something(
+    made: Callable[[str], Foreign],
+) -> None:
+    """Nobody is sent to backups that there are not."""
+    foreign = made("stock")
+    none = foreign.run("undo")
+    assert none.returncode == 4
+    assert "to go back to → a rebuild, such as `backset reset-db`, keeps one" in none.stderr
+    assert foreign.run("backup").returncode == 0
+    assert "to go back to → choose a dump from `backset backups`" in foreign.run("undo").stderr
+
+
 def test_what_is_too_old_is_named(made: Callable[[str], Foreign], tmp_path: Path) -> None:
     """One line with the version that is there, and the command that installs a later one."""
     foreign = made("stock")
