@@ -132,6 +132,8 @@ def _of_database(build: Build, found: Status) -> Status:
     facts = replace(found.facts, **_recorded(session, scripts))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    if facts.outdated:  # Alembic refuses to say anything of these
+        return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     also = seeding.unmet(build.settings, session, dict(found.rows))
     try:
         verdict = verification.verify(
@@ -151,8 +153,14 @@ def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
     """Return what can be told without Alembic, which refuses a broken chain."""
     recorded = tuple(catalog.revisions(session))
     known = {each.id for each in scripts.revisions}
-    names = set(catalog.tables(session)) - set(catalog.version_tables(session))
+    tables = catalog.version_tables(session)
+    names = set(catalog.tables(session)) - set(tables)
+    only: dict[str, Any] = {}
+    if len(tables) == 1:  # rows of several cannot be told apart here
+        outdated = graph.outdated(recorded, scripts.revisions)
+        only = {"version_table": catalog.shown(*tables[0]), "outdated": tuple(sorted(outdated))}
     return {
+        **only,
         "recorded": recorded,
         "orphans": tuple(each for each in recorded if each not in known),
         "tables": frozenset(catalog.shown(*each) for each in names),

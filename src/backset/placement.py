@@ -51,8 +51,10 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
                     same += [at] if likeness.is_proved(last) else []
             agrees = _agrees(made)
             unseen, filling = _traceless(made, same)
-    except (StepFailedError, RefusedError) as error:
-        return Proof(differences=(f"the chain cannot be built beside it: {error.what}",))
+    except StepFailedError as error:
+        return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
+    except RefusedError as error:
+        return Proof(unbuilt=f"{error.what} → {error.remedy}")
     texts = tuple(each.text for each in last if not each.minor)
     return Proof(same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling)
 

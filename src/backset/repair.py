@@ -58,6 +58,8 @@ def _is_open(state: State) -> bool:
 def _shown(proof: Proof) -> str:
     if proof.same:
         return f"the chain was built beside it: identical at {', '.join(proof.same)}"
+    if proof.unbuilt:
+        return f"nothing is proved: {proof.unbuilt}"
     first = proof.differences[0] if proof.differences else "it differs at every revision"
     return f"no revision of the chain makes this schema: {first}"
 

@@ -91,6 +91,14 @@ def _orphaned(facts: Facts) -> State | None:
     return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
 
 
+def _overlapping(facts: Facts) -> State | None:
+    if not facts.outdated:
+        return None
+    kept = [each for each in facts.recorded if each not in facts.outdated]
+    evidence = f"{facts.version_table} names {_some(facts.outdated)} beside {_some(kept)}"
+    return _state("half applied", [f"{evidence}, which comes after it"], cures.keeping(kept))
+
+
 def _several_heads(facts: Facts) -> State | None:
     if len(facts.goal) < 2 or facts.several:  # noqa: PLR2004  (one is not several)
         return None
@@ -176,7 +184,7 @@ def _drift(facts: Facts) -> State | None:
             f"the database is what the chain makes: {cures.migration(facts)}, "
             f"then `invoke upgrade`; or accept it: {cures.ACCEPT}"
         )
-    elif facts.proof and facts.proof.agrees:
+    elif facts.proof and not facts.proof.unbuilt and facts.proof.agrees:
         cure = cures.reset(facts.proof)
     return _state("drift", _few(facts.differences), cure)
 
@@ -218,7 +226,7 @@ def _folder(facts: Facts, problem: Problem) -> str:
 
 
 _RULES: tuple[Callable[[Facts], State | None], ...] = (
-    *(_no_server, _broken_chain, _wrong_database, _orphaned, _several_heads),
+    *(_no_server, _broken_chain, _wrong_database, _orphaned, _overlapping, _several_heads),
     *(_no_database, _empty, _ahead, _half_applied, _stamped, _behind),
     *(_models_not_loaded, _drift, _at_head),
 )

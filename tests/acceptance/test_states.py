@@ -155,6 +155,12 @@ def unrecorded(project: Project) -> None:
     project.query("UPDATE alembic_version SET version_num = 'b1'")
 
 
+def row_too_many(project: Project) -> None:
+    """Leave the row of before in the version table."""
+    built(project)
+    project.query("INSERT INTO alembic_version VALUES ('b1')")
+
+
 def drifted(project: Project) -> None:
     """Change the database by hand."""
     built(project)
@@ -257,6 +263,8 @@ CASES = [
     Case(invalid_index, "half applied", "index uq_users_name is invalid", "DROP INDEX CONCURRENTLY",
          ("drop index", "upgrade")),
     Case(unrecorded, "half applied", "table notes exists already", "invoke repair", ("stamp",)),
+    Case(row_too_many, "half applied", "alembic_version names b1 beside c1, which comes after it",
+         "stamp --purge c1", ("stamp",)),
     Case(drifted, "stamped but not migrated", "column users.name does not exist, which a1_users.py",
          "invoke repair", ("reset",)),
     Case(new_model, "drift", "table new is only in the models", "--autogenerate", ends="drift"),
@@ -391,6 +399,22 @@ def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database
     (versions(project) / "d1_idle.py").write_text(MORE.format("d1", "c1"))
     assert project.invoke("repair").returncode == 0
     assert project.query("SELECT version_num FROM alembic_version") == [("d1",)]
+
+
+def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str) -> None:
+    """A chain that cannot be built says nothing of the database: a person mends that first."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    script = versions(project) / "b1_tasks.py"
+    whole = script.read_text()
+    script.write_text(whole.replace("def upgrade():", "def upgrade():\n    op.execute('fails')"))
+    told = project.invoke("repair", "--yes")
+    assert told.returncode == 6
+    assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert project.query("SELECT name FROM users") == [("ann",)]
+    script.write_text(whole)
+    assert project.invoke("repair").returncode == 0
+    assert project.query("SELECT name FROM users") == [("ann",)]
 
 
 def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) -> None:

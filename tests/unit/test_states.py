@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backset.facts import Facts, Proof, Restorable
-from backset.graph import ancestors, fits, ordered
+from backset.graph import ancestors, fits, ordered, outdated
 from backset.migrations import Problem
 from backset.recipes import Blob, Item, Recipe
 from backset.revisions import Revision
@@ -45,11 +45,18 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "stamp", "rows are not compared: see whether those of a.py are there"),
         ({**AT, "recorded": (), "proof": Proof(same=("a", "b"), unseen=("b.py",))}, "ahead", "app",
          "by hand", "not show whether b.py has run here"),
+        ({**AT, "recorded": (), "proof": Proof(unbuilt="no right → grant it")}, "ahead", "has t",
+         "by hand", "nothing is proved: no right → grant it; then `invoke repair`"),
+        ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}),
+          "proof": Proof(unbuilt="no right → grant it")}, "drift", "column t.c", "by hand",
+         "--autogenerate"),
         ({**AT, "recorded": (), "proof": OTHER}, "ahead", "has t", "reset", "invoke reset-db"),
         (ORPHAN, "orphaned revision", "names x, which no", "prove", "invoke repair"),
         ({**ORPHAN, "proof": SAME}, "orphaned revision", "names x", "stamp", "stamp --purge b"),
         ({**ORPHAN, "proof": OTHER}, "orphaned revision", "names x", "reset", "table t is only"),
         ({**ORPHAN, "restorable": (FILE,)}, "orphaned revision", "x", "restore file", "git re"),
+        ({**AT, "recorded": ("a", "b"), "outdated": ("a",)}, "half applied",
+         "alembic_version names a beside b, which comes after it", "stamp", "stamp --purge b"),
         ({**AT, "goal": ("a", "b")}, "several heads", "the heads a, b", "merge heads", "-m merge"),
         ({**AT, "goal": ("a", "b"), "several": True}, "at head", "is at b", "none", ""),
         (broken("missing file", "b.py", missing="a"), "broken chain", "versions: words", "by hand",
@@ -141,6 +148,15 @@ def test_the_order_of_revisions() -> None:
     circle = [revision("x", "y"), revision("y", "x")]
     assert {each.id for each in ordered(circle)} == {"x", "y"}
     assert ancestors(["x"], circle) == {"x", "y"}
+
+
+def test_rows_that_others_come_after() -> None:
+    """Branches stand side by side, and so does what another branch only depends on."""
+    apart = Revision(id="x", depends_on=("c",))
+    chain = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), revision("a"), apart]
+    assert outdated(["a", "b", "c"], chain) == {"a"}
+    assert outdated(["b", "c", "x", "gone"], chain) == set()
+    assert outdated(["b", "d", "x"], chain) == {"b"}
 
 
 @pytest.mark.parametrize(
