@@ -66,7 +66,7 @@ def by_file(facts: Facts) -> Cure:
         why += "[tool.backset.ini] version_locations; a new project makes its first one by "
         why += "`invoke alembic -- revision --autogenerate -m initial`"
     else:
-        why = "mend that file"
+        why = "mend that file, or set what it asks for"
     return by_hand(why)
 
 

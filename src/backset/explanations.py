@@ -19,7 +19,7 @@ _INSTALL_EXTENSION = (
 )
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
-_NO_TABLE = re.compile('relation "[^"]*" does not exist')
+_NO_TABLE = re.compile('(?<! of )(?:relation|table|index) "[^"]*" does not exist')
 _FIRST_TABLES = (
     f"{MEND}; or, where a command of the project makes the first tables and the chain begins "
     'after them, name that: [tool.backset] init = ["COMMAND", "ARGUMENT"]'
@@ -34,6 +34,10 @@ OR_DOOR = (
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
 _DOOR = f"mend env.py, {OR_DOOR}"
+_ELSEWHERE = (
+    "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
+)
+_OTHER_DIALECT = re.compile("^a database of ")
 _EXPLAINED = {
     "no application": (
         "env.py works within the Flask application: {message}",
@@ -49,7 +53,7 @@ _EXPLAINED = {
     ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
-        "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
+        _ELSEWHERE,
     ),
     "orphaned revision": (
         "{where}{message}: the version table names a revision that no migration file has",
@@ -75,6 +79,10 @@ _EXPLAINED = {
         "the schema {message} of the version table does not exist",
         "`invoke upgrade` makes it",
     ),
+    "unreadable file": (
+        "a migration file cannot be loaded: {where}{message}",
+        "mend that file, or set what it asks for",
+    ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",
         "bring the missing file back, or correct its down_revision",
@@ -86,6 +94,7 @@ _BETTER = (
     (_UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
+    (_OTHER_DIALECT, f"{_ELSEWHERE}; {OR_DOOR}"),
 )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backset.session import Session
     from backset.versions import VersionTable
 
-_OF_SCRIPTS = frozenset({"broken chain", "no configuration", "several heads"})
+_OF_SCRIPTS = frozenset({"broken chain", "unreadable file", "no configuration", "several heads"})
 _BEHIND = "env.py runs only behind the project's own command"
 
 
@@ -68,7 +68,8 @@ def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> d
         if not worker.has_door:
             found = _by_catalogs(worker, session, "env.py fails")
             return {**found, "failure": _failure(error)}
-        return _by_catalogs(worker, session, f"{_BEHIND}: {error.words}")
+        said = f"it opens {error.words}" if error.kind == "wrong target" else error.words
+        return _by_catalogs(worker, session, f"{_BEHIND}: {said}")
     if about["revisions"] or not worker.has_door:
         return about
     why = f"{_BEHIND}: it does not see the version tables by itself"

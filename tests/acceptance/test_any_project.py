@@ -368,3 +368,66 @@ def test_models_that_differ_upstream_are_told_and_stop_nothing(
     held = foreign.run("reset-db")
     assert held.returncode == 4
     assert "drift: column things.name is only in the models" in held.stderr
+
+
+def test_flask_migrate_needs_no_right_script_location(made: Callable[[str], Foreign]) -> None:
+    """It sets the folder itself, so what its alembic.ini says has never mattered to anyone."""
+    foreign = made("flask")
+    ini = foreign.folder / "migrations/alembic.ini"
+    ini.write_text(ini.read_text().replace("[alembic]\n", "[alembic]\nscript_location = .\n"))
+    assert foreign.run("reset-db").returncode == 0
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_a_configuration_without_an_env_py_there_is_seen_from_its_own_folder(
+    made: Callable[[str], Foreign],
+) -> None:
+    """`script_location = .` is what those write who stand in that folder."""
+    foreign = made("stock")
+    (foreign.folder / "alembic.ini").rename(foreign.folder / "alembic/alembic.ini")
+    ini = foreign.folder / "alembic/alembic.ini"
+    ini.write_text(ini.read_text().replace("script_location = alembic", "script_location = ."))
+    assert foreign.run("reset-db").returncode == 0
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_a_database_of_another_kind_is_another_database(made: Callable[[str], Foreign]) -> None:
+    """An env.py that knows its URL behind a program alone opens SQLite, and nothing is made."""
+    foreign = made("stock")
+    env = foreign.folder / "alembic/env.py"
+    engine = env.read_text().partition("engine = ")[2].partition("\n")[0]
+    env.write_text(env.read_text().replace(engine, 'sqlalchemy.create_engine("sqlite:///x.db")'))
+    env.write_text("import sqlalchemy\n" + env.read_text())
+    shown = foreign.run("status", DATABASE_URL=foreign.url)
+    assert "wrong database: env.py connected to a database of sqlite, not to" in shown.stdout
+    done = foreign.run("reset-db", DATABASE_URL=foreign.url)
+    assert done.returncode == 4
+    assert "env.py connected to a database of sqlite, not to" in done.stderr
+    assert "[tool.backset] upgrade = " in done.stderr
+    assert not (foreign.folder / "x.db").exists()
+
+
+def test_several_heads_are_told_although_env_py_fails(made: Callable[[str], Foreign]) -> None:
+    """The state is what the scripts and the catalogs say; env.py's failure stands beside it."""
+    foreign = made("stock")
+    (first,) = (foreign.folder / "alembic/versions").glob("*.py")
+    other = first.read_text().replace('"0001"', '"0002"')
+    first.with_name("0002_other.py").write_text(other)
+    (foreign.folder / "alembic/env.py").write_text("raise RuntimeError('not like this')\n")
+    foreign.query("DROP TABLE precious")
+    done = foreign.run("status", DATABASE_URL=foreign.url)
+    assert done.returncode == 6
+    assert "state     several heads: the scripts have the heads 0001, 0002" in done.stdout
+    assert "or accept them: heads = " in done.stdout
+    assert "RuntimeError: not like this" in done.stderr
+
+
+def test_metadata_that_is_none_is_no_failure_of_env_py(made: Callable[[str], Foreign]) -> None:
+    """An upgrade never looks at target_metadata, so it can have been wrong for years."""
+    foreign = made("stock")
+    env = foreign.folder / "alembic/env.py"
+    env.write_text(env.read_text().replace("target_metadata=None", "target_metadata=[object]"))
+    done = foreign.run("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert "env.py has no models to compare" in done.stdout
+    assert foreign.run("status").returncode == 0

@@ -447,9 +447,10 @@ def test_a_script_that_cannot_be_read_is_named_with_its_line(project: Project) -
         (problem,) = worker.scripts.problems
         assert problem.kind == "unreadable file"
         assert "SyntaxError: invalid syntax (aaa_x.py, line 2)" in problem.text
-        with pytest.raises(AlembicError, match="the chain of migrations is broken") as caught:
+        with pytest.raises(AlembicError, match="a migration file cannot be loaded: Syn") as caught:
             worker.ask("upgrade", session)
-        assert caught.value.kind == "broken chain"
+        assert caught.value.kind == "unreadable file"
+        assert caught.value.remedy == "mend that file, or set what it asks for"
 
 
 def test_byte_code_without_its_source_is_named(project: Project) -> None:

@@ -47,6 +47,8 @@ class Gate:
         told = {key: value for key, value in cparams.items() if isinstance(value, _PLAIN)}
         self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
         self._stop_if_looking()
+        if dialect.name != "postgresql" and not self.only_looks:
+            raise WrongTargetError(f"a database of {dialect.name}")
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
         if not old or old == new or cparams.get(key) != old:

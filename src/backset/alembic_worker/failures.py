@@ -26,6 +26,10 @@ class BrokenChainError(Exception):
     """The scripts do not make up a chain: a file is missing, or two have one id."""
 
 
+class UnreadableFileError(BrokenChainError):
+    """A script raises when it is loaded: it need not be wrong, a setting can be missing."""
+
+
 class NoConfigurationError(Exception):
     """There is no Alembic configuration where it should be."""
 
@@ -47,6 +51,7 @@ class MissingSchemaError(Exception):
 
 
 _KINDS = (
+    (UnreadableFileError, "unreadable file"),
     (BrokenChainError, "broken chain"),
     (NoConfigurationError, "no configuration"),
     (SeveralDatabasesError, "several databases"),
