@@ -524,6 +524,17 @@ def test_a_password_with_a_single_percent_sign_is_not_shown(project: Project) ->
     assert "ecret" not in line
 
 
+def test_variables_that_env_py_sets_itself_are_read(project: Project) -> None:
+    """As load_dotenv() sets those of a .env, which name the database for libpq."""
+    target = Target.parse(project.url)
+    variables = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    given = {variables[key]: value for key, value in target.params.items() if key in variables}
+    rewrite(project, url="'postgresql+psycopg://'", extra=f"os.environ.update({given!r})")
+    found = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert found is not None
+    assert found.params == target.params
+
+
 OPENS = {
     "engine": 'create_engine({url}, isolation_level="AUTOCOMMIT").connect()',
     "execution": 'create_engine({url}).connect().execution_options(isolation_level="AUTOCOMMIT")',

@@ -282,7 +282,8 @@ class Worker:
             was_told = self._gate.opened and isinstance(error, OperationalError)
             if not (self._gate.found or was_told):  # else env.py went on after it was stopped
                 raise
-        return {"opened": self._gate.opened}
+        environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
+        return {"opened": self._gate.opened, "environ": environ}
 
     @property
     def _application(self) -> AbstractContextManager[Any]:
