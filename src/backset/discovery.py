@@ -51,7 +51,7 @@ def settled(settings: Settings) -> Settings:
             raise SettingsError([_NO_URL]) from None
         if error.kind != "error":  # it is none of env.py's
             raise
-        raise SettingsError([_fails(error.words)]) from None
+        raise SettingsError([_fails(error.words, settings)]) from None
     target = Target.parse(url_of(opened, environ), ENV_PY)
     sources = {**settings.sources, "DATABASE_URL": ENV_PY}
     return replace(settings, target=target, sources=sources)
@@ -83,6 +83,8 @@ def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     return f"{url}?{urlencode(query, quote_via=quote)}" if query else url
 
 
-def _fails(words: str) -> tuple[str, str]:
+def _fails(words: str, settings: Settings) -> tuple[str, str]:
     what = f"DATABASE_URL is not set, and env.py fails before it connects: {words}"
+    if settings.upgrade or settings.lineages[0].upgrade:
+        return what, "set DATABASE_URL, here or in .env"
     return what, f"mend that, or set DATABASE_URL, here or in .env; {OR_DOOR}"

@@ -27,7 +27,8 @@ class Gate:
     only_looks: whether the first connection is to be told, and not made; one to the maintenance
     database is made, since the next one is meant.
     found: whether that has happened.
-    opened: what env.py wanted to open last.
+    is_waiting: whether what env.py wanted to open last is not open yet.
+    opened: what that is.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class Gate:
         self.only_reads = False
         self.only_looks = False
         self.found = False
+        self.is_waiting = False
         self.opened = {}  # type: dict[str, Any]
         event.listen(Engine, "do_connect", self._direct)
         event.listen(Engine, "handle_error", self._explain)
@@ -51,6 +53,9 @@ class Gate:
         told = {key: value for key, value in cparams.items() if isinstance(value, _PLAIN)}
         self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
         self._stop_if_looking()
+        if dialect.name != "postgresql":
+            raise WrongTargetError(f"a database of {dialect.name}")
+        self.is_waiting = True
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
         if old and cparams.get(key) == old:
@@ -113,6 +118,7 @@ class Gate:
 
         One to the maintenance database may be read, and commits nothing.
         """
+        self.is_waiting = False
         if self.only_looks:  # what a driver of another kind has made past us, as by creator=
             self._stop_if_looking()
             record.info[_HELD] = self.server
