@@ -34,6 +34,7 @@ OR_DOOR = (
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
 _DOOR = f"mend env.py, {OR_DOOR}"
+_TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
 _EXPLAINED = {
     "no application": (
         "env.py works within the Flask application: {message}",
@@ -49,7 +50,11 @@ _EXPLAINED = {
     ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
-        "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
+        _TAKE_IT,
+    ),
+    "unreachable": (
+        "{where}env.py cannot connect: {message}",
+        f"{_TAKE_IT}; or start that server",
     ),
     "orphaned revision": (
         "{where}{message}: the version table names a revision that no migration file has",

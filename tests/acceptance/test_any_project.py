@@ -288,6 +288,8 @@ def test_status_tells_the_database_though_env_py_fails(made: Callable[[str], For
         asked.stderr
     )
     assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in asked.stderr
+    named = foreign.run("status", BACKSET_UPGRADE="shopctl up").stderr
+    assert "shopctl runs me → set DATABASE_URL, here or in .env\n" in named
     done = foreign.run("status", DATABASE_URL=foreign.url)
     assert done.returncode == 6
     assert "state     at head: the database is at 0001" in done.stdout
@@ -299,6 +301,32 @@ def test_status_tells_the_database_though_env_py_fails(made: Callable[[str], For
     foreign.query("UPDATE alembic_version SET version_num = 'gone'")
     orphaned = foreign.run("status", DATABASE_URL=foreign.url)
     assert "state     orphaned revision: alembic_version names gone" in orphaned.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///x.db", "env.py connected to a database of sqlite, not to postgresql://"),
+        ("postgresql+psycopg://u@127.0.0.1:1/x", "env.py:6: env.py cannot connect: "),
+    ],
+)
+def test_an_env_that_leads_nowhere_is_told_so(
+    made: Callable[[str], Foreign], url: str, words: str
+) -> None:
+    """Another kind of database, a server that is down: in words, with where it is mended."""
+    foreign = made("hard_coded")
+    env = foreign.folder / "alembic/env.py"
+    lines = env.read_text().splitlines()
+    lines[5] = f"engine = create_engine({url!r}); engine.connect()"
+    env.write_text("\n".join(lines))
+    done = foreign.run("reset-db", DATABASE_URL=foreign.url)
+    assert done.returncode == 4
+    assert words in done.stderr
+    assert "→ let env.py take its URL from DATABASE_URL, or say in [tool.backset.env]" in (
+        done.stderr
+    )
+    assert not (foreign.folder / "x.db").exists()
+    assert foreign.query("SELECT * FROM precious") == [(1,)]
 
 
 def test_a_remedy_names_what_gave_the_url(made: Callable[[str], Foreign]) -> None:
