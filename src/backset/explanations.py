@@ -82,7 +82,7 @@ _EXPLAINED = {
     ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",
-        "bring the missing file back, or correct its down_revision",
+        "`invoke status` says which file, and what mends it",
     ),
 }
 # What a message means, whatever its kind.
