@@ -96,6 +96,7 @@ class Build:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        signals.listen()  # a repair has one build after another
         return self
 
     def __exit__(

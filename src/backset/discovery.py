@@ -40,7 +40,7 @@ def settled(settings: Settings) -> Settings:
     try:
         with Worker(settings) as worker:
             worker.begin_alone()
-            opened = worker.where_to()
+            opened, environ = worker.where_to()
     except AlembicError as error:
         if _WANTS_A_URL.search(error.words):
             if (
@@ -51,8 +51,8 @@ def settled(settings: Settings) -> Settings:
             raise SettingsError([_NO_URL]) from None
         if error.kind != "error":  # it is none of env.py's
             raise
-        raise SettingsError([_fails(error.words)]) from None
-    target = Target.parse(url_of(opened, settings.environ), ENV_PY)
+        raise SettingsError([_fails(error.words, settings)]) from None
+    target = Target.parse(url_of(opened, environ), ENV_PY)
     sources = {**settings.sources, "DATABASE_URL": ENV_PY}
     return replace(settings, target=target, sources=sources)
 
@@ -72,7 +72,8 @@ def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     if host.startswith("/"):
         query["unix_sock" if opened.get("unix_sock") else "host"] = host
         host = ""
-    password = f":{quote(str(opened['password']), safe='')}" if opened.get("password") else ""
+    secret = opened.get("password") or environ.get("PGPASSWORD")
+    password = f":{quote(str(secret), safe='')}" if secret else ""
     user = f"{quote(parts['user'], safe='')}{password}@" if parts["user"] else ""
     port = f":{parts['port']}" if parts["port"] else ""
     driver = f"+{opened['driver']}" if opened.get("driver") else ""
@@ -82,6 +83,8 @@ def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     return f"{url}?{urlencode(query, quote_via=quote)}" if query else url
 
 
-def _fails(words: str) -> tuple[str, str]:
+def _fails(words: str, settings: Settings) -> tuple[str, str]:
     what = f"DATABASE_URL is not set, and env.py fails before it connects: {words}"
+    if settings.upgrade or settings.lineages[0].upgrade:
+        return what, "set DATABASE_URL, here or in .env"
     return what, f"mend that, or set DATABASE_URL, here or in .env; {OR_DOOR}"

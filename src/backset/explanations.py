@@ -34,9 +34,7 @@ OR_DOOR = (
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
 _DOOR = f"mend env.py, {OR_DOOR}"
-_ELSEWHERE = (
-    "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
-)
+_TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
 _OTHER_DIALECT = re.compile("^a database of ")
 _EXPLAINED = {
     "no application": (
@@ -53,7 +51,11 @@ _EXPLAINED = {
     ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
-        _ELSEWHERE,
+        _TAKE_IT,
+    ),
+    "unreachable": (
+        "{where}env.py cannot connect: {message}",
+        f"{_TAKE_IT}; or start that server",
     ),
     "orphaned revision": (
         "{where}{message}: the version table names a revision that no migration file has",
@@ -85,7 +87,7 @@ _EXPLAINED = {
     ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",
-        "bring the missing file back, or correct its down_revision",
+        "`invoke status` says which file, and what mends it",
     ),
 }
 # What a message means, whatever its kind.
@@ -94,7 +96,7 @@ _BETTER = (
     (_UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
-    (_OTHER_DIALECT, f"{_ELSEWHERE}; {OR_DOOR}"),
+    (_OTHER_DIALECT, f"{_TAKE_IT}; {OR_DOOR}"),
 )
 
 

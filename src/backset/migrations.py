@@ -130,13 +130,15 @@ class Worker:
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
         self._send({**message, "lineage": asdict(about)})
 
-    def where_to(self) -> dict[str, Any]:
+    def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
 
         They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
-        password is among them. Raises StepFailedError.
+        password is among them. Beside them, libpq's variables, which env.py may have set itself.
+        Raises StepFailedError.
         """
-        return dict(self.ask_alone("where")["opened"])
+        told = self.ask_alone("where")
+        return told["opened"], told["environ"]
 
     def ask_alone(self, command: str) -> dict[str, Any]:
         """Run `where` or `merge`, which need no database. Raises StepFailedError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backset import chain, diagnosis, placement
+from backset import chain, diagnosis, placement, signals
 from backset.build import Build, Options
 from backset.steps import Done
 
@@ -36,16 +36,22 @@ def look(
     told: Report,
     *,
     proves: bool = False,
+    answer: Answer | None = None,
     worker: Worker | None = None,
 ) -> Status:
-    """Diagnose the target; prove what only a scratch build can tell, if that is asked for."""
+    """Diagnose the target; prove what only a scratch build can tell, if that is asked for.
+
+    answer: whether the proof waits for the lock, and for how long it may go on.
+    """
     with Build(settings, target, "status", beside=False, worker=worker) as build:
         found = diagnosis.status(build)
     if not proves or not _is_open(found.state):
         return found
     told.begin("prove")
     with Build(settings, target, "repair", beside=False) as build:
-        proof = placement.find(build, told.progress)
+        notice = told.notice if answer and answer.wait else None
+        with signals.limited(answer.timeout_s if answer else 0):
+            proof = placement.find(build, told.progress, notice)
     told.end("prove", Done(_shown(proof), {"same": proof.same}))
     return replace(found, facts=replace(found.facts, proof=proof))
 
@@ -74,7 +80,7 @@ def repair(
     done: list[State] = []
     told.note(repairs=[])
     while True:
-        found = look(settings, target, told, proves=True, worker=worker)
+        found = look(settings, target, told, proves=True, answer=answer, worker=worker)
         worker = None
         cure = found.state.cure
         if cure.way not in _CHAINS or cure in [each.cure for each in done]:

@@ -193,7 +193,7 @@ class Server:
             if waiting is None and not leaves:  # the server ends its statement first
                 what = f"another run holds the lock of {self.names.target}: {holder}"
                 raise LockedError(what, "wait until it ends, or let this one wait: --wait")
-            if waiting is not None and holder != told:
+            if waiting is not None and holder not in {told, _NOBODY}:
                 waiting(f"waits for the lock of {self.names.target}: {holder}")
             told = holder
             time.sleep(_LOOK_EVERY_S)

@@ -104,8 +104,8 @@ def _several_heads(facts: Facts) -> State | None:
         return None
     evidence = [f"the scripts have the heads {', '.join(facts.goal)}"]
     command = "invoke alembic -- merge heads -m merge"
-    why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`"
-    why += '; or accept them: heads = "all" in [tool.backset]'
+    why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`; "
+    why += 'if they are to stay apart: heads = "all" in [tool.backset]'
     return _state("several heads", evidence, Cure(way="merge heads", command=command, why=why))
 
 

@@ -124,7 +124,8 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
     """Return what is wrong with parameters that libpq can read."""
     problems = []
     if not (name := params.get("dbname", "")):
-        problems.append((f"{source} names no database", "end the URL with /database"))
+        remedy = "set DATABASE_URL" if source == ENV_PY else "end the URL with /database"
+        problems.append((f"{source} names no database", remedy))
     if len(name.encode()) > _NAME_BYTES:
         problems.append((f"{source} names a database of over 63 bytes", "PostgreSQL would cut it"))
     if "," in params.get("host", "") + params.get("hostaddr", ""):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backset.server import Server
 from backset.target import Target
 from tests.acceptance.test_orphans import commit, git
 from tests.acceptance.test_shapes import laid_down
@@ -399,6 +400,34 @@ def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database
     (versions(project) / "d1_idle.py").write_text(MORE.format("d1", "c1"))
     assert project.invoke("repair").returncode == 0
     assert project.query("SELECT version_num FROM alembic_version") == [("d1",)]
+
+
+def test_a_proof_waits_for_the_lock(tmp_path: Path, database_url: str) -> None:
+    """`--wait` holds for all that a repair does, and says for whom."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    with Server(Target.parse(project.url), "other") as other:
+        other.lock()
+        assert project.invoke("repair").returncode == 75
+        waiting = project.start("repair", "--wait")
+        assert waiting.stdout is not None
+        assert "prove     waits for the lock" in waiting.stdout.readline()
+    told, errors = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, told + errors
+
+
+def test_a_proof_is_stopped_in_time(tmp_path: Path, database_url: str) -> None:
+    """`--timeout` holds for the proof too; its scratch database goes."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    script = versions(project) / "b1_tasks.py"
+    sleeps = "def upgrade():\n    op.execute('SELECT pg_sleep(600)')"
+    script.write_text(script.read_text().replace("def upgrade():", sleeps))
+    done = project.invoke("repair", "--timeout", "3")
+    assert (done.returncode, "prove     stopped after 3 s" in done.stderr) == (4, True), done
+    name = Target.parse(project.url).database
+    found = project.query("SELECT datname FROM pg_database")
+    assert [each for (each,) in found if each.startswith(name)] == [name]
 
 
 def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str) -> None:

@@ -77,6 +77,7 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
     [
         ('extension "hstore" is not available', "install its files where PostgreSQL runs"),
         ("Path doesn't exist: alembic.  Please use", "correct script_location"),
+        ("a database of sqlite", "[tool.backset] upgrade = "),
         ("NoSuchOptError: no such option", "[tool.backset] upgrade = "),
     ],
 )

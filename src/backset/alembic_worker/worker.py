@@ -102,7 +102,8 @@ class Worker:
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
             words = {"message": message_of(error), "where": self._where(error)}
-            self.send("failed", kind=kind_of(error), **words)
+            failed = isinstance(error, OperationalError) and self._gate.is_waiting
+            self.send("failed", kind="unreachable" if failed else kind_of(error), **words)
         finally:
             sys.stdout.flush()  # what the project printed, before the next request
 
@@ -316,7 +317,8 @@ class Worker:
             was_told = self._gate.opened and isinstance(error, OperationalError)
             if not (self._gate.found or was_told):  # else env.py went on after it was stopped
                 raise
-        return {"opened": self._gate.opened}
+        environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
+        return {"opened": self._gate.opened, "environ": environ}
 
     @property
     def _application(self) -> AbstractContextManager[Any]:
