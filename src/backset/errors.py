@@ -17,6 +17,7 @@ class Finding:
     kind: a stable word for programs (`drift`, `orphaned revision`, …).
     what: what is so, and where. why: why it matters. remedy: what to do.
     name: of the object that it is about, by which the settings can silence it.
+    line: what people read of it, where they have read the rest already.
     """
 
     kind: str
@@ -24,9 +25,10 @@ class Finding:
     why: str
     remedy: str
     name: str = ""
+    line: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.what} ({self.why}) → {self.remedy}"
+        return self.line or f"{self.kind}: {self.what} ({self.why}) → {self.remedy}"
 
 
 class BacksetError(Exception):
@@ -88,6 +90,10 @@ class StepFailedError(BacksetError):
         """Return what the operating system said, with the file that it is about."""
         what = f"{error.filename or 'the system'}: {error.strerror or error}"
         return cls(what, "mend that, then run this again")
+
+
+class AstrayError(StepFailedError):
+    """A command of the project came to the live database, and may have written there."""
 
 
 class ConsentError(RefusedError):

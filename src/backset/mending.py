@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -45,7 +46,9 @@ def merge(build: Build, _progress: Progress) -> Done:
         made = build.worker.ask_alone("merge")
     else:
         made = build.worker.ask("merge", build.session)
-    return Done(f"{made['path']} joins {', '.join(made['down'])}; commit it", made)
+    path, root = Path(made["path"]), build.settings.root
+    shown = path.relative_to(root) if path.is_relative_to(root) else path
+    return Done(f"{shown} joins {', '.join(made['down'])}; commit it", made)
 
 
 def bring_back(build: Build, _progress: Progress) -> Done:

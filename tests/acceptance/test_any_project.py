@@ -214,6 +214,48 @@ def test_the_interpreter_of_the_project_is_used_and_named(made: Callable[[str], 
     assert "-m pip install 'alembic>=1.9' 'sqlalchemy>=1.4'" in done.stderr
 
 
+def test_status_says_which_interpreter_it_is(made: Callable[[str], Foreign]) -> None:
+    """A stranger sees where it was found, and that a broken environment is no other one."""
+    foreign = made("stock")
+    found = foreign.run("status").stdout
+    assert f"python    {Path(sys.prefix, 'bin/python')} (VIRTUAL_ENV)" in found
+    assert "(backset's own)" in foreign.run("status", VIRTUAL_ENV="").stdout
+    python = foreign.folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to("/nonexistent/python3")
+    done = foreign.run("status", VIRTUAL_ENV="")
+    assert done.returncode == 2
+    assert f".venv: python is '{python}', which does not run → make that environment" in done.stderr
+
+
+@pytest.mark.parametrize("start", ["alembic/versions", "../elsewhere"])
+def test_the_variable_of_alembic_is_read_as_alembic_does(
+    made: Callable[[str], Foreign], start: str
+) -> None:
+    """ALEMBIC_CONFIG is seen from the folder that one stands in, and makes that its project."""
+    foreign = made("stock")
+    here = (foreign.folder / start).resolve()
+    here.mkdir(exist_ok=True)
+    file = os.path.relpath(foreign.folder / "alembic.ini", here)
+    folder, foreign.folder = foreign.folder, here
+    done = foreign.run("reset-db", ALEMBIC_CONFIG=file)
+    assert done.returncode == 0, done.stderr
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert (folder / "backups").is_dir()
+
+
+def test_undo_without_anything_names_what_would_keep_something(
+    made: Callable[[str], Foreign],
+) -> None:
+    """Nobody is sent to backups that there are not."""
+    foreign = made("stock")
+    none = foreign.run("undo")
+    assert none.returncode == 4
+    assert "to go back to → a rebuild, such as `backset reset-db`, keeps one" in none.stderr
+    assert foreign.run("backup").returncode == 0
+    assert "to go back to → choose a dump from `backset backups`" in foreign.run("undo").stderr
+
+
 def test_what_is_too_old_is_named(made: Callable[[str], Foreign], tmp_path: Path) -> None:
     """One line with the version that is there, and the command that installs a later one."""
     foreign = made("stock")
@@ -233,6 +275,71 @@ def test_status_says_which_database_it_is(made: Callable[[str], Foreign], name: 
     assert f"{ROLE}@127.0.0.1" in done.stdout
     assert f"/{name} (from env.py)" in done.stdout
     assert quote(PASSWORD, safe="") not in done.stdout
+
+
+def test_status_tells_the_database_though_env_py_fails(made: Callable[[str], Foreign]) -> None:
+    """One that runs only behind a program of the project is a finding beside the state."""
+    foreign = made("stock")
+    assert foreign.run("reset-db").returncode == 0
+    (foreign.folder / "alembic/env.py").write_text("raise RuntimeError('shopctl runs me')\n")
+    asked = foreign.run("status")
+    assert asked.returncode == 2
+    assert "env.py:1: RuntimeError: shopctl runs me → mend that, or set DATABASE_URL" in (
+        asked.stderr
+    )
+    assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in asked.stderr
+    named = foreign.run("status", BACKSET_UPGRADE="shopctl up").stderr
+    assert "shopctl runs me → set DATABASE_URL, here or in .env\n" in named
+    done = foreign.run("status", DATABASE_URL=foreign.url)
+    assert done.returncode == 6
+    assert "state     at head: the database is at 0001" in done.stdout
+    assert "tables    alembic_version 1 · things 0" in done.stdout
+    assert "env.py fails: env.py:1: RuntimeError: shopctl runs me (the versions were read in" in (
+        done.stderr
+    )
+    assert '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]' in done.stderr
+    foreign.query("UPDATE alembic_version SET version_num = 'gone'")
+    orphaned = foreign.run("status", DATABASE_URL=foreign.url)
+    assert "state     orphaned revision: alembic_version names gone" in orphaned.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///x.db", "env.py connected to a database of sqlite, not to postgresql://"),
+        ("postgresql+psycopg://u@127.0.0.1:1/x", "env.py:6: env.py cannot connect: "),
+    ],
+)
+def test_an_env_that_leads_nowhere_is_told_so(
+    made: Callable[[str], Foreign], url: str, words: str
+) -> None:
+    """Another kind of database, a server that is down: in words, with where it is mended."""
+    foreign = made("hard_coded")
+    env = foreign.folder / "alembic/env.py"
+    lines = env.read_text().splitlines()
+    lines[5] = f"engine = create_engine({url!r}); engine.connect()"
+    env.write_text("\n".join(lines))
+    done = foreign.run("reset-db", DATABASE_URL=foreign.url)
+    assert done.returncode == 4
+    assert words in done.stderr
+    assert "→ let env.py take its URL from DATABASE_URL, or say in [tool.backset.env]" in (
+        done.stderr
+    )
+    assert not (foreign.folder / "x.db").exists()
+    assert foreign.query("SELECT * FROM precious") == [(1,)]
+
+
+def test_a_remedy_names_what_gave_the_url(made: Callable[[str], Foreign]) -> None:
+    """Nobody can correct a DATABASE_URL that they never set."""
+    foreign = made("stock")
+    words = "correct what env.py opens, or set DATABASE_URL"
+    assert words in foreign.run("status").stdout
+    assert "correct DATABASE_URL;" in foreign.run("status", DATABASE_URL=foreign.url).stdout
+    ini = foreign.folder / "alembic.ini"
+    port = psycopg.conninfo.conninfo_to_dict(foreign.url)["port"]
+    ini.write_text(ini.read_text().replace(f":{port}/", ":1/"))
+    assert f"start the server, or {words}" in foreign.run("status").stdout
+    assert f"start the server, or {words}" in foreign.run("reset-db").stderr
 
 
 def test_looking_writes_nothing(made: Callable[[str], Foreign]) -> None:
@@ -289,3 +396,49 @@ def test_models_that_differ_upstream_are_told_and_stop_nothing(
     held = foreign.run("reset-db")
     assert held.returncode == 4
     assert "drift: column things.name is only in the models" in held.stderr
+
+
+def test_flask_migrate_needs_no_right_script_location(made: Callable[[str], Foreign]) -> None:
+    """It sets the folder itself, so what its alembic.ini says has never mattered to anyone."""
+    foreign = made("flask")
+    ini = foreign.folder / "migrations/alembic.ini"
+    ini.write_text(ini.read_text().replace("[alembic]\n", "[alembic]\nscript_location = .\n"))
+    assert foreign.run("reset-db").returncode == 0
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_a_configuration_without_an_env_py_there_is_seen_from_its_own_folder(
+    made: Callable[[str], Foreign],
+) -> None:
+    """`script_location = .` is what those write who stand in that folder."""
+    foreign = made("stock")
+    (foreign.folder / "alembic.ini").rename(foreign.folder / "alembic/alembic.ini")
+    ini = foreign.folder / "alembic/alembic.ini"
+    ini.write_text(ini.read_text().replace("script_location = alembic", "script_location = ."))
+    assert foreign.run("reset-db").returncode == 0
+    assert foreign.query("SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_several_heads_are_told_although_env_py_fails(made: Callable[[str], Foreign]) -> None:
+    """The state is what the scripts and the catalogs say; env.py's failure stands beside it."""
+    foreign = made("stock")
+    (first,) = (foreign.folder / "alembic/versions").glob("*.py")
+    other = first.read_text().replace('"0001"', '"0002"')
+    first.with_name("0002_other.py").write_text(other)
+    (foreign.folder / "alembic/env.py").write_text("raise RuntimeError('not like this')\n")
+    foreign.query("DROP TABLE precious")
+    done = foreign.run("status", DATABASE_URL=foreign.url)
+    assert done.returncode == 6
+    assert "state     several heads: the scripts have the heads 0001, 0002" in done.stdout
+    assert "RuntimeError: not like this" in done.stderr
+
+
+def test_metadata_that_is_none_is_no_failure_of_env_py(made: Callable[[str], Foreign]) -> None:
+    """An upgrade never looks at target_metadata, so it can have been wrong for years."""
+    foreign = made("stock")
+    env = foreign.folder / "alembic/env.py"
+    env.write_text(env.read_text().replace("target_metadata=None", "target_metadata=[object]"))
+    done = foreign.run("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert "env.py has no models to compare" in done.stdout
+    assert foreign.run("status").returncode == 0

@@ -78,6 +78,9 @@ def test_a_seed_that_is_over_before_anybody_looks_is_told_of(live: Project) -> N
         said = "up to 1 row written"
         assert said in done.stderr or live.query("SELECT count(*) FROM marks") == [(1,)]
         assert "the live database" in done.stderr
+        if said in done.stderr:
+            assert "is as it was" not in done.stderr
+            assert " was not swapped, but may have been written to; `invoke restore " in done.stderr
 
 
 def test_dotenv_that_overrides_gets_the_line_that_mends_it(live: Project) -> None:

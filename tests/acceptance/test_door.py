@@ -157,6 +157,28 @@ def test_a_chain_that_fails_is_named(chains: Project) -> None:
     assert "upgrade   billing: revision billing1" in done.stderr
 
 
+def test_a_version_table_of_two_chains_is_told(chains: Project) -> None:
+    """It is no orphaned revision, which the run that meets it would mend."""
+    env = chains.folder / "billing/env.py"
+    env.write_text(env.read_text().replace("billing_version", "core_version"))
+    done = chains.invoke("reset-db")
+    assert done.returncode == 4
+    assert "identified by 'core1': it is of core, in the same version table" in done.stderr
+    assert "→ let env.py of each chain give context.configure() a version_table" in done.stderr
+    assert "which no migration file has" not in done.stderr
+
+
+def test_a_head_that_the_settings_misspell_is_a_finding(chains: Project) -> None:
+    """`status` tells the database all the same, and blames the settings, not the version table."""
+    assert chains.invoke("reset-db").returncode == 0
+    chains.configure('section = "core"\n', 'section = "core"\nheads = ["coer1"]\n')
+    done = chains.invoke("status")
+    assert done.returncode == 6, done.stderr
+    assert "have the head core1, and [tool.backset] heads has coer1" in done.stderr
+    assert "chain     core: at core1, head core1" in done.stdout
+    assert "the version table names a revision" not in done.stderr
+
+
 @pytest.fixture(scope="session")
 def flask_venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with Flask-Migrate from PyPI, made once for all tests of a session."""

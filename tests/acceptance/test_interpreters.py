@@ -102,6 +102,18 @@ def test_a_project_with_models(
     spoilt(project)
 
 
+@pytest.mark.parametrize("version", ["3.6", "3.8"])
+def test_an_older_python_is_named(tmp_path: Path, database_url: str, version: str) -> None:
+    """Also one that cannot read the first line, or lacks Alembic: that would not help it."""
+    project = laid_down(tmp_path / "p", "conventions", database_url)
+    python = installed(version)
+    (project.folder / "pyproject.toml").write_text(f'[tool.backset]\npython = "{python}"\n')
+    done = project.invoke("status")
+    assert done.returncode == 4
+    assert "([tool.backset]): " in done.stderr
+    assert "→ name one of Python 3.9 or later that has the project's packages" in done.stderr
+
+
 def test_an_async_project(tmp_path: Path, tcp_url: str, environment: Environments) -> None:
     """SQLAlchemy 2.0 with asyncpg."""
     url = tcp_url.replace("postgresql:", "postgresql+asyncpg:")

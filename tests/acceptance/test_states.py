@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backset.connections.target import Target
+from backset.servers.server import Server
 from tests.acceptance.test_orphans import commit, git
 from tests.conftest import Project, free_port, laid_down
 from tests.incident.project import run_alembic
@@ -154,6 +155,12 @@ def unrecorded(project: Project) -> None:
     project.query("UPDATE alembic_version SET version_num = 'b1'")
 
 
+def row_too_many(project: Project) -> None:
+    """Leave the row of before in the version table."""
+    built(project)
+    project.query("INSERT INTO alembic_version VALUES ('b1')")
+
+
 def drifted(project: Project) -> None:
     """Change the database by hand."""
     built(project)
@@ -176,6 +183,22 @@ def stamped_empty(project: Project) -> None:
 def stamped_early(project: Project) -> None:
     """Stamp a database that is one revision behind."""
     alembic(project, "upgrade", "b1")
+    alembic(project, "stamp", "head")
+
+
+INDEX = """revision, down_revision = "d1", "c1"
+def upgrade():
+    from alembic import op
+    op.create_index("ix_tasks_user_id", "tasks", ["user_id"])
+"""
+
+
+def stamped_index(project: Project) -> None:
+    """Stamp a database that lacks an index, which no table and no column tells of."""
+    built(project)
+    models = project.folder / "models.py"
+    models.write_text(f'{models.read_text()}Index("ix_tasks_user_id", tasks.c.user_id)\n')
+    (versions(project) / "d1_index.py").write_text(INDEX)
     alembic(project, "stamp", "head")
 
 
@@ -240,6 +263,8 @@ CASES = [
     Case(invalid_index, "half applied", "index uq_users_name is invalid", "DROP INDEX CONCURRENTLY",
          ("drop index", "upgrade")),
     Case(unrecorded, "half applied", "table notes exists already", "invoke repair", ("stamp",)),
+    Case(row_too_many, "half applied", "alembic_version names b1 beside c1, which comes after it",
+         "stamp --purge c1", ("stamp",)),
     Case(drifted, "stamped but not migrated", "column users.name does not exist, which a1_users.py",
          "invoke repair", ("reset",)),
     Case(new_model, "drift", "table new is only in the models", "--autogenerate", ends="drift"),
@@ -247,6 +272,8 @@ CASES = [
          "invoke repair", ("stamp", "upgrade")),
     Case(stamped_early, "stamped but not migrated", "table notes does not exist", "invoke repair",
          ("stamp", "upgrade")),
+    Case(stamped_index, "drift", "index ix_tasks_user_id of tasks is only in the models",
+         "invoke verify --accept", ("stamp", "upgrade")),
     Case(no_models, "models not loaded", "target_metadata has no table", "import the modules",
          ends="models not loaded"),
     Case(of_others, "wrong database", "wp_posts, and none of the project's tables",
@@ -266,6 +293,8 @@ def test_each_state_and_its_cure(tmp_path: Path, database_url: str, case: Case) 
     assert case.evidence in told.stdout
     assert case.cure in told.stdout
     assert told.returncode == (6 if case.cure else 0)
+    upgrades = case.state in {"no database", "empty", "behind"}
+    assert upgrades == ("invoke upgrade" in told.stderr), told.stderr  # no cure but the state's
     assert "c4nary" not in told.stdout + told.stderr
     planned = project.invoke("repair", "--plan")
     assert planned.returncode == 0, planned.stderr
@@ -370,6 +399,50 @@ def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database
     (versions(project) / "d1_idle.py").write_text(MORE.format("d1", "c1"))
     assert project.invoke("repair").returncode == 0
     assert project.query("SELECT version_num FROM alembic_version") == [("d1",)]
+
+
+def test_a_proof_waits_for_the_lock(tmp_path: Path, database_url: str) -> None:
+    """`--wait` holds for all that a repair does, and says for whom."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    with Server(Target.parse(project.url), "other") as other:
+        other.lock()
+        assert project.invoke("repair").returncode == 75
+        waiting = project.start("repair", "--wait")
+        assert waiting.stdout is not None
+        assert "prove     waits for the lock" in waiting.stdout.readline()
+    told, errors = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, told + errors
+
+
+def test_a_proof_is_stopped_in_time(tmp_path: Path, database_url: str) -> None:
+    """`--timeout` holds for the proof too; its scratch database goes."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    script = versions(project) / "b1_tasks.py"
+    sleeps = "def upgrade():\n    op.execute('SELECT pg_sleep(600)')"
+    script.write_text(script.read_text().replace("def upgrade():", sleeps))
+    done = project.invoke("repair", "--timeout", "3")
+    assert (done.returncode, "prove     stopped after 3 s" in done.stderr) == (4, True), done
+    name = Target.parse(project.url).database
+    found = project.query("SELECT datname FROM pg_database")
+    assert [each for (each,) in found if each.startswith(name)] == [name]
+
+
+def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str) -> None:
+    """A chain that cannot be built says nothing of the database: a person mends that first."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    script = versions(project) / "b1_tasks.py"
+    whole = script.read_text()
+    script.write_text(whole.replace("def upgrade():", "def upgrade():\n    op.execute('fails')"))
+    told = project.invoke("repair", "--yes")
+    assert told.returncode == 6
+    assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert project.query("SELECT name FROM users") == [("ann",)]
+    script.write_text(whole)
+    assert project.invoke("repair").returncode == 0
+    assert project.query("SELECT name FROM users") == [("ann",)]
 
 
 def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) -> None:

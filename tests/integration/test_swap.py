@@ -326,6 +326,17 @@ def test_a_second_run_stops_at_once_and_says_who_holds_the_lock(server: Server) 
         fourth.lock()
 
 
+def test_the_lock_is_free_at_once_when_its_run_goes_on(server: Server) -> None:
+    """One task after another in a run wants the lock; a closed session may keep it for a while."""
+    for _ in range(100):
+        with Server(server.target, "first") as first:
+            first.lock()
+        assert server.session.execute(_HELD).fetchone() == (0,)
+
+
+_HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+
+
 def test_the_lock_of_a_dead_run_is_waited_for(server: Server) -> None:
     """The server may still be at a killed run's last statement: that is nobody to wait for."""
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -16,10 +16,12 @@ from psycopg import sql
 from backset.checks import verification
 from backset.checks.verification import Verdict
 from backset.configuration.reader import load
+from backset.configuration.settings import Settings
 from backset.connections.target import Target
-from backset.errors import AlembicError, StepFailedError
+from backset.errors import AlembicError, SettingsError, StepFailedError
 from backset.migrations import discovery
 from backset.migrations.worker import Worker
+from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -449,9 +451,10 @@ def test_a_script_that_cannot_be_read_is_named_with_its_line(project: Project) -
         (problem,) = worker.scripts.problems
         assert problem.kind == "unreadable file"
         assert "SyntaxError: invalid syntax (aaa_x.py, line 2)" in problem.text
-        with pytest.raises(AlembicError, match="the chain of migrations is broken") as caught:
+        with pytest.raises(AlembicError, match="a migration file cannot be loaded: Syn") as caught:
             worker.ask("upgrade", session)
-        assert caught.value.kind == "broken chain"
+        assert caught.value.kind == "unreadable file"
+        assert caught.value.remedy == "mend that file, or set what it asks for"
 
 
 def test_byte_code_without_its_source_is_named(project: Project) -> None:
@@ -467,6 +470,73 @@ def test_byte_code_without_its_source_is_named(project: Project) -> None:
     assert problem.kind == "stale byte code"
     assert problem.text.startswith("bbb is loaded from bbb_x.cpython-")
     assert problem.paths[0].parent == versions / "__pycache__"
+
+
+TOKEN = """
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+@event.listens_for(Engine, "do_connect")
+def give_token(dialect, record, cargs, cparams):
+    assert "password" not in cparams
+    cparams["password"] = {password!r}
+"""
+
+
+def test_a_listener_of_env_py_still_gives_the_password(
+    project: Project, superuser: psycopg.Connection[Any], tcp_url: str
+) -> None:
+    """As the cloud's tokens are given: what is opened instead of the target gets one, too."""
+    target = Target.parse(tcp_url)
+    beside = target.named(f"{target.database}__next")
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(beside.database)))
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    superuser.execute(owner.format(*map(sql.Identifier, (beside.database, ROLE))))
+    bare = target.shown.replace("postgresql:", "postgresql+psycopg:")
+    add(rewrite(project, url=repr(bare), extra=TOKEN.format(password=PASSWORD)), "aaa")
+    settings = load(project.folder, {"PATH": "/usr/bin:/bin", "DATABASE_URL": tcp_url})
+    with (
+        Worker(settings) as worker,
+        psycopg.connect(**beside.params, autocommit=True) as session,  # type: ignore[arg-type]
+    ):
+        worker.begin(beside, instead_of=target.database)
+        assert worker.ask("upgrade", session)["count"] == 1
+
+
+def test_another_server_is_told_by_what_it_lacks(
+    project: Project, superuser: psycopg.Connection[Any]
+) -> None:
+    """It has a database of the target's name, and none that stands in for it."""
+    target = Target.parse(project.url)
+    add(rewrite(project, url=repr(project.url.replace("sql:", "sql+psycopg:"))), "aaa")
+    settings = load(project.folder, {"PATH": "/usr/bin:/bin", "DATABASE_URL": project.url})
+    with Worker(settings) as worker:
+        worker.begin(target.named(f"{target.database}__next"), instead_of=target.database)
+        with pytest.raises(StepFailedError, match=f"env.py connected to {target.database} on /"):
+            worker.ask("upgrade", superuser)
+
+
+def test_a_password_with_a_single_percent_sign_is_not_shown(project: Project) -> None:
+    """Python's error has the rest of the URL in it, and that is no URL any more."""
+    ini = project.folder / "alembic.ini"
+    wrong = "sqlalchemy.url = postgresql+psycopg://shop:s%ecret@localhost/shop"
+    ini.write_text(f"[alembic]\nscript_location = alembic\n{wrong}\n")
+    rewrite(project, url='context.config.get_main_option("sqlalchemy.url")')
+    with pytest.raises(SettingsError) as caught:
+        discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"}))
+    (line,) = caught.value.lines()
+    assert "InterpolationSyntaxError: option 'sqlalchemy.url': write each % twice" in line
+    assert "ecret" not in line
+
+
+def test_variables_that_env_py_sets_itself_are_read(project: Project) -> None:
+    """As load_dotenv() sets those of a .env, which name the database for libpq."""
+    target = Target.parse(project.url)
+    variables = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    given = {variables[key]: value for key, value in target.params.items() if key in variables}
+    rewrite(project, url="'postgresql+psycopg://'", extra=f"os.environ.update({given!r})")
+    found = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
+    assert found is not None
+    assert found.params == target.params
 
 
 OPENS = {

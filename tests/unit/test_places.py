@@ -77,6 +77,7 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
     [
         ('extension "hstore" is not available', "install its files where PostgreSQL runs"),
         ("Path doesn't exist: alembic.  Please use", "correct script_location"),
+        ("a database of sqlite", "[tool.backset] upgrade = "),
         ("NoSuchOptError: no such option", "[tool.backset] upgrade = "),
     ],
 )
@@ -87,6 +88,12 @@ def test_a_remedy_fits_its_cause(message: str, remedy: str) -> None:
 
 def test_a_chain_that_begins_with_tables_of_a_program_is_told_of_init() -> None:
     """Its first revision alters a table that no revision has made."""
-    message = 'UndefinedTable: relation "users" does not exist'
-    remedy = of("database", message, where="revision eeb2 (x.py:3): ", target="", python="")[1]
-    assert "[tool.backset] init = " in remedy
+
+    def told(message: str) -> bool:
+        remedy = of("database", message, where="revision eeb2 (x.py:3): ", target="", python="")[1]
+        return "[tool.backset] init = " in remedy
+
+    assert told('UndefinedTable: relation "users" does not exist')
+    assert told('UndefinedTable: table "version" does not exist')
+    assert told('UndefinedObject: index "ix_users_name" does not exist')
+    assert not told('UndefinedColumn: column "age" of relation "users" does not exist')

@@ -72,3 +72,17 @@ def test_nothing_interrupts_what_ends_anyway() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
     with signals.raised(), pytest.raises(Interrupted):
         send()
+
+
+def test_a_run_that_goes_on_listens_again() -> None:
+    """What one part of a run has ignored at its end was not meant for the next part."""
+    with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (likewise)
+        signals.ignore()
+        send()
+        signals.listen()
+        try:
+            send(signal.SIGINT)
+        finally:
+            signals.listen()
+            send()
+    assert caught.value.exit_code == 130

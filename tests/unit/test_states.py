@@ -11,7 +11,7 @@ import pytest
 from backset.diagnoses.facts import Facts, Proof, Restorable
 from backset.diagnoses.states import state
 from backset.migrations.worker import Problem
-from backset.scripts.graph import ancestors, fits, ordered
+from backset.scripts.graph import ancestors, fits, ordered, outdated
 from backset.scripts.recipes import Blob, Item, Recipe
 from backset.scripts.revisions import Revision
 
@@ -45,11 +45,18 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "stamp", "rows are not compared: see whether those of a.py are there"),
         ({**AT, "recorded": (), "proof": Proof(same=("a", "b"), unseen=("b.py",))}, "ahead", "app",
          "by hand", "not show whether b.py has run here"),
+        ({**AT, "recorded": (), "proof": Proof(unbuilt="no right → grant it")}, "ahead", "has t",
+         "by hand", "nothing is proved: no right → grant it; then `invoke repair`"),
+        ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}),
+          "proof": Proof(unbuilt="no right → grant it")}, "drift", "column t.c", "by hand",
+         "--autogenerate"),
         ({**AT, "recorded": (), "proof": OTHER}, "ahead", "has t", "reset", "invoke reset-db"),
         (ORPHAN, "orphaned revision", "names x, which no", "prove", "invoke repair"),
         ({**ORPHAN, "proof": SAME}, "orphaned revision", "names x", "stamp", "stamp --purge b"),
         ({**ORPHAN, "proof": OTHER}, "orphaned revision", "names x", "reset", "table t is only"),
         ({**ORPHAN, "restorable": (FILE,)}, "orphaned revision", "x", "restore file", "git re"),
+        ({**AT, "recorded": ("a", "b"), "outdated": ("a",)}, "half applied",
+         "alembic_version names a beside b, which comes after it", "stamp", "stamp --purge b"),
         ({**AT, "goal": ("a", "b")}, "several heads", "the heads a, b", "merge heads", "-m merge"),
         ({**AT, "goal": ("a", "b"), "several": True}, "at head", "is at b", "none", ""),
         (broken("missing file", "b.py", missing="a"), "broken chain", "versions: words", "by hand",
@@ -62,7 +69,8 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "[tool.backset.ini] version_locations"),
         (broken("stale byte code", "b.pyc"), "broken chain", "words", "by hand",
          "`invoke archive` put versions/b.pyc away"),
-        (broken("unreadable file"), "broken chain", "words", "by hand", "mend that file"),
+        (broken("unreadable file"), "broken chain", "words", "by hand",
+         "mend that file, or set what it asks for"),
         ({**broken("missing file", "b.py", missing="x"), "restorable": (FILE,)}, "broken chain",
          "words", "restore file", "git re"),
         ({**BEHIND, "in_the_way": ("table u exists already",)}, "half applied",
@@ -73,10 +81,17 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "invoke psql -- -c 'DROP INDEX CONCURRENTLY ix'"),
         ({**AT, "unmade": ("table u does not exist",)}, "stamped but not migrated",
          "the version says b, but table u does not exist", "prove", "invoke repair"),
+        ({**AT, "differences": ("index i",), "models": frozenset({"t"}),
+          "proof": Proof(same=("a",))}, "stamped but not migrated",
+         "the version says b, but the schema is that of a", "stamp", "stamp --purge a"),
         ({**AT, "unmade": ("table u is not there",), "proof": Proof(same=("a",))},
          "stamped but not migrated", "the version says b", "stamp", "stamp --purge a"),
         ({**AT, "differences": ("column t.c",), "models": frozenset({"t"})}, "drift", "column t.c",
          "by hand", "--autogenerate"),
+        ({**AT, "differences": ("the enum e lacks 'c'",), "models": frozenset({"t"}),
+          "enums_differ": True}, "drift", "lacks 'c'", "by hand", "(the values of enums by hand)"),
+        ({**AT, "differences": ("column t.c",), "models": frozenset({"t"})}, "drift", "column t.c",
+         "by hand", "if both are to stay: `invoke verify --accept`"),
         ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}), "proof": SAME}, "drift",
          "column t.c", "by hand", "the database is what the chain makes"),
         ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}), "proof": OTHER},
@@ -134,6 +149,15 @@ def test_the_order_of_revisions() -> None:
     circle = [revision("x", "y"), revision("y", "x")]
     assert {each.id for each in ordered(circle)} == {"x", "y"}
     assert ancestors(["x"], circle) == {"x", "y"}
+
+
+def test_rows_that_others_come_after() -> None:
+    """Branches stand side by side, and so does what another branch only depends on."""
+    apart = Revision(id="x", depends_on=("c",))
+    chain = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), revision("a"), apart]
+    assert outdated(["a", "b", "c"], chain) == {"a"}
+    assert outdated(["b", "c", "x", "gone"], chain) == set()
+    assert outdated(["b", "d", "x"], chain) == {"b"}
 
 
 @pytest.mark.parametrize(

@@ -20,17 +20,17 @@ from typing import Any
 
 def demand_versions() -> None:
     """End with one line where this interpreter, or what it has, is too old."""
+    _demand("Python", ".".join(map(str, sys.version_info[:3])), (3, 9))
     from alembic import __version__ as alembic  # noqa: PLC0415  (it may not be there)
     from sqlalchemy import __version__ as sqlalchemy  # noqa: PLC0415
 
-    python = ".".join(map(str, sys.version_info[:3]))
-    for name, version, least in (
-        ("Python", python, (3, 9)),
-        ("Alembic", alembic, (1, 9)),
-        ("SQLAlchemy", sqlalchemy, (1, 4)),
-    ):
-        if tuple(map(int, version.split(".")[:2])) < least:
-            sys.exit(f"too old: {name} {version}; backset works with {'.'.join(map(str, least))}")
+    _demand("Alembic", alembic, (1, 9))
+    _demand("SQLAlchemy", sqlalchemy, (1, 4))
+
+
+def _demand(name: str, version: str, least: tuple[int, int]) -> None:
+    if tuple(map(int, version.split(".")[:2])) < least:
+        sys.exit(f"too old: {name} {version}; backset works with {'.'.join(map(str, least))}")
 
 
 def imported() -> Any:

@@ -22,10 +22,16 @@ def context(env: Path) -> AbstractContextManager[Any]:
 
     Raises NoApplicationError.
     """
-    with contextlib.suppress(OSError):  # that it is missing is Alembic's to say
-        if _ASKS_FOR_IT in env.read_text(encoding="utf-8", errors="replace"):
-            return _flask().app_context()  # type: ignore[no-any-return]
+    if is_asked_for(env):
+        return _flask().app_context()  # type: ignore[no-any-return]
     return contextlib.nullcontext()
+
+
+def is_asked_for(env: Path) -> bool:
+    """Tell whether that env.py asks Flask for the application."""
+    with contextlib.suppress(OSError):  # that it is missing is Alembic's to say
+        return _ASKS_FOR_IT in env.read_text(encoding="utf-8", errors="replace")
+    return False
 
 
 @cache

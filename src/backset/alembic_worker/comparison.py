@@ -51,9 +51,7 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
 
 def count(metadata: Any) -> int | None:
     """Return how many tables the models have; None where env.py has no target_metadata."""
-    if metadata is None:
-        return None
-    return len(tables(metadata))
+    return len(tables(metadata)) if _several(metadata) else None
 
 
 def columns(metadata: Any) -> dict[str, list[str]]:
@@ -67,8 +65,13 @@ def columns(metadata: Any) -> dict[str, list[str]]:
 
 def tables(metadata: Any) -> list[Any]:
     """Return the tables of env.py's target_metadata, which may be one, several or None."""
+    return [table for each in _several(metadata) for table in each.tables.values()]
+
+
+def _several(metadata: Any) -> list[Any]:
+    """Return what is metadata: an upgrade does not look at it, so other things pass there, too."""
     several = metadata if isinstance(metadata, (list, tuple)) else [metadata]
-    return [table for each in several if each is not None for table in each.tables.values()]
+    return [each for each in several if hasattr(each, "tables")]
 
 
 def _flat(found: list[Any]) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 
+from . import application
 from .failures import NoConfigurationError
 
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
@@ -87,9 +88,16 @@ def _default_location(config: Config) -> None:
     if location is None or is_template:
         scripts = _beside(folder) if is_template else folder
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-    elif ":" not in location and not Path(location).exists() and (folder / location).exists():
+    elif ":" not in location and not _has_env(Path(location)) and _has_env(folder / location):
         config.config_file_name = str(file.resolve())
-        os.chdir(folder)  # its relative paths are seen from there
+        if application.is_asked_for(folder / location / "env.py"):
+            config.set_main_option("script_location", str(folder / location).replace("%", "%%"))
+        else:
+            os.chdir(folder)  # its relative paths are seen from there
+
+
+def _has_env(folder: Path) -> bool:
+    return (folder / "env.py").is_file()
 
 
 def _beside(folder: Path) -> Path:
@@ -103,14 +111,15 @@ def _driver(config: Config, url: str) -> str:
 
     `postgresql://` alone is psycopg 3 for SQLAlchemy 2.1 and psycopg2 for the earlier ones.
     """
-    for written in (_written(config), url):
-        scheme = written.partition("://")[0]
+    for each in (written(config), url):
+        scheme = each.partition("://")[0]
         if scheme.startswith("postgres") and "+" in scheme:
             return scheme.partition("+")[2]
     return next((each for each in _DRIVERS if find_spec(each)), "")
 
 
-def _written(config: Config) -> str:
+def written(config: Config) -> str:
+    """Return the URL of the file or the one that was set, or an empty text."""
     try:
         return config.get_main_option(_URL) or ""
     except Exception:  # noqa: BLE001  (an interpolation that only its own env.py can resolve)

@@ -27,7 +27,8 @@ class Gate:
     only_looks: whether the first connection is to be told, and not made; one to the maintenance
     database is made, since the next one is meant.
     found: whether that has happened.
-    opened: what env.py wanted to open last.
+    is_waiting: whether what env.py wanted to open last is not open yet.
+    opened: what that is.
     """
 
     def __init__(self) -> None:
@@ -36,28 +37,36 @@ class Gate:
         self.only_reads = False
         self.only_looks = False
         self.found = False
+        self.is_waiting = False
         self.opened = {}  # type: dict[str, Any]
         event.listen(Engine, "do_connect", self._direct)
+        event.listen(Engine, "handle_error", self._explain)
         event.listen(Engine, "engine_connect", self._hold)
         event.listen(Engine, "before_cursor_execute", self._hold)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
-    def _direct(self, dialect: Any, _record: Any, cargs: Any, cparams: Any) -> Any:
-        """Replace the database in the parameters of a connection, or tell them to the parent."""
+    def _direct(self, dialect: Any, _record: Any, _cargs: Any, cparams: Any) -> None:
+        """Replace the database in the parameters of a connection, or tell them to the parent.
+
+        Listeners of env.py come after this one, such as what sets a password that is a token.
+        """
         told = {key: value for key, value in cparams.items() if isinstance(value, _PLAIN)}
         self.opened = {**told, "dialect": dialect.name, "driver": dialect.driver}
         self._stop_if_looking()
+        if dialect.name != "postgresql":
+            raise WrongTargetError(f"a database of {dialect.name}")
+        self.is_waiting = True
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
-        if not old or old == new or cparams.get(key) != old:
-            return None
-        cparams[key] = new
-        try:
-            return dialect.connect(*cargs, **cparams)
-        except Exception as error:
-            if f'"{new}" does not exist' in str(error):  # so it is another server
-                raise WrongTargetError(f"{old} on {self.server}") from error
-            raise
+        if old and cparams.get(key) == old:
+            cparams[key] = new
+
+    def _explain(self, context: Any) -> None:
+        """Tell another server, which has no database of that name, by the error."""
+        old, new = self.names
+        error = context.original_exception
+        if self.is_kept_from and f'"{new}" does not exist' in str(error):
+            raise WrongTargetError(f"{old} on {self.server}") from error
 
     def directed(self, told: dict[str, Any]) -> str:
         """Return the database to open in place of the one that a driver was asked for, or "".
@@ -109,6 +118,7 @@ class Gate:
 
         One to the maintenance database may be read, and commits nothing.
         """
+        self.is_waiting = False
         if self.only_looks:  # what a driver of another kind has made past us, as by creator=
             self._stop_if_looking()
             record.info[_HELD] = self.server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from configparser import InterpolationSyntaxError
 from typing import TYPE_CHECKING, Any
 
 from alembic import util
@@ -26,6 +27,10 @@ class BrokenChainError(Exception):
     """The scripts do not make up a chain: a file is missing, or two have one id."""
 
 
+class UnreadableFileError(BrokenChainError):
+    """A script raises when it is loaded: it need not be wrong, a setting can be missing."""
+
+
 class NoConfigurationError(Exception):
     """There is no Alembic configuration where it should be."""
 
@@ -47,6 +52,7 @@ class MissingSchemaError(Exception):
 
 
 _KINDS = (
+    (UnreadableFileError, "unreadable file"),
     (BrokenChainError, "broken chain"),
     (NoConfigurationError, "no configuration"),
     (SeveralDatabasesError, "several databases"),
@@ -78,6 +84,8 @@ def message_of(error: BaseException) -> str:
     origin = getattr(error, "orig", None) or error
     if fields := _wrong_fields(error):
         return f"{type(error).__name__}: {fields}"
+    if isinstance(error, InterpolationSyntaxError):  # it shows the value from the `%` on
+        return f"{type(error).__name__}: option {error.option!r}: write each % twice"
     text = next((line.strip() for line in str(origin).splitlines() if line.strip()), "")
     return text if isinstance(error, _OURS) else f"{type(origin).__name__}: {text}"
 

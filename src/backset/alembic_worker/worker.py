@@ -21,12 +21,13 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import application, comparison, configuration, drivers, enums, scripts
+from . import application, comparison, configuration, drivers, enums, scripts, sharing
 from .connections import Gate
 from .failures import (
     BrokenChainError,
     FoundError,
     SeveralDatabasesError,
+    UnreadableFileError,
     WrongTargetError,
     explained,
     kind_of,
@@ -56,6 +57,7 @@ class Worker:
         self._lineage = {}  # type: dict[str, Any]
         self._problems = []  # type: list[dict[str, Any]]
         self._request = {}  # type: dict[str, Any]
+        self._hands_over = False
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -90,7 +92,7 @@ class Worker:
                 "where": self._where_to,
                 "place": self._place,
             }
-            self._guarded(answers[self._request["command"]], "done")
+            self._guarded(self._shared(answers[self._request["command"]]), "done")
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:
@@ -100,13 +102,40 @@ class Worker:
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
             words = {"message": message_of(error), "where": self._where(error)}
-            self.send("failed", kind=kind_of(error), **words)
+            failed = isinstance(error, OperationalError) and self._gate.is_waiting
+            self.send("failed", kind="unreachable" if failed else kind_of(error), **words)
         finally:
             sys.stdout.flush()  # what the project printed, before the next request
+
+    def _shared(self, command: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+        """Hand env.py a connection, if it opens none and fails for want of one."""
+
+        def with_one() -> dict[str, Any]:
+            with self._attributes.connected(configuration.written(self._config)):
+                return command()
+
+        def tried() -> dict[str, Any]:
+            if self._gate.lock_key is None:  # it needs no database
+                return command()
+            if self._hands_over:
+                return with_one()
+            self._gate.opened = {}
+            try:
+                return command()
+            except Exception:
+                if self._gate.opened or not self._attributes.was_asked:
+                    raise
+                if not configuration.written(self._config):
+                    raise
+                self._hands_over = True
+            return with_one()
+
+        return tried
 
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
         """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
         self._config = configuration.opened(given)
+        self._attributes = self._config.attributes = sharing.Attributes()
         self._scripts = ScriptDirectory.from_config(self._config)
         if given.get("versions"):
             self._scripts.version_locations = [given["versions"]]
@@ -149,9 +178,11 @@ class Worker:
 
     def _heads(self) -> list[str]:
         """Return the heads of the scripts. Raises BrokenChainError."""
-        fatal = [each["text"] for each in self._problems if each["kind"] in scripts.FATAL]
+        fatal = [each for each in self._problems if each["kind"] in scripts.FATAL]
         if fatal:
-            raise BrokenChainError("; ".join(fatal))
+            is_unreadable = fatal[0]["kind"] == "unreadable file"
+            family = UnreadableFileError if is_unreadable else BrokenChainError
+            raise family("; ".join(each["text"] for each in fatal))
         try:
             return list(self._scripts.get_heads())
         except (KeyError, RevisionError, ResolutionError) as error:
@@ -233,7 +264,7 @@ class Worker:
             found["revisions"] += [each for each in current if each not in found["revisions"]]
             orphans = [each for each in current if each not in known]
             found["orphans"] += [each for each in orphans if each not in found["orphans"]]
-            if not orphans and (len(heads) == 1 or self._lineage.get("heads")):
+            if not orphans and self._is_clear(heads, known):
                 found["pending"] += len(self._todo(current))
             metadata = context.opts.get("target_metadata")
             found.update(
@@ -260,11 +291,17 @@ class Worker:
 
     def _place(self) -> dict[str, Any]:
         """Hold rows of a version table against the scripts, without env.py."""
-        self._heads()
-        rows = tuple(self._request["revisions"])
+        heads, rows = self._heads(), tuple(self._request["revisions"])
         known = {script.revision for script in self._scripts.walk_revisions()}
         orphans = [each for each in rows if each not in known]
-        return {"orphans": orphans, "pending": 0 if orphans else len(self._todo(rows))}
+        is_clear = not orphans and self._is_clear(heads, known)
+        return {"orphans": orphans, "pending": len(self._todo(rows)) if is_clear else 0}
+
+    def _is_clear(self, heads: list[str], known: set[str]) -> bool:
+        """Tell whether the scripts have one end, or the ends that the settings accept."""
+        return bool(len(heads) == 1 or self._lineage.get("heads")) and known.issuperset(
+            self._goal()
+        )
 
     def _check(self) -> dict[str, Any]:
         with self._application:
@@ -280,7 +317,8 @@ class Worker:
             was_told = self._gate.opened and isinstance(error, OperationalError)
             if not (self._gate.found or was_told):  # else env.py went on after it was stopped
                 raise
-        return {"opened": self._gate.opened}
+        environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
+        return {"opened": self._gate.opened, "environ": environ}
 
     @property
     def _application(self) -> AbstractContextManager[Any]:

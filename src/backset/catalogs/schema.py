@@ -199,6 +199,8 @@ _PARTS = (
         if each != "pg_event_trigger"
     ),
 )
+# Said of objid alone, this gets into each part, before the definitions of 6000 system objects.
+_OF_A_USER = f"(objid >= {FIRST_OF_A_USER} OR objid = to_regnamespace('public'))"
 # The rights of the owner go with the owner.
 _RIGHTS = """
 SELECT string_agg(grants, '; ' ORDER BY grants) FROM (
@@ -219,7 +221,8 @@ SELECT coalesce(kind, o.type), o.identity, nullif(concat_ws(' ', p.type, p.ident
 FROM object CROSS JOIN pg_identify_object(classid, objid, sub) o
      LEFT JOIN pg_identify_object('pg_class'::regclass, relation, 0) p ON relation <> 0
      LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (classid, objid, sub)
-WHERE (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND o.identity = 'public')
+WHERE {_OF_A_USER}
+  AND (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND o.identity = 'public')
   AND o.identity IS NOT NULL
   AND coalesce(o.schema !~ '^pg_' AND o.schema <> 'information_schema', true)
   AND (classid, objid) NOT IN (SELECT classid, objid FROM member)

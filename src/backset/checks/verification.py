@@ -99,6 +99,12 @@ class View:
         return f"{self.worker.lineage.label}{why}" if why else ""
 
     @property
+    def failures(self) -> list[Finding]:
+        """What its env.py failed with, where that stops nothing."""
+        failure = self.about.get("failure")
+        return self.named([failure]) if failure else []
+
+    @property
     def version_findings(self) -> list[Finding]:
         """What is wrong with the rows of its version table."""
         return self.named(heads.version_findings(self.about, self.worker.scripts.goal))
@@ -117,21 +123,26 @@ def verify(
     also: Sequence[Finding] = (),
     fresh: bool = False,
     accept: bool = False,
+    only_looks: bool = False,
 ) -> Verdict:
     """Hold versions, models and expectations against one database, and judge what is found.
 
     also: findings of the caller that are judged with them.
     fresh: the database was just built, and what was there before is not.
     accept: the differences become the baseline, unless they cannot be known. Raises OSError.
+    only_looks: an env.py that fails is a finding.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
-    views = [View(each, standing.describe(each, session)) for each in workers]
+    views = [
+        View(each, standing.describe(each, session, only_looks=only_looks)) for each in workers
+    ]
     versions = [each for view in views for each in view.version_findings]
     found: list[Finding] = []
     for view in views if not versions else ():
         foreign = [name for other in views if other is not view for name in other.names]
         found += view.named(comparison(view, foreign, session))
     models = [view.about["models"] for view in views]
+    found += [each for view in views for each in view.failures]
     found += soundness.findings(session)
     found += missing_columns(settings, catalog.columns(session))
     uncompared = tuple(view.uncompared for view in views if view.uncompared)

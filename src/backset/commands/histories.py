@@ -107,6 +107,6 @@ def _asked(
         try:
             return tuple(worker.ask("current", session)["revisions"])
         except AlembicError as error:
-            told.notice(f"env.py does not run: {error.words}")
+            told.notice(f"env.py cannot be asked: {error.what}")
             alone = len(settings.lineages) == 1  # else the rows could be another chain's
             return tuple(catalog.revisions(session)) if alone else None

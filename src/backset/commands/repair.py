@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset import chain
 from backset.diagnoses import diagnosis
+from backset.processes import signals
 from backset.proofs import placement
 from backset.runs.build import Build, Options
 from backset.steps import Done
@@ -38,16 +39,22 @@ def look(
     told: Report,
     *,
     proves: bool = False,
+    answer: Answer | None = None,
     worker: Worker | None = None,
 ) -> Status:
-    """Diagnose the target; prove what only a scratch build can tell, if that is asked for."""
+    """Diagnose the target; prove what only a scratch build can tell, if that is asked for.
+
+    answer: whether the proof waits for the lock, and for how long it may go on.
+    """
     with Build(settings, target, "status", beside=False, worker=worker) as build:
         found = diagnosis.status(build)
     if not proves or not _is_open(found.state):
         return found
     told.begin("prove")
     with Build(settings, target, "repair", beside=False) as build:
-        proof = placement.find(build, told.progress)
+        notice = told.notice if answer and answer.wait else None
+        with signals.limited(answer.timeout_s if answer else 0):
+            proof = placement.find(build, told.progress, notice)
     told.end("prove", Done(_shown(proof), {"same": proof.same}))
     return replace(found, facts=replace(found.facts, proof=proof))
 
@@ -60,6 +67,8 @@ def _is_open(state: State) -> bool:
 def _shown(proof: Proof) -> str:
     if proof.same:
         return f"the chain was built beside it: identical at {', '.join(proof.same)}"
+    if proof.unbuilt:
+        return f"nothing is proved: {proof.unbuilt}"
     first = proof.differences[0] if proof.differences else "it differs at every revision"
     return f"no revision of the chain makes this schema: {first}"
 
@@ -74,7 +83,7 @@ def repair(
     done: list[State] = []
     told.note(repairs=[])
     while True:
-        found = look(settings, target, told, proves=True, worker=worker)
+        found = look(settings, target, told, proves=True, answer=answer, worker=worker)
         worker = None
         cure = found.state.cure
         if cure.way not in _CHAINS or cure in [each.cure for each in done]:
@@ -99,8 +108,11 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
             lines = chain.plan(build, name, skip=frozenset(), answer=answer)
     elif _is_open(state):
         where = f"would build the chain beside {target.database}, and compare every revision"
-        cures = "would stamp the one that is identical; if there is none: reset-db, after asking"
-        lines = [("prove", where), ("then", cures)]
+        asks = "" if answer.yes else ", after asking"
+        otherwise = "would stamp the one that is identical; if there is none"
+        if state.name == "drift":
+            otherwise += ", and the models agree with the chain"
+        lines = [("prove", where), ("then", f"{otherwise}: reset-db{asks}")]
     elif not state.is_good:
         lines = [("by hand", cure.why)]
     told.plan(lines)

@@ -21,8 +21,9 @@ def find(root: Path, environ: Mapping[str, str], config: str = "") -> tuple[str,
     """
     for source, folder in _environments(root, (root / config).parent if config else root, environ):
         for program in _PROGRAMS:
-            if (folder / program).is_file():
-                return str(folder / program), source
+            path = folder / program
+            if path.is_file() or path.is_symlink():  # a broken link is to be mended, not passed by
+                return str(path), source
     return sys.executable, "default"
 
 

@@ -49,16 +49,20 @@ def find_root(start: Path) -> Path:
     return start
 
 
-def _root(start: Path) -> Path:
-    """Return the project's root: of the configuration that the command line names, if elsewhere."""
-    root, file = find_root(start), FLAGS.get("BACKSET_CONFIG")
+def _root(start: Path, file: str | None) -> Path:
+    """Return the project's root: of the configuration that is named from outside, if elsewhere."""
+    root = find_root(start)
     return find_root(Path(file).parent) if file and root not in Path(file).parents else root
 
 
 def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises SettingsError with every problem, each with its source."""
     ours = os.environ if environ is None else dict(environ)
-    reader = _Reader(_root(start.resolve()), ours)
+    start, given = start.resolve(), dict(ours)
+    if file := given.get("ALEMBIC_CONFIG"):  # which Alembic reads from where one stands
+        given["ALEMBIC_CONFIG"] = str((start / file).resolve())
+    file = FLAGS.get("BACKSET_CONFIG") or given.get("ALEMBIC_CONFIG")
+    reader = _Reader(_root(start, file), given)
     settings = reader.read()
     if reader.problems:
         raise SettingsError(reader.problems)

@@ -72,6 +72,13 @@ class Settings:
         return self.target is None and self.sources["database"] != "default"
 
     @property
+    def shown_python(self) -> str:
+        """The interpreter, and where it was found."""
+        source = self.sources.get("python", "default")
+        found = "backset's own" if source == "default" else source
+        return f"{self.python} ({found})"
+
+    @property
     def plain_env(self) -> dict[str, str]:
         """The environment of a child of the project that is not told its database yet."""
         static = {name: text for name, text in self.env.items() if "{" not in text}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 import psycopg.conninfo
 
+from backset.connections import unreached
 from backset.connections.target import ONE_HOST
 from backset.errors import (
     HeldUpError,
@@ -50,7 +51,7 @@ def connect(target: Target, purpose: str) -> Session:
         _set_timeouts(session, target)
     except psycopg.Error as error:
         words = one_line(error, target)
-        remedy = "start the server, or correct DATABASE_URL"
+        remedy = unreached.remedy(words, target.mended_in)
         raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
     except Interrupted as error:
         # Its frames hold a session that is half open, for as long as the error lives. The server

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
+ENV_PY = "env.py"  # the source of a URL that it opens by itself
 ONE_HOST = "name the primary alone: each connection could choose another host"
 
 
@@ -25,11 +26,13 @@ class Target:
 
     url: as the user wrote it; it may hold a password, so it stays out of `repr`.
     params: libpq's keywords, `dbname` and `password` among them.
+    source: what says that URL.
     """
 
     url: str = field(repr=False)
     params: Mapping[str, str] = field(repr=False)
     database: str
+    source: str = field(default="DATABASE_URL", repr=False, compare=False)
 
     @classmethod
     def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:
@@ -45,7 +48,7 @@ class Target:
         problems += [] if problems else _judge(params, source)
         if problems:
             raise SettingsError(problems)
-        return cls(url, params, params["dbname"])
+        return cls(url, params, params["dbname"], source)
 
     def named(self, database: str) -> Target:
         """Return the same server and spelling with another database name, and prove that."""
@@ -57,11 +60,16 @@ class Target:
         ]
         url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
         url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
-        other = Target.parse(url)
+        other = replace(Target.parse(url), source=self.source)
         if {**self.params, "dbname": database} != dict(other.params):
             remedy = "write the URL in the plain form postgresql://user@host:port/database"
             raise SettingsError([("DATABASE_URL does not let its database be replaced", remedy)])
         return other
+
+    @property
+    def mended_in(self) -> str:
+        """What a person corrects where this is another database than they mean."""
+        return "DATABASE_URL" if self.source != ENV_PY else "what env.py opens, or set DATABASE_URL"
 
     @property
     def shown(self) -> str:
@@ -116,7 +124,8 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
     """Return what is wrong with parameters that libpq can read."""
     problems = []
     if not (name := params.get("dbname", "")):
-        problems.append((f"{source} names no database", "end the URL with /database"))
+        remedy = "set DATABASE_URL" if source == ENV_PY else "end the URL with /database"
+        problems.append((f"{source} names no database", remedy))
     if len(name.encode()) > _NAME_BYTES:
         problems.append((f"{source} names a database of over 63 bytes", "PostgreSQL would cut it"))
     if "," in params.get("host", "") + params.get("hostaddr", ""):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from backset.scripts.recipes import Recipe
 
 KEPT = "`invoke undo` and the backup keep the rows"
+_STAMP = "invoke alembic -- stamp --purge"
+ACCEPT = "`invoke verify --accept`"
+_UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"
 PROVE = (
     "it builds the chain beside the database: where the schema is identical it stamps the version, "
     f"else `invoke reset-db` rebuilds it ({KEPT})"
@@ -63,7 +66,7 @@ def by_file(facts: Facts) -> Cure:
         why += "[tool.backset.ini] version_locations; a new project makes its first one by "
         why += "`invoke alembic -- revision --autogenerate -m initial`"
     else:
-        why = "mend that file"
+        why = "mend that file, or set what it asks for"
     return by_hand(why)
 
 
@@ -71,6 +74,8 @@ def proving(facts: Facts) -> Cure:
     """Return `stamp` where a scratch build proves it, `reset` where that disproves it."""
     if facts.proof is None:
         return Cure(way="prove", command="invoke repair", why=PROVE)
+    if facts.proof.unbuilt:
+        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {_UNPROVED}")
     if not facts.proof.same:
         return reset(facts.proof)
     if facts.proof.unseen:
@@ -80,19 +85,24 @@ def proving(facts: Facts) -> Cure:
     why += f" (as it is at {', '.join(others)})" if others else ""
     filling = ", ".join(facts.proof.filling)
     why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
-    command = f"invoke alembic -- stamp --purge {latest}"
-    return Cure(way="stamp", command=command, why=why, revision=latest)
+    return Cure(way="stamp", command=f"{_STAMP} {latest}", why=why, revision=latest)
 
 
 def _choosing(proof: Proof) -> Cure:
     """Return what a person has to decide where revisions leave no trace in the schema."""
     first, latest = proof.same[0], proof.same[-1]
-    stamp = "invoke alembic -- stamp --purge"
     return by_hand(
         f"the schema is that of {first} and of {latest} alike, and does not show whether "
-        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: `{stamp} "
-        f"{latest}`, if not: `{stamp} {first}`; then `invoke upgrade`"
+        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: `{_STAMP} "
+        f"{latest}`, if not: `{_STAMP} {first}`; then `invoke upgrade`"
     )
+
+
+def keeping(revisions: Sequence[str]) -> Cure:
+    """Return the cure of a version table that has rows too many: these stay."""
+    latest = " ".join(revisions)
+    why = "Alembic refuses rows of which one comes after another, and the later one says it all"
+    return Cure(way="stamp", command=f"{_STAMP} {latest}", why=why, revision=latest)
 
 
 def reset(proof: Proof) -> Cure:
@@ -100,6 +110,12 @@ def reset(proof: Proof) -> Cure:
     first = f": {proof.differences[0]}" if proof.differences else ""
     differs = f"the schema differs from what the chain makes{first}"
     return Cure(way="reset", command="invoke reset-db", why=f"{differs}; {KEPT}")
+
+
+def migration(facts: Facts) -> str:
+    """Return the command that writes what the models have and the chain lacks."""
+    rest = " (the values of enums by hand)" if facts.enums_differ else ""
+    return f"`invoke alembic -- revision --autogenerate -m '…'`{rest}"
 
 
 def by_hand(why: str) -> Cure:

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
 _DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
-_JUDGED = frozenset({"no migrations"})  # kinds that the state says in more words
+# Kinds that the state says in more words, or with another cure.
+_JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The state of a target.
 
-    where: its URL without password, and what says so.
+    where: its URL without password, and what says so. python: the project's interpreter.
     server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
     table. verdict: what verification found. previous: whether `undo` has something to go back to.
     protected: whether it may be replaced. traces: where each missing revision went.
@@ -45,6 +46,7 @@ class Status:
 
     database: str
     where: str
+    python: str = ""
     server: str = ""
     heads: tuple[str, ...] = ()
     rows: Mapping[str, int]
@@ -65,9 +67,17 @@ class Status:
         found = self.state
         if found.is_good or found.name == "drift":
             return self.verdict.findings
-        covered = {found.name, *_JUDGED, *(("behind",) if found.name == "empty" else ())}
+        covered = {
+            found.name,
+            *_JUDGED,
+            *(("invalid index",) if found.name == "half applied" else ()),
+        }
         others = (each for each in self.verdict.findings if each.kind not in covered)
-        return (found.finding, *others)
+        first = found.finding.remedy
+        return (
+            found.finding,
+            *(replace(each, remedy=first) if each.kind in _DIFFERENT else each for each in others),
+        )
 
 
 def status(build: Build, proof: Proof | None = None) -> Status:
@@ -85,8 +95,12 @@ def status(build: Build, proof: Proof | None = None) -> Status:
 
 def _status(build: Build) -> Status:
     _ = build.workers  # they import Alembic while we ask the server
-    facts = Facts(root=build.settings.root, database=build.target.database)
-    found = Status(database=build.target.database, rows={}, facts=facts, where=_where(build))
+    target = build.target
+    facts = Facts(root=build.settings.root, database=target.database, mended_in=target.mended_in)
+    python = build.settings.shown_python
+    found = Status(
+        database=target.database, rows={}, facts=facts, where=_where(build), python=python
+    )
     try:
         found = replace(
             found,
@@ -122,9 +136,13 @@ def _of_database(build: Build, found: Status) -> Status:
     facts = replace(found.facts, **_recorded(session, scripts))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    if facts.outdated:  # Alembic refuses to say anything of these
+        return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     also = seeding.unmet(build.settings, session, dict(found.rows))
     try:
-        verdict = verification.verify(build.settings, build.workers, session, also=also)
+        verdict = verification.verify(
+            build.settings, build.workers, session, also=also, only_looks=True
+        )
     except AlembicError as error:
         if error.kind != "wrong target":
             raise
@@ -139,8 +157,14 @@ def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
     """Return what can be told without Alembic, which refuses a broken chain."""
     recorded = tuple(catalog.revisions(session))
     known = {each.id for each in scripts.revisions}
-    names = set(catalog.tables(session)) - set(catalog.version_tables(session))
+    tables = catalog.version_tables(session)
+    names = set(catalog.tables(session)) - set(tables)
+    only: dict[str, Any] = {}
+    if len(tables) == 1:  # rows of several cannot be told apart here
+        outdated = graph.outdated(recorded, scripts.revisions)
+        only = {"version_table": catalog.shown(*tables[0]), "outdated": tuple(sorted(outdated))}
     return {
+        **only,
         "recorded": recorded,
         "orphans": tuple(each for each in recorded if each not in known),
         "tables": frozenset(catalog.shown(*each) for each in names),
@@ -163,6 +187,7 @@ def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session
         version_table=about["version_table"],
         models=None if about["models"] is None else frozenset(models),
         differences=differences,
+        enums_differ=any(each.kind in enums.KINDS for each in verdict.findings),
     )
     if not (differences or pending or facts.orphans) and facts.tables and recorded:
         return facts  # nothing to look into

@@ -17,12 +17,14 @@ class Proof:
 
     same: the places at which it was identical to the live schema, the earliest first; each is the
     rows that the version table has there, with a space between.
+    unbuilt: why there was no such build, and what to do; then nothing is proved.
     differences: in words, at the head. agrees: whether models and chain agree at the head.
     unseen: files of the revisions between these places, which do something that no schema shows.
     filling: files of the revisions before them that speak of rows.
     """
 
     same: tuple[str, ...] = ()
+    unbuilt: str = ""
     differences: tuple[str, ...] = ()
     agrees: bool = True
     unseen: tuple[str, ...] = ()
@@ -46,10 +48,13 @@ class Restorable:
 class Facts:
     """What was seen of a database and of the scripts.
 
+    mended_in: what a person corrects where it is the wrong one.
     unreachable: libpq's words, where there is no connection. elsewhere: what is said of the
     other database that env.py opened.
+    outdated: rows of the only version table that others in it come after.
     pending: revisions that are to be run. goal: where `upgrade` ends; several where these are
-    accepted, which `several` says. tables: without the version table. models: tables that they
+    accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
+    see. tables: without the version table. models: tables that they
     have; None where env.py names none. ours: tables that models and scripts speak of.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes.
@@ -57,6 +62,7 @@ class Facts:
 
     root: Path = field(default_factory=Path)
     database: str
+    mended_in: str = "DATABASE_URL"
     unreachable: str = ""
     elsewhere: str = ""
     elsewhere_remedy: str = ""
@@ -66,12 +72,14 @@ class Facts:
     several: bool = False
     recorded: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     version_table: str = "alembic_version"
     tables: frozenset[str] = frozenset()
     models: frozenset[str] | None = None
     ours: frozenset[str] = frozenset()
     differences: tuple[str, ...] = ()
+    enums_differ: bool = False
     in_the_way: tuple[str, ...] = ()
     unmade: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backset.connections import unreached
 from backset.diagnoses import cures
 from backset.diagnoses.cures import Cure
 from backset.errors import Finding
@@ -45,7 +46,8 @@ class State:
         """What `status` has to say of it."""
         remedy = f"`{self.cure.command}`" if self.cure.command else self.cure.why
         why = self.cure.why if self.cure.command else "a person has to mend this"
-        return Finding(kind=self.name, what=self.evidence[0], why=why, remedy=remedy)
+        line = f"{self} → {remedy if self.cure.command else 'by hand: see the cure'}"
+        return Finding(kind=self.name, what=self.evidence[0], why=why, remedy=remedy, line=line)
 
 
 def state(facts: Facts) -> State:
@@ -56,7 +58,7 @@ def state(facts: Facts) -> State:
 def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
-    why = "start the server, or correct DATABASE_URL; the embedded one: invoke start"
+    why = unreached.remedy(facts.unreachable, facts.mended_in)
     return _state("no server", [facts.unreachable], cures.by_hand(why))
 
 
@@ -78,7 +80,7 @@ def _wrong_database(facts: Facts) -> State | None:
     evidence = [f"{facts.database} has {has}, and none of the project's tables ({ours})"]
     if facts.orphans:
         evidence.append(f"{facts.version_table} names {_some(facts.orphans)}, which no file has")
-    why = "correct DATABASE_URL; if it is right, `invoke reset-db` replaces what is there"
+    why = f"correct {facts.mended_in}; if it is right, `invoke reset-db` replaces what is there"
     return _state("wrong database", evidence, cures.by_hand(why))
 
 
@@ -90,12 +92,21 @@ def _orphaned(facts: Facts) -> State | None:
     return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
 
 
+def _overlapping(facts: Facts) -> State | None:
+    if not facts.outdated:
+        return None
+    kept = [each for each in facts.recorded if each not in facts.outdated]
+    evidence = f"{facts.version_table} names {_some(facts.outdated)} beside {_some(kept)}"
+    return _state("half applied", [f"{evidence}, which comes after it"], cures.keeping(kept))
+
+
 def _several_heads(facts: Facts) -> State | None:
     if len(facts.goal) < 2 or facts.several:  # noqa: PLR2004  (one is not several)
         return None
     evidence = [f"the scripts have the heads {', '.join(facts.goal)}"]
     command = "invoke alembic -- merge heads -m merge"
-    why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`"
+    why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`; "
+    why += 'if they are to stay apart: heads = "all" in [tool.backset]'
     return _state("several heads", evidence, Cure(way="merge heads", command=command, why=why))
 
 
@@ -134,9 +145,11 @@ def _half_applied(facts: Facts) -> State | None:
 
 
 def _stamped(facts: Facts) -> State | None:
-    if not facts.unmade or facts.is_true:
+    proved = facts.proof.same if facts.proof and not facts.pending else ()
+    if facts.is_true or not (facts.unmade or proved):
         return None
-    evidence = [f"the version says {', '.join(facts.recorded)}, but {facts.unmade[0]}"]
+    what = facts.unmade[0] if facts.unmade else f"the schema is that of {proved[-1]}"
+    evidence = [f"the version says {', '.join(facts.recorded)}, but {what}"]
     return _state(
         "stamped but not migrated", [*evidence, *_few(facts.unmade[1:])], cures.proving(facts)
     )
@@ -164,15 +177,16 @@ def _models_not_loaded(facts: Facts) -> State | None:
 def _drift(facts: Facts) -> State | None:
     if not facts.differences:
         return None
-    autogenerate = "invoke alembic -- revision --autogenerate -m '…'"
     cure = cures.by_hand(
-        f"if the models are right: {autogenerate}; if the database is not: invoke reset-db"
+        f"if the models are right: {cures.migration(facts)}; if the database is not: "
+        f"`invoke reset-db`; if both are to stay: {cures.ACCEPT}"
     )
     if facts.is_true:
         cure = cures.by_hand(
-            f"the database is what the chain makes: {autogenerate}, then invoke upgrade"
+            f"the database is what the chain makes: {cures.migration(facts)}, "
+            f"then `invoke upgrade`; or accept it: {cures.ACCEPT}"
         )
-    elif facts.proof and facts.proof.agrees:
+    elif facts.proof and not facts.proof.unbuilt and facts.proof.agrees:
         cure = cures.reset(facts.proof)
     return _state("drift", _few(facts.differences), cure)
 
@@ -214,7 +228,7 @@ def _folder(facts: Facts, problem: Problem) -> str:
 
 
 _RULES: tuple[Callable[[Facts], State | None], ...] = (
-    *(_no_server, _broken_chain, _wrong_database, _orphaned, _several_heads),
+    *(_no_server, _broken_chain, _wrong_database, _orphaned, _overlapping, _several_heads),
     *(_no_database, _empty, _ahead, _half_applied, _stamped, _behind),
     *(_models_not_loaded, _drift, _at_head),
 )

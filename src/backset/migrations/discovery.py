@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from backset.configuration.reader import on_embedded
-from backset.connections.target import Target
+from backset.connections.target import ENV_PY, Target
 from backset.errors import AlembicError, SettingsError
 from backset.migrations.worker import Worker
 from backset.servers import embedded
+from backset.wording.explanations import OR_DOOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +28,6 @@ _NO_URL = (
     "set DATABASE_URL, here or in .env; or have a PostgreSQL of backset's own: `backset start`",
 )
 _KEPT = ("sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "service", "passfile", "options")
-_SOURCE = "env.py"
 
 
 def settled(settings: Settings) -> Settings:
@@ -40,7 +40,7 @@ def settled(settings: Settings) -> Settings:
     try:
         with Worker(settings) as worker:
             worker.begin_alone()
-            opened = worker.where_to()
+            opened, environ = worker.where_to()
     except AlembicError as error:
         if _WANTS_A_URL.search(error.words):
             if (
@@ -51,9 +51,9 @@ def settled(settings: Settings) -> Settings:
             raise SettingsError([_NO_URL]) from None
         if error.kind != "error":  # it is none of env.py's
             raise
-        raise SettingsError([_fails(error.words)]) from None
-    target = Target.parse(url_of(opened, settings.environ), _SOURCE)
-    sources = {**settings.sources, "DATABASE_URL": _SOURCE}
+        raise SettingsError([_fails(error.words, settings)]) from None
+    target = Target.parse(url_of(opened, environ), ENV_PY)
+    sources = {**settings.sources, "DATABASE_URL": ENV_PY}
     return replace(settings, target=target, sources=sources)
 
 
@@ -72,7 +72,8 @@ def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     if host.startswith("/"):
         query["unix_sock" if opened.get("unix_sock") else "host"] = host
         host = ""
-    password = f":{quote(str(opened['password']), safe='')}" if opened.get("password") else ""
+    secret = opened.get("password") or environ.get("PGPASSWORD")
+    password = f":{quote(str(secret), safe='')}" if secret else ""
     user = f"{quote(parts['user'], safe='')}{password}@" if parts["user"] else ""
     port = f":{parts['port']}" if parts["port"] else ""
     driver = f"+{opened['driver']}" if opened.get("driver") else ""
@@ -82,6 +83,8 @@ def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     return f"{url}?{urlencode(query, quote_via=quote)}" if query else url
 
 
-def _fails(words: str) -> tuple[str, str]:
+def _fails(words: str, settings: Settings) -> tuple[str, str]:
     what = f"DATABASE_URL is not set, and env.py fails before it connects: {words}"
-    return what, "mend that, or set DATABASE_URL, here or in .env"
+    if settings.upgrade or settings.lineages[0].upgrade:
+        return what, "set DATABASE_URL, here or in .env"
+    return what, f"mend that, or set DATABASE_URL, here or in .env; {OR_DOOR}"

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset.errors import Finding, StepFailedError
+from backset.errors import AstrayError, Finding, StepFailedError
 from backset.migrations import provenance
 from backset.processes import process
 from backset.processes.identity import application_name
@@ -107,7 +107,11 @@ class Door:
             f"{self._redacted(' '.join(command))} connected to {self.target.database}, the live "
             f"database, as {visitor.user}, and not to {self.subject.database}; it was ended"
         )
-        return StepFailedError(f"{what}, {self._harm(seen)}", self.remedy())
+        return self._failed(f"{what}, {self._harm(seen)}", seen)
+
+    def _failed(self, what: str, seen: Lookout) -> StepFailedError:
+        is_harmless = seen.can_count and not seen.written
+        return (StepFailedError if is_harmless else AstrayError)(what, self.remedy())
 
     def _harm(self, seen: Lookout) -> str:
         if not seen.can_count or (seen.written and not seen.alone):
@@ -122,7 +126,7 @@ class Door:
         if seen.came is False and (seen.unseen or seen.elsewhere):
             where = ", ".join(seen.elsewhere) or unseen
             what = f"{shown} never connected to {seen.subject}, but there was {where}; {harm}"
-            raise StepFailedError(what, self.remedy())
+            raise self._failed(what, seen)
         if seen.came is False:
             what = f"{shown} never connected to {seen.subject}"
             return [_doubt(what, "it changed nothing there", self.remedy())]
@@ -130,7 +134,7 @@ class Door:
             return []
         what = f"while {shown} ran there was {unseen}, and {harm}"
         if seen.alone:
-            raise StepFailedError(what, self.remedy())
+            raise self._failed(what, seen)
         return [_doubt(what, "it may have been another client's", "look at those rows")]
 
     def remedy(self) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backset.catalogs import catalog
-from backset.errors import StepFailedError
+from backset.errors import AlembicError, StepFailedError
 from backset.migrations import delegation, upgrading
 from backset.migrations.standing import place
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from backset.migrations.worker import Worker
 
     Told = list[dict[str, Any]]
+
+
+_OWN_TABLE = (
+    "let env.py of each chain give context.configure() a version_table of its own, and name that "
+    "in its [[tool.backset.chains]]"
+)
 
 
 class Progress(Protocol):
@@ -60,15 +66,16 @@ def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
     Raises StepFailedError, which names the chain where there are several.
     """
     settings, session, doubts = ground.settings, ground.session, []
+    workers = ground.workers
     if settings.init and not catalog.tables(session):
         doubts += delegation.init(ground.door, settings.init, session, progress)
     if settings.upgrade:
-        command, workers = settings.upgrade, ground.workers
+        command = settings.upgrade
         told, more = delegation.upgrade(ground.door, command, workers, session, progress)
         return told, doubts + more
     told = []
-    for worker in ground.workers:
-        with _named(worker.lineage):
+    for worker in workers:
+        with _named(worker.lineage), _unshared(worker, workers):
             done, more = _one(ground, worker, progress)
         told.append(done)
         doubts += more
@@ -93,6 +100,20 @@ def _one(
         return upgrading.upgrade(worker, session, each_revision), doubts
     (done,), more = delegation.upgrade(ground.door, lineage.upgrade, [worker], session, told)
     return done, doubts + more
+
+
+@contextmanager
+def _unshared(worker: Worker, workers: Sequence[Worker]) -> Iterator[None]:
+    """Say it where the block meets the revision that another chain has put into its table."""
+    try:
+        yield
+    except AlembicError as error:
+        for other in workers:
+            ids = {f"'{each.id}'" for each in other.scripts.revisions if other is not worker}
+            if error.kind == "orphaned revision" and any(each in error.words for each in ids):
+                what = f"{error.words}: it is of {other.lineage.name}, in the same version table"
+                raise StepFailedError(what, _OWN_TABLE) from None
+        raise
 
 
 @contextmanager

@@ -92,11 +92,12 @@ def _database_of(value: str) -> str:
 
 
 def _lines(root: Path, name: str) -> Iterator[Origin]:
-    """Find a line with a URL of that database, or with its name as a whole text."""
-    pattern = re.compile(rf"postgres[^\s]*/{re.escape(name)}\b|[\"']{re.escape(name)}[\"']")
+    """Find a line with a URL of that database, or with its name as a whole text of such a key."""
+    url = re.compile(rf"postgres[^\s]*/{re.escape(name)}\b")
+    text = re.compile(rf"[\"']{re.escape(name)}[\"']")
     for path in _texts(root):
         for number, line in enumerate(_read(path).splitlines(), 1):
-            if pattern.search(line):
+            if url.search(line) or (text.search(line) and _WORDS.search(line)):
                 place = f"{path.relative_to(root).as_posix()} line {number}"
                 yield Origin(place, _ours(line, path))
 

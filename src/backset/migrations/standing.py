@@ -1,7 +1,7 @@
 """Where a database stands in one chain of revisions: env.py's own words, else the catalogs'.
 
-Some env.py runs only behind a command of the project. Its version tables and the scripts can still
-be held against each other; its models cannot be compared then, and that is said.
+Some env.py runs only behind a command of the project, and some fails. Its version tables and the
+scripts can still be held against each other; its models cannot be compared then, and that is said.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import versions
-from backset.errors import AlembicError
+from backset.errors import AlembicError, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
 
-_OF_SCRIPTS = frozenset({"broken chain", "no configuration", "several heads"})
+_OF_SCRIPTS = frozenset({"broken chain", "unreadable file", "no configuration", "several heads"})
+_BEHIND = "env.py runs only behind the project's own command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +52,28 @@ def place(worker: Worker, session: Session) -> Place:
     return Place(found, orphans, sum(place["pending"] for place in places))
 
 
-def describe(worker: Worker, session: Session) -> dict[str, Any]:
+def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> dict[str, Any]:
     """Ask env.py for versions and models; where a command is its door, fall back on the catalogs.
 
     `uncompared` in the answer says why there are no models then. Raises StepFailedError.
+    only_looks: an env.py that fails is a finding, `failure` in the answer, and stops nothing.
     """
-    if not worker.has_door:
-        return worker.ask("describe", session)
     try:
         about = worker.ask("describe", session)
     except AlembicError as error:
-        if error.kind in _OF_SCRIPTS:
+        if error.kind in _OF_SCRIPTS or not (
+            worker.has_door or _is_told(error, only_looks=only_looks)
+        ):
             raise
-        return _by_catalogs(worker, session, error.words)
-    if about["revisions"]:
+        if not worker.has_door:
+            found = _by_catalogs(worker, session, "env.py fails")
+            return {**found, "failure": _failure(error)}
+        said = f"it opens {error.words}" if error.kind == "wrong target" else error.words
+        return _by_catalogs(worker, session, f"{_BEHIND}: {said}")
+    if about["revisions"] or not worker.has_door:
         return about
-    found = _by_catalogs(worker, session, "it does not see the version tables by itself")
+    why = f"{_BEHIND}: it does not see the version tables by itself"
+    found = _by_catalogs(worker, session, why)
     return found if found["revisions"] else about
 
 
@@ -84,6 +91,15 @@ def together(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _is_told(error: AlembicError, *, only_looks: bool) -> bool:
+    return only_looks and error.kind != "wrong target"  # which is a state of its own
+
+
+def _failure(error: AlembicError) -> Finding:
+    why = "the versions were read in the catalogs, and the models were not compared"
+    return Finding(kind="env.py fails", what=error.what, why=why, remedy=error.remedy)
+
+
 def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:
     found = place(worker, session)
     return {
@@ -95,5 +111,5 @@ def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:
         "models": None,
         "columns": {},
         "enums": {},
-        "uncompared": f"env.py runs only behind the project's own command: {why}",
+        "uncompared": why,
     }

@@ -132,13 +132,15 @@ class Worker:
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
         self._send({**message, "lineage": asdict(about)})
 
-    def where_to(self) -> dict[str, Any]:
+    def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
 
         They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
-        password is among them. Raises StepFailedError.
+        password is among them. Beside them, libpq's variables, which env.py may have set itself.
+        Raises StepFailedError.
         """
-        return dict(self.ask_alone("where")["opened"])
+        told = self.ask_alone("where")
+        return told["opened"], told["environ"]
 
     def ask_alone(self, command: str) -> dict[str, Any]:
         """Run `where` or `merge`, which need no database. Raises StepFailedError."""
@@ -237,7 +239,7 @@ class Worker:
         where = f"{reply['where']}: " if reply.get("where") else ""
         target = self._target.shown if self._target else ""
         what, remedy = explanations.of(
-            reply["kind"], message, where=where, target=target, python=self._shown_python
+            reply["kind"], message, where=where, target=target, python=self._settings.shown_python
         )
         origins = provenance.found(*self._surroundings, reply.get("opened", {}))
         return AlembicError(
@@ -251,20 +253,19 @@ class Worker:
     def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
         return self._settings.root, self._settings.environ, self._settings.dotenv
 
-    @property
-    def _shown_python(self) -> str:
-        """The interpreter, and where it was found."""
-        source = self._settings.sources.get("python", "default")
-        found = "backset's own" if source == "default" else source
-        return f"{self._settings.python} ({found})"
-
     def _died(self) -> StepFailedError:
         status = self._child.wait()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
+        python = self._settings.shown_python
+        if said.startswith("SyntaxError"):  # what reads our first file cannot read the project's
+            return StepFailedError(f"{python}: {said}", explanations.INTERPRETER)
         if "ModuleNotFoundError" in said or said.startswith("too old: "):
-            what = f"{self._shown_python}: {said}"
-            return StepFailedError(what, explanations.installation(self._settings.python))
-        return StepFailedError(f"Alembic's process ended with {status}: {said}", explanations.MEND)
+            remedy = explanations.installation(
+                self._settings.python, is_old="too old: Python" in said
+            )
+            return StepFailedError(f"{python}: {said}", remedy)
+        what = f"Alembic's process ended with {status}: {said} ({python})"
+        return StepFailedError(what, explanations.MEND)
 
     @property
     def output(self) -> list[str]:

@@ -93,6 +93,12 @@ def ignore() -> None:
     _waiting.clear()
 
 
+def listen() -> None:
+    """Let signals interrupt us again, unless one has come: the run was not ending, it goes on."""
+    global _ignored  # noqa: PLW0603  (signal handlers are global too)
+    _ignored = _came
+
+
 def has_come() -> bool:
     """Tell whether the run is ending, as after a signal whose Interrupted somebody swallowed."""
     return _ignored

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.catalogs.difference import Difference, Item
+    from backset.connections.session import Session
     from backset.proofs.scratch import Scratch
     from backset.runs.build import Build
     from backset.scripts.revisions import Revision
@@ -36,15 +37,18 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
     try:
         with explained(build.target):
             scratch.prepare(build, [name], "build the chain to compare it", notice)
-            live = schema.read(build.live, spare=catalog.version_tables(build.live))
+            live, tables = _schema(build.live), _tables(build.live)
         with explained(build.target), scratch.made(build, name) as made:
-            for at, last in _climb(made, live, progress):
-                if likeness.is_proved(last):
-                    same.append(at)
+            for at, is_end in _climb(made, progress):
+                if is_end or _tables(made.session) == tables:  # the names alone are soon read
+                    last = _compare(made, live)
+                    same += [at] if likeness.is_proved(last) else []
             agrees = _agrees(made)
             unseen, filling = _traceless(made, same)
-    except (StepFailedError, RefusedError) as error:
-        return Proof(differences=(f"the chain cannot be built beside it: {error.what}",))
+    except StepFailedError as error:
+        return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
+    except RefusedError as error:
+        return Proof(unbuilt=f"{error.what} → {error.remedy}")
     texts = tuple(each.text for each in last if not each.minor)
     return Proof(same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling)
 
@@ -76,10 +80,16 @@ def _text(script: Revision) -> str:
     return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
 
 
-def _climb(
-    made: Scratch, live: Mapping[str, Item], progress: Progress
-) -> Iterator[tuple[str, list[Difference]]]:
-    """Yield each place of the chain, the heads last, with what differs there.
+def _schema(session: Session) -> dict[str, Item]:
+    return schema.read(session, spare=catalog.version_tables(session))
+
+
+def _tables(session: Session) -> set[tuple[str, str]]:
+    return set(catalog.tables(session)) - set(catalog.version_tables(session))
+
+
+def _climb(made: Scratch, progress: Progress) -> Iterator[tuple[str, bool]]:
+    """Yield each place of the chain once it is reached, and whether it is the end.
 
     A place is named by the rows that the version table has there, with a space between. Of several
     chains in one database only the end of all of them is a place.
@@ -88,22 +98,21 @@ def _climb(
         made.upgrade(progress)
         made.inheritance.complete(made.session)
         heads = [head for worker in made.workers for head in worker.scripts.heads]
-        yield " ".join(sorted(heads)), _compare(made, live)
+        yield " ".join(sorted(heads)), True
         return
     (worker,) = made.workers
     scripts = worker.scripts
-    yield "base", _compare(made, live)
-    done: list[str] = []
     wanted = graph.ancestors(scripts.heads, scripts.revisions)
     order = [each for each in graph.ordered(scripts.revisions) if each.id in wanted]
+    yield "base", not order
     for number, each in enumerate(order, 1):
         progress(f"{number}/{len(order)} {each.id}")
         upgrading.upgrade(worker, made.session, lambda _text: None, to=each.id)
-        done.append(each.id)
-        if number == len(order):
+        is_end = number == len(order)
+        if is_end:
             made.inheritance.complete(made.session)
-        rows = graph.heads([script for script in order if script.id in done])
-        yield " ".join(sorted(rows)), _compare(made, live)
+        rows = graph.heads(order[:number])
+        yield " ".join(sorted(rows)), is_end
 
 
 def _compare(made: Scratch, live: Mapping[str, Item]) -> list[Difference]:

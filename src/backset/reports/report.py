@@ -125,6 +125,7 @@ class Report:
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self.say(f"database  {status.database} on {server}{protected}")
         self.say(f"server    {status.where}")
+        self.say(f"python    {status.python}")
         if not status.facts.unreachable:
             self._chains(status)
             self.say(f"tables    {tables}")

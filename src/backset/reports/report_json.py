@@ -94,6 +94,7 @@ class JsonReport(Report):
         self._content |= {
             "database": status.database,
             "server": status.server,
+            "python": status.python,
             "revisions": status.verdict.revisions,
             "heads": status.heads,
             "chains": status.verdict.chains,

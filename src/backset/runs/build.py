@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from backset.backups.vault import Vault
 from backset.catalogs import catalog
 from backset.connections.session import Session, connect, explained
-from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
@@ -99,6 +99,7 @@ class Build:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        signals.listen()  # a repair has one build after another
         return self
 
     def __exit__(
@@ -109,7 +110,7 @@ class Build:
             self.promoted = self._look_again()
         replaces = self.is_beside or self.is_in_place
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
-            error.add_note(self._what_stands())
+            error.add_note(self._what_stands(error))
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
@@ -230,7 +231,10 @@ class Build:
         """The database from before, to go back to. Raises StepFailedError where there is none."""
         if self.previous is None:
             what = f"there is no {self.server.names.previous} to go back to"
-            raise StepFailedError(what, "choose a dump from `invoke backups` for `invoke restore`")
+            if self.vault.list():
+                remedy = "choose a dump from `invoke backups` for `invoke restore`"
+                raise StepFailedError(what, remedy)
+            raise StepFailedError(what, "a rebuild, such as `invoke reset-db`, keeps one")
         return self.previous
 
     @cached_property
@@ -311,12 +315,15 @@ class Build:
             return None
         return now is not None and (self.old is None or now.oid != self.old.oid)
 
-    def _what_stands(self) -> str:
+    def _what_stands(self, error: StepFailedError | Interrupted) -> str:
         name = self.target.database
         if self.promoted is None:
             return f"the server does not say whether {name} has been swapped: ask `invoke status`"
         if self.promoted:
             return f"{name} has been swapped already; `invoke undo` goes back"
+        if isinstance(error, AstrayError):
+            back = f"; `invoke restore {self.taken.name}` takes that back" if self.taken else ""
+            return f"{name} was not swapped, but may have been written to{back}"
         return f"{name} is as it was"
 
     def _remove_next(self, error: BaseException) -> None:

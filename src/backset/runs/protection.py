@@ -61,7 +61,7 @@ def _set(server: Server, target: Database, what: sql.SQL) -> None:
 def _target(server: Server) -> Database:
     target = server.databases().get(server.names.target)
     if target is None:
-        remedy = "correct DATABASE_URL"
+        remedy = f"correct {server.target.mended_in}"
         raise StepFailedError(f"the database {server.names.target} does not exist", remedy)
     if not (target.owned or server.role.is_superuser):
         what = f"{target.name} belongs to {target.owner}, not to {server.role.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ def ancestors(ids: Sequence[str], revisions: Iterable[Revision]) -> set[str]:
             found.add(each)
             waiting += known[each].needs
     return found
+
+
+def outdated(rows: Sequence[str], revisions: Iterable[Revision]) -> set[str]:
+    """Return which rows of a version table another one comes after: Alembic refuses such rows."""
+    alone = [replace(each, depends_on=()) for each in revisions]
+    return {row for row in rows for each in rows if each != row and row in ancestors([each], alone)}
 
 
 def heads(revisions: Sequence[Revision]) -> set[str]:

@@ -34,6 +34,7 @@ DERIVED = ("next", "previous", "discard", "scratch", "scratch_old")
 MARKS = frozenset({*DERIVED, "protected", "unfinished"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
+_NOBODY = "it just ended"
 _LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
 _OF_DEAD_RUNS = "^backset (?!(plan|verify|status|protect|unprotect) )"  # these take no lock
 
@@ -127,7 +128,11 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, _type: object, error: object, _trace: object) -> None:
+        # The server notices later that a session was closed, and what follows may want the lock.
+        if error is None:
+            with suppress(psycopg.Error):  # it is gone, and the lock with it
+                self.session.execute("SELECT pg_advisory_unlock_all()")
         self.session.close()
 
     @property
@@ -183,11 +188,12 @@ class Server:
         until = time.monotonic() + _CLEANING_S
         while self.session.execute(_TAKE, [key]).fetchone() != (True,):
             holder = self._holder(key)
-            leaves = has_died(holder.partition(", since ")[0]) and time.monotonic() < until
+            leaves = holder == _NOBODY or has_died(holder.partition(", since ")[0])
+            leaves = leaves and time.monotonic() < until
             if waiting is None and not leaves:  # the server ends its statement first
                 what = f"another run holds the lock of {self.names.target}: {holder}"
                 raise LockedError(what, "wait until it ends, or let this one wait: --wait")
-            if waiting is not None and holder != told:
+            if waiting is not None and holder not in {told, _NOBODY}:
                 waiting(f"waits for the lock of {self.names.target}: {holder}")
             told = holder
             time.sleep(_LOOK_EVERY_S)
@@ -195,7 +201,7 @@ class Server:
     def _holder(self, key: str) -> str:
         row = self.session.execute(_HOLDER, [key]).fetchone()
         if row is None:
-            return "it just ended"
+            return _NOBODY
         name, since = row
         return f"{name}, since {moment(since)}" if since else str(name)
 

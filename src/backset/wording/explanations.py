@@ -19,18 +19,23 @@ _INSTALL_EXTENSION = (
 )
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
-_NO_TABLE = re.compile('relation "[^"]*" does not exist')
+_NO_TABLE = re.compile('(?<! of )(?:relation|table|index) "[^"]*" does not exist')
 _FIRST_TABLES = (
     f"{MEND}; or, where a command of the project makes the first tables and the chain begins "
     'after them, name that: [tool.backset] init = ["COMMAND", "ARGUMENT"]'
 )
+INTERPRETER = (
+    "name one of Python 3.9 or later that has the project's packages: [tool.backset] python"
+)
 _OF_FLASK = re.compile("outside of application context")
 _FLASK = 'env.py runs only behind Flask: write [tool.backset] upgrade = ["flask", "db", "upgrade"]'
-_OR_DOOR = (
+OR_DOOR = (
     "or, where it runs only behind a command of the project, name that: "
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
-_DOOR = f"mend env.py, {_OR_DOOR}"
+_DOOR = f"mend env.py, {OR_DOOR}"
+_TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
+_OTHER_DIALECT = re.compile("^a database of ")
 _EXPLAINED = {
     "no application": (
         "env.py works within the Flask application: {message}",
@@ -46,7 +51,11 @@ _EXPLAINED = {
     ),
     "wrong target": (
         "env.py connected to {message}, not to {target}; nothing was executed",
-        "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks",
+        _TAKE_IT,
+    ),
+    "unreachable": (
+        "{where}env.py cannot connect: {message}",
+        f"{_TAKE_IT}; or start that server",
     ),
     "orphaned revision": (
         "{where}{message}: the version table names a revision that no migration file has",
@@ -72,9 +81,13 @@ _EXPLAINED = {
         "the schema {message} of the version table does not exist",
         "`invoke upgrade` makes it",
     ),
+    "unreadable file": (
+        "a migration file cannot be loaded: {where}{message}",
+        "mend that file, or set what it asks for",
+    ),
     "broken chain": (
         "the chain of migrations is broken: {where}{message}",
-        "bring the missing file back, or correct its down_revision",
+        "`invoke status` says which file, and what mends it",
     ),
 }
 # What a message means, whatever its kind.
@@ -83,6 +96,7 @@ _BETTER = (
     (_UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
+    (_OTHER_DIALECT, f"{_TAKE_IT}; {OR_DOOR}"),
 )
 
 
@@ -100,11 +114,13 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
         if pattern.search(message):
             return what.format(**named), better
     if kind == "error":
-        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {_OR_DOOR}"
+        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {OR_DOOR}"
     return what.format(**named), remedy
 
 
-def installation(python: str) -> str:
-    """Return what installs in an interpreter what the worker needs there."""
+def installation(python: str, *, is_old: bool) -> str:
+    """Return what installs in an interpreter what the worker needs there, unless it is too old."""
+    if is_old:
+        return INTERPRETER
     named = "name the project's interpreter: [tool.backset] python"
     return f"{python} -m pip install {_PACKAGES}, or {named}"
