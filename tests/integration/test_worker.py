@@ -212,7 +212,7 @@ def test_a_driver_without_sqlalchemy_is_sent_to_the_same_database(
     ("scripts", "word", "remedy"),
     [
         ([("aaa", None, "pass"), ("bbb", None, "pass")], "several heads", "merge heads"),
-        ([("bbb", "aaa", "pass")], "the chain of migrations is broken", "missing file"),
+        ([("bbb", "aaa", "pass")], "the chain of migrations is broken", "says which file"),
         (
             [("aaa", None, "op.drop_index('ix_runs_created_at')")],
             'revision aaa (aaa_x.py:5): UndefinedObject: index "ix_runs_created_at" does not exist',

@@ -126,7 +126,7 @@ def test_where_a_url_probably_comes_from(tmp_path: Path) -> None:
     assert remedy(origins) == 'write [tool.backset.env] X_URL = "{url:asyncpg}"'
     origins = found(tmp_path, {}, (), {"database": "app"})
     assert told(origins) == "; that probably comes from env.py line 2"
-    (tmp_path / "colours.py").write_text("theme = 'app'  # the same word\n")
+    (tmp_path / "colours.py").write_text("username = 'app'\n")
     assert found(tmp_path, {}, (), {"database": "app"}) == origins
     assert found(tmp_path, {}, (), {"database": "other"}) == []
     assert remedy([]) == ""

@@ -20,6 +20,7 @@ _LARGEST_BYTES = 200_000
 _SOME = 3  # places that are named
 _URL = re.compile(r"postgres[^\s\"']*://[^\s\"']*")
 _WORDS = re.compile(r"DB|DATABASE|NAME", re.IGNORECASE)  # of a variable that holds a name
+_KEYS = re.compile(r"DB|DATABASE", re.IGNORECASE)  # of a line that does
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _lines(root: Path, name: str) -> Iterator[Origin]:
     text = re.compile(rf"[\"']{re.escape(name)}[\"']")
     for path in _texts(root):
         for number, line in enumerate(_read(path).splitlines(), 1):
-            if url.search(line) or (text.search(line) and _WORDS.search(line)):
+            if url.search(line) or (text.search(line) and _KEYS.search(line)):
                 place = f"{path.relative_to(root).as_posix()} line {number}"
                 yield Origin(place, _ours(line, path))
 
