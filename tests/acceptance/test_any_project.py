@@ -433,6 +433,18 @@ def test_several_heads_are_told_although_env_py_fails(made: Callable[[str], Fore
     assert "RuntimeError: not like this" in done.stderr
 
 
+def test_a_configuration_that_cannot_be_read_is_named(made: Callable[[str], Foreign]) -> None:
+    """It is the file that fails, with its line, and neither env.py nor a missing URL."""
+    foreign = made("stock")
+    with (foreign.folder / "alembic.ini").open("a") as ini:
+        ini.write("prepend_sys_path = elsewhere\n")
+    done = foreign.run("status")
+    assert done.returncode == 4
+    assert "alembic.ini" in done.stderr
+    assert "option 'prepend_sys_path' in section 'alembic' already exists" in done.stderr
+    assert done.stderr.endswith("→ mend that file\n")
+
+
 def test_metadata_that_is_none_is_no_failure_of_env_py(made: Callable[[str], Foreign]) -> None:
     """An upgrade never looks at target_metadata, so it can have been wrong for years."""
     foreign = made("stock")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import io
 import os
 import sys
@@ -14,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 
 from . import application
-from .failures import NoConfigurationError
+from .failures import NoConfigurationError, UnreadableConfigurationError
 
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _URL = "sqlalchemy.url"
@@ -67,10 +68,17 @@ def _read(file: str, section: str) -> Config:
         if not Path(ini).is_file():
             raise NoConfigurationError("[tool.alembic] needs Alembic 1.16 or later") from None
         config = Config(ini, **words)
-    if Path(ini).is_file() and not config.file_config.has_section(section):
-        names = ", ".join(config.file_config.sections())
+    if Path(ini).is_file() and section not in (sections := _sections(config)):
+        names = ", ".join(sections)
         raise NoConfigurationError(f"{ini} has no section {section!r}; it has {names}")
     return config
+
+
+def _sections(config: Config) -> list[str]:
+    try:
+        return config.file_config.sections()
+    except configparser.Error as error:
+        raise UnreadableConfigurationError(str(error)) from error
 
 
 def _has_table(toml: Path) -> bool:

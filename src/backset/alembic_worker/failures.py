@@ -35,6 +35,10 @@ class NoConfigurationError(Exception):
     """There is no Alembic configuration where it should be."""
 
 
+class UnreadableConfigurationError(Exception):
+    """Alembic's configuration is there, and is no INI file."""
+
+
 class SeveralDatabasesError(Exception):
     """env.py works on several databases; its text is their names."""
 
@@ -55,6 +59,7 @@ _KINDS = (
     (UnreadableFileError, "unreadable file"),
     (BrokenChainError, "broken chain"),
     (NoConfigurationError, "no configuration"),
+    (UnreadableConfigurationError, "unreadable configuration"),
     (SeveralDatabasesError, "several databases"),
     (NoConnectionError, "no connection"),
     (NoApplicationError, "no application"),

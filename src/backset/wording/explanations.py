@@ -45,6 +45,7 @@ _EXPLAINED = {
         "{message}",
         "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
     ),
+    "unreadable configuration": ("{message}", "mend that file"),
     "missing module": (
         "{python}: {where}{message}",
         "install that there, mend the import, or set the interpreter: [tool.backset] python",
