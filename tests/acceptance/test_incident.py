@@ -56,7 +56,7 @@ def test_the_incident(broken: Project, cluster: Cluster) -> None:
     status = broken.invoke("status")
     assert status.returncode == 6
     assert f"orphaned revision: alembic_version names {ORPHANED_REVISION}" in status.stderr
-    assert "invoke reset-db" in status.stderr
+    assert "→ `invoke repair`" in status.stderr
     assert prints(broken) == old
 
     log_before = len(cluster.log.read_text())

@@ -111,7 +111,9 @@ def test_undo_without_a_previous_database_says_so(project: Project) -> None:
     done = project.invoke("undo")
     assert done.returncode == 4
     assert "there is no" in done.stderr
-    assert "invoke backups" in done.stderr
+    assert "a rebuild, such as `invoke reset-db`, keeps one" in done.stderr
+    assert project.invoke("upgrade", "backup").returncode == 0
+    assert "choose a dump from `invoke backups`" in project.invoke("undo").stderr
     assert project.invoke("undo", "--plan").returncode == 4
 
 
@@ -143,7 +145,7 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
     """The rows of the moment of the backup are back; undo gives those of now."""
     assert project.invoke("reset-db").returncode == 0
     then = prints(project)
-    assert project.invoke("backup").returncode == 0
+    assert project.invoke("upgrade", "backup").returncode == 0
     project.query("DELETE FROM task_outputs")
     now = prints(project)
     done = project.invoke("restore", "--yes")
@@ -167,7 +169,7 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
 def test_restore_does_not_take_another_servers_backup_by_itself(project: Project) -> None:
     """Two servers may have a database of one name; by its name, the other's can be restored."""
     assert project.invoke("reset-db").returncode == 0
-    assert project.invoke("backup").returncode == 0
+    assert project.invoke("upgrade", "backup").returncode == 0
     (path,) = (project.folder / "backups").rglob("*.json")
     about = json.loads(path.read_text())
     assert len(about["server_id"]) > 10
@@ -181,7 +183,7 @@ def test_restore_does_not_take_another_servers_backup_by_itself(project: Project
 def test_restore_of_a_damaged_backup_changes_nothing(project: Project) -> None:
     """Exit 4; the target is as it was and nothing stands beside it."""
     assert project.invoke("reset-db").returncode == 0
-    assert project.invoke("backup").returncode == 0
+    assert project.invoke("upgrade", "backup").returncode == 0
     before, beside = prints(project), databases(project)
     (dump,) = (project.folder / "backups").rglob("*.dump")
     dump.write_bytes(dump.read_bytes()[:-100])
