@@ -145,7 +145,7 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
     """The rows of the moment of the backup are back; undo gives those of now."""
     assert project.invoke("reset-db").returncode == 0
     then = prints(project)
-    assert project.invoke("upgrade", "backup").returncode == 0
+    assert project.invoke("backup").returncode == 0
     project.query("DELETE FROM task_outputs")
     now = prints(project)
     done = project.invoke("restore", "--yes")
@@ -169,7 +169,7 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
 def test_restore_does_not_take_another_servers_backup_by_itself(project: Project) -> None:
     """Two servers may have a database of one name; by its name, the other's can be restored."""
     assert project.invoke("reset-db").returncode == 0
-    assert project.invoke("upgrade", "backup").returncode == 0
+    assert project.invoke("backup").returncode == 0
     (path,) = (project.folder / "backups").rglob("*.json")
     about = json.loads(path.read_text())
     assert len(about["server_id"]) > 10
@@ -183,7 +183,7 @@ def test_restore_does_not_take_another_servers_backup_by_itself(project: Project
 def test_restore_of_a_damaged_backup_changes_nothing(project: Project) -> None:
     """Exit 4; the target is as it was and nothing stands beside it."""
     assert project.invoke("reset-db").returncode == 0
-    assert project.invoke("upgrade", "backup").returncode == 0
+    assert project.invoke("backup").returncode == 0
     before, beside = prints(project), databases(project)
     (dump,) = (project.folder / "backups").rglob("*.dump")
     dump.write_bytes(dump.read_bytes()[:-100])
