@@ -150,7 +150,8 @@ def verify(build: Build, progress: Progress) -> Done:
 def seed(build: Build, progress: Progress) -> Done:
     """Run the project's seed command."""
     if not build.settings.seed:
-        return Done("no seed command ([tool.backset] seed is not set)")
+        behind = tuple(seeding.lagging(build.session))
+        return Done("no seed command ([tool.backset] seed is not set)", findings=behind)
     if not build.is_beside:
         build.check_protection()
     rows, doubts = seeding.seed(build.settings, build.door, build.session, progress)

@@ -14,12 +14,14 @@ import pytest
 from backset.connections.target import Target
 from backset.servers.server import Server
 from tests.acceptance.test_orphans import commit, git
-from tests.conftest import Project, free_port, laid_down
+from tests.conftest import ROLE, Project, free_port, laid_down
 from tests.incident.project import run_alembic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from backset.servers.cluster import Cluster
 
 MORE = "revision, down_revision = {0!r}, {1!r}\ndef upgrade(): pass\ndef downgrade(): pass\n"
 
@@ -455,3 +457,38 @@ def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) ->
     assert "cure      invoke alembic -- stamp --purge c1" in told.stdout
     assert project.query("SELECT version_num FROM alembic_version") == [("dead",)]
     assert project.query("SELECT count(*) FROM pg_database WHERE datname ~ '__scratch'") == [(0,)]
+
+
+MIGRATES_WHEN_LOADED = """
+    with context.begin_transaction():
+        if connection.exec_driver_sql("SELECT to_regclass('users')").scalar():
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'c1'")
+"""
+
+
+def test_an_application_that_migrates_by_itself_proves_nothing(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Where loading env.py goes to head, the database would look like every place of the chain."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    squashed(project)
+    env = project.folder / "migrations/env.py"
+    env.write_text(env.read_text().rstrip("\n") + MIGRATES_WHEN_LOADED)
+    told = project.invoke("status", "--prove")
+    assert told.returncode == 6
+    assert "nothing is proved: the chain cannot be built: env.py or its application" in told.stdout
+    assert "went on to c1 by itself" in told.stdout
+
+
+def test_a_table_that_the_role_may_not_read(
+    tmp_path: Path, database_url: str, cluster: Cluster
+) -> None:
+    """It is shown without its count, and keeps nothing else from being told."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    built(project)
+    project.query(f"GRANT SELECT ON alembic_version, users TO {ROLE}")
+    name = Target.parse(project.url).database
+    told = project.invoke("status", DATABASE_URL=cluster.url(name, ROLE))
+    assert told.returncode == 0, told.stderr
+    assert "users 1" in told.stdout
+    assert "tasks ?" in told.stdout

@@ -13,10 +13,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.catalogs import catalog, schema
 from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
-from backset.proofs import likeness, scratch
+from backset.proofs import placement, scratch
 from backset.runs.build import Build
 from backset.servers.server import Server
 from tests.conftest import ROLE
@@ -24,6 +25,7 @@ from tests.conftest import ROLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backset.catalogs.difference import Difference
     from backset.servers.cluster import Cluster
     from tests.conftest import Project
 
@@ -32,6 +34,7 @@ import os, signal, sys
 from pathlib import Path
 from backset.proofs import scratch
 from backset.runs.build import Build
+from backset.catalogs import catalog, schema
 from backset.configuration.reader import load
 settings = load(Path.cwd(), dict(os.environ))
 with Build(settings, settings.target, "test", beside=False) as build:
@@ -51,6 +54,17 @@ def built(project: Project, url: str | None = None) -> Iterator[Build]:
     assert settings.target is not None
     with Build(settings, settings.target, "test", beside=False) as build:
         yield build
+
+
+def differences(build: Build) -> list[Difference]:
+    """Return how the target differs from what the chain makes in a scratch database."""
+    name = build.server.names.scratch
+    scratch.prepare(build, [name], "test")
+    with scratch.made(build, name) as made:
+        made.upgrade()
+        made.inheritance.complete(made.session)
+        spare = catalog.version_tables(build.live)
+        return placement.compare(made, schema.read(build.live, spare=spare))
 
 
 def databases(project: Project) -> set[str]:
@@ -78,11 +92,11 @@ def test_the_live_schema_is_proved(project: Project) -> None:
     """At head nothing differs; what was changed by hand since is named, rows are no difference."""
     assert project.invoke("reset-db").returncode == 0
     with built(project) as build:
-        assert likeness.differences(build) == []
+        assert differences(build) == []
     project.query("ALTER TABLE tasks DROP archived; CREATE TYPE mood AS ENUM ('sad')")
     project.query("COMMENT ON TABLE users IS 'ours'; GRANT SELECT ON users TO PUBLIC")
     with built(project) as build:
-        found = likeness.differences(build)
+        found = differences(build)
     assert [str(each) for each in found if not each.minor] == [
         "column tasks.archived is only in the migrations",
         "index ix_tasks_archived is only in the migrations",
@@ -92,7 +106,7 @@ def test_the_live_schema_is_proved(project: Project) -> None:
     assert [str(each) for each in found if each.minor] == [
         "table users: rights is none in the migrations, PUBLIC may select in the database"
     ]
-    assert not likeness.is_proved(found)
+    assert not placement.is_proved(found)
     assert "__scratch" not in databases(project)
 
 
@@ -123,7 +137,7 @@ def test_an_orphaned_database_is_stamped_when_it_is_proved(project: Project) -> 
         assert build.live.execute("SELECT version_num FROM alembic_version").fetchall() == [
             ("cf94a9256bdb",)
         ]
-        assert likeness.is_proved(likeness.differences(build))
+        assert placement.is_proved(differences(build))
         build.worker.ask("stamp", build.session, revisions=["0b228e9fec0b"], purge=True)
     assert project.invoke("status").returncode == 0
 
@@ -136,7 +150,7 @@ def test_a_failing_chain_leaves_nothing(project: Project) -> None:
         built(project) as build,
         pytest.raises(StepFailedError, match=r"revision 0b228e9fec0b .*: OSError: 5"),
     ):
-        likeness.differences(build)
+        differences(build)
     assert databases(project) == {""}
 
 
@@ -209,7 +223,7 @@ def test_a_role_that_may_not_create_databases_is_refused(
     url = cluster.url(name).replace("//postgres@", f"//{name}%22role@")
     try:
         with built(project, url) as build, pytest.raises(RefusedError) as caught:
-            likeness.differences(build)
+            differences(build)
         (line,) = caught.value.lines()
         assert "may not create databases, so it cannot" in line
         assert f'as an administrator: ALTER ROLE "{name}""role" CREATEDB' in line
@@ -226,9 +240,9 @@ def test_a_role_that_does_not_own_the_target_can_prove_it(
     target = Target.parse(project.url)
     url = cluster.url(target.database).replace("//postgres@", f"//{ROLE}@")
     with built(project, url) as build:
-        found = likeness.differences(build)
+        found = differences(build)
     assert {each.what for each in found} == {"owner", "rights"}
-    assert likeness.is_proved(found)
+    assert placement.is_proved(found)
 
 
 def test_two_runs_do_not_meet(project: Project) -> None:
@@ -237,5 +251,5 @@ def test_two_runs_do_not_meet(project: Project) -> None:
     with Server(target, "other") as other, built(project) as build:
         other.lock()
         with pytest.raises(LockedError):
-            likeness.differences(build)
+            differences(build)
     assert databases(project) == {""}

@@ -80,9 +80,10 @@ def test_what_is_wrong_is_said(tmp_path: Path, table: str, said: str) -> None:
     assert said in line
 
 
-def test_commands_can_be_said_by_a_variable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["flask db upgrade", '["flask", "db", "upgrade"]'])
+def test_commands_can_be_said_by_a_variable(tmp_path: Path, text: str) -> None:
     """As a command line, like the seed."""
-    said = {"BACKSET_UPGRADE": "flask db upgrade", "BACKSET_HEADS": "all"}
+    said = {"BACKSET_UPGRADE": text, "BACKSET_HEADS": "all"}
     settings = load(write(tmp_path, ""), said)
     assert settings.upgrade == ("flask", "db", "upgrade")
     assert settings.lineages[0].heads == ("heads",)

@@ -46,6 +46,14 @@ def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
     return counts(session, tables(session))
 
 
+def readable_counts(session: psycopg.Connection[Any]) -> dict[str, int | None]:
+    """Return what row_counts() does; None for a table that the role may not read."""
+    found = tables(session)
+    closed = {(schema, name) for schema, name in session.execute(_CLOSED).fetchall()}
+    known = counts(session, [each for each in found if each not in closed])
+    return {shown(*each): known.get(shown(*each)) for each in found}
+
+
 def counts(
     session: psycopg.Connection[Any],
     names: Sequence[tuple[str, str]],
@@ -147,7 +155,10 @@ def server_id(session: psycopg.Connection[Any]) -> str:
 
 
 def lagging_sequences(session: psycopg.Connection[Any]) -> list[LaggingSequence]:
-    """Return the ascending sequences that would give a value their own column already has."""
+    """Return the ascending sequences that would give a value their own column already has.
+
+    Those of tables that the role may not read are left out.
+    """
     owned = session.execute(_SEQUENCES).fetchall()
     if not owned:
         return []
@@ -187,6 +198,11 @@ _TABLES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
   AND {_NOT_OF_AN_EXTENSION} ORDER BY 1, 2
+"""
+_CLOSED = f"""
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA}
+  AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
 """
 _CATALOGS = (
     *("pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_extension", "pg_publication"),
@@ -263,5 +279,7 @@ FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
      AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype)
 WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
   AND d.deptype IN ('a', 'i') AND q.seqincrement > 0 AND NOT q.seqcycle
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  AND has_schema_privilege(sn.oid, 'USAGE') AND has_table_privilege(s.oid, 'SELECT')
   AND {_USER_SCHEMA} ORDER BY 1
 """

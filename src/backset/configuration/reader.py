@@ -182,8 +182,8 @@ class _Reader:
                 raw = int(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
-            # a URL may stand in any other's place
-            value = "wrong" if key in SECRET else blank(repr(raw))
+            # a URL may stand in any other's place, and a table is no word
+            value = "wrong" if key in SECRET | TABLES else blank(repr(raw))
             self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
             return default
 
@@ -244,8 +244,9 @@ def _backset_table(path: Path) -> dict[str, Any]:
 
 
 def _words(text: str) -> list[str]:
+    """Return the words of a command line, or of a list as pyproject.toml has it."""
     try:
-        return shlex.split(text)
+        return tomllib.loads(f"it = {text}")["it"] if text.startswith("[") else shlex.split(text)
     except ValueError:
         raise ValueError("a command line whose quotes are closed") from None
 

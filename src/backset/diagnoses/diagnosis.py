@@ -49,7 +49,7 @@ class Status:
     python: str = ""
     server: str = ""
     heads: tuple[str, ...] = ()
-    rows: Mapping[str, int]
+    rows: Mapping[str, int | None]
     previous: bool = False
     protected: bool = False
     verdict: Verdict = _NOTHING
@@ -107,7 +107,7 @@ def _status(build: Build) -> Status:
             server=build.server.session.info.parameter_status("server_version") or "",
             previous=build.previous is not None,
             protected=build.old is not None and build.old.protected,
-            rows=catalog.row_counts(build.session) if build.old is not None else {},
+            rows=catalog.readable_counts(build.session) if build.old is not None else {},
         )
     except UnreachableError as error:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
@@ -138,7 +138,7 @@ def _of_database(build: Build, found: Status) -> Status:
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     if facts.outdated:  # Alembic refuses to say anything of these
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
-    also = seeding.unmet(build.settings, session, dict(found.rows))
+    also = seeding.unmet(build.settings, session, found.rows)
     try:
         verdict = verification.verify(
             build.settings, build.workers, session, also=also, only_looks=True

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.catalogs import catalog, difference, schema
+from backset.catalogs.difference import Sides
 from backset.connections.session import explained
 from backset.diagnoses.facts import Proof
 from backset.errors import RefusedError, StepFailedError
 from backset.migrations import upgrading
-from backset.proofs import likeness, scratch
+from backset.proofs import scratch
 from backset.scripts import graph, row_changes
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from backset.scripts.revisions import Revision
 
     Progress = Callable[[str], None]
+
+
+# Who owns what and who may do what is an administrator's matter as well as the chain's.
+_MINOR = frozenset({"owner", "rights", "version"})
+_SIDES = Sides("the migrations", "the database")
 
 
 def find(build: Build, progress: Progress, notice: Callable[[str], None] | None = None) -> Proof:
@@ -41,8 +47,8 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
         with explained(build.target), scratch.made(build, name) as made:
             for at, is_end in _climb(made, progress):
                 if is_end or _tables(made.session) == tables:  # the names alone are soon read
-                    last = _compare(made, live)
-                    same += [at] if likeness.is_proved(last) else []
+                    last = compare(made, live)
+                    same += [at] if is_proved(last) else []
             agrees = _agrees(made)
             unseen, filling = _traceless(made, same)
     except StepFailedError as error:
@@ -112,11 +118,33 @@ def _climb(made: Scratch, progress: Progress) -> Iterator[tuple[str, bool]]:
         if is_end:
             made.inheritance.complete(made.session)
         rows = graph.heads(order[:number])
+        _demand(set(rows), made)
         yield " ".join(sorted(rows)), is_end
 
 
-def _compare(made: Scratch, live: Mapping[str, Item]) -> list[Difference]:
-    return difference.between(made.schema(), live, likeness.SIDES, minor=likeness.MINOR)
+def _demand(rows: set[str], made: Scratch) -> None:
+    """Raise StepFailedError if the version table is elsewhere: an application migrates by itself.
+
+    Otherwise every place would look like the one to which it has gone.
+    """
+    found = set(catalog.revisions(made.session))
+    if not found <= rows:
+        what = f"env.py or its application went on to {', '.join(sorted(found - rows))} by itself"
+        raise StepFailedError(what, "let it not migrate when it is loaded")
+
+
+def compare(made: Scratch, live: Mapping[str, Item]) -> list[Difference]:
+    """Return how a schema differs from what was built; rows and the version table are left out.
+
+    What is `minor` (the order of columns, owners, rights, versions of extensions) is no reason
+    against a stamp.
+    """
+    return difference.between(made.schema(), live, _SIDES, minor=_MINOR)
+
+
+def is_proved(found: Sequence[Difference]) -> bool:
+    """Tell whether nothing stands against stamping the database with the chain's heads."""
+    return all(each.minor for each in found)
 
 
 def _agrees(made: Scratch) -> bool:

@@ -120,7 +120,8 @@ class Report:
     def status(self, status: Status) -> None:
         """Print the state of a target."""
         self.state(status.state)
-        tables = " · ".join(f"{table} {rows}" for table, rows in status.rows.items()) or "none"
+        counts = {table: "?" if rows is None else rows for table, rows in status.rows.items()}
+        tables = " · ".join(f"{table} {rows}" for table, rows in counts.items()) or "none"
         protected = " · protected" if status.protected else ""
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self.say(f"database  {status.database} on {server}{protected}")

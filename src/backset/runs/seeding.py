@@ -8,7 +8,7 @@ from backset.catalogs import catalog
 from backset.errors import Finding, StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
@@ -69,13 +69,14 @@ def seed_again(
     return doubts
 
 
-def unmet(settings: Settings, session: Session, rows: dict[str, int]) -> list[Finding]:
+def unmet(settings: Settings, session: Session, rows: Mapping[str, int | None]) -> list[Finding]:
     """Judge the rows and sequences of a database that is in use.
 
     Where every table of [tool.backset.rows] is empty, nobody has seeded it yet, and that is fine.
     """
     is_seeded = any(rows.get(table) for table in settings.rows)
-    return [*(missing_rows(settings, rows) if is_seeded else ()), *lagging(session)]
+    known = {table: count for table, count in rows.items() if count is not None}
+    return [*(missing_rows(settings, known) if is_seeded else ()), *lagging(session)]
 
 
 def expected_rows(settings: Settings, session: Session) -> dict[str, int]:
