@@ -182,8 +182,8 @@ class _Reader:
                 raw = int(raw)
             return default if raw is None else CHECKS[key](raw)
         except ValueError as error:
-            # a URL may stand in any other's place, and a table is no word
-            value = "wrong" if key in SECRET | TABLES else blank(repr(raw))
+            # a URL may stand in any other's place; what `ignore` has, its error tells in words
+            value = "wrong" if key in SECRET | {"ignore"} else blank(repr(raw))
             self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
             return default
 
