@@ -43,6 +43,7 @@ def migrate_session(
     broken: Sequence[str] = (),
     downgrades: bool = True,
     install: Sequence[str] = (),
+    wait_s: int = 60,
 ) -> None:
     """Register the session.
 
@@ -51,12 +52,14 @@ def migrate_session(
     downgrades: whether the migrations are also taken back to base, and up again.
     install: what pip installs into an environment of the session's own; without it, backset looks
     for the project's environment as it always does.
+    wait_s: how many seconds the server may take until it serves.
     """
 
     def session(session: nox.Session, server: Server) -> None:
         if install:
             session.install(*install)
-        _Session(session, server, tuple(broken)).run(downgrades=downgrades)
+        stage = _Stage(session, server, tuple(broken))
+        stage.run(downgrades=downgrades, wait_s=wait_s)
 
     session.__doc__ = "Rehearse the chain: on each PostgreSQL that is here, or on DATABASE_URL."
     cases = [nox.param(each, id=each.name) for each in _servers(name)]
@@ -77,8 +80,8 @@ def _servers(name: str) -> list[Server]:
     return [Server(str(major), major=major) for major in installations()]
 
 
-class _Session:
-    """One session on one server."""
+class _Stage:
+    """One session on one server, as a rehearsal wants it."""
 
     def __init__(self, session: nox.Session, server: Server, broken: tuple[str, ...]) -> None:
         self._session, self._server, self._broken = session, server, broken
@@ -92,14 +95,14 @@ class _Session:
         if session.bin_paths:
             self._env["BACKSET_PYTHON"] = str(Path(session.bin) / "python")
 
-    def run(self, *, downgrades: bool) -> None:
+    def run(self, *, downgrades: bool, wait_s: int) -> None:
         """Rehearse, and report; the session fails with the first check that does."""
         from backset.processes import signals  # noqa: PLC0415  (the noxfile's other sessions)
         from backset.rehearsals.rehearsal import rehearse  # noqa: PLC0415
 
         checks = []
         with signals.raised(), self._served():
-            for check in rehearse(self._task, self._break, self._errors, downgrades=downgrades):
+            for check in rehearse(self, downgrades=downgrades, wait_s=wait_s):
                 if signals.has_come():  # the program that Nox has ended said 0
                     raise KeyboardInterrupt
                 self._tell(check)
@@ -125,7 +128,7 @@ class _Session:
             self._session.error("\n".join(error.lines()))
         yield
 
-    def _task(self, words: Sequence[str]) -> dict[str, Any]:
+    def task(self, words: Sequence[str]) -> dict[str, Any]:
         """Run a task of backset; return what it says in JSON, or the like of it."""
         flags = ["--json"] if words[0] in _IN_JSON else []
         agreed = self._agreed(words) if words[0] in _AGREED else []
@@ -157,7 +160,7 @@ class _Session:
         digest = json.loads(self._run(plan, codes=range(256))).get("confirm")
         return ["--yes", *(["--confirm", digest] if digest else [])]
 
-    def _errors(self, since: int = 0) -> tuple[int, list[str] | None]:
+    def errors(self, since: int = 0) -> tuple[int, list[str] | None]:
         """Return the size of a throw-away server's log, and its errors from `since` bytes on.
 
         A service keeps its log to itself: None; what its role may read of it, the tasks tell.
@@ -172,7 +175,7 @@ class _Session:
         found = log_lines.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
         return len(text), found
 
-    def _break(self) -> None:
+    def break_database(self) -> None:
         """Leave a database whose version no file has."""
         if not self._broken:
             from backset.rehearsals.breaking import orphan  # noqa: PLC0415

@@ -2,73 +2,79 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backset.rehearsals.checks import Check, criteria, error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    Run = Callable[[Sequence[str]], Mapping[str, Any]]
-    Errors = Callable[[int], tuple[int, list[str] | None]]
+    from collections.abc import Iterator, Mapping, Sequence
 
 ORPHANED = "orphaned revision"
 UP_AND_DOWN = ("downgrade base", "upgrade head")
 
 
-def rehearse(
-    run: Run, break_it: Callable[[], None], errors: Errors, *, downgrades: bool
-) -> Iterator[Check]:
-    """Yield each check as it is made; a rebuild that fails is the last one.
+class Stage(Protocol):
+    """The server on which it happens."""
 
-    run: runs a task of backset on the service, and returns what it says in JSON.
-    break_it: leaves a database there whose version no file has.
-    errors: returns the size of the server's log and the errors in it from a size on, as far as it
-    can be read.
-    downgrades: whether the migrations can go back to base.
+    def task(self, words: Sequence[str]) -> Mapping[str, Any]:
+        """Run a task of backset, and return what it says in JSON."""
+
+    def break_database(self) -> None:
+        """Leave a database whose version no file has."""
+
+    def errors(self, since: int = 0) -> tuple[int, list[str] | None]:
+        """Return the size of the server's log, and its errors from there on; None: unreadable."""
+
+
+def rehearse(stage: Stage, *, downgrades: bool, wait_s: int) -> Iterator[Check]:
+    """Yield each check as it is made; one that leaves nothing to go on with is the last.
+
+    downgrades: whether the migrations can go back to base. wait_s: seconds for the server to come.
     """
-    yield from _orphaned(run, break_it)
-    size, _ = errors(0)
-    rebuilt = run(["reset-db"])
-    _, found = errors(size)
-    yield from criteria(rebuilt, run(["status"]), found)
-    if rebuilt["exit_code"]:
+    waited = _done("the server answers twice", stage.task(["wait", "--timeout", str(wait_s)]))
+    yield waited
+    made = _done("a database is made", stage.task(["reset-db"])) if waited.passed else waited
+    if made is not waited:
+        yield made
+    if not made.passed:
         return
-    yield _done("the seed can be run again", run(["seed"]))
-    yield _state("undo goes back", run(["undo"]), run(["status"]), ORPHANED)
-    yield _state("a second undo comes forth again", run(["undo"]), run(["status"]), "at head")
-    yield _state("the dump is restored and compared", run(["restore"]), run(["status"]), ORPHANED)
-    yield _state("undo of that", run(["undo"]), run(["status"]), "at head")
-    if downgrades:
-        yield from _down_and_up(run)
+    stage.break_database()
+    yield _state("the broken one is recognized", stage.task(["status"]), ORPHANED)
+    size, _ = stage.errors()
+    rebuilt = stage.task(["reset-db"])
+    _, errors = stage.errors(size)
+    yield from criteria(rebuilt, stage.task(["status"]), errors)
+    if not rebuilt["exit_code"]:
+        yield from _back_and_forth(stage)
+        yield from _down_and_up(stage) if downgrades else ()
 
 
-def _orphaned(run: Run, break_it: Callable[[], None]) -> Iterator[Check]:
-    yield _done("the server answers twice", run(["wait"]))
-    made = run(["reset-db"])
-    yield _done("a database is made", made)
-    if made["exit_code"]:
-        return
-    break_it()
-    yield _state("the broken one is recognized", made, run(["status"]), ORPHANED)
+def _back_and_forth(stage: Stage) -> Iterator[Check]:
+    """Go back to the broken database and forth again, by the swap and by the dump."""
+    yield _done("the seed can be run again", stage.task(["seed"]))
+    for task, name, state in (
+        ("undo", "undo goes back", ORPHANED),
+        ("undo", "a second undo comes forth again", "at head"),
+        ("restore", "the dump is restored and compared", ORPHANED),
+        ("undo", "undo of that", "at head"),
+    ):
+        done = stage.task([task])
+        after = stage.task(["status"])
+        yield _done(name, done) if done["exit_code"] else _state(name, after, state)
 
 
-def _down_and_up(run: Run) -> Iterator[Check]:
+def _down_and_up(stage: Stage) -> Iterator[Check]:
     """Go from head to base and back, twice: a downgrade must leave nothing that stops the next."""
-    words = 2 * [each.split() for each in UP_AND_DOWN]
-    ends = [run(["alembic", "--", *each]) for each in words]
+    ends = [stage.task(["alembic", "--", *each.split()]) for each in 2 * UP_AND_DOWN]
     failed = next((each for each in ends if each["exit_code"]), ends[-1])
     yield _done("head → base → head → base → head", failed)
-    yield _state("at head again", failed, run(["status"]), "at head")
+    yield _state("at head again", stage.task(["status"]), "at head")
 
 
 def _done(name: str, content: Mapping[str, Any]) -> Check:
     return Check(name, content["exit_code"] == 0, error(content))
 
 
-def _state(name: str, content: Mapping[str, Any], after: Mapping[str, Any], wanted: str) -> Check:
-    """Judge a task, and the state in which it leaves the database."""
-    if content["exit_code"]:
-        return _done(name, content)
-    found = after.get("state", error(after))
-    return Check(name, found == wanted, str(found))
+def _state(name: str, status: Mapping[str, Any], wanted: str) -> Check:
+    found = str(status.get("state") or error(status))
+    return Check(name, found == wanted, found)

@@ -1,0 +1,141 @@
+"""`from backset.nox import migrate_session`: the chain rehearsed in any project's CI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from backset.processes.identity import is_alive
+from backset.servers.programs import installations
+from tests.conftest import Project, free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOXFILE = "from backset.nox import migrate_session\n\nmigrate_session({})\n"
+
+
+def nox(
+    project: Project, *arguments: str, said: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Nox in a project that has the three lines; said: what it gives to the session."""
+    (project.folder / "noxfile.py").write_text(NOXFILE.format(said))
+    given = {k: v for k, v in os.environ.items() if k not in {"CI", "DATABASE_URL"}}
+    return subprocess.run(
+        [sys.executable, "-m", "nox", "--no-color", *arguments],
+        cwd=project.folder,
+        env={**given, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_there_is_a_session_for_each_postgresql(project: Project) -> None:
+    """The embedded ones, and those of the system; a service of CI is then the only one."""
+    listed = nox(project, "--list").stdout
+    found = re.findall(r"\* migrate\((\w+)\)", listed)
+    assert {"18", "16"} <= set(found) == {str(major) for major in installations()}
+    listed = nox(project, "--list", CI="true", DATABASE_URL=project.url).stdout
+    assert re.findall(r"\* migrate\((\w+)\)", listed) == ["service"]
+    listed = nox(project, "--list", DATABASE_URL=project.url).stdout
+    assert "service" not in listed
+
+
+def test_everything_is_tried(project: Project, tmp_path: Path) -> None:
+    """On a server of its own, which is gone afterwards; the report is also GitHub's."""
+    done = nox(project, "-s", "migrate(18)", GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (tmp_path / "summary").read_text()
+    assert table.startswith("### migrate(18)\n")
+    for check in (
+        *("the server answers twice", "the broken one is recognized", "the database starts empty"),
+        *("the mock-data script succeeds", "undo goes back", "the dump is restored and compared"),
+        *("head → base → head → base → head", "at head again"),
+    ):
+        assert f"| ✔ | {check} |" in table
+    assert "✘" not in table
+    assert "::error" not in done.stdout
+
+
+def test_a_service_is_used_as_it_is(project: Project, tmp_path: Path) -> None:
+    """CI gives it, and its database may be there already."""
+    env = {"CI": "true", "DATABASE_URL": project.url, "GITHUB_ACTIONS": "true"}
+    failing = project.folder / "alembic/versions/c0ffee_x.py"
+    failing.write_text(
+        "revision, down_revision = 'c0ffee', '0b228e9fec0b'\n"
+        "def upgrade(): raise ValueError('100 % wrong')\ndef downgrade(): pass\n"
+    )
+    done = nox(project, "-s", "migrate", **env, GITHUB_STEP_SUMMARY=str(tmp_path / "summary"))
+    assert done.returncode == 1
+    assert "::error title=migrate(service)%3A a database is made::" in done.stdout
+    assert "100 %25 wrong" in done.stdout
+    assert "| ✘ | a database is made |" in (tmp_path / "summary").read_text()
+    failing.unlink()
+    done = nox(project, "-s", "migrate", **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.query("SELECT version_num FROM alembic_version") == [("0b228e9fec0b",)]
+
+
+def test_a_service_that_is_not_there_is_a_failure(project: Project) -> None:
+    """Never a skip."""
+    url = f"postgresql://x:c4nary@127.0.0.1:{free_port()}/x"
+    done = nox(project, "-s", "migrate", said="wait_s=1", CI="true", DATABASE_URL=url)
+    assert done.returncode == 1
+    assert "✘ the server answers twice" in done.stdout
+    assert "does not serve after 1 s" in done.stderr
+    assert "c4nary" not in done.stdout + done.stderr
+
+
+def test_a_developers_database_is_refused(project: Project) -> None:
+    """Outside CI it must be empty, or be said to be meant."""
+    project.query("CREATE TABLE precious (id int)")
+    done = nox(project, "-s", "migrate", DATABASE_URL=project.url)
+    assert done.returncode == 1
+    assert "which is not empty → unset it, or if it may be rebuilt: -- --service" in done.stderr
+    assert project.query("SELECT count(*) FROM precious") == [(0,)]
+
+
+def test_the_database_can_be_kept(project: Project) -> None:
+    """For a look, without a password, until somebody types what ends it."""
+    done = nox(project, "-s", "migrate(18)", "--", "--keep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (url,) = re.findall(r"kept: psql '(.*)'", done.stdout)
+    (pid,) = map(int, re.findall(r"then: kill -INT (\d+) && rm -r /tmp/backset-\w+\n", done.stdout))
+    try:
+        with psycopg.connect(url) as session:
+            found = session.execute("SELECT version_num FROM alembic_version").fetchall()
+        assert found == [("0b228e9fec0b",)]
+    finally:
+        os.kill(pid, signal.SIGINT)
+        (folder,) = re.findall(r"rm -r (/tmp/backset-\w+)\n", done.stdout)
+        shutil.rmtree(folder)
+    deadline = time.monotonic() + 30
+    while is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("word", ["downgrades=False", 'broken=["python", "break.py"]'])
+def test_what_a_project_can_say(project: Project, word: str) -> None:
+    """Migrations that do not go back, and a broken database of its own."""
+    (project.folder / "break.py").write_text(
+        "import os, psycopg\n"
+        "with psycopg.connect(os.environ['DATABASE_URL']) as session:\n"
+        "    session.execute('CREATE TABLE alembic_version (version_num text PRIMARY KEY)')\n"
+        "    session.execute(\"INSERT INTO alembic_version VALUES ('theirs')\")\n"
+    )
+    done = nox(project, "-s", "migrate(18)", said=word)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("base" in done.stdout) is ("broken" in word)
