@@ -1,8 +1,8 @@
-"""It runs only behind manage.py, which gives it the connection."""
+"""It runs only behind manage.py, which gives it the connection and the schema."""
 
 from alembic import context
 
-if "connection" not in context.config.attributes:
+if any(name not in context.config.attributes for name in ("connection", "schema")):
     raise RuntimeError("run manage.py upgrade")
 context.configure(
     connection=context.config.attributes["connection"],

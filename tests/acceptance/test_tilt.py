@@ -1,0 +1,156 @@
+"""The Tiltfile, evaluated by a Starlark interpreter, and the commands that it declares, run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import starlark
+
+from tests.conftest import REPOSITORY, Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# What Tilt gives to a Tiltfile, as far as it is used; the extension is the one that is loaded.
+PRELUDE = """
+os = struct(path = struct(exists = exists))
+TRIGGER_MODE_MANUAL = 'manual'
+"""
+NAMES = "load('prelude', 'os', 'TRIGGER_MODE_MANUAL', 'local_resource')\n"
+
+
+@dataclass
+class Tilt:
+    """Evaluates a Tiltfile of a folder, and keeps what it declares by name."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.resources: dict[str, dict[str, Any]] = {}
+        self.buttons: dict[str, dict[str, Any]] = {}
+        extensions = [starlark.LibraryExtension.StructType]
+        self._globals = starlark.Globals.extended_by(extensions)
+
+    def evaluate(self, text: str) -> Tilt:
+        """Evaluate a text as the Tiltfile."""
+        self._module("Tiltfile", text)
+        return self
+
+    def _module(self, name: str, text: str, **callables: Callable[..., Any]) -> Any:  # noqa: ANN401
+        module = starlark.Module()
+        for each, function in callables.items():
+            module.add_callable(each, function)
+        ast = starlark.parse(name, text, starlark.Dialect.extended())
+        starlark.eval(module, ast, self._globals, starlark.FileLoader(self._load))
+        return module.freeze()
+
+    def _load(self, name: str) -> Any:  # noqa: ANN401  (a module of Starlark)
+        if name == "prelude":
+            return self._module(name, PRELUDE, exists=self._exists, local_resource=self._resource)
+        if name == "ext://uibutton":
+            return self._module(name, "", cmd_button=self._button)
+        return self._module(name, NAMES + (self.folder / name).read_text())
+
+    def _exists(self, path: str) -> bool:
+        return (self.folder / path).exists()
+
+    def _resource(self, name: str, **options: Any) -> None:  # noqa: ANN401  (Tilt's own)
+        self.resources[name] = options
+
+    def _button(self, name: str, **options: Any) -> None:  # noqa: ANN401  (the extension's)
+        self.buttons[name] = options
+
+
+@pytest.fixture
+def tilt(project: Project) -> Tilt:
+    """The repository's own Tiltfile, in a project whose environment has the command."""
+    shutil.copytree(REPOSITORY / "tilt", project.folder / "tilt")
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    return Tilt(project.folder).evaluate((REPOSITORY / "Tiltfile").read_text())
+
+
+def run(project: Project, argv: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as Tilt does: in the Tiltfile's folder, without a terminal."""
+    return subprocess.run(
+        argv,
+        cwd=project.folder,
+        env={**os.environ, **project.env, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        start_new_session=True,
+    )
+
+
+def test_the_resources(tilt: Tilt) -> None:
+    """One runs by itself, the others on a click; those that take the lock wait for each other."""
+    automatic = {name for name, each in tilt.resources.items() if each.get("auto_init", True)}
+    assert automatic == {"database-migrate"}
+    assert tilt.resources.keys() - automatic == {
+        *("database-reset", "add-test-data", "database-status", "database-undo"),
+    }
+    parallel = {name for name, each in tilt.resources.items() if each["allow_parallel"]}
+    assert parallel == {"database-status"}
+    assert all(each["labels"] == ["database"] for each in tilt.resources.values())
+    for each in tilt.resources["database-migrate"]["deps"]:
+        assert (REPOSITORY / each).exists()
+    assert tilt.resources["add-test-data"]["resource_deps"] == ["database-migrate"]
+
+
+def test_replacing_is_confirmed(tilt: Tilt, project: Project) -> None:
+    """The resource shows the plan; its button alone replaces, and only after a second click."""
+    run(project, tilt.resources["database-migrate"]["cmd"])
+    shown = run(project, tilt.resources["database-reset"]["cmd"])
+    assert shown.returncode == 0, shown.stderr
+    assert "nothing was changed" in shown.stdout
+    (button,) = tilt.buttons.values()
+    assert (button["resource"], button["requires_confirmation"]) == ("database-reset", True)
+    done = run(project, button["argv"])
+    assert done.returncode == 0, done.stderr
+    assert "is the new database" in done.stdout
+
+
+def test_every_command_works(tilt: Tilt, project: Project) -> None:
+    """In the order in which somebody would click."""
+    for name in ("database-migrate", "add-test-data", "database-reset", "database-status"):
+        done = run(project, tilt.resources[name]["cmd"])
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+    assert project.query("SELECT count(*) FROM task_outputs") == [(30,)]
+    (button,) = tilt.buttons.values()
+    assert run(project, button["argv"]).returncode == 0
+    assert run(project, tilt.resources["database-undo"]["cmd"]).returncode == 0
+
+
+def test_no_command_can_ask(tilt: Tilt, project: Project) -> None:
+    """What needs consent is refused, with the words for a terminal; nothing waits for an answer."""
+    run(project, tilt.resources["database-migrate"]["cmd"])
+    run(project, tilt.resources["add-test-data"]["cmd"])
+    (button,) = tilt.buttons.values()
+    commands = [each["cmd"] for each in tilt.resources.values()] + [button["argv"]]
+    codes = {run(project, argv, BACKSET_ASK_ABOVE="1").returncode for argv in commands}
+    assert codes == {0, 3}
+    refused = run(project, button["argv"], BACKSET_ASK_ABOVE="1")
+    assert "--confirm " in refused.stderr
+
+
+def test_another_tiltfile(project: Project) -> None:
+    """It chooses the command, the files and the labels, and may have no mock data."""
+    shutil.copytree(REPOSITORY / "tilt", project.folder / "tilt")
+    tilt = Tilt(project.folder).evaluate(
+        "load('./tilt/backset.star', 'database')\n"
+        "database(command = ['uv', 'run', 'backset'],\n"
+        "         deps = ['db'], labels = ['x'], seed = False)\n"
+    )
+    assert "add-test-data" not in tilt.resources
+    migrate = tilt.resources["database-migrate"]
+    assert migrate["cmd"] == ["uv", "run", "backset", "wait", "upgrade", "--wait"]
+    assert (migrate["deps"], migrate["labels"]) == (["db"], ["x"])
