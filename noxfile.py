@@ -28,6 +28,8 @@ for each in (signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(each) is signal.SIG_DFL:  # nohup asked to be left alone
         signal.signal(each, interrupt)
 
+WORKFLOWS = (".github/workflows/ci.yml",)
+SCHEMAS = {"vendor.github-workflows": WORKFLOWS[0], "vendor.compose-spec": "compose.yaml"}
 # What could depend on the version of Python; the rest depends on PostgreSQL, and takes minutes.
 ON_EVERY_PYTHON = (
     "tests/unit",
@@ -67,9 +69,13 @@ def _runs(python: str, version: str) -> bool:
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style and format, and the files that other programs read."""
     session.run(sys.executable, "-m", "ruff", "check", *CODE)
     session.run(sys.executable, "-m", "ruff", "format", "--check", *CODE)
+    for schema, file in SCHEMAS.items():
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
+        session.run(*command, file, silent=True)
+    session.run(str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", *WORKFLOWS)
 
 
 @nox.session(venv_backend="none")

@@ -68,6 +68,7 @@ CHAINS = {
     "backup": Chain(steps=(backup,)),
     "upgrade": Chain(steps=(upgrade,)),
     "verify": Chain(steps=(verify,), locks=False),
+    "check": Chain(steps=(upgrade, verify)),
     "seed": Chain(steps=(seed,)),
     "stamp": Chain(steps=(backup, stamp)),
     "drop-indexes": Chain(steps=(backup, drop_indexes)),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backset.runs.build import Build
 
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
-_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive"})
+_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
 

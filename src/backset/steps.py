@@ -128,7 +128,8 @@ def verify(build: Build, progress: Progress) -> Done:
     rows = {} if fresh else seeding.expected_rows(settings, session)
     unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
     back = reversal.findings(build, progress) if build.options.downgrades else []
-    log = swallowed.look(build, asked=not fresh)
+    asked = build.options.asks_log and not fresh
+    log = swallowed.look(build, asked=asked)
     found = verification.verify(
         *(settings, build.workers, session),
         also=[*unmet, *back, *log.findings()],
@@ -143,7 +144,7 @@ def verify(build: Build, progress: Progress) -> Done:
         raise error
     details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
     text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
-    text += f" · {log}" if str(log) and not fresh else ""
+    text += f" · {log}" if asked and str(log) else ""
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 

@@ -357,6 +357,12 @@ def stop(c: Context) -> None:
     _commands("embedded").stop(plan=_dry(c))
 
 
+@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
+def check(c: Context, json: bool = False) -> None:
+    """Try the migrations on a throw-away server: they run, and the models agree."""
+    _commands("checking").check(as_json=json, plan=_dry(c))
+
+
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up"})
 def wait(c: Context, timeout: str = "60") -> None:
     """Wait until the server of the database really serves."""
@@ -366,5 +372,5 @@ def wait(c: Context, timeout: str = "60") -> None:
 namespace = Collection(
     *(reset_db, undo, status, repair, backup, reset, upgrade, verify, seed),
     *(restore, backups, history, archive, prove_squash, protect, unprotect),
-    *(psql, alembic, url, start, stop, wait),
+    *(psql, alembic, url, start, stop, wait, check),
 )

@@ -45,7 +45,7 @@ class Options:
     downgrades: the migrations are taken back, in a scratch database.
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
-    recipe: the missing files that come back.
+    recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
     """
 
     proves: bool = False
@@ -55,6 +55,7 @@ class Options:
     stamps: tuple[str, ...] = ()
     drops: tuple[str, ...] = ()
     recipe: Recipe | None = None
+    asks_log: bool = True
 
 
 class Build:

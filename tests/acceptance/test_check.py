@@ -1,0 +1,89 @@
+"""`backset check`: the migrations tried on a server that nobody else has; a hook for pre-commit."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.conftest import REPOSITORY, Project, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EMPTY = "revision, down_revision = {!r}, {!r}\ndef upgrade(): pass\ndef downgrade(): pass\n"
+
+
+@pytest.fixture
+def alone(project: Project) -> Project:
+    """A project whose own server is not there."""
+    project.env["DATABASE_URL"] = f"postgresql://x@127.0.0.1:{free_port()}/x"
+    return project
+
+
+def test_good_migrations(alone: Project) -> None:
+    """They run, and the models agree; no server of the project is needed, and none is made."""
+    done = alone.invoke("check", "--json")
+    assert done.returncode == 0, done.stdout
+    upgrade, verify = json.loads(done.stdout)["steps"]
+    assert (upgrade["from"], upgrade["to"]) == ([], ["0b228e9fec0b"])
+    assert verify["text"] == "4 tables, models and database agree"
+    assert not (alone.folder / ".backset").exists()
+    assert "would build the chain on a throw-away" in alone.invoke("--dry", "check").stdout
+
+
+def two_heads(project: Project) -> None:
+    """Add a branch."""
+    for name in ("aaaa", "bbbb"):
+        path = project.folder / f"alembic/versions/{name}.py"
+        path.write_text(EMPTY.format(name, "0b228e9fec0b"))
+
+
+def missing_file(project: Project) -> None:
+    """Add a revision whose predecessor has no file."""
+    (project.folder / "alembic/versions/aaaa.py").write_text(EMPTY.format("aaaa", "gone"))
+
+
+def another_model(project: Project) -> None:
+    """Add a column that no migration makes."""
+    path = project.folder / "app/models.py"
+    text = path.read_text()
+    assert "class User(Base):" in text
+    path.write_text(
+        f"{text}\n\nclass Other(Base):\n    __tablename__ = 'others'\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "said"),
+    [
+        (two_heads, 4, "several heads: the scripts have the heads aaaa, bbbb"),
+        (missing_file, 4, "gone"),
+        (another_model, 6, "others"),
+    ],
+)
+def test_what_is_wrong(
+    alone: Project, spoil: Callable[[Project], None], code: int, said: str
+) -> None:
+    """Each is found before anybody has merged it."""
+    spoil(alone)
+    done = alone.invoke("check")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stderr
+
+
+def test_the_hook_runs_what_it_says(alone: Project) -> None:
+    """Its entry is a command of the package, and its pattern meets scripts and models."""
+    (hook,) = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text())
+    command, *words = hook["entry"].split()
+    argv = [str(Path(sys.executable).with_name(command)), *words]
+    subprocess.run(argv, cwd=alone.folder, check=True, stdin=subprocess.DEVNULL)
+    for path in ("alembic/versions/0b22.py", "db/migrations/env.py", "app/models.py"):
+        assert re.search(hook["files"], path)
