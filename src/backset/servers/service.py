@@ -70,7 +70,7 @@ def _show(cluster: Cluster, database: str) -> None:
     """Print the way in, which needs no password, and the way to get rid of it."""
     pid = (cluster.data / "postmaster.pid").read_text(encoding="utf-8").split()[0]
     print(f"kept: psql '{cluster.url(database)}'")  # noqa: T201  (somebody has asked for it)
-    print(f"then: kill -INT {pid} && rm -r {cluster.folder.parent}")  # noqa: T201
+    print(f"then: kill -INT {pid} && sleep 1 && rm -rf {cluster.folder.parent}")  # noqa: T201
 
 
 def refuse_rows(url: str) -> None:
