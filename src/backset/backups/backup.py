@@ -10,20 +10,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from backset.catalogs import catalog, inventory
 from backset.backups import manifest
 from backset.backups.manifest import Backup, Manifest
-from backset.servers.programs import JOBS
+from backset.catalogs import catalog, inventory
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
+from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from backset.servers.programs import Programs
+    from backset.backups.vault import Vault
     from backset.connections.session import Session
     from backset.connections.target import Target
-    from backset.backups.vault import Vault
+    from backset.servers.programs import Programs
 
 
 def take(

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from backset.servers.programs import Programs
     from backset.connections.session import Session
+    from backset.servers.programs import Programs
 
 # What people may comment on, and grant on, by the name of its table.
 _OF_A_TABLE = ("CONSTRAINT", "TRIGGER", "POLICY", "RULE")

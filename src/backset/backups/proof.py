@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.servers import companions
 from backset.backups import restoration
+from backset.servers import companions
 
 if TYPE_CHECKING:
-    from backset.servers.companions import Databases
     from backset.backups.manifest import Backup
+    from backset.servers.companions import Databases
     from backset.servers.programs import Programs
     from backset.servers.server import Database, Server
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import comparison
+from backset.connections.session import connect, conninfo
 from backset.errors import StepFailedError
 from backset.servers.programs import JOBS
-from backset.connections.session import connect, conninfo
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
-    from backset.servers.programs import Programs
     from backset.connections.target import Target
+    from backset.servers.programs import Programs
 
 
 def load(backup: Backup, target: Target, major: int, programs: Programs) -> None:

@@ -1,0 +1,1 @@
+"""The folder of backups: made, described, listed, loaded and proved."""

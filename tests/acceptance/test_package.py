@@ -1,0 +1,33 @@
+"""The package as people install it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
+    """What git ignores is left out of it, whether git has the file or not."""
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+    ]
+    subprocess.run([*pip, str(REPOSITORY)], check=True, stdin=subprocess.DEVNULL)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("backset/")}
+    source = REPOSITORY / "src"
+    wanted = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    assert packed == wanted | {"backset/py.typed"}
