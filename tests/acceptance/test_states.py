@@ -447,6 +447,18 @@ def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str
     assert project.query("SELECT name FROM users") == [("ann",)]
 
 
+def test_verify_does_not_send_an_unversioned_database_to_upgrade_alone(
+    tmp_path: Path, database_url: str
+) -> None:
+    """There the first migration would meet its own tables."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    without_version(project)
+    done = project.invoke("verify")
+    assert done.returncode == 6
+    assert "is at base, head is c1" in done.stderr
+    assert "`invoke repair`, if its tables are there already" in done.stderr
+
+
 def test_status_can_prove_which_cure_it_is(tmp_path: Path, database_url: str) -> None:
     """`--prove` builds the chain beside it, and changes nothing; without it nothing is built."""
     project = laid_down(tmp_path / "project", "states", database_url)

@@ -35,12 +35,13 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
             )
         ]
     if about["pending"]:
+        there = "" if revisions else "; `invoke repair`, if its tables are there already"
         return [
             _finding(
                 "behind",
                 f"the database is at {found}, head is {', '.join(heads)}",
                 "migrations are waiting",
-                "invoke upgrade",
+                f"invoke upgrade{there}",
             )
         ]
     return []
