@@ -48,7 +48,8 @@ def migrate_session(
     """Register the session.
 
     broken: a command that is given DATABASE_URL, and leaves a broken database in the empty one that
-    it finds there; without it, the version table is made to name a revision that no file has.
+    it finds there; a leading `python` is the project's own interpreter, where `install` made one.
+    Without it, the version table is made to name a revision that no file has.
     downgrades: whether the migrations are also taken back to base, and up again.
     install: what pip installs into an environment of the session's own; without it, backset looks
     for the project's environment as it always does.
@@ -183,7 +184,10 @@ class _Stage:
             orphan(str(self._env["DATABASE_URL"]))
             return
         self._run([sys.executable, "-m", "backset", "reset", "--yes"], codes=(0,))
-        self._session.run(*self._broken, env=self._env, external=True, silent=True)
+        program, *rest = self._broken
+        if program in {"python", "python3"}:  # as in the settings: not all systems have a `python`
+            program = str(self._env.get("BACKSET_PYTHON") or sys.executable)
+        self._session.run(program, *rest, env=self._env, external=True, silent=True)
 
     def _tell(self, check: Check) -> None:
         from backset.rehearsals import summary  # noqa: PLC0415
