@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from backset.configuration.keys import KEYS, PREFIX
 from backset.configuration.reader import load
 from backset.errors import SettingsError
+from tests.conftest import REPOSITORY
 
 URL = "postgresql://u:secret@h/app"
 
@@ -141,3 +143,12 @@ def test_a_broken_pyproject_is_one_line(tmp_path: Path, broken: str) -> None:
         load(tmp_path, {})
     (line,) = caught.value.lines()
     assert line.startswith("pyproject.toml: ")
+
+
+def test_the_sample_has_every_variable() -> None:
+    """Whoever copies .env.example sees all that can be set there, and nothing that cannot."""
+    lines = (REPOSITORY / ".env.example").read_text().splitlines()
+    named = {line.removeprefix("# ").partition("=")[0] for line in lines if "=" in line}
+    variables = {PREFIX + name.upper() for name, key in KEYS.items() if key.variable}
+    assert {name for name in named if name.isupper()} >= variables | {"DATABASE_URL"}
+    assert {name for name in named if name.startswith(PREFIX)} <= variables

@@ -1,16 +1,16 @@
-"""What may be set: the keys of [tool.backset] with their values, and libpq's variables. Pure."""
+"""What may be set: the keys of [tool.backset], with what each of them is. Pure."""
 
 from __future__ import annotations
 
 import difflib
-import string
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-from backset.configuration import ignoring
-from backset.configuration.lineage import ALL_HEADS, Lineage
+from backset.configuration import ignoring, lineage, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
 # What libpq reads (fe-connect.c); other names that begin with PG are the project's own.
 LIBPQ_VARIABLES = frozenset(
@@ -26,175 +26,185 @@ LIBPQ_VARIABLES = frozenset(
         *("TARGETSESSIONATTRS", "TZ", "USER"),
     )
 )
-DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
-PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
-NUMBERS = frozenset({"ask_above", "keep", "parallel_above"})  # a variable spells them as digits
-WORDS = frozenset(
-    {"arguments", "heads", "init", "seed", "upgrade"}
-)  # a variable has them as a command line
-TABLES = frozenset({"chains", "env", "expect", "ignore", "ini", "rows"})  # no variable sets them
-SECRET = frozenset(
-    {"arguments", "chains", "env", "ini", "init", "seed", "upgrade"}
-)  # these may hold a password
+PREFIX = "BACKSET_"  # of the variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """A key of [tool.backset].
+
+    what: what it is, for the reference, in Markdown.
+    check: returns its value as Settings has it, or raises ValueError with what it must be.
+    default: its value where it is not set. unset: what is so then, in words.
+    variable: how a variable spells it: as it is, in digits, as a command line, or not at all.
+    is_secret: whether it may hold a password, so that no message may show it.
+    """
+
+    what: str
+    check: Callable[[Any], Any]
+    default: Any
+    unset: str = ""
+    variable: Literal["text", "digits", "words", ""] = "text"
+    is_secret: bool = False
+
+
+KEYS: Mapping[str, Key] = {
+    "database": Key(
+        what="the database's name on the embedded PostgreSQL",
+        check=values.name,
+        default="",
+        unset="the folder's name",
+    ),
+    "seed": Key(
+        what="the command that writes the mock data, as a list of words; no shell is involved, and "
+        "a leading `python` or `python3` means the key `python`",
+        check=values.argv,
+        default=(),
+        unset="nothing to run",
+        variable="words",
+        is_secret=True,
+    ),
+    "upgrade": Key(
+        what='the project\'s own command that migrates, such as `["flask", "db", "upgrade"]`',
+        check=values.argv,
+        default=(),
+        unset="Alembic itself",
+        variable="words",
+        is_secret=True,
+    ),
+    "init": Key(
+        what="its command for a database without tables, run before that",
+        check=values.argv,
+        default=(),
+        unset="nothing to run",
+        variable="words",
+        is_secret=True,
+    ),
+    "heads": Key(
+        what='the heads where `upgrade` ends, as a list, or `"all"`; another head is then a '
+        "finding",
+        check=values.heads,
+        default=(),
+        unset="one head",
+        variable="words",
+    ),
+    "chains": Key(
+        what="tables: several chains of revisions in one database, each with "
+        + ", ".join(f"`{name}`" for name in lineage.KEYS),
+        check=lineage.read,
+        default=(),
+        unset="one chain",
+        variable="",
+        is_secret=True,
+    ),
+    "python": Key(
+        what="the interpreter that has the project's packages; it runs Alembic and the seed "
+        "command",
+        check=values.text,
+        default="",
+        unset="`VIRTUAL_ENV`, `.venv`, `venv`, else the one that runs `invoke`",
+    ),
+    "config": Key(
+        what="Alembic's configuration file",
+        check=values.text,
+        default="",
+        unset="it is looked for",
+    ),
+    "section": Key(
+        what="the section of that file",
+        check=values.text,
+        default="",
+        unset="`alembic`",
+    ),
+    "arguments": Key(
+        what='what `env.py` gets as `-x`, such as `["tenant=a"]`; templates as in `env`: '
+        '`["url={url}"]`',
+        check=values.arguments,
+        default=(),
+        unset="none",
+        variable="words",
+        is_secret=True,
+    ),
+    "backups": Key(
+        what="the folder of the backups",
+        check=values.text,
+        default="backups",
+    ),
+    "ask_above": Key(
+        what="the size in bytes above which replacing a database needs consent",
+        check=values.at_least(0),
+        default=1_000_000_000,
+        variable="digits",
+    ),
+    "keep": Key(
+        what="how many backups of one server stay; at least 1",
+        check=values.at_least(1),
+        default=10,
+        variable="digits",
+    ),
+    "parallel_above": Key(
+        what="the size in bytes from which on several processes dump and restore a database",
+        check=values.at_least(0),
+        default=500_000_000,
+        variable="digits",
+    ),
+    "env": Key(
+        what="a table: variables for Alembic and the commands, with "
+        + " ".join(f"`{{{name}}}`" for name in values.PLACEHOLDERS)
+        + ", and `{url:asyncpg}` for a driver",
+        check=values.templates,
+        default=MappingProxyType({}),
+        unset='`DATABASE_URL = "{url}"`',
+        variable="",
+        is_secret=True,
+    ),
+    "ini": Key(
+        what="a table: options of Alembic's configuration, with the same words; a `%` is doubled "
+        "for it",
+        check=values.templates,
+        default=MappingProxyType({}),
+        unset="`sqlalchemy.url`",
+        variable="",
+        is_secret=True,
+    ),
+    "expect": Key(
+        what='a table: columns that `verify` must find, such as `tasks = ["id", "archived"]`',
+        check=values.columns,
+        default=MappingProxyType({}),
+        unset="nothing",
+        variable="",
+    ),
+    "rows": Key(
+        what="a table: the least rows after `seed`, such as `users = 1`",
+        check=values.counts,
+        default=MappingProxyType({}),
+        unset="nothing",
+        variable="",
+    ),
+    "ignore": Key(
+        what="tables: noise that is silenced, with "
+        + ", ".join(f"`{name}`" for name in ignoring.KEYS),
+        check=ignoring.read,
+        default=(),
+        unset="nothing",
+        variable="",
+        is_secret=True,  # what is wrong with it, its error tells in words
+    ),
+    "baseline": Key(
+        what="the file of the accepted differences",
+        check=values.text,
+        default="backset-baseline.toml",
+    ),
+    "server_log": Key(
+        what="whether `reset-db` and `seed` look into the log of a server that is not the embedded "
+        "one",
+        check=values.flag,
+        default=False,
+        unset="`false`",
+    ),
+}
 
 
 def nearest(key: str) -> str | None:
     """Return the known key that an unknown one probably means."""
-    return next(iter(difflib.get_close_matches(key, CHECKS, n=1, cutoff=0.5)), None)
-
-
-def _name(raw: object) -> str:
-    if isinstance(raw, str) and 0 < len(raw.encode()) <= 63:  # noqa: PLR2004  (NAMEDATALEN - 1)
-        return raw
-    raise ValueError('a name of at most 63 bytes, such as "aideator"')
-
-
-def _text(raw: object) -> str:
-    if isinstance(raw, str) and raw:
-        return raw
-    raise ValueError('a text, such as "aideator"')
-
-
-def _argv(raw: object) -> tuple[str, ...]:
-    if isinstance(raw, list) and raw and all(isinstance(word, str) for word in raw):
-        return tuple(raw)
-    raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
-
-
-def _heads(raw: object) -> tuple[str, ...]:
-    if raw in ("all", ["all"]):
-        return ALL_HEADS
-    try:
-        return _argv(raw)
-    except ValueError:
-        raise ValueError('a list of revisions, such as ["4f1c", "97ab"], or "all"') from None
-
-
-def _chains(raw: object) -> tuple[Lineage, ...]:
-    if not isinstance(raw, list) or not all(isinstance(table, dict) for table in raw):
-        raise ValueError("tables that begin with [[tool.backset.chains]]")
-    chains = [_chain(number, table) for number, table in enumerate(raw, 1)]
-    if len({each.name for each in chains}) < len(chains):
-        raise ValueError("tables with a name of its own in each")
-    return tuple(chains)
-
-
-def _chain(number: int, table: dict[str, object]) -> Lineage:
-    if unknown := sorted(table.keys() - CHAIN_CHECKS.keys()):
-        known = ", ".join(CHAIN_CHECKS)
-        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
-    if "name" not in table:
-        raise ValueError(f'with a name in table {number}, such as name = "billing"')
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        try:
-            values[key] = CHAIN_CHECKS[key](value)
-        except ValueError as error:
-            raise ValueError(f"with {key} in table {number} as {error}") from None
-    return Lineage(**values)
-
-
-def _templates(raw: object) -> dict[str, str]:
-    if isinstance(raw, dict) and _are_templates(raw.values()):
-        return dict(raw)
-    raise ValueError(f"a table of texts with {_known()}")
-
-
-def _arguments(raw: object) -> tuple[str, ...]:
-    words = _argv(raw)
-    if _are_templates(words):
-        return words
-    raise ValueError(f"a list of texts with {_known()}, and {{{{ for a brace")
-
-
-def _known() -> str:
-    known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-    return f"{known} in them, or {{url:asyncpg}} for a driver"
-
-
-def _are_templates(texts: Iterable[Any]) -> bool:
-    """Return whether each is a text, and has no other braces than those that we fill in."""
-    try:
-        pieces = [each for text in texts for each in string.Formatter().parse(text)]
-    except (TypeError, ValueError):
-        return False
-    return all(
-        name in {None, *PLACEHOLDERS}
-        and not convert
-        and (not spec or (name == "url" and spec in DRIVERS))
-        for _, name, spec, convert in pieces
-    )
-
-
-def _columns(raw: object) -> dict[str, tuple[str, ...]]:
-    try:
-        return {_shown(table): _argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):
-        raise ValueError('a table such as tasks = ["id", "archived"]') from None
-
-
-def _counts(raw: object) -> dict[str, int]:
-    if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
-        return {_shown(table): count for table, count in raw.items()}
-    raise ValueError("a table such as users = 1")
-
-
-def _flag(raw: object) -> bool:
-    words = {"true": True, "false": False}  # as a variable has it
-    if isinstance(raw, bool):
-        return raw
-    if isinstance(raw, str) and raw.lower() in words:
-        return words[raw.lower()]
-    raise ValueError("true or false")
-
-
-def _at_least(least: int) -> Callable[[object], int]:
-    def check(raw: object) -> int:
-        if type(raw) is int and raw >= least:
-            return raw
-        raise ValueError(f"a whole number, {least} or more")
-
-    return check
-
-
-def _shown(table: str) -> str:
-    """Return a table's name as catalog.py shows it: without `public`."""
-    return str(table).removeprefix("public.")
-
-
-# What a table of [[tool.backset.chains]] may have; the names are those of Lineage.
-CHAIN_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": _name,
-    "config": _text,
-    "section": _text,
-    "arguments": _arguments,
-    "version_table": _name,
-    "schema": _name,
-    "upgrade": _argv,
-    "init": _argv,
-    "heads": _heads,
-}
-# Each returns the value as Settings has it, or raises ValueError with what it must be.
-CHECKS: dict[str, Callable[[Any], Any]] = {
-    "database": _name,
-    "seed": _argv,
-    "upgrade": _argv,
-    "init": _argv,
-    "heads": _heads,
-    "chains": _chains,
-    "config": _text,
-    "section": _text,
-    "arguments": _arguments,
-    "python": _text,
-    "env": _templates,
-    "ini": _templates,
-    "expect": _columns,
-    "rows": _counts,
-    "ignore": ignoring.read,
-    "baseline": _text,
-    "server_log": _flag,
-    "backups": _text,
-    "ask_above": _at_least(0),
-    "keep": _at_least(1),
-    "parallel_above": _at_least(0),
-}
+    return next(iter(difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)), None)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-ALL_HEADS = ("heads",)  # Alembic's own word for them
+from backset.configuration import values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +41,42 @@ class Lineage:
     def label(self) -> str:
         """How a line about it begins: `billing: `, and nothing where there is only one."""
         return f"{self.name}: " if self.name else ""
+
+
+# What a table of [[tool.backset.chains]] may have.
+KEYS: dict[str, Callable[[Any], Any]] = {
+    "name": values.name,
+    "config": values.text,
+    "section": values.text,
+    "arguments": values.arguments,
+    "version_table": values.name,
+    "schema": values.name,
+    "upgrade": values.argv,
+    "init": values.argv,
+    "heads": values.heads,
+}
+
+
+def read(raw: object) -> tuple[Lineage, ...]:
+    """Return the entries of [[tool.backset.chains]]. Raises ValueError with what they must be."""
+    if not isinstance(raw, list) or not all(isinstance(table, dict) for table in raw):
+        raise ValueError("tables that begin with [[tool.backset.chains]]")
+    chains = [_entry(number, table) for number, table in enumerate(raw, 1)]
+    if len({each.name for each in chains}) < len(chains):
+        raise ValueError("tables with a name of its own in each")
+    return tuple(chains)
+
+
+def _entry(number: int, table: dict[str, object]) -> Lineage:
+    if unknown := sorted(table.keys() - KEYS.keys()):
+        known = ", ".join(KEYS)
+        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
+    if "name" not in table:
+        raise ValueError(f'with a name in table {number}, such as name = "billing"')
+    given: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            given[key] = KEYS[key](value)
+        except ValueError as error:
+            raise ValueError(f"with {key} in table {number} as {error}") from None
+    return Lineage(**given)

@@ -14,15 +14,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from backset.configuration import interpreter
-from backset.configuration.keys import (
-    CHECKS,
-    LIBPQ_VARIABLES,
-    NUMBERS,
-    SECRET,
-    TABLES,
-    WORDS,
-    nearest,
-)
+from backset.configuration.keys import KEYS, LIBPQ_VARIABLES, PREFIX, nearest
 from backset.configuration.lineage import Lineage
 from backset.configuration.locations import configurations
 from backset.configuration.settings import Settings
@@ -33,8 +25,6 @@ from backset.wording.redaction import blank
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
-
-_PREFIX = "BACKSET_"
 
 FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
 
@@ -97,23 +87,23 @@ class _Reader:
             root=self.root,
             is_configured=bool(self.table),
             target=self._target(),
-            database=self._value("database", derived_name(self.root.name, "")),
-            seed=self._value("seed", ()),
-            upgrade=self._value("upgrade", ()),
-            init=self._value("init", ()),
+            database=self._value("database") or derived_name(self.root.name, ""),
+            seed=self._value("seed"),
+            upgrade=self._value("upgrade"),
+            init=self._value("init"),
             lineages=(lineages := self._lineages()),
             python=self._python(lineages[0].config),
-            env={"DATABASE_URL": "{url}"} | self._value("env", {}),
-            ini=self._value("ini", {}),
-            expect=self._value("expect", {}),
-            rows=self._value("rows", {}),
-            ignore=self._value("ignore", ()),
-            baseline=self.root / self._value("baseline", "backset-baseline.toml"),
-            server_log=self._value("server_log", False),  # noqa: FBT003  (a default)
-            backups=self.root / Path(self._value("backups", "backups")).expanduser(),
-            ask_above=self._value("ask_above", 1_000_000_000),
-            keep=self._value("keep", 10),
-            parallel_above=self._value("parallel_above", 500_000_000),
+            env={"DATABASE_URL": "{url}", **self._value("env")},
+            ini=self._value("ini"),
+            expect=self._value("expect"),
+            rows=self._value("rows"),
+            ignore=self._value("ignore"),
+            baseline=self.root / self._value("baseline"),
+            server_log=self._value("server_log"),
+            backups=self.root / Path(self._value("backups")).expanduser(),
+            ask_above=self._value("ask_above"),
+            keep=self._value("keep"),
+            parallel_above=self._value("parallel_above"),
             environ=self._children_environ(),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,
@@ -146,12 +136,12 @@ class _Reader:
     def _report_unknown(self) -> None:
         given = [("[tool.backset]", key, key) for key in self.table]
         for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
-            names = (name for name in layer if name.startswith(_PREFIX))
-            given += [(source, name, name.removeprefix(_PREFIX).lower()) for name in names]
+            names = (name for name in layer if name.startswith(PREFIX))
+            given += [(source, name, name.removeprefix(PREFIX).lower()) for name in names]
         for source, shown, key in given:
-            if key not in CHECKS:
+            if key not in KEYS:
                 self.problems.append((f"{source}: unknown key {shown!r}", _guess(shown, key)))
-            elif shown != key and key in TABLES:
+            elif shown != key and not KEYS[key].variable:
                 self.problems.append((f"{source}: {shown} is a table", "set it in [tool.backset]"))
 
     def _lookup(self, variable: str) -> tuple[str | None, str]:
@@ -166,32 +156,30 @@ class _Reader:
                 return value, source
         return None, "default"
 
-    def _value(self, key: str, default: Any) -> Any:  # noqa: ANN401  (each key has its own type)
+    def _value(self, name: str) -> Any:  # noqa: ANN401  (each key has its own type)
+        key = KEYS[name]
         raw: Any
-        raw, source = (
-            self._lookup(_PREFIX + key.upper()) if key not in TABLES else (None, "default")
-        )
+        raw, source = self._lookup(PREFIX + name.upper()) if key.variable else (None, "default")
         variable = raw is not None
-        if raw is None and key in self.table:
-            raw, source = self.table[key], "[tool.backset]"
-        self.sources[key] = source
+        if raw is None and name in self.table:
+            raw, source = self.table[name], "[tool.backset]"
+        self.sources[name] = source
         try:
-            if variable and key in WORDS:
+            if variable and key.variable == "words":
                 raw = _words(raw)
-            elif variable and key in NUMBERS and raw.isdecimal():
+            elif variable and key.variable == "digits" and raw.isdecimal():
                 raw = int(raw)
-            return default if raw is None else CHECKS[key](raw)
+            return key.default if raw is None else key.check(raw)
         except ValueError as error:
-            # a URL may stand in any other's place; what `ignore` has, its error tells in words
-            value = "wrong" if key in SECRET | {"ignore"} else blank(repr(raw))
-            self.problems.append((f"{source}: {key} is {value}", f"it must be {error}"))
-            return default
+            value = "wrong" if key.is_secret else blank(repr(raw))  # a URL may stand in its place
+            self.problems.append((f"{source}: {name} is {value}", f"it must be {error}"))
+            return key.default
 
     def _lineages(self) -> tuple[Lineage, ...]:
         """Return the chains of the table, else the one that the single keys describe."""
-        heads = self._value("heads", ())
-        only = Lineage(section=self._value("section", ""), arguments=self._value("arguments", ()))
-        given = self._value("chains", ()) or (only,)
+        heads = self._value("heads")
+        only = Lineage(section=self._value("section"), arguments=self._value("arguments"))
+        given = self._value("chains") or (only,)
         config = self._config(given)
         return tuple(
             replace(each, heads=each.heads or heads, config=each.config or config) for each in given
@@ -201,7 +189,7 @@ class _Reader:
         """Return the file of those that name none; empty means what `alembic` itself would find."""
         if all(each.config for each in lineages):
             return ""
-        given = self._value("config", "") or self._lookup("ALEMBIC_CONFIG")[0]
+        given = self._value("config") or self._lookup("ALEMBIC_CONFIG")[0]
         found = [given] if given else configurations(self.root)
         if len(found) > 1:
             what = f"several Alembic configurations: {', '.join(found)}"
@@ -225,7 +213,7 @@ class _Reader:
         return target
 
     def _python(self, config: str) -> str:
-        wanted = self._value("python", "")
+        wanted = self._value("python")
         if not wanted:
             wanted, self.sources["python"] = interpreter.find(self.root, self.environ, config)
         found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
@@ -254,5 +242,5 @@ def _words(text: str) -> list[str]:
 def _guess(shown: str, key: str) -> str:
     near = nearest(key)
     if near is None:
-        return f"known keys: {', '.join(CHECKS)}"
-    return f"did you mean {(near if shown == key else _PREFIX + near.upper())!r}?"
+        return f"known keys: {', '.join(KEYS)}"
+    return f"did you mean {(near if shown == key else PREFIX + near.upper())!r}?"

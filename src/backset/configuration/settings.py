@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.configuration.keys import (
-    PLACEHOLDERS,
-)
+from backset.configuration.values import PLACEHOLDERS
 from backset.connections.url import respelled
 from backset.wording.redaction import blank
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.configuration.lineage import ALL_HEADS
 from backset.configuration.locations import configurations
+from backset.configuration.values import ALL_HEADS
 from backset.errors import StepFailedError
 from backset.processes.identity import is_alive
 from backset.scripts.git import Git

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset.configuration.keys import DRIVERS
+from backset.configuration.values import DRIVERS
 from backset.connections.url import respelled
 from backset.errors import AlembicError, StepFailedError
 from backset.migrations import provenance

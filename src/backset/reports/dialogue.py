@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backset.backups.choice import Choice, ask
 from backset.backups.vault import Vault
-from backset.configuration.keys import CHECKS
+from backset.configuration import values
 from backset.connections.target import derived_name
 from backset.errors import SettingsError, StepFailedError
 from backset.servers.server import DERIVED
@@ -55,7 +55,7 @@ def choose(
 def _check_name(database: str, target: str) -> None:
     said, must_be = f"--into is {database!r}", f"another name: that one is used beside {target}"
     try:
-        CHECKS["database"](database)
+        values.name(database)
     except ValueError as error:
         raise SettingsError([(said, f"it must be {error}")]) from None
     if database in {derived_name(target, f"__{word}") for word in DERIVED}:

@@ -1,0 +1,119 @@
+"""The values of keys: each check returns one as Settings has it, or says what it must be. Pure."""
+
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+ALL_HEADS = ("heads",)  # Alembic's own word for them
+DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
+PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+
+
+def name(raw: object) -> str:
+    """Return a name that PostgreSQL can take."""
+    if isinstance(raw, str) and 0 < len(raw.encode()) <= 63:  # noqa: PLR2004  (NAMEDATALEN - 1)
+        return raw
+    raise ValueError('a name of at most 63 bytes, such as "aideator"')
+
+
+def text(raw: object) -> str:
+    """Return a text that is not empty."""
+    if isinstance(raw, str) and raw:
+        return raw
+    raise ValueError('a text, such as "aideator"')
+
+
+def argv(raw: object) -> tuple[str, ...]:
+    """Return the words of a command, of which there is at least one."""
+    if isinstance(raw, list) and raw and all(isinstance(word, str) for word in raw):
+        return tuple(raw)
+    raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
+
+
+def heads(raw: object) -> tuple[str, ...]:
+    """Return the revisions where a chain ends; `"all"` means Alembic's own word for them."""
+    if raw in ("all", ["all"]):
+        return ALL_HEADS
+    try:
+        return argv(raw)
+    except ValueError:
+        raise ValueError('a list of revisions, such as ["4f1c", "97ab"], or "all"') from None
+
+
+def templates(raw: object) -> dict[str, str]:
+    """Return texts that may have our words in braces."""
+    if isinstance(raw, dict) and _are_templates(raw.values()):
+        return dict(raw)
+    raise ValueError(f"a table of texts with {_known()}")
+
+
+def arguments(raw: object) -> tuple[str, ...]:
+    """Return what env.py gets as `-x`; each may have our words in braces."""
+    words = argv(raw)
+    if _are_templates(words):
+        return words
+    raise ValueError(f"a list of texts with {_known()}, and {{{{ for a brace")
+
+
+def _known() -> str:
+    known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    return f"{known} in them, or {{url:asyncpg}} for a driver"
+
+
+def _are_templates(texts: Iterable[Any]) -> bool:
+    """Return whether each is a text, and has no other braces than those that we fill in."""
+    try:
+        pieces = [each for text in texts for each in string.Formatter().parse(text)]
+    except (TypeError, ValueError):
+        return False
+    return all(
+        name in {None, *PLACEHOLDERS}
+        and not convert
+        and (not spec or (name == "url" and spec in DRIVERS))
+        for _, name, spec, convert in pieces
+    )
+
+
+def columns(raw: object) -> dict[str, tuple[str, ...]]:
+    """Return columns by table."""
+    try:
+        return {_shown(table): argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        raise ValueError('a table such as tasks = ["id", "archived"]') from None
+
+
+def counts(raw: object) -> dict[str, int]:
+    """Return least rows by table."""
+    if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
+        return {_shown(table): count for table, count in raw.items()}
+    raise ValueError("a table such as users = 1")
+
+
+def flag(raw: object) -> bool:
+    """Return a truth value; a variable spells it as a word."""
+    words = {"true": True, "false": False}  # as a variable has it
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise ValueError("true or false")
+
+
+def at_least(least: int) -> Callable[[object], int]:
+    """Return the check of a whole number."""
+
+    def check(raw: object) -> int:
+        if type(raw) is int and raw >= least:
+            return raw
+        raise ValueError(f"a whole number, {least} or more")
+
+    return check
+
+
+def _shown(table: str) -> str:
+    """Return a table's name as catalog.py shows it: without `public`."""
+    return str(table).removeprefix("public.")
