@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from backset import mending, plans
 from backset.checks import baseline, heads
@@ -142,20 +142,30 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     return chain.in_place
 
 
-def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> list[tuple[str, str]]:
-    """Return (step, what it would do). Nothing is changed. Raises RefusedError as run() would."""
+class Plan(NamedTuple):
+    """What a run would do, (step, what) each; what consent to it is about, and its digest."""
+
+    lines: list[tuple[str, str]]
+    facts: tuple[tuple[str, str], ...] = ()
+    digest: str = ""
+
+
+def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Plan:
+    """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
     chain, chosen, lines = CHAINS[task], CHAINS[task].steps, []
+    consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
     with explained(build.target):
         if chain.beside:
             admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
             build.choose(admission.rung)
             chosen = chain.steps if build.is_beside else chain.in_place
-            lines = guard.shown(admission)
+            lines, consent = guard.shown(admission), (admission.facts, admission.digest)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         if upgrade in chosen:
             heads.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
-        return lines + [(step.__name__, _planned(step, build)) for step in wanted]
+        lines += [(step.__name__, _planned(step, build)) for step in wanted]
+        return Plan(lines, *consent)
 
 
 def _planned(step: Step, build: Build) -> str:

@@ -163,7 +163,7 @@ def run_chain(
             told.note(database=target.database, url=target.shown)
             if plan:
                 told.note(sessions=[each.content() for each in build.sessions_on_target])
-                told.plan(chain.plan(build, name, skip=skip, answer=answer))
+                told.plan(*chain.plan(build, name, skip=skip, answer=answer))
                 return
             chain.run(build, name, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))

@@ -95,27 +95,26 @@ def upgrade(build: Build, progress: Progress) -> Done:
     made = cluster_wide.made(before_all, build.session) if moved else []
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
+    lineages = build.settings.lineages
     chains = [
         {
+            "name": each.name,
             "from": done["before"],
             "to": done["heads"],
-            "revisions": done["count"],
+            "ran": done["count"],
             "schemas": done["schemas"],
         }
-        for done in told
+        for each, done in zip(lineages, told, strict=True)
     ]
-    lineages = build.settings.lineages
-    named = [{"name": each.name, **done} for each, done in zip(lineages, chains, strict=True)]
-    details: dict[str, Any] = {"chains": named} if len(chains) > 1 else chains[0]
-    details["cluster_wide"] = [each.name for each in made]
+    details = {"chains": chains, "cluster_wide": [each.name for each in made]}
     lines = [_migrated(each.label, done) for each, done in zip(lineages, chains, strict=True)]
     return Done(" · ".join(lines), details, (*findings, *made, *doubts))
 
 
 def _migrated(label: str, done: Mapping[str, Any]) -> str:
     before, after = _revisions(done["from"]), _revisions(done["to"])
-    text = f"{before} → {after}, {count(done['revisions'], 'revision')}"
-    text = text if done["revisions"] else f"already at {after}"
+    text = f"{before} → {after}, {count(done['ran'], 'revision')}"
+    text = text if done["ran"] else f"already at {after}"
     made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
     return label + text + "".join(made)
 

@@ -32,7 +32,8 @@ def test_good_migrations(alone: Project) -> None:
     done = alone.invoke("check", "--json")
     assert done.returncode == 0, done.stdout
     upgrade, verify = json.loads(done.stdout)["steps"]
-    assert (upgrade["from"], upgrade["to"]) == ([], ["0b228e9fec0b"])
+    (chain,) = upgrade["chains"]
+    assert (chain["from"], chain["to"]) == ([], ["0b228e9fec0b"])
     assert verify["text"] == "4 tables, models and database agree"
     assert not (alone.folder / ".backset").exists()
     assert "would build the chain on a throw-away" in alone.invoke("--dry", "check").stdout

@@ -140,7 +140,8 @@ def test_two_chains_of_one_database(chains: Project) -> None:
     done = chains.invoke("status")
     assert done.returncode == 0, done.stderr
     told = json.loads(chains.invoke("status", "--json").stdout)
-    assert told["chains"]["billing"] == {"revisions": ["billing1"], "heads": ["billing1"]}
+    billing = {"name": "billing", "revisions": ["billing1"], "heads": ["billing1"]}
+    assert told["chains"][1] == billing
     chains.query("CREATE TABLE leftover (id int)")
     done = chains.invoke("verify")
     assert done.returncode == 6

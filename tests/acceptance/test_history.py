@@ -47,8 +47,8 @@ def test_a_branched_chain(project: Project) -> None:
         f"* {CLEAN_REVISION} {DOC} ← database",
     ]
     (chain,) = json.loads(project.invoke("history", "--json").stdout)["chains"]
-    assert (chain["heads"], chain["database"]) == (["ccc"], [CLEAN_REVISION])
-    assert {each["revision"] for each in chain["revisions"]} == {
+    assert (chain["heads"], chain["revisions"]) == (["ccc"], [CLEAN_REVISION])
+    assert {each["revision"] for each in chain["scripts"]} == {
         "aaa",
         "bbb",
         "ccc",
@@ -65,7 +65,7 @@ def test_an_empty_database_and_none_at_all(project: Project) -> None:
     assert f"* {CLEAN_REVISION} (head)" in told.stdout
     assert "← database" not in told.stdout
     content = json.loads(project.invoke("history", "--json", DATABASE_URL="").stdout)
-    assert content["chains"][0]["database"] is None
+    assert content["chains"][0]["revisions"] is None
     assert not (project.folder / ".backset").exists()
 
 

@@ -81,7 +81,7 @@ def criteria(project: Project, report: dict[str, object], log: str) -> None:
     assert only.name.startswith(CLEAN_REVISION)
     # 2. the database starts empty, 3. the migration creates all tables
     steps = {step["step"]: step for step in report["steps"]}  # type: ignore[attr-defined]
-    assert steps["upgrade"]["from"] == []
+    assert steps["upgrade"]["chains"][0]["from"] == []
     tables = project.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
     assert tables == [("alembic_version",), ("task_outputs",), ("tasks",), ("users",)]
     assert project.query("SELECT version_num FROM alembic_version") == [(CLEAN_REVISION,)]

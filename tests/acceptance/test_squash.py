@@ -147,7 +147,7 @@ def test_each_difference_is_a_finding(squashed: Project) -> None:
     ]
     assert {each["kind"] for each in found["findings"]} == {"squash differs"}
     assert [each["step"] for each in found["steps"]] == ["old", "new", "compare"]
-    assert found["steps"][0]["rows"] == 4
+    assert found["steps"][0]["made"]["rows"] == 4
 
 
 def test_the_old_tree_is_used_whole(squashed: Project) -> None:
@@ -257,7 +257,7 @@ def test_an_old_chain_with_two_heads(squashed: Project) -> None:
     write(folder, "a3", "a1", '    op.execute("CREATE TABLE side (id int)")')
     code, found = said(squashed, "old")
     assert code == 6
-    assert found["steps"][0]["revisions"] == 3
+    assert found["steps"][0]["made"]["revisions"] == 3
     assert [each["what"] for each in found["findings"]] == ["table side is only in the old chain"]
 
 

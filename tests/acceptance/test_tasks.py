@@ -203,7 +203,7 @@ def test_status_of_a_good_database(project: Project) -> None:
     assert "task_outputs 30" in done.stdout
     content = json.loads(project.invoke("status", "--json").stdout)
     assert content["revisions"] == content["heads"] == ["0b228e9fec0b"]
-    assert content["tables"]["tasks"] == 5
+    assert content["rows"]["tasks"] == 5
     assert content["previous"] is True
 
 

@@ -136,7 +136,7 @@ def test_a_broken_chain_is_drawn_as_far_as_it_goes() -> None:
         "* a (head) Do a",
     ]
     assert shown.content()["missing"] == ["b"]
-    assert shown.content()["database"] is None
+    assert shown.content()["revisions"] is None
 
 
 def test_depends_on_by_label_and_by_circle() -> None:
@@ -152,5 +152,5 @@ def test_depends_on_by_label_and_by_circle() -> None:
 def test_plain_values_have_the_paths() -> None:
     """A program gets each script with its file."""
     shown = History(scripts=(Revision(id="a", path=Path("/p/a.py")),), name="billing")
-    assert shown.content()["revisions"][0]["path"] == "/p/a.py"
+    assert shown.content()["scripts"][0]["path"] == "/p/a.py"
     assert shown.content()["name"] == "billing"

@@ -22,7 +22,7 @@ LOG = {"readable": True, "why": "", "errors": []}
 def rebuilt(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  (JSON values)
     """Return what a good `reset-db --json` says, with changes to its steps."""
     steps: dict[str, dict[str, Any]] = {
-        "upgrade": {"from": [], "text": "base → a"},
+        "upgrade": {"chains": [{"from": []}], "text": "base → a"},
         "verify": {"tables": 3, "text": "3 tables", "server_log": LOG},
         "seed": {"text": "users 1", "server_log": LOG},
     }
@@ -49,7 +49,8 @@ def test_a_good_rebuild_keeps_all_seven() -> None:
     [
         (rebuilt(), {"state": "several heads"}, [], "one clean chain of migrations"),
         (rebuilt(), {"orphans": ["x"]}, [], "one clean chain of migrations"),
-        (rebuilt(upgrade={"from": ["z"]}), {}, [], "the database starts empty"),
+        (rebuilt(upgrade={"chains": [{"from": []}, {"from": ["z"]}]}), {}, [],
+         "the database starts empty"),
         (rebuilt(verify={"tables": 0}), {}, [], "the migrations make all tables"),
         (rebuilt(), {"findings": [{"kind": "missing column", "what": "tasks.archived"}]}, [],
          "the expected columns are there"),

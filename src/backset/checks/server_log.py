@@ -38,7 +38,11 @@ class Look:
 
     def content(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"readable": not self.unread, "why": self.unread, "errors": list(self.errors)}
+        return {
+            "readable": not self.unread,
+            "why": self.unread or None,
+            "errors": list(self.errors),
+        }
 
     def findings(self) -> list[Finding]:
         """Return a finding for each error."""

@@ -18,7 +18,8 @@ def check(*, as_json: bool, plan: bool) -> None:
         from backset.servers import service
 
         if plan:
-            told.say("would build the chain on a throw-away server, and compare it with the models")
+            where, what = "on a throw-away server", "would compare that with the models"
+            told.plan([("upgrade", f"would build the chain {where}"), ("verify", what)])
             return
         with service.throw_away(settings.database) as server:
             target = Target.parse(server.url)

@@ -47,9 +47,9 @@ def archive(*, as_json: bool, plan: bool) -> None:
         lines = [(each.kind, _shown(each, folders, tracked)) for each in found.stale]
         if not lines:
             told.say("nothing is out of use")
-        elif plan:
+        if plan:
             told.plan(lines)
-        else:
+        elif lines:
             for kind, text in lines:
                 told.say(f"{kind:<{WIDTH}} {text}")
             told.done(_archived(settings, folders, found.stale, told))

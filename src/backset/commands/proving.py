@@ -25,6 +25,7 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]
         if target is None:
             told.plan([("start", WOULD_START)])
             return
+        told.note(database=target.database, url=target.shown)
         purpose = "plan" if plan else "prove-squash"
         with Build(settings, target, purpose, beside=False) as build, explained(target):
             if plan:

@@ -101,21 +101,21 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
     found = look(settings, target, told)
     state, cure = found.state, found.state.cure
     told.state(state)
-    lines: list[tuple[str, str]] = []
+    planned = chain.Plan([])
     if cure.way in _CHAINS:
         name = _CHAINS[cure.way]
         with _build(settings, target, "plan", name, found) as build:
-            lines = chain.plan(build, name, skip=frozenset(), answer=answer)
+            planned = chain.plan(build, name, skip=frozenset(), answer=answer)
     elif _is_open(state):
         where = f"would build the chain beside {target.database}, and compare every revision"
         asks = "" if answer.yes else ", after asking"
         otherwise = "would stamp the one that is identical; if there is none"
         if state.name == "drift":
             otherwise += ", and the models agree with the chain"
-        lines = [("prove", where), ("then", f"{otherwise}: reset-db{asks}")]
+        planned = chain.Plan([("prove", where), ("then", f"{otherwise}: reset-db{asks}")])
     elif not state.is_good:
-        lines = [("by hand", cure.why)]
-    told.plan(lines)
+        planned = chain.Plan([("by hand", cure.why)])
+    told.plan(*planned)
 
 
 def _build(settings: Settings, target: Target, purpose: str, name: str, found: Status) -> Build:

@@ -50,7 +50,7 @@ class Made:
         objects = f"{count(len(self.schema), 'object')}, {count(total, 'row')}"
         return f"{count(self.revisions, 'revision')}, {objects}"
 
-    def details(self) -> dict[str, int]:
+    def content(self) -> dict[str, int]:
         """Return the numbers for programs."""
         total = sum(each.total for each in self.rows.values())
         return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
@@ -79,7 +79,9 @@ def prove(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Find
         for side, step in ((SIDES.old, "old"), (SIDES.new, "new")):
             watcher.begin(step)
             made.append(make(side))
-            watcher.end(step, Done(f"{both[side][0].shown} · {made[-1]}", made[-1].details()))
+            watcher.end(
+                step, Done(f"{both[side][0].shown} · {made[-1]}", {"made": made[-1].content()})
+            )
         watcher.begin("compare")
         found = compare(made[0], made[1], again)
     for each in found:

@@ -24,6 +24,7 @@ def status(*, as_json: bool, plan: bool, proves: bool) -> None:
         if target is None:
             told.plan([("start", WOULD_START)])
             return
+        told.note(database=target.database, url=target.shown)
         found = repair.look(settings, target, told, proves=proves and not plan, worker=it)
         told.status(found)
         if found.findings:

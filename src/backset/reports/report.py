@@ -69,8 +69,13 @@ class Report:
             self._line("!", step, text)
         self.step = ""
 
-    def plan(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Print what would happen."""
+    def plan(
+        self,
+        lines: Iterable[tuple[str, str]],
+        facts: Sequence[tuple[str, str]] = (),  # noqa: ARG002  (JSON wants it)
+        digest: str = "",  # noqa: ARG002  (JSON wants it)
+    ) -> None:
+        """Print what would happen; the lines have the facts that consent would be about."""
         for step, text in lines:
             self._line("·", step, text)
         self.say("nothing was changed")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from backset.processes.identity import spoken
 from backset.reports.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from backset.backups.manifest import Backup
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.states import State
     from backset.errors import Finding
+    from backset.reports import shape
     from backset.steps import Done
 
 
@@ -27,8 +28,15 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content: dict[str, Any] = {"task": task, "steps": [], "notices": []}
-        self._content |= {"findings": [], "error": None}
+        self._content: shape.Content = {
+            "task": task,
+            "exit_code": 0,
+            "seconds": 0,
+            "steps": [],
+            "notices": [],
+            "findings": [],
+            "error": None,
+        }
         self._step_started = 0.0
 
     def begin(self, step: str) -> None:
@@ -41,32 +49,39 @@ class JsonReport(Report):
 
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
         """Keep what must not go unsaid."""
-        sessions = [each.content() for each in clients]
-        entry = {"step": self.step or None, "text": text, "sessions": sessions}
+        sessions: list[Any] = [each.content() for each in clients]
+        entry: shape.Notice = {"step": self.step or None, "text": text, "sessions": sessions}
         self._content["notices"].append(entry)
 
     def end(self, step: str, done: Done) -> None:
         """Keep the step."""
         seconds = round(self.seconds - self._step_started, 3)
-        entry = {"step": step, "text": done.text, "seconds": seconds, **done.details}
-        self._content["steps"].append(entry)
+        entry: shape.Step = {"step": step, "text": done.text, "seconds": seconds}
+        self._content["steps"].append(cast("shape.Step", {**entry, **done.details}))
         self._content["findings"] += map(_finding, done.findings)
         self.step = ""
 
-    def plan(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Keep the plan."""
+    def plan(
+        self,
+        lines: Iterable[tuple[str, str]],
+        facts: Sequence[tuple[str, str]] = (),
+        digest: str = "",
+    ) -> None:
+        """Keep the plan, and what consent to it is about."""
         self._content["plan"] = [{"step": step, "text": text} for step, text in lines]
+        if digest:
+            self.stakes(facts, digest)
 
     def say(self, text: str) -> None:
         """Leave lines for people out."""
 
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
-        self._content |= details
+        self._content.update(cast("shape.Content", details))
 
     def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:
         """Keep what consent is about."""
-        self._content |= {"stakes": dict(facts), "confirm": digest}
+        self.note(stakes=dict(facts), confirm=digest)
 
     @property
     def can_ask(self) -> bool:
@@ -82,31 +97,30 @@ class JsonReport(Report):
         numbered: bool = False,  # noqa: ARG002  (for people)
     ) -> None:
         """Keep the manifests."""
-        self._content |= {"folder": str(folder), "unreadable": list(unreadable)}
-        self._content["backups"] = [
+        found = [
             {**each.manifest.content(), "name": each.name, "file": str(each.dump)}
             for each in backups
         ]
+        self.note(backups=found, folder=str(folder), unreadable=list(unreadable))
 
     def status(self, status: Status) -> None:
         """Keep the state of a target."""
         self.state(status.state)
-        self._content |= {
-            "database": status.database,
-            "server": status.server,
-            "python": status.python,
-            "revisions": status.verdict.revisions,
-            "heads": status.heads,
-            "chains": status.verdict.chains,
-            "tables": status.rows,
-            "orphans": [each.content() for each in status.traces],
-            "previous": status.previous,
-            "protected": status.protected,
-        }
+        self.note(
+            server=status.server or None,
+            python=status.python,
+            revisions=list(status.verdict.revisions),
+            heads=list(status.heads),
+            rows=dict(status.rows),
+            orphans=[each.content() for each in status.traces],
+            previous=status.previous,
+            protected=status.protected,
+            chains=[{"name": name, **each} for name, each in status.verdict.chains.items()],
+        )
 
     def state(self, state: State) -> None:
         """Keep a state with its evidence and its cure."""
-        self._content |= state.content()
+        self.note(**state.content())
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings."""
@@ -114,13 +128,25 @@ class JsonReport(Report):
 
     def fail(self, lines: Sequence[str], exit_code: int) -> None:
         """Keep the error, a line each."""
-        self._content["error"] = {"step": self.step or None, "lines": lines, "exit_code": exit_code}
+        error: shape.Problem = {
+            "step": self.step or None,
+            "lines": list(lines),
+            "exit_code": exit_code,
+        }
+        self._content["error"] = error
 
     def close(self, exit_code: int) -> None:
         """Print the object."""
-        self._content |= {"exit_code": exit_code, "seconds": round(self.seconds, 3)}
+        self._content["exit_code"] = exit_code
+        self._content["seconds"] = round(self.seconds, 3)
         print(spoken(json.dumps(self._content, default=str)), flush=True)
 
 
-def _finding(finding: Finding) -> Mapping[str, str]:
-    return {name: getattr(finding, name) for name in ("kind", "name", "what", "why", "remedy")}
+def _finding(finding: Finding) -> shape.Finding:
+    return {
+        "kind": finding.kind,
+        "name": finding.name,
+        "what": finding.what,
+        "why": finding.why,
+        "remedy": finding.remedy,
+    }

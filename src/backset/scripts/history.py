@@ -70,9 +70,9 @@ class History:
         """Return it as plain values."""
         return {
             "name": self.name,
-            "revisions": [each.content() for each in self.scripts],
+            "revisions": None if self.database is None else list(self.database),
             "heads": list(self.ends),
-            "database": None if self.database is None else list(self.database),
+            "scripts": [each.content() for each in self.scripts],
             "missing": list(self.missing),
             "problems": list(self.problems),
             "orphans": [each.content() for each in self.traces],
