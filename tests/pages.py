@@ -1,4 +1,4 @@
-"""Pages of Markdown: the blocks of code in them, and the commands of a block with what they print."""
+"""Pages of Markdown: the blocks of code in them, and what a block says its commands print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PAGES = tuple(
     each.relative_to(REPOSITORY).as_posix()
