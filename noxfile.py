@@ -16,7 +16,7 @@ from backset.nox import CLEANING_S, migrate_session
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = False
 
-CODE = ("src", "app", "alembic", "scripts", "tests", "benchmarks", "docs", "tasks.py", "noxfile.py")
+CODE = ("src", "app", "alembic", "scripts", "tests", "benchmarks", "tasks.py", "noxfile.py")
 
 
 def interrupt(signum: int, _frame: object) -> NoReturn:
@@ -30,6 +30,7 @@ for each in (signal.SIGTERM, signal.SIGHUP):
 
 WORKFLOWS = (".github/workflows/ci.yml",)
 SCHEMAS = {"vendor.github-workflows": WORKFLOWS[0], "vendor.compose-spec": "compose.yaml"}
+HOOKS = {"config": ".pre-commit-config.yaml", "manifest": ".pre-commit-hooks.yaml"}
 # What could depend on the version of Python; the rest depends on PostgreSQL, and takes minutes.
 ON_EVERY_PYTHON = (
     "tests/unit",
@@ -75,6 +76,8 @@ def lint(session: nox.Session) -> None:
     for schema, file in SCHEMAS.items():
         command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
         session.run(*command, file, silent=True)
+    for kind, file in HOOKS.items():
+        session.run(sys.executable, "-m", "pre_commit", f"validate-{kind}", file)
     session.run(str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", *WORKFLOWS)
 
 
@@ -82,6 +85,16 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
     session.run(sys.executable, "-m", "mypy")
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Check that the reference says what the code does, and every link; the site is in .site."""
+    pages = [each.as_posix() for each in sorted(Path("docs/reference").glob("*.md"))]
+    remedy = "cog -r -I scripts docs/reference/*.md"
+    check = ["--check", "--diff", f"--check-fail-msg=→ {remedy}", "--verbosity=0"]
+    session.run(sys.executable, "-m", "cogapp", *check, "-I", "scripts", *pages)
+    session.run(str(Path(sys.executable).with_name("zensical")), "build", "--strict")
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""What docs/reference says of the tasks, the settings and the exit codes, as the code has it.
+"""What docs/reference says of tasks, settings, exit codes and JSON, as the code has it.
 
 Its pages call these functions, and cog puts their text there: `cog -r docs/reference/*.md`.
 """
@@ -8,10 +8,20 @@ from __future__ import annotations
 import inspect
 import re
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NotRequired,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from backset import errors
 from backset.configuration.keys import KEYS, PREFIX, Key
+from backset.reports import shape
 from backset.tasks import namespace
 
 if TYPE_CHECKING:
@@ -88,3 +98,46 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def json_report() -> str:
+    """Return the objects of the JSON report, the whole one first: each key and what it is."""
+    defined = [each for each in vars(shape).values() if is_typeddict(each)]
+    named = [each for each in defined if not each.__name__.startswith("_")]
+    ordered = [shape.Content, *(each for each in named if each is not shape.Content)]
+    return "\n\n".join(map(_object, ordered))
+
+
+def _object(kind: type) -> str:
+    hints = get_type_hints(kind, include_extras=True)
+    rows = [_entry(name, hint) for name, hint in hints.items()]
+    table = _table(("key", "type", "what it is"), rows)
+    return "\n\n".join((f"## {kind.__name__}", inspect.getdoc(kind) or "", table))
+
+
+def _entry(name: str, hint: Any) -> tuple[str, str, str]:  # noqa: ANN401  (what typing gives)
+    sometimes = get_origin(hint) is NotRequired
+    annotated = get_args(hint)[0] if sometimes else hint
+    kind, what = get_args(annotated)
+    key = f"`{name}`" + (" (sometimes)" if sometimes else "")
+    return key, _type(kind), what
+
+
+def _type(kind: Any) -> str:  # noqa: ANN401  (what typing gives)
+    """Return a type in the words of JSON; one of ours as a link to its section."""
+    if is_typeddict(kind):
+        return f"[{kind.__name__}](#{kind.__name__.lower()})"
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is list:
+        return f"list of {_type(inner[0])}"
+    if origin is dict:
+        return f"object: {_type(inner[1])} by name"
+    if origin is Literal:
+        return " or ".join(f"`{each}`" for each in inner)
+    if inner:  # a union
+        return " or ".join(_type(each) for each in inner)
+    return _WORDS[kind]
+
+
+_WORDS = {str: "text", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+_WORDS |= {object: "anything"}

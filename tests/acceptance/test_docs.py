@@ -1,0 +1,195 @@
+"""Every block of code in the README and in docs/ is run, or held by what reads such a text."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from psycopg import sql
+
+from backset.checks import baseline
+from backset.configuration.reader import load
+from tests.acceptance.test_tilt import Tilt
+from tests.conftest import PROJECTS, REPOSITORY, Project
+from tests.pages import PAGES, Block, agree, blocks, links
+from tests.servers import TENANT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import SecuredServer
+
+COMMANDS = {"sh", "console"}
+SHOWN = {"text", "sql"}  # a picture, or what an administrator types
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+ALL_CI_RUNS = (REPOSITORY / ".ci/run").read_text()  # in a fresh clone, as the README says
+JUNK = shutil.ignore_patterns(*(REPOSITORY / ".gitignore").read_text().replace("/", "").split())
+
+
+def of(*languages: str) -> list[Block]:
+    """Return the blocks of some languages."""
+    return [each for each in BLOCKS if each.language in languages]
+
+
+def clone(folder: Path) -> Path:
+    """Copy the repository, with the environment of this test as its own."""
+    shutil.copytree(REPOSITORY, folder, ignore=JUNK)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.fixture
+def here(short_tmp: Path) -> Iterator[Project]:
+    """A fresh clone; its embedded PostgreSQL is stopped afterwards."""
+    project = Project(clone(short_tmp / "clone"))
+    yield project
+    project.invoke("stop")
+
+
+@pytest.fixture
+def elsewhere_in(tmp_path: Path, database_url: str) -> Project:
+    """A folder with a project that knows nothing of backset, and an empty database for it."""
+    shutil.copytree(PROJECTS / "conventions", tmp_path / "another-project")
+    return Project(tmp_path, {"DATABASE_URL": database_url})
+
+
+@pytest.fixture
+def managed(short_tmp: Path, secured: SecuredServer, own_database: str) -> Project:
+    """A clone whose database belongs to a role that may not create another."""
+    with secured.administered() as session:
+        made = sql.SQL("CREATE DATABASE {} OWNER {}")
+        session.execute(made.format(sql.Identifier(own_database), sql.Identifier(TENANT)))
+    return Project(clone(short_tmp / "clone"), {"DATABASE_URL": secured.url(own_database, TENANT)})
+
+
+@pytest.fixture
+def direct(here: Project, database_url: str) -> Project:
+    """A clone at head, whose direct URL is in a variable."""
+    assert here.invoke("reset-db", DATABASE_URL=database_url).returncode == 0
+    here.env["DIRECT_URL"] = database_url
+    return here
+
+
+STAGES = {
+    "docs/how-to/another-project.md": "elsewhere_in",
+    "docs/how-to/managed-server.md": "managed",
+    "docs/how-to/pooled-url.md": "direct",
+}
+
+
+def test_every_block_is_of_a_kind_that_is_tried() -> None:
+    """A language that nothing here runs or reads cannot come in unnoticed."""
+    known = {"python", "starlark", "toml", "dotenv", "yaml", *COMMANDS, *SHOWN}
+    assert [str(each) for each in BLOCKS if each.language not in known] == []
+    assert {each.language for each in BLOCKS} == known
+
+
+@pytest.mark.parametrize("page", sorted({each.page for each in of(*COMMANDS)}))
+def test_commands(page: str, request: pytest.FixtureRequest) -> None:
+    """What a page says to type does what the page says, in its order."""
+    project: Project = request.getfixturevalue(STAGES.get(page, "here"))
+    stay: list[str] = []  # what holds for the commands after it too
+    for block in blocks(page):
+        if block.language not in COMMANDS or block.text.strip() in ALL_CI_RUNS:
+            continue
+        for command, shown in block.commands():
+            script = "\n".join([*stay, command])
+            done = type_in(project, script)
+            where = f"{block}: {command}\n{done.stdout}"
+            assert shown is not None or done.returncode == 0, where
+            assert shown is None or agree(shown, done.stdout), where
+            stay += re.findall(r"^(?:cd|export|\.) .*", command, re.MULTILINE)
+
+
+def type_in(project: Project, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as a shell does, with the commands of the environment on PATH."""
+    path = os.pathsep.join([f"{sys.prefix}/bin", os.environ["PATH"]])
+    return subprocess.run(
+        ["sh", "-ec", script],
+        cwd=project.folder,
+        env={**os.environ, **project.env, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("block", of("toml"), ids=str)
+def test_settings(block: Block, tmp_path: Path) -> None:
+    """Settings that a page shows are read without a complaint; so is a file of accepted ones."""
+    if "tool" in tomllib.loads(block.text):
+        (tmp_path / "pyproject.toml").write_text(block.text)
+        assert load(tmp_path, {}).is_configured
+    else:
+        (tmp_path / "backset-baseline.toml").write_text(block.text)
+        assert baseline.read(tmp_path / "backset-baseline.toml").reasons
+
+
+@pytest.mark.parametrize("block", of("dotenv"), ids=str)
+def test_variables(block: Block, tmp_path: Path) -> None:
+    """A .env that a page shows says where the database is."""
+    (tmp_path / ".env").write_text(block.text)
+    assert load(tmp_path, {}).target is not None
+
+
+@pytest.mark.parametrize("block", of("python"), ids=str)
+def test_noxfiles(block: Block, tmp_path: Path) -> None:
+    """Each is a noxfile that has the session."""
+    (tmp_path / "noxfile.py").write_text(block.text)
+    nox = [sys.executable, "-m", "nox", "--list"]
+    listed = subprocess.run(nox, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "* migrate(18)" in listed.stdout
+
+
+@pytest.mark.parametrize("block", of("starlark"), ids=str)
+def test_tiltfiles(block: Block, tmp_path: Path) -> None:
+    """Each declares the resources."""
+    shutil.copytree(REPOSITORY / "tilt", tmp_path / "tilt")
+    assert "database-migrate" in Tilt(tmp_path).evaluate(block.text).resources
+
+
+@pytest.mark.parametrize("block", of("yaml"), ids=str)
+def test_files_for_other_programs(block: Block, tmp_path: Path) -> None:
+    """A workflow holds GitHub's schema; pre-commit takes its own file."""
+    check = ["check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    if "repos" in yaml.safe_load(block.text):
+        check = ["pre_commit", "validate-config"]
+    file = tmp_path / "file.yaml"
+    file.write_text(block.text)
+    subprocess.run([sys.executable, "-m", *check, str(file)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links(page: str) -> None:
+    """What a page outside of the site links to is there; zensical holds the links of the site."""
+    files = [each.partition("#")[0] for each in links(page) if "://" not in each]
+    assert [each for each in files if not (REPOSITORY / each).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "expected"),
+    [
+        (["a 0.3 s", "b"], "a 11 s\nb\n", True),
+        (["a", "…", "c"], "a\nb\nb\nc\n", True),
+        (["a", "…", "c"], "a\nc\n", True),
+        (["a … c"], "a b c\n", True),
+        (["a", "c"], "a\nb\nc\n", False),
+        (["a"], "a\nb\n", False),
+        (["6"], "7\n", False),
+        ([], "a\n", False),
+    ],
+)
+def test_what_agrees(shown: list[str], printed: str, *, expected: bool) -> None:
+    """A page may leave lines out where it says so, and nowhere else."""
+    assert agree(shown, printed) is expected
