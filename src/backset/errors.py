@@ -53,7 +53,10 @@ class BacksetError(Exception):
 
 
 class SettingsError(BacksetError):
-    """The settings are wrong. `problems` has all of them, one (source and what, remedy) each."""
+    """The settings are wrong: every problem is told at once, each with its source.
+
+    problems: (source and what, remedy) of each.
+    """
 
     exit_code = 2
 
@@ -67,7 +70,10 @@ class SettingsError(BacksetError):
 
 
 class RefusedError(BacksetError):
-    """Policy forbids the run. Nothing was touched; `reasons` has every reason at once."""
+    """The run was refused, and nothing was touched; every reason is told at once.
+
+    reasons: (what, remedy) of each.
+    """
 
     exit_code = 3
 
@@ -81,7 +87,11 @@ class RefusedError(BacksetError):
 
 
 class StepFailedError(BacksetError):
-    """A step failed; beside the target, the target is as it was."""
+    """A step failed, or the server cannot be reached; the last line says how the database stands.
+
+    After `reset-db`, `reset`, `restore` and `undo` it is as it was, unless they had swapped
+    already. `upgrade` and `seed` work on it directly: it keeps what they had committed.
+    """
 
     exit_code = 4
 
@@ -111,7 +121,10 @@ class ConsentError(RefusedError):
 
 
 class RestoredError(BacksetError):
-    """A step failed in place; a note says whether the backup could be restored."""
+    """A step failed in place; the backup was restored and compared.
+
+    Where it could not be restored, the last line has the command for that.
+    """
 
     exit_code = 5
 
@@ -141,22 +154,22 @@ class HeldUpError(StepFailedError):
 
 
 class FindingsError(BacksetError):
-    """`status` or `verify` has findings; they say the rest."""
+    """`status`, `verify`, `check` or `prove-squash` has something to say."""
 
     exit_code = 6
 
 
 class LockedError(BacksetError):
-    """Another run holds the lock of this target."""
+    """Another run holds the lock of this database; `--wait` waits for it."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 class Interrupted(KeyboardInterrupt):
-    """A TERM, INT or HUP arrived.
+    """The run was interrupted; the last line says how the database stands.
 
-    A KeyboardInterrupt, because psycopg cancels the running statement for that one only.
-    """
+    In place the exit code is 5, once there was something to restore.
+    """  # a KeyboardInterrupt, because psycopg cancels the running statement for that one only
 
     def __init__(self, signum: int) -> None:
         self.exit_code = 128 + signum

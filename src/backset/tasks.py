@@ -89,7 +89,12 @@ def reset_db(
     accept: bool = False,
     timeout: str = "",
 ) -> None:
-    """Rebuild the database: backup, reset, upgrade, verify, seed, swap."""
+    """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
+
+    The new database is built beside the old one, compared with the models and
+    with what you expect, filled with mock data, and swapped in. If a step
+    fails, the old one is as it was.
+    """
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
@@ -108,7 +113,10 @@ def undo(
     yes: bool = False,
     confirm: str = "",
 ) -> None:
-    """Swap the database from before back in; twice is redo."""
+    """Swap the database from before back in; twice is redo.
+
+    One old database is kept, as `NAME__previous`.
+    """
     said = {"wait": wait, "yes": yes, "digest": confirm}
     _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
 
@@ -129,7 +137,11 @@ def backup(
     wait: bool = False,
     timeout: str = "",
 ) -> None:
-    """Dump the database and the migration scripts into backups/."""
+    """Dump the database and the migration scripts into backups/.
+
+    A manifest goes with them: exact row counts, a hash of every object's
+    definition, SHA-256.
+    """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
@@ -145,7 +157,10 @@ def reset(
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
-    """Back up, then put an empty database in place; undo works."""
+    """Back up, then put an empty database in place; undo works.
+
+    `upgrade` and `seed` fill it.
+    """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
@@ -159,7 +174,10 @@ def upgrade(
     wait: bool = False,
     timeout: str = "",
 ) -> None:
-    """Migrate the database to head; never destructive."""
+    """Migrate the database to head; never destructive.
+
+    The live database is migrated itself; where there is none, it is made.
+    """
     said = {"wait": wait, "timeout": timeout}
     _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
 
@@ -181,7 +199,10 @@ def verify(
     downgrade: bool = False,
     timeout: str = "",
 ) -> None:
-    """Compare the database with the models and expectations."""
+    """Compare the database with the models and expectations.
+
+    Exit code 6 where something is found.
+    """
     said, asked = {"timeout": timeout}, {"accepts": accept, "downgrades": downgrade}
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
@@ -195,7 +216,10 @@ def seed(
     seed_twice: bool = False,
     timeout: str = "",
 ) -> None:
-    """Run the mock-data script; check rows and sequences."""
+    """Run the mock-data script; check rows and sequences.
+
+    It runs on the live database, and what it has committed stays.
+    """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
     _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
@@ -243,7 +267,11 @@ def restore(
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
-    """Build a database from a backup and swap it in; undo works."""
+    """Build a database from a backup and swap it in; undo works.
+
+    Every row count and every object is compared with the manifest before the
+    swap. Without a name the list of backups is offered.
+    """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into}
@@ -264,7 +292,10 @@ def backups(_c: Context, json: bool = False) -> None:
     },
 )
 def status(c: Context, json: bool = False, prove: bool = False) -> None:
-    """Show the state, its evidence and its cure; revision, tables."""
+    """Show the state, its evidence and its cure; revision, tables.
+
+    Exit code 6 where something is to be done. Nothing is changed.
+    """
     _commands("states").status(as_json=json, plan=_dry(c), proves=prove)
 
 
@@ -279,7 +310,13 @@ def repair(
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
-    """Do the smallest cure of the state that `status` shows."""
+    """Do the smallest cure of the state that `status` shows.
+
+    It looks again after each, and goes on until the database is at head or a
+    person is needed. It takes a backup before anything but an upgrade, and
+    asks before it replaces a database that is not empty; without a terminal
+    it wants `--yes`.
+    """
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     _commands("states").repair(plan=_dry(c, plan), as_json=json, said=said)
@@ -298,26 +335,46 @@ def prove_squash(
     wait: bool = False,
     timeout: str = "",
 ) -> None:
-    """Prove that the chain makes what an old one made."""
+    """Prove that the chain makes what an old one made.
+
+    Both chains are built in scratch databases; every object and the rows that
+    migrations insert are compared. Exit code 6 where they differ. A git ref
+    brings its own env.py and models.
+    """
     said = {"wait": wait, "timeout": timeout}
     _commands("proving").prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def history(_c: Context, json: bool = False) -> None:
-    """Draw the revisions, with the database's own place in them."""
+    """Draw the revisions, with the database's own place in them.
+
+    As `git log --graph` does: branches, merges, labels, heads, missing files,
+    and an orphaned revision beside them. Without a server the scripts alone
+    are drawn.
+    """
     _commands("histories").history(as_json=json)
 
 
 @task(auto_shortflags=False, help=_LOOKS)
 def archive(c: Context, plan: bool = False, json: bool = False) -> None:
-    """Put migration scripts that are out of use into a tar."""
+    """Put migration scripts that are out of use into a tar.
+
+    Old version folders, files that Alembic does not load, byte code without
+    source: they are put into the backup folder, read back, and only then
+    removed. The last line says how they come back. What the configuration
+    names, or another chain may load, stays.
+    """
     _commands("housekeeping").archive(as_json=json, plan=_dry(c, plan))
 
 
 @task
 def protect(c: Context) -> None:
-    """Keep every run from replacing the database, whatever its flags."""
+    """Keep every run from replacing the database.
+
+    Whatever its flags: the marker is in the database itself, so every
+    checkout sees it. `seed` respects it too.
+    """
     _commands("marks").protect(plan=_dry(c))
 
 
@@ -329,13 +386,21 @@ def unprotect(c: Context, confirm: str = "") -> None:
 
 @task
 def psql(c: Context) -> None:
-    """Open psql: `invoke psql`, `invoke psql -- -c "select 1"`."""
+    """Open psql: `invoke psql`, `invoke psql -- -c "select 1"`.
+
+    The program of the server's own major version is used; it ends with
+    psql's exit code.
+    """
     _commands("programs").psql(_after_dashes(), plan=_dry(c))
 
 
 @task
 def alembic(c: Context) -> None:
-    """Run alembic: `invoke alembic -- history` and the like."""
+    """Run alembic: `invoke alembic -- history` and the like.
+
+    It runs under the project's interpreter, with the database's URL; it ends
+    with Alembic's exit code.
+    """
     _commands("programs").alembic(_after_dashes(), plan=_dry(c))
 
 
@@ -347,7 +412,10 @@ def url(c: Context, reveal: bool = False) -> None:
 
 @task
 def start(c: Context) -> None:
-    """Start the embedded PostgreSQL (used without DATABASE_URL)."""
+    """Start the embedded PostgreSQL (used without DATABASE_URL).
+
+    The tasks that need it start it by themselves.
+    """
     _commands("embedded").start(plan=_dry(c))
 
 
@@ -359,13 +427,21 @@ def stop(c: Context) -> None:
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def check(c: Context, json: bool = False) -> None:
-    """Try the migrations on a throw-away server: they run, and the models agree."""
+    """Try the migrations and the models on a throw-away server.
+
+    One head, no missing file, every migration runs, and the models agree. No
+    server of yours is needed.
+    """
     _commands("checking").check(as_json=json, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up"})
 def wait(c: Context, timeout: str = "60") -> None:
-    """Wait until the server of the database really serves."""
+    """Wait until the server of the database really serves.
+
+    It has answered twice in a row, over the way that the tasks take. Exit
+    code 4 when the time is over.
+    """
     _commands("waiting").wait(timeout=timeout, plan=_dry(c))
 
 

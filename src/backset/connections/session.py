@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psycopg
 import psycopg.conninfo
 
-from backset.connections import unreached
+from backset.connections import pooling, unreached
 from backset.connections.target import ONE_HOST
 from backset.errors import (
     HeldUpError,
@@ -21,7 +21,7 @@ from backset.errors import (
 from backset.processes.identity import application_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from backset.connections.target import Target
 
@@ -47,8 +47,9 @@ def connect(target: Target, purpose: str) -> Session:
     params["application_name"] = application_name(purpose)
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
-        session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
-        _set_timeouts(session, target)
+        session = _opened(params)
+        told = pooling.Told(session.info.backend_pid, _set_timeouts(session, target))
+        is_pooled = told.is_doubtful and pooling.is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
         remedy = unreached.remedy(words, target.mended_in)
@@ -59,7 +60,15 @@ def connect(target: Target, purpose: str) -> Session:
         traceback.clear_frames(error.__traceback__)
         raise
     _demand_one_host(session)
+    if is_pooled:
+        session.close()
+        what = f"{target.shown} is a pooler that gives each transaction another session"
+        raise SettingsError([(what, "give DATABASE_URL the address of PostgreSQL itself")])
     return session
+
+
+def _opened(params: Mapping[str, str]) -> Session:
+    return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
 
 
 def _demand_one_host(session: Session) -> None:
@@ -116,7 +125,8 @@ _LIFTED = {
 }
 
 
-def _set_timeouts(session: Session, target: Target) -> None:
+def _set_timeouts(session: Session, target: Target) -> int:
+    """Set them, and return the number of the process that the server gave us: one round trip."""
     version = session.info.server_version
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
     settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
@@ -127,4 +137,8 @@ def _set_timeouts(session: Session, target: Target) -> None:
             "tcp_keepalives_count": "3",
             "tcp_user_timeout": "60000",
         }
-    session.execute("; ".join(f"SET {k} = {v}" for k, v in settings.items()).encode())
+    statements = [*(f"SET {k} = {v}" for k, v in settings.items()), "SELECT pg_backend_pid()"]
+    cursor = session.execute("; ".join(statements).encode())
+    while cursor.nextset():
+        pass
+    return int(cursor.fetchone()[0])  # type: ignore[index]

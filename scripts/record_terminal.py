@@ -3,7 +3,6 @@
 Run it with the project's interpreter: `.venv/bin/python docs/record_terminal.py`. It works on a
 temporary copy of the project, with an embedded server of its own, and removes both.
 """
-# ruff: noqa: INP001  (a script, not a package)
 
 from __future__ import annotations
 
