@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.connections.target import Target
 from backset.servers.programs import installations
 from tests.conftest import PASSWORD, Project, free_port
 
@@ -101,9 +102,12 @@ def test_a_service_is_used_as_it_is(project: Project, tmp_path: Path) -> None:
     assert "100 %25 wrong" in done.stdout
     assert "| ✘ | a database is made |" in (tmp_path / "summary").read_text()
     failing.unlink()
-    done = nox(project, "-s", "migrate", **env)
+    target = Target.parse(project.url)
+    telling = target.named(f"{target.database}_production")  # it has to consent for itself
+    done = nox(project, "-s", "migrate", **{**env, "DATABASE_URL": telling.url})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert project.query("SELECT version_num FROM alembic_version") == [("0b228e9fec0b",)]
+    version = "SELECT version_num FROM alembic_version"
+    assert project.query(version, telling.database) == [("0b228e9fec0b",)]
 
 
 def test_a_service_that_is_not_there_is_a_failure(project: Project) -> None:
