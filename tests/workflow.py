@@ -1,8 +1,9 @@
 """`python -m tests.workflow [JOB …]`: run the steps of GitHub's workflow here, in their order.
 
-It reads the workflow, so the two cannot differ. Each case of a matrix gets a clone and a virtual
-environment of its own. A service is a throw-away PostgreSQL of that major version; a case whose
-Python or PostgreSQL is not here is said to be left out.
+It reads the workflow, so the two cannot differ, and refuses what it could not do as GitHub does.
+Each case of a matrix gets a clone and a virtual environment of its own. A service is a throw-away
+PostgreSQL of that major version; a case whose Python or PostgreSQL is not here is said to be left
+out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,35 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 WORKFLOW = REPOSITORY / ".github/workflows/ci.yml"
 Case = dict[str, str]
+# What is read here, or is of no consequence here; `on` is True in YAML.
+KNOWN: dict[str, set[str | bool]] = {
+    "workflow": {"name", True, "permissions", "concurrency", "jobs"},
+    "job": {
+        *("name", "runs-on", "timeout-minutes", "permissions"),
+        *("strategy", "services", "env", "steps"),
+    },
+    "strategy": {"fail-fast", "matrix"},
+    "step": {"name", "uses", "with", "if", "run", "env"},
+}
+
+
+def understood(workflow: dict[Any, Any]) -> dict[str, Any]:
+    """Return the jobs. Raises SystemExit for what would be passed over."""
+    jobs: dict[str, Any] = workflow["jobs"]
+    _hold("workflow", workflow)
+    for job in jobs.values():
+        _hold("job", job)
+        _hold("strategy", job.get("strategy", {}))
+        for step, case in itertools.product(job["steps"], cases(job)):
+            _hold("step", step)
+            if applies(step, case):
+                filled(step["run"], case)
+    return jobs
+
+
+def _hold(what: str, part: dict[str | bool, Any]) -> None:
+    if unknown := part.keys() - KNOWN[what]:
+        raise SystemExit(f"tests/workflow.py does not know this of a {what}: {sorted(unknown)}")
 
 
 def cases(job: dict[str, Any]) -> list[Case]:
@@ -41,13 +71,20 @@ def cases(job: dict[str, Any]) -> list[Case]:
 
 def filled(text: object, case: Case) -> str:
     """Return a text of the workflow with the values of the case."""
-    return re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: case[found[1]], str(text))
+    done = re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: case[found[1]], str(text))
+    if "${{" in done:
+        raise SystemExit(f"tests/workflow.py does not know this expression: {done}")
+    return done
 
 
 def applies(step: dict[str, Any], case: Case) -> bool:
     """Tell whether a step is run here: not those of actions, nor for another case."""
-    name, _, value = str(step.get("if", "")).partition(" == ")
-    return "run" in step and (not value or case.get(name.partition(".")[2]) == value.strip("'"))
+    if "if" in step:
+        found = re.fullmatch(r"matrix\.(\w+) == '(.*)'", str(step["if"]))
+        if found is None:
+            raise SystemExit(f"tests/workflow.py does not know this condition: {step['if']}")
+        return "run" in step and case[found[1]] == found[2]
+    return "run" in step
 
 
 def python(version: str) -> str | None:
@@ -81,20 +118,25 @@ def run(job: dict[str, Any], case: Case) -> str:
         subprocess.run(["git", "clone", "--quiet", REPOSITORY, clone], check=True)
         subprocess.run([interpreter, "-m", "venv", venv], check=True)
         path = f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        env = {**os.environ, "CI": "true", "GITHUB_ACTIONS": "true", "PATH": path}
+        ours = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PG", "BACKSET_", "DATABASE_"))
+        }
+        env = {**ours, "CI": "true", "GITHUB_ACTIONS": "true", "PATH": path}
+        env["GITHUB_STEP_SUMMARY"] = str(Path(folder) / "summary.md")
         for step in (each for each in job["steps"] if applies(each, case)):
-            given = {name: filled(value, case) for name, value in step.get("env", {}).items()}
-            shell = ["bash", "-e", "-o", "pipefail", "-c", filled(step["run"], case)]
+            given = job.get("env", {}) | step.get("env", {})
+            given = {name: filled(value, case) for name, value in given.items()}
+            shell = ["bash", "-e", "-c", filled(step["run"], case)]
             print(f"$ {shell[-1]}", flush=True)
             done = subprocess.run(shell, cwd=clone, env={**env, **given, **service}, check=False)
             if done.returncode:
-                return f"failed: {step['name']} (exit code {done.returncode})"
+                return f"failed: {step.get('name', shell[-1])} (exit code {done.returncode})"
     return "good"
 
 
 def main(wanted: list[str]) -> int:
     """Run the wanted jobs, or all; return the exit code."""
-    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    jobs = understood(yaml.safe_load(WORKFLOW.read_text(encoding="utf-8")))
     results = {}
     for name in wanted or jobs:
         for case in cases(jobs[name]):

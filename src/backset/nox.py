@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -76,9 +78,21 @@ def _servers(name: str) -> list[Server]:
     from backset.servers.programs import installations  # noqa: PLC0415  (read in every noxfile)
 
     url = os.environ.get("DATABASE_URL", "")
-    if url and (os.environ.get("CI") or any(name in word for word in sys.argv)):
+    if url and (_in_ci() or _is_asked_for(name)):
         return [Server("service", url=url)]
     return [Server(str(major), major=major) for major in installations()]
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def _is_asked_for(name: str) -> bool:
+    """Tell whether Nox was given the session's name; `migrate(18)` is not the service."""
+    words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    words += os.environ.get("NOXSESSION", "").split(",")
+    wanted = re.compile(rf"(-s|-e|-k|--\w+=)?{re.escape(name)}(\(service\))?")
+    return any(wanted.fullmatch(word) for word in words)
 
 
 class _Stage:
@@ -89,7 +103,8 @@ class _Stage:
         self._keeps = "--keep" in session.posargs
         self._log: Path | None = None
         # No task may reach another server than the one that is meant.
-        hidden = (each for each in os.environ if each.startswith(("PG", "BACKSET_")))
+        foreign = ("BACKSET_",) if server.url else ("BACKSET_", "PG")  # libpq's complete a URL
+        hidden = (each for each in os.environ if each.startswith(foreign))
         self._env: dict[str, str | None] = dict.fromkeys(hidden)
         backups = Path(session.create_tmp()).resolve() / "backups"
         self._env |= {"BACKSET_BACKUPS": str(backups), "BACKSET_SERVER_LOG": "true"}
@@ -102,7 +117,7 @@ class _Stage:
         from backset.rehearsals.rehearsal import rehearse  # noqa: PLC0415
 
         checks = []
-        with signals.raised(), self._served():
+        with signals.raised(), self._served(wait_s):
             for check in rehearse(self, downgrades=downgrades, wait_s=wait_s):
                 if signals.has_come():  # the program that Nox has ended said 0
                     raise KeyboardInterrupt
@@ -111,7 +126,7 @@ class _Stage:
         self._report(checks)
 
     @contextmanager
-    def _served(self) -> Iterator[None]:
+    def _served(self, wait_s: int) -> Iterator[None]:
         """Give the tasks their DATABASE_URL for as long as the block lasts."""
         from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
         from backset.servers import service  # noqa: PLC0415
@@ -123,8 +138,8 @@ class _Stage:
             return
         self._env["DATABASE_URL"] = self._server.url
         try:
-            if not os.environ.get("CI") and "--service" not in self._session.posargs:
-                service.refuse_rows(self._server.url)
+            if not _in_ci() and "--service" not in self._session.posargs:
+                service.refuse_rows(self._server.url, wait_s)
         except BacksetError as error:
             self._session.error("\n".join(error.lines()))
         yield
@@ -134,11 +149,33 @@ class _Stage:
         flags = ["--json"] if words[0] in _IN_JSON else []
         agreed = self._agreed(words) if words[0] in _AGREED else []
         command = [sys.executable, "-m", "backset", words[0], *flags, *agreed, *words[1:]]
-        try:
-            said = self._run(command, codes=range(256) if flags else (0,))
-        except CommandFailed as failed:
-            return {"exit_code": failed.return_code or 1, "error": {"lines": [str(failed)]}}
-        return dict(json.loads(said)) if flags else {"exit_code": 0}
+        if flags:
+            return dict(json.loads(self._run(command, codes=range(256))))
+        return self._ended(command)
+
+    def _ended(self, command: Sequence[str]) -> dict[str, Any]:
+        """Run a program that speaks no JSON; return the like of it, with its last words."""
+        from backset.processes.process import last_words  # noqa: PLC0415  (the other sessions)
+
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+            code = 0
+            try:
+                self._session.run(
+                    *command,
+                    env=self._env,
+                    stdout=output,
+                    external=True,
+                    terminate_timeout=CLEANING_S,
+                )
+            except CommandFailed as failed:
+                code = failed.return_code or 1
+            output.seek(0)
+            said = output.read().splitlines()
+        if not code:
+            return {"exit_code": 0}
+        print(*said, sep="\n", flush=True)  # noqa: T201  (the session's output)
+        why = last_words([each.lstrip(" ✘") for each in said if "✘" in each] or said)
+        return {"exit_code": code, "error": {"lines": [why]}}
 
     def _run(self, command: Sequence[str], codes: Iterable[int]) -> str:
         output = self._session.run(
@@ -176,18 +213,24 @@ class _Stage:
         found = log_lines.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
         return len(text), found
 
-    def break_database(self) -> None:
-        """Leave a database whose version no file has."""
+    def break_database(self) -> dict[str, Any]:
+        """Leave a database whose version no file has; return how that ended."""
         if not self._broken:
+            from backset.errors import BacksetError  # noqa: PLC0415
             from backset.rehearsals.breaking import orphan  # noqa: PLC0415
 
-            orphan(str(self._env["DATABASE_URL"]))
-            return
-        self._run([sys.executable, "-m", "backset", "reset", "--yes"], codes=(0,))
+            try:
+                orphan(str(self._env["DATABASE_URL"]))
+            except BacksetError as error:
+                return {"exit_code": error.exit_code, "error": {"lines": error.lines()}}
+            return {"exit_code": 0}
+        emptied = self.task(["reset"])
+        if emptied["exit_code"]:
+            return emptied
         program, *rest = self._broken
         if program in {"python", "python3"}:  # as in the settings: not all systems have a `python`
             program = str(self._env.get("BACKSET_PYTHON") or sys.executable)
-        self._session.run(program, *rest, env=self._env, external=True, silent=True)
+        return self._ended([program, *rest])
 
     def _tell(self, check: Check) -> None:
         from backset.rehearsals import summary  # noqa: PLC0415

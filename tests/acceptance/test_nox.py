@@ -7,12 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from backset.connections.target import Target
 from backset.servers.programs import installations
-from tests.conftest import Project, free_port
+from tests.conftest import PASSWORD, Project, free_port
+
+if TYPE_CHECKING:
+    from backset.servers.cluster import Cluster
 
 NOXFILE = "from backset.nox import migrate_session\n\nmigrate_session({})\n"
 
@@ -42,8 +48,28 @@ def test_there_is_a_session_for_each_postgresql(project: Project) -> None:
     assert {"18", "16"} <= set(found) == {str(major) for major in installations()}
     listed = nox(project, "--list", CI="true", DATABASE_URL=project.url).stdout
     assert re.findall(r"\* migrate\((\w+)\)", listed) == ["service"]
-    listed = nox(project, "--list", DATABASE_URL=project.url).stdout
-    assert "service" not in listed
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "meant"),
+    [
+        ((), {}, False),
+        ((), {"CI": "false"}, False),
+        ((), {"CI": "1"}, True),
+        ((), {"NOXSESSION": "migrate"}, True),
+        (("--session=migrate",), {}, True),
+        (("-s", "migrate(18)"), {}, False),
+        (("--envdir", "a/migrate"), {}, False),
+        (("--", "-k", "migrate"), {}, False),
+    ],
+)
+def test_when_the_service_is_meant(
+    project: Project, words: tuple[str, ...], env: dict[str, str], *, meant: bool
+) -> None:
+    """In CI, and where the session is asked for by its name; never because a word is like it."""
+    listed = nox(project, "--list", *words, DATABASE_URL=project.url, **env).stdout
+    assert ("migrate(service)" in listed) is meant
+    assert ("migrate(18)" in listed) is not meant
 
 
 def test_everything_is_tried(project: Project, tmp_path: Path) -> None:
@@ -76,9 +102,12 @@ def test_a_service_is_used_as_it_is(project: Project, tmp_path: Path) -> None:
     assert "100 %25 wrong" in done.stdout
     assert "| ✘ | a database is made |" in (tmp_path / "summary").read_text()
     failing.unlink()
-    done = nox(project, "-s", "migrate", **env)
+    target = Target.parse(project.url)
+    telling = target.named(f"{target.database}_production")  # it has to consent for itself
+    done = nox(project, "-s", "migrate", **{**env, "DATABASE_URL": telling.url})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert project.query("SELECT version_num FROM alembic_version") == [("0b228e9fec0b",)]
+    version = "SELECT version_num FROM alembic_version"
+    assert project.query(version, telling.database) == [("0b228e9fec0b",)]
 
 
 def test_a_service_that_is_not_there_is_a_failure(project: Project) -> None:
@@ -86,9 +115,28 @@ def test_a_service_that_is_not_there_is_a_failure(project: Project) -> None:
     url = f"postgresql://x:c4nary@127.0.0.1:{free_port()}/x"
     done = nox(project, "-s", "migrate", said="wait_s=1", CI="true", DATABASE_URL=url)
     assert done.returncode == 1
-    assert "✘ the server answers twice" in done.stdout
-    assert "does not serve after 1 s" in done.stderr
+    assert re.search(
+        "✘ the server answers twice  postgresql.* does not serve after 1 s", done.stdout
+    )
     assert "c4nary" not in done.stdout + done.stderr
+    mine = nox(project, "-s", "migrate", said="wait_s=1", DATABASE_URL=url)
+    assert mine.returncode == 1
+    assert "does not serve after 1 s" in mine.stderr
+
+
+def test_a_role_that_may_not_create_databases(
+    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> None:
+    """It is rebuilt in place, which has no undo; the password may come from libpq's variables."""
+    role = sql.Identifier(f"{name}_plain")
+    create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(PASSWORD))
+    superuser.execute(create)
+    superuser.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), role))
+    url = f"postgresql://{name}_plain@127.0.0.1:{cluster.port}/{name}"
+    done = nox(project, "-s", "migrate", CI="true", DATABASE_URL=url, PGPASSWORD=PASSWORD)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search("✔ a rebuild of that +at head", done.stdout)
+    assert "undo goes back" not in done.stdout
 
 
 def test_a_developers_database_is_refused(project: Project) -> None:
@@ -129,3 +177,17 @@ def test_what_a_project_can_say(project: Project, word: str) -> None:
     done = nox(project, "-s", "migrate(18)", said=word)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("head → base" in done.stdout) is ("broken" in word)
+
+
+def test_a_broken_database_that_is_not_made(project: Project, tmp_path: Path) -> None:
+    """The report says so, with the last words of the command."""
+    (project.folder / "break.py").write_text("raise SystemExit('the dump is missing')")
+    done = nox(
+        project,
+        *("-s", "migrate(18)"),
+        said='broken=["python", "break.py"]',
+        GITHUB_STEP_SUMMARY=str(tmp_path / "summary"),
+    )
+    assert done.returncode == 1
+    line = "| ✘ | a database is broken | the dump is missing |"
+    assert line in (tmp_path / "summary").read_text()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # What Tilt gives to a Tiltfile, as far as it is used; the extension is the one that is loaded.
 PRELUDE = """
-os = struct(path = struct(exists = exists))
+os = struct(path = struct(exists = exists), getcwd = getcwd)
 TRIGGER_MODE_MANUAL = 'manual'
 """
 NAMES = "load('prelude', 'os', 'TRIGGER_MODE_MANUAL', 'local_resource')\n"
@@ -53,7 +53,13 @@ class Tilt:
 
     def _load(self, name: str) -> Any:  # noqa: ANN401  (a module of Starlark)
         if name == "prelude":
-            return self._module(name, PRELUDE, exists=self._exists, local_resource=self._resource)
+            return self._module(
+                name,
+                PRELUDE,
+                exists=self._exists,
+                getcwd=lambda: str(self.folder),
+                local_resource=self._resource,
+            )
         if name == "ext://uibutton":
             return self._module(name, "", cmd_button=self._button)
         return self._module(name, NAMES + (self.folder / name).read_text())
@@ -76,11 +82,13 @@ def tilt(project: Project) -> Tilt:
     return Tilt(project.folder).evaluate((REPOSITORY / "Tiltfile").read_text())
 
 
-def run(project: Project, argv: list[str], **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as Tilt does: in the Tiltfile's folder, without a terminal."""
+def run(
+    project: Project, argv: list[str], folder: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as Tilt does: in the Tiltfile's folder or another one, without a terminal."""
     return subprocess.run(
         argv,
-        cwd=project.folder,
+        cwd=folder or project.folder,
         env={**os.environ, **project.env, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -106,7 +114,14 @@ def test_the_resources(tilt: Tilt) -> None:
     assert tilt.resources["add-test-data"]["resource_deps"] == ["database-migrate"]
 
 
-def test_replacing_is_confirmed(tilt: Tilt, project: Project) -> None:
+def test_they_wait_for_the_server(tilt: Tilt) -> None:
+    """Tilt does not; only the status must say at once that there is none."""
+    argvs = {name: each["cmd"] for name, each in tilt.resources.items()}
+    argvs |= {name: each["argv"] for name, each in tilt.buttons.items()}
+    assert {name for name, argv in argvs.items() if "wait" not in argv} == {"database-status"}
+
+
+def test_replacing_is_confirmed(tilt: Tilt, project: Project, tmp_path: Path) -> None:
     """The resource shows the plan; its button alone replaces, and only after a second click."""
     run(project, tilt.resources["database-migrate"]["cmd"])
     shown = run(project, tilt.resources["database-reset"]["cmd"])
@@ -114,7 +129,7 @@ def test_replacing_is_confirmed(tilt: Tilt, project: Project) -> None:
     assert "nothing was changed" in shown.stdout
     (button,) = tilt.buttons.values()
     assert (button["resource"], button["requires_confirmation"]) == ("database-reset", True)
-    done = run(project, button["argv"])
+    done = run(project, button["argv"], folder=tmp_path)  # that of the main Tiltfile
     assert done.returncode == 0, done.stderr
     assert "is the new database" in done.stdout
 

@@ -53,7 +53,17 @@ def test_a_server_that_never_comes(project: Project) -> None:
     assert " → start the server" in done.stderr
 
 
-@pytest.mark.parametrize("given", ["soon", "-1", "1.5"])
+def test_a_server_that_is_silent(project: Project) -> None:
+    """It takes connections and says nothing: that is given up as soon as asked, too."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        project.env["DATABASE_URL"] = f"postgresql://x@127.0.0.1:{port}/x"
+        done = project.invoke("wait", "--timeout", "1")
+    assert done.returncode == 4
+    assert "does not serve after 1 s: no answer → start the server" in done.stderr
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "1.5", 20 * "9"])
 def test_a_time_that_is_none(project: Project, given: str) -> None:
     """It is one line, and exit code 2."""
     done = project.invoke("wait", f"--timeout={given}")

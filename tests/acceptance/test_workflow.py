@@ -1,4 +1,4 @@
-"""The workflow of GitHub runs what the noxfile has."""
+"""The workflow of GitHub runs what the noxfile has, and can be run here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests import workflow
 
 REPOSITORY = Path(__file__).parents[2]
 WORKFLOW: dict[str, Any] = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
@@ -43,3 +45,42 @@ def test_it_may_read_and_no_more() -> None:
     assert WORKFLOW["permissions"] == {}
     for job in WORKFLOW["jobs"].values():
         assert job["permissions"] == {"contents": "read"}
+
+
+def test_all_of_it_can_be_run_here() -> None:
+    """The script knows each key, condition and expression of the workflow."""
+    assert workflow.understood(WORKFLOW).keys() == WORKFLOW["jobs"].keys()
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"working-directory": "docs"}, "of a step: ['working-directory']"),
+        ({"if": "always()"}, "condition: always()"),
+        ({"run": "${{ github.sha }}"}, "expression: ${{ github.sha }}"),
+    ],
+)
+def test_what_the_script_does_not_know_is_refused(step: dict[str, str], said: str) -> None:
+    """What it passed over would be tried nowhere but there."""
+    spoilt = {"jobs": {"a": {"steps": [{"run": "true", **step}]}}}
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        workflow.understood(spoilt)
+
+
+def test_a_step_that_fails_ends_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The later steps are not run, the other jobs are, and the script fails."""
+    setup = {"uses": "actions/setup-python@x", "with": {"python-version": "3.11"}}
+    steps = [{"run": "echo $GREETING"}, {"run": "exit 3"}, {"run": "echo after"}]
+    failing = {"env": {"GREETING": "hello"}, "steps": [setup, *steps]}
+    file = tmp_path / "ci.yml"
+    file.write_text(yaml.safe_dump({"jobs": {"a": failing, "b": {"steps": [setup]}}}))
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    monkeypatch.setattr(workflow, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(workflow, "WORKFLOW", file)
+    assert workflow.main([]) == 1
+    said = capfd.readouterr().out.splitlines()
+    assert "hello" in said
+    assert "after" not in said
+    assert said[-2:] == ["a: failed: exit 3 (exit code 3)", "b: good"]

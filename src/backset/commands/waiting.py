@@ -9,9 +9,10 @@ from backset.errors import SettingsError
 def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
+        from backset.runs.guard import LONGEST_S
         from backset.servers import location, readiness
 
-        if not timeout.isdecimal():
+        if not timeout.isdecimal() or int(timeout) > LONGEST_S:
             what = f"--timeout is {timeout!r}"
             raise SettingsError([(what, "say it in seconds, such as --timeout 60")])
         target = location.peek(settings) if plan else location.locate(settings)

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 ORPHANED = "orphaned revision"
+AT_HEAD = "at head"
+RESTORED = ("restore", "the dump is restored and compared", ORPHANED)
+SWAPPED = (
+    ("undo", "undo goes back", ORPHANED),
+    ("undo", "a second undo comes forth again", AT_HEAD),
+    RESTORED,
+    ("undo", "undo of that", AT_HEAD),
+)
+IN_PLACE = (RESTORED, ("reset-db", "a rebuild of that", AT_HEAD))
 UP_AND_DOWN = ("downgrade base", "upgrade head")
 
 
@@ -19,8 +28,8 @@ class Stage(Protocol):
     def task(self, words: Sequence[str]) -> Mapping[str, Any]:
         """Run a task of backset, and return what it says in JSON."""
 
-    def break_database(self) -> None:
-        """Leave a database whose version no file has."""
+    def break_database(self) -> Mapping[str, Any]:
+        """Leave a database whose version no file has; return how that ended."""
 
     def errors(self, since: int = 0) -> tuple[int, list[str] | None]:
         """Return the size of the server's log, and its errors from there on; None: unreadable."""
@@ -38,26 +47,30 @@ def rehearse(stage: Stage, *, downgrades: bool, wait_s: int) -> Iterator[Check]:
         yield made
     if not made.passed:
         return
-    stage.break_database()
+    broken = stage.break_database()
+    if broken["exit_code"]:
+        yield _done("a database is broken", broken)
+        return
     yield _state("the broken one is recognized", stage.task(["status"]), ORPHANED)
     size, _ = stage.errors()
     rebuilt = stage.task(["reset-db"])
     _, errors = stage.errors(size)
     yield from criteria(rebuilt, stage.task(["status"]), errors)
     if not rebuilt["exit_code"]:
-        yield from _back_and_forth(stage)
+        swapped = any(step["step"] == "promote" for step in rebuilt["steps"])
+        yield from _back_and_forth(stage, swapped=swapped)
         yield from _down_and_up(stage) if downgrades else ()
 
 
-def _back_and_forth(stage: Stage) -> Iterator[Check]:
-    """Go back to the broken database and forth again, by the swap and by the dump."""
+def _back_and_forth(stage: Stage, *, swapped: bool) -> Iterator[Check]:
+    """Go back to the broken database and forth again, by the swap and by the dump.
+
+    swapped: whether the rebuild was; one in place has nothing that could be swapped back.
+    """
     yield _done("the seed can be run again", stage.task(["seed"]))
-    for task, name, state in (
-        ("undo", "undo goes back", ORPHANED),
-        ("undo", "a second undo comes forth again", "at head"),
-        ("restore", "the dump is restored and compared", ORPHANED),
-        ("undo", "undo of that", "at head"),
-    ):
+    if not swapped:
+        yield Check("undo", passed=True, text="none: what is rebuilt in place has only its dump")
+    for task, name, state in SWAPPED if swapped else IN_PLACE:
         done = stage.task([task])
         after = stage.task(["status"])
         yield _done(name, done) if done["exit_code"] else _state(name, after, state)
@@ -68,7 +81,7 @@ def _down_and_up(stage: Stage) -> Iterator[Check]:
     ends = [stage.task(["alembic", "--", *each.split()]) for each in 2 * UP_AND_DOWN]
     failed = next((each for each in ends if each["exit_code"]), ends[-1])
     yield _done("head → base → head → base → head", failed)
-    yield _state("at head again", stage.task(["status"]), "at head")
+    yield _state("at head again", stage.task(["status"]), AT_HEAD)
 
 
 def _done(name: str, content: Mapping[str, Any]) -> Check:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Facts = list[tuple[str, str]]
 
-_LONGEST_S = 30 * 24 * 60 * 60
+LONGEST_S = 30 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Answer:
     def __post_init__(self) -> None:
         """Raise SettingsError if a number makes no sense."""
         try:
-            makes_sense = 0 <= self.timeout_s <= _LONGEST_S
+            makes_sense = 0 <= self.timeout_s <= LONGEST_S
         except ValueError:
             makes_sense = False
         if not makes_sense:

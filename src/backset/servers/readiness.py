@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from backset.errors import StepFailedError, UnreachableError
+from backset.errors import Overdue, StepFailedError, UnreachableError
+from backset.processes import signals
 from backset.servers.server import Server
 
 if TYPE_CHECKING:
@@ -26,18 +27,33 @@ def wait(target: Target, seconds: float, tell: Callable[[str], None]) -> int:
     seconds: after which it is given up. tell: gets libpq's words, whenever they change.
     Raises StepFailedError with the last of them.
     """
-    deadline, good, told = time.monotonic() + seconds, 0, ""
+    told = ["no answer"]
+
+    def say(words: str) -> None:
+        if words != told[-1]:
+            told.append(words)
+            tell(words)
+
+    try:
+        with signals.limited(seconds):  # one that takes connections and is silent costs 10 s each
+            if major := _answered(target, say, once=not seconds):
+                return major
+    except Overdue:
+        pass
+    what = f"{target.shown} does not serve after {seconds:g} s: {told[-1]}"
+    raise StepFailedError(what, "start the server, or correct DATABASE_URL")
+
+
+def _answered(target: Target, say: Callable[[str], None], *, once: bool) -> int:
+    """Return the major version after ANSWERS in a row; 0 where `once` and there was none."""
+    good = 0
     while True:
         major, words = _asked(target)
         good = good + 1 if major else 0
-        if good == ANSWERS:
+        if words:
+            say(words)
+        if good == ANSWERS or (once and not major):
             return major
-        if words not in {"", told}:
-            tell(words)
-        told = words or told
-        if time.monotonic() > deadline:
-            what = f"{target.shown} does not serve after {seconds:g} s: {told}"
-            raise StepFailedError(what, "start the server, or correct DATABASE_URL")
         time.sleep(PAUSE_S)
 
 

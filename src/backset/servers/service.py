@@ -16,6 +16,7 @@ from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.errors import RefusedError
 from backset.processes import signals
+from backset.servers import readiness
 from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import EMBEDDED_MAJOR, installations
 from backset.servers.server import Server
@@ -73,13 +74,15 @@ def _show(cluster: Cluster, database: str) -> None:
     print(f"then: kill -INT {pid} && sleep 1 && rm -rf {cluster.folder.parent}")  # noqa: T201
 
 
-def refuse_rows(url: str) -> None:
+def refuse_rows(url: str, wait_s: int) -> None:
     """Raise RefusedError when the database of `url` has anything in it.
 
     A check that rebuilds a database must not meet the developer's own by accident, and a service
     of CI starts empty.
+    wait_s: how many seconds the server may take until it serves.
     """
     target = Target.parse(url)
+    readiness.wait(target, wait_s, lambda _words: None)
     with Server(target, "service") as server:
         if target.database not in server.databases():
             return

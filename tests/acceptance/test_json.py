@@ -1,0 +1,283 @@
+"""The JSON report is what `reports/shape.py` says: no key more, none less, none that never comes.
+
+Each story takes a database through some states, and runs tasks with `--json` on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import psycopg
+import pytest
+from psycopg import sql
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+from backset.connections.target import Target
+from backset.reports.shape import Content
+from backset.servers.server import Server
+from tests.acceptance import test_door, test_states
+from tests.acceptance.test_orphans import commit, git
+from tests.conftest import REPOSITORY, Project, free_port, laid_down
+from tests.incident.project import lay_down
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backset.servers.cluster import Cluster
+
+
+def described(value: object, kind: object = Content) -> None:
+    """Raise TypeCheckError unless a value is what is said of it, to its last item."""
+    check_type(value, kind, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+
+
+def keys(kind: Any) -> Iterator[str]:  # noqa: ANN401  (a type of typing)
+    """Yield every key that is described: `Class.key`."""
+    if is_typeddict(kind):
+        for key, of in get_type_hints(kind).items():
+            yield f"{kind.__name__}.{key}"
+            yield from keys(of)
+    for part in get_args(kind):
+        yield from keys(part)
+
+
+def used(value: Any, kind: Any) -> Iterator[str]:  # noqa: ANN401  (JSON and its type)
+    """Yield those of the keys that a value has."""
+    if get_origin(kind) in {Union, UnionType}:
+        (kind,) = [each for each in get_args(kind) if each is not NoneType]
+    if value is None:
+        return
+    if is_typeddict(kind):
+        hints = get_type_hints(kind)
+        for key, each in value.items():
+            yield f"{kind.__name__}.{key}"
+            yield from used(each, hints[key])
+    elif get_origin(kind) is list:
+        for each in value:
+            yield from used(each, get_args(kind)[0])
+
+
+class Told:
+    """What the tasks have told: each object is held against the description as it comes."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def by(self, project: Project, *words: str, code: int = 0, **env: str) -> dict[str, Any]:
+        """Run a task with `--json`, and return its object."""
+        done = project.invoke(*words, "--json", **env)
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        return self.look(done.stdout)
+
+    def look(self, text: str) -> dict[str, Any]:
+        """Return the object in a text, which is as it is described."""
+        content: dict[str, Any] = json.loads(text)
+        try:
+            described(content)
+        except TypeCheckError as error:
+            raise AssertionError(f"{content['task']}: {error}: {content}") from None
+        self.keys |= {*used(content, Content)}
+        return content
+
+
+def session_on(project: Project) -> psycopg.Connection[Any]:
+    """Return a session of somebody else on the target."""
+    return psycopg.connect(**Target.parse(project.url).params, application_name="app")  # type: ignore[arg-type]
+
+
+def a_life(told: Told, project: Project) -> None:
+    """From nothing to head, and back, and back again."""
+    told.by(project, "status", code=6)
+    for task in ("reset-db", "upgrade", "repair", "seed", "backup", "archive"):
+        told.by(project, task, "--plan")
+    told.by(project, "reset-db")
+    with session_on(project):
+        told.by(project, "reset-db", "--plan")
+        told.by(project, "reset")
+    for words in (["undo", "--plan"], ["undo"], ["status"], ["verify", "--plan"], ["verify"]):
+        told.by(project, *words)
+    told.by(project, "backup", "--prove")
+    told.by(project, "seed", "--seed-twice")
+    told.by(project, "reset", "--plan")
+    told.by(project, "restore", "--yes", "--plan")
+    told.by(project, "restore", "--yes")
+    told.by(project, "restore", code=4)
+    next((project.folder / "backups").rglob("*.json")).write_text("{")
+    assert told.by(project, "backups")["unreadable"]
+
+
+def things_that_go_wrong(told: Told, project: Project) -> None:
+    """Settings, a step, a difference, consent, a lock, and a server that is not there."""
+    told.by(project, "reset-db", code=2, BACKSET_KEEP="many")
+    told.by(project, "status", code=6, DATABASE_URL=f"postgresql://x@127.0.0.1:{free_port()}/x")
+    told.by(project, "history", DATABASE_URL=f"postgresql://x@127.0.0.1:{free_port()}/x")
+    project.configure('"python", "scripts/add_mock_task_data.py"', '"false"')
+    told.by(project, "reset-db", code=4)
+    told.by(project, "upgrade")
+    project.query("ALTER TABLE tasks DROP COLUMN archived CASCADE")
+    told.by(project, "status", code=6)
+    told.by(project, "verify", code=6)
+    project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
+    agreed = told.by(project, "reset", "--plan", BACKSET_ASK_ABOVE="1")["confirm"]
+    refused = told.by(project, "reset", code=3, BACKSET_ASK_ABOVE="1")
+    assert refused["confirm"] == agreed
+    with session_on(project):
+        told.by(project, "reset", "--in-place")
+    with Server(Target.parse(project.url), "a test") as server:
+        server.lock()
+        told.by(project, "upgrade", code=75)
+
+
+WAITING = """
+    SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE NOT granted AND datname = current_database()
+"""
+
+
+def whom_it_waits_for(told: Told, project: Project) -> None:
+    """A notice has the session that holds the run up."""
+    told.by(project, "upgrade")
+    script = project.folder / "alembic/versions/c0ffee_more.py"
+    script.write_text(
+        "from alembic import op\nrevision, down_revision = 'c0ffee', '0b228e9fec0b'\n"
+        "def upgrade(): op.execute('LOCK TABLE tasks')\n"
+    )
+    with session_on(project) as session:
+        session.execute("LOCK TABLE tasks IN ACCESS SHARE MODE")
+        process = project.start("upgrade", "--json", "--timeout", "60")
+        while process.poll() is None and not project.query(WAITING):
+            time.sleep(0.1)
+        time.sleep(3)
+        session.commit()
+        assert told.look(process.communicate(timeout=60)[0])["notices"][0]["sessions"]
+
+
+def repairs(told: Told, project: Project) -> None:
+    """A file comes back from git, a version is proved, heads are merged, an index is dropped."""
+    test_states.in_git(project)
+    git(project.folder, "rm", "-q", "migrations/versions/c1_notes.py")
+    commit(project.folder, "Forget it")
+    assert told.by(project, "status", code=6)["orphans"][0]["removal"]
+    told.by(project, "repair", "--plan")
+    told.by(project, "repair")
+    project.query("UPDATE alembic_version SET version_num = 'dead'")
+    told.by(project, "status", code=6)
+    told.by(project, "repair", "--plan")
+    told.by(project, "repair")
+    script = test_states.versions(project) / "d1_x.py"
+    script.write_text(test_states.MORE.format("d1", "b1"))
+    told.by(project, "repair")
+
+
+def an_invalid_index(told: Told, project: Project) -> None:
+    """It is dropped, and what made it runs again."""
+    test_states.invalid_index(project)
+    told.by(project, "repair")
+
+
+def out_of_use(told: Told, project: Project) -> None:
+    """Scripts are put away, and the orphan is found in their tar."""
+    told.by(project, "upgrade")
+    scripts = test_states.versions(project)
+    old, foreign = scripts.with_name("versions_old"), project.folder / "tests/versions"
+    shutil.copytree(scripts, foreign)
+    old.mkdir()
+    (scripts / "c1_notes.py").rename(old / "c1_notes.py")
+    told.by(project, "archive", "--plan")
+    assert told.by(project, "archive")["kept"]
+    shutil.rmtree(foreign)
+    (chain,) = told.by(project, "history")["chains"]
+    assert chain["orphans"][0]["archives"]
+
+
+def a_squash(told: Told, project: Project) -> None:
+    """A chain is proved, and what differs is told."""
+    versions = project.folder / "alembic/versions"
+    shutil.copytree(versions, project.folder / "old")
+    told.by(project, "prove-squash", "old", "--plan")
+    told.by(project, "prove-squash", "old")
+
+
+def two_chains(told: Told, project: Project) -> None:
+    """Each has its place."""
+    told.by(project, "reset-db")
+    for task in ("status", "history"):
+        assert [each["name"] for each in told.by(project, task)["chains"]] == ["core", "billing"]
+
+
+def on_a_server_of_its_own(told: Told, project: Project) -> None:
+    """`check` needs none of ours."""
+    told.by(project, "check")
+    assert told.look(project.invoke("--dry", "check", "--json").stdout)["plan"]
+
+
+STORIES = {
+    a_life: "",
+    things_that_go_wrong: "",
+    whom_it_waits_for: "",
+    out_of_use: "states",
+    a_squash: "",
+    on_a_server_of_its_own: "",
+    repairs: "states",
+    an_invalid_index: "states",
+    two_chains: "chains",
+}
+
+
+def placed(folder: Path, name: str, url: str) -> Project:
+    """Return one of the projects in a folder of its own; without a name, that of the incident."""
+    if name == "states":
+        return laid_down(folder / name, name, url)
+    if name == "chains":
+        return test_door.laid(folder, url, name)
+    lay_down(folder, REPOSITORY)
+    return Project(folder, {"DATABASE_URL": url})
+
+
+def test_every_report_is_as_described_and_every_key_is_used(
+    tmp_path: Path, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> None:
+    """Of each task, in many states: what programs read, and what the reference page says."""
+    told = Told()
+
+    def tell(number: int) -> None:
+        story, kind = list(STORIES.items())[number]
+        folder = tmp_path / story.__name__
+        folder.mkdir()
+        story(told, placed(folder, kind, cluster.url(f"{name}_{number}")))
+
+    for number in range(len(STORIES)):
+        database = sql.Identifier(f"{name}_{number}")
+        superuser.execute(sql.SQL("CREATE DATABASE {}").format(database))
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(tell, range(len(STORIES))))
+    assert {*keys(Content)} - told.keys == set()
+
+
+SOUND = {"task": "x", "exit_code": 0, "seconds": 0.1, "steps": [], "notices": [], "findings": []}
+STEP = {"step": "seed", "text": "", "seconds": 1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"error": None, "surprise": 1},
+        {"error": None, "exit_code": "0"},
+        {"error": None, "steps": [STEP, {**STEP, "surprise": 1}]},
+        {"error": None, "steps": [{**STEP, "rows": {"users": 1, "tasks": "2"}}]},
+        {"error": None, "cure": {"way": "pray", "command": None, "why": ""}},
+    ],
+    ids=["too few", "too many", "of another type", "deep", "deeper", "no such word"],
+)
+def test_what_is_not_described_is_noticed(wrong: dict[str, Any]) -> None:
+    """A key too many or too few, or one of another type, at any depth."""
+    described({**SOUND, "error": None, "steps": [STEP]})
+    with pytest.raises(TypeCheckError):
+        described({**SOUND, **wrong})
