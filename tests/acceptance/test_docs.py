@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from tests.servers import SecuredServer
 
 COMMANDS = {"sh", "console"}
-SHOWN = {"text", "sql"}  # a picture, or what an administrator types
+SHOWN = {"text"}  # a picture
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-ALL_CI_RUNS = (REPOSITORY / ".ci/run").read_text()  # in a fresh clone, as the README says
+INSTALLED = "python3 -m venv .venv && .venv/bin/pip install -e . && "  # a clone here is that
+ALL_CHECKS = ".venv/bin/pip install -e '.[test]' && .venv/bin/nox"  # of which this is one
 JUNK = shutil.ignore_patterns(*(REPOSITORY / ".gitignore").read_text().replace("/", "").split())
 
 
@@ -67,7 +68,10 @@ def managed(short_tmp: Path, secured: SecuredServer, own_database: str) -> Proje
     with secured.administered() as session:
         made = sql.SQL("CREATE DATABASE {} OWNER {}")
         session.execute(made.format(sql.Identifier(own_database), sql.Identifier(TENANT)))
-    return Project(clone(short_tmp / "clone"), {"DATABASE_URL": secured.url(own_database, TENANT)})
+    project = Project(clone(short_tmp / "clone"))
+    project.env["DATABASE_URL"] = secured.url(own_database, TENANT)
+    assert project.invoke("reset-db").returncode == 0
+    return project
 
 
 @pytest.fixture
@@ -98,15 +102,21 @@ def test_commands(page: str, request: pytest.FixtureRequest) -> None:
     project: Project = request.getfixturevalue(STAGES.get(page, "here"))
     stay: list[str] = []  # what holds for the commands after it too
     for block in blocks(page):
-        if block.language not in COMMANDS or block.text.strip() in ALL_CI_RUNS:
+        if block.language not in COMMANDS or block.text.strip() == ALL_CHECKS:
             continue
         for command, shown in block.commands():
-            script = "\n".join([*stay, command])
+            script = "\n".join([*stay, command.removeprefix(INSTALLED)])
             done = type_in(project, script)
             where = f"{block}: {command}\n{done.stdout}"
             assert shown is not None or done.returncode == 0, where
             assert shown is None or agree(shown, done.stdout), where
             stay += re.findall(r"^(?:cd|export|\.) .*", command, re.MULTILINE)
+
+
+def test_ci_types_what_the_readme_says() -> None:
+    """In a fresh clone: what is left out here, since this test runs within it."""
+    typed = (REPOSITORY / ".ci/run").read_text().splitlines()
+    assert {f"{INSTALLED}.venv/bin/invoke reset-db", ALL_CHECKS} <= set(typed)
 
 
 def type_in(project: Project, script: str) -> subprocess.CompletedProcess[str]:
