@@ -6,28 +6,24 @@ or on the service of DATABASE_URL. Read in a noxfile, so it imports little until
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import nox
-from nox.command import CommandFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from backset.rehearsals.checks import Check
+    from backset.rehearsals.stage import NoxStage
 
 # Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
 # other 0.2 s that it would leave to it are not enough to end what it has started.
 CLEANING_S = 30.0
-_IN_JSON = frozenset({"reset-db", "undo", "restore", "seed", "status"})
-_AGREED = frozenset({"reset-db", "undo", "restore", "reset"})  # these may want consent
 _DATABASE = "rehearsal"
 
 
@@ -59,10 +55,16 @@ def migrate_session(
     """
 
     def session(session: nox.Session, server: Server) -> None:
+        from backset.processes import signals  # noqa: PLC0415  (the noxfile's other sessions)
+        from backset.rehearsals.stage import NoxStage  # noqa: PLC0415
+
         if install:
             session.install(*install)
-        stage = _Stage(session, server, tuple(broken))
-        stage.run(downgrades=downgrades, wait_s=wait_s)
+        env = _environment(session, server)
+        with signals.raised(), _served(session, server, wait_s) as (url, log):
+            stage = NoxStage(session, {**env, "DATABASE_URL": url}, log, broken, CLEANING_S)
+            checks = _rehearsed(stage, downgrades=downgrades, wait_s=wait_s)
+        _report(session, f"{name}({server.name})", checks)
 
     session.__doc__ = "Rehearse the chain: on each PostgreSQL that is here, or on DATABASE_URL."
     cases = [nox.param(each, id=each.name) for each in _servers(name)]
@@ -95,156 +97,61 @@ def _is_asked_for(name: str) -> bool:
     return any(wanted.fullmatch(word) for word in words)
 
 
-class _Stage:
-    """One session on one server, as a rehearsal wants it."""
+def _environment(session: nox.Session, server: Server) -> dict[str, str | None]:
+    """Return what the tasks get: none may reach another server than the one that is meant."""
+    foreign = ("BACKSET_",) if server.url else ("BACKSET_", "PG")  # libpq's complete a URL
+    env: dict[str, str | None] = dict.fromkeys(
+        each for each in os.environ if each.startswith(foreign)
+    )
+    backups = Path(session.create_tmp()).resolve() / "backups"
+    env |= {"BACKSET_BACKUPS": str(backups), "BACKSET_SERVER_LOG": "true"}
+    if session.bin_paths:
+        env["BACKSET_PYTHON"] = str(Path(session.bin) / "python")
+    return env
 
-    def __init__(self, session: nox.Session, server: Server, broken: tuple[str, ...]) -> None:
-        self._session, self._server, self._broken = session, server, broken
-        self._keeps = "--keep" in session.posargs
-        self._log: Path | None = None
-        # No task may reach another server than the one that is meant.
-        foreign = ("BACKSET_",) if server.url else ("BACKSET_", "PG")  # libpq's complete a URL
-        hidden = (each for each in os.environ if each.startswith(foreign))
-        self._env: dict[str, str | None] = dict.fromkeys(hidden)
-        backups = Path(session.create_tmp()).resolve() / "backups"
-        self._env |= {"BACKSET_BACKUPS": str(backups), "BACKSET_SERVER_LOG": "true"}
-        if session.bin_paths:
-            self._env["BACKSET_PYTHON"] = str(Path(session.bin) / "python")
 
-    def run(self, *, downgrades: bool, wait_s: int) -> None:
-        """Rehearse, and report; the session fails with the first check that does."""
-        from backset.processes import signals  # noqa: PLC0415  (the noxfile's other sessions)
-        from backset.rehearsals.rehearsal import rehearse  # noqa: PLC0415
+@contextmanager
+def _served(session: nox.Session, server: Server, wait_s: int) -> Iterator[tuple[str, Path | None]]:
+    """Give the URL for as long as the block lasts, and the log of a throw-away server."""
+    from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
+    from backset.servers import service  # noqa: PLC0415
 
-        checks = []
-        with signals.raised(), self._served(wait_s):
-            for check in rehearse(self, downgrades=downgrades, wait_s=wait_s):
-                if signals.has_come():  # the program that Nox has ended said 0
-                    raise KeyboardInterrupt
-                self._tell(check)
-                checks.append(check)
-        self._report(checks)
+    if not server.url:
+        keep = "--keep" in session.posargs
+        with service.throw_away(_DATABASE, server.major, keep=keep) as it:
+            yield it.url, it.log
+        return
+    try:
+        if not _in_ci() and "--service" not in session.posargs:
+            service.refuse_rows(server.url, wait_s)
+    except BacksetError as error:
+        session.error("\n".join(error.lines()))
+    yield server.url, None
 
-    @contextmanager
-    def _served(self, wait_s: int) -> Iterator[None]:
-        """Give the tasks their DATABASE_URL for as long as the block lasts."""
-        from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
-        from backset.servers import service  # noqa: PLC0415
 
-        if not self._server.url:
-            with service.throw_away(_DATABASE, self._server.major, keep=self._keeps) as it:
-                self._env["DATABASE_URL"], self._log = it.url, it.log
-                yield
-            return
-        self._env["DATABASE_URL"] = self._server.url
-        try:
-            if not _in_ci() and "--service" not in self._session.posargs:
-                service.refuse_rows(self._server.url, wait_s)
-        except BacksetError as error:
-            self._session.error("\n".join(error.lines()))
-        yield
+def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]:
+    """Return every check; each is told as it is made."""
+    from backset.processes import signals  # noqa: PLC0415  (the noxfile's other sessions)
+    from backset.rehearsals import summary  # noqa: PLC0415
+    from backset.rehearsals.rehearsal import rehearse  # noqa: PLC0415
 
-    def task(self, words: Sequence[str]) -> dict[str, Any]:
-        """Run a task of backset; return what it says in JSON, or the like of it."""
-        flags = ["--json"] if words[0] in _IN_JSON else []
-        agreed = self._agreed(words) if words[0] in _AGREED else []
-        command = [sys.executable, "-m", "backset", words[0], *flags, *agreed, *words[1:]]
-        if flags:
-            return dict(json.loads(self._run(command, codes=range(256))))
-        return self._ended(command)
-
-    def _ended(self, command: Sequence[str]) -> dict[str, Any]:
-        """Run a program that speaks no JSON; return the like of it, with its last words."""
-        from backset.processes.process import last_words  # noqa: PLC0415  (the other sessions)
-
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-            code = 0
-            try:
-                self._session.run(
-                    *command,
-                    env=self._env,
-                    stdout=output,
-                    external=True,
-                    terminate_timeout=CLEANING_S,
-                )
-            except CommandFailed as failed:
-                code = failed.return_code or 1
-            output.seek(0)
-            said = output.read().splitlines()
-        if not code:
-            return {"exit_code": 0}
-        print(*said, sep="\n", flush=True)  # noqa: T201  (the session's output)
-        why = last_words([each.lstrip(" ✘") for each in said if "✘" in each] or said)
-        return {"exit_code": code, "error": {"lines": [why]}}
-
-    def _run(self, command: Sequence[str], codes: Iterable[int]) -> str:
-        output = self._session.run(
-            *command,
-            env=self._env,
-            silent=True,
-            stderr=None,  # to the terminal
-            success_codes=codes,
-            external=True,
-            terminate_timeout=CLEANING_S,
-        )
-        return str(output)
-
-    def _agreed(self, words: Sequence[str]) -> list[str]:
-        """Return the consent to a run: a service may be another machine, and we have judged it.
-
-        The digest is that of the plan, so it is good for what stands there now, and for no more.
-        """
-        plan = [sys.executable, "-m", "backset", *words, "--yes", "--plan", "--json"]
-        digest = json.loads(self._run(plan, codes=range(256))).get("confirm")
-        return ["--yes", *(["--confirm", digest] if digest else [])]
-
-    def errors(self, since: int = 0) -> tuple[int, list[str] | None]:
-        """Return the size of a throw-away server's log, and its errors from `since` bytes on.
-
-        A service keeps its log to itself: None; what its role may read of it, the tasks tell.
-        """
-        if self._log is None:
-            return 0, None
-        from backset.checks import log_lines  # noqa: PLC0415  (the noxfile's other sessions)
-        from backset.servers.cluster import LOG_LINE_PREFIX  # noqa: PLC0415
-
-        text = self._log.read_bytes()
-        said = text[since:].decode("utf-8", "replace")
-        found = log_lines.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
-        return len(text), found
-
-    def break_database(self) -> dict[str, Any]:
-        """Leave a database whose version no file has; return how that ended."""
-        if not self._broken:
-            from backset.errors import BacksetError  # noqa: PLC0415
-            from backset.rehearsals.breaking import orphan  # noqa: PLC0415
-
-            try:
-                orphan(str(self._env["DATABASE_URL"]))
-            except BacksetError as error:
-                return {"exit_code": error.exit_code, "error": {"lines": error.lines()}}
-            return {"exit_code": 0}
-        emptied = self.task(["reset"])
-        if emptied["exit_code"]:
-            return emptied
-        program, *rest = self._broken
-        if program in {"python", "python3"}:  # as in the settings: not all systems have a `python`
-            program = str(self._env.get("BACKSET_PYTHON") or sys.executable)
-        return self._ended([program, *rest])
-
-    def _tell(self, check: Check) -> None:
-        from backset.rehearsals import summary  # noqa: PLC0415
-
+    checks = []
+    for check in rehearse(stage, downgrades=downgrades, wait_s=wait_s):
+        if signals.has_come():  # the program that Nox has ended said 0
+            raise KeyboardInterrupt
         print(*summary.lines([check]), sep="\n", flush=True)  # noqa: T201  (the session's output)
+        checks.append(check)
+    return checks
 
-    def _report(self, checks: Sequence[Check]) -> None:
-        from backset.rehearsals import summary  # noqa: PLC0415
 
-        title = f"migrate({self._server.name})"
-        if os.environ.get("GITHUB_ACTIONS"):
-            print(*summary.commands(title, checks), sep="\n", flush=True)  # noqa: T201
-        if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(path).open("a", encoding="utf-8") as file:
-                file.write(summary.markdown(title, checks))
-        if failed := [each.name for each in checks if not each.passed]:
-            self._session.error(f"not kept: {', '.join(failed)}")
+def _report(session: nox.Session, title: str, checks: Sequence[Check]) -> None:
+    """Tell GitHub, where it asks; the session fails with the checks that did."""
+    from backset.rehearsals import summary  # noqa: PLC0415  (the noxfile's other sessions)
+
+    if os.environ.get("GITHUB_ACTIONS"):
+        print(*summary.commands(title, checks), sep="\n", flush=True)  # noqa: T201  (likewise)
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(summary.markdown(title, checks))
+    if failed := [each.name for each in checks if not each.passed]:
+        session.error(f"not kept: {', '.join(failed)}")

@@ -1,20 +1,30 @@
-"""Breaks a database the way a squashed chain does: its version table names what no file has."""
+"""`python -m backset.rehearsals.breaking`: break DATABASE_URL's database as a squashed chain does.
+
+Its version table then names a revision that no file has.
+"""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from backset.catalogs import versions
+from backset.configuration.reader import load
 from backset.connections.session import connect
-from backset.connections.target import Target
-from backset.errors import StepFailedError
+from backset.errors import BacksetError, StepFailedError
+
+if TYPE_CHECKING:
+    from backset.connections.target import Target
 
 ORPHAN = "0f0f0f0f0f0f"
 
 
-def orphan(url: str) -> None:
+def orphan(target: Target) -> None:
     """Put an unknown revision into every version table. Raises StepFailedError without one."""
-    with connect(Target.parse(url), "rehearsal") as session, session.transaction():
+    with connect(target, "rehearsal") as session, session.transaction():
         found = versions.tables(session)
         if not found:
             raise StepFailedError("the database has no version table", "run `invoke upgrade` first")
@@ -22,3 +32,18 @@ def orphan(url: str) -> None:
             name = sql.Identifier(table.schema, table.name)
             session.execute(sql.SQL("DELETE FROM {}").format(name))
             session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, sql.Literal(ORPHAN)))
+
+
+def main() -> None:
+    """Break it; without a database that can be broken, end with one line."""
+    try:
+        settings = load(Path.cwd())
+        if settings.target is None:
+            raise StepFailedError("DATABASE_URL is not set", "let it name the database to break")
+        orphan(settings.target)
+    except BacksetError as error:
+        sys.exit("\n".join(error.lines()))
+
+
+if __name__ == "__main__":
+    main()
