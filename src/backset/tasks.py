@@ -93,7 +93,8 @@ def reset_db(
 
     The new database is built beside the old one, compared with the models and
     with what you expect, filled with mock data, and swapped in. If a step
-    fails, the old one is as it was.
+    fails, the old one is as it was. Rows are not copied: the old ones are in
+    `NAME__previous`, where `undo` finds them, and in the backup.
     """
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
@@ -201,7 +202,7 @@ def verify(
 ) -> None:
     """Compare the database with the models and expectations.
 
-    Exit code 6 where something is found.
+    Exit code 6 where something is found. The database is only read.
     """
     said, asked = {"timeout": timeout}, {"accepts": accept, "downgrades": downgrade}
     _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
@@ -218,7 +219,7 @@ def seed(
 ) -> None:
     """Run the mock-data script; check rows and sequences.
 
-    It runs on the live database, and what it has committed stays.
+    It runs on the live database, and what it has committed stays there.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
     _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
@@ -270,7 +271,8 @@ def restore(
     """Build a database from a backup and swap it in; undo works.
 
     Every row count and every object is compared with the manifest before the
-    swap. Without a name the list of backups is offered.
+    swap. Without a name the list of backups is offered. A backup of another
+    database needs `--into`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
@@ -313,9 +315,9 @@ def repair(
     """Do the smallest cure of the state that `status` shows.
 
     It looks again after each, and goes on until the database is at head or a
-    person is needed. It takes a backup before anything but an upgrade, and
-    asks before it replaces a database that is not empty; without a terminal
-    it wants `--yes`.
+    person is needed. It takes a backup before it changes the database in
+    another way than by an upgrade, and asks before it replaces one that is
+    not empty; without a terminal it wants `--yes`.
     """
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
@@ -372,8 +374,8 @@ def archive(c: Context, plan: bool = False, json: bool = False) -> None:
 def protect(c: Context) -> None:
     """Keep every run from replacing the database.
 
-    Whatever its flags: the marker is in the database itself, so every
-    checkout sees it. `seed` respects it too.
+    Whatever flags the run has: the marker is in the database itself, so
+    every checkout sees it. `seed` respects it too.
     """
     _commands("marks").protect(plan=_dry(c))
 
@@ -406,7 +408,10 @@ def alembic(c: Context) -> None:
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})
 def url(c: Context, reveal: bool = False) -> None:
-    """Print the URL of the database, for the application."""
+    """Print the URL of the database, for the application.
+
+    Its password is left out, unless `--reveal` asks for it.
+    """
     _commands("printing").url(reveal=reveal, plan=_dry(c))
 
 
@@ -414,7 +419,7 @@ def url(c: Context, reveal: bool = False) -> None:
 def start(c: Context) -> None:
     """Start the embedded PostgreSQL (used without DATABASE_URL).
 
-    The tasks that need it start it by themselves.
+    The tasks that need it start it by themselves; it runs until `stop`.
     """
     _commands("embedded").start(plan=_dry(c))
 
@@ -440,7 +445,7 @@ def wait(c: Context, timeout: str = "60") -> None:
     """Wait until the server of the database really serves.
 
     It has answered twice in a row, over the way that the tasks take. Exit
-    code 4 when the time is over.
+    code 4 when the time is over: a minute, without `--timeout`.
     """
     _commands("waiting").wait(timeout=timeout, plan=_dry(c))
 

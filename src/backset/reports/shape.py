@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 class Session(TypedDict):
     """A connection of somebody else, in `sessions` and in the `ended` of a step.
 
-    Of a session whose role ours is no member of, the server shows user, database and pid alone.
+    Where our role is no member of its role, the server shows user, database and pid alone.
     """
 
     pid: Annotated[int, "its process at the server; 0 for a prepared transaction, which has none"]
@@ -244,7 +244,7 @@ class Removal(TypedDict):
 
 
 class Packed(TypedDict):
-    """A script in one of our tars, in the `archives` of an orphan."""
+    """A script in a tar of `backup` or `archive`, in the `archives` of an orphan."""
 
     file: Annotated[str, "the path of the tar"]
     member: Annotated[str, "the script's name in it"]
@@ -343,7 +343,7 @@ class KeptScript(TypedDict):
 
 
 class Content(TypedDict):
-    """The whole object, the one that a task with `--json` prints on stdout."""
+    """The whole object."""
 
     task: Annotated[str, "the task, as it is typed"]
     exit_code: Annotated[int, "of the program"]
@@ -363,7 +363,7 @@ class Content(TypedDict):
         Annotated[list[PlannedStep], "with `--plan`: what would happen; nothing was changed"]
     ]
     sessions: NotRequired[
-        Annotated[list[Session], "with `--plan` of the tasks that are chains: who is on the target"]
+        Annotated[list[Session], "with `--plan` of the tasks that run steps: who is on the target"]
     ]
     stakes: NotRequired[
         Annotated[Stakes, "what consent is about; with `--plan`, and where that was missing"]
