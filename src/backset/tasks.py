@@ -390,8 +390,8 @@ def unprotect(c: Context, confirm: str = "") -> None:
 def psql(c: Context) -> None:
     """Open psql: `invoke psql`, `invoke psql -- -c "select 1"`.
 
-    The program of the server's own major version is used; it ends with
-    psql's exit code.
+    It is the embedded program, which talks to servers of every version; it
+    ends with psql's exit code.
     """
     _commands("programs").psql(_after_dashes(), plan=_dry(c))
 
