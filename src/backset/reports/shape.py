@@ -44,7 +44,7 @@ class Notice(TypedDict):
 class Finding(TypedDict):
     """One thing that is not as it should be, in `findings`."""
 
-    kind: Annotated[str, "a stable word, such as `drift`"]
+    kind: Annotated[str, "a stable word: those of [the findings](findings.md)"]
     name: Annotated[
         str, "the object that it is about, by which the settings can silence it; may be empty"
     ]
