@@ -287,7 +287,7 @@ def test_the_projects_own_command_builds_both(squashed: Project) -> None:
         script.unlink()
     code, found = said(squashed, "HEAD")
     assert (code, found["findings"]) == (0, [])
-    assert [each.get("revisions") for each in found["steps"]] == [2, 1, None]
+    assert [each.get("made", {}).get("revisions") for each in found["steps"]] == [2, 1, None]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
