@@ -1,6 +1,6 @@
 """Record `invoke reset-db` and `invoke undo` on a real pseudo-terminal, as docs/terminal.svg.
 
-Run it with the project's interpreter: `.venv/bin/python docs/record_terminal.py`. It works on a
+Run it with the project's interpreter: `.venv/bin/python scripts/record_terminal.py`. It works on a
 temporary copy of the project, with an embedded server of its own, and removes both.
 """
 

@@ -1,6 +1,7 @@
 """What docs/reference says of tasks, settings, exit codes and JSON, as the code has it.
 
-Its pages call these functions, and cog puts their text there: `cog -r docs/reference/*.md`.
+Its pages call these functions, and cog puts their text there:
+`cog -r -I scripts docs/reference/*.md`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     from invoke.parser.argument import Argument
     from invoke.tasks import Task
+
+
+_WORDS = {str: "text", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
 def tasks() -> str:
@@ -137,7 +141,3 @@ def _type(kind: Any) -> str:  # noqa: ANN401  (what typing gives)
     if inner:  # a union
         return " or ".join(_type(each) for each in inner)
     return _WORDS[kind]
-
-
-_WORDS = {str: "text", int: "integer", float: "number", bool: "boolean", type(None): "null"}
-_WORDS |= {object: "anything"}

@@ -301,7 +301,13 @@ def status(c: Context, json: bool = False, prove: bool = False) -> None:
     _commands("states").status(as_json=json, plan=_dry(c), proves=prove)
 
 
-@task(auto_shortflags=False, help=_REBUILDS)
+@task(
+    auto_shortflags=False,
+    help={
+        **_REBUILDS,
+        "yes": f"{_REPLACES['yes']}; replace a database that is not empty without asking",
+    },
+)
 def repair(
     c: Context,
     plan: bool = False,
@@ -440,7 +446,7 @@ def check(c: Context, json: bool = False) -> None:
     _commands("checking").check(as_json=json, plan=_dry(c))
 
 
-@task(auto_shortflags=False, help={"timeout": "seconds after which to give up"})
+@task(auto_shortflags=False, help={"timeout": "seconds after which to give up; 60 without it"})
 def wait(c: Context, timeout: str = "60") -> None:
     """Wait until the server of the database really serves.
 
