@@ -60,11 +60,14 @@ def _connect(address: str | tuple[str, int]) -> socket.socket:
 
 
 @contextlib.contextmanager
-def forwarding(near: str, far: str | tuple[str, int]) -> Iterator[int]:
+def forwarding(
+    near: str, far: str | tuple[str, int], admits: Callable[[], bool] = lambda: True
+) -> Iterator[int]:
     """Hand what connects to `near` on to `far`, as ssh -L, a proxy or a published port does.
 
     near: the path of a Unix socket, or an address, of which a free port is taken and given.
     far: the path of a Unix socket, or an address and a port.
+    admits: asked for each connection; one that it does not admit is closed at once.
     """
     is_path = "/" in near
     links: list[socket.socket] = []
@@ -74,6 +77,9 @@ def forwarding(near: str, far: str | tuple[str, int]) -> Iterator[int]:
         with contextlib.suppress(OSError):
             while True:
                 inner = listener.accept()[0]
+                if not admits():
+                    inner.close()
+                    continue
                 links.append(inner)
                 outer = _connect(far)
                 links.append(outer)

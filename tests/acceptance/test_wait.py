@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import threading
-from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,6 +13,7 @@ from backset.connections.target import Target
 from backset.servers import readiness
 from backset.servers.embedded import temporary_cluster
 from tests.conftest import PASSWORD, ROLE, Project, free_port
+from tests.elsewhere import forwarding
 
 if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
@@ -80,46 +79,19 @@ def test_the_embedded_server_is_started(project: Project) -> None:
         project.invoke("stop")
 
 
-class Gate:
-    """A TCP port that passes connections on to a server, but for those that are refused."""
-
-    def __init__(self, server: Cluster, refused: set[int]) -> None:
-        self.server = server
-        self.refused = refused
-        self.came = 0
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                ours, _ = self.socket.accept()
-            except OSError:  # closed
-                return
-            self.came += 1
-            if self.came in self.refused:
-                ours.close()
-                continue
-            theirs = socket.create_connection(("127.0.0.1", self.server.port))
-            for source, sink in ((ours, theirs), (theirs, ours)):
-                threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with closing(sink):
-        while piece := source.recv(65536):
-            sink.sendall(piece)
-
-
 def test_one_answer_is_not_enough(cluster: Cluster) -> None:
     """What answers once and is gone again is a server of a set-up script: two in a row count."""
-    gate = Gate(cluster, refused={2, 3, 5, 6})  # two databases are tried each time
-    port = gate.socket.getsockname()[1]
+    came: list[bool] = []
+
+    def admits() -> bool:
+        came.append(len(came) + 1 not in {2, 3, 5, 6})  # two databases are tried each time
+        return came[-1]
+
     who = f"{ROLE}:{quote(PASSWORD, safe='')}"
-    target = Target.parse(f"postgresql://{who}@127.0.0.1:{port}/postgres")
     told: list[str] = []
-    with closing(gate.socket):
+    with forwarding("127.0.0.1", ("127.0.0.1", cluster.port), admits) as port:
+        target = Target.parse(f"postgresql://{who}@127.0.0.1:{port}/postgres")
         assert readiness.wait(target, 60, told.append) == 18
-    assert gate.came == 8
+    assert len(came) == 8
     assert len(told) == 1
     assert "closed the connection" in told[0]
