@@ -282,6 +282,7 @@ def test_a_shells_process_group_is_ended(built: Project, words: list[str]) -> No
         os.killpg(shell.pid, signal.SIGTERM)
         output, _ = shell.communicate(timeout=20)
     assert re.search("interrupted by SIGTERM · .* is as it was", output)
+    assert "the next run removes" not in output
     assert left(children, 3) == []
     assert prints(built) == before
     nothing_is_left(built)
