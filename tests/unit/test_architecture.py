@@ -28,7 +28,7 @@ DOORS = {
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
-        *("connections", "catalogs", "servers", "properties", "runs"),
+        *("connections", "catalogs", "servers", "properties", "runs", "carrying"),
         *("migrations.upgrading", "proofs.inserted", "mending", "rehearsals.breaking"),
     },
     "dotenv": {"configuration.reader"},
