@@ -74,6 +74,7 @@ def _after_dashes() -> list[str]:
         "no_seed": "leave the new database without mock data",
         "seed_twice": _SEED_TWICE,
         "accept": "accept the differences of the new database from the models, and go on",
+        "cold": "run every migration, whatever an earlier run has kept",
     },
 )
 def reset_db(
@@ -87,6 +88,7 @@ def reset_db(
     in_place: bool = False,
     seed_twice: bool = False,
     accept: bool = False,
+    cold: bool = False,
     timeout: str = "",
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
@@ -99,7 +101,7 @@ def reset_db(
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    asked = {"seeds_twice": seed_twice, "accepts": accept}
+    asked = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
     _cli().run_chain(
         "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
     )

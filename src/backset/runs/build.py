@@ -17,7 +17,7 @@ from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import Inheritance
 from backset.runs import policy
-from backset.servers import swap
+from backset.servers import copying, swap
 from backset.servers.programs import Programs
 from backset.servers.server import Database, Server
 from backset.servers.waits import Waits
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
+    from backset.properties.cluster_wide import State
     from backset.properties.property import Source
     from backset.runs.policy import Rung
     from backset.scripts.recipes import Recipe
+    from backset.templates.memory import Memory
+    from backset.templates.recalled import Recalled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Options:
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
+    cold: what earlier runs have kept is forgotten.
     """
 
     proves: bool = False
@@ -56,6 +60,7 @@ class Options:
     drops: tuple[str, ...] = ()
     recipe: Recipe | None = None
     asks_log: bool = True
+    cold: bool = False
 
 
 class Build:
@@ -66,6 +71,10 @@ class Build:
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
     heard: what of the server's log has been told already.
+    memory: what is known of the last build; recalled: that one, if it is cloned. outside: what
+    belonged to the server before and after the migrations. watched: whether Alembic's process
+    notes what it reads. uncloned: why nothing is cloned. keeps: the templates that this run made;
+    unkept: why it made none.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     """
@@ -80,6 +89,7 @@ class Build:
         worker: Worker | None = None,
         choice: Choice | None = None,
         options: Options = Options(),
+        memory: Memory | None = None,
     ) -> None:
         self.settings = settings
         self.target = target
@@ -93,10 +103,19 @@ class Build:
         self._choice = choice
         self.options = options
         self.heard: set[str] = set()
+        self.memory = memory
+        self.recalled: Recalled | None = None
+        self.outside: tuple[State, State] | None = None
+        self.watched = False
+        self.uncloned = ""
+        self.keeps: list[str] = []
+        self.unkept = ""
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
+        self._aside = ThreadPoolExecutor(1)
         self._sessions = ExitStack()
+        self._on_subject = ExitStack()
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -116,6 +135,7 @@ class Build:
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
         self._thread.shutdown()
+        self._aside.shutdown()
         if self._next and self.promoted is False and isinstance(error, BaseException):
             self._remove_next(error)
         self._open.close()
@@ -158,8 +178,8 @@ class Build:
     @cached_property
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
-        worker = self._sessions.enter_context(self._worker or Worker(self.settings))
-        worker.begin(self.subject, self.purpose, self.target.database)
+        worker = self._on_subject.enter_context(self._worker or Worker(self.settings))
+        worker.begin(self.subject, self.purpose, self.target.database, watched=self.watched)
         return worker
 
     @cached_property
@@ -167,9 +187,18 @@ class Build:
         """A process of Alembic for each chain of revisions, in the order of the settings."""
         others = [Worker(self.settings, each) for each in self.settings.lineages[1:]]
         for each in others:
-            self._sessions.enter_context(each)
+            self._on_subject.enter_context(each)
             each.begin(self.subject, self.purpose, self.target.database)
         return self.worker, *others
+
+    def aside(self, work: Callable[[], None]) -> Future[None]:
+        """Do something beside the steps, each after the one before."""
+        return self._aside.submit(work)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is something to say of an earlier build."""
+        return self.memory is not None and self.memory.record is not None
 
     def begin_worker(self) -> None:
         """Tell a worker that was started ahead what it is for; it reads the scripts meanwhile."""
@@ -179,6 +208,8 @@ class Build:
     @property
     def scripts(self) -> Scripts:
         """The scripts of every chain."""
+        if self.recalled is not None:
+            return Scripts(tuple(self.recalled.record.heads), self.recalled.folders)
         return Scripts.together([each.scripts for each in self.workers])
 
     @cached_property
@@ -187,16 +218,16 @@ class Build:
         if not self.is_beside and self.old is None:
             what = f"the database {self.target.database} does not exist"
             raise StepFailedError(what, "`invoke upgrade` creates it")
-        return self._opened(self.subject)
+        return self._opened(self.subject, self._on_subject)
 
     @cached_property
     def live(self) -> Session:
         """A session on the target, for looking at it."""
-        return self._opened(self.target)
+        return self._opened(self.target, self._sessions)
 
-    def _opened(self, target: Target) -> Session:
-        """Open a session until close_sessions(): which never commits, as psycopg's own end does."""
-        return self._sessions.enter_context(closing(connect(target, self.purpose)))
+    def _opened(self, target: Target, until: ExitStack) -> Session:
+        """Open a session until that ends: which never commits, as psycopg's own end does."""
+        return until.enter_context(closing(connect(target, self.purpose)))
 
     @property
     def door(self) -> Door:
@@ -269,13 +300,14 @@ class Build:
     @property
     def protected_backups(self) -> frozenset[str]:
         """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
-        names = {self.previous.backup} if self.previous else set()
+        names = {self.previous.label} if self.previous else set()
         return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""
         if self._next is None:
-            self._next = self._thread.submit(self._create_next, self.server, self.old)
+            template = self.recalled.template if self.recalled else None
+            self._next = self._thread.submit(self._create_next, self.server, self.old, template)
 
     def make_next(self) -> None:
         """Create `__next` in the likeness of the target; it is removed again if the run fails."""
@@ -284,8 +316,11 @@ class Build:
             self._next.result()
 
     @staticmethod
-    def _create_next(server: Server, old: Database | None) -> None:
-        swap.create(server, server.names.next, old)
+    def _create_next(server: Server, old: Database | None, template: Database | None) -> None:
+        if template is not None and old is not None:
+            copying.copy(server.session, template, server.names.next, old)
+        else:
+            swap.create(server, server.names.next, old)
         swap.comment(server, server.names.next, swap.marked("next"))
 
     def make_target(self) -> None:
@@ -302,8 +337,14 @@ class Build:
 
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""
+        self.leave()
         self._sessions.close()
-        for name in ("worker", "workers", "session", "live"):
+        self.__dict__.pop("live", None)
+
+    def leave(self) -> None:
+        """Leave the subject alone: end the worker and our own session on it."""
+        self._on_subject.close()
+        for name in ("worker", "workers", "session"):
             self.__dict__.pop(name, None)  # the next use opens another one
         self._worker = None
 
