@@ -131,8 +131,8 @@ class Keeping:
             raise OSError(f"{moved} has changed meanwhile")
         needed = [name for kind, name, _ in record.had if kind == extensions.KIND]
         server = surroundings.look(session, needed)
-        if server["the roles of the server"] != roles:
-            raise OSError("the roles of the server have changed meanwhile")
+        if server["a role of the server"] != roles:
+            raise OSError("a role of the server has changed meanwhile")
         parts = memory.of_files(settings, record.account)
         parts |= memory.of_environment(settings, record.account, environ)
         own = memory.of_seed(settings, environ) if what == SEEDED else {}

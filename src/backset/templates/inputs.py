@@ -38,9 +38,9 @@ def parts(account: Account, chosen: Iterable[Path]) -> Parts:
     looks = {path: _kind(path) for path in account["looks"]}
     return {
         **found,
-        "the files that are looked for": digest(looks),
-        "the modules that can be imported": digest(sorted(_importable(account))),
-        "the installed packages": digest(states(_installed(account))),
+        "a file that is looked for": digest(looks),
+        "a module that can be imported": digest(sorted(_importable(account))),
+        "an installed package": digest(states(_installed(account))),
     }
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NAME = "clean.json"
 _FORMAT = 1
-_OF_ENVIRONMENT = ("the variables that are read",)
+_OF_ENVIRONMENT = ("a variable that is read",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def of_files(settings: Settings, account: Mapping[str, Any]) -> Parts:
     chosen = [*inputs.chosen(settings.root, settings.inputs), settings.baseline]
     return {
         **inputs.parts(account, chosen),
-        "the settings": inputs.digest(_settings(settings)),
+        "a setting": inputs.digest(_settings(settings)),
         "the interpreter": inputs.digest(inputs.states([os.path.realpath(settings.python)])),
         "backset": inputs.digest(inputs.states(_ourselves())),
     }

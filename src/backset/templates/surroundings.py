@@ -24,12 +24,12 @@ def look(session: Session, extensions: Sequence[str]) -> Parts:
     found = {
         "the server": inputs.digest([catalog.server_id(session), version]),
         "the role": inputs.digest(role),
-        "the settings of the server": inputs.digest(settings),
-        "the roles of the server": cluster_wide.look(session).server,
+        "a setting of the server": inputs.digest(settings),
+        "a role of the server": cluster_wide.look(session).server,
     }
     if extensions:
         versions = session.execute(_EXTENSIONS, [list(extensions)]).fetchall()
-        found["the extensions of the server"] = inputs.digest(versions)
+        found["an extension of the server"] = inputs.digest(versions)
     return found
 
 
