@@ -38,7 +38,8 @@ def planned(project: Project, **env: str) -> str:
     """Return what `reset` would do."""
     done = project.invoke("reset-db", "--plan", "--json", **env)
     assert done.returncode == 0, done.stdout + done.stderr
-    return next(each["text"] for each in json.loads(done.stdout)["plan"] if each["step"] == "reset")
+    (text,) = [each["text"] for each in json.loads(done.stdout)["plan"] if each["step"] == "reset"]
+    return str(text)
 
 
 def would_clone(project: Project, **env: str) -> bool:
@@ -101,7 +102,7 @@ def test_a_clone_is_what_migrating_gives(shop: Project) -> None:
 
 def test_a_changed_byte_of_any_file_builds_anew(shop: Project) -> None:
     """Whichever of its files env.py has read; as it was before, it is a clone again."""
-    record = json.loads(next(shop.folder.glob("backups/*/clean.json")).read_text())
+    record = json.loads(next(shop.folder.glob("backups/*/clean.template")).read_text())
     ours = [Path(path) for path in record["account"]["files"] if path.startswith(str(shop.folder))]
     files = [path for path in [*ours, shop.folder / "data/words.txt"] if path.is_file()]
     assert {path.name for path in files} >= {
@@ -153,6 +154,11 @@ def _tell(shop: Project, statement: str) -> None:
     shop.query(statement.replace("NAME", name), "postgres")
 
 
+CONNECTS = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as listening:
+    socket.create_connection(listening.getsockname()).close()
+"""
 B1 = '"""b"""\nrevision, down_revision = "b1", "a1"\n\n\ndef upgrade():\n    pass\n'
 
 
@@ -208,11 +214,13 @@ def test_a_template_that_was_touched_is_not_used(shop: Project, *, closes: bool)
     assert cloned(shop)
 
 
-def test_another_database_under_that_name_is_not_used_and_stays(shop: Project) -> None:
+def test_another_database_under_that_name_is_not_used_and_stays(
+    shop: Project, superuser: psycopg.Connection[Any]
+) -> None:
     """What backset did not make is neither cloned nor dropped, and stops nothing."""
     name = f"{Target.parse(shop.url).database}__clean"
-    shop.query(f"DROP DATABASE {name}", "postgres")
-    shop.query(f"CREATE DATABASE {name}", "postgres")
+    superuser.execute(f"DROP DATABASE {name}".encode())
+    superuser.execute(f"CREATE DATABASE {name}".encode())
     shop.query("CREATE TABLE precious (id int)", name)
     for _ in range(2):
         assert rebuilt(shop)["promote"]["unkept"] == f"backset did not make {name}"
@@ -303,11 +311,7 @@ def test_migrations_that_reach_beyond_their_database_run_each_time(
     ("code", "why"),
     [
         ("import subprocess; subprocess.run(['true'], check=True)", "env.py: it starts true"),
-        (
-            "import socket; listening = socket.create_server(('127.0.0.1', 0)); "
-            "socket.create_connection(listening.getsockname()).close(); listening.close()",
-            "env.py: it connects to 127.0.0.1:",
-        ),
+        (CONNECTS, "env.py: it connects to 127.0.0.1:"),
     ],
 )
 def test_what_comes_from_elsewhere_cannot_be_known(shop: Project, code: str, why: str) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RESET, UNDO, RESTORE = "reset-db", "undo", "restore --yes"  # the newest backup
 IN_PLACE = "reset-db --in-place"
 TARGET = "aideator"
-PREVIOUS = f"{TARGET}__previous"
+PREVIOUS, CLEAN = f"{TARGET}__previous", f"{TARGET}__clean"
 DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
 SOCKET, TCP = "the socket, as superuser", "TCP, as the owner with a password"
 PROXY = "a socket of our own, which breaks at COMMIT"

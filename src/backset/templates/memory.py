@@ -1,4 +1,4 @@
-"""`clean.json`, beside the target's backups: what the kept databases were built from and told.
+"""`clean.template`, beside the target's backups: what the kept databases were built from and told.
 
 The databases themselves bear the digest of it in their comments. Either without the other is
 worth nothing, and nothing is lost with it.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.templates.inputs import Parts
 
-_NAME = "clean.json"
+_NAME = "clean.template"
 _FORMAT = 1
 _OF_ENVIRONMENT = ("a variable that is read",)
 
