@@ -142,8 +142,7 @@ def doubtful(name: str, way: Way) -> Finding:
     """Say that every value would be taken, and may mean something else then."""
     assert way.old is not None  # noqa: S101  (only such ways change a type)
     source = _quoted(way.old.name)
-    zoned = "time" in way.old.base and "time" in way.new.base
-    sample = f"{source} AT TIME ZONE 'UTC'" if zoned else f"{source}::{way.new.base}"
+    sample = f"{source}::{way.new.base}"
     return Finding(
         kind="doubtful type",
         name=name,
