@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
@@ -154,7 +154,7 @@ def carry(build: Build, progress: Progress) -> Done:
     if rules is None or build.old_is_empty:
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
     done = carrying.carry(build, rules, progress)
-    left = [asdict(each) for each in done.plan.left]
+    left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
     lagging = tuple(seeding.lagging(build.session))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import plan, snapshot
+from backset.carrying import plan, snapshot, streaming
+from backset.catalogs.catalog import shown
+from backset.connections.session import connect
 from backset.errors import StepFailedError
+from backset.wording.quantities import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +32,19 @@ def carry(build: Build, rules: Rules, progress: Callable[[str], None]) -> Carrie
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
-    with snapshot.held(build.live):
+
+    def tell(done_bytes: int, all_bytes: int) -> None:
+        progress(f"{amount(done_bytes)} of {amount(all_bytes)}")
+
+    with snapshot.held(build.live) as moment:
         progress("comparing the two schemas")
         decided = plan.decide(build.live, build.session, rules)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
-        return Carried(decided, {})
+        rows = streaming.copy(
+            *(decided.transfers, moment),
+            *(partial(connect, each, build.purpose) for each in (build.target, build.subject)),
+            keys=decided.keys,
+            progress=tell,
+        )
+    return Carried(decided, {shown(*table): number for table, number in rows.items()})
