@@ -239,7 +239,7 @@ def test_some_tables_alone(decide: Decide) -> None:
     old = f"{USERS}{ROWS}; {tasks}; INSERT INTO tasks VALUES (1, 1); CREATE TABLE z AS SELECT 1"
     assert kinds(decide(old, f"{USERS}; {tasks}", Rules(tables=("users",)))) == []
     found = decide("SELECT", "SELECT", Rules(tables=("tasks",)))
-    assert kinds(found) == [("missing rows", "tasks")]
+    assert kinds(found) == [("missing parent", "tasks")]
     assert found.problems[0].remedy == "--carry tasks,users"
     assert (
         kinds(decide("UPDATE tasks SET user_id = NULL", "SELECT", Rules(tables=("tasks",)))) == []

@@ -166,7 +166,7 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
 def alone(table: str, wanted: str, chosen: tuple[str, ...]) -> Finding:
     """Say that rows refer to rows of a table that is not carried, and is empty."""
     return Finding(
-        kind="missing rows",
+        kind="missing parent",
         name=table,
         what=f"rows of {table} refer to {wanted}, which is not carried",
         why="its foreign key would refuse them",
