@@ -136,6 +136,7 @@ def run_chain(
     """
     with opened(name, as_json=as_json) as (loaded, told), alembic_for(loaded, name) as worker:
         from backset import chain
+        from backset.configuration import rules
         from backset.reports import dialogue
         from backset.runs.build import Build, Options
         from backset.runs.guard import Answer
@@ -143,6 +144,8 @@ def run_chain(
 
         settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
+        carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
+        skip |= chain.unwanted(carries)
         answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
@@ -161,12 +164,15 @@ def run_chain(
             beside=steps.beside,
             worker=worker,
             choice=choice,
-            options=Options(**asked),
+            options=Options(**{**asked, "carries": carries}),
         ) as build:
             told.note(database=target.database, url=target.shown)
             if plan:
                 told.note(sessions=[each.content() for each in build.sessions_on_target])
-                told.plan(*chain.plan(build, name, skip=skip, answer=answer))
+                planned = chain.plan(build, name, skip=skip, answer=answer)
+                told.plan(planned.lines, planned.facts, planned.digest)
+                if planned.problems:
+                    raise StepFailedError.of(planned.problems)
                 return
             chain.run(build, name, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))

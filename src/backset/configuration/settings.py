@@ -33,6 +33,8 @@ class Settings:
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    carry: the tables whose rows are carried; empty is none. Of these rows: rename has old names by
+    new ones, fill SQL expressions by column, leave what may stay behind.
     ignore: findings that are noise. baseline: the file of the accepted differences.
     server_log: whether every task that migrates or seeds looks into the log of any server.
     ask_above: the size in bytes above which replacing the target needs consent.
@@ -54,6 +56,10 @@ class Settings:
     ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
+    carry: tuple[str, ...]
+    rename: Mapping[str, str]
+    fill: Mapping[str, str]
+    leave: tuple[str, ...]
     ignore: tuple[Ignore, ...]
     baseline: Path
     server_log: bool
