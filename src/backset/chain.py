@@ -13,12 +13,26 @@ from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.processes import signals
 from backset.runs import guard, in_place
 from backset.servers import companions
-from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
+from backset.steps import (
+    Done,
+    backup,
+    carry,
+    clear,
+    load,
+    promote,
+    reset,
+    seed,
+    undo,
+    upgrade,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from backset.configuration.rules import Rules
     from backset.connections.activity import Client
+    from backset.errors import Finding
     from backset.runs.build import Build
     from backset.runs.guard import Answer
 
@@ -58,7 +72,7 @@ class Chain:
 
 CHAINS = {
     "reset-db": Chain(
-        steps=(backup, reset, upgrade, verify, seed, promote),
+        steps=(backup, reset, upgrade, verify, carry, seed, promote),
         in_place=(backup, clear, upgrade, verify, seed),
         beside=True,
     ),
@@ -75,6 +89,13 @@ CHAINS = {
     "merge": Chain(steps=(merge,)),
     "bring-back": Chain(steps=(bring_back,), locks=False),
 }
+
+
+def unwanted(carries: Rules | None) -> frozenset[str]:
+    """Return the steps that are left out: mock data and rows of one's own exclude each other."""
+    if carries is None:
+        return frozenset({"carry"})
+    return frozenset() if carries.seeds else frozenset({"seed"})
 
 
 _SHORT = frozenset({promote, undo})  # these give up by themselves after seconds
@@ -143,11 +164,15 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
 
 
 class Plan(NamedTuple):
-    """What a run would do, (step, what) each; what consent to it is about, and its digest."""
+    """What a run would do, (step, what) each; what consent to it is about, and its digest.
+
+    problems: what would stop it.
+    """
 
     lines: list[tuple[str, str]]
     facts: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    problems: tuple[Finding, ...] = ()
 
 
 def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Plan:
@@ -164,8 +189,14 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
         if upgrade in chosen:
             heads.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
-        lines += [(step.__name__, _planned(step, build)) for step in wanted]
-        return Plan(lines, *consent)
+        problems: tuple[Finding, ...] = ()
+        for step in wanted:
+            if step is carry:
+                told, problems = plans.plan_carry(build)
+                lines += [(step.__name__, text) for text in told]
+            else:
+                lines.append((step.__name__, _planned(step, build)))
+        return Plan(lines, *consent, problems)
 
 
 def _planned(step: Step, build: Build) -> str:

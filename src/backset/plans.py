@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import proof
+from backset.carrying import plan as decision
+from backset.carrying import snapshot
 from backset.catalogs import catalog, objects
 from backset.connections.activity import listed
-from backset.proofs import reversal
+from backset.proofs import reversal, scratch
 from backset.steps import (
     Done,
     backup,
@@ -23,8 +25,9 @@ from backset.steps import (
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from backset.errors import Finding
     from backset.runs.build import Build
 
 
@@ -100,6 +103,20 @@ def _plan_promote(build: Build) -> str:
     if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
     return text + _ended(build)
+
+
+def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
+    """Migrate a scratch database, say what a carry into it would do, and drop it again."""
+    if build.options.carries is None or build.old_is_empty:
+        return ["nothing to carry (the database is new)"], ()
+    if build.is_in_place:
+        return ["would decide after the migrations what can be carried"], ()
+    name = build.server.names.scratch
+    scratch.prepare(build, [name], "plan a carry")
+    with scratch.made(build, name) as made, snapshot.held(build.live):
+        made.upgrade()
+        found = decision.decide(build.live, made.session, build.options.carries)
+    return ["would carry " + found.lines()[0], *found.lines()[1:]], found.problems
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
+from backset.carrying import carry as carrying
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -145,6 +146,19 @@ def verify(build: Build, progress: Progress) -> Done:
     text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
     text += f" · {log}" if asked and str(log) else ""
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
+
+
+def carry(build: Build, progress: Progress) -> Done:
+    """Copy the rows of the target into the new database, and prove that they all came."""
+    rules = build.options.carries
+    if rules is None or build.old_is_empty:
+        return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
+    done = carrying.carry(build, rules, progress)
+    left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
+    text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
+    text += "".join(f" · left behind: {each}" for each in done.plan.left)
+    lagging = tuple(seeding.lagging(build.session))
+    return Done(text, {"rows": done.rows, "left": left}, lagging)
 
 
 def seed(build: Build, progress: Progress) -> Done:

@@ -69,8 +69,13 @@ def _after_dashes() -> list[str]:
 
 @task(
     auto_shortflags=False,
+    optional=["carry"],
     help={
         **_REBUILDS,
+        "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
+        "--carry= of none, whatever the settings say",
+        "drop_data": "with --carry: leave behind what has no place in the new schema",
+        "seed": "run the seed command after --carry, too",
         "no_seed": "leave the new database without mock data",
         "seed_twice": _SEED_TWICE,
         "accept": "accept the differences of the new database from the models, and go on",
@@ -79,6 +84,9 @@ def _after_dashes() -> list[str]:
 def reset_db(
     c: Context,
     plan: bool = False,
+    carry: str | None = None,
+    drop_data: bool = False,
+    seed: bool = False,
     no_seed: bool = False,
     json: bool = False,
     wait: bool = False,
@@ -93,13 +101,15 @@ def reset_db(
 
     The new database is built beside the old one, compared with the models and
     with what you expect, filled with mock data, and swapped in. If a step
-    fails, the old one is as it was. Rows are not copied: the old ones are in
-    `NAME__previous`, where `undo` finds them, and in the backup.
+    fails, the old one is as it was. With --carry the rows of the old one are
+    copied in place of mock data, and compared; without it they are not. They
+    are in `NAME__previous` anyway, where `undo` finds them, and in the backup.
     """
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    asked = {"seeds_twice": seed_twice, "accepts": accept}
+    asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept}
+    asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed}
     _cli().run_chain(
         "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
     )
@@ -219,10 +229,13 @@ def seed(
 ) -> None:
     """Run the mock-data script; check rows and sequences.
 
-    It runs on the live database, and what it has committed stays there.
+    It runs on the live database, and what it has committed stays there. Words
+    after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    _cli().run_chain(
+        *("seed", _after_dashes()), plan=_dry(c, plan), as_json=json, said=said, asked=asked
+    )
 
 
 class _NamedTask(Task[Any]):

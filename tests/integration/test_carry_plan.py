@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from backset.carrying import plan
-from backset.carrying.rules import Rules
+from backset.configuration.rules import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,7 +178,11 @@ TYPES = [  # old, value, new, kind of the problem
     ("numeric(8,2)", "1.50", "numeric(12,6)", ""),
     ("float8", "0.5", "float4", ""),
     ("float8", "0.1", "float4", "lossy type"),
-    ("timestamp", "2025-01-01", "timestamptz", "doubtful type"),
+    ("timestamp", "2025-01-01", "timestamptz", ""),
+    ("timestamptz", "2025-01-01 12:00+02", "timestamp", ""),
+    ("date", "2025-01-01", "timestamptz", ""),
+    ("timestamptz", "2025-01-01 12:00+02", "date", "lossy type"),
+    ("time", "12:00", "timetz", "doubtful type"),
     ("date", "2025-01-01", "timestamp", ""),
     ("timestamp", "2025-01-01 12:00", "date", "lossy type"),
     ("json", '{"a": 1}', "jsonb", ""),
@@ -235,7 +239,7 @@ def test_some_tables_alone(decide: Decide) -> None:
     old = f"{USERS}{ROWS}; {tasks}; INSERT INTO tasks VALUES (1, 1); CREATE TABLE z AS SELECT 1"
     assert kinds(decide(old, f"{USERS}; {tasks}", Rules(tables=("users",)))) == []
     found = decide("SELECT", "SELECT", Rules(tables=("tasks",)))
-    assert kinds(found) == [("missing rows", "tasks")]
+    assert kinds(found) == [("missing parent", "tasks")]
     assert found.problems[0].remedy == "--carry tasks,users"
     assert (
         kinds(decide("UPDATE tasks SET user_id = NULL", "SELECT", Rules(tables=("tasks",)))) == []

@@ -36,8 +36,10 @@ def value(way: Way) -> sql.Composable:
     """
     if way.old is None:
         return _cast(sql.SQL("({})").format(_raw(way.fill)), way)
-    name = sql.Identifier(way.old.name)
-    return name if fit(way.old, way.new) is Fit.SAME else _cast(name, way)
+    name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
+    if kind is Fit.ZONED:
+        return _cast(_moved(name, way.old.base, way.zone), way)
+    return name if kind is Fit.SAME else _cast(name, way)
 
 
 def changed(way: Way) -> sql.Composable | None:
@@ -50,6 +52,9 @@ def changed(way: Way) -> sql.Composable | None:
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.LABELS:
         return sql.SQL("{}::text <> ALL({})").format(name, list(way.new.labels))
+    if kind is Fit.ZONED:
+        back = _moved(value(way), way.new.base, way.zone)
+        return sql.SQL("{}::{} IS DISTINCT FROM {}").format(back, _raw(way.old.base), name)
     if kind is not Fit.ASK:
         return None
     there_and_back = sql.SQL("{}::{}::{}::text IS DISTINCT FROM {}::text")
@@ -66,6 +71,12 @@ def counts(session: Session, table: Table, conditions: Sequence[sql.Composable] 
     with session.transaction():
         found = session.execute(sql.SQL("SELECT {} FROM {}").format(wanted, rows(table)))
         return list(found.fetchone() or ())
+
+
+def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
+    """Return a time with a zone as the local time there, and a local time as that moment."""
+    time = sql.SQL("{}::timestamp" if base == "date" else "{}").format(expression)
+    return sql.SQL("({} AT TIME ZONE {})").format(time, zone)
 
 
 def _cast(expression: sql.Composable, way: Way) -> sql.Composed:

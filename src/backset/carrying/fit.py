@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 _MODIFIER = re.compile(r"\((\d+)(?:,(-?\d+))?\)")
 _TEXTS = {"text", "character varying"}
-# What one means as the other depends on the time zone of whoever reads it.
-_ZONED = ({"timestamp", "timestamptz"}, {"time", "timetz"}, {"date", "timestamptz"})
+# What one means as the other depends on a time zone.
+_ZONED = ({"timestamp", "timestamptz"}, {"date", "timestamptz"})
+_OF_NO_DAY = {"time", "timetz"}  # whose zone depends on the day, too
 _SHORT = {
     "timestamp without time zone": "timestamp",
     "timestamp with time zone": "timestamptz",
@@ -38,14 +39,16 @@ class Fit(Enum):
     """How an old column's values come into a new one.
 
     SAME: as they are. SAFE: by a cast that no value fails or loses something in. ASK: only the
-    values can tell, by a cast there and back. LABELS: only the values can tell, by the labels of
-    the new enum. DOUBTFUL: every value would be taken, but may mean something else. NEVER: there is
-    no cast that can be tried.
+    values can tell, by a cast there and back. ZONED: as ASK, in the time zone of the old database,
+    as ALTER TABLE would do it. LABELS: only the values can tell, by the labels of the new enum.
+    DOUBTFUL: every value would be taken, but may mean something else. NEVER: there is no cast that
+    can be tried.
     """
 
     SAME = "same"
     SAFE = "safe"
     ASK = "ask"
+    ZONED = "zoned"
     LABELS = "labels"
     DOUBTFUL = "doubtful"
     NEVER = "never"
@@ -86,7 +89,9 @@ def _of_builtin(old: str, new: str) -> Fit:
     holds = _holds(after, _modifier(old), _modifier(new))
     if before == after or after in _WIDER.get(before, ()):
         return Fit.SAFE if holds else Fit.ASK
-    return Fit.DOUBTFUL if {before, after} in _ZONED else Fit.ASK
+    if {before, after} == _OF_NO_DAY:
+        return Fit.DOUBTFUL
+    return Fit.ZONED if {before, after} in _ZONED else Fit.ASK
 
 
 def _holds(base: str, old: tuple[int, ...], new: tuple[int, ...]) -> bool:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from backset.carrying.rules import Rules
     from backset.catalogs.columns import Column, Table
+    from backset.configuration.rules import Rules
 
     Tables = Mapping[tuple[str, str], Table]
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a column of the new schema gets its values: from `old`, or by the expression `fill`."""
+    """How a column of the new schema gets its values: from `old`, or by the expression `fill`.
+
+    zone: the time zone in which values without one are meant.
+    """
 
     new: Column
     old: Column | None
     fill: str = ""
+    zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +55,23 @@ class Pair:
         return f"{self.new.shown}.{column.name}"
 
 
-def pairs(old: Tables, new: Tables, rules: Rules) -> list[Pair]:
-    """Return the tables whose rows are to be carried, in the order of the new schema."""
+def pairs(old: Tables, new: Tables, rules: Rules, zone: str = "UTC") -> list[Pair]:
+    """Return the tables whose rows are to be carried, in the order of the new schema.
+
+    zone: the time zone in which times without one are meant.
+    """
     found = []
     for table in new.values():
         source = _source(table, old, rules)
-        if source is not None and rules.carries(source, table):
-            found.append(_pair(source, table, rules))
+        if source is not None and rules.carries(source.shown, table.shown):
+            found.append(_pair(source, table, rules, zone))
     return found
 
 
 def left_tables(old: Tables, found: Sequence[Pair], rules: Rules) -> list[Table]:
     """Return the old tables that are to be carried, but have no place in the new schema."""
     matched = {pair.old.key for pair in found if pair.ways}
-    return [each for each in old.values() if each.key not in matched and rules.carries(each)]
+    return [each for each in old.values() if each.key not in matched and rules.carries(each.shown)]
 
 
 def left_columns(found: Sequence[Pair]) -> dict[Table, list[Column]]:
@@ -113,14 +120,14 @@ def _source(table: Table, old: Tables, rules: Rules) -> Table | None:
     return renamed or old.get(table.key)
 
 
-def _pair(old: Table, new: Table, rules: Rules) -> Pair:
+def _pair(old: Table, new: Table, rules: Rules, zone: str) -> Pair:
     ways, others = [], []
     for column in new.columns:
         way = _way(old, new, column, rules)
         if way is None:
             others.append(column)
         else:
-            ways.append(way)
+            ways.append(replace(way, zone=zone))
     return Pair(old, new, tuple(ways), tuple(others))
 
 
@@ -134,3 +141,21 @@ def _way(old: Table, new: Table, column: Column, rules: Rules) -> Way | None:
     if fill and (source is None or _names(fill, source) or rules.leaves(name)):
         return Way(column, None, fill)
     return Way(column, source) if source else None  # a filling is for databases without the column
+
+
+def unknown(old: Tables, new: Tables, rules: Rules) -> list[tuple[str, str]]:
+    """Return (key, name) of every name in the rules that is not in the schema where it should be.
+
+    What may be left behind, or was renamed, is gone from the schema of the next carry.
+    """
+    before, after = _all_names(old), _all_names(new)
+    wanted = [] if rules.carries_all else [("carry", name, before | after) for name in rules.tables]
+    wanted += [("rename", name, after) for name in rules.rename]
+    wanted += [("rename", was, before) for name, was in rules.rename.items() if name not in before]
+    wanted += [("fill", name, after) for name in rules.fill]
+    return [(key, name) for key, name, known in wanted if name not in known]
+
+
+def _all_names(tables: Tables) -> set[str]:
+    columns = {f"{t.shown}.{column.name}" for t in tables.values() for column in t.columns}
+    return columns | {each.shown for each in tables.values()}

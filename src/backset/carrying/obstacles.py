@@ -142,8 +142,7 @@ def doubtful(name: str, way: Way) -> Finding:
     """Say that every value would be taken, and may mean something else then."""
     assert way.old is not None  # noqa: S101  (only such ways change a type)
     source = _quoted(way.old.name)
-    zoned = "time" in way.old.base and "time" in way.new.base
-    sample = f"{source} AT TIME ZONE 'UTC'" if zoned else f"{source}::{way.new.base}"
+    sample = f"{source}::{way.new.base}"
     return Finding(
         kind="doubtful type",
         name=name,
@@ -167,7 +166,7 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
 def alone(table: str, wanted: str, chosen: tuple[str, ...]) -> Finding:
     """Say that rows refer to rows of a table that is not carried, and is empty."""
     return Finding(
-        kind="missing rows",
+        kind="missing parent",
         name=table,
         what=f"rows of {table} refer to {wanted}, which is not carried",
         why="its foreign key would refuse them",

@@ -34,17 +34,20 @@ class Pair:
     def agree(self) -> None:
         """Let both spell values in the same way, without loss, whatever their roles prefer.
 
-        Rows that a policy hides from us are an error, and not left out.
+        In the time zone of the old one, by which its users read a time without a zone. Rows that a
+        policy hides from us are an error, and not left out.
         """
+        (zone,) = self.old.execute("SHOW TimeZone").fetchone() or ("UTC",)
         statements = f"{_SPELLING}; SET client_encoding = {_encoding(*self.sessions)}"
         self.old.execute(statements.encode())
         self.new.execute(f"{statements}; SET synchronous_commit = off".encode())
+        self.new.execute("SELECT set_config('TimeZone', %s, false)", [zone])
 
 
 _SPELLING = """
-SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC';
-SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C';
-SET xmloption = 'content'; SET row_security = off"""
+SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
+SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
+SET row_security = off"""
 
 
 def _encoding(*sessions: Session) -> str:

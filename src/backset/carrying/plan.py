@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from backset.carrying import expressions, matching, obstacles, suitability
+from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
 from backset.catalogs import columns
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backset.carrying.matching import Pair, Tables
-    from backset.carrying.rules import Rules
+    from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
 
@@ -43,21 +44,22 @@ class Left:
 class CarryPlan:
     """What a carry would do, decided before the first row is copied.
 
-    transfers: the tables that come. left: what has no place in the new schema, and is agreed to.
-    notes: what else is worth a line. problems: what the user must decide first.
+    transfers: the tables that come; keys: the primary keys of the new ones, by their names.
+    left: what has no place in the new schema, and is agreed to. notes: what else is worth a line.
+    problems: what the user must decide first.
     """
 
     transfers: tuple[Transfer, ...] = ()
+    keys: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     left: tuple[Left, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[Finding, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return the plan in lines for people, its problems last."""
+        """Return the plan in lines for people, without its problems."""
         come = " · ".join(f"{each.name} {each.rows}" for each in self.transfers)
         lines = [come or "no rows", *self.notes]
-        lines += [f"left behind: {each}" for each in self.left]
-        return lines + [f"✘ {each}" for each in self.problems]
+        return lines + [f"left behind: {each}" for each in self.left]
 
 
 def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
@@ -66,7 +68,8 @@ def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
     old: in a transaction, in whose snapshot the rows are going to be read.
     """
     before, after = columns.read(old), columns.read(new)
-    pairs = matching.pairs(before, after, rules)
+    (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
+    pairs = matching.pairs(before, after, rules, zone)
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
@@ -84,13 +87,27 @@ def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
         if not rules.leaves(each.name)
     ]
     transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
+    notes += _zoned(pairs, zone)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
+        keys={pair.new.key: pair.new.primary_key for pair in pairs},
         left=tuple(each for each in left if rules.leaves(each.name)),
         notes=tuple(notes),
         problems=tuple(problems),
     )
+
+
+def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
+    """Yield what must be known of the times that get or lose their zone."""
+    zoned = [
+        pair.name(way.new)
+        for pair in pairs
+        for way in pair.ways
+        if way.old and fit(way.old, way.new) is Fit.ZONED
+    ]
+    if zoned:
+        yield f"times without a zone are those of {zone}, the server's: {', '.join(zoned)}"
 
 
 def _transfer(pair: Pair, rows: int) -> Transfer:
@@ -108,7 +125,7 @@ def _unasked(
     before: Tables, after: Tables, pairs: Sequence[Pair], rules: Rules
 ) -> Iterator[Finding]:
     """Yield what is wrong before any row is looked at: names, and rights."""
-    yield from (obstacles.unknown(*each) for each in rules.unknown(before, after))
+    yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
     closed = {pair.old.shown for pair in pairs if not pair.old.readable}
     closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
     yield from (obstacles.unreadable(name) for name in sorted(closed))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
@@ -46,6 +47,7 @@ class Options:
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
+    carries: how the rows of the target come into the new database, if they do.
     """
 
     proves: bool = False
@@ -56,6 +58,7 @@ class Options:
     drops: tuple[str, ...] = ()
     recipe: Recipe | None = None
     asks_log: bool = True
+    carries: Rules | None = None
 
 
 class Build:
