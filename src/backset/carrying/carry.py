@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import plan, snapshot, streaming
+from backset.carrying import origins, plan, snapshot, streaming
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -27,7 +27,7 @@ class Carried(NamedTuple):
 
 
 def carry(build: Build, rules: Rules, progress: Callable[[str], None]) -> Carried:
-    """Copy the rows of the target into the new database.
+    """Copy the rows of the target, or of another origin, into the new database.
 
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
@@ -36,14 +36,14 @@ def carry(build: Build, rules: Rules, progress: Callable[[str], None]) -> Carrie
     def tell(done_bytes: int, all_bytes: int) -> None:
         progress(f"{amount(done_bytes)} of {amount(all_bytes)}")
 
-    with snapshot.held(build.live) as moment:
+    with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(build.live, build.session, rules)
+        decided = plan.decide(old.session, build.session, rules)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
         rows = streaming.copy(
-            *(decided.transfers, moment),
-            *(partial(connect, each, build.purpose) for each in (build.target, build.subject)),
+            *(decided.transfers, moment, old.connect),
+            partial(connect, build.subject, build.purpose),
             keys=decided.keys,
             progress=tell,
         )
