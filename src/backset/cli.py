@@ -20,7 +20,7 @@ from backset.reports.report_json import JsonReport
 from backset.wording import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backset.configuration.settings import Settings
     from backset.runs.build import Build
@@ -119,6 +119,7 @@ def leave(told: Report, code: int) -> NoReturn:
 
 def run_chain(
     name: str,
+    words: Sequence[str] = (),
     *,
     plan: bool,
     as_json: bool,
@@ -130,9 +131,10 @@ def run_chain(
 ) -> None:
     """Run or plan one of the chains on the target.
 
+    words: more words for the seed command.
     said, asked: the fields of guard.Answer and build.Options that the flags say.
     """
-    with opened(name, as_json=as_json) as (settings, told), alembic_for(settings, name) as worker:
+    with opened(name, as_json=as_json) as (loaded, told), alembic_for(loaded, name) as worker:
         from backset import chain
         from backset.configuration import rules
         from backset.reports import dialogue
@@ -140,6 +142,7 @@ def run_chain(
         from backset.runs.guard import Answer
         from backset.servers import location
 
+        settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         skip |= chain.unwanted(carries)

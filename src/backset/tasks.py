@@ -229,10 +229,13 @@ def seed(
 ) -> None:
     """Run the mock-data script; check rows and sequences.
 
-    It runs on the live database, and what it has committed stays there.
+    It runs on the live database, and what it has committed stays there. Words
+    after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    _cli().run_chain(
+        *("seed", _after_dashes()), plan=_dry(c, plan), as_json=json, said=said, asked=asked
+    )
 
 
 class _NamedTask(Task[Any]):

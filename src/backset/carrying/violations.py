@@ -21,19 +21,19 @@ _LINE = re.compile(r'\d+\s*: ?["»„«]\s?(?P<row>.*?)\s?["«“»]$', re.DOTAL
 _COLUMN = re.compile(r'\d+, \w+ (?P<column>.+?)\s*: ?["»„«]')
 _QUOTED = re.compile(r'["»„«].*["«“»]', re.DOTALL)
 _SHOWN_CHARS = 60
-_MEND = "mend that in the old database, or give the column a rule in [tool.backset.fill]"
+MEND = "mend that in the old database, or give the column a rule in [tool.backset.fill]"
 
 
 @contextmanager
-def told(name: str, key: Sequence[str] = ()) -> Iterator[None]:
+def told(name: str, columns: Sequence[str] = ()) -> Iterator[None]:
     """Turn what the server says in the block into StepFailedError.
 
-    name: of the table that gets rows, as it is shown. key: the columns that COPY is sent first.
+    name: of the table that gets rows, as it is shown. columns: the key, which COPY is sent first.
     """
     try:
         yield
     except psycopg.Error as error:
-        raise StepFailedError(_what(error, name, key), _remedy(error)) from None
+        raise StepFailedError(_what(error, name, columns), _remedy(error)) from None
 
 
 @contextmanager
@@ -46,14 +46,14 @@ def told_of_the_old(name: str) -> Iterator[None]:
         raise StepFailedError(what, "mend that in the old database, then run this again") from None
 
 
-def _what(error: psycopg.Error, name: str, key: Sequence[str]) -> str:
+def _what(error: psycopg.Error, name: str, columns: Sequence[str]) -> str:
     said = error.diag
     table = shown(said.schema_name or "", said.table_name) if said.table_name else name
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
         return f"{table}: {said.constraint_name}: {_key(error)} refers to a row that is not there"
     if isinstance(error, (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)):
         return f"{table}: {said.constraint_name}: {_key(error)} is there more than once"
-    row = _row(error, key)
+    row = _row(error, columns)
     if isinstance(error, psycopg.errors.CheckViolation) and said.constraint_name:
         return f"{table}: {row} violates {said.constraint_name}"
     if isinstance(error, psycopg.errors.NotNullViolation):
@@ -65,31 +65,35 @@ def _remedy(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "let an administrator GRANT that to your role, then run this again"
     if isinstance(error, (psycopg.errors.IntegrityError, psycopg.errors.DataError)):
-        return _MEND
+        return MEND
     return "see the server's log, then run this again"
+
+
+def key(columns: Sequence[str], values: Sequence[str | None]) -> str:
+    """Return the key of a row as people read it, without the values of secret columns."""
+    pairs = zip(columns, values, strict=False)
+    return ", ".join(f"{name}={_value(name, value)}" for name, value in pairs)
+
+
+def _value(column: str, value: str | None) -> str:
+    return "null" if value is None else redaction.value(column, _cut(value))
 
 
 def _key(error: psycopg.Error) -> str:
     """Return the key that the server names."""
     found = _KEY.search(error.diag.message_detail or "")
-    if not found:
-        return "a key"
-    value = redaction.value(found["columns"], _cut(found["values"]))
-    return f"{found['columns']}={value}"
+    return key([found["columns"]], [found["values"]]) if found else "a key"
 
 
-def _row(error: psycopg.Error, key: Sequence[str]) -> str:
+def _row(error: psycopg.Error, columns: Sequence[str]) -> str:
     """Return how a row that came by COPY is called: by its key, which is what the line begins with.
 
     The server quotes the first hundred bytes of a line.
     """
     found = _LINE.search(error.diag.context or "")
-    values = found["row"].split("\t") if found and key else []
-    pairs = [
-        f"{column}={redaction.value(column, _cut(value))}"
-        for column, value in zip(key, values, strict=False)
-    ]
-    return f"the row {', '.join(pairs)}" if pairs else "a row"
+    if not found or not columns:
+        return "a row"
+    return f"the row {key(columns, found['row'].split(chr(9)))}"
 
 
 def _cut(text: str) -> str:

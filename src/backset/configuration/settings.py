@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import getpass
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.configuration.values import PLACEHOLDERS
 from backset.connections.url import respelled
+from backset.errors import SettingsError
 from backset.wording.redaction import blank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from backset.configuration.ignoring import Ignore
     from backset.configuration.lineage import Lineage
@@ -120,6 +121,13 @@ class Settings:
         """Blank the passwords in what a child or a bug says, PGPASSWORD included."""
         known = {self.environ.get("PGPASSWORD", "")} | (target.secrets if target else set())
         return blank(text, known)
+
+    def seeded_with(self, words: Sequence[str]) -> Settings:
+        """Return the same with more words for the seed command, which there must be then."""
+        if words and not self.seed:
+            what = "there is no seed command for the words after `--`"
+            raise SettingsError([(what, "set [tool.backset] seed or BACKSET_SEED")])
+        return replace(self, seed=(*self.seed, *words)) if words else self
 
     def command(self, argv: Iterable[str]) -> list[str]:
         """Return `argv` with a leading `python` replaced by the project's interpreter."""
