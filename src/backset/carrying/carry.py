@@ -5,10 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-<<<<<<< HEAD
-from backset.carrying import origins, plan, snapshot, streaming
-=======
-from backset.carrying import aside, lookups, plan, snapshot, streaming, views
+from backset.carrying import aside, lookups, origins, plan, snapshot, streaming, views
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
