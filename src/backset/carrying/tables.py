@@ -19,14 +19,13 @@ Name = tuple[str, str]
 class Table:
     """A table, or a partitioned one with all its partitions.
 
-    name: schema and name; spelled: the same as SQL. key: the columns of its primary key.
+    name: schema and name; spelled: the same as SQL.
     family: its oid, and those of its partitions, and of theirs.
     """
 
     name: Name
     spelled: str
     is_partitioned: bool
-    key: tuple[str, ...]
     family: tuple[int, ...]
 
     @property
@@ -45,19 +44,14 @@ def found(session: Session, names: Sequence[Name]) -> list[Table]:
             name=(schema, table),
             spelled=spelled,
             is_partitioned=is_partitioned,
-            key=tuple(key),
             family=tuple(family),
         )
-        for schema, table, spelled, is_partitioned, key, family in rows
+        for schema, table, spelled, is_partitioned, family in rows
     ]
 
 
 _TABLES = """
 SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'p', ARRAY(
-    SELECT a.attname::text FROM pg_constraint k
-           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (k.conkey)
-    WHERE k.conrelid = c.oid AND k.contype = 'p' ORDER BY array_position(k.conkey, a.attnum)
-), ARRAY(
     SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)
 )
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, place)
