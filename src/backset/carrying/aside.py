@@ -35,6 +35,11 @@ class Aside:
     constraints: Sequence[Constraint]
     triggers: Sequence[str]
 
+    @property
+    def keys(self) -> dict[Name, tuple[str, ...]]:
+        """The columns of each table's primary key, which may have been taken away."""
+        return {each.name: each.key for each in self.tables}
+
 
 def set_aside(
     session: Session, transfers: Sequence[Transfer], *, built_after_rows: int = _BUILT_AFTER_ROWS
@@ -43,7 +48,8 @@ def set_aside(
 
     The role must own the tables, and need not be a superuser. Nobody else may use the database:
     a run that ends before all is put back leaves it without.
-    built_after_rows: from how many rows on the indexes of a table are built after them.
+    built_after_rows: from how many rows on the indexes of a table are built after them. One that
+    has rows already keeps its indexes, by which these can be told from those that come.
     """
     ordered = sorted(transfers, key=lambda each: each.rows, reverse=True)
     with session.transaction():
@@ -51,7 +57,8 @@ def set_aside(
             session.execute(each.encode())
         found = tables.found(session, [each.table for each in ordered])
         large = {each.table for each in ordered if each.rows >= built_after_rows}
-        built = indexes.of(session, _family(each for each in found if each.name in large))
+        bare = [each for each in found if each.name in large and not _has_rows(session, each)]
+        built = indexes.of(session, _family(bare))
         family = _family(found)
         bound = constraints.foreign_keys(session, family) + constraints.not_valid(session, family)
         silence, wake = triggers.read(session, family)
@@ -61,12 +68,9 @@ def set_aside(
     return Aside(tables=found, indexes=built, constraints=bound, triggers=wake)
 
 
-def empty(session: Session, names: Sequence[Name]) -> None:
-    """Remove all rows of these tables, which are set aside: those that the migrations put there."""
-    for table in tables.found(session, names):
-        has_rows = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(table.rows)
-        if session.execute(has_rows).fetchone() == (True,):
-            session.execute(sql.SQL("TRUNCATE {}").format(table.rows))
+def _has_rows(session: Session, table: Table) -> bool:
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(*table.name))
+    return session.execute(query).fetchone() == (True,)
 
 
 def _family(found: Iterable[Table]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import aside, lookups, plan, snapshot, streaming, views
+from backset.carrying import aside, lookups, plan, rebuilding, snapshot, streaming, views
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -46,6 +46,6 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             progress=lambda done, total: progress(f"{amount(done)} of {amount(total)}"),
         )
     stayed = lookups.bring_back(build.session, lookups_there)
-    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    rebuilding.rebuild(set_aside, new, progress)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

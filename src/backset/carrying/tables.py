@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,20 +17,14 @@ Name = tuple[str, str]
 class Table:
     """A table, or a partitioned one with all its partitions.
 
-    name: schema and name; spelled: the same as SQL.
+    name: schema and name; spelled: the same as SQL. key: the columns of its primary key.
     family: its oid, and those of its partitions, and of theirs.
     """
 
     name: Name
     spelled: str
-    is_partitioned: bool
+    key: tuple[str, ...]
     family: tuple[int, ...]
-
-    @property
-    def rows(self) -> sql.Composed:
-        """What SQL calls its own rows, which are not those of tables that inherit from it."""
-        only = "" if self.is_partitioned else "ONLY "
-        return sql.SQL(only + "{}").format(sql.Identifier(*self.name))
 
 
 def found(session: Session, names: Sequence[Name]) -> list[Table]:
@@ -43,15 +35,19 @@ def found(session: Session, names: Sequence[Name]) -> list[Table]:
         Table(
             name=(schema, table),
             spelled=spelled,
-            is_partitioned=is_partitioned,
+            key=tuple(key),
             family=tuple(family),
         )
-        for schema, table, spelled, is_partitioned, family in rows
+        for schema, table, spelled, key, family in rows
     ]
 
 
 _TABLES = """
-SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'p', ARRAY(
+SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), ARRAY(
+    SELECT a.attname::text FROM pg_constraint k
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (k.conkey)
+    WHERE k.conrelid = c.oid AND k.contype = 'p' ORDER BY array_position(k.conkey, a.attnum)
+), ARRAY(
     SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)
 )
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, place)
