@@ -106,7 +106,7 @@ def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
         if way.old and fit(way.old, way.new) is Fit.ZONED
     ]
     if zoned:
-        yield f"times without a zone are those of {zone}, the server's: {', '.join(zoned)}"
+        yield f"times without a zone are those of {zone}: {', '.join(zoned)}"
 
 
 def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
