@@ -9,7 +9,7 @@ from backset.carrying import aside, lookups, plan, rebuilding, snapshot, streami
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
-from backset.wording.quantities import amount
+from backset.wording.quantities import bar
 
 if TYPE_CHECKING:
     from backset.carrying.plan import CarryPlan
@@ -38,12 +38,14 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         decided = plan.decide(build.live, build.session, rules)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
+        for each in decided.assumed:
+            progress(each, lasting=True)
         set_aside = aside.set_aside(build.session, decided.transfers)
         lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(
             *(decided.transfers, moment, old, new),
             keys=set_aside.keys,
-            progress=lambda done, total: progress(f"{amount(done)} of {amount(total)}"),
+            progress=lambda done, total: progress(bar(done, total)),
         )
     stayed = lookups.bring_back(build.session, lookups_there)
     rebuilding.rebuild(set_aside, new, progress)
