@@ -44,22 +44,23 @@ def unknown(key: str, name: str) -> Finding:
     )
 
 
-def unreadable(name: str) -> Finding:
-    """Say that the role may not read every row of an old table."""
+def unreadable(name: str, flag: str) -> Finding:
+    """Say that the role may not read every row of an old table. flag: what names others."""
     return Finding(
         kind="unreadable rows",
         name=name,
         what=f"the role may not read every row of {name}",
         why="the rest would be left behind unseen",
         remedy=f"GRANT SELECT ON {name}, or lift its row security for the role, or carry others "
-        "with --carry TABLE,…",
+        f"with {flag} TABLE,…",
     )
 
 
 def left(what: str, name: str, shown: str, candidate: str) -> Finding:
     """Say that something has no place in the new schema. candidate: a column that may be its."""
-    places = {"table": "no such table", "column": "no such column"}
-    where = places.get(what, "nothing carries them yet,")
+    where = (
+        "nothing carries them" if what == "large objects" else f"the new schema has no such {what}"
+    )
     remedy = f"--drop-data, or [tool.backset] leave = [{_toml(name)}]"
     if candidate:
         renaming = f"[tool.backset.rename] {_toml(candidate)} = {_toml(name)}"
@@ -67,7 +68,7 @@ def left(what: str, name: str, shown: str, candidate: str) -> Finding:
     return Finding(
         kind="left behind",
         name=name,
-        what=f"{shown} would be left behind: {where} in the new schema",
+        what=f"{shown}: {where}",
         why=_UNSEEN,
         remedy=remedy,
     )
@@ -163,14 +164,17 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
     )
 
 
-def alone(table: str, wanted: str, chosen: tuple[str, ...]) -> Finding:
-    """Say that rows refer to rows of a table that is not carried, and is empty."""
+def alone(table: str, wanted: str, flag: str, chosen: tuple[str, ...]) -> Finding:
+    """Say that rows refer to rows of a table that is not carried, and is empty.
+
+    flag: what has named the tables that were chosen.
+    """
     return Finding(
         kind="missing parent",
         name=table,
         what=f"rows of {table} refer to {wanted}, which is not carried",
         why="its foreign key would refuse them",
-        remedy=f"--carry {','.join([*chosen, wanted])}",
+        remedy=f"{flag} {','.join([*chosen, wanted])}",
     )
 
 

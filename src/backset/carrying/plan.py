@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -14,12 +14,14 @@ from backset.catalogs import columns
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from backset.carrying.matching import Pair, Tables
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
+
+LARGE_OBJECTS = "the large objects"  # how they are named where tables are
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +46,21 @@ class Left:
 class CarryPlan:
     """What a carry would do, decided before the first row is copied.
 
-    transfers: the tables that come; keys: the primary keys of the new ones, by their names.
-    left: what has no place in the new schema, and is agreed to. notes: what else is worth a line.
+    transfers: the tables that come. left: what has no place in the new schema, and is agreed to.
+    assumed: what a run must say, too, such as fillings. notes: what else is worth a line.
     problems: what the user must decide first.
     """
 
     transfers: tuple[Transfer, ...] = ()
-    keys: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     left: tuple[Left, ...] = ()
+    assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[Finding, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the plan in lines for people, without its problems."""
         come = " · ".join(f"{each.name} {each.rows}" for each in self.transfers)
-        lines = [come or "no rows", *self.notes]
+        lines = [come or "no rows", *self.assumed, *self.notes]
         return lines + [f"left behind: {each}" for each in self.left]
 
 
@@ -75,7 +77,7 @@ def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
         return CarryPlan(problems=tuple(problems))
     counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
     left = [*_left(old, before, pairs, rules)]
-    notes: list[str] = []
+    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
     for pair in pairs:
         if pair.ways and counted[pair.old.key]:
             found = suitability.judge(old, pair, counted[pair.old.key])
@@ -87,12 +89,11 @@ def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
         if not rules.leaves(each.name)
     ]
     transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
-    notes += _zoned(pairs, zone)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
-        keys={pair.new.key: pair.new.primary_key for pair in pairs},
         left=tuple(each for each in left if rules.leaves(each.name)),
+        assumed=tuple(assumed),
         notes=tuple(notes),
         problems=tuple(problems),
     )
@@ -107,7 +108,14 @@ def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
         if way.old and fit(way.old, way.new) is Fit.ZONED
     ]
     if zoned:
-        yield f"times without a zone are those of {zone}, the server's: {', '.join(zoned)}"
+        yield f"times without a zone are those of {zone}: {', '.join(zoned)}"
+
+
+def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
+    for pair in pairs:
+        yield from (
+            f"{pair.name(way.new)} is filled with {way.fill}" for way in pair.ways if way.fill
+        )
 
 
 def _transfer(pair: Pair, rows: int) -> Transfer:
@@ -118,6 +126,7 @@ def _transfer(pair: Pair, rows: int) -> Transfer:
         query=expressions.query(pair),
         rows=rows,
         size_bytes=pair.old.size_bytes,
+        filled=frozenset(way.new.name for way in pair.ways if way.old is None),
     )
 
 
@@ -128,7 +137,7 @@ def _unasked(
     yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
     closed = {pair.old.shown for pair in pairs if not pair.old.readable}
     closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
-    yield from (obstacles.unreadable(name) for name in sorted(closed))
+    yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
 
 
 def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
@@ -147,7 +156,7 @@ def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> 
     if rules.carries_all:  # then these are content, too
         found = old.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() or (0,)
         if found[0]:
-            yield Left("large objects", "the large objects", found[0])
+            yield Left("large objects", LARGE_OBJECTS, found[0])
 
 
 def _alone(
@@ -164,4 +173,4 @@ def _alone(
             if len(values) == len(reference.columns):
                 all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
                 if expressions.counts(old, pair.old, [all_set])[1]:
-                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.tables)
+                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.flag, rules.tables)
