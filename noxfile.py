@@ -118,7 +118,8 @@ def faults(session: nox.Session) -> None:
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(default=False, reuse_venv=True)
 def bench(session: nox.Session) -> None:
-    """Measure the chain against the same work by hand; a measurement, not a test."""
-    session.run(sys.executable, "benchmarks/by_hand.py", *session.posargs)
+    """Measure everything beside its peers, for docs/performance.md: -- --quick --only NAME."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs, env=NOTHING_OF_THE_DEVELOPERS)

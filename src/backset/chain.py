@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from backset import mending, plans
+from backset.carrying import origins
 from backset.checks import baseline, heads
 from backset.connections.session import explained
 from backset.errors import Overdue
@@ -14,13 +15,27 @@ from backset.processes import signals
 from backset.runs import guard, in_place, recalling
 from backset.runs.keeping import Keeping
 from backset.servers import companions
-from backset.steps import Done, backup, clear, load, promote, reset, seed, undo, upgrade, verify
+from backset.steps import (
+    Done,
+    backup,
+    carry,
+    clear,
+    load,
+    promote,
+    reset,
+    seed,
+    undo,
+    upgrade,
+    verify,
+)
 from backset.templates.recalled import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from backset.configuration.rules import Rules
     from backset.connections.activity import Client
+    from backset.errors import Finding
     from backset.runs.build import Build
     from backset.runs.guard import Answer
 
@@ -60,10 +75,11 @@ class Chain:
 
 CHAINS = {
     "reset-db": Chain(
-        steps=(backup, reset, upgrade, verify, seed, promote),
+        steps=(backup, reset, upgrade, verify, carry, seed, promote),
         in_place=(backup, clear, upgrade, verify, seed),
         beside=True,
     ),
+    "carry": Chain(steps=(backup, reset, upgrade, verify, carry, seed, promote), beside=True),
     "reset": Chain(steps=(backup, reset, promote), in_place=(backup, clear), beside=True),
     "restore": Chain(steps=(load, promote), in_place=(backup, clear, load), beside=True),
     "undo": Chain(steps=(undo,), beside=True),
@@ -77,6 +93,13 @@ CHAINS = {
     "merge": Chain(steps=(merge,)),
     "bring-back": Chain(steps=(bring_back,), locks=False),
 }
+
+
+def unwanted(carries: Rules | None) -> frozenset[str]:
+    """Return the steps that are left out: mock data and rows of one's own exclude each other."""
+    if carries is None:
+        return frozenset({"carry"})
+    return frozenset() if carries.seeds else frozenset({"seed"})
 
 
 _SHORT = frozenset({promote, undo})  # these give up by themselves after seconds
@@ -99,6 +122,8 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
             for step in wanted:
+                if step is upgrade and seed in wanted:
+                    build.begin_seed()  # Alembic's process is busy from here on, and we are not
                 keeping.before(step.__name__)
                 watcher.begin(step.__name__)
                 done = _done(step, build, watcher, answer.timeout_s)
@@ -144,6 +169,7 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     """Pass the gate; return the steps of the rung that was chosen there."""
     chain = CHAINS[task]
     admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
+    origins.check(build)
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
     if load in chain.steps:
@@ -157,11 +183,15 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
 
 
 class Plan(NamedTuple):
-    """What a run would do, (step, what) each; what consent to it is about, and its digest."""
+    """What a run would do, (step, what) each; what consent to it is about, and its digest.
+
+    problems: what would stop it.
+    """
 
     lines: list[tuple[str, str]]
     facts: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    problems: tuple[Finding, ...] = ()
 
 
 def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Plan:
@@ -172,16 +202,23 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
         if chain.beside:
             admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
             build.choose(admission.rung)
+            origins.check(build)
             chosen = chain.steps if build.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         wanted = [step for step in chosen if step.__name__ not in skip]
+        problems: tuple[Finding, ...] = ()
         if reset in wanted and upgrade in wanted:
             build.uncloned = recalling.look(build, seeds=seed in wanted)
         if upgrade in chosen and build.recalled is None:
             heads.demand_destination(build.workers)
-        lines += [(step.__name__, _planned(step, build)) for step in wanted]
-        return Plan(lines, *consent)
+        for step in wanted:
+            if step is carry:
+                told, problems = plans.plan_carry(build)
+                lines += [(step.__name__, text) for text in told]
+            else:
+                lines.append((step.__name__, _planned(step, build)))
+        return Plan(lines, *consent, problems)
 
 
 def _planned(step: Step, build: Build) -> str:

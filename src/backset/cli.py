@@ -20,7 +20,7 @@ from backset.reports.report_json import JsonReport
 from backset.wording import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backset.configuration.settings import Settings
     from backset.runs.build import Build
@@ -121,6 +121,7 @@ def leave(told: Report, code: int) -> NoReturn:
 
 def run_chain(
     name: str,
+    words: Sequence[str] = (),
     *,
     plan: bool,
     as_json: bool,
@@ -132,19 +133,25 @@ def run_chain(
 ) -> None:
     """Run or plan one of the chains on the target.
 
+    words: more words for the seed command.
     said, asked: the fields of guard.Answer and build.Options that the flags say.
     """
     with (
-        opened(name, as_json=as_json) as (settings, told),
-        _ahead(settings, name, asked) as (memory, worker),
+        opened(name, as_json=as_json) as (loaded, told),
+        _ahead(loaded, name, asked) as (memory, worker),
     ):
         from backset import chain
+        from backset.configuration import origin, rules
         from backset.reports import dialogue
         from backset.runs.build import Build, Options
         from backset.runs.guard import Answer
         from backset.servers import location
 
+        settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
+        whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None
+        carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
+        skip |= chain.unwanted(carries)
         answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
@@ -163,13 +170,18 @@ def run_chain(
             beside=steps.beside,
             worker=worker,
             choice=choice,
-            options=Options(**asked),
+            options=Options(**{**asked, "carries": carries, "origin": whence}),
             memory=memory,
         ) as build:
             told.note(database=target.database, url=target.shown)
+            if whence and whence.is_exposed:
+                told.notice(origin.EXPOSED)
             if plan:
                 told.note(sessions=[each.content() for each in build.sessions_on_target])
-                told.plan(*chain.plan(build, name, skip=skip, answer=answer))
+                planned = chain.plan(build, name, skip=skip, answer=answer)
+                told.plan(planned.lines, planned.facts, planned.digest)
+                if planned.problems:
+                    raise StepFailedError.of(planned.problems)
                 return
             chain.run(build, name, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import proof
+from backset.carrying import origins, snapshot
+from backset.carrying import plan as decision
 from backset.catalogs import catalog, objects
 from backset.connections.activity import listed
-from backset.proofs import reversal
+from backset.proofs import reversal, scratch
 from backset.steps import (
     Done,
     backup,
@@ -23,8 +25,9 @@ from backset.steps import (
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from backset.errors import Finding
     from backset.runs.build import Build
     from backset.templates.recalled import Recalled
 
@@ -118,6 +121,23 @@ def _plan_promote(build: Build) -> str:
     if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
     return text + _ended(build)
+
+
+def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
+    """Migrate a scratch database, say what a carry into it would do, and drop it again."""
+    if build.options.carries is None or origins.is_empty(build):
+        return ["nothing to carry (the database is new)"], ()
+    if build.is_in_place:
+        return ["would decide after the migrations what can be carried"], ()
+    name = build.server.names.scratch
+    scratch.prepare(build, [name], "plan a carry")
+    with origins.opened(build, lambda _text: None) as old, scratch.made(build, name) as made:
+        made.upgrade()
+        with snapshot.held(old.session):
+            found = decision.decide(old.session, made.session, build.options.carries)
+    whence = f" from {build.options.origin.shown}" if build.options.origin else ""
+    first, *others = found.lines()
+    return [f"would carry {first}{whence}", *others], found.problems
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {

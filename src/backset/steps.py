@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
+from backset.carrying import carry as carrying
+from backset.carrying import origins
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -19,9 +21,10 @@ from backset.servers import companions, swap
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
     from backset.templates.recalled import Recalled
@@ -161,6 +164,22 @@ def verify(build: Build, progress: Progress) -> Done:
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
+def carry(build: Build, progress: Progress) -> Done:
+    """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
+    rules, origin = build.options.carries, build.options.origin
+    if rules is None or origins.is_empty(build):
+        return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
+    done = carrying.carry(build, rules, progress)
+    left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
+    text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
+    text += "".join(f" · {each}" for each in done.notes)
+    text += "".join(f" · left behind: {each}" for each in done.plan.left)
+    text += f" · from {origin.shown}" if origin else ""
+    lagging = tuple(seeding.lagging(build.session))
+    details = {"rows": done.rows, "left": left} | ({"origin": origin.shown} if origin else {})
+    return Done(text, details, lagging)
+
+
 def seed(build: Build, progress: Progress) -> Done:
     """Run the project's seed command."""
     if not build.settings.seed:
@@ -201,17 +220,26 @@ def promote(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {listed(ended)}")
-    with signals.deferred():  # so that an interruption knows whether the swap has happened
-        build.check_protection()
-        build.promoted = None
-        swap.promote(
-            *(build.server, old, build.previous),
-            old_is_empty=old_is_empty,
-            backup=build.taken.name if build.taken else "",
-            last=build.inheritance.close,
-        )
-        build.promoted = True
-        swap.discard(build.server)
+
+    def swap_them(*, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
+        def at_last(session: Session) -> None:
+            last(session)
+            build.inheritance.close(session)
+
+        with signals.deferred():  # so that an interruption knows whether the swap has happened
+            build.check_protection()
+            build.promoted = None
+            swap.promote(
+                *(build.server, old, build.previous),
+                old_is_empty=old_is_empty,
+                backup=build.taken.name if build.taken else "",
+                last=at_last,
+                spare=spare,
+            )
+            build.promoted = True
+            swap.discard(build.server)
+
+    build.handover(swap_them, progress)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")

@@ -69,8 +69,13 @@ def _after_dashes() -> list[str]:
 
 @task(
     auto_shortflags=False,
+    optional=["carry"],
     help={
         **_REBUILDS,
+        "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
+        "--carry= of none, whatever the settings say",
+        "drop_data": "with --carry: leave behind what has no place in the new schema",
+        "seed": "run the seed command after --carry, too",
         "no_seed": "leave the new database without mock data",
         "seed_twice": _SEED_TWICE,
         "accept": "accept the differences of the new database from the models, and go on",
@@ -80,6 +85,9 @@ def _after_dashes() -> list[str]:
 def reset_db(
     c: Context,
     plan: bool = False,
+    carry: str | None = None,
+    drop_data: bool = False,
+    seed: bool = False,
     no_seed: bool = False,
     json: bool = False,
     wait: bool = False,
@@ -95,16 +103,58 @@ def reset_db(
 
     The new database is built beside the old one, compared with the models and
     with what you expect, filled with mock data, and swapped in. If a step
-    fails, the old one is as it was. Rows are not copied: the old ones are in
-    `NAME__previous`, where `undo` finds them, and in the backup.
+    fails, the old one is as it was. With --carry the rows of the old one are
+    copied in place of mock data, and compared; without it they are not. They
+    are in `NAME__previous` anyway, where `undo` finds them, and in the backup.
     """
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    asked = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
+    asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
+    asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed}
     _cli().run_chain(
         "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
     )
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        **_REPLACES,
+        **_TIMEOUT,
+        "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
+        "variable with one",
+        "tables": "carry the rows of these alone, such as --tables=users,tasks",
+        "drop_data": "leave behind what has no place in the new schema",
+        "seed": "run the seed command afterwards",
+        "accept": "accept the differences of the new database from the models, and go on",
+    },
+)
+def carry(
+    c: Context,
+    from_: str = "",
+    tables: str = "",
+    plan: bool = False,
+    drop_data: bool = False,
+    seed: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    accept: bool = False,
+    timeout: str = "",
+) -> None:
+    """Rebuild the database with the rows of a dump or another one.
+
+    As `reset-db --carry` does, by the same rules; but the rows come from a
+    backup, from a dump of pg_dump, or from a database that is only read. They
+    replace those of the old database, to which `undo` goes back.
+    """
+    said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
+    asked: dict[str, Any] = {"accepts": accept, "origin": from_}
+    asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
+    asked["carries"]["flag"] = "--tables"
+    _cli().run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help=_REPLACES)
@@ -221,10 +271,13 @@ def seed(
 ) -> None:
     """Run the mock-data script; check rows and sequences.
 
-    It runs on the live database, and what it has committed stays there.
+    It runs on the live database, and what it has committed stays there. Words
+    after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    _cli().run_chain("seed", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    _cli().run_chain(
+        *("seed", _after_dashes()), plan=_dry(c, plan), as_json=json, said=said, asked=asked
+    )
 
 
 class _NamedTask(Task[Any]):
@@ -459,7 +512,7 @@ def wait(c: Context, timeout: str = "60") -> None:
 
 
 namespace = Collection(
-    *(reset_db, undo, status, repair, backup, reset, upgrade, verify, seed),
+    *(reset_db, undo, status, repair, backup, reset, upgrade, verify, carry, seed),
     *(restore, backups, history, archive, prove_squash, protect, unprotect),
     *(psql, alembic, url, start, stop, wait, check),
 )

@@ -253,6 +253,23 @@ def test_no_seed_leaves_the_tables_empty(project: Project) -> None:
     assert project.query("SELECT count(*) FROM tasks") == [(0,)]
 
 
+def test_seed_passes_arguments_on(project: Project) -> None:
+    """Words after `--` go to the seed command, also in the plan; there must be one."""
+    assert project.invoke("reset-db", "--no-seed").returncode == 0
+    script = "python scripts/add_mock_task_data.py"
+    plan = project.invoke("seed", "--plan", "--", "--scale", "3").stdout
+    assert f"would run {script} --scale 3\n" in plan
+    done = project.invoke("seed", "--", "--scale", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " ✔ seed      users 1 · tasks 15 · task_outputs 90\n" in done.stdout
+    assert project.invoke("seed", BACKSET_SEED=f"{script} --scale 2").returncode == 0
+    assert project.query("SELECT count(*) FROM tasks") == [(10,)]
+    project.configure('seed = ["python", "scripts/add_mock_task_data.py"]', "")
+    done = project.invoke("seed", "--", "--scale", "3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no seed command for the words after `--` → set [tool.backset] seed" in done.stderr
+
+
 def test_psql_and_alembic_pass_arguments_and_exit_codes_on(project: Project) -> None:
     """Words with spaces arrive as one word."""
     assert project.invoke("reset-db").returncode == 0

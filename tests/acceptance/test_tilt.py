@@ -61,7 +61,7 @@ class Tilt:
                 local_resource=self._resource,
             )
         if name == "ext://uibutton":
-            return self._module(name, "", cmd_button=self._button)
+            return self._module(name, "", cmd_button=self._button, text_input=_input)
         return self._module(name, NAMES + (self.folder / name).read_text())
 
     def _exists(self, path: str) -> bool:
@@ -72,6 +72,10 @@ class Tilt:
 
     def _button(self, name: str, **options: Any) -> None:  # noqa: ANN401  (the extension's)
         self.buttons[name] = options
+
+
+def _input(name: str, **options: str) -> dict[str, str]:
+    return {"name": name, **options}
 
 
 @pytest.fixture
@@ -132,6 +136,21 @@ def test_replacing_is_confirmed(tilt: Tilt, project: Project, tmp_path: Path) ->
     done = run(project, button["argv"], folder=tmp_path)  # that of the main Tiltfile
     assert done.returncode == 0, done.stderr
     assert "is the new database" in done.stdout
+
+
+def test_the_button_carries_rows(tilt: Tilt, project: Project) -> None:
+    """Its input, which Tilt hands over as a variable, brings the rows into the new database."""
+    (button,) = tilt.buttons.values()
+    (given,) = button["inputs"]
+    assert (given["name"], given["label"]) == ("BACKSET_CARRY", "--carry")
+    assert project.invoke("reset-db").returncode == 0
+    project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
+    done = run(project, button["argv"], BACKSET_CARRY="all")
+    assert done.returncode == 0, done.stderr
+    assert project.query("SELECT email FROM users WHERE id = 'me'") == [("me@here",)]
+    done = run(project, button["argv"], BACKSET_CARRY="")
+    assert done.returncode == 0, done.stderr
+    assert project.query("SELECT email FROM users WHERE id = 'me'") == []
 
 
 def test_every_command_works(tilt: Tilt, project: Project) -> None:

@@ -1,8 +1,8 @@
-"""What the tests of backups share: a database with rows, the programs, and a folder."""
+"""What these tests share: a database with rows, the programs, a folder; an old and a new one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -11,11 +11,14 @@ from backset.backups import backup
 from backset.backups.vault import Vault
 from backset.connections.target import Target
 from backset.servers.programs import Programs
+from tests.integration.two_databases import Databases
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from backset.backups.manifest import Backup
+    from backset.servers.cluster import Cluster
 
 ROWS = """
 CREATE TABLE users AS SELECT generate_series(1, 7) AS id;
@@ -58,3 +61,13 @@ def take(
 ) -> Backup:
     """Take a backup."""
     return backup.take(vault, target, lambda: scripts, programs, parallel_above=parallel_above)
+
+
+@pytest.fixture
+def databases(
+    cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> Iterator[Databases]:
+    """An old database, and a new one that the role owns which is no superuser."""
+    made = Databases.made(cluster, superuser, name)
+    yield made
+    made.close()

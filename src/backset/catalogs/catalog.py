@@ -25,7 +25,7 @@ class LaggingSequence:
 
 def tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     """Return (schema, name) of every user table; a partitioned one stands for its partitions."""
-    return session.execute(_TABLES).fetchall()
+    return session.execute(TABLES).fetchall()
 
 
 def is_empty(session: psycopg.Connection[Any]) -> bool:
@@ -194,7 +194,7 @@ def _lag(
 _USER_SCHEMA = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
-_TABLES = f"""
+TABLES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
   AND {_NOT_OF_AN_EXTENSION} ORDER BY 1, 2

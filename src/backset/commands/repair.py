@@ -115,7 +115,7 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
         planned = chain.Plan([("prove", where), ("then", f"{otherwise}: reset-db{asks}")])
     elif not state.is_good:
         planned = chain.Plan([("by hand", cure.why)])
-    told.plan(*planned)
+    told.plan(planned.lines, planned.facts, planned.digest)
 
 
 def _build(settings: Settings, target: Target, purpose: str, name: str, found: Status) -> Build:

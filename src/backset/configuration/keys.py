@@ -181,6 +181,39 @@ KEYS: Mapping[str, Key] = {
         unset="nothing",
         variable="",
     ),
+    "carry": Key(
+        what="the tables whose rows `reset-db` carries into the new database, as a list, or "
+        '`"all"`; `--carry` says others, and `--carry=` none',
+        check=values.tables,
+        default=(),
+        unset="none",
+        variable="words",
+    ),
+    "rename": Key(
+        what="a table, for carried rows: new name = old name of tables and columns, such as "
+        '`"users.full_name" = "users.name"`',
+        check=values.renames,
+        default=MappingProxyType({}),
+        unset="nothing",
+        variable="",
+    ),
+    "fill": Key(
+        what="a table, for carried rows: column of the new schema = SQL expression over the old "
+        'row, such as `"tasks.archived" = "false"`',
+        check=values.fillings,
+        default=MappingProxyType({}),
+        unset="nothing",
+        variable="",
+        is_secret=True,
+    ),
+    "leave": Key(
+        what="tables and columns of the old schema whose content may be left behind, such as "
+        '`["users.nickname"]`',
+        check=values.names,
+        default=(),
+        unset="nothing",
+        variable="",
+    ),
     "ignore": Key(
         what="tables: noise that is silenced, with "
         + ", ".join(f"`{name}`" for name in ignoring.KEYS),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import getpass
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.configuration.values import PLACEHOLDERS
 from backset.connections.url import respelled
+from backset.errors import SettingsError
 from backset.wording.redaction import blank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from backset.configuration.ignoring import Ignore
     from backset.configuration.lineage import Lineage
@@ -32,6 +33,8 @@ class Settings:
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
+    carry: the tables whose rows are carried; empty is none. Of these rows: rename has old names by
+    new ones, fill SQL expressions by column, leave what may stay behind.
     ignore: findings that are noise. baseline: the file of the accepted differences.
     server_log: whether every task that migrates or seeds looks into the log of any server.
     inputs: patterns of the files that a build depends on, seen from `root`. cache_seed: whether the
@@ -55,6 +58,10 @@ class Settings:
     ini: Mapping[str, str]
     expect: Mapping[str, tuple[str, ...]]
     rows: Mapping[str, int]
+    carry: tuple[str, ...]
+    rename: Mapping[str, str]
+    fill: Mapping[str, str]
+    leave: tuple[str, ...]
     ignore: tuple[Ignore, ...]
     baseline: Path
     server_log: bool
@@ -128,6 +135,13 @@ class Settings:
         """Blank the passwords in what a child or a bug says, PGPASSWORD included."""
         known = {self.environ.get("PGPASSWORD", "")} | (target.secrets if target else set())
         return blank(text, known)
+
+    def seeded_with(self, words: Sequence[str]) -> Settings:
+        """Return the same with more words for the seed command, which there must be then."""
+        if words and not self.seed:
+            what = "there is no seed command for the words after `--`"
+            raise SettingsError([(what, "set [tool.backset] seed or BACKSET_SEED")])
+        return replace(self, seed=(*self.seed, *words)) if words else self
 
     def command(self, argv: Iterable[str]) -> list[str]:
         """Return `argv` with a leading `python` replaced by the project's interpreter."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 ALL_HEADS = ("heads",)  # Alembic's own word for them
+ALL_TABLES = ("all",)
 DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 
@@ -100,6 +101,40 @@ def counts(raw: object) -> dict[str, int]:
     if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
         return {_shown(table): count for table, count in raw.items()}
     raise ValueError("a table such as users = 1")
+
+
+def tables(raw: object) -> tuple[str, ...]:
+    """Return the names of tables; `"all"` means every one."""
+    given = [raw] if isinstance(raw, str) else raw
+    if isinstance(given, list) and given and all(isinstance(each, str) for each in given):
+        names = [name.strip() for each in given for name in each.split(",")]
+        if names == ["all"]:
+            return ALL_TABLES
+        if all(names):
+            return tuple(_shown(name) for name in names)
+    raise ValueError('a list of tables, such as ["users", "tasks"], or "all"')
+
+
+def names(raw: object) -> tuple[str, ...]:
+    """Return the names of tables and columns."""
+    try:
+        return tuple(_shown(each) for each in argv(raw))
+    except ValueError:
+        raise ValueError('a list of tables and columns, such as ["users.nickname"]') from None
+
+
+def renames(raw: object) -> dict[str, str]:
+    """Return old names by new ones, of tables and columns."""
+    if isinstance(raw, dict) and all(isinstance(each, str) and each for each in raw.values()):
+        return {_shown(new): _shown(old) for new, old in raw.items()}
+    raise ValueError('a table such as "users.full_name" = "users.name", the new name first')
+
+
+def fillings(raw: object) -> dict[str, str]:
+    """Return SQL expressions by column."""
+    if isinstance(raw, dict) and all(isinstance(each, str) and each for each in raw.values()):
+        return {_shown(column): expression for column, expression in raw.items()}
+    raise ValueError('a table such as "tasks.archived" = "false", an SQL expression as a text')
 
 
 def flag(raw: object) -> bool:

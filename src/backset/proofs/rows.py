@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from backset.catalogs.difference import Difference
+from backset.wording import redaction
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ Row: TypeAlias = tuple[str | None, ...]
 
 _SHOWN_ROWS = 10  # of one table
 _SHOWN_CHARS = 40  # of one value
-_SECRET = re.compile(r"password|passwd|secret|token|api_?key|hash|salt", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +178,6 @@ def _shown(columns: list[str], row: Row) -> str:
 def _value(column: str, value: str | None) -> str:
     if value is None:
         return "null"
-    if _SECRET.search(column):
-        return "***"
     text = " ".join(value.split())
-    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+    shown = text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+    return redaction.value(column, shown)

@@ -94,6 +94,14 @@ class ServerLog(TypedDict):
     errors: Annotated[list[str], "the errors of this run that no step before has told"]
 
 
+class Left(TypedDict):
+    """What a carry left behind, with consent, in `left` of the step `carry`."""
+
+    what: Annotated[Literal["table", "column", "large objects"], "what it is"]
+    name: Annotated[str, "its name in the old schema"]
+    count: Annotated[int, "how many rows of a table, values of a column that are not NULL, objects"]
+
+
 class Step(TypedDict):
     """One step that ended well, in `steps`, in the order in which they ran."""
 
@@ -112,7 +120,8 @@ class Step(TypedDict):
     rows: NotRequired[
         Annotated[
             dict[str, int],
-            "`backup` and `load`: exact counts in the dump, by table; `seed`: in the database",
+            "`backup` and `load`: exact counts in the dump, by table; `seed`: in the database; "
+            "`carry`: the rows that came, by table",
         ]
     ]
     sha256: NotRequired[Annotated[str, "`backup`: of the dump, in hexadecimal, as in its manifest"]]
@@ -156,6 +165,12 @@ class Step(TypedDict):
     ]
     server_log: NotRequired[
         Annotated[ServerLog, "`verify` and `seed`: what the server's log has of this run"]
+    ]
+    left: NotRequired[
+        Annotated[list[Left], "`carry`: what has no place in the new schema, and was left behind"]
+    ]
+    origin: NotRequired[
+        Annotated[str, "`carry` of the task `carry`: what the rows came from, without passwords"]
     ]
     seeded_twice: NotRequired[
         Annotated[bool, "`seed`: whether it ran a second time (`--seed-twice`)"]

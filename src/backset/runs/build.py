@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.configuration.origin import Origin
+    from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
+    from backset.migrations.forerunner import Forerunner
+    from backset.migrations.migrating import Progress
     from backset.properties.cluster_wide import State
     from backset.properties.property import Source
     from backset.runs.policy import Rung
@@ -49,6 +53,7 @@ class Options:
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
+    carries: how rows come into the new database, if they do. origin: whose; None is the target's.
     cold: what earlier runs have kept is forgotten.
     """
 
@@ -60,6 +65,8 @@ class Options:
     drops: tuple[str, ...] = ()
     recipe: Recipe | None = None
     asks_log: bool = True
+    carries: Rules | None = None
+    origin: Origin | None = None
     cold: bool = False
 
 
@@ -70,6 +77,7 @@ class Build:
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already.
     memory: what is known of the last build; recalled: that one, if it is cloned. outside: what
     belonged to the server before and after the migrations. watched: whether Alembic's process
@@ -110,10 +118,12 @@ class Build:
         self.uncloned = ""
         self.keeps: list[str] = []
         self.unkept = ""
+        self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
         self._aside = ThreadPoolExecutor(1)
+        self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._on_subject = ExitStack()
         self._open = ExitStack()
@@ -232,7 +242,12 @@ class Build:
     @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
-        return Door(self.settings, self.subject, self.target, self.server.session)
+        return Door(*(self.settings, self.subject, self.target, self.server.session), self._ahead)
+
+    def begin_seed(self) -> None:
+        """Start the seed command's Python, which imports libraries while the database is built."""
+        ahead = self.door.forerunner(self.settings.seed, "seed")
+        self._ahead = ahead and self._sessions.enter_context(ahead)
 
     @cached_property
     def inheritance(self) -> Inheritance:
@@ -301,6 +316,8 @@ class Build:
     def protected_backups(self) -> frozenset[str]:
         """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
         names = {self.previous.label} if self.previous else set()
+        if self.options.origin:
+            names.add(self.options.origin.backup)
         return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
 
     def begin_next(self) -> None:
@@ -377,3 +394,7 @@ class Build:
             else:
                 return
         error.add_note(f"{problem}; the next run removes {self.server.names.next}")
+
+
+def _at_once(swap_them: swap.Swap, _progress: Progress) -> None:
+    swap_them()

@@ -1,4 +1,4 @@
-"""Pure: blanks passwords in a text, however it spells them."""
+"""Pure: blanks passwords in a text, however it spells them; knows a secret column by its name."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SHORTEST_SECRET = 4  # blanking a shorter one would spoil every message
 _BLANK = "***"
+_SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|hash|salt", re.IGNORECASE)
 _IN_A_URL = re.compile(r"(://[^\s:/@]*:)[^\s@/]*@")
 _AS_A_KEYWORD = re.compile(r"(\b(?:ssl)?password=)(?:'(?:[^'\\]|\\.)*'|[^&\s]+)")
 
@@ -23,6 +24,11 @@ def blank(text: str, secrets: Iterable[str] = ()) -> str:
             text = _pattern(secret).sub(_BLANK, text)
     text = _IN_A_URL.sub(rf"\1{_BLANK}@", text)
     return _AS_A_KEYWORD.sub(rf"\1{_BLANK}", text)
+
+
+def value(column: str, text: str) -> str:
+    """Return a value of a column as a message may show it: not where the name says it is secret."""
+    return _BLANK if _SECRET_NAME.search(column) else text
 
 
 @cache

@@ -1,0 +1,113 @@
+"""The small database of this project: rebuilt cold and warm, beside its peers; and the commands."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from benchmarks import dbmate_peer, django_peer, memory, peers
+from benchmarks.figures import Absent, Comparison, Reading
+from benchmarks.sides import Side, alternate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.amounts import Amounts
+    from benchmarks.figures import Found
+    from benchmarks.place import Place
+
+EMPTY = 'from invoke import task\n\n\n@task\ndef nothing(c):\n    """Do nothing."""\n'
+COLD, WARM, SEEDED = "reset-db, cold", "reset-db, warm", "reset-db, warm, cache_seed"
+MEMORY_MB = 80.0
+NOT_THERE = "this version has no warm rebuilds"
+
+
+def cold(place: Place) -> list[str]:
+    """Return the words of a rebuild that uses nothing of an earlier one."""
+    return ["reset-db", "--cold"] if place.knows("reset-db", "cold") else ["reset-db"]
+
+
+def rebuild(place: Place, amounts: Amounts) -> Iterator[Found]:
+    """Yield reset-db against the runbook, dbmate and Django, all measured in turn."""
+    place.invoke("reset-db", BACKSET_DATABASE="model")
+    sides = {COLD: _ours(place, COLD, "cold", cold(place))}
+    sides["by hand"] = peers.by_hand(place, "by_hand")
+    if place.knows("reset-db", "cold"):
+        sides[WARM] = _warm(place, WARM, "warm")
+        sides[SEEDED] = _warm(place, SEEDED, "seeded", BACKSET_CACHE_SEED="true")
+    else:
+        yield from (Absent(each, NOT_THERE) for each in (WARM, SEEDED))
+    others: dict[str, Callable[[Place, str, str], Side]]
+    others = {"dbmate": dbmate_peer.side, "django": django_peer.side}
+    for name, side in others.items():
+        try:
+            sides[name] = side(place, f"of_{name}", "model")
+        except peers.Unavailable as why:
+            yield Absent(name, str(why))
+    readings = dict(zip(sides, alternate([*sides.values()], amounts.rounds), strict=True))
+    pairs = ((COLD, "by hand", 0.4), (WARM, "dbmate", 1.5), (SEEDED, "django", 0.3))
+    for ours, theirs, goal in (*pairs, (COLD, "dbmate", None), (COLD, "django", None)):
+        if ours in readings and theirs in readings:
+            yield Comparison(ours, "s", readings[ours], readings[theirs], goal)
+
+
+def _ours(place: Place, name: str, database: str, words: list[str], **env: str) -> Side:
+    env = {**env, "BACKSET_DATABASE": database}
+    place.invoke("reset-db", **env)
+    return peers.checked(place, name, database, [["invoke", *words]], **env)
+
+
+def _warm(place: Place, name: str, database: str, **env: str) -> Side:
+    """Return a rebuild that must be warm."""
+    words = _ours(place, name, database, ["reset-db"], **env)
+    said = place.invoke("reset-db", **env, BACKSET_DATABASE=database)
+    if "cloned" not in said:
+        raise SystemExit(f"{name}: nothing was cloned\n{said}")
+    return words
+
+
+def commands(place: Place, amounts: Amounts) -> Iterator[Found]:
+    """Yield each step of a cold rebuild, the smaller commands, and the parent's memory."""
+    steps: dict[str, list[float]] = {}
+    peaks: list[float] = []
+    env = {"BACKSET_DATABASE": "commands"}
+
+    def run() -> None:
+        said, peak = memory.watched(place, "invoke", *cold(place), "--json", env=env)
+        peaks.append(peak)
+        for each in json.loads(said)["steps"]:
+            steps.setdefault(each["step"], []).append(each["seconds"])
+
+    def side(*words: str) -> Side:
+        return Side("invoke " + " ".join(words), lambda: place.invoke(*words, **env))
+
+    place.invoke("reset-db", **env)
+    whole = Side("reset-db --json", run)
+    smaller = [side("status"), side("undo"), side("verify"), side("backup"), side("history")]
+    _, *readings = alternate([whole, *smaller], amounts.rounds)
+    for name, seconds in steps.items():
+        reading = Reading("one step of reset-db, cold", tuple(seconds[1:]))
+        yield Comparison(f"step {name}", "s", reading)
+    yield from (Comparison(each.name, "s", each) for each in readings)
+    if all(peaks):
+        yield Comparison(
+            "peak memory, reset-db", "MB", Reading("parent", tuple(peaks[1:])), goal=MEMORY_MB
+        )
+    else:
+        yield Absent("peak memory", memory.WHY_NOT)
+
+
+def listing(place: Place, amounts: Amounts) -> Iterator[Found]:
+    """Yield `invoke --list` of the project against one of a single empty task.
+
+    The emptiest tasks.py, since Invoke refuses one without a task.
+    """
+    empty = place.folder / "empty"
+    empty.mkdir()
+    (empty / "tasks.py").write_text(EMPTY, encoding="utf-8")
+    sides = [
+        Side("invoke --list", lambda: place.invoke("--list")),
+        Side("invoke --list, one empty task", lambda: place.run("invoke", "--list", cwd=empty)),
+    ]
+    ours, theirs = alternate(sides, 2 * amounts.rounds)
+    yield Comparison("invoke --list", "s", ours, theirs, 1.2)

@@ -1,0 +1,74 @@
+"""The carry: plan, copy, prove; what is in the new database afterwards is what was in the old."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from backset.carrying import (
+    aside,
+    comparison,
+    handover,
+    lookups,
+    origins,
+    plan,
+    snapshot,
+    streaming,
+    views,
+)
+from backset.carrying.watch import Watch
+from backset.catalogs.catalog import shown
+from backset.connections.session import connect
+from backset.errors import StepFailedError
+from backset.wording.quantities import bar
+
+if TYPE_CHECKING:
+    from backset.carrying.plan import CarryPlan
+    from backset.configuration.rules import Rules
+    from backset.migrations.migrating import Progress
+    from backset.runs.build import Build
+
+
+class Carried(NamedTuple):
+    """What was done: the plan, how many rows each table got, by its name, and what else is so."""
+
+    plan: CarryPlan
+    rows: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
+    """Copy the rows of the target, or of another origin, into the new database.
+
+    Raises StepFailedError with every obstacle, before the first row, or with the one that the
+    server has found in a row.
+    """
+    # What another database gets after it was copied, nobody expects here.
+    watch = None if build.options.origin else Watch.begin(build.live, rules)
+    new = partial(connect, build.subject, build.purpose)
+    with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
+        progress("comparing the two schemas")
+        decided = plan.decide(old.session, build.session, rules)
+        if decided.problems:
+            raise StepFailedError.of(decided.problems)
+        for each in decided.assumed:
+            progress(each, lasting=True)
+        set_aside = aside.set_aside(build.session, decided.transfers)
+        lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
+        rows = streaming.copy(
+            *(decided.transfers, moment, old.connect, new),
+            keys=set_aside.keys,
+            progress=lambda done, total: progress(bar(done, total)),
+        )
+        copied = comparison.compare(
+            *(decided.transfers, moment, old.connect, new),
+            keys=set_aside.keys,
+            progress=lambda done, total: progress(f"comparing, {done} of {total}"),
+        )
+    if watch is not None:
+        watch.copied = copied
+        build.handover = partial(handover.promote, build.server, watch)
+    stayed = lookups.bring_back(build.session, lookups_there)
+    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    views.refresh(build.session)
+    return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

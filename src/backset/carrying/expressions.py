@@ -1,0 +1,89 @@
+"""Expressions: what the old database is asked for a column, and what could be wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from psycopg import sql
+
+from backset.carrying.fit import Fit, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import LiteralString
+
+    from backset.carrying.matching import Pair, Way
+    from backset.catalogs.columns import Table
+    from backset.connections.session import Session
+
+
+def query(pair: Pair) -> sql.Composed:
+    """Return the SELECT whose columns the new table takes, in the order of the pair's ways."""
+    values = sql.SQL(", ").join(value(way) for way in pair.ways)
+    return sql.SQL("SELECT {} FROM {}").format(values, rows(pair.old))
+
+
+def rows(table: Table) -> sql.Composed:
+    """Return what stands after FROM: a table that others inherit from, without their rows."""
+    only = sql.SQL("" if table.partitioned else "ONLY ")
+    return sql.SQL("{}{}").format(only, sql.Identifier(*table.key))
+
+
+def value(way: Way) -> sql.Composable:
+    """Return the expression of a way over the row of the old table, in the type of the new column.
+
+    Where only the new database may know that type, it is the text that the type reads.
+    """
+    if way.old is None:
+        return _cast(sql.SQL("({})").format(_raw(way.fill)), way)
+    name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
+    if kind is Fit.ZONED:
+        return _cast(_moved(name, way.old.base, way.zone), way)
+    return name if kind is Fit.SAME else _cast(name, way)
+
+
+def changed(way: Way) -> sql.Composable | None:
+    """Return the condition of the rows whose value would not come through; None if all would.
+
+    A cast that a value fails raises the server's error.
+    """
+    if way.old is None:
+        return None
+    name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
+    if kind is Fit.LABELS:
+        return sql.SQL("{}::text <> ALL({})").format(name, list(way.new.labels))
+    if kind is Fit.ZONED:
+        back = _moved(value(way), way.new.base, way.zone)
+        return sql.SQL("{}::{} IS DISTINCT FROM {}").format(back, _raw(way.old.base), name)
+    if kind is not Fit.ASK:
+        return None
+    there_and_back = sql.SQL("{}::{}::{}::text IS DISTINCT FROM {}::text")
+    return there_and_back.format(name, _raw(way.new.base), _raw(way.old.base), name)
+
+
+def counts(session: Session, table: Table, conditions: Sequence[sql.Composable] = ()) -> list[int]:
+    """Return how many rows a table has, and how many of them fulfil each condition.
+
+    An error, as of a cast that a value fails, leaves the transaction of the session usable.
+    """
+    counted = [sql.SQL("count(*) FILTER (WHERE {})").format(each) for each in conditions]
+    wanted = sql.SQL(", ").join([sql.SQL("count(*)"), *counted])
+    with session.transaction():
+        found = session.execute(sql.SQL("SELECT {} FROM {}").format(wanted, rows(table)))
+        return list(found.fetchone() or ())
+
+
+def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
+    """Return a time with a zone as the local time there, and a local time as that moment."""
+    time = sql.SQL("{}::timestamp" if base == "date" else "{}").format(expression)
+    return sql.SQL("({} AT TIME ZONE {})").format(time, zone)
+
+
+def _cast(expression: sql.Composable, way: Way) -> sql.Composed:
+    kind = way.new.base if way.new.builtin else "text"
+    return sql.SQL("{}::{}").format(expression, _raw(kind))
+
+
+def _raw(text: str) -> sql.SQL:
+    """Return SQL as it is: the name of a type from the catalog, or what the user's settings say."""
+    return sql.SQL(cast("LiteralString", text))  # type: ignore[redundant-cast]

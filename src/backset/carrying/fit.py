@@ -1,0 +1,121 @@
+"""Fit: whether the values of one column can stand in another, by their types alone. Pure."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backset.catalogs.columns import Column
+
+_MODIFIER = re.compile(r"\((\d+)(?:,(-?\d+))?\)")
+_TEXTS = {"text", "character varying"}
+# What one means as the other depends on a time zone.
+_ZONED = ({"timestamp", "timestamptz"}, {"date", "timestamptz"})
+_OF_NO_DAY = {"time", "timetz"}  # whose zone depends on the day, too
+_SHORT = {
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "time without time zone": "time",
+    "time with time zone": "timetz",
+}
+_WIDER = {  # every value of the first is one of the others, too
+    "smallint": {"integer", "bigint", "numeric", "real", "double precision"},
+    "integer": {"bigint", "numeric", "double precision"},
+    "bigint": {"numeric"},
+    "real": {"double precision"},
+    "date": {"timestamp"},
+    "character varying": {"text"},
+    "text": {"character varying"},
+    "json": {"jsonb"},
+    "jsonb": {"json"},
+    "cidr": {"inet"},
+    "macaddr": {"macaddr8"},
+}
+
+
+class Fit(Enum):
+    """How an old column's values come into a new one.
+
+    SAME: as they are. SAFE: by a cast that no value fails or loses something in. ASK: only the
+    values can tell, by a cast there and back. ZONED: as ASK, in the time zone of the old database,
+    as ALTER TABLE would do it. LABELS: only the values can tell, by the labels of the new enum.
+    DOUBTFUL: every value would be taken, but may mean something else. NEVER: there is no cast that
+    can be tried.
+    """
+
+    SAME = "same"
+    SAFE = "safe"
+    ASK = "ask"
+    ZONED = "zoned"
+    LABELS = "labels"
+    DOUBTFUL = "doubtful"
+    NEVER = "never"
+
+
+def fit(old: Column, new: Column) -> Fit:
+    """Tell how the values of a column of the old schema fit into one of the new schema."""
+    if (old.base, old.members) == (new.base, new.members) and set(old.labels) <= set(new.labels):
+        return Fit.SAME
+    if new.labels:
+        return _into_enum(old, new)
+    if _plain(new.base) in _TEXTS:  # every value has a text
+        length = _modifier(old.base) if _plain(old.base) in _TEXTS else ()
+        return Fit.SAFE if _holds("text", length, _modifier(new.base)) else Fit.ASK
+    if new.builtin:
+        return _of_builtin(old.base, new.base) if old.builtin else Fit.NEVER
+    return _into_extension(old, new)
+
+
+def _into_enum(old: Column, new: Column) -> Fit:
+    if _is_array(old) == _is_array(new) and old.labels and set(old.labels) <= set(new.labels):
+        return Fit.SAME
+    is_single = not (_is_array(new) or _is_array(old))
+    return Fit.LABELS if is_single and (old.labels or _plain(old.base) in _TEXTS) else Fit.NEVER
+
+
+def _into_extension(old: Column, new: Column) -> Fit:
+    """Tell it for a type of an extension, which may be in another schema, or a user's own."""
+    same = _plain(old.base).rpartition(".")[2] == _plain(new.base).rpartition(".")[2]
+    if same and old.members == new.members and _modifier(old.base) == _modifier(new.base):
+        return Fit.SAME
+    is_text = not old.builtin or _plain(old.base) in _TEXTS
+    return Fit.DOUBTFUL if is_text and not new.members else Fit.NEVER
+
+
+def _of_builtin(old: str, new: str) -> Fit:
+    before, after = _plain(old), _plain(new)
+    holds = _holds(after, _modifier(old), _modifier(new))
+    if before == after or after in _WIDER.get(before, ()):
+        return Fit.SAFE if holds else Fit.ASK
+    if {before, after} == _OF_NO_DAY:
+        return Fit.DOUBTFUL
+    return Fit.ZONED if {before, after} in _ZONED else Fit.ASK
+
+
+def _holds(base: str, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Tell whether a modifier of the type allows at least what another one does."""
+    if not new or old == new:
+        return True
+    if not old:
+        return False
+    if base == "numeric":
+        (precision, scale), (more, finer) = old, new
+        return finer >= scale and more - finer >= precision - scale
+    return base not in {"character", "bit"} and new >= old
+
+
+def _plain(base: str) -> str:
+    """Return a type without its modifier, and by its short name."""
+    name = _MODIFIER.sub("", base)
+    return _SHORT.get(name, name)
+
+
+def _modifier(base: str) -> tuple[int, ...]:
+    found = _MODIFIER.search(base)
+    return tuple(int(each or 0) for each in found.groups()) if found else ()
+
+
+def _is_array(column: Column) -> bool:
+    return column.base.endswith("[]")

@@ -1,0 +1,161 @@
+"""Matching: which old table and column each new one gets its values from. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from backset.catalogs.columns import Column, Table
+    from backset.configuration.rules import Rules
+
+    Tables = Mapping[tuple[str, str], Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a column of the new schema gets its values: from `old`, or by the expression `fill`.
+
+    zone: the time zone in which values without one are meant.
+    """
+
+    new: Column
+    old: Column | None
+    fill: str = ""
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A table of each schema: the rows of the old one go into the new one.
+
+    ways: the columns that get a value. others: those that the server fills, by a default, with
+    NULL, or as generated ones; `missing` are those that it cannot fill.
+    """
+
+    old: Table
+    new: Table
+    ways: tuple[Way, ...]
+    others: tuple[Column, ...]
+
+    @property
+    def missing(self) -> list[Column]:
+        """The columns that must have a value, and get none."""
+        return [
+            each
+            for each in self.others
+            if each.not_null and not (each.default or each.generated or each.identity)
+        ]
+
+    def name(self, column: Column) -> str:
+        """Return the name of a column of the new table, as people write it."""
+        return f"{self.new.shown}.{column.name}"
+
+
+def pairs(old: Tables, new: Tables, rules: Rules, zone: str = "UTC") -> list[Pair]:
+    """Return the tables whose rows are to be carried, in the order of the new schema.
+
+    zone: the time zone in which times without one are meant.
+    """
+    found = []
+    for table in new.values():
+        source = _source(table, old, rules)
+        if source is not None and rules.carries(source.shown, table.shown):
+            found.append(_pair(source, table, rules, zone))
+    return found
+
+
+def left_tables(old: Tables, found: Sequence[Pair], rules: Rules) -> list[Table]:
+    """Return the old tables that are to be carried, but have no place in the new schema."""
+    matched = {pair.old.key for pair in found if pair.ways}
+    return [each for each in old.values() if each.key not in matched and rules.carries(each.shown)]
+
+
+def left_columns(found: Sequence[Pair]) -> dict[Table, list[Column]]:
+    """Return the old columns, by table, that no column of the new schema takes.
+
+    A column that an expression names counts as taken; a generated one has no values of its own.
+    """
+    left: dict[Table, list[Column]] = {}
+    for table in {pair.old.key: pair.old for pair in found if pair.ways}.values():
+        ways = [way for pair in found if pair.old.key == table.key for way in pair.ways]
+        taken = {way.old.name for way in ways if way.old}
+        texts = " ".join(way.fill for way in ways)
+        homeless = [
+            column
+            for column in table.columns
+            if column.name not in taken and not column.generated and not _names(texts, column)
+        ]
+        if homeless:
+            left[table] = homeless
+    return left
+
+
+def _names(expression: str, column: Column) -> bool:
+    return bool(re.search(rf"(?<!\w){re.escape(column.name)}(?!\w)", expression))
+
+
+def renamed(found: Sequence[Pair], table: Table, column: Column) -> str:
+    """Return the new column that a left one was probably renamed to; empty if none stands out."""
+    candidates = [
+        pair.name(each)
+        for pair in found
+        if pair.old.key == table.key
+        for each in pair.others
+        if each.base == column.base and not each.generated
+    ]
+    return candidates[0] if len(candidates) == 1 else ""
+
+
+def _source(table: Table, old: Tables, rules: Rules) -> Table | None:
+    """Return the old table of a new one: by a rule, else the one of the same name.
+
+    A rule that has nothing to rename any more stays in the settings without harm.
+    """
+    name = rules.rename.get(table.shown)
+    renamed = next((each for each in old.values() if each.shown == name), None)
+    return renamed or old.get(table.key)
+
+
+def _pair(old: Table, new: Table, rules: Rules, zone: str) -> Pair:
+    ways, others = [], []
+    for column in new.columns:
+        way = _way(old, new, column, rules)
+        if way is None:
+            others.append(column)
+        else:
+            ways.append(replace(way, zone=zone))
+    return Pair(old, new, tuple(ways), tuple(others))
+
+
+def _way(old: Table, new: Table, column: Column, rules: Rules) -> Way | None:
+    name = f"{new.shown}.{column.name}"
+    given = rules.rename.get(name, "").removeprefix(f"{old.shown}.")
+    source = old.column(given) or old.column(column.name)
+    if column.generated:
+        return None
+    fill = rules.fill.get(name, "")
+    if fill and (source is None or _names(fill, source) or rules.leaves(name)):
+        return Way(column, None, fill)
+    return Way(column, source) if source else None  # a filling is for databases without the column
+
+
+def unknown(old: Tables, new: Tables, rules: Rules) -> list[tuple[str, str]]:
+    """Return (key, name) of every name in the rules that is not in the schema where it should be.
+
+    What may be left behind, or was renamed, is gone from the schema of the next carry.
+    """
+    before, after = _all_names(old), _all_names(new)
+    wanted = [] if rules.carries_all else [("carry", name, before | after) for name in rules.tables]
+    wanted += [("rename", name, after) for name in rules.rename]
+    wanted += [("rename", was, before) for name, was in rules.rename.items() if name not in before]
+    wanted += [("fill", name, after) for name in rules.fill]
+    return [(key, name) for key, name, known in wanted if name not in known]
+
+
+def _all_names(tables: Tables) -> set[str]:
+    columns = {f"{t.shown}.{column.name}" for t in tables.values() for column in t.columns}
+    return columns | {each.shown for each in tables.values()}

@@ -1,0 +1,191 @@
+"""Obstacles: what stops a carry before its first row, each with the line that mends it. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from backset.errors import Finding
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from backset.carrying.matching import Way
+
+_SAMPLES = {  # what a filling may look like, by the type that it is for
+    "boolean": "false",
+    "smallint": "0",
+    "integer": "0",
+    "bigint": "0",
+    "text": "''",
+    "json": "'{}'",
+    "jsonb": "'{}'",
+    "uuid": "gen_random_uuid()",
+    "date": "current_date",
+    "timestamp with time zone": "now()",
+    "timestamp without time zone": "localtimestamp",
+}
+_UNSEEN = "it would be lost unseen"
+
+
+def fill(name: str, expression: str) -> str:
+    """Return the line of settings that fills a column."""
+    return f"[tool.backset.fill] {_toml(name)} = {_toml(expression)}"
+
+
+def unknown(key: str, name: str) -> Finding:
+    """Say that a rule names what neither schema has, or not the one that it should."""
+    return Finding(
+        kind="unknown name",
+        name=name,
+        what=f"{key} names {name}, which is not in that schema",
+        why="a rule that means nothing hides a mistake",
+        remedy='tables as "users" or "schema.users", columns as "users.email"; in rename and fill '
+        "the new name comes first",
+    )
+
+
+def unreadable(name: str, flag: str) -> Finding:
+    """Say that the role may not read every row of an old table. flag: what names others."""
+    return Finding(
+        kind="unreadable rows",
+        name=name,
+        what=f"the role may not read every row of {name}",
+        why="the rest would be left behind unseen",
+        remedy=f"GRANT SELECT ON {name}, or lift its row security for the role, or carry others "
+        f"with {flag} TABLE,…",
+    )
+
+
+def left(what: str, name: str, shown: str, candidate: str) -> Finding:
+    """Say that something has no place in the new schema. candidate: a column that may be its."""
+    where = (
+        "nothing carries them" if what == "large objects" else f"the new schema has no such {what}"
+    )
+    remedy = f"--drop-data, or [tool.backset] leave = [{_toml(name)}]"
+    if candidate:
+        renaming = f"[tool.backset.rename] {_toml(candidate)} = {_toml(name)}"
+        remedy = f"if it was renamed: {renaming}; else {remedy}"
+    return Finding(
+        kind="left behind",
+        name=name,
+        what=f"{shown}: {where}",
+        why=_UNSEEN,
+        remedy=remedy,
+    )
+
+
+def missing(name: str, base: str, rows: int) -> Finding:
+    """Say that a new column must have a value, and that old rows have none for it."""
+    return Finding(
+        kind="missing value",
+        name=name,
+        what=f"{name} is new, NOT NULL and without a default, for {count(rows, 'row')}",
+        why="the server would refuse the first of them",
+        remedy=fill(name, _SAMPLES.get(base, "…")),
+    )
+
+
+def null(name: str, way: Way, rows: int) -> Finding:
+    """Say that a column became NOT NULL, and that old rows have NULL in it."""
+    sample = _SAMPLES.get(way.new.base, "…")
+    source = way.fill if way.old is None else _quoted(way.old.name)
+    return Finding(
+        kind="missing value",
+        name=name,
+        what=f"{name} is NOT NULL, and {count(rows, 'row')} would have NULL there",
+        why="the server would refuse the first of them",
+        remedy=fill(name, f"coalesce({source}, {sample})"),
+    )
+
+
+def lossy(name: str, way: Way, rows: int) -> Finding:
+    """Say that values of old rows would not come through a change of type."""
+    assert way.old is not None  # noqa: S101  (only such ways change a type)
+    source = _quoted(way.old.name)
+    sample = f"{source}::{way.new.base}"
+    if way.new.labels:
+        sample = f"CASE {source}::text WHEN '…' THEN {_literal(way.new.labels[0])} "
+        sample += f"ELSE {source}::text END"
+    return Finding(
+        kind="lossy type",
+        name=name,
+        what=f"{count(rows, 'value')} of {name} do not fit: {way.old.type} → {way.new.type}",
+        why="a cast would change them, or the server refuse them",
+        remedy=fill(name, sample),
+    )
+
+
+def failing(name: str, way: Way, words: str) -> Finding:
+    """Say that the server cannot cast a value of an old row; its words come without the value."""
+    assert way.old is not None  # noqa: S101  (only such ways change a type)
+    return Finding(
+        kind="impossible type",
+        name=name,
+        what=f"a value of {name} cannot be cast from {way.old.type} to {way.new.type}: {words}",
+        why="the server would refuse it",
+        remedy=fill(name, "…"),
+    )
+
+
+def never(name: str, way: Way) -> Finding:
+    """Say that there is no cast that could be tried."""
+    assert way.old is not None  # noqa: S101  (only such ways change a type)
+    return Finding(
+        kind="impossible type",
+        name=name,
+        what=f"{name} changes from {way.old.type} to {way.new.type}, for which there is no cast",
+        why="nobody but you knows what its values become",
+        remedy=fill(name, "…"),
+    )
+
+
+def doubtful(name: str, way: Way) -> Finding:
+    """Say that every value would be taken, and may mean something else then."""
+    assert way.old is not None  # noqa: S101  (only such ways change a type)
+    source = _quoted(way.old.name)
+    sample = f"{source}::{way.new.base}"
+    return Finding(
+        kind="doubtful type",
+        name=name,
+        what=f"{name} changes from {way.old.type} to {way.new.type}",
+        why="what its values mean then, depends on what they meant",
+        remedy=fill(name, sample),
+    )
+
+
+def unfillable(name: str, expression: str, words: str) -> Finding:
+    """Say that the server cannot evaluate the expression of a rule on the old rows."""
+    return Finding(
+        kind="failing rule",
+        name=name,
+        what=f"{name} cannot be filled with {expression}: {words}",
+        why="it is an SQL expression over the row of the old table",
+        remedy="mend it in [tool.backset.fill]",
+    )
+
+
+def alone(table: str, wanted: str, flag: str, chosen: tuple[str, ...]) -> Finding:
+    """Say that rows refer to rows of a table that is not carried, and is empty.
+
+    flag: what has named the tables that were chosen.
+    """
+    return Finding(
+        kind="missing parent",
+        name=table,
+        what=f"rows of {table} refer to {wanted}, which is not carried",
+        why="its foreign key would refuse them",
+        remedy=f"{flag} {','.join([*chosen, wanted])}",
+    )
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # a basic string of TOML is one of JSON, too
+
+
+def _quoted(name: str) -> str:
+    plain = name.isidentifier() and name.isascii() and name == name.lower()
+    return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

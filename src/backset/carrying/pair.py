@@ -1,0 +1,59 @@
+"""Two sessions, one on each database, between which values pass as text and lose nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backset.connections.session import Session
+
+SPELLING = """
+SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
+SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
+SET row_security = off"""
+
+
+@dataclass(slots=True)
+class Pair:
+    """A session on the old database and one on the new, for one table after the other.
+
+    past_bytes: of the tables that are through, as they were estimated; now_bytes: of this one.
+    """
+
+    old: Session
+    new: Session
+    past_bytes: int = 0
+    now_bytes: int = 0
+
+    @property
+    def sessions(self) -> tuple[Session, Session]:
+        """Both of them."""
+        return self.old, self.new
+
+    @property
+    def done_bytes(self) -> int:
+        """What has gone through."""
+        return self.past_bytes + self.now_bytes
+
+    def agree(self) -> None:
+        """Let both spell values in the same way, without loss, whatever their roles prefer.
+
+        In the time zone of the old one, by which its users read a time without a zone. Rows that a
+        policy hides from us are an error, and not left out.
+        """
+        (zone,) = self.old.execute("SHOW TimeZone").fetchone() or ("UTC",)
+        statements = f"{SPELLING}; SET client_encoding = {_encoding(*self.sessions)}"
+        self.old.execute(statements.encode())
+        self.new.execute(f"{statements}; SET synchronous_commit = off".encode())
+        self.new.execute("SELECT set_config('TimeZone', %s, false)", [zone])
+
+
+def _encoding(*sessions: Session) -> str:
+    """Return the encoding that needs no conversion, where there is one; else UTF8.
+
+    Between two databases of SQL_ASCII any bytes may go, which need not be UTF-8.
+    """
+    found = {each.pgconn.parameter_status(b"server_encoding") for each in sessions}
+    only = found.pop() or b"UTF8"
+    return "UTF8" if found else only.decode()

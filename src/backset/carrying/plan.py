@@ -1,0 +1,176 @@
+"""The plan of a carry: what comes, what stays behind, and what only the user can decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from backset.carrying import expressions, matching, obstacles, suitability
+from backset.carrying.fit import Fit, fit
+from backset.carrying.transfer import Transfer
+from backset.catalogs import columns
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backset.carrying.matching import Pair, Tables
+    from backset.configuration.rules import Rules
+    from backset.connections.session import Session
+    from backset.errors import Finding
+
+LARGE_OBJECTS = "the large objects"  # how they are named where tables are
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What stays behind, and how much of it.
+
+    what: `table`, of which the rows are counted, `column`, the values, or `large objects`.
+    candidate: the new column that it may have been renamed to.
+    """
+
+    what: str
+    name: str
+    count: int
+    candidate: str = ""
+
+    def __str__(self) -> str:
+        unit = {"table": "row", "column": "value"}.get(self.what, "object")
+        return f"{self.name} ({count(self.count, unit)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarryPlan:
+    """What a carry would do, decided before the first row is copied.
+
+    transfers: the tables that come. left: what has no place in the new schema, and is agreed to.
+    assumed: what a run must say, too, such as fillings. notes: what else is worth a line.
+    problems: what the user must decide first.
+    """
+
+    transfers: tuple[Transfer, ...] = ()
+    left: tuple[Left, ...] = ()
+    assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    problems: tuple[Finding, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the plan in lines for people, without its problems."""
+        come = " · ".join(f"{each.name} {each.rows}" for each in self.transfers)
+        lines = [come or "no rows", *self.assumed, *self.notes]
+        return lines + [f"left behind: {each}" for each in self.left]
+
+
+def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
+    """Compare two catalogs, and ask the old rows where these alone cannot tell.
+
+    old: in a transaction, in whose snapshot the rows are going to be read.
+    """
+    before, after = columns.read(old), columns.read(new)
+    (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
+    pairs = matching.pairs(before, after, rules, zone)
+    problems = [*_unasked(before, after, pairs, rules)]
+    if problems:  # what comes next would ask for what cannot be asked
+        return CarryPlan(problems=tuple(problems))
+    counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
+    left = [*_left(old, before, pairs, rules)]
+    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
+    for pair in pairs:
+        if pair.ways and counted[pair.old.key]:
+            found = suitability.judge(old, pair, counted[pair.old.key])
+            problems += found.problems
+            notes += found.notes
+    problems += [
+        obstacles.left(each.what, each.name, str(each), each.candidate)
+        for each in left
+        if not rules.leaves(each.name)
+    ]
+    transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
+    problems += _alone(old, new, pairs, after, rules)
+    return CarryPlan(
+        transfers=transfers,
+        left=tuple(each for each in left if rules.leaves(each.name)),
+        assumed=tuple(assumed),
+        notes=tuple(notes),
+        problems=tuple(problems),
+    )
+
+
+def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
+    """Yield what must be known of the times that get or lose their zone."""
+    zoned = [
+        pair.name(way.new)
+        for pair in pairs
+        for way in pair.ways
+        if way.old and fit(way.old, way.new) is Fit.ZONED
+    ]
+    if zoned:
+        yield f"times without a zone are those of {zone}: {', '.join(zoned)}"
+
+
+def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
+    for pair in pairs:
+        yield from (
+            f"{pair.name(way.new)} is filled with {way.fill}" for way in pair.ways if way.fill
+        )
+
+
+def _transfer(pair: Pair, rows: int) -> Transfer:
+    return Transfer(
+        source=pair.old.key,
+        table=pair.new.key,
+        columns=tuple(way.new.name for way in pair.ways),
+        query=expressions.query(pair),
+        rows=rows,
+        size_bytes=pair.old.size_bytes,
+        filled=frozenset(way.new.name for way in pair.ways if way.old is None),
+    )
+
+
+def _unasked(
+    before: Tables, after: Tables, pairs: Sequence[Pair], rules: Rules
+) -> Iterator[Finding]:
+    """Yield what is wrong before any row is looked at: names, and rights."""
+    yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
+    closed = {pair.old.shown for pair in pairs if not pair.old.readable}
+    closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
+    yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
+
+
+def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
+    """Yield what has no place in the new schema, where there is any of it."""
+    for table in matching.left_tables(before, pairs, rules):
+        (rows,) = expressions.counts(old, table)
+        if rows:
+            yield Left("table", table.shown, rows)
+    for table, homeless in matching.left_columns(pairs).items():
+        present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
+        _, *values = expressions.counts(old, table, present)
+        for column, number in zip(homeless, values, strict=True):
+            candidate = matching.renamed(pairs, table, column)
+            if number:
+                yield Left("column", f"{table.shown}.{column.name}", number, candidate)
+    if rules.carries_all:  # then these are content, too
+        found = old.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() or (0,)
+        if found[0]:
+            yield Left("large objects", LARGE_OBJECTS, found[0])
+
+
+def _alone(
+    old: Session, new: Session, pairs: Sequence[Pair], after: Tables, rules: Rules
+) -> Iterator[Finding]:
+    """Yield the tables whose rows refer to rows that will not be there."""
+    carried = {pair.new.key for pair in pairs if pair.ways}
+    for pair in pairs:
+        for reference in pair.new.references:
+            wanted = after.get(reference.table)
+            if not wanted or wanted.key in carried or expressions.counts(new, wanted)[0]:
+                continue
+            values = [expressions.value(w) for w in pair.ways if w.new.name in reference.columns]
+            if len(values) == len(reference.columns):
+                all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
+                if expressions.counts(old, pair.old, [all_set])[1]:
+                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.flag, rules.tables)

@@ -1,0 +1,90 @@
+"""Suitability: whether the rows of an old table can stand in the new one, value by value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from backset.carrying import expressions, obstacles
+from backset.carrying.fit import Fit, fit
+
+if TYPE_CHECKING:
+    from backset.carrying.matching import Pair, Way
+    from backset.connections.session import Session
+    from backset.errors import Finding
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What stands against carrying the rows of a table, and what else is worth a line."""
+
+    problems: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def judge(old: Session, pair: Pair, rows: int) -> Judgement:
+    """Look at each column of a pair of tables; rows: how many the old one has, at least one."""
+    found = Judgement()
+    found.problems += [
+        obstacles.missing(pair.name(column), column.base, rows) for column in pair.missing
+    ]
+    fresh = [column.name for column in pair.others if not column.generated]
+    if fresh:
+        found.notes.append(f"{pair.new.shown}: without a value of its own: {', '.join(fresh)}")
+    for way in pair.ways:
+        if way.old is None:
+            _look_at_filling(old, pair, way, found)
+        else:
+            _look_at_type(old, pair, way, found)
+    _look_at_nulls(old, pair, found)
+    return found
+
+
+def _look_at_nulls(old: Session, pair: Pair, found: Judgement) -> None:
+    """Count the NULLs in columns that did not forbid them, in one reading of the table."""
+    strict = [w for w in pair.ways if w.old and w.new.not_null and not w.old.not_null]
+    conditions = [
+        sql.SQL("{} IS NULL").format(sql.Identifier(way.old.name)) for way in strict if way.old
+    ]
+    if not conditions:
+        return
+    _, *nulls = expressions.counts(old, pair.old, conditions)
+    for way, number in zip(strict, nulls, strict=True):
+        if number:
+            found.problems.append(obstacles.null(pair.name(way.new), way, number))
+
+
+def _look_at_type(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
+    assert way.old is not None  # noqa: S101  (else it is a filling)
+    name, kind = pair.name(way.new), fit(way.old, way.new)
+    if kind is not Fit.SAME:
+        found.notes.append(f"{name}: {way.old.type} → {way.new.type}")
+    if kind is Fit.NEVER:
+        found.problems.append(obstacles.never(name, way))
+    elif kind is Fit.DOUBTFUL:
+        found.problems.append(obstacles.doubtful(name, way))
+    elif (condition := expressions.changed(way)) is not None:
+        try:
+            _, changed = expressions.counts(old, pair.old, [condition])
+        except psycopg.Error as error:
+            words = (error.diag.message_primary or "").partition(":")[0]  # without the value
+            found.problems.append(obstacles.failing(name, way, words))
+        else:
+            found.problems += [obstacles.lossy(name, way, changed)] if changed else []
+
+
+def _look_at_filling(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
+    """Try an expression of the settings on the rows: it may be no SQL, or fail on a value."""
+    name = pair.name(way.new)
+    is_null = sql.SQL("{} IS NULL").format(expressions.value(way))
+    try:
+        _, nulls = expressions.counts(old, pair.old, [is_null])
+    except psycopg.Error as error:
+        words = (error.diag.message_primary or "").partition(": ")[0]
+        found.problems.append(obstacles.unfillable(name, way.fill, words))
+        return
+    if nulls and way.new.not_null:
+        found.problems.append(obstacles.null(name, way, nulls))

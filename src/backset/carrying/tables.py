@@ -1,0 +1,67 @@
+"""The new tables that get rows, as their database knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backset.connections.session import Session
+
+Name = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table, or a partitioned one with all its partitions.
+
+    name: schema and name; spelled: the same as SQL. key: the columns of its primary key.
+    family: its oid, and those of its partitions, and of theirs.
+    """
+
+    name: Name
+    spelled: str
+    is_partitioned: bool
+    key: tuple[str, ...]
+    family: tuple[int, ...]
+
+    @property
+    def rows(self) -> sql.Composed:
+        """What SQL calls its own rows, which are not those of tables that inherit from it."""
+        only = "" if self.is_partitioned else "ONLY "
+        return sql.SQL(only + "{}").format(sql.Identifier(*self.name))
+
+
+def found(session: Session, names: Sequence[Name]) -> list[Table]:
+    """Return these tables, in the same order."""
+    schemas, tables = ([name[place] for name in names] for place in (0, 1))
+    rows = session.execute(_TABLES, [schemas, tables]).fetchall()
+    return [
+        Table(
+            name=(schema, table),
+            spelled=spelled,
+            is_partitioned=is_partitioned,
+            key=tuple(key),
+            family=tuple(family),
+        )
+        for schema, table, spelled, is_partitioned, key, family in rows
+    ]
+
+
+_TABLES = """
+SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'p', ARRAY(
+    SELECT a.attname::text FROM pg_constraint k
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (k.conkey)
+    WHERE k.conrelid = c.oid AND k.contype = 'p' ORDER BY array_position(k.conkey, a.attnum)
+), ARRAY(
+    SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)
+)
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, place)
+     JOIN pg_namespace n ON n.nspname = wanted.schema
+     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
+ORDER BY place
+"""

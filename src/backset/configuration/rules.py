@@ -1,0 +1,85 @@
+"""Rules: what the user says of a carry, in settings and flags. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from backset.configuration import values
+from backset.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backset.configuration.settings import Settings
+
+_FLAG = "--carry"
+
+
+def wanted(
+    settings: Settings, *, said: str | bool | None, drops: bool, seeds: bool, flag: str = _FLAG
+) -> Rules | None:
+    """Return the rules of a run; None where nothing is carried.
+
+    said: of the flag: None where it is not given, true without tables, else their names.
+    drops, seeds: whether `--drop-data` and `--seed` are given.
+    flag: what names the tables: `--tables` of a task that carries in any case.
+    Raises SettingsError.
+    """
+    given = "all" if said is True else said
+    try:
+        chosen = settings.carry if given is None else values.tables(given) if given else ()
+    except ValueError as error:
+        raise SettingsError([(f"{flag} is {given!r}", f"it must be {error}")]) from None
+    if not chosen and flag != _FLAG:
+        chosen = values.ALL_TABLES
+    if not chosen and (drops or seeds):
+        flag = "--drop-data" if drops else "--seed"
+        what = f"{flag} is about a run that carries rows, and this one does not"
+        raise SettingsError([(what, "add --carry, or leave it out")])
+    if not chosen:
+        return None
+    return Rules(
+        tables=chosen,
+        rename=settings.rename,
+        fill=settings.fill,
+        leave=settings.leave,
+        drops=drops,
+        seeds=seeds,
+        flag=flag,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Which rows are carried, and what becomes of those that do not fit by themselves.
+
+    Tables and columns are named as people write them, `schema.table.column`, without `public`.
+    tables: whose rows are carried. rename: the new name of a table or a column → the old one.
+    fill: a column of the new schema → an SQL expression over the row of the old table.
+    leave: tables and columns of the old schema whose content may be left behind.
+    drops: whether everything may be left behind that has no place in the new schema.
+    seeds: whether the seed command runs, too, after the rows. flag: what has named the tables.
+    """
+
+    tables: tuple[str, ...] = values.ALL_TABLES
+    rename: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    fill: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    leave: tuple[str, ...] = ()
+    drops: bool = False
+    seeds: bool = False
+    flag: str = _FLAG
+
+    @property
+    def carries_all(self) -> bool:
+        """Whether the rows of every table are carried."""
+        return self.tables == values.ALL_TABLES
+
+    def carries(self, *names: str) -> bool:
+        """Tell whether the rows of a table are carried; it may have a name in each schema."""
+        return self.carries_all or not {*names}.isdisjoint(self.tables)
+
+    def leaves(self, name: str) -> bool:
+        """Tell whether the user agrees that this is left behind."""
+        return self.drops or name in self.leave

@@ -1,0 +1,285 @@
+"""What a carry decides before its first row: from two catalogs, and from the rows themselves."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset.carrying import plan
+from backset.configuration.rules import Rules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from backset.carrying.plan import CarryPlan
+    from backset.servers.cluster import Cluster
+
+    Decide = Callable[..., CarryPlan]
+
+USERS = "CREATE TABLE users (id int PRIMARY KEY, name text)"
+EVERYTHING = Rules()
+ROWS = "; INSERT INTO users VALUES (1, 'One'), (2, NULL)"
+
+
+@pytest.fixture
+def decide(
+    cluster: Cluster, superuser: psycopg.Connection[Any], database_url: str, name: str
+) -> Iterator[Decide]:
+    """A function that makes two databases and returns the plan from the one to the other."""
+    other = f"{name}_new"
+    superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(other)))
+
+    def decided(old: str, new: str, rules: Rules = EVERYTHING) -> CarryPlan:
+        with opened(database_url, old) as first, opened(cluster.url(other), new) as second:
+            first.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return plan.decide(first, second, rules)
+
+    yield decided
+    superuser.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(other)))
+
+
+@contextmanager
+def opened(url: str, statements: str) -> Iterator[psycopg.Connection[Any]]:
+    """Open a database, and make in it what the statements say."""
+    with closing(psycopg.connect(url, autocommit=True)) as session:
+        session.execute(statements.encode())
+        yield session
+
+
+def kinds(found: CarryPlan) -> list[tuple[str, str]]:
+    """Return kind and name of each problem."""
+    return [(each.kind, each.name) for each in found.problems]
+
+
+def test_the_same_schema_carries_everything(decide: Decide) -> None:
+    """Two tables of the same columns need no rule, and every row is counted."""
+    found = decide(USERS + ROWS, USERS)
+    assert kinds(found) == []
+    (users,) = found.transfers
+    assert (users.table, users.columns, users.rows) == (("public", "users"), ("id", "name"), 2)
+    assert found.lines() == ["users 2"]
+
+
+def test_what_has_no_place_must_be_agreed_to(decide: Decide) -> None:
+    """A table and a column that are gone stop the run, with rows and values counted."""
+    old = USERS + ROWS + "; CREATE TABLE gone (a int); INSERT INTO gone VALUES (1), (1), (1)"
+    new = "CREATE TABLE users (id int PRIMARY KEY)"
+    found = decide(old, new)
+    assert kinds(found) == [("left behind", "gone"), ("left behind", "users.name")]
+    assert "gone (3 rows)" in found.problems[0].what
+    assert "users.name (1 value)" in found.problems[1].what
+    assert '[tool.backset] leave = ["users.name"]' in found.problems[1].remedy
+    agreed = decide("SELECT", "SELECT", Rules(leave=("users.name", "gone")))
+    assert kinds(agreed) == []
+    assert [str(each) for each in agreed.left] == ["gone (3 rows)", "users.name (1 value)"]
+    assert kinds(decide("SELECT", "SELECT", Rules(drops=True))) == []
+
+
+def test_empty_things_need_no_agreement(decide: Decide) -> None:
+    """A table without rows, a column of NULLs and a generated column leave nothing behind."""
+    old = (
+        "CREATE TABLE gone (a int); CREATE TABLE users (id int, note text, twice int "
+        "GENERATED ALWAYS AS (id * 2) STORED); INSERT INTO users (id) VALUES (1)"
+    )
+    assert kinds(decide(old, "CREATE TABLE users (id int)")) == []
+
+
+def test_a_renamed_column(decide: Decide) -> None:
+    """A left column and a new one of its type are told as a renaming, whose line mends it."""
+    new = "CREATE TABLE users (id int PRIMARY KEY, full_name text)"
+    found = decide(USERS + ROWS, new)
+    assert kinds(found) == [("left behind", "users.name")]
+    assert '[tool.backset.rename] "users.full_name" = "users.name"' in found.problems[0].remedy
+    rules = Rules(rename={"users.full_name": "users.name"})
+    found = decide("SELECT", "SELECT", rules)
+    assert kinds(found) == []
+    assert found.transfers[0].columns == ("id", "full_name")
+    # The rule stays in the settings when the database has been carried.
+    again = decide("DROP TABLE users; " + new, "SELECT", rules)
+    assert (kinds(again), again.transfers[0].columns) == ([], ("id", "full_name"))
+
+
+def test_a_renamed_table(decide: Decide) -> None:
+    """The rows of a table come under its new name."""
+    rules = Rules(rename={"people": "users", "people.called": "users.name"})
+    found = decide(USERS + ROWS, "CREATE TABLE people (id int, called text)", rules)
+    assert kinds(found) == []
+    assert [(t.source[1], t.table[1], t.rows) for t in found.transfers] == [("users", "people", 2)]
+
+
+def test_a_new_column_that_must_have_a_value(decide: Decide) -> None:
+    """NOT NULL without a default stops the run, with a filling that would do."""
+    new = "CREATE TABLE users (id int PRIMARY KEY, name text, archived boolean NOT NULL)"
+    found = decide(USERS + ROWS, new)
+    assert kinds(found) == [("missing value", "users.archived")]
+    assert found.problems[0].remedy == '[tool.backset.fill] "users.archived" = "false"'
+    found = decide("SELECT", "SELECT", Rules(fill={"users.archived": "id > 1"}))
+    assert (kinds(found), found.transfers[0].columns[-1]) == ([], "archived")
+    assert kinds(decide("TRUNCATE users", "SELECT")) == []  # no row needs one
+
+
+def test_a_filling_never_replaces_values_unseen(decide: Decide) -> None:
+    """Where the old table has the column already, its own values are carried."""
+    new = "CREATE TABLE users (id int PRIMARY KEY, name text)"
+    rules = Rules(fill={"users.name": "'anonymous'"})
+    assert b"anonymous" not in text_of(decide(USERS + ROWS, new, rules))
+    assert b"anonymous" in text_of(decide("SELECT", "SELECT", replace(rules, drops=True)))
+    assert b"upper(name)" in text_of(
+        decide("SELECT", "SELECT", Rules(fill={"users.name": "upper(name)"}))
+    )
+
+
+def text_of(found: CarryPlan) -> bytes:
+    """Return the query of the only table."""
+    (transfer,) = found.transfers
+    return transfer.query.as_bytes(None)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [("nme", "does not exist"), ("1/0", "division by zero"), ("'", "unterminated")],
+)
+def test_a_filling_that_fails(decide: Decide, expression: str, words: str) -> None:
+    """An expression that is no SQL, or fails on a row, is told with the server's words."""
+    new = "CREATE TABLE users (id int, name text, extra int)"
+    found = decide(USERS + ROWS, new, Rules(fill={"users.extra": expression}))
+    assert kinds(found) == [("failing rule", "users.extra")]
+    assert words in found.problems[0].what
+
+
+def test_a_column_that_became_not_null(decide: Decide) -> None:
+    """The rows with NULL are counted, and coalesce is what mends them."""
+    new = "CREATE TABLE users (id int PRIMARY KEY, name text NOT NULL)"
+    found = decide(USERS + ROWS, new)
+    assert kinds(found) == [("missing value", "users.name")]
+    assert "1 row would have NULL" in found.problems[0].what
+    line = found.problems[0].remedy
+    assert line == '[tool.backset.fill] "users.name" = "coalesce(name, \'\')"'
+    assert kinds(decide("SELECT", "SELECT", Rules(fill={"users.name": "coalesce(name, '')"}))) == []
+
+
+TYPES = [  # old, value, new, kind of the problem
+    ("int", "1", "bigint", ""),
+    ("bigint", "1", "int", ""),
+    ("bigint", "5000000000", "int", "impossible type"),
+    ("int", "1", "text", ""),
+    ("text", "12", "int", ""),
+    ("text", "secret", "int", "impossible type"),
+    ("varchar(20)", "pending", "varchar(9)", ""),
+    ("varchar(20)", "a long status", "varchar(9)", "lossy type"),
+    ("text", "x", "varchar", ""),
+    ("numeric(12,6)", "1.500000", "numeric(8,2)", ""),
+    ("numeric(12,6)", "1.505", "numeric(8,2)", "lossy type"),
+    ("numeric(8,2)", "1.50", "numeric(12,6)", ""),
+    ("float8", "0.5", "float4", ""),
+    ("float8", "0.1", "float4", "lossy type"),
+    ("timestamp", "2025-01-01", "timestamptz", ""),
+    ("timestamptz", "2025-01-01 12:00+02", "timestamp", ""),
+    ("date", "2025-01-01", "timestamptz", ""),
+    ("timestamptz", "2025-01-01 12:00+02", "date", "lossy type"),
+    ("time", "12:00", "timetz", "doubtful type"),
+    ("date", "2025-01-01", "timestamp", ""),
+    ("timestamp", "2025-01-01 12:00", "date", "lossy type"),
+    ("json", '{"a": 1}', "jsonb", ""),
+    ("mood", "ok", "text", ""),
+    ("text", "ok", "mood", ""),
+    ("text", "grand", "mood", "lossy type"),
+    ("mood", "ok", "smaller", ""),
+    ("mood", "sad", "smaller", "lossy type"),
+    ("mood[]", "{sad}", "smaller[]", "impossible type"),
+    ("smaller[]", "{ok}", "mood[]", ""),
+    ("int[]", "{1,2}", "bigint[]", ""),
+    ("pair", "(1,2)", "text", ""),
+    ("pair", "(1,2)", "int", "impossible type"),
+    ("positive", "1", "int", ""),
+    ("int", "1", "positive", ""),
+    ("boolean", "t", "int", ""),
+    ("uuid", "7bd1e3f2-0b5c-4c4e-9d4e-2f4c5a9b6c11", "bytea", "impossible type"),
+]
+MADE = (
+    "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE smaller AS ENUM ('ok'); "
+    "CREATE TYPE pair AS (a int, b int); CREATE DOMAIN positive AS int CHECK (VALUE > 0); "
+)
+
+
+def test_changed_types(decide: Decide) -> None:
+    """The values themselves decide whether a change of type loses anything."""
+    old = [
+        f"CREATE TABLE t{number} (a {before}); INSERT INTO t{number} VALUES ('{text}'), (NULL); "
+        for number, (before, text, _, _) in enumerate(TYPES)
+    ]
+    new = [f"CREATE TABLE t{number} (a {after}); " for number, (_, _, after, _) in enumerate(TYPES)]
+    found = decide(MADE + "".join(old), MADE + "".join(new))
+    problems = {each.name: each for each in found.problems}
+    told = [
+        (*each[:3], problems[f"t{number}.a"].kind if f"t{number}.a" in problems else "")
+        for number, each in enumerate(TYPES)
+    ]
+    assert told == TYPES
+    for name, problem in problems.items():
+        text = TYPES[int(name[1:-2])][1]
+        assert f'[tool.backset.fill] "{name}" = ' in problem.remedy
+        assert len(text) < 4 or text not in str(problem), "a value may be a secret"
+
+
+def test_a_table_without_a_common_column(decide: Decide) -> None:
+    """Its rows are left behind as a whole."""
+    found = decide(USERS + ROWS, "CREATE TABLE users (key uuid)")
+    assert kinds(found) == [("left behind", "users")]
+
+
+def test_some_tables_alone(decide: Decide) -> None:
+    """The others are not looked at, but what rows refer to must be there."""
+    tasks = "CREATE TABLE tasks (id int, user_id int REFERENCES users)"
+    old = f"{USERS}{ROWS}; {tasks}; INSERT INTO tasks VALUES (1, 1); CREATE TABLE z AS SELECT 1"
+    assert kinds(decide(old, f"{USERS}; {tasks}", Rules(tables=("users",)))) == []
+    found = decide("SELECT", "SELECT", Rules(tables=("tasks",)))
+    assert kinds(found) == [("missing parent", "tasks")]
+    assert found.problems[0].remedy == "--carry tasks,users"
+    assert (
+        kinds(decide("UPDATE tasks SET user_id = NULL", "SELECT", Rules(tables=("tasks",)))) == []
+    )
+
+
+def test_unknown_names(decide: Decide) -> None:
+    """A rule that means nothing is told, and so is a table that nobody has."""
+    rules = Rules(tables=("usres",), rename={"users.b": "users.c"}, fill={"x.y": "1"})
+    found = decide(USERS, USERS, rules)
+    assert {each.name for each in found.problems} == {"usres", "users.b", "users.c", "x.y"}
+    assert {each.kind for each in found.problems} == {"unknown name"}
+
+
+def test_names_that_need_quotes(decide: Decide) -> None:
+    """Schemas, tables and columns of any name."""
+    table = 'CREATE SCHEMA "Ö.x"; CREATE TABLE "Ö.x"."a ""b%s" ("c.d{}" int, "%" text)'
+    found = decide(f'{table}; INSERT INTO "Ö.x"."a ""b%s" VALUES (1, 2)', table)
+    assert kinds(found) == []
+    assert found.transfers[0].columns == ("c.d{}", "%")
+
+
+def test_large_objects_are_left_behind(decide: Decide) -> None:
+    """They are in no table, and nobody should believe that they came."""
+    found = decide(USERS + "; SELECT lo_create(0)", USERS)
+    assert kinds(found) == [("left behind", "the large objects")]
+
+
+def test_rows_that_the_role_may_not_read(
+    decide: Decide, superuser: psycopg.Connection[Any]
+) -> None:
+    """Row security that would hide rows stops the run."""
+    role = "carry_reader"
+    superuser.execute(f"CREATE ROLE {role}".encode())
+    try:
+        old = (
+            f"{USERS}{ROWS}; ALTER TABLE users ENABLE ROW LEVEL SECURITY; "
+            f"GRANT SELECT ON users TO {role}; SET ROLE {role}"
+        )
+        assert kinds(decide(old, USERS)) == [("unreadable rows", "users")]
+        decide("DROP OWNED BY " + role, "SELECT")
+    finally:
+        superuser.execute(f"DROP ROLE {role}".encode())

@@ -1,0 +1,339 @@
+"""Rows come over as they are, two tables at a time, and whatever goes wrong says where."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from backset.errors import Interrupted, StepFailedError
+from backset.processes import signals
+from tests.integration.two_databases import Databases, transfer
+
+if TYPE_CHECKING:
+    from backset.carrying.transfer import Transfer
+    from backset.servers.cluster import Cluster
+
+VALUES = """
+CREATE TYPE mood AS ENUM ('sad', 'it''s');
+CREATE TYPE pair AS (a int, b text);
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TABLE "Odd ""t\\able" (
+    "ä b" int PRIMARY KEY, f float8, r float4, n numeric, t text, b bytea, d date, z timestamptz,
+    s timestamp, i interval, j json, jb jsonb, m mood, p pair, pp pair[], ts text[],
+    g positive, rg int4range, mr nummultirange, u uuid, c money, a inet, bits bit(5), h "char",
+    o regclass, na name, l text COLLATE "C");
+"""
+ROWS = r"""
+SET IntervalStyle = 'sql_standard'; SET lc_monetary = 'C';
+INSERT INTO "Odd ""t\able" VALUES
+    (1, 0.1 + 0.2::float8, '3.4028235e38', 'NaN', E'a\tb\nc\\d\r\\.', '\x00ff5c0a', '-infinity',
+     'infinity', '4713-01-01 BC', '-1 year +2 days -03:04:05.000006', '{"a":  1, "a": 2}',
+     '{"b": "\u00e4\\n"}', 'it''s', '(1,"x,""y")', ARRAY[(1, '{"\')::pair, NULL],
+     '{"NULL",NULL,"","a,b","\\\\"}', 7, '[1,5)', '{[1.5,2),(3,)}',
+     '00000000-0000-0000-0000-000000000001', '-12345.67', '::1/128', B'10101', 'x',
+     'pg_class', 'n', ''),
+    (2, '-0', 'infinity', '1e-300', '\N', '', '0044-03-15 BC', '1899-12-31 23:59:59.999999+00',
+     'infinity', '0', 'null', 'null', NULL, '(,)', '{}', '{}', NULL, 'empty', '{}', NULL, 0,
+     NULL, NULL, '', NULL, '', '⁂');
+INSERT INTO "Odd ""t\able" ("ä b") VALUES (3);
+"""
+COLUMNS = (
+    *("ä b", "f", "r", "n", "t", "b", "d", "z", "s", "i", "j", "jb", "m", "p", "pp", "ts"),
+    *("g", "rg", "mr", "u", "c", "a", "bits", "h", "o", "na", "l"),
+)
+
+
+def rows(session: psycopg.Connection[Any], table: str) -> list[Any]:
+    """Return every row in the server's own words."""
+    query = sql.SQL("SELECT t::text FROM {} AS t ORDER BY 1").format(sql.Identifier(table))
+    return session.execute(query).fetchall()
+
+
+def test_every_kind_of_value_survives(databases: Databases) -> None:
+    """Infinities, signed zeros, both kinds of NULL, backslashes, bytes: nothing is rounded."""
+    databases.run(VALUES)
+    databases.run(ROWS, new="SELECT")
+    name = 'Odd "t\\able'
+    assert databases.copy([transfer(name, *COLUMNS)]) == {("public", name): 3}
+    assert rows(databases.new, name) == rows(databases.old, name)
+    assert len(rows(databases.new, name)) == 3
+
+
+def test_the_preferences_of_a_role_change_nothing(
+    databases: Databases, superuser: psycopg.Connection[Any]
+) -> None:
+    """A database that spells dates, floats and money in its own way still gives exact ones."""
+    databases.run(VALUES)
+    databases.run(ROWS, new="SELECT")
+    for setting in (
+        "DateStyle TO 'SQL, DMY'",
+        "extra_float_digits TO -15",
+        "IntervalStyle TO 'sql_standard'",
+        "bytea_output TO 'escape'",
+        "TimeZone TO 'America/New_York'",
+        "xmloption TO 'document'",
+    ):
+        name = sql.Identifier(databases.old_target.database)
+        superuser.execute(sql.SQL(f"ALTER DATABASE {{}} SET {setting}").format(name))
+    databases.copy([transfer('Odd "t\\able', *COLUMNS)])
+    superuser.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
+    assert rows(databases.new, 'Odd "t\\able') == rows(databases.old, 'Odd "t\\able')
+
+
+def test_bytes_that_are_no_text_come_over_between_databases_without_an_encoding(
+    cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> None:
+    """SQL_ASCII takes any bytes, and old applications have put Latin-1 into it."""
+    options = "ENCODING SQL_ASCII LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
+    made = Databases.made(cluster, superuser, name, options)
+    made.run("CREATE TABLE t (a text)")
+    made.run("INSERT INTO t VALUES (convert_from('\\xe4ff', 'SQL_ASCII'))", new="SELECT")
+    made.copy([transfer("t", "a")])
+    query = "SELECT a::bytea FROM t"
+    assert made.new.execute(query).fetchall() == made.old.execute(query).fetchall() != []
+    made.close()
+
+
+def test_a_database_of_another_encoding_is_converted(
+    cluster: Cluster, superuser: psycopg.Connection[Any], name: str, database_url: str
+) -> None:
+    """What was Latin-1 there is UTF-8 here."""
+    options = "ENCODING LATIN1 LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
+    made = Databases.made(cluster, superuser, f"{name}_latin", options)
+    utf8 = Databases(made.old_target, made.old_target.named(name))
+    utf8.run("CREATE TABLE t (a text)")
+    utf8.run("INSERT INTO t VALUES ('ä')", new="SELECT")
+    utf8.copy([transfer("t", "a")])
+    assert utf8.new.execute("SELECT a, a::bytea FROM t").fetchall() == [("ä", "ä".encode())]
+    made.close()
+    utf8.close()
+
+
+def test_generated_and_identity_columns(databases: Databases) -> None:
+    """A column that is always an identity takes the old value; a generated one makes its own."""
+    databases.run(
+        "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY, a int,"
+        " b int GENERATED ALWAYS AS (a * 2) STORED, c text DEFAULT 'new')"
+    )
+    databases.run("INSERT INTO t (id, a) OVERRIDING SYSTEM VALUE VALUES (41, 5)", new="SELECT")
+    databases.copy([transfer("t", "id", "a")])
+    assert databases.new.execute("SELECT * FROM t").fetchall() == [(41, 5, 10, "new")]
+
+
+def test_rows_of_a_partitioned_table_find_their_partitions(databases: Databases) -> None:
+    """The new table may be cut otherwise than the old one."""
+    databases.run(
+        "CREATE TABLE t (a int) PARTITION BY RANGE (a);"
+        "CREATE TABLE t1 PARTITION OF t DEFAULT; INSERT INTO t SELECT generate_series(1, 9)",
+        "CREATE TABLE t (a int) PARTITION BY LIST (a); CREATE TABLE t5 PARTITION OF t"
+        " FOR VALUES IN (5); CREATE TABLE others PARTITION OF t DEFAULT",
+    )
+    only = transfer("t", "a")
+    whole = replace(only, query=sql.SQL("SELECT a FROM t"), size_bytes=10**9)
+    assert databases.copy([whole]) == {("public", "t"): 9}
+    assert databases.new.execute("SELECT count(*) FROM t5").fetchone() == (1,)
+
+
+def test_all_tables_are_of_one_moment(databases: Databases) -> None:
+    """Rows that others write while we copy are in none of the tables, or in all of them."""
+    databases.run("CREATE TABLE a (n int); CREATE TABLE b (n int)")
+    databases.run("INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)", new="SELECT")
+    writer = databases.old
+
+    def write(_done: int, _total: int) -> None:
+        writer.execute("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)")
+
+    transfers = [transfer("a", "n"), transfer("b", "n")]
+    assert set(databases.copy(transfers, progress=write).values()) == {1}
+    write(0, 0)
+    assert databases.copy(transfers[:1])["public", "a"] > 1
+
+
+def test_progress_grows_to_the_whole(databases: Databases) -> None:
+    """It is told in bytes, never goes back, and ends at the sum of the estimates."""
+    databases.run("CREATE TABLE a (n text); CREATE TABLE b (n text)")
+    fill = "INSERT INTO {} SELECT repeat('x', 1000) FROM generate_series(1, 20000);"
+    databases.run(fill.format("a") + fill.format("b"), new="SELECT")
+    told: list[tuple[int, int]] = []
+    sizes = [transfer("a", "n", size_bytes=20_000_000), transfer("b", "n", size_bytes=1000)]
+    databases.copy(sizes, progress=lambda *now: told.append(now))
+    done = [each for each, _ in told]
+    assert done == sorted(done)
+    assert told[-1] == (20_001_000, 20_001_000)
+    assert {total for _, total in told} == {20_001_000}
+
+
+def test_a_large_table_never_stands_in_memory(databases: Databases) -> None:
+    """300 MB go through, and this process grows by a few of them."""
+    databases.run("CREATE TABLE t (n text)")
+    many = "INSERT INTO t SELECT repeat(md5(g::text), 300) FROM generate_series(1, 30000) g"
+    databases.run(many, new="SELECT")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    count = databases.copy([transfer("t", "n", size_bytes=10**8)])
+    assert count == {("public", "t"): 30000}
+    grown_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown_bytes < 20_000_000
+
+
+def test_rows_that_are_there_already_stay(databases: Databases) -> None:
+    """A large table that is not empty is added to, not emptied."""
+    databases.run("CREATE TABLE t (n int)")
+    databases.run("INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)")
+    databases.copy([transfer("t", "n", size_bytes=10**9)])
+    assert databases.new.execute("SELECT array_agg(n ORDER BY n) FROM t").fetchone() == ([1, 2],)
+
+
+def test_the_rows_of_a_large_table_are_frozen(databases: Databases) -> None:
+    """Whoever reads them first need not write every page again."""
+    databases.run("CREATE TABLE t (n int)")
+    databases.run("INSERT INTO t VALUES (1)", new="SELECT")
+    databases.copy([transfer("t", "n", size_bytes=10**9)])
+    databases.new.execute("ANALYZE t")  # counts the pages that are visible to all
+    query = "SELECT relallvisible, relpages FROM pg_class WHERE relname = 't'"
+    assert databases.new.execute(query).fetchone() == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("definition", "old", "words"),
+    [
+        ("CHECK (n < 5)", "(7, 'x')", "t: the row id=7 violates c"),
+        ("CHECK (token <> 'x')", "(7, 'x')", "t: the row id=7 violates c"),
+        ("UNIQUE (n)", "(3, 'x'), (3, 'y')", "t: c: n=3 is there more than once"),
+        ("UNIQUE (token)", "(3, 'x'), (4, 'x')", "t: c: token=*** is there more than once"),
+        ("EXCLUDE (n WITH =)", "(3, 'x'), (3, 'y')", "t: c: n=3 is there more than once"),
+    ],
+)
+def test_a_row_that_breaks_a_rule_is_named(
+    databases: Databases, definition: str, old: str, words: str
+) -> None:
+    """Table, rule and key are told; the value of a column that looks secret is not."""
+    databases.run(
+        "CREATE TABLE t (token text, n int, id int)",
+        f"CREATE TABLE t (token text, n int, id int, CONSTRAINT c {definition})",
+    )
+    databases.run(f"INSERT INTO t (n, token) VALUES {old}; UPDATE t SET id = n", new="SELECT")
+    with pytest.raises(StepFailedError) as caught:
+        databases.copy([transfer("t", "token", "n", "id")], keys={("public", "t"): ["id"]})
+    assert caught.value.what == words
+    assert databases.new.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_a_missing_value_is_named(databases: Databases) -> None:
+    """NULL for a column that must not be NULL."""
+    databases.run("CREATE TABLE t (id int, a int)", "CREATE TABLE t (id int, a int NOT NULL)")
+    databases.run("INSERT INTO t VALUES (1, 1), (2, NULL)", new="SELECT")
+    with pytest.raises(StepFailedError, match="t: the row id=2 has no a, which must not be null"):
+        databases.copy([transfer("t", "a", "id")], keys={("public", "t"): ["id"]})
+
+
+def test_a_text_that_the_type_does_not_read_is_named(databases: Databases) -> None:
+    """The column and the value, unless that looks secret."""
+    databases.run("CREATE TABLE t (a text, token text)", "CREATE TABLE t (a int, token int)")
+    databases.run("INSERT INTO t VALUES ('sesame', NULL)", new="SELECT")
+    with pytest.raises(StepFailedError, match=r't: .*a: invalid input .*: "sesame"'):
+        databases.copy([transfer("t", "a")])
+    databases.run("UPDATE t SET token = a", new="SELECT")
+    with pytest.raises(StepFailedError, match=r"t: .*token: invalid input .*: \*\*\*$") as caught:
+        databases.copy([transfer("t", "token")])
+    assert "sesame" not in "".join(caught.value.lines())
+
+
+def test_what_the_old_database_says_is_told_as_such(databases: Databases) -> None:
+    """A rule's expression may fail for one of its rows."""
+    databases.run("CREATE TABLE t (a int)")
+    databases.run("INSERT INTO t VALUES (1), (0)", new="SELECT")
+    bad = replace(transfer("t", "a"), query=sql.SQL("SELECT 1 / a FROM t"))
+    with pytest.raises(StepFailedError, match="t: reading the old rows: division by zero"):
+        databases.copy([bad])
+
+
+def test_rows_that_a_policy_hides_are_not_left_out(databases: Databases) -> None:
+    """A role that may not see all rows is told so, instead of carrying a part of them."""
+    databases.run("CREATE TABLE t (a int)")
+    role = databases.new_target.params["user"]
+    databases.run(
+        f"INSERT INTO t VALUES (1), (2); GRANT SELECT ON t TO {role}; ALTER TABLE t"
+        " ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (a = 1)",
+        new="SELECT",
+    )
+    reader = databases.new_target.named(databases.old_target.database)
+    seen = Databases(reader, databases.new_target)
+    with pytest.raises(StepFailedError, match="row-level security"):
+        seen.copy([transfer("t", "a")])
+    seen.close()
+
+
+def test_a_failure_ends_the_other_table(databases: Databases) -> None:
+    """One table fails at once, the other would take long: neither stays, nor does a session."""
+    databases.run(
+        "CREATE TABLE a (n int); CREATE TABLE b (n int)",
+        "CREATE TABLE a (n int); CREATE TABLE b (n int CHECK (n < 0))",
+    )
+    databases.run("INSERT INTO b VALUES (1)", new="SELECT")
+    with pytest.raises(StepFailedError, match="b_n_check"):
+        databases.copy([slow("a"), transfer("b", "n")])
+    assert not busy(databases)
+    assert databases.new.execute("SELECT count(*) FROM a").fetchone() == (0,)
+
+
+def test_an_error_in_the_first_rows_is_noticed_before_the_last(databases: Databases) -> None:
+    """A server answers at the end of a COPY alone; so no COPY lasts for the whole table."""
+    databases.run("CREATE TABLE t (n text)", "CREATE TABLE t (n text CHECK (n <> 'x'))")
+    many = "SELECT repeat('y', 10000) FROM generate_series(1, 20000)"
+    databases.run(f"INSERT INTO t VALUES ('x'); INSERT INTO t {many}", new="SELECT")
+    told: list[int] = []
+    with pytest.raises(StepFailedError, match="t_n_check"):
+        databases.copy(
+            [transfer("t", "n", size_bytes=200_000_000)],
+            progress=lambda done, _total: told.append(done),
+        )
+    assert max(told) < 150_000_000
+
+
+@pytest.mark.parametrize("where", ["old", "new"])
+def test_an_interruption_ends_both_tables(databases: Databases, where: str) -> None:
+    """Ctrl-C while a server thinks: no session of ours is left, and no row."""
+    databases.run("CREATE TABLE a (n int); CREATE TABLE b (n int)")
+    databases.run("INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)", new="SELECT")
+    transfers = [slow("a"), slow("b")]
+    if where == "new":
+        transfers = [transfer("a", "n"), transfer("b", "n")]
+        locker = databases.new
+        locker.execute("BEGIN; LOCK TABLE a, b")
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with signals.raised(), pytest.raises(Interrupted):
+        databases.copy(transfers)
+    if where == "new":
+        locker.execute("ROLLBACK")
+    assert not busy(databases)
+    assert databases.new.execute("SELECT count(*) FROM a").fetchone() == (0,)
+
+
+def slow(table: str) -> Transfer:
+    """Return what would read a table for a minute."""
+    query = sql.SQL("SELECT 1 FROM pg_sleep(60)")
+    return replace(transfer(table, "n"), query=query)
+
+
+def busy(databases: Databases) -> list[Any]:
+    """Return the sessions that still do something, after a moment for the server to notice."""
+    query = (
+        "SELECT datname, query FROM pg_stat_activity WHERE datname = ANY(%s)"
+        " AND state <> 'idle' AND query ~ '^COPY' AND pid <> pg_backend_pid()"
+    )
+    names = [databases.old_target.database, databases.new_target.database]
+    session = databases.old
+    for _ in range(50):
+        if not (found := session.execute(query, [names]).fetchall()):
+            return []
+        time.sleep(0.1)
+    return found
