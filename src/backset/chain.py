@@ -122,7 +122,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
             for step in wanted:
-                if step is upgrade and seed in wanted:
+                if step is upgrade and seed in wanted and build.recalled is None:
                     build.begin_seed()  # Alembic's process is busy from here on, and we are not
                 keeping.before(step.__name__)
                 watcher.begin(step.__name__)
@@ -137,6 +137,8 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
         recalling.recall(build, seeds=seed in wanted)
     if build.recalled is None:
         build.begin_worker()
+    elif seed in wanted and not build.recalled.has("seed"):
+        build.begin_seed()
     if build.is_beside:
         companions.clear(build.server, build.databases)
         if reset in wanted:

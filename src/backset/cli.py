@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backset.runs.build import Build
     from backset.templates.memory import Memory
 
-_CLONES = "reset-db"
+_CLONES = frozenset({"reset-db", "carry"})
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check"})
 _BUG = 1  # its exit code
@@ -193,7 +193,7 @@ def _ahead(
 ) -> Iterator[tuple[Memory | None, Worker | None]]:
     """Start Alembic's process before our own imports, unless what it would build is remembered."""
     memory = None
-    if name == _CLONES and not asked.get("cold"):
+    if name in _CLONES and not asked.get("cold"):
         from backset.templates import memory as memories
 
         database = settings.target.database if settings.target else settings.database

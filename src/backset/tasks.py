@@ -128,6 +128,7 @@ def reset_db(
         "drop_data": "leave behind what has no place in the new schema",
         "seed": "run the seed command afterwards",
         "accept": "accept the differences of the new database from the models, and go on",
+        "cold": "run every migration, whatever an earlier run has kept",
     },
 )
 def carry(
@@ -142,6 +143,7 @@ def carry(
     yes: bool = False,
     confirm: str = "",
     accept: bool = False,
+    cold: bool = False,
     timeout: str = "",
 ) -> None:
     """Rebuild the database with the rows of a dump or another one.
@@ -151,7 +153,7 @@ def carry(
     replace those of the old database, to which `undo` goes back.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
-    asked: dict[str, Any] = {"accepts": accept, "origin": from_}
+    asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"]["flag"] = "--tables"
     _cli().run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)

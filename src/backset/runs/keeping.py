@@ -56,7 +56,7 @@ class Keeping:
         """Be done with what the step would disturb."""
         if step == "promote":
             self._finish()
-        if step == "seed" and self._build.settings.cache_seed and not self._build.unkept:
+        if step == "seed" and self._keeps_seed:
             self._before = cluster_wide.look(self._build.server.session, self._name("next"))
 
     def after(self, step: str, told: Told) -> None:
@@ -74,6 +74,13 @@ class Keeping:
                 self._keep(SEEDED, (self._before, after))
         except (_NotKeptError, StepFailedError, psycopg.Error) as error:
             self._build.unkept = str(error)
+
+    @property
+    def _keeps_seed(self) -> bool:
+        """Whether the seed is asked to be kept, and nothing but the seed is in the database."""
+        build = self._build
+        is_all = not (build.options.carries or build.options.seeds_twice)
+        return build.settings.cache_seed and is_all and not build.unkept
 
     def _name(self, what: str) -> str:
         return str(getattr(self._build.server.names, what))

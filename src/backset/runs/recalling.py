@@ -58,7 +58,8 @@ def look(build: Build, *, seeds: bool) -> str:
         return build.memory.why
     if why := unsuited(build) or build.memory.why or _surroundings(build, record):
         return why
-    seeds = seeds and not build.options.seeds_twice and _is_same_seed(build, record)
+    options = build.options
+    seeds = seeds and not (options.seeds_twice or options.carries) and _is_same_seed(build, record)
     template = _template(build, record, SEEDED) if seeds else None
     template = template or _template(build, record, CLEAN)
     if template is None:
