@@ -97,6 +97,7 @@ def a_life(told: Told, project: Project) -> None:
     for task in ("reset-db", "upgrade", "repair", "seed", "backup", "archive"):
         told.by(project, task, "--plan")
     told.by(project, "reset-db")
+    told.by(project, "reset-db")  # a clone
     with session_on(project):
         told.by(project, "reset-db", "--plan")
         told.by(project, "reset")
