@@ -91,3 +91,18 @@ def writable(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     finally:
         made.stop()
         shutil.rmtree(made.folder.parent)
+
+
+@pytest.fixture
+def fragile() -> Iterator[Cluster]:
+    """A server of this test's own, with a database `live`."""
+    made = temporary_cluster(18)
+    made.start()
+    try:
+        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+            session.execute("CREATE DATABASE live")
+            session.execute("CHECKPOINT")
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder.parent)

@@ -16,6 +16,7 @@ from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.servers import swap
 from tests.integration.carries import EVERYTHING, Carry, carried, copied
+from tests.integration.test_unfinished import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,6 +222,20 @@ def test_a_swap_that_fails_leaves_no_session_behind(carry: Carry) -> None:
     left = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     found = carry.server.session.execute(left, [carry.server.names.target]).fetchone()
     assert found == (0,)
+
+
+def test_what_was_promoted_survives_a_crash(fragile: Cluster) -> None:
+    """The copy does not wait for the disk, nor do the roles of this server: the swap does."""
+    with psycopg.connect(fragile.url("postgres"), autocommit=True) as session:
+        session.execute("ALTER SYSTEM SET synchronous_commit = off")
+        session.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")  # who else would write it
+        session.execute("SELECT pg_reload_conf()")
+    with carried(fragile) as run:
+        run.promote()
+    crash(fragile)
+    with closing(psycopg.connect(fragile.url("handed"))) as session:
+        assert session.execute("SELECT id FROM tasks ORDER BY 1").fetchall() == [(1,), (2,)]
+        assert session.execute("SELECT to_regclass('homeless')").fetchone() == (None,)
 
 
 def test_a_collation_that_ignores_case_hides_nothing(writable: Cluster) -> None:
