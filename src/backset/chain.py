@@ -73,7 +73,7 @@ class Chain:
 CHAINS = {
     "reset-db": Chain(
         steps=(backup, reset, upgrade, verify, carry, seed, promote),
-        in_place=(backup, clear, upgrade, verify, seed),
+        in_place=(backup, clear, upgrade, verify, carry, seed),
         beside=True,
     ),
     "reset": Chain(steps=(backup, reset, promote), in_place=(backup, clear), beside=True),

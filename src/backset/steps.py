@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
 from backset.carrying import carry as carrying
+from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -82,6 +83,8 @@ def clear(build: Build, progress: Progress) -> Done:
         progress(f"ending {listed(ended)}")
     build.check_protection()
     build.inherit(inheritance.EVERYTHING)
+    if build.options.carries and build.taken is not None:
+        build.past = past.read(build.live)
     dropped = in_place.clear(build)
     text = f"{count(dropped, 'object')} dropped in {build.target.database}"
     text += f" · ended {listed(ended)}" if ended else ""
@@ -151,7 +154,8 @@ def verify(build: Build, progress: Progress) -> Done:
 def carry(build: Build, progress: Progress) -> Done:
     """Copy the rows of the target into the new database, and prove that they all came."""
     rules = build.options.carries
-    if rules is None or build.old_is_empty:
+    is_new = build.past is None if build.is_in_place else build.old_is_empty
+    if rules is None or is_new:
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
     done = carrying.carry(build, rules, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]

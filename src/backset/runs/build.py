@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.catalogs.past import Past
     from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
@@ -67,7 +68,8 @@ class Build:
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
-    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
+    its tables, if their rows are to be carried.
     heard: what of the server's log has been told already.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
@@ -91,6 +93,7 @@ class Build:
         self.cleared: bool | None = False
         self.is_in_place = False
         self.frozen: list[Object] = []
+        self.past: Past | None = None
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
