@@ -160,6 +160,7 @@ def carry(build: Build, progress: Progress) -> Done:
     done = carrying.carry(build, rules, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
+    text += "".join(f" · {each}" for each in done.notes)
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
     lagging = tuple(seeding.lagging(build.session))
     return Done(text, {"rows": done.rows, "left": left}, lagging)

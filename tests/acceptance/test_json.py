@@ -175,6 +175,15 @@ def repairs(told: Told, project: Project) -> None:
     told.by(project, "repair")
 
 
+def rows_come_along(told: Told, project: Project) -> None:
+    """Carried rows are counted, and so is what is left behind."""
+    told.by(project, "reset-db")
+    project.query("ALTER TABLE users ADD nickname text; UPDATE users SET nickname = 'Nick'")
+    told.by(project, "reset-db", "--carry", "--plan", code=4)
+    told.by(project, "reset-db", "--carry", code=4)
+    told.by(project, "reset-db", "--carry", "--drop-data")
+
+
 def an_invalid_index(told: Told, project: Project) -> None:
     """It is dropped, and what made it runs again."""
     test_states.invalid_index(project)
@@ -223,6 +232,7 @@ STORIES = {
     whom_it_waits_for: "",
     out_of_use: "states",
     a_squash: "",
+    rows_come_along: "",
     on_a_server_of_its_own: "",
     repairs: "states",
     an_invalid_index: "states",

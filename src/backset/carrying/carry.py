@@ -6,54 +6,56 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import plan, scratch_schema, snapshot, streaming
+from backset.carrying import aside, lookups, plan, scratch_schema, snapshot, streaming, views
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.wording.quantities import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from backset.carrying.plan import CarryPlan, Schemas
     from backset.configuration.rules import Rules
+    from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
 
 class Carried(NamedTuple):
-    """What was done: the plan, and how many rows each table got, by its name."""
+    """What was done: the plan, how many rows each table got, by its name, and what else is so."""
 
     plan: CarryPlan
     rows: dict[str, int]
+    notes: tuple[str, ...]
 
 
-def carry(build: Build, rules: Rules, progress: Callable[[str], None]) -> Carried:
+def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     """Copy the rows of the target into the new database.
 
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
-
-    def tell(done_bytes: int, all_bytes: int) -> None:
-        progress(f"{amount(done_bytes)} of {amount(all_bytes)}")
-
+    old, new = (partial(connect, each, build.purpose) for each in (build.target, build.subject))
     with _schemas(build, rules, progress) as schemas, snapshot.held(build.live) as moment:
         progress("comparing the two schemas")
         decided = plan.decide(build.live, build.session, rules, schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
+        set_aside = aside.set_aside(build.session, decided.transfers)
+        lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(
-            *(decided.transfers, moment),
-            *(partial(connect, each, build.purpose) for each in (build.target, build.subject)),
-            keys=decided.keys,
-            progress=tell,
+            *(decided.transfers, moment, old, new),
+            keys=set_aside.keys,
+            progress=lambda done, total: progress(f"{amount(done)} of {amount(total)}"),
         )
-    return Carried(decided, {shown(*table): number for table, number in rows.items()})
+    stayed = lookups.bring_back(build.session, lookups_there)
+    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    views.refresh(build.session)
+    return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
 
 
 def _schemas(
-    build: Build, rules: Rules, progress: Callable[[str], None]
+    build: Build, rules: Rules, progress: Progress
 ) -> AbstractContextManager[Schemas | None]:
     """Give the old tables another place, where the target itself was cleared and rebuilt."""
     if build.past is None or build.taken is None:

@@ -58,8 +58,9 @@ def unreadable(name: str) -> Finding:
 
 def left(what: str, name: str, shown: str, candidate: str) -> Finding:
     """Say that something has no place in the new schema. candidate: a column that may be its."""
-    places = {"table": "no such table", "column": "no such column"}
-    where = places.get(what, "nothing carries them yet,")
+    where = (
+        "nothing carries them" if what == "large objects" else f"the new schema has no such {what}"
+    )
     remedy = f"--drop-data, or [tool.backset] leave = [{_toml(name)}]"
     if candidate:
         renaming = f"[tool.backset.rename] {_toml(candidate)} = {_toml(name)}"
@@ -67,7 +68,7 @@ def left(what: str, name: str, shown: str, candidate: str) -> Finding:
     return Finding(
         kind="left behind",
         name=name,
-        what=f"{shown} would be left behind: {where} in the new schema",
+        what=f"{shown}: {where}",
         why=_UNSEEN,
         remedy=remedy,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -14,7 +14,7 @@ from backset.catalogs import columns, past
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from backset.carrying.matching import Pair, Tables
     from backset.configuration.rules import Rules
@@ -44,13 +44,11 @@ class Left:
 class CarryPlan:
     """What a carry would do, decided before the first row is copied.
 
-    transfers: the tables that come; keys: the primary keys of the new ones, by their names.
-    left: what has no place in the new schema, and is agreed to. notes: what else is worth a line.
-    problems: what the user must decide first.
+    transfers: the tables that come. left: what has no place in the new schema, and is agreed to.
+    notes: what else is worth a line. problems: what the user must decide first.
     """
 
     transfers: tuple[Transfer, ...] = ()
-    keys: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     left: tuple[Left, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[Finding, ...] = ()
@@ -107,7 +105,6 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
-        keys={pair.new.key: pair.new.primary_key for pair in pairs},
         left=tuple(each for each in left if rules.leaves(each.name)),
         notes=tuple(notes),
         problems=tuple(problems),

@@ -59,7 +59,6 @@ class Table:
     partitioned: bool
     size_bytes: int
     readable: bool
-    primary_key: tuple[str, ...]
     references: tuple[Reference, ...]
     columns: tuple[Column, ...]
     place: tuple[str, str] | None = None
@@ -90,19 +89,18 @@ def read(session: Session) -> dict[tuple[str, str], Table]:
         while cursor.nextset():
             pass
         rows = cursor.fetchall()
-    tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:7])]
+    tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:6])]
     return {each.key: each for each in tables if each.key not in versions}
 
 
 def _table(about: tuple[Any, ...], rows: Iterable[tuple[Any, ...]]) -> Table:
-    schema, name, partitioned, size, readable, primary_key, references = about
+    schema, name, partitioned, size, readable, references = about
     return Table(
         schema=schema,
         name=name,
         partitioned=partitioned,
         size_bytes=size,
         readable=readable,
-        primary_key=tuple(primary_key),
         references=tuple(
             Reference(tuple(columns), (to_schema, to_name))
             for columns, to_schema, to_name in references
@@ -131,10 +129,6 @@ SELECT n.nspname::text, c.relname::text, c.relkind = 'p',
             SELECT relid AS p FROM pg_partition_tree(c.oid) UNION SELECT c.oid) AS parts),
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
            AND NOT row_security_active(c.oid),
-       (SELECT coalesce(jsonb_agg(x.attname ORDER BY array_position(k.conkey, x.attnum)), '[]')
-        FROM pg_constraint k JOIN pg_attribute x
-             ON x.attrelid = k.conrelid AND x.attnum = ANY(k.conkey)
-        WHERE k.conrelid = c.oid AND k.contype = 'p'),
        (SELECT coalesce(jsonb_agg(jsonb_build_array(
                    (SELECT jsonb_agg(x.attname ORDER BY x.attnum) FROM pg_attribute x
                     WHERE x.attrelid = k.conrelid AND x.attnum = ANY(k.conkey)),
