@@ -158,7 +158,7 @@ def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -
             if number:
                 yield Left("column", f"{table.shown}.{column.name}", number, candidate)
     if rules.carries_all and schemas.large_objects:  # then these are content, too
-        yield Left("large objects", "the large objects", schemas.large_objects)
+        yield Left("large objects", past.LARGE_OBJECTS, schemas.large_objects)
 
 
 def _alone(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Name = tuple[str, str]  # schema and name
 
 
+LARGE_OBJECTS = "the large objects"  # what they are called where tables have their names
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """The type of a column: as SQL names it from an empty search path, with its modifier.
