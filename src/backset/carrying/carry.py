@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import aside, lookups, plan, scratch_schema, snapshot, streaming, views
+from backset.carrying import (
+    aside,
+    lookups,
+    plan,
+    rebuilding,
+    scratch_schema,
+    snapshot,
+    streaming,
+    views,
+)
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
-from backset.wording.quantities import amount
+from backset.wording.quantities import bar
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from backset.carrying.plan import CarryPlan, Schemas
+    from backset.carrying.plan import CarryPlan
     from backset.configuration.rules import Rules
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
@@ -36,28 +42,24 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     server has found in a row.
     """
     old, new = (partial(connect, each, build.purpose) for each in (build.target, build.subject))
-    with _schemas(build, rules, progress) as schemas, snapshot.held(build.live) as moment:
+    with (
+        scratch_schema.filled(build, rules, progress) as schemas,
+        snapshot.held(build.live) as moment,
+    ):
         progress("comparing the two schemas")
         decided = plan.decide(build.live, build.session, rules, schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
+        for each in decided.assumed:
+            progress(each, lasting=True)
         set_aside = aside.set_aside(build.session, decided.transfers)
         lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(
             *(decided.transfers, moment, old, new),
             keys=set_aside.keys,
-            progress=lambda done, total: progress(f"{amount(done)} of {amount(total)}"),
+            progress=lambda done, total: progress(bar(done, total)),
         )
     stayed = lookups.bring_back(build.session, lookups_there)
-    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    rebuilding.rebuild(set_aside, new, progress)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
-
-
-def _schemas(
-    build: Build, rules: Rules, progress: Progress
-) -> AbstractContextManager[Schemas | None]:
-    """Give the old tables another place, where the target itself was cleared and rebuilt."""
-    if build.past is None or build.taken is None:
-        return nullcontext(None)
-    return scratch_schema.filled(build, build.past, build.taken, rules, progress)

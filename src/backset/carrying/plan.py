@@ -45,18 +45,20 @@ class CarryPlan:
     """What a carry would do, decided before the first row is copied.
 
     transfers: the tables that come. left: what has no place in the new schema, and is agreed to.
-    notes: what else is worth a line. problems: what the user must decide first.
+    assumed: what a run must say, too, such as fillings. notes: what else is worth a line.
+    problems: what the user must decide first.
     """
 
     transfers: tuple[Transfer, ...] = ()
     left: tuple[Left, ...] = ()
+    assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[Finding, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the plan in lines for people, without its problems."""
         come = " · ".join(f"{each.name} {each.rows}" for each in self.transfers)
-        lines = [come or "no rows", *self.notes]
+        lines = [come or "no rows", *self.assumed, *self.notes]
         return lines + [f"left behind: {each}" for each in self.left]
 
 
@@ -89,7 +91,7 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         return CarryPlan(problems=tuple(problems))
     counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
     left = [*_left(old, schemas, pairs, rules)]
-    notes: list[str] = []
+    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
     for pair in pairs:
         if pair.ways and counted[pair.old.key]:
             found = suitability.judge(old, pair, counted[pair.old.key])
@@ -101,11 +103,11 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         if not rules.leaves(each.name)
     ]
     transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
-    notes += _zoned(pairs, zone)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
         left=tuple(each for each in left if rules.leaves(each.name)),
+        assumed=tuple(assumed),
         notes=tuple(notes),
         problems=tuple(problems),
     )
@@ -120,7 +122,14 @@ def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
         if way.old and fit(way.old, way.new) is Fit.ZONED
     ]
     if zoned:
-        yield f"times without a zone are those of {zone}, the server's: {', '.join(zoned)}"
+        yield f"times without a zone are those of {zone}: {', '.join(zoned)}"
+
+
+def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
+    for pair in pairs:
+        yield from (
+            f"{pair.name(way.new)} is filled with {way.fill}" for way in pair.ways if way.fill
+        )
 
 
 def _transfer(pair: Pair, rows: int) -> Transfer:

@@ -23,7 +23,7 @@ from backset.catalogs.past import large_objects
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from backset.backups.manifest import Backup
     from backset.carrying.matching import Tables
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backset.catalogs.past import Past
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
+    from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
     Name = tuple[str, str]  # schema and name
@@ -39,14 +40,17 @@ NAME = "backset__old"
 
 
 @contextmanager
-def filled(
-    build: Build, past: Past, taken: Backup, rules: Rules, progress: Callable[[str], None]
-) -> Iterator[Schemas]:
-    """Make the tables of `past` that are gone, with the rows that they have in the backup.
+def filled(build: Build, rules: Rules, progress: Progress) -> Iterator[Schemas | None]:
+    """Make the tables of the build's past that are gone, with the rows that the backup has.
 
+    Nothing is made, and None given, where the old database still stands.
     They are dropped after the block, unless it fails: then the backup replaces everything.
     Raises StepFailedError where the backup has other rows than its manifest says.
     """
+    past, taken = build.past, build.taken
+    if past is None or taken is None:
+        yield None
+        return
     session, after = build.live, columns.read(build.session)
     # Called by numbers: tables of several schemas may have the same name.
     places = {name: (NAME, f"t{n}") for n, name in enumerate(_gone(session, past))}
