@@ -140,6 +140,7 @@ def _transfer(pair: Pair, rows: int) -> Transfer:
         query=expressions.query(pair),
         rows=rows,
         size_bytes=pair.old.size_bytes,
+        filled=frozenset(way.new.name for way in pair.ways if way.old is None),
     )
 
 
