@@ -20,9 +20,10 @@ from backset.servers import companions, swap
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
@@ -200,17 +201,26 @@ def promote(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {listed(ended)}")
-    with signals.deferred():  # so that an interruption knows whether the swap has happened
-        build.check_protection()
-        build.promoted = None
-        swap.promote(
-            *(build.server, old, build.previous),
-            old_is_empty=old_is_empty,
-            backup=build.taken.name if build.taken else "",
-            last=build.inheritance.close,
-        )
-        build.promoted = True
-        swap.discard(build.server)
+
+    def swap_them(*, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
+        def at_last(session: Session) -> None:
+            last(session)
+            build.inheritance.close(session)
+
+        with signals.deferred():  # so that an interruption knows whether the swap has happened
+            build.check_protection()
+            build.promoted = None
+            swap.promote(
+                *(build.server, old, build.previous),
+                old_is_empty=old_is_empty,
+                backup=build.taken.name if build.taken else "",
+                last=at_last,
+                spare=spare,
+            )
+            build.promoted = True
+            swap.discard(build.server)
+
+    build.handover(swap_them, progress)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")

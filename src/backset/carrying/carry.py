@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import aside, lookups, plan, rebuilding, snapshot, streaming, views
+from backset.carrying import aside, comparison, handover, lookups, plan, snapshot, streaming, views
+from backset.carrying.watch import Watch
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -32,6 +33,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
+    watch = Watch.begin(build.live, rules)
     old, new = (partial(connect, each, build.purpose) for each in (build.target, build.subject))
     with snapshot.held(build.live) as moment:
         progress("comparing the two schemas")
@@ -47,7 +49,13 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=set_aside.keys,
             progress=lambda done, total: progress(bar(done, total)),
         )
+        watch.copied = comparison.compare(
+            *(decided.transfers, moment, old, new),
+            keys=set_aside.keys,
+            progress=lambda done, total: progress(f"comparing, {done} of {total}"),
+        )
+    build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    rebuilding.rebuild(set_aside, new, progress)
+    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from backset.connections.session import Session
 
+SPELLING = """
+SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
+SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
+SET row_security = off"""
+
 
 @dataclass(slots=True)
 class Pair:
@@ -38,16 +43,10 @@ class Pair:
         policy hides from us are an error, and not left out.
         """
         (zone,) = self.old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-        statements = f"{_SPELLING}; SET client_encoding = {_encoding(*self.sessions)}"
+        statements = f"{SPELLING}; SET client_encoding = {_encoding(*self.sessions)}"
         self.old.execute(statements.encode())
         self.new.execute(f"{statements}; SET synchronous_commit = off".encode())
         self.new.execute("SELECT set_config('TimeZone', %s, false)", [zone])
-
-
-_SPELLING = """
-SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
-SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
-SET row_security = off"""
 
 
 def _encoding(*sessions: Session) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.errors import Finding
 
+LARGE_OBJECTS = "the large objects"  # how they are named where tables are
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -124,6 +126,7 @@ def _transfer(pair: Pair, rows: int) -> Transfer:
         query=expressions.query(pair),
         rows=rows,
         size_bytes=pair.old.size_bytes,
+        filled=frozenset(way.new.name for way in pair.ways if way.old is None),
     )
 
 
@@ -153,7 +156,7 @@ def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> 
     if rules.carries_all:  # then these are content, too
         found = old.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() or (0,)
         if found[0]:
-            yield Left("large objects", "the large objects", found[0])
+            yield Left("large objects", LARGE_OBJECTS, found[0])
 
 
 def _alone(

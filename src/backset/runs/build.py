@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
+    from backset.migrations.migrating import Progress
     from backset.properties.property import Source
     from backset.runs.policy import Rung
     from backset.scripts.recipes import Recipe
@@ -68,6 +69,7 @@ class Build:
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
@@ -96,6 +98,7 @@ class Build:
         self._choice = choice
         self.options = options
         self.heard: set[str] = set()
+        self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -339,3 +342,7 @@ class Build:
             else:
                 return
         error.add_note(f"{problem}; the next run removes {self.server.names.next}")
+
+
+def _at_once(swap_them: swap.Swap, _progress: Progress) -> None:
+    swap_them()
