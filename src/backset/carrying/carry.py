@@ -5,7 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import aside, comparison, handover, lookups, plan, snapshot, streaming, views
+from backset.carrying import (
+    aside,
+    comparison,
+    handover,
+    lookups,
+    plan,
+    rebuilding,
+    sequences,
+    snapshot,
+    streaming,
+    views,
+)
 from backset.carrying.watch import Watch
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
@@ -56,6 +67,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         )
     build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    rebuilding.rebuild(set_aside, new, progress)
+    sequences.advance(build.live, build.session, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
