@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from backset import mending, plans
+from backset.carrying import origins
 from backset.checks import baseline, heads
 from backset.connections.session import explained
 from backset.errors import Overdue
@@ -76,6 +77,7 @@ CHAINS = {
         in_place=(backup, clear, upgrade, verify, seed),
         beside=True,
     ),
+    "carry": Chain(steps=(backup, reset, upgrade, verify, carry, seed, promote), beside=True),
     "reset": Chain(steps=(backup, reset, promote), in_place=(backup, clear), beside=True),
     "restore": Chain(steps=(load, promote), in_place=(backup, clear, load), beside=True),
     "undo": Chain(steps=(undo,), beside=True),
@@ -151,6 +153,7 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     """Pass the gate; return the steps of the rung that was chosen there."""
     chain = CHAINS[task]
     admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
+    origins.check(build)
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
     if load in chain.steps:
@@ -183,6 +186,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
         if chain.beside:
             admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
             build.choose(admission.rung)
+            origins.check(build)
             chosen = chain.steps if build.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]

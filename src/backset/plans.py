@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import proof
+from backset.carrying import origins, snapshot
 from backset.carrying import plan as decision
-from backset.carrying import snapshot
 from backset.catalogs import catalog, objects
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
@@ -107,16 +107,19 @@ def _plan_promote(build: Build) -> str:
 
 def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     """Migrate a scratch database, say what a carry into it would do, and drop it again."""
-    if build.options.carries is None or build.old_is_empty:
+    if build.options.carries is None or origins.is_empty(build):
         return ["nothing to carry (the database is new)"], ()
     if build.is_in_place:
         return ["would decide after the migrations what can be carried"], ()
     name = build.server.names.scratch
     scratch.prepare(build, [name], "plan a carry")
-    with scratch.made(build, name) as made, snapshot.held(build.live):
+    with origins.opened(build, lambda _text: None) as old, scratch.made(build, name) as made:
         made.upgrade()
-        found = decision.decide(build.live, made.session, build.options.carries)
-    return ["would carry " + found.lines()[0], *found.lines()[1:]], found.problems
+        with snapshot.held(old.session):
+            found = decision.decide(old.session, made.session, build.options.carries)
+    whence = f" from {build.options.origin.shown}" if build.options.origin else ""
+    first, *others = found.lines()
+    return [f"would carry {first}{whence}", *others], found.problems
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {

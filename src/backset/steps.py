@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
 from backset.carrying import carry as carrying
+from backset.carrying import origins
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -150,17 +151,19 @@ def verify(build: Build, progress: Progress) -> Done:
 
 
 def carry(build: Build, progress: Progress) -> Done:
-    """Copy the rows of the target into the new database, and prove that they all came."""
-    rules = build.options.carries
-    if rules is None or build.old_is_empty:
+    """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
+    rules, origin = build.options.carries, build.options.origin
+    if rules is None or origins.is_empty(build):
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
     done = carrying.carry(build, rules, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
     text += "".join(f" · {each}" for each in done.notes)
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
+    text += f" · from {origin.shown}" if origin else ""
     lagging = tuple(seeding.lagging(build.session))
-    return Done(text, {"rows": done.rows, "left": left}, lagging)
+    details = {"rows": done.rows, "left": left} | ({"origin": origin.shown} if origin else {})
+    return Done(text, details, lagging)
 
 
 def seed(build: Build, progress: Progress) -> Done:

@@ -10,6 +10,7 @@ from backset.carrying import (
     comparison,
     handover,
     lookups,
+    origins,
     plan,
     rebuilding,
     sequences,
@@ -39,16 +40,17 @@ class Carried(NamedTuple):
 
 
 def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
-    """Copy the rows of the target into the new database.
+    """Copy the rows of the target, or of another origin, into the new database.
 
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
-    watch = Watch.begin(build.live, rules)
-    old, new = (partial(connect, each, build.purpose) for each in (build.target, build.subject))
-    with snapshot.held(build.live) as moment:
+    # What another database gets after it was copied, nobody expects here.
+    watch = None if build.options.origin else Watch.begin(build.live, rules)
+    new = partial(connect, build.subject, build.purpose)
+    with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(build.live, build.session, rules)
+        decided = plan.decide(old.session, build.session, rules)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
@@ -56,18 +58,21 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         set_aside = aside.set_aside(build.session, decided.transfers)
         lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(
-            *(decided.transfers, moment, old, new),
+            *(decided.transfers, moment, old.connect, new),
             keys=set_aside.keys,
             progress=lambda done, total: progress(bar(done, total)),
         )
-        watch.copied = comparison.compare(
-            *(decided.transfers, moment, old, new),
+        copied = comparison.compare(
+            *(decided.transfers, moment, old.connect, new),
             keys=set_aside.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
-    build.handover = partial(handover.promote, build.server, watch)
+        before = sequences.read(old.session)
+    if watch is not None:
+        watch.copied = copied
+        build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
     rebuilding.rebuild(set_aside, new, progress)
-    sequences.advance(build.live, build.session, decided.transfers)
+    sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

@@ -137,7 +137,7 @@ def _unasked(
     yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
     closed = {pair.old.shown for pair in pairs if not pair.old.readable}
     closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
-    yield from (obstacles.unreadable(name) for name in sorted(closed))
+    yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
 
 
 def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
@@ -173,4 +173,4 @@ def _alone(
             if len(values) == len(reference.columns):
                 all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
                 if expressions.counts(old, pair.old, [all_set])[1]:
-                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.tables)
+                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.flag, rules.tables)

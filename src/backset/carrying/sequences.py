@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
-from psycopg.rows import kwargs_row
 
 from backset.carrying.positions import Position, behind
 
@@ -19,89 +18,81 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sequence:
-    """A sequence. columns: schema, table and name of those that own it or take values from it.
+class Counter:
+    """A sequence, and how it stands.
 
-    numbers: those of them whose greatest value means something.
+    columns: schema, table and name of those that own it or take values from it. numbers: those of
+    them whose greatest value means something.
     """
 
     schema: str
     name: str
-    step: int
-    low: int
-    high: int
-    cycles: bool
     columns: list[list[str]]
     numbers: list[list[str]]
+    position: Position
 
 
-def advance(old: Session, new: Session, transfers: Sequence[Transfer]) -> int:
+def advance(new: Session, before: Sequence[Counter], transfers: Sequence[Transfer]) -> int:
     """Let the new sequences go on behind the old ones and behind the rows; return how many moved.
 
     Those of the tables that rows came to, and those that no column uses. The old one is that of
-    the same name, and that of the same column in the table that the rows are from; one that may
-    not be read is none.
+    the same name, and that of the same column in the table that the rows are from.
+    before: what read() found in the old database.
     """
     sources = {each.table: each.source for each in transfers}
-    wanted = [each for each in _read(new) if _is_wanted(each, sources)]
-    theirs = _read(old)
-    here, there = _positions(new, wanted), _positions(old, theirs)
+    wanted = [each for each in read(new) if _is_wanted(each, sources)]
     furthest = _furthest(new, wanted)
-    moves = []
+    moved = 0
     for number, each in enumerate(wanted):
-        before = [there[n] for n, s in enumerate(theirs) if _is_before(s, each, sources)]
-        if to := behind(here[number], before, furthest.get(number)):
-            moves.append((each, *to))
-    for each, last_value, is_called in moves:
-        place = sql.Identifier(each.schema, each.name).as_string(new)
-        new.execute("SELECT setval(%s::regclass, %s, %s)", [place, last_value, is_called])
-    return len(moves)
+        theirs = [old.position for old in before if _is_before(old, each, sources)]
+        if to := behind(each.position, theirs, furthest.get(number)):
+            place = sql.Identifier(each.schema, each.name).as_string(new)
+            new.execute("SELECT setval(%s::regclass, %s, %s)", [place, *to])
+            moved += 1
+    return moved
 
 
-def _is_wanted(each: _Sequence, sources: Mapping[Name, Name]) -> bool:
+def read(session: Session) -> list[Counter]:
+    """Return all sequences but those that may not be read."""
+    found = session.execute(_SEQUENCES).fetchall()
+    if not found:
+        return []
+    query = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {}, last_value, is_called FROM {}").format(
+            number, sql.Identifier(*each[:2])
+        )
+        for number, each in enumerate(found)
+    )
+    stands = {number: stand for number, *stand in session.execute(query)}
+    return [
+        Counter(
+            schema=schema,
+            name=name,
+            columns=columns,
+            numbers=numbers,
+            position=Position(*stands[number], *limits),
+        )
+        for number, (schema, name, columns, numbers, *limits) in enumerate(found)
+    ]
+
+
+def _is_wanted(each: Counter, sources: Mapping[Name, Name]) -> bool:
     tables = {(schema, table) for schema, table, _ in each.columns}
     return not tables or not tables.isdisjoint(sources)
 
 
-def _is_before(old: _Sequence, new: _Sequence, sources: Mapping[Name, Name]) -> bool:
+def _is_before(old: Counter, new: Counter, sources: Mapping[Name, Name]) -> bool:
     columns = [[*sources[s, t], column] for s, t, column in new.columns if (s, t) in sources]
     is_namesake = (old.schema, old.name) == (new.schema, new.name)
     return is_namesake or any(each in columns for each in old.columns)
 
 
-def _read(session: Session) -> list[_Sequence]:
-    return session.cursor(row_factory=kwargs_row(_Sequence)).execute(_SEQUENCES).fetchall()
-
-
-def _positions(session: Session, found: Sequence[_Sequence]) -> dict[int, Position]:
-    """Return how each stands, by its place in the list."""
-    if not found:
-        return {}
-    query = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT {}, last_value, is_called FROM {}").format(
-            number, sql.Identifier(each.schema, each.name)
-        )
-        for number, each in enumerate(found)
-    )
-    return {
-        number: Position(
-            last_value=last_value,
-            is_called=is_called,
-            step=found[number].step,
-            low=found[number].low,
-            high=found[number].high,
-            cycles=found[number].cycles,
-        )
-        for number, last_value, is_called in session.execute(query)
-    }
-
-
-def _furthest(session: Session, found: Sequence[_Sequence]) -> dict[int, int]:
+def _furthest(session: Session, found: Sequence[Counter]) -> dict[int, int]:
     """Return the last value of the columns of each, in its own direction; none of empty ones."""
     queries = [
         sql.SQL("SELECT {}, {}({})::numeric FROM {}").format(
             number,
-            sql.SQL("max" if each.step > 0 else "min"),
+            sql.SQL("max" if each.position.step > 0 else "min"),
             sql.Identifier(column),
             sql.Identifier(schema, table),
         )
@@ -113,7 +104,7 @@ def _furthest(session: Session, found: Sequence[_Sequence]) -> dict[int, int]:
     furthest: dict[int, int] = {}
     for number, value in session.execute(sql.SQL(" UNION ALL ").join(queries)):
         if value is not None:
-            ahead = max if found[number].step > 0 else min
+            ahead = max if found[number].position.step > 0 else min
             furthest[number] = ahead(int(value), furthest.get(number, int(value)))
     return furthest
 
@@ -135,10 +126,9 @@ WITH uses AS (
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = uses.number
          JOIN pg_type t ON t.oid = a.atttypid
     WHERE c.relkind IN ('r', 'p'))
-SELECT n.nspname AS schema, s.relname AS name, q.seqincrement AS step, q.seqmin AS low,
-       q.seqmax AS high, q.seqcycle AS cycles,
-       ARRAY(SELECT columns.name FROM columns WHERE sequence = s.oid) AS columns,
-       ARRAY(SELECT columns.name FROM columns WHERE sequence = s.oid AND is_number) AS numbers
+SELECT n.nspname, s.relname, ARRAY(SELECT columns.name FROM columns WHERE sequence = s.oid),
+       ARRAY(SELECT columns.name FROM columns WHERE sequence = s.oid AND is_number),
+       q.seqincrement, q.seqmin, q.seqmax, q.seqcycle
 FROM pg_class s JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = relnamespace
 WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(s.oid, 'SELECT')

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
@@ -48,7 +49,7 @@ class Options:
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
-    carries: how the rows of the target come into the new database, if they do.
+    carries: how rows come into the new database, if they do. origin: whose; None is the target's.
     """
 
     proves: bool = False
@@ -60,6 +61,7 @@ class Options:
     recipe: Recipe | None = None
     asks_log: bool = True
     carries: Rules | None = None
+    origin: Origin | None = None
 
 
 class Build:
@@ -276,6 +278,8 @@ class Build:
     def protected_backups(self) -> frozenset[str]:
         """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
         names = {self.previous.backup} if self.previous else set()
+        if self.options.origin:
+            names.add(self.options.origin.backup)
         return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
 
     def begin_next(self) -> None:

@@ -198,7 +198,8 @@ def _aim(build: Build, task: str) -> str:
         return f"{build.previous.name} (oid {build.previous.oid})"
     if task == "restore":
         return build.chosen_backup.name
-    return "empty" if task == "reset" else ", ".join(build.scripts.heads) or "no head"
+    origin = f", with rows of {build.options.origin.shown}" if build.options.origin else ""
+    return "empty" if task == "reset" else (", ".join(build.scripts.heads) or "no head") + origin
 
 
 def _digest(build: Build, facts: Facts) -> str:
