@@ -12,6 +12,8 @@ from backset.carrying import (
     lookups,
     origins,
     plan,
+    rebuilding,
+    sequences,
     snapshot,
     streaming,
     views,
@@ -66,10 +68,12 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=set_aside.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
+        before = sequences.read(old.session)
     if watch is not None:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    rebuilding.rebuild(set_aside, new, progress)
+    sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
+    from backset.migrations.forerunner import Forerunner
     from backset.migrations.migrating import Progress
     from backset.properties.property import Source
     from backset.runs.policy import Rung
@@ -107,6 +108,7 @@ class Build:
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
+        self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._open = ExitStack()
 
@@ -212,7 +214,12 @@ class Build:
     @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
-        return Door(self.settings, self.subject, self.target, self.server.session)
+        return Door(*(self.settings, self.subject, self.target, self.server.session), self._ahead)
+
+    def begin_seed(self) -> None:
+        """Start the seed command's Python, which imports libraries while the database is built."""
+        ahead = self.door.forerunner(self.settings.seed, "seed")
+        self._ahead = ahead and self._sessions.enter_context(ahead)
 
     @cached_property
     def inheritance(self) -> Inheritance:
