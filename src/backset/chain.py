@@ -74,7 +74,7 @@ class Chain:
 CHAINS = {
     "reset-db": Chain(
         steps=(backup, reset, upgrade, verify, carry, seed, promote),
-        in_place=(backup, clear, upgrade, verify, seed),
+        in_place=(backup, clear, upgrade, verify, carry, seed),
         beside=True,
     ),
     "carry": Chain(steps=(backup, reset, upgrade, verify, carry, seed, promote), beside=True),
@@ -126,10 +126,12 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 heads.demand_destination(build.workers)
             if not build.is_beside:
                 build.make_target()
-        for step in chosen:
-            if step.__name__ not in skip:
-                watcher.begin(step.__name__)
-                watcher.end(step.__name__, _done(step, build, watcher, answer.timeout_s))
+        wanted = [step for step in chosen if step.__name__ not in skip]
+        for step in wanted:
+            if step is upgrade and seed in wanted:
+                build.begin_seed()  # Alembic's process is busy from here on, and we are not
+            watcher.begin(step.__name__)
+            watcher.end(step.__name__, _done(step, build, watcher, answer.timeout_s))
 
 
 def _done(step: Step, build: Build, watcher: Watcher, timeout_s: float) -> Done:
