@@ -73,7 +73,7 @@ class Chain:
 CHAINS = {
     "reset-db": Chain(
         steps=(backup, reset, upgrade, verify, carry, seed, promote),
-        in_place=(backup, clear, upgrade, verify, seed),
+        in_place=(backup, clear, upgrade, verify, carry, seed),
         beside=True,
     ),
     "carry": Chain(steps=(backup, reset, upgrade, verify, carry, seed, promote), beside=True),

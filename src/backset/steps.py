@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
+from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -81,6 +82,8 @@ def clear(build: Build, progress: Progress) -> Done:
         progress(f"ending {listed(ended)}")
     build.check_protection()
     build.inherit(inheritance.EVERYTHING)
+    if build.options.carries and build.taken is not None:
+        build.past = past.read(build.live)
     dropped = in_place.clear(build)
     text = f"{count(dropped, 'object')} dropped in {build.target.database}"
     text += f" · ended {listed(ended)}" if ended else ""
