@@ -46,11 +46,12 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     server has found in a row.
     """
     # What another database gets after it was copied, nobody expects here.
-    watch = None if build.options.origin else Watch.begin(build.live, rules)
+    is_watched = build.is_beside and not build.options.origin
+    watch = Watch.begin(build.live, rules) if is_watched else None
     new = partial(connect, build.subject, build.purpose)
     with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(old.session, build.session, rules)
+        decided = plan.decide(old.session, build.session, rules, old.schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.catalogs.past import Past
     from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
@@ -71,7 +72,8 @@ class Build:
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
-    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
+    its tables, if their rows are to be carried.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
@@ -96,6 +98,7 @@ class Build:
         self.cleared: bool | None = False
         self.is_in_place = False
         self.frozen: list[Object] = []
+        self.past: Past | None = None
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
