@@ -215,6 +215,18 @@ def test_types_that_are_gone_can_be_read_by_rules(rich: Project) -> None:
     ]
 
 
+def test_numbers_go_on_where_they_were(bare: Project) -> None:
+    """An identity behind rows that were deleted, and a sequence of nobody, give no number twice."""
+    made = "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY, a int); CREATE SEQUENCE loose"
+    bare.query(f"{made}; INSERT INTO t (a) VALUES (1), (2), (3); DELETE FROM t WHERE id > 1")
+    bare.query("SELECT setval('loose', 41)")
+    done = migrating(bare, made).invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    bare.query("INSERT INTO t (a) VALUES (4)")
+    assert bare.query("SELECT * FROM t ORDER BY 1") == [(1, 1), (4, 4)]
+    assert bare.query("SELECT nextval('loose')") == [(42,)]
+
+
 def test_it_speaks_the_encoding_of_the_dump(
     bare: Project, superuser: psycopg.Connection[Any], name: str, plain: str
 ) -> None:
