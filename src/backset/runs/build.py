@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset.backups.vault import Vault
 from backset.catalogs import catalog
+from backset.checks import heads
 from backset.connections.session import Session, connect, explained
 from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.catalogs.past import Past
     from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
@@ -76,9 +78,10 @@ class Build:
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
-    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
+    its tables, if their rows are to be carried.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
-    heard: what of the server's log has been told already.
+    heard: what of the server's log has been told already. migrates: whether it goes on to upgrade.
     memory: what is known of the last build; recalled: that one, if it is cloned. outside: what
     belonged to the server before and after the migrations. watched: whether Alembic's process
     notes what it reads. uncloned: why nothing is cloned. keeps: the templates that this run made;
@@ -106,6 +109,7 @@ class Build:
         self.cleared: bool | None = False
         self.is_in_place = False
         self.frozen: list[Object] = []
+        self.past: Past | None = None
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
@@ -123,6 +127,7 @@ class Build:
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
         self._aside = ThreadPoolExecutor(1)
+        self.migrates = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._on_subject = ExitStack()
@@ -221,6 +226,14 @@ class Build:
         if self.recalled is not None:
             return Scripts(tuple(self.recalled.record.heads), self.recalled.folders)
         return Scripts.together([each.scripts for each in self.workers])
+
+    def demand_destination(self) -> None:
+        """Wait until Alembic's process has read the scripts; refuse a chain with the wrong heads.
+
+        Only where the run goes on to migrate. Raises StepFailedError.
+        """
+        if self.migrates:
+            heads.demand_destination(self.workers)
 
     @cached_property
     def session(self) -> Session:
