@@ -52,8 +52,8 @@ def backup(build: Build, progress: Progress) -> Done:
     def folders() -> tuple[Path, ...]:
         return build.scripts.folders  # asked for late: the worker is still importing
 
-    above = build.settings.parallel_above
-    taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
+    above = build.settings.zstd_above
+    taken = backups.take(build.vault, build.target, folders, build.programs, zstd_above=above)
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
