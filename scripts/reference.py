@@ -50,7 +50,7 @@ def _task(name: str, task: Task[Any]) -> str:
 def _spelled(argument: Argument) -> str:
     if argument.positional:
         return str(argument.name).upper()
-    flag = f"--{str(argument.name).replace('_', '-')}"
+    flag = f"--{str(argument.name).rstrip('_').replace('_', '-')}"  # `from_` is --from
     return flag if argument.kind is bool else f"{flag}=…"
 
 

@@ -136,7 +136,7 @@ def run_chain(
     """
     with opened(name, as_json=as_json) as (loaded, told), alembic_for(loaded, name) as worker:
         from backset import chain
-        from backset.configuration import rules
+        from backset.configuration import origin, rules
         from backset.reports import dialogue
         from backset.runs.build import Build, Options
         from backset.runs.guard import Answer
@@ -144,6 +144,7 @@ def run_chain(
 
         settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
+        whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         skip |= chain.unwanted(carries)
         answer = Answer(**said, ask=ask)
@@ -164,9 +165,11 @@ def run_chain(
             beside=steps.beside,
             worker=worker,
             choice=choice,
-            options=Options(**{**asked, "carries": carries}),
+            options=Options(**{**asked, "carries": carries, "origin": whence}),
         ) as build:
             told.note(database=target.database, url=target.shown)
+            if whence and whence.is_exposed:
+                told.notice(origin.EXPOSED)
             if plan:
                 told.note(sessions=[each.content() for each in build.sessions_on_target])
                 planned = chain.plan(build, name, skip=skip, answer=answer)

@@ -89,8 +89,8 @@ class RefusedError(BacksetError):
 class StepFailedError(BacksetError):
     """A step failed, or the server cannot be reached; the last line says how the database stands.
 
-    After `reset-db`, `reset`, `restore` and `undo` it is as it was, unless they had swapped
-    already. `upgrade` and `seed` work on it directly: it keeps what they had committed.
+    After `reset-db`, `carry`, `reset`, `restore` and `undo` it is as it was, unless they had
+    swapped already. `upgrade` and `seed` work on it directly: it keeps what they had committed.
     """
 
     exit_code = 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import proof
+from backset.carrying import origins, snapshot
 from backset.carrying import plan as decision
-from backset.carrying import snapshot
-from backset.catalogs import catalog, objects
+from backset.catalogs import catalog, columns, objects
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
 from backset.steps import (
@@ -27,6 +27,7 @@ from backset.wording.quantities import amount, count
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from backset.configuration.rules import Rules
     from backset.errors import Finding
     from backset.runs.build import Build
 
@@ -107,16 +108,30 @@ def _plan_promote(build: Build) -> str:
 
 def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     """Migrate a scratch database, say what a carry into it would do, and drop it again."""
-    if build.options.carries is None or build.old_is_empty:
+    if build.options.carries is None or origins.is_empty(build):
         return ["nothing to carry (the database is new)"], ()
     if build.is_in_place:
-        return ["would decide after the migrations what can be carried"], ()
+        return _plan_carry_in_place(build, build.options.carries), ()
     name = build.server.names.scratch
     scratch.prepare(build, [name], "plan a carry")
-    with scratch.made(build, name) as made, snapshot.held(build.live):
+    with origins.opened(build, lambda _text: None) as old, scratch.made(build, name) as made:
         made.upgrade()
-        found = decision.decide(build.live, made.session, build.options.carries)
-    return ["would carry " + found.lines()[0], *found.lines()[1:]], found.problems
+        with snapshot.held(old.session):
+            found = decision.decide(old.session, made.session, build.options.carries)
+    whence = f" from {build.options.origin.shown}" if build.options.origin else ""
+    first, *others = found.lines()
+    return [f"would carry {first}{whence}", *others], found.problems
+
+
+def _plan_carry_in_place(build: Build, rules: Rules) -> list[str]:
+    """Say which rows would come back; there is no database in which to try the new schema."""
+    tables = [each for each in columns.read(build.live).values() if rules.carries(each.shown)]
+    counts = catalog.counts(build.live, [each.key for each in tables])
+    rows = " · ".join(f"{table} {number}" for table, number in counts.items())
+    return [
+        f"would bring back from the backup, by name: {rows or 'no rows'}",
+        "what fits is known after the migrations; what does not, restores the backup (exit code 5)",
+    ]
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
-from backset.carrying import carry as carrying
+from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
-from backset.proofs import reversal
 from backset.properties import cluster_wide, inheritance
 from backset.runs import in_place, refilling, seeding, swallowed
 from backset.servers import companions, swap
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
@@ -82,6 +82,8 @@ def clear(build: Build, progress: Progress) -> Done:
         progress(f"ending {listed(ended)}")
     build.check_protection()
     build.inherit(inheritance.EVERYTHING)
+    if build.options.carries and build.taken is not None:
+        build.past = past.read(build.live)
     dropped = in_place.clear(build)
     text = f"{count(dropped, 'object')} dropped in {build.target.database}"
     text += f" · ended {listed(ended)}" if ended else ""
@@ -127,7 +129,7 @@ def verify(build: Build, progress: Progress) -> Done:
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
     unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
-    back = reversal.findings(build, progress) if build.options.downgrades else []
+    back = _taken_back(build, progress) if build.options.downgrades else []
     asked = build.options.asks_log and not fresh
     log = swallowed.look(build, asked=asked)
     found = verification.verify(
@@ -148,18 +150,29 @@ def verify(build: Build, progress: Progress) -> Done:
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
+def _taken_back(build: Build, progress: Progress) -> list[Finding]:
+    from backset.proofs import reversal
+
+    return reversal.findings(build, progress)
+
+
 def carry(build: Build, progress: Progress) -> Done:
-    """Copy the rows of the target into the new database, and prove that they all came."""
-    rules = build.options.carries
-    if rules is None or build.old_is_empty:
+    """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
+    from backset.carrying import carry as carrying
+    from backset.carrying import origins
+
+    rules, origin = build.options.carries, build.options.origin
+    if rules is None or origins.is_empty(build):
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
     done = carrying.carry(build, rules, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
     text += "".join(f" · {each}" for each in done.notes)
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
+    text += f" · from {origin.shown}" if origin else ""
     lagging = tuple(seeding.lagging(build.session))
-    return Done(text, {"rows": done.rows, "left": left}, lagging)
+    details = {"rows": done.rows, "left": left} | ({"origin": origin.shown} if origin else {})
+    return Done(text, details, lagging)
 
 
 def seed(build: Build, progress: Progress) -> Done:
@@ -200,17 +213,26 @@ def promote(build: Build, progress: Progress) -> Done:
     ended = build.server.sessions(names.target)
     if ended:
         progress(f"ending {listed(ended)}")
-    with signals.deferred():  # so that an interruption knows whether the swap has happened
-        build.check_protection()
-        build.promoted = None
-        swap.promote(
-            *(build.server, old, build.previous),
-            old_is_empty=old_is_empty,
-            backup=build.taken.name if build.taken else "",
-            last=build.inheritance.close,
-        )
-        build.promoted = True
-        swap.discard(build.server)
+
+    def swap_them(*, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
+        def at_last(session: Session) -> None:
+            last(session)
+            build.inheritance.close(session)
+
+        with signals.deferred():  # so that an interruption knows whether the swap has happened
+            build.check_protection()
+            build.promoted = None
+            swap.promote(
+                *(build.server, old, build.previous),
+                old_is_empty=old_is_empty,
+                backup=build.taken.name if build.taken else "",
+                last=at_last,
+                spare=spare,
+            )
+            build.promoted = True
+            swap.discard(build.server)
+
+    build.handover(swap_them, progress)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")

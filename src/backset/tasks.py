@@ -115,6 +115,46 @@ def reset_db(
     )
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        **_REPLACES,
+        **_TIMEOUT,
+        "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
+        "variable with one",
+        "tables": "carry the rows of these alone, such as --tables=users,tasks",
+        "drop_data": "leave behind what has no place in the new schema",
+        "seed": "run the seed command afterwards",
+        "accept": "accept the differences of the new database from the models, and go on",
+    },
+)
+def carry(
+    c: Context,
+    from_: str = "",
+    tables: str = "",
+    plan: bool = False,
+    drop_data: bool = False,
+    seed: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    accept: bool = False,
+    timeout: str = "",
+) -> None:
+    """Rebuild the database with the rows of a dump or another one.
+
+    As `reset-db --carry` does, by the same rules; but the rows come from a
+    backup, from a dump of pg_dump, or from a database that is only read. They
+    replace those of the old database, to which `undo` goes back.
+    """
+    said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
+    asked: dict[str, Any] = {"accepts": accept, "origin": from_}
+    asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
+    asked["carries"]["flag"] = "--tables"
+    _cli().run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+
+
 @task(auto_shortflags=False, help=_REPLACES)
 def undo(
     c: Context,
@@ -470,7 +510,7 @@ def wait(c: Context, timeout: str = "60") -> None:
 
 
 namespace = Collection(
-    *(reset_db, undo, status, repair, backup, reset, upgrade, verify, seed),
+    *(reset_db, undo, status, repair, backup, reset, upgrade, verify, carry, seed),
     *(restore, backups, history, archive, prove_squash, protect, unprotect),
     *(psql, alembic, url, start, stop, wait, check),
 )

@@ -182,6 +182,9 @@ def rows_come_along(told: Told, project: Project) -> None:
     told.by(project, "reset-db", "--carry", "--plan", code=4)
     told.by(project, "reset-db", "--carry", code=4)
     told.by(project, "reset-db", "--carry", "--drop-data")
+    (dump,) = (project.folder / "backups").rglob("*.dump")
+    told.by(project, "carry", "--from", str(dump), "--plan", code=4)
+    told.by(project, "carry", "--from", str(dump), "--drop-data")
 
 
 def an_invalid_index(told: Told, project: Project) -> None:

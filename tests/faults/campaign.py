@@ -10,7 +10,7 @@ from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import Moment
 from tests.faults.strikes import Scene
-from tests.faults.world import IN_PLACE, PREVIOUS, PROXY, RESET, SOCKET, TARGET, UNDO
+from tests.faults.world import PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:
     from tests.faults.run import Run
@@ -56,9 +56,7 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
         trial.skipped = reason
         return trial
     trial.task = task = rng.choice(trial.fault.tasks)
-    state = world.states[
-        rng.choice(("broken", "rebuilt")) if task in {RESET, IN_PLACE} else "rebuilt"
-    ]
+    state = world.states[rng.choice(("broken", "rebuilt")) if task in REBUILDS else "rebuilt"]
     door, moment = rng.choice(trial.fault.doors), _moment(world, task, rng, early=trial.fault.early)
     trial.log.append(f"{task} over {door}; strike {moment}")
     world.put(state)
@@ -92,7 +90,7 @@ def _moment(world: World, task: str, rng: Random, *, early: bool) -> Moment:
 
 def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> None:
     before = state.contents[TARGET]
-    after = world.new if trial.task in {RESET, IN_PLACE} else state.contents[PREVIOUS]
+    after = state.built.get(trial.task, state.contents.get(PREVIOUS, {}))
     stands = checks.stand(world, before, after)
     trial.stood = stands.word
     trial.broken += checks.ending(run, trial.fault, stands)
@@ -109,7 +107,7 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
     trial.log += ["the next reset-db:", *_said(following)]
     trial.broken += checks.recovery(following, world)
     trial.broken += checks.backups(world)
-    kept = {"the old target": before} if trial.task in {RESET, IN_PLACE} else {}
+    kept = {"the old target": before} if trial.task in REBUILDS else {}
     if stands.content is not None and stands.word != "neither":  # what is half built is nobody's
         kept["the target"] = stands.content
     trial.broken += checks.reachable(world, kept)

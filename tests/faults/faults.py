@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.faults import strikes, volume
-from tests.faults.world import IN_PLACE, PROXY, RESET, RESTORE, SOCKET, TCP, UNDO
+from tests.faults.world import CARRY, IN_PLACE, PROXY, RESET, RESTORE, SOCKET, TCP, UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.faults.strikes import Scene
     from tests.faults.world import World
 
-BESIDE = (RESET, RESET, RESTORE, UNDO)
+BESIDE = (RESET, CARRY, RESTORE, UNDO)
 EVERY = (*BESIDE, IN_PLACE)
 
 
@@ -97,7 +97,7 @@ FAULTS = (
     Fault(
         name="the disk of the backups is full",
         codes=_DONE_OR_FAILED,
-        tasks=(RESET,),
+        tasks=(RESET, CARRY),
         strike=strikes.full_backups,
         early=True,
         needs_mount=True,
@@ -119,7 +119,7 @@ FAULTS = (
     Fault(
         name="pg_dump's session is ended",
         codes=_DONE_OR_FAILED,
-        tasks=(RESET, RESTORE),
+        tasks=(RESET, CARRY, RESTORE),
         doors=(TCP,),
         strike=partial(strikes.terminate, _DUMPS),
         early=True,
@@ -173,7 +173,7 @@ FAULTS = (
     Fault(
         name="a migration fails",
         codes=frozenset({4}),
-        tasks=(RESET, IN_PLACE),
+        tasks=(RESET, CARRY, IN_PLACE),
         project="bad migration",
         must="before",
     ),

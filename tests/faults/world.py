@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 RESET, UNDO, RESTORE = "reset-db", "undo", "restore --yes"  # the newest backup
 IN_PLACE = "reset-db --in-place"
+CARRY = "reset-db --carry --drop-data"  # the incident's database has a table that nobody knows
+REBUILDS = {RESET, IN_PLACE, CARRY}
 TARGET = "aideator"
 PREVIOUS = f"{TARGET}__previous"
 DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
@@ -43,23 +45,23 @@ _PATIENCE_S = 60.0
 class State:
     """What a trial begins from: databases by name, as (template, comment), and the backups.
 
-    contents: the fingerprint of each of the databases.
+    contents: the fingerprint of each of the databases. built: of what each task makes of them.
     """
 
     databases: Mapping[str, tuple[str, str | None]]
     contents: Mapping[str, Fingerprint]
     backups: Path
+    built: Mapping[str, Fingerprint]
 
 
 class World:
     """One server and one set of projects for a whole campaign.
 
     states: `broken` (the incident) and `rebuilt` (after a reset-db, with a row of a person's own).
-    new: the fingerprint of what reset-db builds. rhythm: when each step's line came, by task.
+    rhythm: when each step's line came, by task.
     """
 
     states: Mapping[str, State]
-    new: Fingerprint
     rhythm: dict[str, list[tuple[str | None, float]]]
 
     def __init__(self, folder: Path, cluster: Cluster, disks: Mapping[str, Volume]) -> None:
@@ -69,6 +71,11 @@ class World:
         self.backups = folder / "backups"
         self.proxy = folder / "proxy"
         self.invoke = [sys.executable, "-m", "invoke"]
+
+    @property
+    def new(self) -> Fingerprint:
+        """What reset-db builds, whatever was there."""
+        return self.states["rebuilt"].built[RESET]
 
     @property
     def superuser(self) -> psycopg.Connection[Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from backset.backups import manifest
 from backset.errors import StepFailedError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.connections.target import Target
+    from backset.processes.process import Child
     from backset.servers.programs import Programs
 
 _WORTH_JOBS = 4_000_000  # bytes of a dump, from which on several processes are worth their start
@@ -96,21 +97,50 @@ def read(
     dump: Path, pg_restore: Path, *arguments: str, programs: Programs, target: Target | None = None
 ) -> None:
     """Run pg_restore on a dump of any form, to its end. Raises StepFailedError."""
+    with reading(dump, pg_restore, *arguments, programs=programs, target=target) as child:
+        programs.check(child, pg_restore, target)
+
+
+@contextmanager
+def reading(
+    dump: Path,
+    pg_restore: Path,
+    *arguments: str,
+    programs: Programs,
+    target: Target | None = None,
+    output: IO[bytes] | None = None,
+) -> Iterator[Child]:
+    """Run pg_restore on a dump of any form for the block, which waits for it.
+
+    output: a file that gets its stdout. Raises StepFailedError where a dump cannot be unpacked.
+    """
     if not is_packed(dump):
-        programs.run(pg_restore, *arguments, str(dump), target=target)
+        arguments += (str(dump),)
+        with programs.start(pg_restore, *arguments, target=target, output=output) as child:
+            yield child
         return
     if not _can_pack():
         what = f"{dump} needs zstd, and this Python was built without it"
         raise StepFailedError(what, "use another Python, or the command `by_hand` of its manifest")
+    from concurrent.futures import ThreadPoolExecutor
+
     from backset.backups import packing
 
     with (
         packing.pipe() as (source, sink),
-        programs.start(pg_restore, *arguments, target=target, stdin=source) as child,
+        ThreadPoolExecutor() as threads,
+        programs.start(pg_restore, *arguments, target=target, stdin=source, output=output) as child,
     ):
         source.close()
-        packing.feed(packing.unpacked(dump, [dump.stat().st_size]), sink)
-        programs.check(child, pg_restore, target)
+        unpacked = packing.unpacked(dump, [dump.stat().st_size])
+        fed = threads.submit(packing.feed, unpacked, sink)
+        try:
+            yield child
+        except StepFailedError:
+            child.end()
+            fed.result()  # of a damaged dump pg_restore knows only that it ended too soon
+            raise
+        fed.result()
 
 
 def jobs(dump: Path) -> list[str]:

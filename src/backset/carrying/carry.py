@@ -5,11 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from backset.carrying import aside, lookups, plan, snapshot, streaming, views
+from backset.carrying import (
+    aside,
+    comparison,
+    handover,
+    lookups,
+    origins,
+    plan,
+    rebuilding,
+    sequences,
+    snapshot,
+    streaming,
+    views,
+)
+from backset.carrying.watch import Watch
+from backset.catalogs import counters
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
-from backset.wording.quantities import amount
+from backset.wording.quantities import bar
 
 if TYPE_CHECKING:
     from backset.carrying.plan import CarryPlan
@@ -27,25 +41,40 @@ class Carried(NamedTuple):
 
 
 def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
-    """Copy the rows of the target into the new database.
+    """Copy the rows of the target, or of another origin, into the new database.
 
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
-    old, new = (partial(connect, each, build.purpose) for each in (build.target, build.subject))
-    with snapshot.held(build.live) as moment:
+    # What another database gets after it was copied, nobody expects here.
+    is_watched = build.is_beside and not build.options.origin
+    watch = Watch.begin(build.live, rules) if is_watched else None
+    new = partial(connect, build.subject, build.purpose)
+    with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(build.live, build.session, rules)
+        decided = plan.decide(old.session, build.session, rules, old.schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
+        for each in decided.assumed:
+            progress(each, lasting=True)
         set_aside = aside.set_aside(build.session, decided.transfers)
         lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(
-            *(decided.transfers, moment, old, new),
+            *(decided.transfers, moment, old.connect, new),
             keys=set_aside.keys,
-            progress=lambda done, total: progress(f"{amount(done)} of {amount(total)}"),
+            progress=lambda done, total: progress(bar(done, total)),
         )
+        copied = comparison.compare(
+            *(decided.transfers, moment, old.connect, new),
+            keys=set_aside.keys,
+            progress=lambda done, total: progress(f"comparing, {done} of {total}"),
+        )
+        before = counters.read(old.session) if old.counters is None else old.counters
+    if watch is not None:
+        watch.copied = copied
+        build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    rebuilding.rebuild(set_aside, new, progress)
+    sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

@@ -44,15 +44,15 @@ def unknown(key: str, name: str) -> Finding:
     )
 
 
-def unreadable(name: str) -> Finding:
-    """Say that the role may not read every row of an old table."""
+def unreadable(name: str, flag: str) -> Finding:
+    """Say that the role may not read every row of an old table. flag: what names others."""
     return Finding(
         kind="unreadable rows",
         name=name,
         what=f"the role may not read every row of {name}",
         why="the rest would be left behind unseen",
         remedy=f"GRANT SELECT ON {name}, or lift its row security for the role, or carry others "
-        "with --carry TABLE,…",
+        f"with {flag} TABLE,…",
     )
 
 
@@ -164,14 +164,17 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
     )
 
 
-def alone(table: str, wanted: str, chosen: tuple[str, ...]) -> Finding:
-    """Say that rows refer to rows of a table that is not carried, and is empty."""
+def alone(table: str, wanted: str, flag: str, chosen: tuple[str, ...]) -> Finding:
+    """Say that rows refer to rows of a table that is not carried, and is empty.
+
+    flag: what has named the tables that were chosen.
+    """
     return Finding(
         kind="missing parent",
         name=table,
         what=f"rows of {table} refer to {wanted}, which is not carried",
         why="its foreign key would refuse them",
-        remedy=f"--carry {','.join([*chosen, wanted])}",
+        remedy=f"{flag} {','.join([*chosen, wanted])}",
     )
 
 

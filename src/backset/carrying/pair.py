@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from backset.connections.session import Session
 
+SPELLING = """
+SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
+SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
+SET row_security = off"""
+
 
 @dataclass(slots=True)
 class Pair:
@@ -31,6 +36,11 @@ class Pair:
         """What has gone through."""
         return self.past_bytes + self.now_bytes
 
+    @property
+    def recodes(self) -> bool:
+        """Whether the two databases have different encodings."""
+        return len(_encodings(*self.sessions)) > 1
+
     def agree(self) -> None:
         """Let both spell values in the same way, without loss, whatever their roles prefer.
 
@@ -38,16 +48,10 @@ class Pair:
         policy hides from us are an error, and not left out.
         """
         (zone,) = self.old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-        statements = f"{_SPELLING}; SET client_encoding = {_encoding(*self.sessions)}"
+        statements = f"{SPELLING}; SET client_encoding = {_encoding(*self.sessions)}"
         self.old.execute(statements.encode())
         self.new.execute(f"{statements}; SET synchronous_commit = off".encode())
         self.new.execute("SELECT set_config('TimeZone', %s, false)", [zone])
-
-
-_SPELLING = """
-SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
-SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
-SET row_security = off"""
 
 
 def _encoding(*sessions: Session) -> str:
@@ -55,6 +59,10 @@ def _encoding(*sessions: Session) -> str:
 
     Between two databases of SQL_ASCII any bytes may go, which need not be UTF-8.
     """
-    found = {each.pgconn.parameter_status(b"server_encoding") for each in sessions}
-    only = found.pop() or b"UTF8"
-    return "UTF8" if found else only.decode()
+    found = _encodings(*sessions)
+    return "UTF8" if len(found) > 1 else found.pop().decode()
+
+
+def _encodings(*sessions: Session) -> set[bytes]:
+    told = (each.pgconn.parameter_status(b"server_encoding") for each in sessions)
+    return {each or b"UTF8" for each in told}

@@ -10,7 +10,7 @@ from psycopg import sql
 from backset.carrying import expressions, matching, obstacles, suitability
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
-from backset.catalogs import columns
+from backset.catalogs import columns, past
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -45,35 +45,53 @@ class CarryPlan:
     """What a carry would do, decided before the first row is copied.
 
     transfers: the tables that come. left: what has no place in the new schema, and is agreed to.
-    notes: what else is worth a line. problems: what the user must decide first.
+    assumed: what a run must say, too, such as fillings. notes: what else is worth a line.
+    problems: what the user must decide first.
     """
 
     transfers: tuple[Transfer, ...] = ()
     left: tuple[Left, ...] = ()
+    assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[Finding, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the plan in lines for people, without its problems."""
         come = " · ".join(f"{each.name} {each.rows}" for each in self.transfers)
-        lines = [come or "no rows", *self.notes]
+        lines = [come or "no rows", *self.assumed, *self.notes]
         return lines + [f"left behind: {each}" for each in self.left]
 
 
-def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """The tables of both sides, and how many large objects the old one has."""
+
+    before: Tables
+    after: Tables
+    large_objects: int
+
+    @classmethod
+    def read(cls, old: Session, new: Session) -> Schemas:
+        """Read them where each has a database of its own."""
+        return cls(columns.read(old), columns.read(new), past.large_objects(old))
+
+
+def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = None) -> CarryPlan:
     """Compare two catalogs, and ask the old rows where these alone cannot tell.
 
     old: in a transaction, in whose snapshot the rows are going to be read.
+    schemas: what both sides are, if that cannot be read from the two sessions.
     """
-    before, after = columns.read(old), columns.read(new)
+    schemas = schemas or Schemas.read(old, new)
+    before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
     pairs = matching.pairs(before, after, rules, zone)
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
     counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
-    left = [*_left(old, before, pairs, rules)]
-    notes: list[str] = []
+    left = [*_left(old, schemas, pairs, rules)]
+    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
     for pair in pairs:
         if pair.ways and counted[pair.old.key]:
             found = suitability.judge(old, pair, counted[pair.old.key])
@@ -85,11 +103,11 @@ def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
         if not rules.leaves(each.name)
     ]
     transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
-    notes += _zoned(pairs, zone)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
         left=tuple(each for each in left if rules.leaves(each.name)),
+        assumed=tuple(assumed),
         notes=tuple(notes),
         problems=tuple(problems),
     )
@@ -104,7 +122,14 @@ def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
         if way.old and fit(way.old, way.new) is Fit.ZONED
     ]
     if zoned:
-        yield f"times without a zone are those of {zone}, the server's: {', '.join(zoned)}"
+        yield f"times without a zone are those of {zone}: {', '.join(zoned)}"
+
+
+def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
+    for pair in pairs:
+        yield from (
+            f"{pair.name(way.new)} is filled with {way.fill}" for way in pair.ways if way.fill
+        )
 
 
 def _transfer(pair: Pair, rows: int) -> Transfer:
@@ -115,6 +140,7 @@ def _transfer(pair: Pair, rows: int) -> Transfer:
         query=expressions.query(pair),
         rows=rows,
         size_bytes=pair.old.size_bytes,
+        filled=frozenset(way.new.name for way in pair.ways if way.old is None),
     )
 
 
@@ -125,12 +151,12 @@ def _unasked(
     yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
     closed = {pair.old.shown for pair in pairs if not pair.old.readable}
     closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
-    yield from (obstacles.unreadable(name) for name in sorted(closed))
+    yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
 
 
-def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
+def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
     """Yield what has no place in the new schema, where there is any of it."""
-    for table in matching.left_tables(before, pairs, rules):
+    for table in matching.left_tables(schemas.before, pairs, rules):
         (rows,) = expressions.counts(old, table)
         if rows:
             yield Left("table", table.shown, rows)
@@ -141,10 +167,8 @@ def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> 
             candidate = matching.renamed(pairs, table, column)
             if number:
                 yield Left("column", f"{table.shown}.{column.name}", number, candidate)
-    if rules.carries_all:  # then these are content, too
-        found = old.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() or (0,)
-        if found[0]:
-            yield Left("large objects", "the large objects", found[0])
+    if rules.carries_all and schemas.large_objects:  # then these are content, too
+        yield Left("large objects", past.LARGE_OBJECTS, schemas.large_objects)
 
 
 def _alone(
@@ -161,4 +185,4 @@ def _alone(
             if len(values) == len(reference.columns):
                 all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
                 if expressions.counts(old, pair.old, [all_set])[1]:
-                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.tables)
+                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.flag, rules.tables)

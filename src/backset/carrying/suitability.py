@@ -86,6 +86,5 @@ def _look_at_filling(old: Session, pair: Pair, way: Way, found: Judgement) -> No
         words = (error.diag.message_primary or "").partition(": ")[0]
         found.problems.append(obstacles.unfillable(name, way.fill, words))
         return
-    found.notes.append(f"{name}: filled with {way.fill}")
     if nulls and way.new.not_null:
         found.problems.append(obstacles.null(name, way, nulls))

@@ -20,6 +20,8 @@ class Transfer:
     columns: the columns of the new table that get a value, in the order of the query's.
     query: a SELECT in the old database; each of its columns has the type of the new table's column,
     or one whose text that type reads. It has no ORDER BY, and no condition: every row is carried.
+    filled: those of the columns that get what an expression of the settings says. They cannot be
+    compared with the old rows: it may have another value each time.
     rows: how many rows the old table has. size_bytes: what they take in the old database, without
     indexes, which is about what goes through; an estimate.
     """
@@ -30,6 +32,7 @@ class Transfer:
     query: sql.Composable
     rows: int
     size_bytes: int
+    filled: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

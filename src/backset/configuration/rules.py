@@ -14,20 +14,26 @@ if TYPE_CHECKING:
 
     from backset.configuration.settings import Settings
 
+_FLAG = "--carry"
+
 
 def wanted(
-    settings: Settings, *, said: str | bool | None, drops: bool, seeds: bool
+    settings: Settings, *, said: str | bool | None, drops: bool, seeds: bool, flag: str = _FLAG
 ) -> Rules | None:
     """Return the rules of a run; None where nothing is carried.
 
-    said: of `--carry`: None where it is not given, true without tables, else their names.
-    drops, seeds: whether `--drop-data` and `--seed` are given. Raises SettingsError.
+    said: of the flag: None where it is not given, true without tables, else their names.
+    drops, seeds: whether `--drop-data` and `--seed` are given.
+    flag: what names the tables: `--tables` of a task that carries in any case.
+    Raises SettingsError.
     """
     given = "all" if said is True else said
     try:
         chosen = settings.carry if given is None else values.tables(given) if given else ()
     except ValueError as error:
-        raise SettingsError([(f"--carry is {given!r}", f"it must be {error}")]) from None
+        raise SettingsError([(f"{flag} is {given!r}", f"it must be {error}")]) from None
+    if not chosen and flag != _FLAG:
+        chosen = values.ALL_TABLES
     if not chosen and (drops or seeds):
         flag = "--drop-data" if drops else "--seed"
         what = f"{flag} is about a run that carries rows, and this one does not"
@@ -41,6 +47,7 @@ def wanted(
         leave=settings.leave,
         drops=drops,
         seeds=seeds,
+        flag=flag,
     )
 
 
@@ -53,7 +60,7 @@ class Rules:
     fill: a column of the new schema → an SQL expression over the row of the old table.
     leave: tables and columns of the old schema whose content may be left behind.
     drops: whether everything may be left behind that has no place in the new schema.
-    seeds: whether the seed command runs, too, after the rows.
+    seeds: whether the seed command runs, too, after the rows. flag: what has named the tables.
     """
 
     tables: tuple[str, ...] = values.ALL_TABLES
@@ -62,6 +69,7 @@ class Rules:
     leave: tuple[str, ...] = ()
     drops: bool = False
     seeds: bool = False
+    flag: str = _FLAG
 
     @property
     def carries_all(self) -> bool:

@@ -10,7 +10,7 @@ import psycopg
 import psycopg.conninfo
 
 from backset.connections import pooling, unreached
-from backset.connections.target import ONE_HOST
+from backset.connections.target import ENV_PY, ONE_HOST
 from backset.errors import (
     HeldUpError,
     Interrupted,
@@ -63,7 +63,8 @@ def connect(target: Target, purpose: str) -> Session:
     if is_pooled:
         session.close()
         what = f"{target.shown} is a pooler that gives each transaction another session"
-        raise SettingsError([(what, "give DATABASE_URL the address of PostgreSQL itself")])
+        name = "DATABASE_URL" if target.source == ENV_PY else target.mended_in
+        raise SettingsError([(what, f"give {name} the address of PostgreSQL itself")])
     return session
 
 

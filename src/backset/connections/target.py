@@ -69,7 +69,9 @@ class Target:
     @property
     def mended_in(self) -> str:
         """What a person corrects where this is another database than they mean."""
-        return "DATABASE_URL" if self.source != ENV_PY else "what env.py opens, or set DATABASE_URL"
+        if self.source == ENV_PY:
+            return "what env.py opens, or set DATABASE_URL"
+        return "DATABASE_URL" if self.source.endswith("DATABASE_URL") else self.source
 
     @property
     def shown(self) -> str:

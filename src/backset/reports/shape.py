@@ -152,6 +152,9 @@ class Step(TypedDict):
     left: NotRequired[
         Annotated[list[Left], "`carry`: what has no place in the new schema, and was left behind"]
     ]
+    origin: NotRequired[
+        Annotated[str, "`carry` of the task `carry`: what the rows came from, without passwords"]
+    ]
     seeded_twice: NotRequired[
         Annotated[bool, "`seed`: whether it ran a second time (`--seed-twice`)"]
     ]

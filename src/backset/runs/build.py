@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.catalogs.past import Past
+    from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
+    from backset.migrations.forerunner import Forerunner
+    from backset.migrations.migrating import Progress
     from backset.properties.property import Source
     from backset.runs.policy import Rung
     from backset.scripts.recipes import Recipe
@@ -47,7 +51,7 @@ class Options:
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
-    carries: how the rows of the target come into the new database, if they do.
+    carries: how rows come into the new database, if they do. origin: whose; None is the target's.
     """
 
     proves: bool = False
@@ -59,6 +63,7 @@ class Options:
     recipe: Recipe | None = None
     asks_log: bool = True
     carries: Rules | None = None
+    origin: Origin | None = None
 
 
 class Build:
@@ -67,7 +72,9 @@ class Build:
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
-    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
+    its tables, if their rows are to be carried.
+    handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
@@ -91,14 +98,17 @@ class Build:
         self.cleared: bool | None = False
         self.is_in_place = False
         self.frozen: list[Object] = []
+        self.past: Past | None = None
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
         self.options = options
         self.heard: set[str] = set()
+        self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
+        self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._open = ExitStack()
 
@@ -204,7 +214,12 @@ class Build:
     @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
-        return Door(self.settings, self.subject, self.target, self.server.session)
+        return Door(*(self.settings, self.subject, self.target, self.server.session), self._ahead)
+
+    def begin_seed(self) -> None:
+        """Start the seed command's Python, which imports libraries while the database is built."""
+        ahead = self.door.forerunner(self.settings.seed, "seed")
+        self._ahead = ahead and self._sessions.enter_context(ahead)
 
     @cached_property
     def inheritance(self) -> Inheritance:
@@ -273,6 +288,8 @@ class Build:
     def protected_backups(self) -> frozenset[str]:
         """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
         names = {self.previous.backup} if self.previous else set()
+        if self.options.origin:
+            names.add(self.options.origin.backup)
         return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
 
     def begin_next(self) -> None:
@@ -339,3 +356,7 @@ class Build:
             else:
                 return
         error.add_note(f"{problem}; the next run removes {self.server.names.next}")
+
+
+def _at_once(swap_them: swap.Swap, _progress: Progress) -> None:
+    swap_them()

@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, objects
+from backset.catalogs import catalog, objects, past
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
 from backset.runs import policy, ties
 from backset.runs.policy import Circumstances, Rung
 from backset.servers import companions
-from backset.wording.quantities import amount
+from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +138,8 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
         barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
+    if in_place and not build.old_is_empty:
+        barred += _bars_of_a_carry(build)
     return Circumstances(
         database=build.target.database,
         in_recovery=role.in_recovery,
@@ -176,6 +178,24 @@ def _bars(build: Build) -> tuple[tuple[str, str], ...]:
     return tuple(bars)
 
 
+def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
+    """Return why rows could not come back in place, as far as it is known beforehand."""
+    rules, bars = build.options.carries, []
+    if rules is None:
+        return ()
+    name, role = build.target.database, build.server.role.name
+    if not catalog.may_create_schemas(build.live):
+        what = f"the role {role} may not create a schema in {name}, through which rows come back"
+        grant = f"GRANT CREATE ON DATABASE {policy.quoted(name)} TO {policy.quoted(role)}"
+        bars.append((what, f"as an administrator: {grant}; or leave --carry out"))
+    number = past.large_objects(build.live)
+    if number and rules.carries_all and not rules.leaves(past.LARGE_OBJECTS):
+        what = f"{name} has {count(number, 'large object')}, which would be left behind"
+        remedy = f'--drop-data, or [tool.backset] leave = ["{past.LARGE_OBJECTS}"]'
+        bars.append((what, remedy))
+    return tuple(bars)
+
+
 def _facts(build: Build, task: str, rung: Rung) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
     server, rows = build.server, catalog.row_counts(build.live)
@@ -198,7 +218,8 @@ def _aim(build: Build, task: str) -> str:
         return f"{build.previous.name} (oid {build.previous.oid})"
     if task == "restore":
         return build.chosen_backup.name
-    return "empty" if task == "reset" else ", ".join(build.scripts.heads) or "no head"
+    origin = f", with rows of {build.options.origin.shown}" if build.options.origin else ""
+    return "empty" if task == "reset" else (", ".join(build.scripts.heads) or "no head") + origin
 
 
 def _digest(build: Build, facts: Facts) -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 from psycopg import sql
@@ -81,23 +81,35 @@ def discard(server: Server) -> None:
             session.pgconn.flush()
 
 
-def _nothing(_session: Session) -> None:
+def nothing(_session: Session) -> None:
     """Do nothing."""
 
 
+class Swap(Protocol):
+    """Swaps the databases of a run, as swap() does."""
+
+    def __call__(self, *, spare: int = 0, last: Callable[[Session], None] = nothing) -> None:
+        """Swap; RENAME waits for the session of the pid `spare` to leave by itself."""
+
+
 def swap(
-    server: Server, renames: Sequence[Rename], last: Callable[[Session], None] = _nothing
+    server: Server,
+    renames: Sequence[Rename],
+    last: Callable[[Session], None] = nothing,
+    *,
+    spare: int = 0,
 ) -> None:
     """Rename databases in one transaction, and do what `last` does: all of it, or none.
 
     RENAME takes the database's lock and then waits 5 s for the sessions on it to leave. New
     sessions queue behind that lock, so ending the old ones from a second session while RENAME
     waits always converges: a client that reconnects in a loop cannot stop it.
+    spare: the pid of a session that is left alone, and leaves by itself while RENAME waits.
     Raises StepFailedError, with nothing renamed, when a session may not be ended.
     """
     names = [rename.old for rename in renames]
     _await_immovable(server, names)
-    with evicting(server, names):
+    with evicting(server, names, spare=spare):
         try:
             with server.session.transaction():
                 server.session.execute(_VANISHED)
@@ -116,12 +128,14 @@ def promote(
     *,
     old_is_empty: bool,
     backup: str = "",
-    last: Callable[[Session], None] = _nothing,
+    last: Callable[[Session], None] = nothing,
+    spare: int = 0,
 ) -> None:
     """Make next the target; what it replaces becomes previous, an older previous discard.
 
     An empty target never displaces a previous one: the last good copy stays for `undo`.
     backup: the name of the backup of the target, which previous will bear in its comment.
+    last, spare: see swap().
     """
     names, renames = server.names, []
     if old and previous and old_is_empty:
@@ -132,7 +146,7 @@ def promote(
         mark = marked(f"previous {backup}".rstrip(), old.comment)
         renames.append(Rename(names.target, names.previous, mark))
     renames.append(Rename(names.next, names.target, old.comment if old else ""))
-    swap(server, renames, last)
+    swap(server, renames, last, spare=spare)
 
 
 def exchange(server: Server, old: Database | None, previous: Database) -> None:

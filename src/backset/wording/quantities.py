@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+_BAR_CHARS = 20
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 table`, `2,000 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -20,6 +23,14 @@ def amount(size_bytes: float) -> str:
             return f"{size_bytes:.3g} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.3g} GB"
+
+
+def bar(done_bytes: float, all_bytes: float) -> str:
+    """Return how far something is: `━━━━━───── 51 % of 1.02 GB`; the whole may be an estimate."""
+    part = min(done_bytes / all_bytes, 1.0) if all_bytes else 1.0
+    full = int(part * _BAR_CHARS)
+    line = "━" * full + "─" * (_BAR_CHARS - full)
+    return f"{line} {part:.0%} of {amount(all_bytes)}"
 
 
 def age(seconds: float) -> str:
