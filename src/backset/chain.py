@@ -120,11 +120,12 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
             companions.clear(build.server, build.databases)
             if reset in chosen:
                 build.begin_next()
-        if upgrade in chosen:
+        build.migrates = upgrade in chosen
+        if build.is_in_place or backup not in chosen:  # else while the dump is written
             with signals.limited(answer.timeout_s):
-                heads.demand_destination(build.workers)
-            if not build.is_beside:
-                build.make_target()
+                build.demand_destination()
+        if upgrade in chosen and not build.is_beside:
+            build.make_target()
         wanted = [step for step in chosen if step.__name__ not in skip]
         for step in wanted:
             if step is upgrade and seed in wanted:

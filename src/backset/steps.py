@@ -47,10 +47,12 @@ def backup(build: Build, progress: Progress) -> Done:
     farewell = f" · ended {listed(ended)}" if ended else ""
     gone = {"ended": [each.content() for each in ended]} if build.is_in_place else {}
     if build.old_is_empty:
+        build.demand_destination()
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        return build.scripts.folders  # asked for late: the worker is still importing
+        build.demand_destination()  # asked for late: the worker is still importing
+        return build.scripts.folders
 
     above = build.settings.zstd_above
     taken = backups.take(build.vault, build.target, folders, build.programs, zstd_above=above)

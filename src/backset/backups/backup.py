@@ -52,6 +52,7 @@ def take(
             with dumps.written(form, partial, programs, both, *options, target=target) as finish:
                 rows = catalog.row_counts(session)  # while pg_dump works, in its snapshot
                 objects = inventory.inventory(session)
+                scripts = list(folders())
                 sha256 = finish()
             _sync(partial)
             about = Manifest(
@@ -70,7 +71,7 @@ def take(
                 by_hand=form.by_hand(name),
             )
             taken = Backup(vault.folder / f"{name}{form.suffix}", about)
-            _pack(taken.scripts, folders(), programs.cwd)
+            _pack(taken.scripts, scripts, programs.cwd)
             write(manifest.beside(taken.dump), json.dumps(about.content(), indent=2) + "\n")
             partial.rename(taken.dump)
             return taken
