@@ -97,14 +97,16 @@ def _options(session: Session, target: Target) -> list[str]:
 
 def _pack(path: Path, folders: Iterable[Path], root: Path) -> None:
     """Put the migration scripts, as they are on disk, into a small tar."""
-    with tarfile.open(_private(path), "w:gz") as tar:
+    with tarfile.open(_private(path), "w:gz", compresslevel=6) as tar:
         for folder in folders:
             name = folder.relative_to(root) if folder.is_relative_to(root) else folder.name
-            tar.add(folder, arcname=str(name), filter=_without_bytecode)
+            tar.add(folder, arcname=str(name), filter=_plain)
     _sync(path)
 
 
-def _without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out byte code, and parts of seconds, for which each file would get a second header."""
+    member.mtime = int(member.mtime)
     return None if "__pycache__" in member.name else member
 
 
