@@ -109,7 +109,7 @@ class _Reader:
             cache_seed=self._cache_seed(),
             ask_above=self._value("ask_above"),
             keep=self._value("keep"),
-            parallel_above=self._value("parallel_above"),
+            zstd_above=self._value("zstd_above"),
             environ=self._children_environ(),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,
