@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from tests.faults.run import wait_for_none
-from tests.faults.world import PREVIOUS, TARGET, TCP
+from tests.faults.world import CLEAN, PREVIOUS, TARGET, TCP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,20 +121,25 @@ def reachable(world: World, wanted: Mapping[str, Fingerprint]) -> Iterator[str]:
 
 
 def recovery(run: Run, world: World) -> Iterator[str]:
-    """The next reset-db works, and leaves the target, previous, whole backups and nothing else."""
+    """The next reset-db works, and leaves the target, previous, whole backups, and nothing else.
+
+    But for the template of what it has verified.
+    """
     if run.is_hung or run.code != 0:
         yield f"the next reset-db ends with {run.code}: {run.error.strip()}"
         return
     deadline = time.monotonic() + _GRACE_S
-    while (names := world.names()) != [TARGET, PREVIOUS] and time.monotonic() < deadline:
+    wanted = [TARGET, CLEAN, PREVIOUS]
+    while (names := world.names()) != wanted and time.monotonic() < deadline:
         time.sleep(0.02)
-    if names != [TARGET, PREVIOUS]:
+    if names != wanted:
         yield f"the next reset-db leaves {', '.join(names)}"
     if stand(world, world.new, world.new).content != world.new:
         yield "the next reset-db does not build the new database"
     complete = dumps(world)
     suffixes = (".json", ".scripts.tar.gz")
     whole = {f"{name(dump)}{suffix}" for dump in complete for suffix in suffixes}
+    whole.add("clean.template")
     for path in world.backups.glob("*/*"):
         if path not in complete and path.name not in whole:
             yield f"the next reset-db leaves {path.name} behind"

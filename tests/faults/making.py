@@ -18,6 +18,7 @@ from backset.servers.embedded import temporary_cluster
 from tests.faults import volume
 from tests.faults.world import (
     CARRY,
+    CLEAN,
     DEVELOPER,
     IN_PLACE,
     PASSWORD,
@@ -134,7 +135,7 @@ def _vary(plain: Path) -> None:
 def _kept(world: World, state: str) -> State:
     """Copy every database named like the target, and the backups, to begin trials from."""
     databases: dict[str, tuple[str, str | None]] = {}
-    names = world.names()
+    names = [name for name in world.names() if name != CLEAN]  # nobody can connect to that
     contents = {name: world.content(name) for name in names}
     with world.superuser as session:
         for name in names:

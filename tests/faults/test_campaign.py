@@ -20,7 +20,7 @@ from tests.faults import campaign, checks, making, summary
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import MARK, Line
 from tests.faults.strikes import Scene, send
-from tests.faults.world import PREVIOUS, RESET, SOCKET, TARGET, World
+from tests.faults.world import CLEAN, PREVIOUS, RESET, SOCKET, TARGET, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def say(text: str, scene: Scene) -> None:
 def at_the_end(sabotage: Callable[[Scene], None], scene: Scene) -> bool:
     """Wait for the run, and for what it tells the server to drop; then do something bad."""
     scene.run.wait(60)
-    while set(scene.world.names()) - {TARGET, PREVIOUS}:
+    while set(scene.world.names()) - {TARGET, PREVIOUS, CLEAN}:
         time.sleep(0.02)
     sabotage(scene)
     return True
@@ -107,7 +107,7 @@ def at_the_end(sabotage: Callable[[Scene], None], scene: Scene) -> bool:
     [
         (lose_a_row, "the target is neither what it was nor the new one"),
         (close_the_door, "unreachable"),
-        (leave_a_database, f"the next reset-db leaves {TARGET}, {TARGET}__other"),
+        (leave_a_database, f"the next reset-db leaves {TARGET}, {CLEAN}, {TARGET}__other"),
         (cut_a_dump, "is not what its manifest says"),
         (lose_everything_old, "the rows of the target are nowhere"),
         (leave_a_child, "still alive"),

@@ -347,11 +347,15 @@ class Build:
 
     @staticmethod
     def _create_next(server: Server, old: Database | None, template: Database | None) -> None:
-        if template is not None and old is not None:
-            copying.copy(server.session, template, server.names.next, old)
-        else:
-            swap.create(server, server.names.next, old)
-        swap.comment(server, server.names.next, swap.marked("next"))
+        name = server.names.next
+        if template is None or old is None:
+            swap.create(server, name, old)
+            swap.comment(server, name, swap.marked("next"))
+            return
+        # Closed until it has its mark: one that has content and no mark would be somebody else's.
+        copying.copy(server.session, template, name, old, closed=True)
+        swap.comment(server, name, swap.marked("next"))
+        copying.open_again(server.session, name)
 
     def make_target(self) -> None:
         """Create the target itself, if it does not exist."""
@@ -399,9 +403,16 @@ class Build:
         return f"{name} is as it was"
 
     def _remove_next(self, error: BaseException) -> None:
-        for _attempt in range(2):  # a loaded server can take longer over a session than DROP waits
+        name = self.server.names.next
+        # A loaded server can take longer over a session than DROP waits, and a signal can leave
+        # our own in the middle of a statement.
+        attempts: tuple[Callable[[], None], ...] = (
+            lambda: swap.drop(self.server, name),
+            lambda: swap.drop_aside(self.server, [name]),
+        )
+        for attempt in attempts:
             try:
-                swap.drop(self.server, self.server.names.next)
+                attempt()
             except (StepFailedError, OSError) as second:
                 problem = second
             else:

@@ -80,7 +80,7 @@ def forget(build: Build) -> None:
 def is_ours(found: Database) -> bool:
     """Tell whether a run has made a template; a killed one may have had no time for the mark."""
     is_marked = found.mark in {CLEAN, SEEDED}
-    return not found.protected and (is_marked or (found.is_closed and not found.comment))
+    return not found.protected and (is_marked or found.is_half_copied)
 
 
 def _surroundings(build: Build, record: Record) -> str:

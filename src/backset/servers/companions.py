@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 def is_foreign(server: Server, found: Database) -> bool:
     """Tell whether a database has no mark of ours, and something in it.
 
-    Empty and unmarked is also how a run leaves one that was killed between two statements.
+    Unmarked, and empty or, as `__next`, a closed copy, is also how a run leaves one that was killed
+    between two statements.
     """
     if found.mark or found.is_invalid:
+        return False
+    if found.name == server.names.next and found.is_half_copied:
         return False
     with connect(server.target.named(found.name), server.purpose) as session:
         return not catalog.is_empty(session)

@@ -49,6 +49,12 @@ def copy(
     session.execute(statement)
 
 
+def open_again(session: Session, name: str) -> None:
+    """Let others connect to a database that was made closed."""
+    statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+    session.execute(statement.format(sql.Identifier(name)))
+
+
 def _has_shared_blocks(session: Session, statement: sql.Composed) -> bool:
     """Try to let the file system share the blocks of both; tell whether it could."""
     try:

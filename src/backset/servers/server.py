@@ -76,6 +76,11 @@ class Database:
     made_in: str
 
     @property
+    def is_half_copied(self) -> bool:
+        """Whether it is as a copy is before it has its mark: closed, and without any comment."""
+        return self.is_closed and not self.mark and not self.comment
+
+    @property
     def likeness(self) -> list[str | None]:
         """What a database in the likeness of this one was given when it was created."""
         own = [self.owner, self.encoding, self.provider, self.collate, self.ctype]

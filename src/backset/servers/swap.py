@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from backset.connections import activity
-from backset.connections.session import Session, connect, one_line
+from backset.connections.session import Session, connect, explained, one_line
 from backset.errors import StepFailedError
 from backset.servers.server import MARK, Database, Server
 
@@ -65,8 +65,12 @@ def drop(server: Server, name: str) -> None:
 
 
 def drop_aside(server: Server, names: Sequence[str]) -> None:
-    """Drop databases on a session of its own, so that the server's can go on. For a thread."""
-    with closing(connect(server.maintenance, "forget")) as session:
+    """Drop databases on a session of its own, whatever the server's is doing.
+
+    Raises StepFailedError.
+    """
+    with explained(server.target), closing(connect(server.maintenance, "forget")) as session:
+        session.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'".encode())
         for name in names:
             session.execute(_drop(name))
 
