@@ -200,6 +200,25 @@ def project(tmp_path: Path, database_url: str) -> Project:
     return Project(folder, {"DATABASE_URL": database_url})
 
 
+@pytest.fixture
+def plain(superuser: psycopg.Connection[Any]) -> str:
+    """A role that may log in and nothing else."""
+    role = f"plain_{secrets.token_hex(4)}"
+    superuser.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    return role
+
+
+@pytest.fixture
+def owned(
+    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str, name: str
+) -> Project:
+    """A project whose database belongs to a role without CREATEDB."""
+    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
+    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(plain)))
+    project.env["DATABASE_URL"] = cluster.url(name, plain)
+    return project
+
+
 def laid_down(folder: Path, name: str, url: str) -> Project:
     """Copy a project of tests/projects into a folder of its own."""
     shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))

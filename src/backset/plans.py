@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from backset.backups import proof
 from backset.carrying import origins, snapshot
 from backset.carrying import plan as decision
-from backset.catalogs import catalog, objects
+from backset.catalogs import catalog, columns, objects
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
 from backset.steps import (
@@ -27,6 +27,7 @@ from backset.wording.quantities import amount, count
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from backset.configuration.rules import Rules
     from backset.errors import Finding
     from backset.runs.build import Build
 
@@ -110,7 +111,7 @@ def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     if build.options.carries is None or origins.is_empty(build):
         return ["nothing to carry (the database is new)"], ()
     if build.is_in_place:
-        return ["would decide after the migrations what can be carried"], ()
+        return _plan_carry_in_place(build, build.options.carries), ()
     name, told = build.server.names.scratch, []
 
     def note(text: str, *, lasting: bool = False) -> None:
@@ -124,6 +125,17 @@ def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     whence = f" from {build.options.origin.shown}" if build.options.origin else ""
     first, *others = found.lines()
     return [f"would carry {first}{whence}", *told, *others], found.problems
+
+
+def _plan_carry_in_place(build: Build, rules: Rules) -> list[str]:
+    """Say which rows would come back; there is no database in which to try the new schema."""
+    tables = [each for each in columns.read(build.live).values() if rules.carries(each.shown)]
+    counts = catalog.counts(build.live, [each.key for each in tables])
+    rows = " · ".join(f"{table} {number}" for table, number in counts.items())
+    return [
+        f"would bring back from the backup, by name: {rows or 'no rows'}",
+        "what fits is known after the migrations; what does not, restores the backup (exit code 5)",
+    ]
 
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -55,25 +54,6 @@ ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO PUBLIC;
 COMMENT ON TABLE public.parted IS 'in parts';
 GRANT SELECT ON public.happy TO PUBLIC;
 """
-
-
-@pytest.fixture
-def plain(superuser: psycopg.Connection[Any]) -> str:
-    """A role that may log in and nothing else."""
-    role = f"plain_{secrets.token_hex(4)}"
-    superuser.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
-    return role
-
-
-@pytest.fixture
-def owned(
-    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str, name: str
-) -> Project:
-    """A project whose database belongs to a role without CREATEDB."""
-    owner = sql.SQL("ALTER DATABASE {} OWNER TO {}")
-    superuser.execute(owner.format(sql.Identifier(name), sql.Identifier(plain)))
-    project.env["DATABASE_URL"] = cluster.url(name, plain)
-    return project
 
 
 def as_superuser(cluster: Cluster, name: str, statements: str) -> None:

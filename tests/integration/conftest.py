@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,8 +11,10 @@ import pytest
 from backset.backups import backup
 from backset.backups.vault import Vault
 from backset.connections.target import Target
+from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import Programs
 from tests.integration.two_databases import Databases
+from tests.servers import installations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,3 +74,35 @@ def databases(
     made = Databases.made(cluster, superuser, name)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", params=list(installations()))
+def writable(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A server of each major version here, which knows prepared transactions."""
+    made = temporary_cluster(request.param, installation=installations()[request.param])
+    made.start()
+    with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+        session.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
+        session.execute("ALTER SYSTEM SET fsync = off")  # many databases are made
+    made.stop()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder.parent)
+
+
+@pytest.fixture
+def fragile() -> Iterator[Cluster]:
+    """A server of this test's own, with a database `live`."""
+    made = temporary_cluster(18)
+    made.start()
+    try:
+        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+            session.execute("CREATE DATABASE live")
+            session.execute("CHECKPOINT")
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.folder.parent)

@@ -12,7 +12,7 @@ CREATE TABLE app.teams (id int CONSTRAINT teams_key PRIMARY KEY, leader int, nam
 CREATE TABLE app.people (
     id int GENERATED ALWAYS AS IDENTITY,
     boss int, team int, code app.code, a int, b int, email text, at timestamptz, place point,
-    span int4range, password text, score int,
+    span int4range, password text, score int, no int NOT NULL DEFAULT 0,
     CONSTRAINT people_key PRIMARY KEY (id) WITH (fillfactor = 70),
     CONSTRAINT "the E-mail" UNIQUE NULLS NOT DISTINCT (email) DEFERRABLE INITIALLY DEFERRED,
     CONSTRAINT pairs UNIQUE (a, b) INCLUDE (email),
@@ -38,13 +38,18 @@ CREATE UNIQUE INDEX once ON app.people (id, at) WHERE a > 3;
 CREATE INDEX ranged ON app.people USING brin (id) WITH (pages_per_range = 8, autosummarize = on);
 CREATE INDEX near ON app.people USING gist (place);
 CREATE INDEX hashed ON app.people USING hash (code);
-CREATE UNIQUE INDEX identity ON app.people (id);
+CREATE UNIQUE INDEX identity ON app.people (id, no);
 ALTER TABLE app.people REPLICA IDENTITY USING INDEX identity;
 ALTER TABLE app.teams CLUSTER ON teams_name_key;
 -- What a view groups by its key needs that key.
 CREATE TABLE app.kept (id int PRIMARY KEY, b text, c int REFERENCES app.people (id));
 CREATE VIEW app.grouped AS SELECT id, b, count(*) FROM app.kept GROUP BY id;
 CREATE INDEX ON app.kept (b);
+
+-- Two indexes would do for one foreign key, which takes the older one.
+CREATE TABLE app.twice (id int NOT NULL, UNIQUE (id), UNIQUE (id) INCLUDE (id));
+ALTER TABLE app.twice ADD CONSTRAINT twice_key PRIMARY KEY (id);
+CREATE TABLE app.single (id int REFERENCES app.twice (id));
 
 CREATE TRIGGER plain BEFORE INSERT ON app.people FOR EACH ROW EXECUTE FUNCTION app.refuse();
 CREATE TRIGGER "always" AFTER INSERT ON app.people FOR EACH ROW EXECUTE FUNCTION app.refuse();

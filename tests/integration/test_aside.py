@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,17 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import aside
+from backset.carrying import aside, rebuilding
 from backset.catalogs import inventory
 from backset.connections.session import connect
+from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.servers.programs import Programs
 from tests.integration.two_databases import Databases, transfer
+from tests.servers import OWNER, SecuredServer, drop
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from backset.carrying.transfer import Transfer
 
@@ -32,6 +35,8 @@ TRANSFERS = [
     transfer("people", *("id", "boss", "team", "code", "a", "b", "email", "score"), schema="app"),
     transfer("kept", "id", "b", "c", schema="app"),
     transfer("notes", "id", "at", "kind", schema="app"),
+    transfer("single", "id", schema="app"),
+    transfer("twice", "id", schema="app"),
     replace(
         transfer("log %", "id", "at", "kind", "who", "n", schema=LOG),
         query=sql.SQL("SELECT id, at, kind, who, n FROM {}").format(sql.Identifier(LOG, "log %")),
@@ -41,11 +46,10 @@ TRANSFERS = [
 
 def dumped(databases: Databases) -> str:
     """Return what pg_dump says of the new database, comments and storage included."""
-    programs = Programs({"PATH": "/nowhere"}, Path("/"))
-    target = databases.new_target
+    programs = Programs(os.environ, Path("/"))
+    as_superuser = databases.old_target.named(databases.new_target.database)
     run = subprocess.run(
-        [os.fspath(programs.find("pg_dump", 18)), "--schema-only", target.conninfo],
-        env={**os.environ, "PGPASSWORD": target.params["password"]},
+        [os.fspath(programs.find("pg_dump", 18)), "--schema-only", as_superuser.conninfo],
         capture_output=True,
         text=True,
         check=True,
@@ -53,25 +57,68 @@ def dumped(databases: Databases) -> str:
     return re.sub(r"^\\(un)?restrict .*$", "", run.stdout, flags=re.MULTILINE)
 
 
-def set_aside(databases: Databases, transfers: Sequence[Transfer]) -> aside.Aside:
+def described(databases: Databases) -> list[object]:
+    """Return all that is known of the new database's schema."""
+    referred = """SELECT conname, conrelid::regclass::text, conindid::regclass::text, convalidated
+                  FROM pg_constraint WHERE conparentid = 0 ORDER BY 1, 2"""
+    session = databases.new
+    constraints = session.execute(referred.encode()).fetchall()
+    return [inventory.inventory(session), dumped(databases), constraints]
+
+
+def indexes(databases: Databases) -> set[str]:
+    """Return the names of all indexes of the new database."""
+    query = "SELECT indexname FROM pg_indexes WHERE schemaname !~ '^pg_'"
+    return {name for (name,) in databases.new.execute(query)}
+
+
+SMALL, LARGE = 10**9, 0  # from how many rows on an index is built after them
+
+
+def set_aside(
+    databases: Databases, transfers: Sequence[Transfer], size: int = LARGE
+) -> aside.Aside:
     """Set aside what stands in the way of these."""
-    return aside.set_aside(databases.new, transfers)
+    return aside.set_aside(databases.new, transfers, built_after_rows=size)
 
 
 def put_back(databases: Databases, taken: aside.Aside) -> None:
     """Put it back, over sessions of its own."""
-    taken.put_back(lambda: connect(databases.new_target, "test"))
+    rebuilding.rebuild(taken, lambda: connect(databases.new_target, "test"))
 
 
-def test_the_new_database_is_afterwards_what_it_was(databases: Databases) -> None:
+@pytest.fixture
+def on_every(every_secured: SecuredServer) -> Iterator[Databases]:
+    """An old database and a new one, on each major version."""
+    name = f"t_{secrets.token_hex(4)}"
+    with every_secured.administered() as session:
+        for each in (name, f"{name}__next"):
+            statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+            session.execute(statement.format(sql.Identifier(each), sql.Identifier(OWNER)))
+    new = Target.parse(every_secured.url(f"{name}__next", OWNER))
+    made = Databases(Target.parse(every_secured.cluster.url(name)), new)
+    yield made
+    made.close()
+    drop(every_secured, name)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_the_new_database_is_afterwards_what_it_was(on_every: Databases, size: int) -> None:
     """Whatever can be set aside comes back: names, comments, states, storage, order."""
+    on_every.new.execute(RICH.encode())
+    before = described(on_every)
+    taken = set_aside(on_every, TRANSFERS, size)
+    assert described(on_every) != before
+    put_back(on_every, taken)
+    assert described(on_every) == before
+
+
+def test_only_what_can_be_made_again_is_taken_away(databases: Databases) -> None:
+    """What a view needs stays, and so do two keys of which a foreign key would take either."""
     databases.new.execute(RICH.encode())
-    before = inventory.inventory(databases.new), dumped(databases)
     taken = set_aside(databases, TRANSFERS)
-    assert inventory.inventory(databases.new).keys() < before[0].keys()
+    assert indexes(databases) == {"kept_pkey", "twice_key", "twice_id_key", "twice_id_id1_key"}
     put_back(databases, taken)
-    assert dumped(databases) == before[1]
-    assert inventory.inventory(databases.new) == before[0]
 
 
 def test_rows_come_without_order_and_without_triggers(databases: Databases) -> None:
@@ -79,9 +126,13 @@ def test_rows_come_without_order_and_without_triggers(databases: Databases) -> N
     databases.run(RICH)
     databases.old.execute(ROWS.encode())
     taken = set_aside(databases, TRANSFERS)
-    counts = databases.copy(TRANSFERS, keys=taken.keys)
+    counts = databases.copy(TRANSFERS)
     put_back(databases, taken)
-    assert counts == {(LOG, "log %"): 3, **{("app", name): 2 for name in NAMES}}
+    assert counts == {
+        (LOG, "log %"): 3,
+        **{("app", name): 2 for name in NAMES},
+        **{("app", name): 1 for name in ("single", "twice")},
+    }
     query = "SELECT id, boss, team, code, a FROM app.people ORDER BY 1"
     assert databases.new.execute(query).fetchall() == databases.old.execute(query).fetchall()
     databases.new.execute("ALTER TABLE app.people DISABLE TRIGGER plain")
@@ -100,6 +151,7 @@ INSERT INTO app.teams VALUES (1, NULL, 'a'), (2, NULL, 'b');
 INSERT INTO app.people (boss, team, code, a, b, email, score)
     VALUES (2, 1, 'long', 13, 13, 'x', 1), (1, 2, 'y', 2, 2, 'y', 2);
 UPDATE app.teams SET leader = 3 - id;
+INSERT INTO app.twice VALUES (1); INSERT INTO app.single VALUES (1);
 INSERT INTO app.kept VALUES (1, 'x', 2), (2, 'x', 1);
 INSERT INTO "Odd ""name"."log %"
     VALUES (1, '2001-01-01', 'x', 1), (2, '2021-01-01', 'a', 2), (3, '2022-01-01', 'b', NULL);
@@ -125,21 +177,26 @@ def test_references_to_nothing_are_named(databases: Databases) -> None:
     assert caught.value.what == f"tasks: of_user: 18 rows refer to what users does not have: {keys}"
 
 
-def test_rows_of_the_migrations_make_room(databases: Databases) -> None:
-    """Their rows go, though others refer to them and a trigger forbids it."""
-    databases.run(RICH)
-    databases.new.execute(ROWS.encode())
-    taken = set_aside(databases, TRANSFERS)
-    aside.empty(databases.new, [each.table for each in TRANSFERS])
-    for each in TRANSFERS:
-        query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*each.table))
-        assert databases.new.execute(query).fetchone() == (0,)
-    put_back(databases, taken)
+def test_a_table_with_rows_keeps_its_indexes(databases: Databases) -> None:
+    """What the migrations wrote can be told by its key from what comes."""
+    databases.run("CREATE TABLE t (id int PRIMARY KEY)")
+    databases.new.execute("INSERT INTO t VALUES (1)")
+    set_aside(databases, [transfer("t", "id")])
+    assert indexes(databases) == {"t_pkey"}
 
 
-def test_a_table_that_inherits_keeps_its_rows(databases: Databases) -> None:
-    """Emptying a parent leaves its children alone: they are tables of their own."""
-    databases.run("CREATE TABLE parent (a int); CREATE TABLE child () INHERITS (parent)")
-    databases.new.execute("INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2)")
-    aside.empty(databases.new, [("public", "parent")])
-    assert databases.new.execute("SELECT a FROM parent").fetchall() == [(2,)]
+def test_a_key_that_is_there_twice_is_named(databases: Databases) -> None:
+    """A unique index that is built after the rows says how many keys, and the first of them."""
+    databases.run(
+        "CREATE TABLE t (a int, b text)",
+        "CREATE TABLE t (a int, b text, CONSTRAINT once UNIQUE (a, b))",
+    )
+    many = "INSERT INTO t SELECT n / 2, CASE WHEN n > 13 THEN 'x' END FROM generate_series(0, 19) n"
+    databases.old.execute(many.encode())
+    transfers = [transfer("t", "a", "b")]
+    taken = set_aside(databases, transfers)
+    databases.copy(transfers)
+    with pytest.raises(StepFailedError) as caught:
+        put_back(databases, taken)
+    keys = "a=7, b=x; a=8, b=x; a=9, b=x"
+    assert caught.value.what == f"t: once: 3 keys are there more than once: {keys}"

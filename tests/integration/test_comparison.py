@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from backset.carrying import comparison, digest, plan, snapshot
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
+from backset.connections.target import Target
 from backset.errors import StepFailedError
 from tests.integration.test_streaming import COLUMNS, ROWS, VALUES
 from tests.integration.two_databases import transfer
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from backset.carrying.digest import Digest
     from backset.carrying.transfer import Transfer
+    from backset.servers.cluster import Cluster
     from tests.integration.two_databases import Databases
 
 USERS = """
@@ -134,6 +137,23 @@ def test_whatever_the_roles_prefer(databases: Databases) -> None:
     databases.copy([every])
     ((_, found),) = compare(databases, every)
     assert found.rows == 1
+
+
+def test_two_encodings(
+    cluster: Cluster, superuser: psycopg.Connection[Any], name: str, databases: Databases
+) -> None:
+    """The same letters are other bytes; they are no difference, and other letters are one."""
+    latin = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
+    superuser.execute(latin.format(sql.Identifier(f"{name}_latin")))
+    databases.old_target = Target.parse(cluster.url(f"{name}_latin"))
+    make = "CREATE TABLE t (k int PRIMARY KEY, v text)"
+    databases.run(f"{make}; INSERT INTO t VALUES (1, 'Zoë'), (2, '')", make)
+    every = transfer("t", "k", "v")
+    databases.copy([every])
+    compare(databases, every)
+    databases.new.execute("UPDATE t SET v = 'Zoé' WHERE k = 1")
+    with pytest.raises(StepFailedError, match="in v, at k=1"):
+        compare(databases, every, keys={every.table: ("k",)})
 
 
 # old type → new type, and the values

@@ -3,152 +3,26 @@
 from __future__ import annotations
 
 import re
-import shutil
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import digest, handover, plan, snapshot, streaming
-from backset.carrying.pair import SPELLING
-from backset.carrying.watch import Watch
+from backset.carrying import digest
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
-from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.servers import swap
-from backset.servers.embedded import temporary_cluster
-from backset.servers.server import Server
-from tests.servers import installations
+from tests.integration.carries import EVERYTHING, Carry, carried, copied
+from tests.integration.test_unfinished import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from backset.connections.session import Session
     from backset.servers.cluster import Cluster
-
-EVERYTHING = Rules()
-CLEAR = """
-DROP SCHEMA IF EXISTS public, "Other one" CASCADE; CREATE SCHEMA public;
-SELECT lo_unlink(oid) FROM pg_largeobject_metadata;
-"""
-TABLES = """
-CREATE TABLE tasks (id int PRIMARY KEY, name text);
-CREATE SCHEMA "Other one";
-CREATE TABLE "Other one"."Log" (id int) PARTITION BY RANGE (id);
-CREATE TABLE "Other one".low PARTITION OF "Other one"."Log" FOR VALUES FROM (0) TO (10);
-CREATE UNLOGGED TABLE quick (id int)
-"""
-ROWS = """
-INSERT INTO tasks VALUES (1, 'one'), (2, NULL); INSERT INTO quick VALUES (1);
-INSERT INTO "Other one"."Log" VALUES (1), (1); CREATE TABLE homeless (id int)
-"""
-
-
-@pytest.fixture(scope="module", params=list(installations()))
-def writable(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A server of each major version here, which knows prepared transactions."""
-    made = temporary_cluster(request.param, installation=installations()[request.param])
-    made.start()
-    with psycopg.connect(made.url("postgres"), autocommit=True) as session:
-        session.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
-        session.execute("ALTER SYSTEM SET fsync = off")  # many databases are made
-    made.stop()
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(made.folder.parent)
-
-
-@dataclass
-class Carry:
-    """A run that has copied the tables of its target, and is about to swap."""
-
-    cluster: Cluster
-    server: Server
-    watch: Watch
-    told: list[str] = field(default_factory=list)
-
-    def progress(self, text: str, *, lasting: bool = False) -> None:  # noqa: ARG002  (Progress)
-        """Remember what people would read."""
-        self.told.append(text)
-
-    @property
-    def url(self) -> str:
-        """The URL of the target."""
-        return self.cluster.url(self.server.names.target)
-
-    def write(self, *statements: str) -> None:
-        """Write as an application does: on a session of its own, which then leaves."""
-        with closing(psycopg.connect(self.url, autocommit=True)) as session:
-            for each in statements:
-                session.execute(each.encode())
-
-    def promote(self, swap_them: swap.Swap | None = None) -> None:
-        """Hand over, as `promote` does."""
-        handover.promote(self.server, self.watch, swap_them or self.swap, self.progress)
-
-    def swap(self, *, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
-        """Swap, as `promote` does."""
-        old = self.server.databases()[self.server.names.target]
-        swap.promote(self.server, old, None, old_is_empty=False, last=last, spare=spare)
-
-    @property
-    def is_promoted(self) -> bool:
-        """Whether the target is the new database now."""
-        return self.server.names.previous in self.server.databases()
-
-
-def prepared(server: Server, rules: Rules) -> Watch:
-    """Copy the rows of the target into the new database, as `carry` does."""
-
-    def opened(target: Target) -> Callable[[], Session]:
-        return lambda: connect(target, "test")
-
-    new = server.target.named(server.names.next)
-    with closing(connect(server.target, "test")) as old, closing(connect(new, "test")) as session:
-        watch = Watch.begin(old, rules)
-        with snapshot.held(old) as moment:
-            decided = plan.decide(old, session, rules)
-            assert decided.problems == ()
-            streaming.copy(
-                *(decided.transfers, moment, opened(server.target), opened(new)),
-                keys={},
-            )
-            old.execute(SPELLING.encode())
-            watch.copied = [(each, digest.of_old(old, each)) for each in decided.transfers]
-    return watch
-
-
-@contextmanager
-def carried(cluster: Cluster, rules: Rules = EVERYTHING) -> Iterator[Carry]:
-    """A run that has copied what stands in `TABLES`."""
-    with Server(Target.parse(cluster.url("handed")), "test") as server:
-        make_anew(server)
-        for each in (server.names.target, server.names.next):
-            with psycopg.connect(cluster.url(each), autocommit=True) as session:
-                session.execute(CLEAR + TABLES)
-                if each == server.names.target:
-                    session.execute(ROWS)
-        yield Carry(cluster, server, prepared(server, rules))
-
-
-def make_anew(server: Server) -> None:
-    """Have a target and a next one, of those that the last test has left: making takes longer."""
-    there = server.databases()
-    if server.names.previous in there:
-        rename = "ALTER DATABASE {} RENAME TO {}"
-        names = map(sql.Identifier, (server.names.previous, server.names.next))
-        server.session.execute(sql.SQL(rename).format(*names))
-    elif not there:
-        for each in (server.names.target, server.names.next):
-            swap.create(server, each, None)
-    server.session.execute("ALTER DATABASE handed RESET ALL")
 
 
 @pytest.fixture
@@ -315,7 +189,7 @@ def test_a_write_that_was_copied_but_not_yet_counted_is_no_difference(writable: 
         new = run.server.target.named(run.server.names.next)
         with closing(connect(new, "test")) as session:
             session.execute('TRUNCATE tasks, quick, "Other one"."Log"')
-        run.watch = prepared(run.server, EVERYTHING)
+        run.watch = copied(run.server, EVERYTHING)
         run.promote()
         assert (run.is_promoted, len(run.told)) == (True, 1)
 
@@ -348,6 +222,20 @@ def test_a_swap_that_fails_leaves_no_session_behind(carry: Carry) -> None:
     left = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     found = carry.server.session.execute(left, [carry.server.names.target]).fetchone()
     assert found == (0,)
+
+
+def test_what_was_promoted_survives_a_crash(fragile: Cluster) -> None:
+    """The copy does not wait for the disk, nor do the roles of this server: the swap does."""
+    with psycopg.connect(fragile.url("postgres"), autocommit=True) as session:
+        session.execute("ALTER SYSTEM SET synchronous_commit = off")
+        session.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")  # who else would write it
+        session.execute("SELECT pg_reload_conf()")
+    with carried(fragile) as run:
+        run.promote()
+    crash(fragile)
+    with closing(psycopg.connect(fragile.url("handed"))) as session:
+        assert session.execute("SELECT id FROM tasks ORDER BY 1").fetchall() == [(1,), (2,)]
+        assert session.execute("SELECT to_regclass('homeless')").fetchone() == (None,)
 
 
 def test_a_collation_that_ignores_case_hides_nothing(writable: Cluster) -> None:

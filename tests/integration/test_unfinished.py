@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-import psycopg
-import pytest
-
 from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.runs import unfinished
 from backset.runs.build import Build
-from backset.servers.embedded import temporary_cluster
 from backset.servers.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
-
-
-@pytest.fixture
-def fragile() -> Iterator[Cluster]:
-    """A server of this test's own, with a database `live`."""
-    made = temporary_cluster(18)
-    made.start()
-    try:
-        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
-            session.execute("CREATE DATABASE live")
-            session.execute("CHECKPOINT")
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(made.folder.parent)
 
 
 def crash(cluster: Cluster) -> None:

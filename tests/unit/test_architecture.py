@@ -15,6 +15,7 @@ import backset
 
 SOURCE = Path(backset.__file__).parent
 WORKER = sorted((SOURCE / "alembic_worker").glob("*.py"))
+FORERUNNER = SOURCE / "forerunner" / "__main__.py"
 # `catalogs.schema` → its file; the worker is a program of its own, and counts as one module.
 FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): [path]
@@ -115,13 +116,14 @@ def test_only_settings_reads_the_environment(module: str) -> None:
     assert "getenv" not in text
 
 
-def test_the_worker_imports_nothing_of_backset() -> None:
+@pytest.mark.parametrize("program", ["alembic_worker", "forerunner.__main__"])
+def test_a_program_imports_nothing_of_backset(program: str) -> None:
     """It also runs under an interpreter that does not have backset."""
-    assert not any(name.startswith("backset") for name in imports("alembic_worker"))
+    assert not any(name.startswith("backset") for name in imports(program))
 
 
-@pytest.mark.parametrize("path", WORKER, ids=lambda path: path.name)
-def test_the_worker_runs_under_python_3_9(path: Path) -> None:
+@pytest.mark.parametrize("path", [*WORKER, FORERUNNER], ids=lambda path: path.name)
+def test_a_program_runs_under_python_3_9(path: Path) -> None:
     """A project's interpreter may be older than ours; this knows syntax and library alike."""
     _, least = detect(path.read_text(encoding="utf-8"))
     assert least is not None

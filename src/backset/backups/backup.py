@@ -55,6 +55,7 @@ def take(
             ) as finish:
                 rows = catalog.row_counts(session)  # while pg_dump works, in its snapshot
                 objects = inventory.inventory(session)
+                scripts = list(folders())
                 finish()
             # `pg_restore --list` would accept a dump whose tail is cut off.
             programs.run(pg_restore, "--file", os.devnull, str(partial))
@@ -72,7 +73,7 @@ def take(
                 size_bytes=manifest.size_bytes(partial),
                 sha256=manifest.sha256(partial),
             )
-            _pack(dump.with_suffix(".scripts.tar.gz"), folders(), programs.cwd)
+            _pack(dump.with_suffix(".scripts.tar.gz"), scripts, programs.cwd)
             write(dump.with_suffix(".json"), json.dumps(about.content(), indent=2) + "\n")
             partial.rename(dump)
             return Backup(dump, about)

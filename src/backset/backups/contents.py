@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backset.catalogs import objects
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
     from pathlib import Path
 
     from backset.connections.session import Session
@@ -44,6 +44,13 @@ def read(dump: Path, pg_restore: Path, programs: Programs, scratch: Path) -> lis
     programs.run(pg_restore, "--list", "--file", os.fspath(scratch), os.fspath(dump))
     lines = scratch.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     return [line for line in lines if line and not line.startswith(";")]
+
+
+def rows(lines: Sequence[str], tables: Container[int]) -> list[tuple[str, int]]:
+    """Return the entries with the rows of these tables, which are given by oid, each with its."""
+    entries = [_Entry.of(line) for line in lines]
+    data = [each for each in entries if each.text.startswith("TABLE DATA ")]
+    return [(each.line, each.oid) for each in data if each.oid in tables]
 
 
 def missing(session: Session, lines: Sequence[str], *, own: bool) -> list[str]:

@@ -12,11 +12,14 @@ from backset.carrying import (
     lookups,
     origins,
     plan,
+    rebuilding,
+    sequences,
     snapshot,
     streaming,
     views,
 )
 from backset.carrying.watch import Watch
+from backset.catalogs import counters
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -44,11 +47,12 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     server has found in a row.
     """
     # What another database gets after it was copied, nobody expects here.
-    watch = None if build.options.origin else Watch.begin(build.live, rules)
+    is_watched = build.is_beside and not build.options.origin
+    watch = Watch.begin(build.live, rules) if is_watched else None
     new = partial(connect, build.subject, build.purpose)
     with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(old.session, build.session, rules)
+        decided = plan.decide(old.session, build.session, rules, old.schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
@@ -65,10 +69,12 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=set_aside.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
+        before = counters.read(old.session) if old.counters is None else old.counters
     if watch is not None:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    set_aside.put_back(new, lambda done, total: progress(f"checking {done} of {total} tables"))
+    rebuilding.rebuild(set_aside, new, progress)
+    sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))

@@ -72,12 +72,12 @@ def compare(
 # One side of a table at a time: so even one large table keeps both hands busy.
 def _read_old(transfer: Transfer, found: Digests, pair: Pair) -> None:
     with violations.told_of_the_old(transfer.name):
-        found[transfer.table] = digest.of_old(pair.old, transfer)
+        found[transfer.table] = digest.of_old(pair.old, transfer, recoded=pair.recodes)
 
 
 def _read_new(transfer: Transfer, found: Digests, pair: Pair) -> None:
     with violations.told(transfer.name):
-        found[transfer.table] = digest.of_new(pair.new, transfer)
+        found[transfer.table] = digest.of_new(pair.new, transfer, recoded=pair.recodes)
 
 
 def _differences(

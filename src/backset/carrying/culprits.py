@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg import sql
@@ -11,13 +12,15 @@ from backset.carrying import digest
 from backset.wording import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from backset.carrying.pair import Pair
     from backset.carrying.transfer import Transfer
     from backset.connections.session import Session
 
     Side: TypeAlias = tuple[Session, sql.Composable]
+    Sides: TypeAlias = tuple[Side, Side]
+    Number: TypeAlias = Callable[..., sql.Composable]  # digest.of_row()
 
 _PARTS = 4096  # of a table, by a hash of the key: the rows of a part fit anywhere
 _SHOWN_PARTS = 3
@@ -32,32 +35,33 @@ def named(pair: Pair, transfer: Transfer, key: Sequence[str]) -> str:
 
     key: the columns of the new table's primary key, if it has one.
     """
-    old, new = (pair.old, transfer.query), (pair.new, digest.table(pair.new, transfer))
-    columns = _columns(old, new, transfer)
+    sides = (pair.old, transfer.query), (pair.new, digest.table(pair.new, transfer))
+    number = partial(digest.of_row, recoded=pair.recodes)
+    columns = _columns(sides, transfer, number)
     words = f", in {', '.join(columns)}" if columns else ""
     if key and {*key} <= {*transfer.columns} - transfer.filled:
-        words += ", at " + "; ".join(_rows(old, new, transfer, key))
+        words += ", at " + "; ".join(_rows(sides, transfer, key, number))
     return words
 
 
-def _columns(old: Side, new: Side, transfer: Transfer) -> list[str]:
+def _columns(sides: Sides, transfer: Transfer, number: Number) -> list[str]:
     compared = [each for each in transfer.columns if each not in transfer.filled]
-    sums = _joined(sql.SQL("sum({})").format(digest.of_row([each])) for each in compared)
-    (before,), (after,) = (_ask(side, transfer, sums) for side in (old, new))
+    sums = _joined(sql.SQL("sum({})").format(number([each])) for each in compared)
+    (before,), (after,) = (_ask(side, transfer, sums) for side in sides)
     both = zip(compared, before, after, strict=True)
     return [column for column, first, second in both if first != second]
 
 
-def _rows(old: Side, new: Side, transfer: Transfer, key: Sequence[str]) -> list[str]:
-    row = digest.of_row(transfer.columns, transfer.filled)
-    part = sql.SQL("{} & {}").format(digest.of_row(key), _PARTS - 1)
+def _rows(sides: Sides, transfer: Transfer, key: Sequence[str], number: Number) -> list[str]:
+    row = number(transfer.columns, transfer.filled)
+    part = sql.SQL("{} & {}").format(number(key), _PARTS - 1)
     sums = sql.SQL("{}, sum({})").format(part, row)
-    old_parts, new_parts = ({*_ask(side, transfer, sums, _BY_PART)} for side in (old, new))
+    old_parts, new_parts = ({*_ask(side, transfer, sums, _BY_PART)} for side in sides)
     parts = sorted({each for each, _ in old_parts ^ new_parts})[:_SHOWN_PARTS]
     texts = _joined(sql.SQL("{}::text").format(sql.Identifier(each)) for each in key)
     where = sql.SQL("WHERE {} = ANY({})").format(part, parts)
     rows = sql.SQL("{}, {}").format(row, texts)
-    before, after = (Counter(_ask(side, transfer, rows, where)) for side in (old, new))
+    before, after = (Counter(_ask(side, transfer, rows, where)) for side in sides)
     keys = sorted({tuple(values) for _, *values in (before - after) + (after - before)})
     return [_shown(key, values) for values in keys[:_SHOWN_ROWS]]
 

@@ -26,7 +26,7 @@ def query(pair: Pair) -> sql.Composed:
 def rows(table: Table) -> sql.Composed:
     """Return what stands after FROM: a table that others inherit from, without their rows."""
     only = sql.SQL("" if table.partitioned else "ONLY ")
-    return sql.SQL("{}{}").format(only, sql.Identifier(*table.key))
+    return sql.SQL("{}{}").format(only, sql.Identifier(*(table.place or table.key)))
 
 
 def value(way: Way) -> sql.Composable:
@@ -35,7 +35,7 @@ def value(way: Way) -> sql.Composable:
     Where only the new database may know that type, it is the text that the type reads.
     """
     if way.old is None:
-        return _cast(sql.SQL("({})").format(_raw(way.fill)), way)
+        return _cast(sql.SQL("({})").format(raw(way.fill)), way)
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.ZONED:
         return _cast(_moved(name, way.old.base, way.zone), way)
@@ -54,11 +54,11 @@ def changed(way: Way) -> sql.Composable | None:
         return sql.SQL("{}::text <> ALL({})").format(name, list(way.new.labels))
     if kind is Fit.ZONED:
         back = _moved(value(way), way.new.base, way.zone)
-        return sql.SQL("{}::{} IS DISTINCT FROM {}").format(back, _raw(way.old.base), name)
+        return sql.SQL("{}::{} IS DISTINCT FROM {}").format(back, raw(way.old.base), name)
     if kind is not Fit.ASK:
         return None
     there_and_back = sql.SQL("{}::{}::{}::text IS DISTINCT FROM {}::text")
-    return there_and_back.format(name, _raw(way.new.base), _raw(way.old.base), name)
+    return there_and_back.format(name, raw(way.new.base), raw(way.old.base), name)
 
 
 def counts(session: Session, table: Table, conditions: Sequence[sql.Composable] = ()) -> list[int]:
@@ -73,6 +73,11 @@ def counts(session: Session, table: Table, conditions: Sequence[sql.Composable] 
         return list(found.fetchone() or ())
 
 
+def raw(text: str) -> sql.SQL:
+    """Return SQL as it is: the name of a type from the catalog, or what the user's settings say."""
+    return sql.SQL(cast("LiteralString", text))  # type: ignore[redundant-cast]
+
+
 def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
     """Return a time with a zone as the local time there, and a local time as that moment."""
     time = sql.SQL("{}::timestamp" if base == "date" else "{}").format(expression)
@@ -81,9 +86,4 @@ def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
 
 def _cast(expression: sql.Composable, way: Way) -> sql.Composed:
     kind = way.new.base if way.new.builtin else "text"
-    return sql.SQL("{}::{}").format(expression, _raw(kind))
-
-
-def _raw(text: str) -> sql.SQL:
-    """Return SQL as it is: the name of a type from the catalog, or what the user's settings say."""
-    return sql.SQL(cast("LiteralString", text))  # type: ignore[redundant-cast]
+    return sql.SQL("{}::{}").format(expression, raw(kind))

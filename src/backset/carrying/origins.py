@@ -1,4 +1,4 @@
-"""Opens what the rows of a carry come from: the target itself, another database, or a dump."""
+"""Opens what the rows of a carry come from: the target, its backup, another database, or a dump."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backset.carrying import dump, remote
+from backset.carrying import dump, remote, scratch_schema
 from backset.carrying.source import Source
 from backset.connections.session import connect
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def is_empty(build: Build) -> bool:
     """Tell whether there is nothing to carry: the rows are the target's, and it has none."""
-    return build.options.origin is None and build.old_is_empty
+    was_empty = build.past is None if build.cleared else build.old_is_empty
+    return build.options.origin is None and was_empty
 
 
 def check(build: Build) -> None:
@@ -35,7 +36,10 @@ def check(build: Build) -> None:
 def opened(build: Build, progress: Progress) -> Iterator[Source]:
     """Open it for the block. What is made for that is dropped again, whatever happens."""
     origin = build.options.origin
-    if origin is None:
+    if build.past is not None:
+        with scratch_schema.filled(build, build.past, progress) as source:
+            yield source
+    elif origin is None:
         connected = partial(connect, build.target, build.purpose)
         yield Source(build.target, build.live, connected)
     elif origin.database is not None:

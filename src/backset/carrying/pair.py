@@ -36,6 +36,11 @@ class Pair:
         """What has gone through."""
         return self.past_bytes + self.now_bytes
 
+    @property
+    def recodes(self) -> bool:
+        """Whether the two databases have different encodings."""
+        return len(_encodings(*self.sessions)) > 1
+
     def agree(self) -> None:
         """Let both spell values in the same way, without loss, whatever their roles prefer.
 
@@ -54,6 +59,10 @@ def _encoding(*sessions: Session) -> str:
 
     Between two databases of SQL_ASCII any bytes may go, which need not be UTF-8.
     """
-    found = {each.pgconn.parameter_status(b"server_encoding") for each in sessions}
-    only = found.pop() or b"UTF8"
-    return "UTF8" if found else only.decode()
+    found = _encodings(*sessions)
+    return "UTF8" if len(found) > 1 else found.pop().decode()
+
+
+def _encodings(*sessions: Session) -> set[bytes]:
+    told = (each.pgconn.parameter_status(b"server_encoding") for each in sessions)
+    return {each or b"UTF8" for each in told}

@@ -10,7 +10,7 @@ from psycopg import sql
 from backset.carrying import expressions, matching, obstacles, suitability
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
-from backset.catalogs import columns
+from backset.catalogs import columns, past
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
-
-LARGE_OBJECTS = "the large objects"  # how they are named where tables are
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +62,35 @@ class CarryPlan:
         return lines + [f"left behind: {each}" for each in self.left]
 
 
-def decide(old: Session, new: Session, rules: Rules) -> CarryPlan:
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """The tables of both sides, and how many large objects the old one has."""
+
+    before: Tables
+    after: Tables
+    large_objects: int
+
+    @classmethod
+    def read(cls, old: Session, new: Session) -> Schemas:
+        """Read them where each has a database of its own."""
+        return cls(columns.read(old), columns.read(new), past.large_objects(old))
+
+
+def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = None) -> CarryPlan:
     """Compare two catalogs, and ask the old rows where these alone cannot tell.
 
     old: in a transaction, in whose snapshot the rows are going to be read.
+    schemas: what both sides are, if that cannot be read from the two sessions.
     """
-    before, after = columns.read(old), columns.read(new)
+    schemas = schemas or Schemas.read(old, new)
+    before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
     pairs = matching.pairs(before, after, rules, zone)
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
     counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
-    left = [*_left(old, before, pairs, rules)]
+    left = [*_left(old, schemas, pairs, rules)]
     assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
     for pair in pairs:
         if pair.ways and counted[pair.old.key]:
@@ -140,9 +154,9 @@ def _unasked(
     yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
 
 
-def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
+def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
     """Yield what has no place in the new schema, where there is any of it."""
-    for table in matching.left_tables(before, pairs, rules):
+    for table in matching.left_tables(schemas.before, pairs, rules):
         (rows,) = expressions.counts(old, table)
         if rows:
             yield Left("table", table.shown, rows)
@@ -153,10 +167,8 @@ def _left(old: Session, before: Tables, pairs: Sequence[Pair], rules: Rules) -> 
             candidate = matching.renamed(pairs, table, column)
             if number:
                 yield Left("column", f"{table.shown}.{column.name}", number, candidate)
-    if rules.carries_all:  # then these are content, too
-        found = old.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() or (0,)
-        if found[0]:
-            yield Left("large objects", LARGE_OBJECTS, found[0])
+    if rules.carries_all and schemas.large_objects:  # then these are content, too
+        yield Left("large objects", past.LARGE_OBJECTS, schemas.large_objects)
 
 
 def _alone(

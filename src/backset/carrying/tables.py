@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,15 +23,8 @@ class Table:
 
     name: Name
     spelled: str
-    is_partitioned: bool
     key: tuple[str, ...]
     family: tuple[int, ...]
-
-    @property
-    def rows(self) -> sql.Composed:
-        """What SQL calls its own rows, which are not those of tables that inherit from it."""
-        only = "" if self.is_partitioned else "ONLY "
-        return sql.SQL(only + "{}").format(sql.Identifier(*self.name))
 
 
 def found(session: Session, names: Sequence[Name]) -> list[Table]:
@@ -44,16 +35,15 @@ def found(session: Session, names: Sequence[Name]) -> list[Table]:
         Table(
             name=(schema, table),
             spelled=spelled,
-            is_partitioned=is_partitioned,
             key=tuple(key),
             family=tuple(family),
         )
-        for schema, table, spelled, is_partitioned, key, family in rows
+        for schema, table, spelled, key, family in rows
     ]
 
 
 _TABLES = """
-SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'p', ARRAY(
+SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), ARRAY(
     SELECT a.attname::text FROM pg_constraint k
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (k.conkey)
     WHERE k.conrelid = c.oid AND k.contype = 'p' ORDER BY array_position(k.conkey, a.attnum)

@@ -51,8 +51,10 @@ def _what(error: psycopg.Error, name: str, columns: Sequence[str]) -> str:
     table = shown(said.schema_name or "", said.table_name) if said.table_name else name
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
         return f"{table}: {said.constraint_name}: {_key(error)} refers to a row that is not there"
-    if isinstance(error, (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)):
+    if isinstance(error, psycopg.errors.UniqueViolation):
         return f"{table}: {said.constraint_name}: {_key(error)} is there more than once"
+    if isinstance(error, psycopg.errors.ExclusionViolation):
+        return f"{table}: {said.constraint_name}: {_key(error)} conflicts with another row"
     row = _row(error, columns)
     if isinstance(error, psycopg.errors.CheckViolation) and said.constraint_name:
         return f"{table}: {row} violates {said.constraint_name}"

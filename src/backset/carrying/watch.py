@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from backset.carrying import digest, marks, plan
+from backset.catalogs import past
 from backset.catalogs.catalog import shown
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
@@ -49,7 +50,7 @@ class Watch:
 
     def _matters(self, name: Name) -> bool:
         if name == marks.LARGE_OBJECTS:
-            return self.rules.carries_all and not self.rules.leaves(plan.LARGE_OBJECTS)
+            return self.rules.carries_all and not self.rules.leaves(past.LARGE_OBJECTS)
         if any(name == transfer.source for transfer, _ in self.copied):
             return True
         return self.rules.carries(shown(*name)) and not self.rules.leaves(shown(*name))

@@ -139,6 +139,12 @@ def may_create_tables(session: psycopg.Connection[Any]) -> bool:
     return session.execute(_MAY_CREATE).fetchone() == (True,)
 
 
+def may_create_schemas(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether the role may make schemas here."""
+    query = "SELECT has_database_privilege(current_database(), 'CREATE')"
+    return session.execute(query).fetchone() == (True,)
+
+
 def size_bytes(session: psycopg.Connection[Any]) -> int:
     """Return the size of the database on the server's disk."""
     query = "SELECT pg_database_size(current_database())"

@@ -51,6 +51,7 @@ class Table:
     """A table; a partitioned one stands for its partitions, and `partitioned` says so.
 
     size_bytes: without indexes. readable: whether the role may read every row of it.
+    place: schema and name of where its rows are, if that is not under its own name.
     """
 
     schema: str
@@ -60,6 +61,7 @@ class Table:
     readable: bool
     references: tuple[Reference, ...]
     columns: tuple[Column, ...]
+    place: tuple[str, str] | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.errors import AstrayError, Finding, StepFailedError
-from backset.migrations import provenance
+from backset.migrations import forerunner, provenance
 from backset.processes import process
 from backset.processes.identity import application_name
 from backset.servers.lookout import Lookout
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.migrations.forerunner import Forerunner
     from backset.servers.lookout import Visitor
 
 _SHORT_S, _LONG_S = 0.01, 0.05  # between two looks; measured: 0.2 ms of the server for one
@@ -61,28 +62,49 @@ class Door:
     """Runs commands of the project on `subject`, and keeps them from `target`, the live database.
 
     session: on the maintenance database; nobody else may use it meanwhile.
+    ahead: the interpreter of one of the commands, which has been started already.
     """
 
     def __init__(
-        self, settings: Settings, subject: Target, target: Target, session: Session
+        self,
+        settings: Settings,
+        subject: Target,
+        target: Target,
+        session: Session,
+        ahead: Forerunner | None = None,
     ) -> None:
         self.settings = settings
         self.subject = subject
         self.target = target
         self._session = session
+        self._ahead = ahead
+
+    def forerunner(self, command: Sequence[str], purpose: str) -> Forerunner | None:
+        """Start the interpreter of a command ahead of its time; None where that is no Python."""
+        if not forerunner.can_run(command, self.settings.root):
+            return None
+        argv, env = self.settings.command(command), self._env(purpose)
+        return forerunner.Forerunner(argv, env=env, cwd=self.settings.root)
+
+    def _env(self, purpose: str) -> dict[str, str]:
+        named = {"PGAPPNAME": application_name(purpose)}
+        return {**self.settings.child_env(self.subject), **named}
+
+    def _started(
+        self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]
+    ) -> process.Child:
+        argv, env = self.settings.command(command), self._env(purpose)
+        if self._ahead is not None and self._ahead.waits_for(argv, env):
+            return self._ahead.go(on_line)
+        # Tethered: it would write into the database that the next run builds.
+        return process.Child(argv, env=env, cwd=self.settings.root, on_line=on_line, tethered=True)
 
     def run(self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]) -> Outcome:
         """Run a command to its end. Raises StepFailedError if it went to the live database."""
-        settings, name = self.settings, application_name(purpose)
+        name = application_name(purpose)
         seen = Lookout(self._session, self.subject.database, self.target.database, name)
         seen.begin()
-        with process.Child(
-            settings.command(command),
-            env={**settings.child_env(self.subject), "PGAPPNAME": name},
-            cwd=settings.root,
-            on_line=lambda line: on_line(self._redacted(line)),
-            tethered=True,  # it would write into the database that the next run builds
-        ) as child:
+        with self._started(command, purpose, lambda line: on_line(self._redacted(line))) as child:
             began = time.monotonic()
             while not child.has_ended(
                 _SHORT_S if time.monotonic() - began < _SHORT_FOR_S else _LONG_S

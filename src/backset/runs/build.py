@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset.backups.vault import Vault
 from backset.catalogs import catalog
+from backset.checks import heads
 from backset.connections.session import Session, connect, explained
 from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
+    from backset.catalogs.past import Past
     from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
+    from backset.migrations.forerunner import Forerunner
     from backset.migrations.migrating import Progress
     from backset.properties.property import Source
     from backset.runs.policy import Rung
@@ -70,9 +73,10 @@ class Build:
     subject: the database that upgrade, verify and seed work on.
     promoted: whether the swap has happened, so that an error can tell the truth. None: it had
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
-    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that.
+    is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
+    its tables, if their rows are to be carried.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
-    heard: what of the server's log has been told already.
+    heard: what of the server's log has been told already. migrates: whether it goes on to upgrade.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     """
@@ -95,6 +99,7 @@ class Build:
         self.cleared: bool | None = False
         self.is_in_place = False
         self.frozen: list[Object] = []
+        self.past: Past | None = None
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
@@ -104,6 +109,8 @@ class Build:
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
+        self.migrates = False
+        self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._open = ExitStack()
 
@@ -189,6 +196,14 @@ class Build:
         """The scripts of every chain."""
         return Scripts.together([each.scripts for each in self.workers])
 
+    def demand_destination(self) -> None:
+        """Wait until Alembic's process has read the scripts; refuse a chain with the wrong heads.
+
+        Only where the run goes on to migrate. Raises StepFailedError.
+        """
+        if self.migrates:
+            heads.demand_destination(self.workers)
+
     @cached_property
     def session(self) -> Session:
         """Our own session on the subject."""
@@ -209,7 +224,12 @@ class Build:
     @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
-        return Door(self.settings, self.subject, self.target, self.server.session)
+        return Door(*(self.settings, self.subject, self.target, self.server.session), self._ahead)
+
+    def begin_seed(self) -> None:
+        """Start the seed command's Python, which imports libraries while the database is built."""
+        ahead = self.door.forerunner(self.settings.seed, "seed")
+        self._ahead = ahead and self._sessions.enter_context(ahead)
 
     @cached_property
     def inheritance(self) -> Inheritance:

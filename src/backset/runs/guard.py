@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, objects
+from backset.catalogs import catalog, objects, past
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
 from backset.runs import policy, ties
 from backset.runs.policy import Circumstances, Rung
 from backset.servers import companions
-from backset.wording.quantities import amount
+from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +138,8 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
         barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
+    if in_place and not build.old_is_empty:
+        barred += _bars_of_a_carry(build)
     return Circumstances(
         database=build.target.database,
         in_recovery=role.in_recovery,
@@ -173,6 +175,24 @@ def _bars(build: Build) -> tuple[tuple[str, str], ...]:
     if not catalog.may_create_tables(build.live):
         remedy = f'as an administrator, in {name}: GRANT CREATE ON SCHEMA public TO "{role}"'
         bars.append((f"the role {role} may not create tables in {name}", remedy))
+    return tuple(bars)
+
+
+def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
+    """Return why rows could not come back in place, as far as it is known beforehand."""
+    rules, bars = build.options.carries, []
+    if rules is None:
+        return ()
+    name, role = build.target.database, build.server.role.name
+    if not catalog.may_create_schemas(build.live):
+        what = f"the role {role} may not create a schema in {name}, through which rows come back"
+        grant = f"GRANT CREATE ON DATABASE {policy.quoted(name)} TO {policy.quoted(role)}"
+        bars.append((what, f"as an administrator: {grant}; or leave --carry out"))
+    number = past.large_objects(build.live)
+    if number and rules.carries_all and not rules.leaves(past.LARGE_OBJECTS):
+        what = f"{name} has {count(number, 'large object')}, which would be left behind"
+        remedy = f'--drop-data, or [tool.backset] leave = ["{past.LARGE_OBJECTS}"]'
+        bars.append((what, remedy))
     return tuple(bars)
 
 

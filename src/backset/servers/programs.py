@@ -8,7 +8,7 @@ import signal
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from backset.errors import RefusedError, StepFailedError
 from backset.processes.process import Child, last_words
@@ -72,6 +72,11 @@ class Programs:
         tethered = target is not None  # else pg_dump would hold its locks on
         env = with_tls(program, env)
         return Child([str(program), *arguments], env=env, cwd=self.cwd, tethered=tethered)
+
+    def pipe(self, program: Path, *arguments: str, output: IO[bytes]) -> Child:
+        """Start a program that talks to no server; `output` gets its stdout as it is."""
+        argv = [str(program), *arguments]
+        return Child(argv, env=_in_english(self.env), cwd=self.cwd, output=output)
 
     def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
         """Run a program to its end; return its last lines. Raises StepFailedError."""

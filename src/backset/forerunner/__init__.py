@@ -1,0 +1,1 @@
+"""A program: a Python command that is started ahead of its time."""
