@@ -54,8 +54,8 @@ def backup(build: Build, progress: Progress) -> Done:
         build.demand_destination()  # asked for late: the worker is still importing
         return build.scripts.folders
 
-    above = build.settings.parallel_above
-    taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
+    above = build.settings.zstd_above
+    taken = backups.take(build.vault, build.target, folders, build.programs, zstd_above=above)
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")

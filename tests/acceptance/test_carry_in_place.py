@@ -53,12 +53,12 @@ def with_settings(project: Project, text: str) -> Project:
     return project
 
 
-@pytest.mark.parametrize("above", ["1000000000", "0"], ids=["file", "folder"])
+@pytest.mark.parametrize("above", ["1000000000", "0"], ids=["gzip", "zstd"])
 def test_the_incident_keeps_every_row(owned: Project, above: str) -> None:
     """The orphaned database of a role without CREATEDB comes to the clean schema, rows and all."""
     break_it(owned.folder, owned.url)
     outputs = owned.query(CONTENTS)
-    done = owned.invoke("reset-db", "--carry", BACKSET_PARALLEL_ABOVE=above)
+    done = owned.invoke("reset-db", "--carry", BACKSET_ZSTD_ABOVE=above)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "carry     task_outputs 6 · tasks 3 · users 2" in done.stdout
     assert owned.query(COUNTS) == [(2, 3, 6)]
