@@ -11,7 +11,8 @@ from backset.connections.session import explained
 from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.processes import signals
-from backset.runs import guard, in_place
+from backset.runs import guard, in_place, recalling
+from backset.runs.keeping import Keeping
 from backset.servers import companions
 from backset.steps import (
     Done,
@@ -26,6 +27,7 @@ from backset.steps import (
     upgrade,
     verify,
 )
+from backset.templates.recalled import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,23 +117,37 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 build.choose_backup()  # before this run takes a newer one
             in_place.finish(build, watcher.notice)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
-        build.begin_worker()
-        if build.is_beside:
-            companions.clear(build.server, build.databases)
-            if reset in chosen:
-                build.begin_next()
-        build.migrates = upgrade in chosen
-        if build.is_in_place or backup not in chosen:  # else while the dump is written
-            with signals.limited(answer.timeout_s):
-                build.demand_destination()
-        if upgrade in chosen and not build.is_beside:
-            build.make_target()
         wanted = [step for step in chosen if step.__name__ not in skip]
-        for step in wanted:
-            if step is upgrade and seed in wanted:
-                build.begin_seed()  # Alembic's process is busy from here on, and we are not
-            watcher.begin(step.__name__)
-            watcher.end(step.__name__, _done(step, build, watcher, answer.timeout_s))
+        _begin(build, wanted, answer)
+        with Keeping(build) as keeping:
+            for step in wanted:
+                if step is upgrade and seed in wanted and build.recalled is None:
+                    build.begin_seed()  # Alembic's process is busy from here on, and we are not
+                keeping.before(step.__name__)
+                watcher.begin(step.__name__)
+                done = _done(step, build, watcher, answer.timeout_s)
+                watcher.end(step.__name__, done)
+                keeping.after(step.__name__, Told(done.text, done.details, done.findings))
+
+
+def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
+    """Begin what takes its time, before the first step; refuse what the last ones would."""
+    if reset in wanted and upgrade in wanted:
+        recalling.recall(build, seeds=seed in wanted)
+    if build.recalled is None:
+        build.begin_worker()
+    elif seed in wanted and not build.recalled.has("seed"):
+        build.begin_seed()
+    if build.is_beside:
+        companions.clear(build.server, build.databases)
+        if reset in wanted:
+            build.begin_next()
+    build.migrates = upgrade in wanted and build.recalled is None
+    if build.is_in_place or backup not in wanted:  # else while the dump is written
+        with signals.limited(answer.timeout_s):
+            build.demand_destination()
+    if upgrade in wanted and not build.is_beside:
+        build.make_target()
 
 
 def _done(step: Step, build: Build, watcher: Watcher, timeout_s: float) -> Done:
@@ -202,10 +218,12 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
             chosen = chain.steps if build.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
-        if upgrade in chosen:
-            heads.demand_destination(build.workers)
         wanted = [step for step in chosen if step.__name__ not in skip]
         problems: tuple[Finding, ...] = ()
+        if reset in wanted and upgrade in wanted:
+            build.uncloned = recalling.look(build, seeds=seed in wanted)
+        if upgrade in chosen and build.recalled is None:
+            heads.demand_destination(build.workers)
         for step in wanted:
             if step is carry:
                 told, problems = plans.plan_carry(build)

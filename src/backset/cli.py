@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from backset.configuration.settings import Settings
     from backset.runs.build import Build
+    from backset.templates.memory import Memory
 
+_CLONES = frozenset({"reset-db", "carry"})
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check"})
 _BUG = 1  # its exit code
@@ -134,7 +136,10 @@ def run_chain(
     words: more words for the seed command.
     said, asked: the fields of guard.Answer and build.Options that the flags say.
     """
-    with opened(name, as_json=as_json) as (loaded, told), alembic_for(loaded, name) as worker:
+    with (
+        opened(name, as_json=as_json) as (loaded, told),
+        _ahead(loaded, name, asked) as (memory, worker),
+    ):
         from backset import chain
         from backset.configuration import origin, rules
         from backset.reports import dialogue
@@ -166,6 +171,7 @@ def run_chain(
             worker=worker,
             choice=choice,
             options=Options(**{**asked, "carries": carries, "origin": whence}),
+            memory=memory,
         ) as build:
             told.note(database=target.database, url=target.shown)
             if whence and whence.is_exposed:
@@ -179,6 +185,21 @@ def run_chain(
                 return
             chain.run(build, name, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))
+
+
+@contextmanager
+def _ahead(
+    settings: Settings, name: str, asked: Mapping[str, Any]
+) -> Iterator[tuple[Memory | None, Worker | None]]:
+    """Start Alembic's process before our own imports, unless what it would build is remembered."""
+    memory = None
+    if name in _CLONES and not asked.get("cold"):
+        from backset.templates import memory as memories
+
+        database = settings.target.database if settings.target else settings.database
+        memory = memories.recall(settings, database)
+    with nullcontext(None) if memory and memory.holds else alembic_for(settings, name) as worker:
+        yield memory, worker
 
 
 def alembic_for(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from backset.configuration.rules import Rules
     from backset.errors import Finding
     from backset.runs.build import Build
+    from backset.templates.recalled import Recalled
 
 
 def plan(step: Callable[..., Done], build: Build) -> str:
@@ -53,6 +54,13 @@ def _plan_backup(build: Build) -> str:
     return text + (f" · would remove {len(surplus)} older" if surplus else "") + ending
 
 
+def _plan_reset(build: Build) -> str:
+    if build.recalled is not None:
+        return f"would clone {build.recalled.template.name} as {build.subject.database}"
+    why = f" · {build.uncloned}" if build.remembers else ""
+    return f"would create {build.subject.database}{why}"
+
+
 def _plan_clear(build: Build) -> str:
     if build.old is None:
         return "nothing to drop"
@@ -68,6 +76,8 @@ def _ended(build: Build) -> str:
 
 
 def _plan_upgrade(build: Build) -> str:
+    if build.recalled is not None:
+        return _unchanged(build.recalled)
     make = "" if build.is_beside or build.old else "make and "
     name, settings = build.subject.database, build.settings
     ends = [
@@ -79,7 +89,13 @@ def _plan_upgrade(build: Build) -> str:
     return f"would {make}migrate {name} to {' · '.join(ends)}{by}"
 
 
+def _unchanged(recalled: Recalled) -> str:
+    return f"nothing: unchanged since {recalled.since}, cloned"
+
+
 def _plan_verify(build: Build) -> str:
+    if build.recalled is not None:
+        return _unchanged(build.recalled)
     text = f"would compare the models with {build.subject.database}"
     accepts = f", and accept the differences in {build.settings.shown(build.settings.baseline)}"
     text += accepts if build.options.accepts else ""
@@ -91,6 +107,8 @@ def _plan_verify(build: Build) -> str:
 
 
 def _plan_seed(build: Build) -> str:
+    if build.recalled is not None and build.recalled.has("seed"):
+        return _unchanged(build.recalled)
     command = " ".join(build.settings.seed)
     twice = " twice" if command and build.options.seeds_twice else ""
     return build.settings.redact(build.target, f"would run {command or 'nothing'}{twice}")
@@ -140,7 +158,7 @@ def _plan_carry_in_place(build: Build, rules: Rules) -> list[str]:
 
 _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     backup: _plan_backup,
-    reset: lambda build: f"would create {build.subject.database}",
+    reset: _plan_reset,
     clear: _plan_clear,
     upgrade: _plan_upgrade,
     verify: _plan_verify,

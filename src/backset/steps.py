@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
+    from backset.templates.recalled import Recalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,13 @@ def reset(build: Build, _progress: Progress) -> Done:
     """Create the empty database beside the target, with what an administrator gave the old one."""
     build.make_next()
     build.inherit(inheritance.EVERYTHING)
-    return Done(f"{build.subject.database} created")
+    if build.recalled is not None:
+        template = build.recalled.template.name
+        details = {"cloned": template, "why": None}
+        return Done(f"{build.subject.database} cloned from {template}", details)
+    why = f" · {build.uncloned}" if build.remembers else ""
+    details = {"cloned": None, "why": build.uncloned or None}
+    return Done(f"{build.subject.database} created{why}", details)
 
 
 def clear(build: Build, progress: Progress) -> Done:
@@ -94,10 +101,15 @@ def clear(build: Build, progress: Progress) -> Done:
 
 def upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
-    before_all = cluster_wide.objects(build.session)
+    if build.recalled is not None:
+        build.inheritance.complete(build.session)
+        return Done(*_told(build.recalled, "upgrade"))
+    before_all = cluster_wide.look(build.session)
     told, doubts = migrating.migrate(build, progress)
     moved = any(each["count"] for each in told)
-    made = cluster_wide.made(before_all, build.session) if moved else []
+    after_all = cluster_wide.look(build.session) if moved else before_all
+    build.outside = before_all, after_all
+    made = cluster_wide.made(before_all, after_all)
     build.inheritance.complete(build.session)
     findings = build.inheritance.findings(build.session) if build.is_in_place else ()
     lineages = build.settings.lineages
@@ -126,6 +138,8 @@ def _migrated(label: str, done: Mapping[str, Any]) -> str:
 
 def verify(build: Build, progress: Progress) -> Done:
     """Hold models and expectations against the database. Raises FindingsError on the live one."""
+    if build.recalled is not None:
+        return Done(*_told(build.recalled, "verify"))
     progress("comparing models and database")
     settings, session = build.settings, build.session
     fresh = build.is_beside or build.is_in_place
@@ -182,6 +196,8 @@ def seed(build: Build, progress: Progress) -> Done:
     if not build.settings.seed:
         behind = tuple(seeding.lagging(build.session))
         return Done("no seed command ([tool.backset] seed is not set)", findings=behind)
+    if build.recalled is not None and build.recalled.has("seed"):
+        return Done(*_told(build.recalled, "seed"))
     if not build.is_beside:
         build.check_protection()
     rows, doubts = seeding.seed(build.settings, build.door, build.session, progress)
@@ -239,7 +255,8 @@ def promote(build: Build, progress: Progress) -> Done:
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
     details = {"previous": kept, "ended": [each.content() for each in ended]}
-    return Done(text, details, findings)
+    told = {"kept": build.keeps, "unkept": build.unkept or None}
+    return Done(text, {**details, **told}, findings)
 
 
 def undo(build: Build, progress: Progress) -> Done:
@@ -272,6 +289,11 @@ def load(build: Build, progress: Progress) -> Done:
         restoration.load(chosen, build.subject, build.server.major, build.programs)
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
+
+
+def _told(recalled: Recalled, step: str) -> tuple[str, Mapping[str, Any], tuple[Finding, ...]]:
+    told = recalled.told(step)
+    return told.text, told.details, told.findings
 
 
 def _revisions(revisions: Any) -> str:  # noqa: ANN401  (a list or a tuple, from JSON)

@@ -79,6 +79,7 @@ def _after_dashes() -> list[str]:
         "no_seed": "leave the new database without mock data",
         "seed_twice": _SEED_TWICE,
         "accept": "accept the differences of the new database from the models, and go on",
+        "cold": "run every migration, whatever an earlier run has kept",
     },
 )
 def reset_db(
@@ -95,6 +96,7 @@ def reset_db(
     in_place: bool = False,
     seed_twice: bool = False,
     accept: bool = False,
+    cold: bool = False,
     timeout: str = "",
 ) -> None:
     """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
@@ -108,7 +110,7 @@ def reset_db(
     skip = frozenset({"seed"}) if no_seed else frozenset()
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept}
+    asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
     asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed}
     _cli().run_chain(
         "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
@@ -126,6 +128,7 @@ def reset_db(
         "drop_data": "leave behind what has no place in the new schema",
         "seed": "run the seed command afterwards",
         "accept": "accept the differences of the new database from the models, and go on",
+        "cold": "run every migration, whatever an earlier run has kept",
     },
 )
 def carry(
@@ -140,6 +143,7 @@ def carry(
     yes: bool = False,
     confirm: str = "",
     accept: bool = False,
+    cold: bool = False,
     timeout: str = "",
 ) -> None:
     """Rebuild the database with the rows of a dump or another one.
@@ -149,7 +153,7 @@ def carry(
     replace those of the old database, to which `undo` goes back.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
-    asked: dict[str, Any] = {"accepts": accept, "origin": from_}
+    asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"]["flag"] = "--tables"
     _cli().run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)

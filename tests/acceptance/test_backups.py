@@ -49,7 +49,7 @@ def test_a_backup_is_proved(built: Project) -> None:
     assert "proved: restored and compared" in done.stdout
     (step,) = json.loads(built.invoke("backup", "--prove", "--json").stdout)["steps"]
     assert step["proved"] is True
-    assert databases(built) == {"", "__previous"}
+    assert databases(built) == {"", "__previous", "__clean"}
     (step,) = json.loads(built.invoke("backup", "--json").stdout)["steps"]
     assert step["proved"] is False
 
@@ -69,7 +69,7 @@ def test_a_backup_that_restores_otherwise_is_not_proved(built: Project) -> None:
     done = built.invoke("backup", "--prove")
     assert done.returncode == 4, done.stdout
     assert "trap.extra is new" in done.stderr
-    assert databases(built) == {"", "__previous"}
+    assert databases(built) == {"", "__previous", "__clean"}
     assert prints(built) == before
 
 
@@ -110,7 +110,7 @@ def test_a_proof_that_is_interrupted_leaves_nothing(built: Project, signum: int)
     else:
         assert "__scratch" in databases(built)
         assert built.invoke("backup").returncode == 0
-    assert databases(built) == {"", "__previous"}
+    assert databases(built) == {"", "__previous", "__clean"}
     assert built.query("SELECT count(*) FROM many") == [(500000,)], name
 
 
@@ -215,7 +215,7 @@ def test_a_backup_of_another_database_asks_for_into(built: Project) -> None:
     assert "_other" not in databases(built)
     done = built.invoke("restore", path, "--into", f"{name}_other", DATABASE_URL=other)
     assert done.returncode == 0, done.stderr
-    assert databases(built) == {"", "__previous", "_other"}
+    assert databases(built) == {"", "__previous", "__clean", "_other"}
     for _ in range(2):
         done = built.invoke("restore", "--into", f"{name}_other", "--yes")
         assert done.returncode == 0, done.stderr

@@ -326,7 +326,7 @@ def test_a_signal_ends_the_children_and_changes_nothing(
     assert "is as it was" in errors
     assert "Traceback" not in errors
     assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert databases(project) == {"", "__previous", "__clean"}
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -361,7 +361,7 @@ def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, ta
     assert done.returncode == 143
     assert "has been swapped already; `invoke undo` goes back" in done.stderr
     assert (prints(project) == before) is (task == "reset-db")
-    assert databases(project) == {"", "__previous"}
+    assert databases(project) == {"", "__previous", "__clean"}
 
 
 @pytest.mark.parametrize("task", ["psql", "alembic"])

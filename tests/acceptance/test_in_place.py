@@ -454,7 +454,7 @@ def test_a_role_that_may_create_databases_takes_the_swap(
     assert " · rung      swap" in owned.invoke("reset-db", "--plan").stdout
     assert " · rung      in place" in owned.invoke("reset-db", "--plan", "--in-place").stdout
     assert owned.invoke("reset-db").returncode == 0
-    assert databases(owned) == {"", "__previous"}
+    assert databases(owned) == {"", "__previous", "__clean"}
 
 
 def test_an_extension_that_only_a_superuser_can_make(

@@ -97,6 +97,7 @@ def a_life(told: Told, project: Project) -> None:
     for task in ("reset-db", "upgrade", "repair", "seed", "backup", "archive"):
         told.by(project, task, "--plan")
     told.by(project, "reset-db")
+    told.by(project, "reset-db")  # a clone
     with session_on(project):
         told.by(project, "reset-db", "--plan")
         told.by(project, "reset")
@@ -182,7 +183,7 @@ def rows_come_along(told: Told, project: Project) -> None:
     told.by(project, "reset-db", "--carry", "--plan", code=4)
     told.by(project, "reset-db", "--carry", code=4)
     told.by(project, "reset-db", "--carry", "--drop-data")
-    (dump,) = (project.folder / "backups").rglob("*.dump")
+    *_, dump = sorted((project.folder / "backups").rglob("*.dump"))
     told.by(project, "carry", "--from", str(dump), "--plan", code=4)
     told.by(project, "carry", "--from", str(dump), "--drop-data")
 

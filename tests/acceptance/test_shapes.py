@@ -24,7 +24,7 @@ AGREE, NO_MODELS = "models and database agree", "env.py has no models to compare
 def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) -> None:
     """Rebuild twice, look, and undo; hold what each of them says, and its exit code."""
     for _ in range(2):
-        done = project.invoke("reset-db")
+        done = project.invoke("reset-db", "--cold")
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         assert f"✔ upgrade   {upgrade}\n" in done.stdout

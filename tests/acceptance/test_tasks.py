@@ -61,7 +61,7 @@ def test_the_chain_says_each_step_as_it_happens(project: Project) -> None:
     done = project.invoke("reset-db")
     assert (done.returncode, done.stderr) == (0, "")
     assert seconds_hidden(done.stdout) == CHAIN.format(next=f"{name}__next", name=name)
-    assert databases(project) == {"", "__previous"}
+    assert databases(project) == {"", "__previous", "__clean"}
 
 
 def test_a_database_that_does_not_exist_is_made(project: Project) -> None:
@@ -72,7 +72,7 @@ def test_a_database_that_does_not_exist_is_made(project: Project) -> None:
     done = project.invoke("reset-db")
     assert done.returncode == 0
     assert "invoke undo" not in done.stdout
-    assert databases(project) == {""}
+    assert databases(project) == {"", "__clean"}
 
 
 def test_json_is_one_object_and_nothing_else(project: Project) -> None:
@@ -333,7 +333,7 @@ def test_a_fresh_machine(fresh: Project) -> None:
 def test_a_terminal_gets_colour_and_one_live_line(project: Project) -> None:
     """On a pseudo-terminal the lines are the same, coloured, unless NO_COLOR is set."""
     for extra, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
-        code, shown = project.on_a_terminal("reset-db", TERM="xterm-256color", **extra)
+        code, shown = project.on_a_terminal("reset-db", "--cold", TERM="xterm-256color", **extra)
         assert code == 0
         assert ("\x1b[32m✔" in shown) is coloured
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)

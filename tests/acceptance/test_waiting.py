@@ -188,7 +188,7 @@ def test_a_dump_does_not_wait_for_ever(project: Project, task: str) -> None:
         assert done.returncode == 4
         (line,) = done.stderr.splitlines()
         assert "(it waited for " + IDLE.format(pid=psql.info.backend_pid) in line
-    assert databases(project) == {"", "__previous"}
+    assert databases(project) == {"", "__previous", "__clean"}
     dumps = project.folder / "backups"
     assert [path for path in dumps.rglob("*") if path.name.endswith(".partial")] == []
 

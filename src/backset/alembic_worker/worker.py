@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import application, comparison, configuration, drivers, enums, scripts, sharing
+from . import application, comparison, configuration, drivers, enums, scripts, sharing, witness
 from .connections import Gate
 from .failures import (
     BrokenChainError,
@@ -58,6 +58,7 @@ class Worker:
         self._problems = []  # type: list[dict[str, Any]]
         self._request = {}  # type: dict[str, Any]
         self._hands_over = False
+        self._witness = None  # type: witness.Witness | None
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -74,6 +75,8 @@ class Worker:
         os.environ.update(given["environ"])
         self._gate.names = tuple(given["names"])
         self._lineage = given["lineage"]  # as in backset's Lineage
+        if given.get("watched_port"):
+            self._witness = witness.Witness(given["watched_port"])
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         _import_ahead()
         drivers.watch(self._gate)
@@ -91,6 +94,7 @@ class Worker:
                 "check": self._check,
                 "where": self._where_to,
                 "place": self._place,
+                "inputs": self._inputs,
             }
             self._guarded(self._shared(answers[self._request["command"]]), "done")
 
@@ -296,6 +300,10 @@ class Worker:
         orphans = [each for each in rows if each not in known]
         is_clear = not orphans and self._is_clear(heads, known)
         return {"orphans": orphans, "pending": len(self._todo(rows)) if is_clear else 0}
+
+    def _inputs(self) -> dict[str, Any]:
+        """Return what the project's code has depended on so far, as the witness has it."""
+        return self._witness.account() if self._witness else {}
 
     def _is_clear(self, heads: list[str], known: set[str]) -> bool:
         """Tell whether the scripts have one end, or the ends that the settings accept."""

@@ -229,6 +229,21 @@ KEYS: Mapping[str, Key] = {
         check=values.text,
         default="backset-baseline.toml",
     ),
+    "inputs": Key(
+        what="files that the rebuilt database depends on beside those that `env.py` reads, as a "
+        'list of patterns: `["data/*.csv"]`',
+        check=values.patterns,
+        default=(),
+        unset="those alone",
+        variable="words",
+    ),
+    "cache_seed": Key(
+        what="whether the seeded state is kept as well, and cloned while the seed command and "
+        "`inputs` stay as they are",
+        check=values.flag,
+        default=False,
+        unset="`false`",
+    ),
     "server_log": Key(
         what="whether `reset-db` and `seed` look into the log of a server that is not the embedded "
         "one",

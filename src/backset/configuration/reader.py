@@ -105,6 +105,8 @@ class _Reader:
             baseline=self.root / self._value("baseline"),
             server_log=self._value("server_log"),
             backups=self.root / Path(self._value("backups")).expanduser(),
+            inputs=self._value("inputs"),
+            cache_seed=self._cache_seed(),
             ask_above=self._value("ask_above"),
             keep=self._value("keep"),
             zstd_above=self._value("zstd_above"),
@@ -178,6 +180,15 @@ class _Reader:
             value = "wrong" if key.is_secret else blank(repr(raw))  # a URL may stand in its place
             self.problems.append((f"{source}: {name} is {value}", f"it must be {error}"))
             return key.default
+
+    def _cache_seed(self) -> bool:
+        """Return it; what a command reads, nobody can tell but who wrote it."""
+        wanted = bool(self._value("cache_seed"))
+        if wanted and not self._value("inputs"):
+            what = f"{self.sources['cache_seed']}: cache_seed is set, and inputs is not"
+            remedy = 'name the files that the seed command reads: inputs = ["scripts/*.py"]'
+            self.problems.append((what, remedy))
+        return wanted
 
     def _lineages(self) -> tuple[Lineage, ...]:
         """Return the chains of the table, else the one that the single keys describe."""

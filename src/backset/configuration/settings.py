@@ -37,6 +37,8 @@ class Settings:
     new ones, fill SQL expressions by column, leave what may stay behind.
     ignore: findings that are noise. baseline: the file of the accepted differences.
     server_log: whether every task that migrates or seeds looks into the log of any server.
+    inputs: patterns of the files that a build depends on, seen from `root`. cache_seed: whether the
+    seeded state is kept.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     keep: how many backups of one server stay. zstd_above: the size in bytes above which a dump is
@@ -64,6 +66,8 @@ class Settings:
     baseline: Path
     server_log: bool
     backups: Path
+    inputs: tuple[str, ...]
+    cache_seed: bool
     ask_above: int
     keep: int
     zstd_above: int
@@ -82,6 +86,12 @@ class Settings:
         source = self.sources.get("python", "default")
         found = "backset's own" if source == "default" else source
         return f"{self.python} ({found})"
+
+    @property
+    def has_door(self) -> bool:
+        """Whether a command of the project migrates, of whose inputs nothing is known."""
+        lineages = any(each.upgrade or each.init for each in self.lineages)
+        return bool(self.upgrade or self.init or lineages)
 
     @property
     def plain_env(self) -> dict[str, str]:
@@ -112,6 +122,10 @@ class Settings:
         values = _defaults(self.environ) | {name: text for name, text in given.items() if text}
         values |= {"url": _Url(target.url), "database": target.database}
         return {name: template.format_map(values) for name, template in templates.items()}
+
+    def port(self, target: Target) -> str:
+        """Return the port of the server of `target`."""
+        return target.params.get("port") or _defaults(self.environ)["port"]
 
     def shown(self, path: Path) -> str:
         """Return a path as people read it: seen from the project, where it is in there."""

@@ -35,6 +35,15 @@ def argv(raw: object) -> tuple[str, ...]:
     raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
 
 
+def patterns(raw: object) -> tuple[str, ...]:
+    """Return patterns of file names, each seen from the project's folder."""
+    if isinstance(raw, list) and all(isinstance(each, str) and each for each in raw):
+        found = tuple(raw)
+        if not any(each.startswith(("/", "~")) or "\0" in each for each in found):
+            return found
+    raise ValueError('a list of patterns in the project, such as ["scripts/*.py", "data/**/*.csv"]')
+
+
 def heads(raw: object) -> tuple[str, ...]:
     """Return the revisions where a chain ends; `"all"` means Alembic's own word for them."""
     if raw in ("all", ["all"]):

@@ -224,7 +224,7 @@ def _half_built(build: Build) -> tuple[Finding, ...]:
     finding = Finding(
         kind="half built",
         what=f"a run in place on {build.old.name} was killed",
-        why=f"what stood there is in the backup {build.old.backup or 'of nothing'}",
+        why=f"what stood there is in the backup {build.old.label or 'of nothing'}",
         remedy="run any other task in the checkout where that was: it brings the backup back first",
     )
     return (finding,)

@@ -104,11 +104,19 @@ class Worker:
             )
         self._replies = self._link.makefile("r", encoding="utf-8")
 
-    def begin(self, target: Target, purpose: str = "alembic", instead_of: str = "") -> None:
+    def begin(
+        self,
+        target: Target,
+        purpose: str = "alembic",
+        instead_of: str = "",
+        *,
+        watched: bool = False,
+    ) -> None:
         """Give the worker the environment for `target`; it reads the scripts.
 
         instead_of: the database for which `target` stands in, such as the one that is rebuilt.
         What env.py opens under that name is opened in `target`, wherever its URL comes from.
+        watched: whether inputs() will be asked for.
         """
         self._target = target
         settings = self._settings
@@ -118,19 +126,26 @@ class Worker:
             names=[instead_of, target.database],
             urls={"": target.url, **urls},
             options=settings.options(target),
+            watched_port=settings.port(target) if watched else "",
         )
 
     def begin_alone(self) -> None:
         """Let the worker read the scripts as the project itself would: for where_to() only."""
         self._greet(self._settings.plain_env, names=["", ""])
 
-    def _greet(self, environ: Mapping[str, str], names: Sequence[str], **more: object) -> None:
+    def _greet(
+        self,
+        environ: Mapping[str, str],
+        names: Sequence[str],
+        watched_port: str = "",
+        **more: object,
+    ) -> None:
         about = self.lineage
         arguments = self._settings.arguments(about, self._target)
         given = {"file": about.config, "section": about.section, "arguments": arguments}
         more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
-        self._send({**message, "lineage": asdict(about)})
+        self._send({**message, "lineage": asdict(about), "watched_port": watched_port})
 
     def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
@@ -216,6 +231,11 @@ class Worker:
         """
         _ = self.scripts
         self._send({"command": "place", "revisions": list(revisions)})
+        return self._receive(lambda _text: None)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what the project's code has depended on so far; begin() was told to watch it."""
+        self._send({"command": "inputs"})
         return self._receive(lambda _text: None)
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def refuse(build: Build) -> None:
 
 
 def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[Finding]:
-    empty, roles = made.schema(), cluster_wide.objects(made.session)
+    empty, before = made.schema(), cluster_wide.look(made.session)
     made.upgrade(progress)
     first = made.schema()
     try:
@@ -61,7 +61,7 @@ def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[
         table = difference.shown(each.subject.removeprefix("table "))
         there = rows[table].total if table in rows else 0
         yield _leftover(each, f", with {count(there, 'row')}" if there else "")
-    for role in cluster_wide.made(roles, made.session):
+    for role in cluster_wide.made(before, cluster_wide.look(made.session)):
         yield _finding("downgrade leaves", role.name, f"{role.name} is left on the server")
     yield from _second(made, first, progress)
 

@@ -33,6 +33,7 @@ class Inheritance:
 
     What only the new database has stays: migrations grant, publish and create as well.
     sources: which properties; of a database that is restored, the dump knows its content better.
+    given: what it has got so far.
     """
 
     def __init__(self, target: Target, names: Names, sources: Sequence[Source] = ()) -> None:
@@ -44,6 +45,7 @@ class Inheritance:
         self._left: list[Property] = []
         self._there: set[tuple[str, str]] = set()
         self._given = False
+        self.given: list[Property] = []
         self._words: dict[tuple[str, str], str] = {}
 
     def begin(self, old: Session, new: Session, folders: Callable[[], Sequence[Path]]) -> None:
@@ -97,6 +99,7 @@ class Inheritance:
         now = [each for each in self._missing if each.when in stages and each not in self._left]
         if now:
             self._given = True
+            self.given += now
             self._apply(new, now, self._names.next)
             self._compare(new)
 

@@ -19,6 +19,7 @@ SWAPPED = (
     ("undo", "undo of that", AT_HEAD),
 )
 IN_PLACE = (RESTORED, ("reset-db", "a rebuild of that", AT_HEAD))
+COLD = ("reset-db", "--cold")  # every migration is to run
 UP_AND_DOWN = ("downgrade base", "upgrade head")
 
 
@@ -42,7 +43,7 @@ def rehearse(stage: Stage, *, downgrades: bool, wait_s: int) -> Iterator[Check]:
     """
     waited = _done("the server answers twice", stage.task(["wait", "--timeout", str(wait_s)]))
     yield waited
-    made = _done("a database is made", stage.task(["reset-db"])) if waited.passed else waited
+    made = _done("a database is made", stage.task(COLD)) if waited.passed else waited
     if made is not waited:
         yield made
     if not made.passed:
@@ -53,7 +54,7 @@ def rehearse(stage: Stage, *, downgrades: bool, wait_s: int) -> Iterator[Check]:
         return
     yield _state("the broken one is recognized", stage.task(["status"]), ORPHANED)
     size, _ = stage.errors()
-    rebuilt = stage.task(["reset-db"])
+    rebuilt = stage.task(COLD)
     _, errors = stage.errors(size)
     yield from criteria(rebuilt, stage.task(["status"]), errors)
     if not rebuilt["exit_code"]:

@@ -130,6 +130,23 @@ class Step(TypedDict):
     ]
     removed: NotRequired[Annotated[int, "`backup`: how many older ones were removed (`keep`)"]]
     dropped: NotRequired[Annotated[int, "`clear`: how many objects were dropped"]]
+    cloned: NotRequired[
+        Annotated[str | None, "`reset`: the template that it is a copy of; null where it is empty"]
+    ]
+    why: NotRequired[
+        Annotated[str | None, "`reset`: why it is no copy; null where it is, or cannot be"]
+    ]
+    since: NotRequired[
+        Annotated[
+            str,
+            "`upgrade`, `verify` and `seed` of a copy: when that was done which is told here, in "
+            "ISO 8601, UTC",
+        ]
+    ]
+    kept: NotRequired[Annotated[list[str], "`promote`: the templates that this run has made"]]
+    unkept: NotRequired[
+        Annotated[str | None, "`promote`: why it has made none; null where it has, or need not"]
+    ]
     chains: NotRequired[
         Annotated[list[MigratedChain], "`upgrade`: what it did to each chain of revisions"]
     ]

@@ -18,7 +18,7 @@ from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import Inheritance
 from backset.runs import policy
-from backset.servers import swap
+from backset.servers import copying, swap
 from backset.servers.programs import Programs
 from backset.servers.server import Database, Server
 from backset.servers.waits import Waits
@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
     from backset.migrations.forerunner import Forerunner
     from backset.migrations.migrating import Progress
+    from backset.properties.cluster_wide import State
     from backset.properties.property import Source
     from backset.runs.policy import Rung
     from backset.scripts.recipes import Recipe
+    from backset.templates.memory import Memory
+    from backset.templates.recalled import Recalled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Options:
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
     carries: how rows come into the new database, if they do. origin: whose; None is the target's.
+    cold: what earlier runs have kept is forgotten.
     """
 
     proves: bool = False
@@ -65,6 +69,7 @@ class Options:
     asks_log: bool = True
     carries: Rules | None = None
     origin: Origin | None = None
+    cold: bool = False
 
 
 class Build:
@@ -77,6 +82,10 @@ class Build:
     its tables, if their rows are to be carried.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already. migrates: whether it goes on to upgrade.
+    memory: what is known of the last build; recalled: that one, if it is cloned. outside: what
+    belonged to the server before and after the migrations. watched: whether Alembic's process
+    notes what it reads. uncloned: why nothing is cloned. keeps: the templates that this run made;
+    unkept: why it made none.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     """
@@ -91,6 +100,7 @@ class Build:
         worker: Worker | None = None,
         choice: Choice | None = None,
         options: Options = Options(),
+        memory: Memory | None = None,
     ) -> None:
         self.settings = settings
         self.target = target
@@ -105,13 +115,22 @@ class Build:
         self._choice = choice
         self.options = options
         self.heard: set[str] = set()
+        self.memory = memory
+        self.recalled: Recalled | None = None
+        self.outside: tuple[State, State] | None = None
+        self.watched = False
+        self.uncloned = ""
+        self.keeps: list[str] = []
+        self.unkept = ""
         self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
+        self._aside = ThreadPoolExecutor(1)
         self.migrates = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
+        self._on_subject = ExitStack()
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -131,6 +150,7 @@ class Build:
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
         self._thread.shutdown()
+        self._aside.shutdown()
         if self._next and self.promoted is False and isinstance(error, BaseException):
             self._remove_next(error)
         self._open.close()
@@ -173,8 +193,8 @@ class Build:
     @cached_property
     def worker(self) -> Worker:
         """Alembic's process for the subject, and for no other database."""
-        worker = self._sessions.enter_context(self._worker or Worker(self.settings))
-        worker.begin(self.subject, self.purpose, self.target.database)
+        worker = self._on_subject.enter_context(self._worker or Worker(self.settings))
+        worker.begin(self.subject, self.purpose, self.target.database, watched=self.watched)
         return worker
 
     @cached_property
@@ -182,9 +202,18 @@ class Build:
         """A process of Alembic for each chain of revisions, in the order of the settings."""
         others = [Worker(self.settings, each) for each in self.settings.lineages[1:]]
         for each in others:
-            self._sessions.enter_context(each)
+            self._on_subject.enter_context(each)
             each.begin(self.subject, self.purpose, self.target.database)
         return self.worker, *others
+
+    def aside(self, work: Callable[[], None]) -> Future[None]:
+        """Do something beside the steps, each after the one before."""
+        return self._aside.submit(work)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is something to say of an earlier build."""
+        return self.memory is not None and self.memory.record is not None
 
     def begin_worker(self) -> None:
         """Tell a worker that was started ahead what it is for; it reads the scripts meanwhile."""
@@ -194,6 +223,8 @@ class Build:
     @property
     def scripts(self) -> Scripts:
         """The scripts of every chain."""
+        if self.recalled is not None:
+            return Scripts(tuple(self.recalled.record.heads), self.recalled.folders)
         return Scripts.together([each.scripts for each in self.workers])
 
     def demand_destination(self) -> None:
@@ -210,16 +241,16 @@ class Build:
         if not self.is_beside and self.old is None:
             what = f"the database {self.target.database} does not exist"
             raise StepFailedError(what, "`invoke upgrade` creates it")
-        return self._opened(self.subject)
+        return self._opened(self.subject, self._on_subject)
 
     @cached_property
     def live(self) -> Session:
         """A session on the target, for looking at it."""
-        return self._opened(self.target)
+        return self._opened(self.target, self._sessions)
 
-    def _opened(self, target: Target) -> Session:
-        """Open a session until close_sessions(): which never commits, as psycopg's own end does."""
-        return self._sessions.enter_context(closing(connect(target, self.purpose)))
+    def _opened(self, target: Target, until: ExitStack) -> Session:
+        """Open a session until that ends: which never commits, as psycopg's own end does."""
+        return until.enter_context(closing(connect(target, self.purpose)))
 
     @property
     def door(self) -> Door:
@@ -297,7 +328,7 @@ class Build:
     @property
     def protected_backups(self) -> frozenset[str]:
         """The backups that stay: the one in the comment of `__previous`, and the chosen one."""
-        names = {self.previous.backup} if self.previous else set()
+        names = {self.previous.label} if self.previous else set()
         if self.options.origin:
             names.add(self.options.origin.backup)
         return frozenset(names | ({self.chosen_backup.name} if self._choice else set()))
@@ -305,7 +336,8 @@ class Build:
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""
         if self._next is None:
-            self._next = self._thread.submit(self._create_next, self.server, self.old)
+            template = self.recalled.template if self.recalled else None
+            self._next = self._thread.submit(self._create_next, self.server, self.old, template)
 
     def make_next(self) -> None:
         """Create `__next` in the likeness of the target; it is removed again if the run fails."""
@@ -314,8 +346,11 @@ class Build:
             self._next.result()
 
     @staticmethod
-    def _create_next(server: Server, old: Database | None) -> None:
-        swap.create(server, server.names.next, old)
+    def _create_next(server: Server, old: Database | None, template: Database | None) -> None:
+        if template is not None and old is not None:
+            copying.copy(server.session, template, server.names.next, old)
+        else:
+            swap.create(server, server.names.next, old)
         swap.comment(server, server.names.next, swap.marked("next"))
 
     def make_target(self) -> None:
@@ -332,8 +367,14 @@ class Build:
 
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""
+        self.leave()
         self._sessions.close()
-        for name in ("worker", "workers", "session", "live"):
+        self.__dict__.pop("live", None)
+
+    def leave(self) -> None:
+        """Leave the subject alone: end the worker and our own session on it."""
+        self._on_subject.close()
+        for name in ("worker", "workers", "session"):
             self.__dict__.pop(name, None)  # the next use opens another one
         self._worker = None
 

@@ -161,7 +161,7 @@ def finish(build: Build, notice: Callable[[str], None]) -> None:
 def half_built(old: Database) -> str:
     """Say of a database with the mark in its comment what has become of it."""
     what = f"{old.name} is half built, since a run in place was killed in another checkout"
-    return f"{what}: any task brings it back there, from its backup {old.backup or 'of nothing'}"
+    return f"{what}: any task brings it back there, from its backup {old.label or 'of nothing'}"
 
 
 def _mark_database(build: Build) -> None:

@@ -30,7 +30,7 @@ MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
-DERIVED = ("next", "previous", "discard", "scratch", "scratch_old")
+DERIVED = ("next", "previous", "discard", "scratch", "scratch_old", "clean", "seeded")
 MARKS = frozenset({*DERIVED, "protected", "unfinished"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
@@ -48,8 +48,11 @@ class Database:
     tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
     comment: the user's own; `mark` is ours, one of MARKS, empty if there is none.
-    backup: the name of the backup that was taken before it became the previous one.
+    label: what stands after that: of a previous one the name of the backup that was taken before,
+    of a template the digest of what it was built from.
     protected: whether it has the marker of `invoke protect`, as a setting or in the comment.
+    is_closed: whether nobody may connect to it. made_in: the transaction that made this row, which
+    is another one as soon as anything in it has been changed, even if it was changed back.
     """
 
     oid: int
@@ -66,9 +69,17 @@ class Database:
     size_bytes: int | None
     comment: str
     mark: str
-    backup: str
+    label: str
     is_invalid: bool
     protected: bool
+    is_closed: bool
+    made_in: str
+
+    @property
+    def likeness(self) -> list[str | None]:
+        """What a database in the likeness of this one was given when it was created."""
+        own = [self.owner, self.encoding, self.provider, self.collate, self.ctype]
+        return [*own, self.locale, self.icu_rules, self.tablespace]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,8 @@ class Names:
     discard: str
     scratch: str
     scratch_old: str
+    clean: str
+    seeded: str
 
     @classmethod
     def of(cls, database: str) -> Names:
@@ -251,7 +264,7 @@ def _maintenance_session(target: Target, purpose: str) -> Session:
 def _database(row: dict[str, Any]) -> Database:
     catalog, comment = row["catalog"], row["comment"] or ""
     first, _, rest = comment.removeprefix(MARK).partition("\n")
-    mark, _, backup = first.partition(" ")
+    mark, _, label = first.partition(" ")
     marked = comment.startswith(MARK) and mark in MARKS
     return Database(
         oid=row["oid"],
@@ -268,9 +281,11 @@ def _database(row: dict[str, Any]) -> Database:
         size_bytes=row["size_bytes"],
         comment=rest if marked else comment,
         mark=mark if marked else "",
-        backup=backup if marked else "",
+        label=label if marked else "",
         is_invalid=catalog["datconnlimit"] == _INVALID,
         protected=row["protected"] or (marked and mark == "protected"),
+        is_closed=not catalog["datallowconn"],
+        made_in=row["made_in"],
     )
 
 
@@ -282,6 +297,7 @@ SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
         AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
+       d.xmin::text AS made_in,
        EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
                s.setdatabase = d.oid AND each ~* '^backset[.]protected=(?!(off|false|no|0|)$)')
            AS protected

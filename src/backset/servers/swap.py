@@ -64,6 +64,13 @@ def drop(server: Server, name: str) -> None:
     _execute(server, _drop(name))
 
 
+def drop_aside(server: Server, names: Sequence[str]) -> None:
+    """Drop databases on a session of its own, so that the server's can go on. For a thread."""
+    with closing(connect(server.maintenance, "forget")) as session:
+        for name in names:
+            session.execute(_drop(name))
+
+
 def _drop(name: str) -> sql.Composed:
     return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
 
