@@ -98,7 +98,7 @@ def carrying(place: Place, amounts: Amounts) -> Iterator[Found]:
         if both[0] != both[1]:
             raise SystemExit(f"carried {both[0]}, piped {both[1]}")
 
-    sides = [Side("reset-db --carry", carry), Side("psql | psql", pipe, empty, same)]
+    sides = [Side("reset-db --carry", carry), Side("psql to psql, by a pipe", pipe, empty, same)]
     whole, theirs = alternate(sides, amounts.few, warms_up=False)
     ours = Reading("the step carry", tuple(seconds))
     yield Comparison(what, "s", ours, theirs)

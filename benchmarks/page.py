@@ -76,7 +76,7 @@ def _line(each: Comparison) -> str:
     if each.is_met is False:
         goal = f"**{goal}**"
     cells = (each.what, _shown(each.ours, each.unit), *theirs, ratio, goal)
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(each.replace('|', '&#124;') for each in cells)} |"
 
 
 def _shown(reading: Reading, unit: str) -> str:

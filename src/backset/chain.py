@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from backset import mending, plans
-from backset.carrying import origins
+from backset import mending
 from backset.checks import baseline, heads
 from backset.connections.session import explained
 from backset.errors import Overdue
@@ -121,11 +120,12 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
             companions.clear(build.server, build.databases)
             if reset in chosen:
                 build.begin_next()
-        if upgrade in chosen:
+        build.migrates = upgrade in chosen
+        if build.is_in_place or backup not in chosen:  # else while the dump is written
             with signals.limited(answer.timeout_s):
-                heads.demand_destination(build.workers)
-            if not build.is_beside:
-                build.make_target()
+                build.demand_destination()
+        if upgrade in chosen and not build.is_beside:
+            build.make_target()
         wanted = [step for step in chosen if step.__name__ not in skip]
         for step in wanted:
             if step is upgrade and seed in wanted:
@@ -155,7 +155,7 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     """Pass the gate; return the steps of the rung that was chosen there."""
     chain = CHAINS[task]
     admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
-    origins.check(build)
+    _check_origin(build)
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
     if load in chain.steps:
@@ -166,6 +166,14 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
         return chain.steps
     watcher.notice(str(admission.rung))
     return chain.in_place
+
+
+def _check_origin(build: Build) -> None:
+    """Raise an error where rows cannot come from the origin that was asked for."""
+    if build.options.origin is not None:
+        from backset.carrying import origins
+
+        origins.check(build)
 
 
 class Plan(NamedTuple):
@@ -182,13 +190,15 @@ class Plan(NamedTuple):
 
 def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Plan:
     """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
+    from backset import plans
+
     chain, chosen, lines = CHAINS[task], CHAINS[task].steps, []
     consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
     with explained(build.target):
         if chain.beside:
             admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
             build.choose(admission.rung)
-            origins.check(build)
+            _check_origin(build)
             chosen = chain.steps if build.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
             lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
@@ -201,13 +211,10 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
                 told, problems = plans.plan_carry(build)
                 lines += [(step.__name__, text) for text in told]
             else:
-                lines.append((step.__name__, _planned(step, build)))
+                smaller = mending.PLANS.get(step)
+                text = smaller(build) if smaller else plans.plan(step, build)
+                lines.append((step.__name__, text))
         return Plan(lines, *consent, problems)
-
-
-def _planned(step: Step, build: Build) -> str:
-    smaller = mending.PLANS.get(step)
-    return smaller(build) if smaller else plans.plan(step, build)
 
 
 def _stands_in_the_way(client: Client, remedy: str) -> str:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.scripts import retrieval
-from backset.scripts.traces import few
 from backset.steps import Done
 
 if TYPE_CHECKING:
@@ -53,6 +51,8 @@ def merge(build: Build, _progress: Progress) -> Done:
 
 def bring_back(build: Build, _progress: Progress) -> Done:
     """Bring the missing files back, as the command that is shown does."""
+    from backset.scripts import retrieval
+
     recipe = _recipe(build)
     retrieval.retrieve(recipe, build.settings.plain_env)
     return Done(f"{_files(recipe)}: back", {"command": recipe.command})
@@ -64,6 +64,8 @@ def _recipe(build: Build) -> Recipe:
 
 
 def _files(recipe: Recipe) -> str:
+    from backset.scripts.traces import few
+
     return few(recipe.shown(each.home) for each in recipe.items)
 
 

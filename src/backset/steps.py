@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
 from backset.backups import proof, restoration
-from backset.carrying import carry as carrying
-from backset.carrying import origins
 from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
 from backset.errors import Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
-from backset.proofs import reversal
 from backset.properties import cluster_wide, inheritance
 from backset.runs import in_place, refilling, seeding, swallowed
 from backset.servers import companions, swap
@@ -50,13 +47,15 @@ def backup(build: Build, progress: Progress) -> Done:
     farewell = f" · ended {listed(ended)}" if ended else ""
     gone = {"ended": [each.content() for each in ended]} if build.is_in_place else {}
     if build.old_is_empty:
+        build.demand_destination()
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        return build.scripts.folders  # asked for late: the worker is still importing
+        build.demand_destination()  # asked for late: the worker is still importing
+        return build.scripts.folders
 
-    above = build.settings.parallel_above
-    taken = backups.take(build.vault, build.target, folders, build.programs, parallel_above=above)
+    above = build.settings.zstd_above
+    taken = backups.take(build.vault, build.target, folders, build.programs, zstd_above=above)
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
@@ -132,7 +131,7 @@ def verify(build: Build, progress: Progress) -> Done:
     fresh = build.is_beside or build.is_in_place
     rows = {} if fresh else seeding.expected_rows(settings, session)
     unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
-    back = reversal.findings(build, progress) if build.options.downgrades else []
+    back = _taken_back(build, progress) if build.options.downgrades else []
     asked = build.options.asks_log and not fresh
     log = swallowed.look(build, asked=asked)
     found = verification.verify(
@@ -153,8 +152,17 @@ def verify(build: Build, progress: Progress) -> Done:
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
 
 
+def _taken_back(build: Build, progress: Progress) -> list[Finding]:
+    from backset.proofs import reversal
+
+    return reversal.findings(build, progress)
+
+
 def carry(build: Build, progress: Progress) -> Done:
     """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
+    from backset.carrying import carry as carrying
+    from backset.carrying import origins
+
     rules, origin = build.options.carries, build.options.origin
     if rules is None or origins.is_empty(build):
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})

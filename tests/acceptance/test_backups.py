@@ -146,17 +146,27 @@ def test_older_backups_go(built: Project) -> None:
     assert "keep is 0 → it must be a whole number, 1 or more" in done.stderr
 
 
-def test_a_large_database_is_dumped_and_restored_in_parallel(built: Project) -> None:
-    """From `parallel_above` on the dump is a folder; everything else is the same."""
+def test_a_large_database_is_dumped_in_zstd(built: Project) -> None:
+    """Above 20 MB, unless told otherwise; the line names the file, and all else is the same."""
+    statement = "CREATE TABLE large AS SELECT n, repeat(md5(n::text), 3) FROM {} AS n"
+    built.query(statement.format("generate_series(1, 150000)"))
     then = prints(built)
-    done = built.invoke("backup", "--prove", BACKSET_PARALLEL_ABOVE="1000")
+    done = built.invoke("backup", "--prove")
     assert done.returncode == 0, done.stderr
-    built.query("DELETE FROM task_outputs")
     name = listed(built)[-1]
-    (dump,) = (built.folder / "backups").rglob(f"{name}.dump")
-    assert dump.is_dir()
+    assert f"{name}.dump.zst · " in done.stdout
+    content = json.loads(built.invoke("backups", "--json").stdout)["backups"][-1]
+    assert content["file"].endswith(f"{name}.dump.zst")
+    assert content["dump_format"] == "custom, in zstd"
+    assert content["by_hand"].startswith(f"zstd -dc {name}.dump.zst | pg_restore ")
+    built.query("DELETE FROM task_outputs")
     assert built.invoke("restore", "--yes").returncode == 0
     assert prints(built) == then
+    assert built.invoke("undo").returncode == 0
+    assert built.invoke("restore", f"{name}.dump.zst").returncode == 0
+    assert prints(built) == then
+    assert built.invoke("backup", BACKSET_ZSTD_ABOVE="1000000000").returncode == 0
+    assert list((built.folder / "backups").rglob(f"{listed(built)[-1]}.dump"))
 
 
 def test_restore_without_a_name_and_without_a_terminal(built: Project) -> None:

@@ -200,16 +200,19 @@ def test_what_may_not_be_read_is_told(project: Project, servers: dict[int, Clust
             session.execute(f"GRANT SELECT ON task_outputs TO {READER}")
 
 
-def test_rows_come_from_a_backup(project: Project, url: str) -> None:
+@pytest.mark.parametrize("above", ["1000000000", "0"], ids=["gzip", "zstd"])
+def test_rows_come_from_a_backup(project: Project, url: str, above: str) -> None:
     """By its name, though another backup is taken meanwhile and only one is kept."""
+    project.env["BACKSET_ZSTD_ABOVE"] = above
     assert project.invoke("carry", "--from", url).returncode == 0
     assert project.invoke("backup").returncode == 0
-    (dump,) = (project.folder / "backups").rglob("*.dump")
+    (dump,) = (project.folder / "backups").rglob("*.dump*")
+    name = dump.name.partition(".dump")[0]
     before = prints(project)
     assert project.invoke("reset-db").returncode == 0
-    done = project.invoke("carry", "--from", dump.stem, BACKSET_KEEP="1")
+    done = project.invoke("carry", "--from", name, BACKSET_KEEP="1")
     assert done.returncode == 0, done.stderr
-    assert f"{CARRIED} · from {dump.stem}" in done.stdout
+    assert f"{CARRIED} · from {name}" in done.stdout
     assert prints(project) == before
     assert databases(project) == {"", "__previous"}
     assert dump.exists()

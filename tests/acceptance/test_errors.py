@@ -223,6 +223,18 @@ def test_a_seed_that_fails(
     assert quote(PASSWORD, safe="") not in done.stderr
 
 
+def test_a_chain_with_two_heads_leaves_nothing_behind(project: Project) -> None:
+    """It is noticed while the dump is written, and the dump goes; the database is as it was."""
+    assert project.invoke("reset-db").returncode == 0
+    before = prints(project)
+    (version,) = (project.folder / "alembic/versions").glob("*.py")
+    revision = version.stem.partition("_")[0]
+    version.with_name("other.py").write_text(version.read_text().replace(revision, "aaaa11112222"))
+    assert "several heads" in one_line(project.invoke("reset-db"), 4)
+    assert prints(project) == before
+    assert not list((project.folder / "backups").rglob("*.dump*"))
+
+
 def test_a_seed_that_never_has_its_turn_does_nothing(project: Project) -> None:
     """Its interpreter may be there already when a migration fails; the script has not begun."""
     script = project.folder / "scripts/add_mock_task_data.py"

@@ -137,11 +137,13 @@ def test_what_the_migrations_do_not_know_comes_back(
     assert "publication old" in done.stdout
 
 
+@pytest.mark.parametrize("zstd_above", ["1000000000", "0"])
 @pytest.mark.parametrize("trouble", ["migration", "seed", "verify"])
 def test_a_step_that_fails_brings_everything_back(
-    owned: Project, cluster: Cluster, name: str, trouble: str
+    owned: Project, cluster: Cluster, name: str, trouble: str, zstd_above: str
 ) -> None:
     """Exit 5, and a dump of the whole database reads as before, byte for byte."""
+    owned.env["BACKSET_ZSTD_ABOVE"] = zstd_above
     as_superuser(cluster, name, OF_A_SUPERUSER)
     owned.query(OF_EVERY_KIND)
     before = dumped(cluster, name)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 STEPS = ("backup", "reset", "upgrade", "verify", "seed", "promote")
+IN_ZSTD = "backup in zstd"  # the same step at work in threads and with two programs
 SLOW_SEED = """
 import os, signal, subprocess, sys, time
 import psycopg
@@ -74,6 +75,11 @@ def add_slow_comparison(project: Project) -> None:
     assert "inside" in env.read_text()
 
 
+def ask_for_zstd(project: Project) -> None:
+    """Let the dump be made as that of a large database is."""
+    project.env["BACKSET_ZSTD_ABOVE"] = "0"
+
+
 def locked(statement: str, database: str | None = None) -> Holder:
     """Return what holds a step up by an open transaction on the target or another database."""
 
@@ -112,14 +118,17 @@ PREPARE: dict[str, Callable[[Project], None]] = {
     "upgrade": add_slow_migration,
     "verify": add_slow_comparison,
     "seed": add_slow_seed,
+    IN_ZSTD: ask_for_zstd,
 }
 HOLD = {
     "backup": locked("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"),
     "reset": locked("LOCK TABLE pg_database IN SHARE MODE", "postgres"),
+    IN_ZSTD: locked("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"),
     "promote": locked('COMMENT ON DATABASE "{target}" IS NULL', "postgres"),
 }
 INSIDE: dict[str, Callable[[Project], bool]] = {
     "backup": lambda project: waiting_for_a_lock(project, 2),
+    IN_ZSTD: lambda project: waiting_for_a_lock(project, 2),
     "reset": lambda project: waiting_for_a_lock(project, 1, "CREATE DATABASE"),
     "upgrade": lambda project: at_work(project, "pg_sleep"),
     "verify": lambda project: (project.folder / "inside").exists(),
@@ -174,7 +183,7 @@ def built(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, IN_ZSTD])
 @pytest.mark.parametrize(("signum", "code"), SIGNALS)
 def test_a_signal_inside_a_step(
     built: Project, step: str, signum: signal.Signals, code: int
@@ -195,7 +204,7 @@ def test_a_signal_inside_a_step(
     nothing_is_left(built)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, IN_ZSTD])
 def test_kill_9_inside_a_step(built: Project, step: str) -> None:
     """Its children end by themselves, and what it left is removed by the next run."""
     before = prints(built)

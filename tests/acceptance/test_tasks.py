@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -357,6 +358,26 @@ def test_list_imports_nothing_heavy(project: Project) -> None:
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert "reset-db" in done.stdout
+
+
+def test_a_rebuild_imports_only_what_it_needs(project: Project) -> None:
+    """What belongs to other tasks and to flags costs those alone."""
+    others = "carrying plans proofs.reversal scripts.retrieval scripts.git rehearsals"
+    code = (
+        "import sys; from invoke.main import program\n"
+        "try: program.run(['invoke', 'reset-db'])\n"
+        f"finally: print([m for m in {others.split()!r} if f'backset.{{m}}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.folder,
+        env={**os.environ, **project.env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "✔ promote" in done.stdout
 
 
 def test_every_flag_has_help(project: Project) -> None:

@@ -88,7 +88,7 @@ def children(run: Run) -> Iterator[str]:
 def backups(world: World) -> Iterator[str]:
     """Every complete backup is, byte for byte, what its manifest says."""
     for dump in dumps(world):
-        about = json.loads(dump.with_suffix(".json").read_text())
+        about = json.loads(dump.with_name(f"{name(dump)}.json").read_text())
         content = dump.read_bytes()
         if about["size_bytes"] != len(content) or about["sha256"] != _sha256(content):
             yield f"{dump.name} is not what its manifest says"
@@ -96,7 +96,13 @@ def backups(world: World) -> Iterator[str]:
 
 def dumps(world: World) -> list[Path]:
     """Return the dumps of all complete backups."""
-    return sorted(world.backups.rglob("*.dump"))
+    found = (each for suffix in ("dump", "dump.zst") for each in world.backups.rglob(f"*.{suffix}"))
+    return sorted(found)
+
+
+def name(dump: Path) -> str:
+    """Return the name of a backup."""
+    return dump.name.partition(".dump")[0]
 
 
 def _sha256(content: bytes) -> str:
@@ -126,9 +132,9 @@ def recovery(run: Run, world: World) -> Iterator[str]:
         yield f"the next reset-db leaves {', '.join(names)}"
     if stand(world, world.new, world.new).content != world.new:
         yield "the next reset-db does not build the new database"
-    whole = {dump.stem for dump in dumps(world)}
+    complete = dumps(world)
+    suffixes = (".json", ".scripts.tar.gz")
+    whole = {f"{name(dump)}{suffix}" for dump in complete for suffix in suffixes}
     for path in world.backups.glob("*/*"):
-        if path.name.partition(".scripts.tar")[0].removesuffix(".json") not in whole | {
-            f"{stem}.dump" for stem in whole
-        }:
+        if path not in complete and path.name not in whole:
             yield f"the next reset-db leaves {path.name} behind"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
-from backset.backups import backup
+from backset.backups import backup, manifest
 from backset.backups.vault import Vault
+from backset.connections.session import conninfo
 from backset.connections.target import Target
 from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import Programs
@@ -30,7 +32,7 @@ CREATE TABLE alembic_version (version_num varchar(32) NOT NULL);
 INSERT INTO alembic_version VALUES ('cf94a9256bdb');
 """
 EMPTY = "DROP SCHEMA public CASCADE; DROP SCHEMA other CASCADE; CREATE SCHEMA public"
-LARGE = 500_000_000
+NEVER = 10**12  # bytes: no database here is that large
 
 
 @pytest.fixture
@@ -60,10 +62,24 @@ def run(target: Target, statements: str) -> None:
 
 
 def take(
-    vault: Vault, target: Target, programs: Programs, *scripts: Path, parallel_above: int = LARGE
+    vault: Vault, target: Target, programs: Programs, *scripts: Path, zstd_above: int = NEVER
 ) -> Backup:
     """Take a backup."""
-    return backup.take(vault, target, lambda: scripts, programs, parallel_above=parallel_above)
+    return backup.take(vault, target, lambda: scripts, programs, zstd_above=zstd_above)
+
+
+def take_folder(vault: Vault, target: Target, programs: Programs) -> Backup:
+    """Take a backup as the version before zstd did of a large database: a folder of files."""
+    dump = take(vault, target, programs).dump
+    dump.unlink()
+    arguments = ["--format=directory", "--jobs=2", f"--file={dump}"]
+    programs.run(programs.find("pg_dump", 18), *arguments, conninfo(target, "test"), target=target)
+    path = manifest.beside(dump)
+    about = json.loads(path.read_text())
+    del about["dump_format"], about["by_hand"]
+    about |= {"format": 2, "size_bytes": manifest.size_bytes(dump), "sha256": manifest.sha256(dump)}
+    path.write_text(json.dumps(about))
+    return manifest.read(dump)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import psutil
 import pytest
@@ -18,7 +18,7 @@ from backset.backups import manifest, restoration
 from backset.backups.choice import Choice
 from backset.errors import RefusedError, StepFailedError
 from backset.servers.programs import Programs
-from tests.integration.conftest import EMPTY, run, take
+from tests.integration.conftest import EMPTY, NEVER, run, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ def only(vault: Vault, good: Backup) -> None:
     """Hold that `good` is good, and that nothing of another backup is there."""
     assert vault.list() == [good]
     good.check()
-    names = {each.name.removeprefix(good.name) for each in vault.folder.iterdir()}
-    assert names == {".dump", ".json", ".scripts.tar.gz"}
+    names = {each.name for each in vault.folder.iterdir()}
+    assert names == {good.dump.name, f"{good.name}.json", f"{good.name}.scripts.tar.gz"}
 
 
 def fill(path: Path) -> None:
@@ -59,15 +59,15 @@ def fill(path: Path) -> None:
             file.write(b"x" * 1024)
 
 
-@pytest.mark.parametrize("above", [10**12, 0])
+@pytest.mark.parametrize("above", [NEVER, 0])
 def test_a_disk_that_is_full_for_pg_dump(
     small_disk: int, vault: Vault, target: Target, programs: Programs, above: int
 ) -> None:
-    """A file and a folder of files: one line names the disk; what was written is gone."""
-    good = take(vault, target, programs, parallel_above=above)
+    """Whoever writes, pg_dump or zstd: one line names the disk; what was written is gone."""
+    good = take(vault, target, programs, zstd_above=above)
     run(target, NOISE)
-    with pytest.raises(StepFailedError, match=r"the disk of .* is full: pg_dump failed") as error:
-        take(vault, target, programs, parallel_above=above)
+    with pytest.raises(StepFailedError, match=r"the disk of .* is full: ") as error:
+        take(vault, target, programs, zstd_above=above)
     assert "No space left on device" in error.value.what
     only(vault, good)
 
@@ -101,8 +101,9 @@ def test_a_disk_that_is_full_for_the_manifest(
         (signal.SIGTERM, "terminated by user|ended by SIGTERM"),  # its words, once it has begun
     ],
 )
+@pytest.mark.parametrize("above", [NEVER, 0])
 def test_a_pg_dump_that_is_killed(
-    vault: Vault, target: Target, programs: Programs, signum: signal.Signals, words: str
+    vault: Vault, target: Target, programs: Programs, signum: signal.Signals, words: str, above: int
 ) -> None:
     """The line says by which signal; the memory killer of the system sends KILL."""
     good = take(vault, target, programs)
@@ -110,8 +111,14 @@ def test_a_pg_dump_that_is_killed(
     class Killed(Programs):
         """Somebody else ends pg_dump while it runs."""
 
-        def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
-            child = super().start(program, *arguments, target=target)
+        def start(
+            self,
+            program: Path,
+            *arguments: str,
+            target: Target | None = None,
+            **ends: IO[bytes] | None,
+        ) -> Child:
+            child = super().start(program, *arguments, target=target, **ends)
             if program.name == "pg_dump" and target is not None:
                 children = psutil.Process().children()
                 (pg_dump,) = [each for each in children if each.name() == "pg_dump"]
@@ -119,7 +126,32 @@ def test_a_pg_dump_that_is_killed(
             return child
 
     with pytest.raises(StepFailedError, match=words):
-        take(vault, target, Killed(programs.env, programs.cwd))
+        take(vault, target, Killed(programs.env, programs.cwd), zstd_above=above)
+    only(vault, good)
+
+
+def test_a_pg_restore_that_is_killed(vault: Vault, target: Target, programs: Programs) -> None:
+    """What was not read back whole is no backup, though pg_dump and zstd had done their part."""
+    good = take(vault, target, programs)
+    run(target, NOISE)
+
+    class Killed(Programs):
+        """Somebody else ends pg_restore while it reads what is being written."""
+
+        def start(
+            self,
+            program: Path,
+            *arguments: str,
+            target: Target | None = None,
+            **ends: IO[bytes] | None,
+        ) -> Child:
+            child = super().start(program, *arguments, target=target, **ends)
+            if program.name == "pg_restore":
+                os.kill(child.session_id, signal.SIGKILL)
+            return child
+
+    with pytest.raises(StepFailedError, match="pg_restore was ended by SIGKILL"):
+        take(vault, target, Killed(programs.env, programs.cwd), zstd_above=0)
     only(vault, good)
 
 
@@ -150,7 +182,7 @@ def test_the_manifest_of_another_dump(vault: Vault, target: Target, programs: Pr
     one = take(vault, target, programs)
     run(target, "DELETE FROM users")
     two = take(vault, target, programs)
-    two.dump.with_suffix(".json").write_text(one.dump.with_suffix(".json").read_text())
+    manifest.beside(two.dump).write_text(manifest.beside(one.dump).read_text())
     with pytest.raises(StepFailedError, match=f"is the manifest of another dump, {one.name}"):
         vault.find(two.name).check()
     vault.find(one.name).check()
@@ -180,7 +212,7 @@ def test_a_manifest_that_cannot_be_read(
 ) -> None:
     """It is named, with what to do; the backups beside it are listed as ever."""
     good, bad = take(vault, target, programs), take(vault, target, programs)
-    path = bad.dump.with_suffix(".json")
+    path = manifest.beside(bad.dump)
     if text is None:
         path.unlink()
     else:
@@ -195,7 +227,7 @@ def test_a_manifest_that_cannot_be_read(
 
 def test_a_manifest_of_the_earlier_format(vault: Vault, target: Target, programs: Programs) -> None:
     """Backups from before the inventory are listed and restored; their rows are compared."""
-    path = take(vault, target, programs).dump.with_suffix(".json")
+    path = manifest.beside(take(vault, target, programs).dump)
     content = json.loads(path.read_text())
     del content["objects"], content["name"]
     path.write_text(json.dumps({**content, "format": 1}))
@@ -211,7 +243,7 @@ def test_a_manifest_of_the_earlier_format(vault: Vault, target: Target, programs
 
 def test_a_dump_that_restores_otherwise(vault: Vault, target: Target, programs: Programs) -> None:
     """Rows and objects are compared with the manifest, each difference in words."""
-    path = take(vault, target, programs).dump.with_suffix(".json")
+    path = manifest.beside(take(vault, target, programs).dump)
     text = path.read_text().replace('"users": 7', '"users": 8')
     path.write_text(text.replace('"table other.things"', '"table other.thing"'))
     run(target, EMPTY)
@@ -236,8 +268,9 @@ def test_another_database_and_a_newer_server_are_refused(
     assert Choice(vault=vault, name=None, database=target.database).backup(server, 19) == taken
 
 
+@pytest.mark.parametrize("above", [NEVER, 0])
 def test_an_interruption_leaves_no_half_backup(
-    vault: Vault, target: Target, programs: Programs
+    vault: Vault, target: Target, programs: Programs, above: int
 ) -> None:
     """At any moment: what was written before goes, and the earlier backup stays."""
     good = take(vault, target, programs)
@@ -245,11 +278,17 @@ def test_an_interruption_leaves_no_half_backup(
     moment = threading.Event()
 
     class Slow(Programs):
-        def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
+        def start(
+            self,
+            program: Path,
+            *arguments: str,
+            target: Target | None = None,
+            **ends: IO[bytes] | None,
+        ) -> Child:
             if program.name == "pg_restore":
                 moment.set()
                 time.sleep(5)
-            return super().start(program, *arguments, target=target)
+            return super().start(program, *arguments, target=target, **ends)
 
     def interrupt() -> None:
         moment.wait()
@@ -257,5 +296,5 @@ def test_an_interruption_leaves_no_half_backup(
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        take(vault, target, Slow(programs.env, programs.cwd))
+        take(vault, target, Slow(programs.env, programs.cwd), zstd_above=above)
     only(vault, good)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import take
+from backset.backups import manifest
+from tests.integration.conftest import take, take_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def five(vault: Vault, target: Target, programs: Programs) -> list[Backup]:
-    """Five backups of one server, the oldest first; one of them is a folder."""
-    return [take(vault, target, programs, parallel_above=0 if n == 1 else 10**12) for n in range(5)]
+    """Five backups of one server, the oldest first; one is a folder, one a dump in zstd."""
+    first, folder = take(vault, target, programs), take_folder(vault, target, programs)
+    packed = take(vault, target, programs, zstd_above=0)
+    return [first, folder, packed, *(take(vault, target, programs) for _ in range(2))]
 
 
 def damage(backup: Backup) -> None:
@@ -51,7 +54,7 @@ def test_the_newest_stay(vault: Vault, five: list[Backup]) -> None:
 
 def test_each_server_has_its_own(vault: Vault, five: list[Backup]) -> None:
     """Another server may have a database of that name."""
-    path = five[0].dump.with_suffix(".json")
+    path = manifest.beside(five[0].dump)
     path.write_text(json.dumps({**five[0].manifest.content(), "server_id": "7"}))
     assert vault.prune(1, five[1].manifest.server_id) == 3
     assert [each.name for each in vault.list()] == [five[0].name, five[4].name]
@@ -75,7 +78,7 @@ def test_the_newest_good_one_stays(vault: Vault, five: list[Backup], newest_good
 
 def test_unreadable_ones_are_left_alone(vault: Vault, five: list[Backup]) -> None:
     """What cannot be read belongs to nobody: it is neither counted nor removed."""
-    five[0].dump.with_suffix(".json").write_text("")
+    manifest.beside(five[0].dump).write_text("")
     assert vault.prune(4, five[1].manifest.server_id) == 0
     assert five[0].dump.exists()
 

@@ -209,7 +209,7 @@ def test_the_rows_of_a_large_table_are_frozen(databases: Databases) -> None:
         ("CHECK (token <> 'x')", "(7, 'x')", "t: the row id=7 violates c"),
         ("UNIQUE (n)", "(3, 'x'), (3, 'y')", "t: c: n=3 is there more than once"),
         ("UNIQUE (token)", "(3, 'x'), (4, 'x')", "t: c: token=*** is there more than once"),
-        ("EXCLUDE (n WITH =)", "(3, 'x'), (3, 'y')", "t: c: n=3 is there more than once"),
+        ("EXCLUDE (n WITH =)", "(3, 'x'), (3, 'y')", "t: c: n=3 conflicts with another row"),
     ],
 )
 def test_a_row_that_breaks_a_rule_is_named(

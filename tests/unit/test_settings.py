@@ -47,9 +47,9 @@ def test_environment_beats_dotenv_beats_pyproject(tmp_path: Path) -> None:
 
 def test_numbers_are_numbers_in_toml_and_digits_in_variables(tmp_path: Path) -> None:
     """Zero backups would be none at all."""
-    write(tmp_path, "keep = 3", "BACKSET_PARALLEL_ABOVE=0\n")
+    write(tmp_path, "keep = 3", "BACKSET_ZSTD_ABOVE=0\n")
     settings = load(tmp_path, {})
-    assert (settings.keep, settings.parallel_above) == (3, 0)
+    assert (settings.keep, settings.zstd_above) == (3, 0)
     assert load(tmp_path, {"BACKSET_KEEP": "5"}).keep == 5
     for wrong in ("0", "-1", "many", "1.5"):
         with pytest.raises(SettingsError) as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.backups import manifest
+from backset.backups import dumps, manifest
 from backset.errors import RefusedError, StepFailedError
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Archive:
 
 def find(vault: Vault, name: str) -> Path:
     """Return the dump of a backup's name or of a path. Raises StepFailedError."""
-    for path in (vault.folder / f"{name.removesuffix('.dump')}.dump", Path(name)):
+    stem = name.removesuffix(".zst").removesuffix(".dump")
+    for path in (*(vault.folder / f"{stem}{each}" for each in manifest.SUFFIXES), Path(name)):
         if path.exists():
             return path
     what = f"{name} is no backup of this database, and no file"
@@ -61,7 +62,7 @@ def read(path: Path, major: int, programs: Programs) -> Archive:
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
         try:
-            programs.run(pg_restore, "--list", "--file", os.fspath(listing), os.fspath(path))
+            dumps.read(path, pg_restore, "--list", "--file", os.fspath(listing), programs=programs)
         except StepFailedError as error:
             raise _unreadable(path, major, error) from None
         text = listing.read_text(encoding="utf-8", errors="surrogateescape")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from backset.backups import manifest
+from backset.backups import dumps, manifest
 from backset.backups.manifest import Backup, Manifest
 from backset.catalogs import catalog, inventory
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
-from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from backset.backups.vault import Vault
@@ -32,50 +30,51 @@ def take(
     folders: Callable[[], Iterable[Path]],
     programs: Programs,
     *,
-    parallel_above: int,
+    zstd_above: int,
 ) -> Backup:
     """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
-    A database of more than `parallel_above` bytes is dumped by several processes, into a folder.
-    Everything is written and read back under the mark of `.dump.partial`; the rename of the dump
-    comes last. Raises StepFailedError, and RefusedError where pg_dump is missing.
+    A database of more than `zstd_above` bytes is compressed by zstd. Everything is
+    written and read back under the mark of `.dump.partial`; the rename of the dump comes last.
+    Raises StepFailedError, and RefusedError where pg_dump is missing.
     """
     with connect(target, "backup") as session:
         major = session.info.server_version // 10000
-        pg_dump, pg_restore = (programs.find(name, major) for name in ("pg_dump", "pg_restore"))
+        both = programs.find("pg_dump", major), programs.find("pg_restore", major)
         with vault.open():
             _begin_snapshot(session)
             moment = datetime.now(UTC)
             revisions = tuple(catalog.revisions(session))
-            dump = vault.folder / f"{_stem(moment, revisions)}.dump"
-            how = _parallel if catalog.size_bytes(session) > parallel_above else _single
-            partial, form = how(dump.with_name(f"{dump.name}.partial"))
-            with _dumping(
-                programs, pg_dump, target, session, [*form, "--file", str(partial)]
-            ) as finish:
+            name = _name(moment, revisions)
+            partial = _private(vault.folder / f"{name}.dump.partial")
+            form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
+            options = _options(session, target)
+            with dumps.written(form, partial, programs, both, *options, target=target) as finish:
                 rows = catalog.row_counts(session)  # while pg_dump works, in its snapshot
                 objects = inventory.inventory(session)
-                finish()
-            # `pg_restore --list` would accept a dump whose tail is cut off.
-            programs.run(pg_restore, "--file", os.devnull, str(partial))
-            _secure(partial)
+                scripts = list(folders())
+                sha256 = finish()
+            _sync(partial)
             about = Manifest(
-                name=dump.stem,
+                name=name,
                 database=target.database,
                 taken_at=moment.isoformat(timespec="seconds"),
                 server_id=catalog.server_id(session),
                 server_version=session.info.parameter_status("server_version") or "",
-                tool_version=programs.run(pg_dump, "--version")[0],
+                tool_version=programs.run(both[0], "--version")[0],
                 revisions=revisions,
                 rows=rows,
                 objects=objects,
                 size_bytes=manifest.size_bytes(partial),
-                sha256=manifest.sha256(partial),
+                sha256=sha256,
+                dump_format=form.words,
+                by_hand=form.by_hand(name),
             )
-            _pack(dump.with_suffix(".scripts.tar.gz"), folders(), programs.cwd)
-            write(dump.with_suffix(".json"), json.dumps(about.content(), indent=2) + "\n")
-            partial.rename(dump)
-            return Backup(dump, about)
+            taken = Backup(vault.folder / f"{name}{form.suffix}", about)
+            _pack(taken.scripts, scripts, programs.cwd)
+            write(manifest.beside(taken.dump), json.dumps(about.content(), indent=2) + "\n")
+            partial.rename(taken.dump)
+            return taken
 
 
 def _begin_snapshot(session: Session) -> None:
@@ -83,43 +82,31 @@ def _begin_snapshot(session: Session) -> None:
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
-def _stem(moment: datetime, revisions: tuple[str, ...]) -> str:
-    name = quote("+".join(revisions), safe="+")[:80] or "no-revision"
-    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}Z-{name}"
+def _name(moment: datetime, revisions: tuple[str, ...]) -> str:
+    text = quote("+".join(revisions), safe="+")[:80] or "no-revision"
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}Z-{text}"
 
 
-def _single(partial: Path) -> tuple[Path, list[str]]:
-    return _private(partial), ["--format=custom"]
-
-
-def _parallel(partial: Path) -> tuple[Path, list[str]]:
-    partial.mkdir(mode=0o700)
-    return partial, ["--format=directory", f"--jobs={JOBS}"]
-
-
-@contextmanager
-def _dumping(
-    programs: Programs, pg_dump: Path, target: Target, session: Session, arguments: Sequence[str]
-) -> Iterator[Callable[[], None]]:
-    """Run pg_dump in the session's snapshot; the block gets a function that waits for its end."""
+def _options(session: Session, target: Target) -> list[str]:
+    """Return what lets pg_dump read `target` in the session's snapshot."""
     (snapshot,) = session.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
-    common = ["--no-password", f"--snapshot={snapshot}", "--dbname", conninfo(target, "backup")]
     # In PGOPTIONS a lock_timeout would come to nothing: pg_dump and pg_restore lift it themselves.
-    common += [f"--lock-wait-timeout={LOCK_TIMEOUT_S}s"]
-    with programs.start(pg_dump, *common, *arguments, target=target) as child:
-        yield lambda: programs.check(child, pg_dump, target)
+    wait = f"--lock-wait-timeout={LOCK_TIMEOUT_S}s"
+    return ["--no-password", f"--snapshot={snapshot}", "--dbname", conninfo(target, "backup"), wait]
 
 
 def _pack(path: Path, folders: Iterable[Path], root: Path) -> None:
     """Put the migration scripts, as they are on disk, into a small tar."""
-    with tarfile.open(_private(path), "w:gz") as tar:
+    with tarfile.open(_private(path), "w:gz", compresslevel=6) as tar:
         for folder in folders:
             name = folder.relative_to(root) if folder.is_relative_to(root) else folder.name
-            tar.add(folder, arcname=str(name), filter=_without_bytecode)
+            tar.add(folder, arcname=str(name), filter=_plain)
     _sync(path)
 
 
-def _without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out byte code, and parts of seconds, for which each file would get a second header."""
+    member.mtime = int(member.mtime)
     return None if "__pycache__" in member.name else member
 
 
@@ -133,14 +120,6 @@ def _private(path: Path) -> Path:
     """Create an empty file that only its owner may read, before anything is in it."""
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
     return path
-
-
-def _secure(dump: Path) -> None:
-    """Let only the owner read what pg_dump wrote, and have it all on the disk."""
-    for path in manifest.files(dump):
-        path.chmod(0o600)
-        _sync(path)
-    _sync(dump)
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset.backups import dumps
 from backset.catalogs import objects
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class _Entry:
 
 def read(dump: Path, pg_restore: Path, programs: Programs, scratch: Path) -> list[str]:
     """Return the entries of a dump; `scratch` is a file to write them to."""
-    programs.run(pg_restore, "--list", "--file", os.fspath(scratch), os.fspath(dump))
+    dumps.read(dump, pg_restore, "--list", "--file", os.fspath(scratch), programs=programs)
     lines = scratch.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     return [line for line in lines if line and not line.startswith(";")]
 

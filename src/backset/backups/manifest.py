@@ -1,7 +1,8 @@
 """A backup's manifest: what its dump must contain. JSON beside the dump; no secrets.
 
-`sha256` is that of the dump's file. A large dump is a folder of files; then it is the SHA-256 of
-what `LC_ALL=C; sha256sum *` prints in it, and `size_bytes` is the sum of their sizes.
+`sha256` is that of the dump's file. An earlier version made a folder of files of a large database;
+then it is the SHA-256 of what `LC_ALL=C; sha256sum *` prints in it, and `size_bytes` the sum of
+their sizes.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from backset.errors import StepFailedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FORMAT = 2
-_WITHOUT_OBJECTS = 1  # the format before `name` and `objects`
+SUFFIXES = (".dump", ".dump.zst")  # of dumps
+_FORMAT = 3
+_EARLIER = {1, 2}  # without `objects` and `name`; without `dump_format` and `by_hand`
 _CHOOSE = "choose another one from `invoke backups`"
 _JSON_TYPES = {"rows": dict, "objects": dict, "revisions": list, "size_bytes": int}  # others: str
 
@@ -31,7 +33,8 @@ class Manifest:
     name: the backup's, so that the manifest of another dump is known for what it is.
     server_id: PostgreSQL's system identifier; empty where the role may not ask for it.
     revisions: the rows of the version table. rows: exact counts by table. taken_at: ISO 8601, UTC.
-    objects: what inventory() gave; None in a manifest of the earlier format.
+    objects: what inventory() gave; None in a manifest of the first format.
+    dump_format: in words. by_hand: the command that loads the dump without us, in its folder.
     """
 
     database: str
@@ -45,6 +48,8 @@ class Manifest:
     sha256: str
     name: str = ""
     objects: dict[str, str] | None = None
+    dump_format: str = ""
+    by_hand: str = ""
     format: int = _FORMAT
 
     @property
@@ -67,12 +72,12 @@ class Backup:
     @property
     def name(self) -> str:
         """The name that `restore` takes."""
-        return self.dump.stem
+        return stem(self.dump)
 
     @property
     def scripts(self) -> Path:
         """The migration scripts as they were on disk."""
-        return self.dump.with_suffix(".scripts.tar.gz")
+        return beside(self.dump, ".scripts.tar.gz")
 
     def check(self) -> None:
         """Raise StepFailedError if the dump is not, byte for byte, what the manifest says."""
@@ -80,7 +85,7 @@ class Backup:
         if size == about.size_bytes and sha256(self.dump) == about.sha256:
             return
         if about.name not in {"", self.name}:
-            what = f"{_beside(self.dump)} is the manifest of another dump, {about.name}"
+            what = f"{beside(self.dump)} is the manifest of another dump, {about.name}"
         elif size < about.size_bytes:
             what = f"{self.dump} was cut: it has {size} of {about.size_bytes} bytes"
         elif size > about.size_bytes:
@@ -88,6 +93,16 @@ class Backup:
         else:
             what = f"{self.dump} was changed: its size is right, its SHA-256 is not"
         raise StepFailedError(what, _CHOOSE)
+
+
+def stem(dump: Path) -> str:
+    """Return the name of the backup that a dump is of."""
+    return dump.name.removesuffix(".zst").removesuffix(".dump")
+
+
+def beside(dump: Path, suffix: str = ".json") -> Path:
+    """Return the manifest of a dump, or another file that lies beside it."""
+    return dump.with_name(stem(dump) + suffix)
 
 
 def major(version: str) -> int:
@@ -120,11 +135,11 @@ def sha256(dump: Path) -> str:
 
 def read(dump: Path) -> Backup:
     """Return the backup of a dump. Raises StepFailedError where its manifest cannot be read."""
-    path = _beside(dump)
+    path = beside(dump)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
-        if version not in {_FORMAT, _WITHOUT_OBJECTS}:
+        if version not in {_FORMAT, *_EARLIER}:
             remedy = "use the version of backset that wrote it"
             raise StepFailedError(f"{path} has format {version!r}", remedy)
         return Backup(dump, _manifest(content))
@@ -144,10 +159,6 @@ def _manifest(content: dict[str, Any]) -> Manifest:
     about = Manifest(**{**content, "revisions": tuple(content["revisions"])})
     major(about.server_version)
     return about
-
-
-def _beside(dump: Path) -> Path:
-    return dump.with_suffix(".json")
 
 
 def _sha256(path: Path) -> str:

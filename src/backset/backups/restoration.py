@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.backups import comparison
+from backset.backups import comparison, dumps
 from backset.connections.session import connect, conninfo
 from backset.errors import StepFailedError
-from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +33,9 @@ def fill(
     arguments = ["--exit-on-error", "--no-password", "--dbname", conninfo(target, "restore")]
     if entries:
         arguments += ["--single-transaction", "--use-list", str(entries)]
-    elif backup.dump.is_dir():
-        arguments.append(f"--jobs={JOBS}")
-    programs.run(pg_restore, *arguments, str(backup.dump), target=target)
+    else:
+        arguments += dumps.jobs(backup.dump)
+    dumps.read(backup.dump, pg_restore, *arguments, programs=programs, target=target)
 
 
 def check(

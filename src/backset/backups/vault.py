@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset.backups import manifest
+from backset.backups.manifest import SUFFIXES
 from backset.errors import LockedError, StepFailedError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 class Vault:
     """The folder of one database's backups: `backups/<database>/`, 0700, its files 0600.
 
-    A backup exists once its `.dump`, a file or a folder, has its final name; that rename comes
+    A backup exists once its dump has its final name, `.dump` or `.dump.zst`; that rename comes
     last. Until then a `.dump.partial` marks everything of the same stem as rubbish, which the next
     run removes. Removing a backup begins with the rename back.
     """
@@ -49,8 +50,8 @@ class Vault:
 
     def find(self, name: str) -> Backup:
         """Return a backup by name, file name or path. Raises StepFailedError."""
-        dump = name.rstrip("/").removesuffix(".dump") + ".dump"
-        for path in (self.folder / dump, Path(dump)):
+        dump = name.rstrip("/").removesuffix(".zst").removesuffix(".dump")
+        for path in (each / f"{dump}{end}" for each in (self.folder, Path()) for end in SUFFIXES):
             if path.exists():
                 return manifest.read(path)
         what = f"{self.folder} has no backup {name!r}"
@@ -75,7 +76,7 @@ class Vault:
                 newest = next(filter(_is_good, reversed(self._of_server(server_id))), None)
                 older = [each for each in older if each != newest]
             for each in older:
-                each.dump.rename(each.dump.with_name(f"{each.dump.name}.partial"))
+                each.dump.rename(each.dump.with_name(f"{each.name}.dump.partial"))
                 os.fsync(descriptor)  # the mark, before what it marks is torn
                 self._sweep()
         return len(older)
@@ -136,7 +137,7 @@ class Vault:
     def _dumps(self) -> Sequence[Path]:
         """Return the dumps, the oldest first. Raises OSError where the folder cannot be read."""
         try:
-            return sorted(each for each in self.folder.iterdir() if each.suffix == ".dump")
+            return sorted(each for each in self.folder.iterdir() if each.name.endswith(SUFFIXES))
         except FileNotFoundError:
             return []
 

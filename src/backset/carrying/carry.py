@@ -19,6 +19,7 @@ from backset.carrying import (
     views,
 )
 from backset.carrying.watch import Watch
+from backset.catalogs import counters
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -68,7 +69,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=set_aside.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
-        before = sequences.read(old.session)
+        before = counters.read(old.session) if old.counters is None else old.counters
     if watch is not None:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)

@@ -8,13 +8,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.backups import archive
+from backset.backups import archive, dumps
 from backset.carrying.source import Source
 from backset.connections.session import Session, connect, conninfo, explained
 from backset.errors import StepFailedError
 from backset.processes.process import last_words
 from backset.servers import companions
-from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,14 +69,16 @@ def _restore(build: Build, found: Archive, database: Target) -> None:
     pg_restore = build.programs.find("pg_restore", build.server.major)
     arguments = ["--exit-on-error", "--section=data", *_FOREIGN]
     arguments += ["--dbname", conninfo(database, "restore")]
-    arguments += [f"--jobs={JOBS}"] if found.path.is_dir() else []
+    if found.backup or found.path.is_dir():  # it may be a tar, which no two processes can load
+        arguments += dumps.jobs(found.path)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
         text = "\n".join(found.rows) + "\n"
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
-        arguments += ["--use-list", os.fspath(listing), os.fspath(found.path)]
+        arguments += ["--use-list", os.fspath(listing)]
+        where = found.path, pg_restore
         try:
-            build.programs.run(pg_restore, *arguments, target=database)
+            dumps.read(*where, *arguments, programs=build.programs, target=database)
         except StepFailedError as error:
             what = f"{found.path.name} cannot be restored here: {error.what}"
             raise StepFailedError(what, doubts or error.remedy) from None
@@ -90,8 +91,8 @@ def _define(build: Build, found: Archive, database: Target) -> str:
     """
     pg_restore = build.programs.find("pg_restore", build.server.major)
     arguments = ["--section=pre-data", *_FOREIGN, "--dbname", conninfo(database, "restore")]
-    arguments += [os.fspath(found.path)]
-    with build.programs.start(pg_restore, *arguments, target=database) as child:
+    where = found.path, pg_restore
+    with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
         if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
             build.programs.check(child, pg_restore, database)
         words = database.redact(last_words(child.tail))

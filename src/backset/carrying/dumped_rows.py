@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.backups import contents
+from backset.backups import contents, dumps
 from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
@@ -66,10 +66,12 @@ def _script(dump: Path, listing: Path, pg_restore: Path, programs: Programs) -> 
     """
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as script:
-        arguments = ["--data-only", "--use-list", os.fspath(listing), "--file=-", os.fspath(dump)]
-        with os.fdopen(writing, "wb") as sink:
-            child = programs.pipe(pg_restore, *arguments, output=sink)
-        with child:
+        arguments = ["--data-only", "--use-list", os.fspath(listing), "--file=-"]
+        with (
+            os.fdopen(writing, "wb") as sink,
+            dumps.reading(dump, pg_restore, *arguments, programs=programs, output=sink) as child,
+        ):
+            sink.close()  # so that the script ends when pg_restore does
             yield script
             programs.check(child, pg_restore, None)
 

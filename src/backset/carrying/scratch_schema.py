@@ -57,7 +57,8 @@ def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterato
     _compute(session, past, made, _wanted(past, made, after, rules))
     objects = past.large_objects - large_objects(session)
     schemas = Schemas(_tables(session, past, made), after, objects)
-    yield Source(build.target, session, partial(connect, build.target, build.purpose), schemas)
+    connected = partial(connect, build.target, build.purpose)
+    yield Source(build.target, session, connected, schemas, past.counters)
     names = sql.SQL(", ").join(map(sql.Identifier, made.schemas))
     session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(names))
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from backset.carrying.plan import Schemas
+    from backset.catalogs.counters import Counter
     from backset.connections.session import Session
     from backset.connections.target import Target
 
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 class Source:
     """A database, a session on it that is in no transaction, and what opens another one.
 
-    schemas: what both sides are, where the rows stand under other names in the new database itself.
+    schemas: what both sides are, where the rows stand under other names in the new database itself;
+    counters: the old sequences, where they are gone.
     """
 
     target: Target
     session: Session
     connect: Callable[[], Session]
     schemas: Schemas | None = None
+    counters: Sequence[Counter] | None = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import columns
+from backset.catalogs import columns, counters
 from backset.catalogs.inventory import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from backset.catalogs.columns import Table
+    from backset.catalogs.counters import Counter
     from backset.connections.session import Session
 
     Name = tuple[str, str]  # schema and name
@@ -57,7 +58,8 @@ class Past:
     tables: by schema and name; oids: theirs. kinds: the types of their columns, in their order.
     parts: the oids of all that have rows of their own, partitions included, and whose rows they
     are. types: those of the columns, and what these consist of, by oid.
-    parents: tables that others inherit from. large_objects: how many there were.
+    parents: tables that others inherit from. counters: the sequences.
+    large_objects: how many there were.
     """
 
     tables: Mapping[Name, Table]
@@ -66,6 +68,7 @@ class Past:
     parts: Mapping[int, Name]
     types: Mapping[int, UserType]
     parents: frozenset[Name]
+    counters: Sequence[Counter]
     large_objects: int
 
     @property
@@ -100,6 +103,7 @@ def read(session: Session) -> Past:
         parts={part: (row[0], row[1]) for row in about for part in row[4]},
         types={row[0]: _type(row) for row in types},
         parents=frozenset((row[0], row[1]) for row in about if row[5]),
+        counters=counters.read(session),
         large_objects=large_objects(session),
     )
 

@@ -142,10 +142,11 @@ KEYS: Mapping[str, Key] = {
         default=10,
         variable="digits",
     ),
-    "parallel_above": Key(
-        what="the size in bytes from which on several processes dump and restore a database",
+    "zstd_above": Key(
+        what="the size in bytes above which zstd compresses the dump of a database, in several "
+        "threads: where `pg_dump` cannot itself, the file is a `.dump.zst`",
         check=values.at_least(0),
-        default=500_000_000,
+        default=20_000_000,
         variable="digits",
     ),
     "env": Key(

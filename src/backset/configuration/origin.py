@@ -35,7 +35,7 @@ class Origin:
     @property
     def backup(self) -> str:
         """The name of the backup that it may be."""
-        return PurePath(self.dump).name.removesuffix(".dump")
+        return PurePath(self.dump).name.removesuffix(".zst").removesuffix(".dump")
 
     @property
     def shown(self) -> str:

@@ -107,7 +107,7 @@ class _Reader:
             backups=self.root / Path(self._value("backups")).expanduser(),
             ask_above=self._value("ask_above"),
             keep=self._value("keep"),
-            parallel_above=self._value("parallel_above"),
+            zstd_above=self._value("zstd_above"),
             environ=self._children_environ(),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,

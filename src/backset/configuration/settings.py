@@ -39,8 +39,8 @@ class Settings:
     server_log: whether every task that migrates or seeds looks into the log of any server.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
-    keep: how many backups of one server stay. parallel_above: bytes, from which on a dump is made
-    by several processes.
+    keep: how many backups of one server stay. zstd_above: the size in bytes above which a dump is
+    compressed by zstd.
     """
 
     root: Path
@@ -66,7 +66,7 @@ class Settings:
     backups: Path
     ask_above: int
     keep: int
-    parallel_above: int
+    zstd_above: int
     environ: Mapping[str, str]
     dotenv: frozenset[str]
     sources: Mapping[str, str]

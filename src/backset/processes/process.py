@@ -30,9 +30,10 @@ _TAIL_LINES = 40
 class Child:
     """A program in a session of its own; leaving the `with` block ends its whole group.
 
-    The session has no terminal, so that nothing in it can ask. stdin is closed; stdout and stderr
+    The session has no terminal, so that nothing in it can ask. stdin is empty; stdout and stderr
     come as one stream of lines to `on_line`; the last forty stay in `tail`.
     output: a file that gets stdout as it is; the lines are then those of stderr.
+    stdin: a file that it reads in place of nothing.
     tethered: whether its group ends even when we are killed and can end nothing.
     Raises StepFailedError when the program cannot be started.
     """
@@ -48,6 +49,7 @@ class Child:
         account: Account | None = None,
         tethered: bool = False,
         output: IO[bytes] | None = None,
+        stdin: IO[bytes] | None = None,
     ) -> None:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
@@ -59,7 +61,7 @@ class Child:
                     argv,
                     env=env,
                     cwd=cwd,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL if stdin is None else stdin,
                     stdout=subprocess.PIPE if output is None else output,
                     stderr=subprocess.STDOUT if output is None else subprocess.PIPE,
                     pass_fds=pass_fds,

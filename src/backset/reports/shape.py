@@ -310,7 +310,7 @@ class Backup(TypedDict):
     """One backup, in `backups`: its manifest, which lies beside the dump, and where it is."""
 
     name: Annotated[str, "what `restore` takes"]
-    file: Annotated[str, "the path of the dump: a file, or the folder of a large one"]
+    file: Annotated[str, "the path of the dump; an earlier version made a folder of a large one"]
     database: Annotated[str, "the database that was dumped"]
     taken_at: Annotated[str, "when, in ISO 8601, UTC"]
     server_id: Annotated[
@@ -327,6 +327,10 @@ class Backup(TypedDict):
     size_bytes: Annotated[int, "of the dump; of a folder, of its files together"]
     sha256: Annotated[
         str, "of the dump, in hexadecimal; of a folder, that of `LC_ALL=C; sha256sum *` in it"
+    ]
+    dump_format: Annotated[str, "in words; empty in a manifest of an earlier format"]
+    by_hand: Annotated[
+        str, "the command that loads the dump without backset, in its folder; likewise"
     ]
     format: Annotated[int, "of the manifest"]
 

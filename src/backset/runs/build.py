@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset.backups.vault import Vault
 from backset.catalogs import catalog
+from backset.checks import heads
 from backset.connections.session import Session, connect, explained
 from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
@@ -75,7 +76,7 @@ class Build:
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
     its tables, if their rows are to be carried.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
-    heard: what of the server's log has been told already.
+    heard: what of the server's log has been told already. migrates: whether it goes on to upgrade.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     """
@@ -108,6 +109,7 @@ class Build:
         self.is_beside = beside
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
+        self.migrates = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._open = ExitStack()
@@ -193,6 +195,14 @@ class Build:
     def scripts(self) -> Scripts:
         """The scripts of every chain."""
         return Scripts.together([each.scripts for each in self.workers])
+
+    def demand_destination(self) -> None:
+        """Wait until Alembic's process has read the scripts; refuse a chain with the wrong heads.
+
+        Only where the run goes on to migrate. Raises StepFailedError.
+        """
+        if self.migrates:
+            heads.demand_destination(self.workers)
 
     @cached_property
     def session(self) -> Session:

@@ -196,6 +196,6 @@ def _evicting(build: Build) -> AbstractContextManager[None]:
 
 def _dumped(build: Build) -> Backup:
     """Return a backup of the target as it is, without the scripts that it has not come from."""
-    above = build.settings.parallel_above
+    above = build.settings.zstd_above
     vault, target = build.vault, build.target
-    return backups.take(vault, target, lambda: (), build.programs, parallel_above=above)
+    return backups.take(vault, target, lambda: (), build.programs, zstd_above=above)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.backups import contents, restoration
+from backset.backups import contents, dumps, restoration
 from backset.catalogs import catalog, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
@@ -66,7 +66,7 @@ def _definitions(build: Build, taken: Backup) -> bytes:
     with _entries(build, taken, own=True) as listing:
         script = listing.with_name("script")
         files = ["--use-list", os.fspath(listing), "--file", os.fspath(script)]
-        build.programs.run(pg_restore, "--schema-only", *files, os.fspath(taken.dump))
+        dumps.read(taken.dump, pg_restore, "--schema-only", *files, programs=build.programs)
         return _FOR_PSQL.sub(b"", script.read_bytes())
 
 

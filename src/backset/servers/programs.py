@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
 
 EMBEDDED_MAJOR = 18
-JOBS = min(4, os.cpu_count() or 1)  # processes that dump or load one large database
+JOBS = min(4, os.cpu_count() or 1)  # processes or threads for one large database
 _WHEEL_FOLDERS = {18: "pginstall18", 16: "pginstall"}
 _DISTRIBUTION_FOLDERS = (  # glob patterns
     "/usr/lib/postgresql/{major}/bin",  # Debian, Ubuntu
@@ -66,17 +66,34 @@ class Programs:
         """Return the embedded program: psql talks to servers of every version."""
         return self.find(name, EMBEDDED_MAJOR)
 
-    def start(self, program: Path, *arguments: str, target: Target | None = None) -> Child:
-        """Start a program; the password of `target` goes through its environment alone."""
+    def has_zstd(self, pg_dump: Path) -> bool:
+        """Tell whether a pg_dump compresses by zstd itself: 16 and later may, if built so.
+
+        It is asked for what it refuses in any case, before it connects. A word about the jobs means
+        that it had nothing to say against zstd, which it looks at first.
+        """
+        arguments = ("--compress=zstd", "--format=plain", "--jobs=2")
+        with self.start(pg_dump, *arguments) as child:
+            child.wait()
+            return any("parallel backup only" in line for line in child.tail)
+
+    def start(
+        self,
+        program: Path,
+        *arguments: str,
+        target: Target | None = None,
+        stdin: IO[bytes] | None = None,
+        output: IO[bytes] | None = None,
+    ) -> Child:
+        """Start a program; the password of `target` goes through its environment alone.
+
+        stdin, output: files for its own, where it is part of a pipe.
+        """
         env = {**_in_english(self.env), **(target.secret_env if target else {})}
         tethered = target is not None  # else pg_dump would hold its locks on
         env = with_tls(program, env)
-        return Child([str(program), *arguments], env=env, cwd=self.cwd, tethered=tethered)
-
-    def pipe(self, program: Path, *arguments: str, output: IO[bytes]) -> Child:
-        """Start a program that talks to no server; `output` gets its stdout as it is."""
         argv = [str(program), *arguments]
-        return Child(argv, env=_in_english(self.env), cwd=self.cwd, output=output)
+        return Child(argv, env=env, cwd=self.cwd, tethered=tethered, stdin=stdin, output=output)
 
     def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
         """Run a program to its end; return its last lines. Raises StepFailedError."""
