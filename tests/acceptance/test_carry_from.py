@@ -121,6 +121,11 @@ def outputs(database: str) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
+def beside(project: Project) -> set[str]:
+    """Return what stands beside the target, but for the clone that is kept for the next rebuild."""
+    return databases(project) - {"__clean"}
+
+
 def counts(project: Project) -> list[int]:
     """Return how many rows users, tasks and outputs have."""
     found = prints(project)
@@ -154,7 +159,7 @@ def test_rows_come_from_another_database(
     assert outputs(project.url) == outputs(servers[old].url(STAGING))
     assert counts(project) == [2, 3, 6]
     assert fingerprint(source) == before
-    assert databases(project) - {"__previous"} == {""}
+    assert beside(project) - {"__previous"} == {""}
 
 
 def test_the_rows_of_before_are_kept_and_undo_goes_back(project: Project, url: str) -> None:
@@ -187,7 +192,7 @@ def test_a_plan_says_it_all_and_changes_nothing(project: Project, url: str) -> N
     assert "refer to users, which is not carried" in done.stderr
     assert "→ --tables tasks,users" in done.stderr
     assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
 
 
 def test_some_tables_and_the_seed_after_them(project: Project, url: str) -> None:
@@ -235,7 +240,7 @@ def test_rows_come_from_a_backup(project: Project, url: str, above: str) -> None
     assert done.returncode == 0, done.stderr
     assert f"{CARRIED} · from {name}" in done.stdout
     assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
     assert dump.exists()
 
 
@@ -250,7 +255,7 @@ def test_rows_come_from_a_colleagues_dump(
     assert done.returncode == 0, done.stdout + done.stderr
     assert outputs(project.url) == outputs(servers[major].url(STAGING))
     assert counts(project) == [2, 3, 6]
-    assert databases(project) - {"__previous"} == {""}
+    assert beside(project) - {"__previous"} == {""}
 
 
 def test_a_plan_of_a_dump_leaves_nothing(
@@ -261,7 +266,7 @@ def test_a_plan_of_a_dump_leaves_nothing(
     done = project.invoke("carry", "--from", str(dump), "--plan")
     assert done.returncode == 0, done.stderr
     assert f"would carry {CARRIED} from {dump}" in done.stdout
-    assert databases(project) == {""}
+    assert beside(project) == {""}
 
 
 def test_what_is_not_in_a_dump_is_told(
@@ -347,11 +352,11 @@ def test_what_cannot_be_read_is_refused(
         assert (done.returncode, done.stdout) == (code, ""), (origin, done.stdout, done.stderr)
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
-    assert databases(project) == {""}
+    assert beside(project) == {""}
     done = project.invoke("carry", "--from", str(cut))
     assert done.returncode == 4
     assert "cut.dump cannot be restored here" in done.stderr
-    assert databases(project) == {""}
+    assert beside(project) == {""}
 
 
 def test_the_target_is_not_its_own_origin(
@@ -434,13 +439,13 @@ def test_an_interrupted_restore_leaves_nothing(
         running.send_signal(signum)
         running.communicate()
     if signum == signal.SIGKILL:
-        assert "__scratch_old" in databases(project)
+        assert "__scratch_old" in beside(project)
         assert prints(project) == before
         assert project.invoke("carry", "--from", url).returncode == 0
     else:
         assert running.returncode == 143
         assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
 
 
 def test_an_interrupted_copy_leaves_nothing(project: Project, colleague: Colleague) -> None:
@@ -456,7 +461,7 @@ def test_an_interrupted_copy_leaves_nothing(project: Project, colleague: Colleag
     assert prints(project) == before
     assert project.invoke("carry", "--from", colleague.url(READER)).returncode == 0
     assert counts(project) == [2, 3, 6]
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
 
 
 PARTS = """
