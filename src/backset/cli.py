@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -46,6 +47,7 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
                 settings = settings if task in _WITHOUT_TARGET else settled(settings)
                 yield settings, told
             signals.ignore()  # what has happened is told whole
+            gc.freeze()  # the interpreter would look through all of it once more when it ends
         except OSError as error:
             _fail(told, StepFailedError.from_system(error))
         except (BacksetError, Interrupted) as error:
@@ -140,6 +142,7 @@ def run_chain(
         opened(name, as_json=as_json) as (loaded, told),
         _ahead(loaded, name, asked) as (memory, worker),
     ):
+        gc.disable()  # as in tasks: while modules are imported there is no garbage
         from backset import chain
         from backset.configuration import origin, rules
         from backset.reports import dialogue
@@ -147,6 +150,8 @@ def run_chain(
         from backset.runs.guard import Answer
         from backset.servers import location
 
+        gc.freeze()
+        gc.enable()
         settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
         whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None

@@ -50,7 +50,8 @@ class Keeping:
         return self
 
     def __exit__(self, _type: object, error: object, _trace: object) -> None:
-        self._finish(stop=error is not None)
+        # What was verified stays good if a later step fails; who interrupts does not want to wait.
+        self._finish(stop=error is not None and not isinstance(error, StepFailedError))
 
     def before(self, step: str) -> None:
         """Be done with what the step would disturb."""
