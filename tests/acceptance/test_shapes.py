@@ -245,10 +245,10 @@ def test_four_hundred_revisions(tmp_path: Path, database_url: str) -> None:
     assert "✔ upgrade   base → r0400, 400 revisions\n" in done.stdout, done
     lines = [line for line in done.stdout.splitlines() if line.startswith(" · upgrade ")]
     assert lines == [f" · upgrade   {n}/400 r{n:04} Step {n}." for n in range(1, 401)]
-    code, shown = project.on_a_terminal("reset-db", TERM="xterm")
+    code, shown = project.on_a_terminal("reset-db", "--cold", TERM="xterm")
     assert code == 0
     assert [n for n in range(1, 401) if f"{n}/400 r{n:04} Step {n}." not in shown] == []
-    content = json.loads(project.invoke("reset-db", "--json").stdout)
+    content = json.loads(project.invoke("reset-db", "--cold", "--json").stdout)
     (chain,) = content["steps"][2]["chains"]
     assert chain["ran"] == 400
 

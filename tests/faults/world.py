@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     Fingerprint = dict[str, tuple[int, str | None]]
 
-RESET, UNDO, RESTORE = "reset-db", "undo", "restore --yes"  # the newest backup
+RESET, UNDO, RESTORE = "reset-db --cold", "undo", "restore --yes"  # the newest backup
 IN_PLACE = "reset-db --in-place"
-CARRY = "reset-db --carry --drop-data"  # the incident's database has a table that nobody knows
+CARRY = (
+    "reset-db --cold --carry --drop-data"  # the incident's database has a table that nobody knows
+)
 REBUILDS = {RESET, IN_PLACE, CARRY}
 TARGET = "aideator"
 PREVIOUS, CLEAN = f"{TARGET}__previous", f"{TARGET}__clean"
