@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EMPTY = 'from invoke import task\n\n\n@task\ndef nothing(c):\n    """Do nothing."""\n'
 COLD, WARM, SEEDED = "reset-db, cold", "reset-db, warm", "reset-db, warm, cache_seed"
 MEMORY_MB = 80.0
+CACHED = {"BACKSET_CACHE_SEED": "true", "BACKSET_INPUTS": "scripts/*.py"}
 NOT_THERE = "this version has no warm rebuilds"
 
 
@@ -34,7 +35,7 @@ def rebuild(place: Place, amounts: Amounts) -> Iterator[Found]:
     sides["by hand"] = peers.by_hand(place, "by_hand")
     if place.knows("reset-db", "cold"):
         sides[WARM] = _warm(place, WARM, "warm")
-        sides[SEEDED] = _warm(place, SEEDED, "seeded", BACKSET_CACHE_SEED="true")
+        sides[SEEDED] = _warm(place, SEEDED, "seeded", **CACHED)
     else:
         yield from (Absent(each, NOT_THERE) for each in (WARM, SEEDED))
     others: dict[str, Callable[[Place, str, str], Side]]

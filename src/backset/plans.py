@@ -130,15 +130,19 @@ def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
         return ["nothing to carry (the database is new)"], ()
     if build.is_in_place:
         return _plan_carry_in_place(build, build.options.carries), ()
-    name = build.server.names.scratch
+    name, told = build.server.names.scratch, []
+
+    def note(text: str, *, lasting: bool = False) -> None:
+        told.extend([text] if lasting else [])
+
     scratch.prepare(build, [name], "plan a carry")
-    with origins.opened(build, lambda _text: None) as old, scratch.made(build, name) as made:
+    with origins.opened(build, note) as old, scratch.made(build, name) as made:
         made.upgrade()
         with snapshot.held(old.session):
             found = decision.decide(old.session, made.session, build.options.carries)
     whence = f" from {build.options.origin.shown}" if build.options.origin else ""
     first, *others = found.lines()
-    return [f"would carry {first}{whence}", *others], found.problems
+    return [f"would carry {first}{whence}", *told, *others], found.problems
 
 
 def _plan_carry_in_place(build: Build, rules: Rules) -> list[str]:

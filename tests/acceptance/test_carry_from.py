@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -81,6 +82,36 @@ def url(servers: dict[int, Cluster]) -> str:
     return servers[18].url(STAGING, READER)
 
 
+@dataclass(frozen=True)
+class Colleague:
+    """Somebody with a copy of `staging` of their own, on the server of 16."""
+
+    server: Cluster
+    database: str
+
+    def url(self, role: str = "postgres") -> str:
+        """Return the URL of it."""
+        return self.server.url(self.database, role)
+
+    def run(self, statements: str) -> None:
+        """Do something to it."""
+        with psycopg.connect(self.url(), autocommit=True) as session:
+            session.execute(statements.encode())
+
+    def dump(self, path: Path, *how: str) -> Path:
+        """Take a dump of it."""
+        return dumped(self.server, path, *(how or ("--format=custom",)), database=self.database)
+
+
+@pytest.fixture
+def colleague(servers: dict[int, Cluster]) -> Colleague:
+    """Somebody whose database a test may change."""
+    made = Colleague(servers[16], f"c_{secrets.token_hex(4)}")
+    with psycopg.connect(servers[16].url("postgres"), autocommit=True) as session:
+        session.execute(f"CREATE DATABASE {made.database} TEMPLATE {STAGING}")
+    return made
+
+
 def outputs(database: str) -> list[tuple[Any, ...]]:
     """Return what both schemas have of the outputs."""
     with psycopg.connect(database) as session:
@@ -90,15 +121,20 @@ def outputs(database: str) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
+def beside(project: Project) -> set[str]:
+    """Return what stands beside the target, but for the clone that is kept for the next rebuild."""
+    return databases(project) - {"__clean"}
+
+
 def counts(project: Project) -> list[int]:
     """Return how many rows users, tasks and outputs have."""
     found = prints(project)
     return [found[f"public.{table}"][0] for table in ("users", "tasks", "task_outputs")]
 
 
-def dumped(server: Cluster, path: Path, *how: str) -> Path:
-    """Take a dump of staging as its administrator would."""
-    run(server, "pg_dump", *how, "--file", path, server.url(STAGING))
+def dumped(server: Cluster, path: Path, *how: str, database: str = STAGING) -> Path:
+    """Take a dump as an administrator would."""
+    run(server, "pg_dump", *how, "--file", path, server.url(database))
     return path
 
 
@@ -123,7 +159,7 @@ def test_rows_come_from_another_database(
     assert outputs(project.url) == outputs(servers[old].url(STAGING))
     assert counts(project) == [2, 3, 6]
     assert fingerprint(source) == before
-    assert databases(project) - {"__previous"} == {""}
+    assert beside(project) - {"__previous"} == {""}
 
 
 def test_the_rows_of_before_are_kept_and_undo_goes_back(project: Project, url: str) -> None:
@@ -156,7 +192,7 @@ def test_a_plan_says_it_all_and_changes_nothing(project: Project, url: str) -> N
     assert "refer to users, which is not carried" in done.stderr
     assert "→ --tables tasks,users" in done.stderr
     assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
 
 
 def test_some_tables_and_the_seed_after_them(project: Project, url: str) -> None:
@@ -167,37 +203,27 @@ def test_some_tables_and_the_seed_after_them(project: Project, url: str) -> None
     assert counts(project) == [3, 5, 30]
 
 
-def test_rules_are_the_same(project: Project, servers: dict[int, Cluster]) -> None:
+def test_rules_are_the_same(project: Project, colleague: Colleague) -> None:
     """What has no place stops the run before the first row; `--drop-data` leaves it behind."""
-    with psycopg.connect(servers[16].url(STAGING), autocommit=True) as session:
-        session.execute("CREATE TABLE notes (a int); INSERT INTO notes VALUES (1), (2)")
-        try:
-            source = servers[16].url(STAGING)
-            done = project.invoke("carry", "--from", source)
-            assert done.returncode == 4
-            assert "left behind: notes (2 rows)" in done.stderr
-            done = project.invoke("carry", "--from", source, "--drop-data")
-            assert done.returncode == 0, done.stderr
-            assert "left behind: notes (2 rows)" in done.stdout
-        finally:
-            session.execute("DROP TABLE notes")
+    colleague.run("CREATE TABLE notes (a int); INSERT INTO notes VALUES (1), (2)")
+    done = project.invoke("carry", "--from", colleague.url())
+    assert done.returncode == 4
+    assert "left behind: notes (2 rows)" in done.stderr
+    done = project.invoke("carry", "--from", colleague.url(), "--drop-data")
+    assert done.returncode == 0, done.stderr
+    assert "left behind: notes (2 rows)" in done.stdout
 
 
-def test_what_may_not_be_read_is_told(project: Project, servers: dict[int, Cluster]) -> None:
+def test_what_may_not_be_read_is_told(project: Project, colleague: Colleague) -> None:
     """A table that the role may not read stops the run, and `--tables` goes around it."""
-    source = servers[16].url(STAGING, READER)
-    with psycopg.connect(servers[16].url(STAGING), autocommit=True) as session:
-        session.execute(f"REVOKE SELECT ON task_outputs FROM {READER}")
-        try:
-            done = project.invoke("carry", "--from", source)
-            assert done.returncode == 4
-            assert "the role may not read every row of task_outputs" in done.stderr
-            assert "GRANT SELECT ON task_outputs" in done.stderr
-            assert "--tables TABLE,…" in done.stderr
-            done = project.invoke("carry", "--from", source, "--tables", "users,tasks")
-            assert done.returncode == 0, done.stderr
-        finally:
-            session.execute(f"GRANT SELECT ON task_outputs TO {READER}")
+    colleague.run(f"REVOKE SELECT ON task_outputs FROM {READER}")
+    done = project.invoke("carry", "--from", colleague.url(READER))
+    assert done.returncode == 4
+    assert "the role may not read every row of task_outputs" in done.stderr
+    assert "GRANT SELECT ON task_outputs" in done.stderr
+    assert "--tables TABLE,…" in done.stderr
+    done = project.invoke("carry", "--from", colleague.url(READER), "--tables", "users,tasks")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("above", ["1000000000", "0"], ids=["gzip", "zstd"])
@@ -214,7 +240,7 @@ def test_rows_come_from_a_backup(project: Project, url: str, above: str) -> None
     assert done.returncode == 0, done.stderr
     assert f"{CARRIED} · from {name}" in done.stdout
     assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
     assert dump.exists()
 
 
@@ -229,7 +255,7 @@ def test_rows_come_from_a_colleagues_dump(
     assert done.returncode == 0, done.stdout + done.stderr
     assert outputs(project.url) == outputs(servers[major].url(STAGING))
     assert counts(project) == [2, 3, 6]
-    assert databases(project) - {"__previous"} == {""}
+    assert beside(project) - {"__previous"} == {""}
 
 
 def test_a_plan_of_a_dump_leaves_nothing(
@@ -240,7 +266,56 @@ def test_a_plan_of_a_dump_leaves_nothing(
     done = project.invoke("carry", "--from", str(dump), "--plan")
     assert done.returncode == 0, done.stderr
     assert f"would carry {CARRIED} from {dump}" in done.stdout
-    assert databases(project) == {""}
+    assert beside(project) == {""}
+
+
+def test_what_is_not_in_a_dump_is_told(
+    project: Project, colleague: Colleague, tmp_path: Path
+) -> None:
+    """Tables that were dumped without their rows; partitioned ones are none of these."""
+    colleague.run(PARTS)
+    dump = colleague.dump(tmp_path / "x", "--format=directory", "--exclude-table-data=users")
+    done = project.invoke("carry", "--from", str(dump), "--tables=users", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert " · carry     the dump has no rows of users\n" in done.stdout
+    assert " · carry     would carry users 0 from " in done.stdout
+
+
+def test_the_rows_of_chosen_tables_are_restored_alone(
+    project: Project, colleague: Colleague, tmp_path: Path
+) -> None:
+    """With their partitions, and under the old name of a table that was renamed."""
+    colleague.run(PARTS + SLOW + "ALTER TABLE users RENAME TO people")
+    dump = colleague.dump(tmp_path / "x.dump")
+    project.configure("[tool.backset]\n", '[tool.backset]\nrename = {users = "people"}\n')
+    (project.folder / "alembic/versions/c0ffee_parts.py").write_text(
+        "from alembic import op\nrevision, down_revision = 'c0ffee', '0b228e9fec0b'\n"
+        f"def upgrade():\n    op.execute({PARTS.partition(';')[0]!r})\n"
+        "    op.execute('CREATE TABLE rest PARTITION OF parts DEFAULT')\n"
+    )
+    chosen = ("--from", str(dump), "--tables=users,parts", "--accept")
+    done = project.invoke("carry", *chosen, "--timeout=50")  # `slow` takes a minute
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " ✔ carry     parts 2 · users 2 · from " in done.stdout
+
+
+def test_an_extension_that_the_role_may_not_make(
+    project: Project, colleague: Colleague, tmp_path: Path, tcp_url: str
+) -> None:
+    """It is no matter where no row needs it; else the line says what would help."""
+    colleague.run("CREATE EXTENSION vector")
+    project.env["DATABASE_URL"] = tcp_url
+    dump = colleague.dump(tmp_path / "without.dump")
+    done = project.invoke("carry", "--from", str(dump))
+    assert done.returncode == 0, done.stdout + done.stderr
+    colleague.run("CREATE TABLE vectors (v vector(2)); INSERT INTO vectors VALUES ('[1,2]')")
+    dump = colleague.dump(tmp_path / "with.dump")
+    done = project.invoke("carry", "--from", str(dump), "--drop-data")
+    assert done.returncode == 4
+    assert 'relation "public.vectors" does not exist' in done.stderr
+    assert "→ run this as a role that may create the extension vector" in done.stderr
+    done = project.invoke("carry", "--from", str(dump), "--tables=users")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_cannot_be_read_is_refused(
@@ -251,18 +326,22 @@ def test_what_cannot_be_read_is_refused(
     newer = dumped(servers[18], tmp_path / "newer.dump", "--format=custom")
     cut = dumped(servers[16], tmp_path / "cut.dump", "--format=custom")
     cut.write_bytes(cut.read_bytes()[:-200])
+    halves = [
+        dumped(servers[16], tmp_path / half, "--format=custom", f"--{half}")
+        for half in ("schema-only", "data-only")
+    ]
     other = tmp_path / "photo.jpg"
     other.write_bytes(b"\xff\xd8\xff" * 999)
     at_16 = {"DATABASE_URL": servers[16].url(name)}
     nobody = f"postgresql://me@127.0.0.1:{free_port()}/x"
     for origin, env, code, words in [
-        (str(plain), {}, 3, "is a plain SQL script"),
         (str(plain), {}, 3, "→ take it with pg_dump --format=custom"),
         (str(other), {}, 3, "is no dump of the custom, the directory or the tar format"),
+        (str(halves[0]), {}, 3, "has tables and no rows"),
+        (str(halves[1]), {}, 3, "has rows and no tables"),
         (str(newer), at_16, 3, "was made by a newer pg_dump, and this server is PostgreSQL 16"),
         (str(tmp_path), {}, 3, "is no dump of the custom, the directory or the tar format"),
         ("nothing.dump", {}, 4, "nothing.dump is no backup of this database, and no file"),
-        (nobody, {}, 4, "Connection refused"),
         (nobody, {}, 4, "correct --from"),
         ("mysql://me@localhost/x", {}, 2, "--from is not a PostgreSQL URL"),
         ("postgresql://me@localhost", {}, 2, "--from names no database"),
@@ -273,11 +352,11 @@ def test_what_cannot_be_read_is_refused(
         assert (done.returncode, done.stdout) == (code, ""), (origin, done.stdout, done.stderr)
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
-    assert databases(project) == {""}
+    assert beside(project) == {""}
     done = project.invoke("carry", "--from", str(cut))
     assert done.returncode == 4
     assert "cut.dump cannot be restored here" in done.stderr
-    assert databases(project) == {""}
+    assert beside(project) == {""}
 
 
 def test_the_target_is_not_its_own_origin(
@@ -348,15 +427,11 @@ def test_a_role_that_may_not_create_databases_is_told(
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_restore_leaves_nothing(
-    project: Project, servers: dict[int, Cluster], tmp_path: Path, url: str, signum: int
+    project: Project, colleague: Colleague, tmp_path: Path, url: str, signum: int
 ) -> None:
     """In the middle of a dump: after TERM nothing is there, after KILL the next run removes it."""
-    with psycopg.connect(servers[16].url(STAGING), autocommit=True) as session:
-        session.execute(SLOW)
-        try:
-            dump = dumped(servers[16], tmp_path / "slow.dump", "--format=custom")
-        finally:
-            session.execute("DROP TABLE slow; DROP FUNCTION slow")
+    colleague.run(SLOW)
+    dump = colleague.dump(tmp_path / "slow.dump")
     assert project.invoke("reset-db").returncode == 0
     before = prints(project)
     with project.start("carry", "--from", str(dump), "--drop-data") as running:
@@ -364,35 +439,40 @@ def test_an_interrupted_restore_leaves_nothing(
         running.send_signal(signum)
         running.communicate()
     if signum == signal.SIGKILL:
-        assert "__scratch_old" in databases(project)
+        assert "__scratch_old" in beside(project)
         assert prints(project) == before
         assert project.invoke("carry", "--from", url).returncode == 0
     else:
         assert running.returncode == 143
         assert prints(project) == before
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
 
 
-def test_an_interrupted_copy_leaves_nothing(project: Project, servers: dict[int, Cluster]) -> None:
+def test_an_interrupted_copy_leaves_nothing(project: Project, colleague: Colleague) -> None:
     """In the middle of another database: the target is as it was, and the other one is let go."""
-    source = servers[16].url(STAGING, READER)
     assert project.invoke("reset-db").returncode == 0
     before = prints(project)
-    with psycopg.connect(servers[16].url(STAGING)) as holder:
+    with psycopg.connect(colleague.url()) as holder:
         holder.execute("LOCK TABLE users")
-        with project.start("carry", "--from", source) as running:
+        with project.start("carry", "--from", colleague.url(READER)) as running:
             wait_until(lambda: holder.execute(HELD_UP).fetchall() != [], running)
             running.kill()
             running.communicate()
     assert prints(project) == before
-    assert project.invoke("carry", "--from", source).returncode == 0
+    assert project.invoke("carry", "--from", colleague.url(READER)).returncode == 0
     assert counts(project) == [2, 3, 6]
-    assert databases(project) == {"", "__previous"}
+    assert beside(project) == {"", "__previous"}
 
 
+PARTS = """
+CREATE TABLE parts (a int, b text) PARTITION BY RANGE (a);
+CREATE TABLE part_1 PARTITION OF parts FOR VALUES FROM (1) TO (9);
+CREATE TABLE part_2 PARTITION OF parts FOR VALUES FROM (9) TO (99);
+INSERT INTO parts VALUES (1, 'one'), (10, 'ten');
+"""
 SLOW = """
 CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN
-    IF current_database() <> 'staging' THEN PERFORM pg_sleep(60); END IF; RETURN true; END$$;
+    IF current_database() LIKE '%scratch%' THEN PERFORM pg_sleep(60); END IF; RETURN true; END$$;
 CREATE TABLE slow (a int CHECK (public.slow()));
 INSERT INTO slow VALUES (1);
 """

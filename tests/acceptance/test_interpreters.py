@@ -67,7 +67,7 @@ def rebuilt(project: Project, python: Path, upgrade: str) -> None:
     text = f'[tool.backset]\npython = "{python}"\n'
     (project.folder / "pyproject.toml").write_text(text)
     for _ in range(2):
-        done = project.invoke("reset-db")
+        done = project.invoke("reset-db", "--cold")
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"✔ upgrade   {upgrade}\n" in done.stdout
     state = project.invoke("status")

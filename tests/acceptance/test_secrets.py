@@ -27,6 +27,7 @@ ARGUMENTS = {
     "psql": ["--", "-c", "select 1"],
     "prove-squash": ["alembic/versions"],
     "alembic": ["--", "upgrade", "head"],
+    "carry": ["--from", "{backup}"],
     "restore": ["--yes"],
     "unprotect": ["--confirm", "{database}"],
 }
@@ -121,7 +122,9 @@ def leaky_files(folder: Path) -> list[Path]:
 def arguments(project: Project, task: str) -> list[str]:
     """Return what a task needs after its name."""
     path = project.env["DATABASE_URL"].partition("?")[0]
-    return [each.format(database=path.rpartition("/")[2]) for each in ARGUMENTS.get(task, [])]
+    manifests = sorted((project.folder / "backups").rglob("*.json"))
+    given = {"database": path.rpartition("/")[2], "backup": manifests[-1].stem if manifests else ""}
+    return [each.format(**given) for each in ARGUMENTS.get(task, [])]
 
 
 def run_every_task(project: Project) -> dict[str, int]:

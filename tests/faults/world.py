@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     Fingerprint = dict[str, tuple[int, str | None]]
 
-RESET, UNDO, RESTORE = "reset-db", "undo", "restore --yes"  # the newest backup
+RESET, UNDO, RESTORE = "reset-db --cold", "undo", "restore --yes"  # the newest backup
 IN_PLACE = "reset-db --in-place"
-CARRY = "reset-db --carry --drop-data"  # the incident's database has a table that nobody knows
+CARRY = (
+    "reset-db --cold --carry --drop-data"  # the incident's database has a table that nobody knows
+)
 REBUILDS = {RESET, IN_PLACE, CARRY}
 TARGET = "aideator"
 PREVIOUS, CLEAN = f"{TARGET}__previous", f"{TARGET}__clean"
@@ -110,7 +112,7 @@ class World:
     def put(self, state: State) -> None:
         """Make databases and backups as they are in a state, and nothing else."""
         with self.superuser as session:
-            for name in self.names():
+            for name in [*self.names(), CLEAN]:
                 _execute(session, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
             for name, (template, comment) in state.databases.items():
                 copy(session, template, name)
@@ -123,10 +125,10 @@ class World:
         shutil.copytree(state.backups, self.backups, dirs_exist_ok=True)
 
     def names(self) -> list[str]:
-        """Return the databases that are named like the target."""
+        """Return the databases that are named like the target, but for the kept build."""
         with self.superuser as session:
             query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1"
-            return [name for (name,) in session.execute(query, [TARGET])]
+            return [name for (name,) in session.execute(query, [TARGET]) if name != CLEAN]
 
     def content(self, database: str) -> Fingerprint:
         """Return a database's fingerprint, whoever owns its tables."""

@@ -103,6 +103,7 @@ def test_whether_pg_dump_has_zstd_is_found_without_a_server(
         form = dumps.choose(1, 0, pg_dump, programs)
         assert form == (dumps.NATIVE if has else dumps.PACKED)
         path = tmp_path / f"x{form.suffix}"
+        path.touch()
         both = pg_dump, pg_dump.with_name("pg_restore")
         options = (f"--dbname={target.url}",)
         with dumps.written(form, path, programs, both, *options, target=target) as finish:

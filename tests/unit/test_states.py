@@ -151,6 +151,12 @@ def test_the_order_of_revisions() -> None:
     assert ancestors(["x"], circle) == {"x", "y"}
 
 
+def test_the_order_of_thousands_of_revisions() -> None:
+    """A long line is as good as a short one, also when it is given backwards."""
+    line = [revision("r0"), *(revision(f"r{n}", f"r{n - 1}") for n in range(1, 5000))]
+    assert ordered(reversed(line)) == line
+
+
 def test_rows_that_others_come_after() -> None:
     """Branches stand side by side, and so does what another branch only depends on."""
     apart = Revision(id="x", depends_on=("c",))

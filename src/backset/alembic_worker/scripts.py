@@ -80,10 +80,12 @@ def _duplicates(scripts: list[Script]) -> list[dict[str, Any]]:
 
 def _missing(scripts: list[Script]) -> list[dict[str, Any]]:
     ids = {script.revision for script in scripts}
+    labels = {each for script in scripts for each in described(script)["labels"]}
     found = []
     for script in scripts:
         about = described(script)
-        wanted = about["down"] + [each for each in about["depends_on"] if not _known(each, scripts)]
+        wanted = about["down"]
+        wanted += [each for each in about["depends_on"] if not _known(each, ids, labels)]
         name = Path(script.path).name
         found += [
             problem(
@@ -98,13 +100,12 @@ def _missing(scripts: list[Script]) -> list[dict[str, Any]]:
     return found
 
 
-def _known(name: str, scripts: list[Script]) -> bool:
+def _known(name: str, ids: set[str], labels: set[str]) -> bool:
     """Tell whether `depends_on` may say this: an id, the beginning of one, or a branch's label."""
+    if name in ids or name in labels:
+        return True
     label, _, revision = name.rpartition("@")
-    labels = {each for script in scripts for each in described(script)["labels"]}
-    return (
-        label in labels or name in labels or any(s.revision.startswith(revision) for s in scripts)
-    )
+    return label in labels or any(each.startswith(revision) for each in ids)
 
 
 def _stale(scripts: list[Script]) -> list[dict[str, Any]]:

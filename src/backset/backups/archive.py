@@ -14,13 +14,18 @@ from backset.backups import dumps, manifest
 from backset.errors import RefusedError, StepFailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from backset.backups.manifest import Backup
     from backset.backups.vault import Vault
     from backset.servers.programs import Programs
 
+    Name = tuple[str, str]
+
 _FROM = re.compile(r"^;\s+Dumped from database version: (\d+)", re.MULTILINE)
-_EXTENSION = re.compile(r"^\d+; \d+ \d+ EXTENSION - (\S+) ")
-_ROWS = re.compile(r"^\d+; \d+ \d+ (?:TABLE DATA|SEQUENCE SET|BLOB METADATA) ")
+_ENTRY = re.compile(
+    r"^\d+; \d+ \d+ (EXTENSION -|TABLE ATTACH|TABLE DATA|TABLE|SEQUENCE SET|BLOB METADATA) (.*)$"
+)
 _MAKE = "take it with pg_dump --format=custom"
 
 
@@ -29,18 +34,37 @@ class Archive:
     """A dump: its file or folder, the lines of its table of contents, and its manifest, if any."""
 
     path: Path
-    entries: tuple[str, ...]
+    lines: tuple[str, ...]
     backup: Backup | None
+
+    def texts(self, kind: str) -> dict[str, str]:
+        """Return the lines of one kind by what they say: schema, name and owner with spaces."""
+        found = ((_ENTRY.match(line), line) for line in self.lines)
+        return {entry[2]: line for entry, line in found if entry and entry[1] == kind}
 
     @property
     def extensions(self) -> list[str]:
         """The extensions that it would make."""
-        return [found[1] for each in self.entries if (found := _EXTENSION.match(each))]
+        return [text.partition(" ")[0] for text in self.texts("EXTENSION -")]
+
+    def rows(self, of: Collection[Name] | None) -> list[str]:
+        """Return the lines of the rows of tables, values of sequences, the list of large objects.
+
+        Without those of tables that an extension makes. of: schema and name of the tables that are
+        wanted, None for all; what has a name that begins with such a one may come too.
+        """
+        wanted = tuple(f"{schema} {name} " for schema, name in of or ())
+        made, data = self.texts("TABLE"), self.texts("TABLE DATA")
+        chosen = [
+            each for each in made.keys() & data.keys() if of is None or each.startswith(wanted)
+        ]
+        others = [*self.texts("SEQUENCE SET").values(), *self.texts("BLOB METADATA").values()]
+        return [data[each] for each in sorted(chosen)] + others
 
     @property
-    def rows(self) -> list[str]:
-        """The entries that are rows, values of sequences, and the list of large objects."""
-        return [each for each in self.entries if _ROWS.match(each)]
+    def rowless(self) -> list[str]:
+        """The tables without a line for rows, as its lines name them; partitioned ones, too."""
+        return sorted(self.texts("TABLE").keys() - self.texts("TABLE DATA").keys())
 
 
 def find(vault: Vault, name: str) -> Path:
@@ -69,11 +93,23 @@ def read(path: Path, major: int, programs: Programs) -> Archive:
     if (found := _FROM.search(text)) and int(found[1]) > major:
         what = f"{path} was taken from PostgreSQL {found[1]}, and this server is {major}"
         raise RefusedError([(what, "carry --from the URL of its database, which may be newer")])
-    entries = tuple(line for line in text.splitlines() if line and not line.startswith(";"))
     backup = None
     with suppress(StepFailedError):  # it is somebody else's
         backup = manifest.read(path)
-    return Archive(path, entries, backup)
+    archive = Archive(path, tuple(text.splitlines()), backup)
+    _demand_whole(archive)
+    return archive
+
+
+def _demand_whole(archive: Archive) -> None:
+    """Raise RefusedError for the half of a dump."""
+    made, data = archive.texts("TABLE"), archive.texts("TABLE DATA")
+    if made and not data:
+        what = f"{archive.path} has tables and no rows"
+        raise RefusedError([(what, f"{_MAKE}, without --schema-only")])
+    if data and not made:
+        what = f"{archive.path} has rows and no tables"
+        raise RefusedError([(what, f"{_MAKE}, without --data-only")])
 
 
 def _unreadable(path: Path, major: int, error: StepFailedError) -> RefusedError | StepFailedError:

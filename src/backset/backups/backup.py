@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset.backups import dumps, manifest
-from backset.backups.manifest import Backup, Manifest
+from backset.backups.manifest import SCRIPTS, Backup, Manifest
 from backset.catalogs import catalog, inventory
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 
@@ -48,20 +48,23 @@ def take(
             name = _name(moment, revisions)
             partial = _private(vault.folder / f"{name}.dump.partial")
             form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
+            dump = vault.folder / f"{name}{form.suffix}"
             options = _options(session, target)
             with dumps.written(form, partial, programs, both, *options, target=target) as finish:
                 rows = catalog.row_counts(session)  # while pg_dump works, in its snapshot
                 objects = inventory.inventory(session)
-                scripts = list(folders())
+                tool_version = programs.run(both[0], "--version")[0]
+                server_id = catalog.server_id(session)
+                _pack(manifest.beside(dump, SCRIPTS), folders(), programs.cwd)
                 sha256 = finish()
             _sync(partial)
             about = Manifest(
                 name=name,
                 database=target.database,
                 taken_at=moment.isoformat(timespec="seconds"),
-                server_id=catalog.server_id(session),
+                server_id=server_id,
                 server_version=session.info.parameter_status("server_version") or "",
-                tool_version=programs.run(both[0], "--version")[0],
+                tool_version=tool_version,
                 revisions=revisions,
                 rows=rows,
                 objects=objects,
@@ -70,11 +73,9 @@ def take(
                 dump_format=form.words,
                 by_hand=form.by_hand(name),
             )
-            taken = Backup(vault.folder / f"{name}{form.suffix}", about)
-            _pack(taken.scripts, scripts, programs.cwd)
-            write(manifest.beside(taken.dump), json.dumps(about.content(), indent=2) + "\n")
-            partial.rename(taken.dump)
-            return taken
+            write(manifest.beside(dump), json.dumps(about.content(), indent=2) + "\n")
+            partial.rename(dump)
+            return Backup(dump, about)
 
 
 def _begin_snapshot(session: Session) -> None:

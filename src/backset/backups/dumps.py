@@ -86,8 +86,9 @@ def written(
 ) -> AbstractContextManager[Callable[[], str]]:
     """Run pg_dump for as long as the block lasts, which gets a function that waits for its end.
 
-    That has the dump read back whole, and returns its SHA-256. both: pg_dump and pg_restore.
-    options: pg_dump's, beside those of the form. Raises StepFailedError, OSError.
+    That has the dump read back whole, and returns its SHA-256. path: an empty file, for the dump.
+    both: pg_dump and pg_restore. options: pg_dump's, beside those of the form. Raises
+    StepFailedError, OSError.
     """
     how = _packed if form is PACKED else _plain
     return how(path, programs, both, *form.options, *options, target=target)

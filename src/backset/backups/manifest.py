@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIXES = (".dump", ".dump.zst")  # of dumps
+SCRIPTS = ".scripts.tar.gz"  # of the migration scripts beside them
 _FORMAT = 3
 _EARLIER = {1, 2}  # without `objects` and `name`; without `dump_format` and `by_hand`
 _CHOOSE = "choose another one from `invoke backups`"
@@ -77,7 +78,7 @@ class Backup:
     @property
     def scripts(self) -> Path:
         """The migration scripts as they were on disk."""
-        return beside(self.dump, ".scripts.tar.gz")
+        return beside(self.dump, SCRIPTS)
 
     def check(self) -> None:
         """Raise StepFailedError if the dump is not, byte for byte, what the manifest says."""

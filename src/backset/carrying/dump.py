@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING
 
 from backset.backups import archive, dumps
 from backset.carrying.source import Source
+from backset.catalogs.catalog import shown
 from backset.connections.session import Session, connect, conninfo, explained
 from backset.errors import StepFailedError
 from backset.processes.process import last_words
 from backset.servers import companions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from backset.backups.archive import Archive
+    from backset.configuration.rules import Rules
     from backset.connections.target import Target
+    from backset.migrations.migrating import Progress
     from backset.runs.build import Build
+
+    Name = tuple[str, str]
 
 _FOREIGN = ("--no-password", "--no-owner", "--no-acl")  # whose roles are not here
 
@@ -42,7 +47,7 @@ def _read(build: Build, name: str) -> Archive:
 
 
 @contextmanager
-def opened(build: Build, name: str, progress: Callable[[str], None]) -> Iterator[Source]:
+def opened(build: Build, name: str, progress: Progress) -> Iterator[Source]:
     """Restore a dump for the block; it is dropped whatever happens, after a kill -9 next time."""
     found = _read(build, name)
     (zone,) = (build.live if build.old else build.server.session).execute(_ZONE).fetchone() or ("",)
@@ -55,17 +60,40 @@ def opened(build: Build, name: str, progress: Callable[[str], None]) -> Iterator
 
         progress(f"restoring {found.path.name} into {database.database}")
         with explained(database):
-            _restore(build, found, database)
+            doubts = _define(build, found, database)
             with closing(connected()) as session:
+                _tell_rowless(found, session, progress)
+                _load(build, found, database, _wanted(session, build.options.carries), doubts)
                 yield Source(database, session, connected)
 
 
-def _restore(build: Build, found: Archive, database: Target) -> None:
-    """Make tables and what they are made of, as far as that can be done here; then load all rows.
+def _define(build: Build, found: Archive, database: Target) -> str:
+    """Make everything but rows; return what to mend if these need what could not be made.
 
+    A dump may have views, functions and extensions that nothing here can make, and no row needs.
     Indexes, constraints, triggers and policies come after the rows in a dump, and stay out.
     """
-    doubts = _define(build, found, database)
+    pg_restore = build.programs.find("pg_restore", build.server.major)
+    arguments = ["--section=pre-data", *_FOREIGN, "--dbname", conninfo(database, "restore")]
+    where = found.path, pg_restore
+    with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
+        if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
+            build.programs.check(child, pg_restore, database)
+        words = database.redact(last_words(child.tail))
+    with closing(connect(database, build.purpose)) as session:
+        lacking = session.execute(_LACKING, [found.extensions]).fetchall()
+    if lacking:
+        names, others = ", ".join(name for name, _ in lacking), "or choose others with --tables"
+        if all(is_known for _, is_known in lacking):
+            return f"run this as a role that may create the extension {names}, {others}"
+        return f"install the extension {names} on this server, {others}"
+    return f"mend this first: {words}" if "error:" in words else ""
+
+
+def _load(
+    build: Build, found: Archive, database: Target, of: Sequence[Name] | None, doubts: str
+) -> None:
+    """Load the rows of some tables, or of all. doubts: what may be in the way of that."""
     pg_restore = build.programs.find("pg_restore", build.server.major)
     arguments = ["--exit-on-error", "--section=data", *_FOREIGN]
     arguments += ["--dbname", conninfo(database, "restore")]
@@ -73,7 +101,7 @@ def _restore(build: Build, found: Archive, database: Target) -> None:
         arguments += dumps.jobs(found.path)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
-        text = "\n".join(found.rows) + "\n"
+        text = "\n".join(found.rows(of)) + "\n"
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         arguments += ["--use-list", os.fspath(listing)]
         where = found.path, pg_restore
@@ -84,24 +112,47 @@ def _restore(build: Build, found: Archive, database: Target) -> None:
             raise StepFailedError(what, doubts or error.remedy) from None
 
 
-def _define(build: Build, found: Archive, database: Target) -> str:
-    """Make everything but rows; return what to mend if these need what could not be made.
+def _wanted(session: Session, rules: Rules | None) -> Sequence[Name] | None:
+    """Return the tables whose rows are carried, with their partitions; None for all.
 
-    A dump may have views, functions and extensions that nothing here can make, and no row needs.
+    An expression of the settings may ask for the rows of any other.
     """
-    pg_restore = build.programs.find("pg_restore", build.server.major)
-    arguments = ["--section=pre-data", *_FOREIGN, "--dbname", conninfo(database, "restore")]
-    where = found.path, pg_restore
-    with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
-        if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
-            build.programs.check(child, pg_restore, database)
-        words = database.redact(last_words(child.tail))
-    with closing(connect(database, build.purpose)) as session:
-        there = {name for (name,) in session.execute("SELECT extname FROM pg_extension")}
-    missing = [each for each in found.extensions if each not in there]
-    if missing:
-        return f"install the extension {', '.join(missing)} on this server"
-    return f"mend this first: {words}" if "error:" in words else ""
+    if (
+        rules is None
+        or rules.carries_all
+        or any("select" in x.lower() for x in rules.fill.values())
+    ):
+        return None
+    said = {*rules.tables, *(old for new, old in rules.rename.items() if rules.carries(new))}
+    names = [
+        tuple(each.split(".", 1)) if "." in each else ("public", each) for each in sorted(said)
+    ]
+    schemas, tables = zip(*names, strict=True)
+    return session.execute(_PARTS, [list(schemas), list(tables)] * 2).fetchall()
+
+
+def _tell_rowless(found: Archive, session: Session, progress: Progress) -> None:
+    """Tell of the tables that were dumped without their rows: nobody would miss these here."""
+    parents = tuple(f"{schema} {name} " for schema, name in session.execute(_PARTITIONED))
+    texts = [each.rpartition(" ")[0] for each in found.rowless if not each.startswith(parents)]
+    if texts:
+        names = ", ".join(shown(*each.split(" ", 1)) for each in texts)
+        progress(f"the dump has no rows of {names}", lasting=True)
 
 
 _ZONE = "SHOW TimeZone"
+_LACKING = """
+SELECT wanted, EXISTS (SELECT FROM pg_available_extensions WHERE name = wanted)
+FROM unnest(%s::text[]) AS wanted WHERE wanted NOT IN (SELECT extname FROM pg_extension)
+"""
+_PARTS = """
+SELECT schema, name FROM unnest(%s::text[], %s::text[]) AS said (schema, name)
+UNION SELECT n.nspname, c.relname
+FROM unnest(%s::text[], %s::text[]) AS said (schema, name)
+     CROSS JOIN LATERAL pg_partition_tree(to_regclass(format('%%I.%%I', schema, name))) AS part
+     JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+_PARTITIONED = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p'
+"""

@@ -11,8 +11,9 @@ from backset.carrying.source import Source
 from backset.connections.session import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
 
@@ -32,7 +33,7 @@ def check(build: Build) -> None:
 
 
 @contextmanager
-def opened(build: Build, progress: Callable[[str], None]) -> Iterator[Source]:
+def opened(build: Build, progress: Progress) -> Iterator[Source]:
     """Open it for the block. What is made for that is dropped again, whatever happens."""
     origin = build.options.origin
     if build.past is not None:

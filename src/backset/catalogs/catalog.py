@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from backset.catalogs import batches
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -64,13 +66,9 @@ def counts(
 
     at_most: where the counting of each table stops, which spares reading a large one.
     """
-    if not names:
-        return {}
-    query = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT {}, count(*) FROM {}").format(number, _some(name, at_most))
-        for number, name in enumerate(names)
-    )
-    found = dict(session.execute(query).fetchall())
+    count = sql.SQL("SELECT {}, count(*) FROM {}")
+    queries = [count.format(number, _some(name, at_most)) for number, name in enumerate(names)]
+    found = dict(batches.rows(session, queries))
     return {shown(*name): found[number] for number, name in enumerate(names)}
 
 
@@ -122,16 +120,15 @@ def indexes(session: psycopg.Connection[Any]) -> dict[str, bool]:
 
 def youngest_row(session: psycopg.Connection[Any]) -> str:
     """Return the latest moment in any column of a date or time that is not in the future."""
-    found = session.execute(_TIMES).fetchall()
-    latest = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT max({0})::timestamptz FROM {1} WHERE {0} <= now()").format(
-            sql.Identifier(column), sql.Identifier(schema, table)
-        )
-        for schema, table, column in found
+    latest = sql.SQL(
+        "SELECT to_char(max({0})::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') "
+        "FROM {1} WHERE {0} <= now()"
     )
-    query = sql.SQL("SELECT to_char(max(max) AT TIME ZONE 'UTC', {}) FROM ({}) AS latest")
-    moment = session.execute(query.format("YYYY-MM-DD HH24:MI:SS", latest)) if found else None
-    return str((moment.fetchone() or (None,))[0] or "") if moment else ""
+    queries = [
+        latest.format(sql.Identifier(column), sql.Identifier(schema, table))
+        for schema, table, column in session.execute(_TIMES).fetchall()
+    ]
+    return max((moment for (moment,) in batches.rows(session, queries) if moment), default="")
 
 
 def may_create_tables(session: psycopg.Connection[Any]) -> bool:
@@ -166,10 +163,8 @@ def lagging_sequences(session: psycopg.Connection[Any]) -> list[LaggingSequence]
     Those of tables that the role may not read are left out.
     """
     owned = session.execute(_SEQUENCES).fetchall()
-    if not owned:
-        return []
-    query = sql.SQL(" UNION ALL ").join(_next(number, *row) for number, row in enumerate(owned))
-    lagging = session.execute(sql.SQL(_LAGGING).format(query)).fetchall()
+    found = batches.rows(session, [_next(number, *row) for number, row in enumerate(owned)])
+    lagging = sorted(row for row in found if row[2] is not None and row[1] <= row[2])
     return [_lag(*owned[number], *values) for number, *values in lagging]
 
 
@@ -271,10 +266,9 @@ SELECT has_database_privilege(current_database(), 'CREATE')
     OR EXISTS (SELECT FROM pg_namespace n
                WHERE has_schema_privilege(oid, 'CREATE') AND n.nspname !~ '^pg_')
 """
-_LAGGING = """
-SELECT number, next_value, maximum FROM ({}) AS each (number, next_value, maximum)
-WHERE next_value <= maximum ORDER BY 1
-"""
+# An ordinary table without a page has no row, so that its sequence cannot lag behind it.
+_MAY_HAVE_ROWS = """(c.relkind <> 'r' OR c.relhassubclass OR pg_relation_size(c.oid) > 0
+    OR c.relam <> (SELECT oid FROM pg_am WHERE amname = 'heap'))"""
 _SEQUENCES = f"""
 SELECT ARRAY[sn.nspname, s.relname]::text[], q.seqincrement,
        ARRAY[n.nspname, c.relname]::text[], a.attname
@@ -287,5 +281,5 @@ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
   AND d.deptype IN ('a', 'i') AND q.seqincrement > 0 AND NOT q.seqcycle
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
   AND has_schema_privilege(sn.oid, 'USAGE') AND has_table_privilege(s.oid, 'SELECT')
-  AND {_USER_SCHEMA} ORDER BY 1
+  AND {_USER_SCHEMA} AND {_MAY_HAVE_ROWS} ORDER BY 1
 """

@@ -49,14 +49,14 @@ def look(
         "column": {f"{table}.{each}" for table, own in columns.items() for each in own},
         "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
     }
-    standing = operations.standing(_read(each for each in order if each.id in done))
-    waiting = _read(each for each in order if each.id in pending)
-    made = {name for kind, name in operations.standing(_read(order)) if kind == "table"}
+    every = _read(order)
+    standing = operations.standing(_of(every, done))
+    made = {name for kind, name in operations.standing(_of(every)) if kind == "table"}
     return Footprints(
         ours=frozenset({*models, *made}),
         in_the_way=tuple(
             f"{each.kind} {each.name} exists already, which {file}:{each.line} makes"
-            for file, each in operations.in_the_way(waiting, existing)
+            for file, each in operations.in_the_way(_of(every, pending), existing)
         ),
         unmade=tuple(_unmade(standing, existing, models)),
         invalid=tuple(sorted(name for name, valid in indexes.items() if not valid)),
@@ -84,11 +84,19 @@ def _unmade(
             yield f"{kind} {name} does not exist, which {file}:{line} makes"
 
 
-def _read(revisions: Iterable[Revision]) -> list[tuple[str, Operation]]:
+def _read(revisions: Iterable[Revision]) -> list[tuple[Revision, list[Operation]]]:
     """Read the texts of scripts; one whose source is gone says nothing."""
     return [
-        (each.path.name, operation)
+        (each, operations.read(each.path.read_text(encoding="utf-8", errors="replace")))
         for each in revisions
         if each.path.suffix == ".py"
-        for operation in operations.read(each.path.read_text(encoding="utf-8", errors="replace"))
     ]
+
+
+def _of(
+    every: Sequence[tuple[Revision, list[Operation]]], ids: Collection[str] | None = None
+) -> Iterator[tuple[str, Operation]]:
+    """Yield what these revisions do, or all of them, each with the name of its file."""
+    for revision, does in every:
+        if ids is None or revision.id in ids:
+            yield from ((revision.path.name, each) for each in does)

@@ -43,10 +43,10 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
     try:
         with explained(build.target):
             scratch.prepare(build, [name], "build the chain to compare it", notice)
-            live, tables = _schema(build.live), _tables(build.live)
+            live, columns = _schema(build.live), _columns(build.live)
         with explained(build.target), scratch.made(build, name) as made:
             for at, is_end in _climb(made, progress):
-                if is_end or _tables(made.session) == tables:  # the names alone are soon read
+                if is_end or _columns(made.session) == columns:  # the names alone are soon read
                     last = compare(made, live)
                     same += [at] if is_proved(last) else []
             agrees = _agrees(made)
@@ -90,8 +90,10 @@ def _schema(session: Session) -> dict[str, Item]:
     return schema.read(session, spare=catalog.version_tables(session))
 
 
-def _tables(session: Session) -> set[tuple[str, str]]:
-    return set(catalog.tables(session)) - set(catalog.version_tables(session))
+def _columns(session: Session) -> dict[str, set[str]]:
+    tables = set(catalog.tables(session)) - set(catalog.version_tables(session))
+    every = catalog.columns(session)
+    return {name: every[name] for name in (catalog.shown(*each) for each in tables)}
 
 
 def _climb(made: Scratch, progress: Progress) -> Iterator[tuple[str, bool]]:

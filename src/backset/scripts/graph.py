@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from backset.scripts import drawing
+from backset.scripts.revisions import by_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -12,16 +15,10 @@ if TYPE_CHECKING:
 
 
 def ordered(revisions: Iterable[Revision]) -> list[Revision]:
-    """Return the revisions so that each comes after all that it needs, else as they were given."""
-    waiting = list(revisions)
-    done: list[Revision] = []
-    known = {each.id for each in waiting}
-    while waiting:
-        told = {each.id for each in done}
-        ready = [each for each in waiting if not (set(each.needs) & known) - told]
-        done += ready or waiting
-        waiting = [each for each in waiting if each not in ready] if ready else []
-    return done
+    """Return the revisions so that each comes after all that it needs, unless it is in a circle."""
+    known = by_id(revisions)
+    needs = {each.id: [name for name in each.needs if name in known] for each in known.values()}
+    return [known[name] for name in reversed(drawing.ordered(needs))]
 
 
 def ancestors(ids: Sequence[str], revisions: Iterable[Revision]) -> set[str]:

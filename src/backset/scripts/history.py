@@ -44,11 +44,15 @@ class History:
         return {name: each for name, each in found.items() if name not in self.loaded}
 
     @cached_property
+    def known(self) -> dict[str, Revision]:
+        """All whose scripts are there, or were found elsewhere."""
+        return self.loaded | self.gone
+
+    @cached_property
     def missing(self) -> tuple[str, ...]:
         """The revisions that a script follows, and that were found nowhere."""
-        known = self.loaded | self.gone
-        followed = dict.fromkeys(name for each in known.values() for name in each.down)
-        return tuple(name for name in followed if name not in known)
+        followed = dict.fromkeys(name for each in self.known.values() for name in each.down)
+        return tuple(name for name in followed if name not in self.known)
 
     @cached_property
     def ends(self) -> tuple[str, ...]:
@@ -58,8 +62,7 @@ class History:
 
     def lines(self) -> Iterator[str]:
         """Yield the drawing: a line for each revision, the newest first, and those between."""
-        known = {**self.loaded, **self.gone}
-        known |= {name: revisions.Revision(id=name) for name in self.missing}
+        known = self.known | {name: revisions.Revision(id=name) for name in self.missing}
         marks = dict.fromkeys(self.gone, "x") | dict.fromkeys(self.missing, "?")
         order = drawing.ordered({name: self._needs(each) for name, each in known.items()})
         down = {name: each.down for name, each in known.items()}
@@ -83,7 +86,7 @@ class History:
 
         A label stands for the scripts that have it, the text before `@` for a label.
         """
-        known = self.loaded | self.gone
+        known = self.known
         found = [each for each in script.down if each in known or each in self.missing]
         for wanted in script.depends_on:
             name = wanted.rpartition("@")[2]

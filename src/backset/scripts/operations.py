@@ -54,17 +54,16 @@ def standing(operations: Iterable[tuple[str, Operation]]) -> dict[tuple[str, str
         if each.makes and not each.optional:
             made[each.kind, each.name] = (file, each.line, each.owner)
         if not each.makes:
-            made = {key: value for key, value in made.items() if not _goes(each, key, value[2])}
+            made.pop((each.kind, each.name), None)
+        if not each.makes and each.kind == "table":
+            made = {key: value for key, value in made.items() if not _is_of(each.name, key, value)}
     return {key: value[:2] for key, value in made.items()}
 
 
-def _goes(dropped: Operation, key: tuple[str, str], owner: str) -> bool:
-    """Tell whether something goes when `dropped` does: itself, or what belongs to a table."""
-    kind, name = key
-    if (dropped.kind, dropped.name) == key:
-        return True
-    of_table = kind == "column" and name.rpartition(".")[0] == dropped.name
-    return dropped.kind == "table" and (of_table or owner == dropped.name)
+def _is_of(table: str, key: tuple[str, str], made: tuple[str, int, str]) -> bool:
+    """Tell whether something is a column or an index of a table, and goes with it."""
+    (kind, name), owner = key, made[2]
+    return owner == table or (kind == "column" and name.rpartition(".")[0] == table)
 
 
 def in_the_way(
