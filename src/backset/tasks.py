@@ -124,7 +124,7 @@ def reset_db(
         **_TIMEOUT,
         "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
         "variable with one",
-        "tables": "carry the rows of these alone, such as --tables=users,tasks",
+        "tables": "carry the rows of these alone, as users,tasks",
         "drop_data": "leave behind what has no place in the new schema",
         "seed": "run the seed command afterwards",
         "accept": "accept the differences of the new database from the models, and go on",

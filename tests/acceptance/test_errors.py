@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -336,8 +337,9 @@ def _children(pid: int) -> list[psutil.Process]:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         found = psutil.Process(pid).children(recursive=True)
-        if any("grandchild" in " ".join(each.cmdline()) for each in found):
-            return found
+        with suppress(psutil.Error):  # one of them has just ended
+            if any("grandchild" in " ".join(each.cmdline()) for each in found):
+                return found
         time.sleep(0.05)
     raise AssertionError("the seed command never started")
 

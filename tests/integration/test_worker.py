@@ -5,7 +5,7 @@ from __future__ import annotations
 import py_compile
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -374,8 +374,9 @@ def _wait_for_worker(pid: int) -> psutil.Process:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for child in psutil.Process(pid).children(recursive=True):
-            if any("alembic_worker" in word for word in child.cmdline()):
-                return child
+            with suppress(psutil.Error):  # it has just ended
+                if any("alembic_worker" in word for word in child.cmdline()):
+                    return child
         time.sleep(0.05)
     raise AssertionError("the worker never started")
 
