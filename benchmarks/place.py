@@ -26,7 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("pyproject.toml", "tasks.py", "alembic", "app", "scripts")
 _COMPILED = shutil.ignore_patterns("__pycache__")
 _PROGRAMS = (sysconfig.get_path("scripts"), str(programs.embedded_folder() / "bin"))
-_FOREIGN = ("DATABASE_URL", "BACKSET_", "INVOKE_", "PG")  # what could lead to another server
+# What could lead to another server, and what keeps Python from its byte code: the peers have theirs
+# since they were installed, and an editable package gets it when it first runs.
+_FOREIGN = ("DATABASE_URL", "BACKSET_", "INVOKE_", "PG", "PYTHONDONTWRITEBYTECODE")
 
 
 class Place:

@@ -73,7 +73,7 @@ def restless(account: Account, chosen: Iterable[Path], since_ns: int) -> str:
             return str(folder)
     read = [path for path, kind in account["files"].items() if kind == "f"]
     read += [*map(str, chosen), *_importable(account), *_installed(account)]
-    return next((path for path in read if _changed_at(path) >= since_ns), "")
+    return next((path for path in read if _has_changed(path, since_ns)), "")
 
 
 def outside(account: Account, folders: Sequence[Path]) -> dict[str, Any]:
@@ -120,6 +120,12 @@ def _state(path: str) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return about.st_size, about.st_mtime_ns
+
+
+def _has_changed(path: str, since_ns: int) -> bool:
+    """Tell whether something has changed; of a package its byte code is nothing that counts."""
+    byte_code = os.path.join(path, "__pycache__")  # noqa: PTH118
+    return _changed_at(path) >= since_ns > _changed_at(byte_code)
 
 
 def _changed_at(path: str) -> int:
