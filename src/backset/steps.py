@@ -52,7 +52,8 @@ def backup(build: Build, progress: Progress) -> Done:
         return Done(f"nothing to back up (the database is new){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        build.demand_destination()  # asked for late: the worker is still importing
+        build.prepare_ahead()  # asked for late: the worker is still importing
+        build.demand_destination()
         return build.scripts.folders
 
     above = build.settings.zstd_above
@@ -73,8 +74,7 @@ def backup(build: Build, progress: Progress) -> Done:
 
 def reset(build: Build, _progress: Progress) -> Done:
     """Create the empty database beside the target, with what an administrator gave the old one."""
-    build.make_next()
-    build.inherit(inheritance.EVERYTHING)
+    build.prepare()
     if build.recalled is not None:
         template = build.recalled.template.name
         details = {"cloned": template, "why": None}

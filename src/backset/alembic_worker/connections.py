@@ -135,6 +135,9 @@ class Gate:
             return
         if not proved:
             raise WrongTargetError(where)
+        if self.is_kept_from:  # what stands in for another one is gone if we fail
+            cursor.execute("SET synchronous_commit = off")
+            connection.commit()
         if can_watch:  # else a statement that waits for a lock would go on waiting without us
             with contextlib.suppress(Exception):  # not every platform's server can
                 cursor.execute("SET client_connection_check_interval = '1s'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -164,16 +164,23 @@ def _can_pack() -> bool:
 def _plain(
     path: Path, programs: Programs, both: tuple[Path, Path], *options: str, target: Target
 ) -> Iterator[Callable[[], str]]:
-    pg_dump, pg_restore = both
-    with programs.start(pg_dump, *options, "--file", str(path), target=target) as child:
+    """Let pg_dump write, and read that back as soon as it has: nobody has to ask for it."""
+    from concurrent.futures import ThreadPoolExecutor
 
-        def finish() -> str:
-            programs.check(child, pg_dump, target)
+    pg_dump, pg_restore = both
+    with ThreadPoolExecutor() as threads, ExitStack() as children:
+        dumping = programs.start(pg_dump, *options, "--file", str(path), target=target)
+        children.enter_context(dumping)
+
+        def read_back() -> str:
+            programs.check(dumping, pg_dump, target)
             # `pg_restore --list` would accept a dump whose tail is cut off.
-            programs.run(pg_restore, "--file", os.devnull, str(path))
+            reading = programs.start(pg_restore, "--file", os.devnull, str(path))
+            children.enter_context(reading)
+            programs.check(reading, pg_restore, None)
             return manifest.sha256(path)
 
-        yield finish
+        yield threads.submit(read_back).result
 
 
 @contextmanager

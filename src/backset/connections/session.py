@@ -38,17 +38,20 @@ _KEEPALIVES = {
 }
 
 
-def connect(target: Target, purpose: str) -> Session:
+def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Session:
     """Open an autocommit session on `target`. Raises UnreachableError or SettingsError.
 
-    purpose: what other people see of us in pg_stat_activity.
+    purpose: what other people see of us in pg_stat_activity. is_disposable: the database is thrown
+    away if the run fails, so that no commit waits for the disk; that of the swap does for all.
     """
     params = {"connect_timeout": "10", **_KEEPALIVES, **target.params}
     params["application_name"] = application_name(purpose)
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
         session = _opened(params)
-        told = pooling.Told(session.info.backend_pid, _set_timeouts(session, target))
+        told = pooling.Told(
+            session.info.backend_pid, _set(session, target, is_disposable=is_disposable)
+        )
         is_pooled = told.is_doubtful and pooling.is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
@@ -126,10 +129,11 @@ _LIFTED = {
 }
 
 
-def _set_timeouts(session: Session, target: Target) -> int:
-    """Set them, and return the number of the process that the server gave us: one round trip."""
+def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
+    """Set all that, and return the number of the process that the server gave us, in one go."""
     version = session.info.server_version
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
+    settings |= {"synchronous_commit": "off"} if is_disposable else {}
     settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
     if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket
         settings |= {

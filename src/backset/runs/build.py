@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
+import psycopg
+
 from backset.backups.vault import Vault
 from backset.catalogs import catalog
 from backset.checks import heads
@@ -16,7 +18,7 @@ from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedErr
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
-from backset.properties.inheritance import Inheritance
+from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import policy
 from backset.servers import copying, swap
 from backset.servers.programs import Programs
@@ -127,6 +129,7 @@ class Build:
         self._next: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1)
         self._aside = ThreadPoolExecutor(1)
+        self._is_prepared = False
         self.migrates = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
@@ -241,16 +244,17 @@ class Build:
         if not self.is_beside and self.old is None:
             what = f"the database {self.target.database} does not exist"
             raise StepFailedError(what, "`invoke upgrade` creates it")
-        return self._opened(self.subject, self._on_subject)
+        return self._opened(self.subject, self._on_subject, is_disposable=self.is_beside)
 
     @cached_property
     def live(self) -> Session:
         """A session on the target, for looking at it."""
         return self._opened(self.target, self._sessions)
 
-    def _opened(self, target: Target, until: ExitStack) -> Session:
+    def _opened(self, target: Target, until: ExitStack, *, is_disposable: bool = False) -> Session:
         """Open a session until that ends: which never commits, as psycopg's own end does."""
-        return until.enter_context(closing(connect(target, self.purpose)))
+        session = connect(target, self.purpose, is_disposable=is_disposable)
+        return until.enter_context(closing(session))
 
     @property
     def door(self) -> Door:
@@ -344,6 +348,19 @@ class Build:
         self.begin_next()
         if self._next is not None:
             self._next.result()
+
+    def prepare(self) -> None:
+        """Create `__next`, and give it what the target has; what was done ahead is not repeated."""
+        if not self._is_prepared:
+            self.make_next()
+            self.inherit(EVERYTHING)
+            self._is_prepared = True
+
+    def prepare_ahead(self) -> None:
+        """Do that while the dump is written; what is wrong with it is said when its turn comes."""
+        if self._next is not None:
+            with suppress(StepFailedError, psycopg.Error):
+                self.prepare()
 
     @staticmethod
     def _create_next(server: Server, old: Database | None, template: Database | None) -> None:

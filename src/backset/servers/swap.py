@@ -28,6 +28,12 @@ _LOCK_TIMEOUT = "5s"  # as long as RENAME waits for sessions; signals have to wa
 # network gone, the laptop asleep), the server would wait for us for hours.
 _VANISHED = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
 
+# What was committed to `__next` did not wait for the disk, and is in the log before this commit.
+_DURABLE = """
+SELECT set_config('synchronous_commit', 'local', true)
+ WHERE current_setting('synchronous_commit') = 'off'
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Rename:
@@ -124,6 +130,7 @@ def swap(
         try:
             with server.session.transaction():
                 server.session.execute(_VANISHED)
+                server.session.execute(_DURABLE)
                 server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
                 for rename in renames:
                     _rename(server.session, rename)
