@@ -81,11 +81,10 @@ def test_a_disk_that_is_full_for_the_manifest(
     class Filling(Programs):
         """Something else fills the disk when pg_restore has read the dump."""
 
-        def run(self, program: Path, *arguments: str, target: Target | None = None) -> list[str]:
-            said = super().run(program, *arguments, target=target)
+        def check(self, child: Child, program: Path, target: Target | None) -> None:
+            super().check(child, program, target)
             if program.name == "pg_restore":
                 fill(filler)
-            return said
 
     filler = vault.folder / "something else"
     with pytest.raises(StepFailedError, match=r"the disk of .* is full: No space left on device"):
