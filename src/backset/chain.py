@@ -121,7 +121,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
             for step in wanted:
-                if step is upgrade and seed in wanted and build.recalled is None:
+                if step is upgrade:
                     build.begin_seed()  # Alembic's process is busy from here on, and we are not
                 keeping.before(step.__name__)
                 watcher.begin(step.__name__)
@@ -134,9 +134,10 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     if reset in wanted and upgrade in wanted:
         recalling.recall(build, seeds=seed in wanted)
+    build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
     if build.recalled is None:
         build.begin_worker()
-    elif seed in wanted and not build.recalled.has("seed"):
+    else:
         build.begin_seed()
     if build.is_beside:
         companions.clear(build.server, build.databases)

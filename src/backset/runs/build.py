@@ -84,6 +84,7 @@ class Build:
     its tables, if their rows are to be carried.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already. migrates: whether it goes on to upgrade.
+    seeds: whether the seed command runs at its end.
     memory: what is known of the last build; recalled: that one, if it is cloned. outside: what
     belonged to the server before and after the migrations. watched: whether Alembic's process
     notes what it reads. uncloned: why nothing is cloned. keeps: the templates that this run made;
@@ -130,7 +131,7 @@ class Build:
         self._thread = ThreadPoolExecutor(1)
         self._aside = ThreadPoolExecutor(1)
         self._is_prepared = False
-        self.migrates = False
+        self.migrates = self.seeds = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
         self._on_subject = ExitStack()
@@ -263,8 +264,9 @@ class Build:
 
     def begin_seed(self) -> None:
         """Start the seed command's Python, which imports libraries while the database is built."""
-        ahead = self.door.forerunner(self.settings.seed, "seed")
-        self._ahead = ahead and self._sessions.enter_context(ahead)
+        if self.seeds and self._ahead is None:
+            ahead = self.door.forerunner(self.settings.seed, "seed")
+            self._ahead = ahead and self._sessions.enter_context(ahead)
 
     @cached_property
     def inheritance(self) -> Inheritance:
@@ -361,6 +363,7 @@ class Build:
         if self._next is not None:
             with suppress(StepFailedError, psycopg.Error):
                 self.prepare()
+                self.begin_seed()
 
     @staticmethod
     def _create_next(server: Server, old: Database | None, template: Database | None) -> None:
