@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from benchmarks import dbmate_peer, django_peer, memory, peers
@@ -11,6 +12,7 @@ from benchmarks.sides import Side, alternate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from benchmarks.amounts import Amounts
     from benchmarks.figures import Found
@@ -85,6 +87,7 @@ def commands(place: Place, amounts: Amounts) -> Iterator[Found]:
     place.invoke("reset-db", **env)
     whole = Side("reset-db --json", run)
     smaller = [side("status"), side("undo"), side("verify"), side("backup"), side("history")]
+    smaller += _least(place)
     _, *readings = alternate([whole, *smaller], amounts.rounds)
     for name, seconds in steps.items():
         reading = Reading("one step of reset-db, cold", tuple(seconds[1:]))
@@ -98,14 +101,26 @@ def commands(place: Place, amounts: Amounts) -> Iterator[Found]:
         yield Absent("peak memory", memory.WHY_NOT)
 
 
-def listing(place: Place, amounts: Amounts) -> Iterator[Found]:
-    """Yield `invoke --list` of the project against one of a single empty task.
+def _least(place: Place) -> list[Side]:
+    """Return what no rebuild through Invoke and Alembic can do without, before it does anything."""
+    alembic = [sys.executable, "-c", "import alembic.command, sqlalchemy.orm, psycopg"]
+    return [
+        Side("importing Alembic, SQLAlchemy and psycopg", lambda: place.run(*alembic)),
+        Side("an empty task of Invoke", lambda: place.run("invoke", "nothing", cwd=_empty(place))),
+    ]
 
-    The emptiest tasks.py, since Invoke refuses one without a task.
-    """
-    empty = place.folder / "empty"
-    empty.mkdir()
-    (empty / "tasks.py").write_text(EMPTY, encoding="utf-8")
+
+def _empty(place: Place) -> Path:
+    """Return a folder with the emptiest tasks.py: Invoke refuses one without a task."""
+    folder = place.folder / "empty"
+    folder.mkdir(exist_ok=True)
+    (folder / "tasks.py").write_text(EMPTY, encoding="utf-8")
+    return folder
+
+
+def listing(place: Place, amounts: Amounts) -> Iterator[Found]:
+    """Yield `invoke --list` of the project against one of a single empty task."""
+    empty = _empty(place)
     sides = [
         Side("invoke --list", lambda: place.invoke("--list")),
         Side("invoke --list, one empty task", lambda: place.run("invoke", "--list", cwd=empty)),
