@@ -146,8 +146,9 @@ def run_chain(
         from backset import chain
         from backset.configuration import origin, rules
         from backset.reports import dialogue
-        from backset.runs.build import Build, Options
+        from backset.runs.build import Build
         from backset.runs.guard import Answer
+        from backset.runs.options import Options
         from backset.servers import location
 
         gc.freeze()

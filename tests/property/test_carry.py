@@ -16,7 +16,8 @@ from backset.configuration.reader import load
 from backset.configuration.rules import Rules
 from backset.connections.target import Target
 from backset.errors import StepFailedError
-from backset.runs.build import Build, Options
+from backset.runs.build import Build
+from backset.runs.options import Options
 from backset.servers import swap
 from backset.servers.server import Names, Server
 from tests.property import schemas

@@ -13,8 +13,9 @@ def check(*, as_json: bool, plan: bool) -> None:
         from backset import chain
         from backset.configuration.reader import on_embedded
         from backset.connections.target import Target
-        from backset.runs.build import Build, Options
+        from backset.runs.build import Build
         from backset.runs.guard import Answer
+        from backset.runs.options import Options
         from backset.servers import service
 
         if plan:

@@ -9,7 +9,8 @@ from backset import chain
 from backset.diagnoses import diagnosis
 from backset.processes import signals
 from backset.proofs import placement
-from backset.runs.build import Build, Options
+from backset.runs.build import Build
+from backset.runs.options import Options
 from backset.steps import Done
 
 if TYPE_CHECKING:

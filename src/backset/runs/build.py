@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -14,13 +13,15 @@ from backset.backups.vault import Vault
 from backset.catalogs import catalog
 from backset.checks import heads
 from backset.connections.session import Session, connect, explained
-from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
+from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import EVERYTHING, Inheritance
-from backset.runs import policy
-from backset.servers import copying, swap
+from backset.runs import aftermath, policy
+from backset.runs.beside import Beside
+from backset.runs.options import Options
+from backset.servers import swap
 from backset.servers.programs import Programs
 from backset.servers.server import Database, Server
 from backset.servers.waits import Waits
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
     from backset.catalogs.past import Past
-    from backset.configuration.origin import Origin
-    from backset.configuration.rules import Rules
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
@@ -43,35 +42,8 @@ if TYPE_CHECKING:
     from backset.properties.cluster_wide import State
     from backset.properties.property import Source
     from backset.runs.policy import Rung
-    from backset.scripts.recipes import Recipe
     from backset.templates.memory import Memory
     from backset.templates.recalled import Recalled
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What flags ask of the steps.
-
-    proves: the backup is restored and compared. accepts: differences go into the baseline.
-    downgrades: the migrations are taken back, in a scratch database.
-    seeds_twice: a second run of the seed command must change no count.
-    stamps: the revisions that the version table gets. drops: invalid indexes.
-    recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
-    carries: how rows come into the new database, if they do. origin: whose; None is the target's.
-    cold: what earlier runs have kept is forgotten.
-    """
-
-    proves: bool = False
-    accepts: bool = False
-    downgrades: bool = False
-    seeds_twice: bool = False
-    stamps: tuple[str, ...] = ()
-    drops: tuple[str, ...] = ()
-    recipe: Recipe | None = None
-    asks_log: bool = True
-    carries: Rules | None = None
-    origin: Origin | None = None
-    cold: bool = False
 
 
 class Build:
@@ -102,7 +74,7 @@ class Build:
         beside: bool,
         worker: Worker | None = None,
         choice: Choice | None = None,
-        options: Options = Options(),
+        options: Options | None = None,
         memory: Memory | None = None,
     ) -> None:
         self.settings = settings
@@ -116,7 +88,7 @@ class Build:
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice
-        self.options = options
+        self.options = options or Options()
         self.heard: set[str] = set()
         self.memory = memory
         self.recalled: Recalled | None = None
@@ -127,8 +99,7 @@ class Build:
         self.unkept = ""
         self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
-        self._next: Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1)
+        self._next = Beside()
         self._aside = ThreadPoolExecutor(1)
         self._is_prepared = False
         self.migrates = self.seeds = False
@@ -146,17 +117,20 @@ class Build:
     ) -> None:
         signals.ignore()
         if self.promoted is None:
-            self.promoted = self._look_again()
+            self.promoted = aftermath.look_again(self.target, self.purpose, self.old)
         replaces = self.is_beside or self.is_in_place
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
-            error.add_note(self._what_stands(error))
+            words = aftermath.what_stands(
+                self.target, error, promoted=self.promoted, taken=self.taken
+            )
+            error.add_note(words)
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
-        self._thread.shutdown()
+        self._next.close()
         self._aside.shutdown()
-        if self._next and self.promoted is False and isinstance(error, BaseException):
-            self._remove_next(error)
+        if self._next.is_begun and self.promoted is False and isinstance(error, BaseException):
+            aftermath.remove_next(self.server, error)
         self._open.close()
 
     @cached_property
@@ -341,15 +315,13 @@ class Build:
 
     def begin_next(self) -> None:
         """Begin to create `__next` in a thread, while the dump is written."""
-        if self._next is None:
-            template = self.recalled.template if self.recalled else None
-            self._next = self._thread.submit(self._create_next, self.server, self.old, template)
+        template = self.recalled.template if self.recalled else None
+        self._next.begin(self.server, self.old, template)
 
     def make_next(self) -> None:
         """Create `__next` in the likeness of the target; it is removed again if the run fails."""
         self.begin_next()
-        if self._next is not None:
-            self._next.result()
+        self._next.wait()
 
     def prepare(self) -> None:
         """Create `__next`, and give it what the target has; what was done ahead is not repeated."""
@@ -360,22 +332,10 @@ class Build:
 
     def prepare_ahead(self) -> None:
         """Do that while the dump is written; what is wrong with it is said when its turn comes."""
-        if self._next is not None:
+        if self._next.is_begun:
             with suppress(StepFailedError, psycopg.Error):
                 self.prepare()
                 self.begin_seed()
-
-    @staticmethod
-    def _create_next(server: Server, old: Database | None, template: Database | None) -> None:
-        name = server.names.next
-        if template is None or old is None:
-            swap.create(server, name, old)
-            swap.comment(server, name, swap.marked("next"))
-            return
-        # Closed until it has its mark: one that has content and no mark would be somebody else's.
-        copying.copy(server.session, template, name, old, closed=True)
-        swap.comment(server, name, swap.marked("next"))
-        copying.open_again(server.session, name)
 
     def make_target(self) -> None:
         """Create the target itself, if it does not exist."""
@@ -401,43 +361,6 @@ class Build:
         for name in ("worker", "workers", "session"):
             self.__dict__.pop(name, None)  # the next use opens another one
         self._worker = None
-
-    def _look_again(self) -> bool | None:
-        """Tell on a new session whether the target is another database now; None if none opens."""
-        try:
-            with Server(self.target, self.purpose) as server:
-                now = server.databases().get(server.names.target)
-        except (StepFailedError, OSError):
-            return None
-        return now is not None and (self.old is None or now.oid != self.old.oid)
-
-    def _what_stands(self, error: StepFailedError | Interrupted) -> str:
-        name = self.target.database
-        if self.promoted is None:
-            return f"the server does not say whether {name} has been swapped: ask `invoke status`"
-        if self.promoted:
-            return f"{name} has been swapped already; `invoke undo` goes back"
-        if isinstance(error, AstrayError):
-            back = f"; `invoke restore {self.taken.name}` takes that back" if self.taken else ""
-            return f"{name} was not swapped, but may have been written to{back}"
-        return f"{name} is as it was"
-
-    def _remove_next(self, error: BaseException) -> None:
-        name = self.server.names.next
-        # A loaded server can take longer over a session than DROP waits, and a signal can leave
-        # our own in the middle of a statement.
-        attempts: tuple[Callable[[], None], ...] = (
-            lambda: swap.drop(self.server, name),
-            lambda: swap.drop_aside(self.server, [name]),
-        )
-        for attempt in attempts:
-            try:
-                attempt()
-            except (StepFailedError, OSError) as second:
-                problem = second
-            else:
-                return
-        error.add_note(f"{problem}; the next run removes {self.server.names.next}")
 
 
 def _at_once(swap_them: swap.Swap, _progress: Progress) -> None:

@@ -1,0 +1,66 @@
+"""What is left to do for a run that has failed: to say what stands, and to take its own away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset.errors import AstrayError, Interrupted, StepFailedError
+from backset.servers import swap
+from backset.servers.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.backups.manifest import Backup
+    from backset.connections.target import Target
+    from backset.servers.server import Database
+
+
+def look_again(target: Target, purpose: str, old: Database | None) -> bool | None:
+    """Tell on a new session whether the target is another than `old`; None if none opens."""
+    try:
+        with Server(target, purpose) as server:
+            now = server.databases().get(server.names.target)
+    except (StepFailedError, OSError):
+        return None
+    return now is not None and (old is None or now.oid != old.oid)
+
+
+def what_stands(
+    target: Target,
+    error: StepFailedError | Interrupted,
+    *,
+    promoted: bool | None,
+    taken: Backup | None,
+) -> str:
+    """Return what the target is after that error; promoted, taken: as Build has them."""
+    name = target.database
+    if promoted is None:
+        return f"the server does not say whether {name} has been swapped: ask `invoke status`"
+    if promoted:
+        return f"{name} has been swapped already; `invoke undo` goes back"
+    if isinstance(error, AstrayError):
+        back = f"; `invoke restore {taken.name}` takes that back" if taken else ""
+        return f"{name} was not swapped, but may have been written to{back}"
+    return f"{name} is as it was"
+
+
+def remove_next(server: Server, error: BaseException) -> None:
+    """Drop `__next`; what keeps us from that is added to the error.
+
+    A loaded server can take longer over a session than DROP waits, and a signal can leave our own
+    in the middle of a statement.
+    """
+    name = server.names.next
+    attempts: tuple[Callable[[], None], ...] = (
+        lambda: swap.drop(server, name),
+        lambda: swap.drop_aside(server, [name]),
+    )
+    for attempt in attempts:
+        try:
+            attempt()
+        except (StepFailedError, OSError) as second:
+            problem = second
+        else:
+            return
+    error.add_note(f"{problem}; the next run removes {name}")
