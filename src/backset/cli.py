@@ -85,6 +85,7 @@ def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
         told.stakes(error.stakes, error.digest)
     told.findings(error.findings)
     told.fail(_lines(error, told.most_lines), error.exit_code)
+    told.settings([each.setting for each in error.findings if each.setting])
     leave(told, error.exit_code)
 
 

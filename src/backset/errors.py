@@ -11,6 +11,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A line of pyproject.toml, under the header of `table`, with key and value as TOML has them.
+
+    A value that is a tuple is a list: those of one key belong into one. advice: what else may be
+    meant; a value without one is for the user to find.
+    """
+
+    table: str
+    key: str
+    value: str | tuple[str, ...]
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that `verify` or `status` has to say.
 
@@ -18,6 +32,7 @@ class Finding:
     what: what is so, and where. why: why it matters. remedy: what to do.
     name: of the object that it is about, by which the settings can silence it.
     line: what people read of it, where they have read the rest already.
+    setting: what would mend it, if that is one.
     """
 
     kind: str
@@ -26,6 +41,7 @@ class Finding:
     remedy: str
     name: str = ""
     line: str = ""
+    setting: Setting | None = None
 
     def __str__(self) -> str:
         return self.line or f"{self.kind}: {self.what} ({self.why}) → {self.remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,6 +93,30 @@ def test_what_has_no_place_stops_the_run(built: Project) -> None:
     (step,) = [each for each in content["steps"] if each["step"] == "carry"]
     assert step["left"] == [{"what": "column", "name": "users.nickname", "count": 1}]
     assert step["rows"] == {"task_outputs": 30, "tasks": 5, "users": 1}
+
+
+def test_what_is_printed_can_be_pasted(built: Project) -> None:
+    """The block that it ends with mends all of it at once, what was left behind before included."""
+    built.query(
+        "ALTER TABLE users ADD nickname text, ADD shop text, ADD old text, "
+        "ALTER name DROP NOT NULL; UPDATE users SET nickname = 'n', shop = 's', old = 'o'; "
+        "ALTER TABLE tasks ALTER prompt DROP NOT NULL; UPDATE tasks SET prompt = NULL"
+    )
+    path = built.folder / "pyproject.toml"
+    built.configure("[tool.backset]\n", '[tool.backset]\nleave = ["users.old"]\n')
+    done = built.invoke("reset-db", "--carry")
+    assert done.returncode == 4
+    _, _, block = done.stderr.partition(" in pyproject.toml:\n")
+    assert tomllib.loads(block)["tool"]["backset"]["leave"] == [
+        *("users.old", "users.nickname", "users.shop")
+    ]
+    filling, _, leaving = block.strip().partition("\n\n")
+    _, _, lines = leaving.partition("[tool.backset]\n")
+    built.configure('leave = ["users.old"]\n', f"{lines}\n")
+    path.write_text(f"{path.read_text()}\n{filling}\n")
+    done = built.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stderr
+    assert built.query("SELECT DISTINCT prompt FROM tasks") == [("",)]
 
 
 def test_rules_mend_what_does_not_fit(built: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -269,6 +270,27 @@ def test_changed_types(decide: Decide) -> None:
         text = TYPES[int(name[1:-2])][1]
         assert f'[tool.backset.fill] "{name}" = ' in problem.remedy
         assert len(text) < 4 or text not in str(problem), "a value may be a secret"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("text", "date"),
+        ("text", "varchar(9)"),
+        ("text", "numeric(4,1)"),
+        ("text", "interval"),
+        ("int", "bigint"),
+        ("int[]", "text[]"),
+        ("text", "mood"),
+    ],
+)
+def test_the_line_for_a_null_works_as_it_is(decide: Decide, before: str, after: str) -> None:
+    """Whatever the type is, and whatever it was: the value that is proposed is one of it."""
+    old = f"{MADE}CREATE TABLE t (a {before}); INSERT INTO t VALUES (NULL)"
+    (problem,) = decide(old, f"{MADE}CREATE TABLE t (a {after} NOT NULL)").problems
+    assert problem.setting is not None
+    value = tomllib.loads(f"it = {problem.setting.value}")["it"]
+    assert decide("SELECT", "SELECT", Rules(fill={"t.a": value})).problems == ()
 
 
 def test_a_table_without_a_common_column(decide: Decide) -> None:

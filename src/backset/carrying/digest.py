@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from backset.carrying import tables
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -40,11 +42,8 @@ def of_new(session: Session, transfer: Transfer, *, recoded: bool = False) -> Di
 
 def table(session: Session, transfer: Transfer) -> sql.Composed:
     """Return the query for the rows of the new table, without those of tables that inherit."""
-    row = session.execute(_IS_PARTITIONED, transfer.table).fetchone()
-    only = sql.SQL("" if row == (True,) else "ONLY ")
-    return sql.SQL("SELECT {} FROM {}{}").format(
-        listed(transfer.columns), only, sql.Identifier(*transfer.table)
-    )
+    own = tables.alone(session, transfer.table)
+    return sql.SQL("SELECT {} FROM {}").format(listed(transfer.columns), own)
 
 
 def _digest(session: Session, rows: sql.Composable, transfer: Transfer, *, recoded: bool) -> Digest:
@@ -83,7 +82,3 @@ def listed(columns: Sequence[str]) -> sql.Composed:
 _NONE = sql.SQL("0")
 _TEXT = '{}::text COLLATE "C"'
 _RECODED = "encode(convert_to({}::text, 'UTF8'), 'escape') COLLATE \"C\""
-_IS_PARTITIONED = """
-SELECT c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s
-"""

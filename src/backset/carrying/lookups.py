@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from backset.carrying import tables
 from backset.catalogs.catalog import shown
 from backset.wording.quantities import count
 
@@ -31,20 +32,26 @@ class Kept:
     columns: tuple[str, ...]
     is_keyed: bool
 
+    @property
+    def place(self) -> sql.Identifier:
+        """The temporary table."""
+        return _place(self.number)
 
-def keep(session: Session, tables: Iterable[tuple[str, str]]) -> list[Kept]:
-    """Set the rows of tables aside, where there are any, and empty these tables.
+
+def keep(session: Session, names: Iterable[tuple[str, str]]) -> list[Kept]:
+    """Set the rows of the tables of these names aside, where there are any, and empty these.
 
     session: on the new database, and open until bring_back(). Foreign keys are set aside before.
+    Those of a table that inherits from one of these are left to it.
     """
     kept = []
-    for number, table in enumerate(tables):
-        name = sql.Identifier(*table)
-        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(name)
+    for number, table in enumerate(names):
+        own = tables.alone(session, table)
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(own)
         if session.execute(query).fetchone() == (True,):
-            copy = sql.SQL("CREATE TEMPORARY TABLE {} AS TABLE {}").format(_place(number), name)
-            session.execute(copy)
-            session.execute(sql.SQL("DELETE FROM {}").format(name))
+            copy = sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT * FROM {}")
+            session.execute(copy.format(_place(number), own))
+            session.execute(sql.SQL("DELETE FROM {}").format(own))
             values = {"schema": table[0], "table": table[1]}
             columns, is_keyed = session.execute(_ABOUT, values).fetchone() or ((), False)
             kept.append(Kept(table, number, tuple(columns), is_keyed))
@@ -55,19 +62,20 @@ def bring_back(session: Session, kept: Iterable[Kept]) -> list[str]:
     """Write again those rows that no old row stands for; say in a line each how many there were."""
     lines = []
     for each in kept:
-        stayed = session.execute(_insert(each)).rowcount
+        own = tables.alone(session, each.table)
+        stayed = session.execute(_insert(each, own)).rowcount
         if stayed:
             lines.append(f"{shown(*each.table)}: {count(stayed, 'row')} of the migrations beside")
     return lines
 
 
-def _insert(kept: Kept) -> sql.Composed:
+def _insert(kept: Kept, own: sql.Composed) -> sql.Composed:
     columns = sql.SQL(", ").join(map(sql.Identifier, kept.columns))
     statement = sql.SQL("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows} {rest}")
-    rows = sql.SQL("SELECT {} FROM {}").format(columns, _place(kept.number))
+    rows = sql.SQL("SELECT {} FROM {}").format(columns, kept.place)
     if not kept.is_keyed:  # then the whole row is what tells it from others
         texts = sql.SQL("ROW({})::text").format(columns)
-        there = sql.SQL("SELECT {} FROM {}").format(texts, sql.Identifier(*kept.table))
+        there = sql.SQL("SELECT {} FROM {}").format(texts, own)
         rows = sql.SQL("{} WHERE {} NOT IN ({})").format(rows, texts, there)
     return statement.format(
         table=sql.Identifier(*kept.table),

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import re
 from typing import TYPE_CHECKING
 
-from backset.errors import Finding
+from backset.errors import Finding, Setting
 from backset.wording.quantities import count
+from backset.wording.toml import BLANK, string
 
 if TYPE_CHECKING:
     from backset.carrying.matching import Way
+    from backset.catalogs.columns import Column
 
 _SAMPLES = {  # what a filling may look like, by the type that it is for
     "boolean": "false",
     "smallint": "0",
     "integer": "0",
     "bigint": "0",
+    "numeric": "0",
+    "real": "0",
+    "double precision": "0",
     "text": "''",
+    "character varying": "''",
+    "character": "''",
+    "bytea": "''",
+    "interval": "'0'",
+    "time without time zone": "localtime",
     "json": "'{}'",
     "jsonb": "'{}'",
     "uuid": "gen_random_uuid()",
@@ -27,9 +37,30 @@ _SAMPLES = {  # what a filling may look like, by the type that it is for
 _UNSEEN = "it would be lost unseen"
 
 
-def fill(name: str, expression: str) -> str:
-    """Return the line of settings that fills a column."""
-    return f"[tool.backset.fill] {_toml(name)} = {_toml(expression)}"
+def filling(name: str, expression: str) -> Setting:
+    """Return the setting that fills a column."""
+    return Setting(table="tool.backset.fill", key=string(name), value=string(expression))
+
+
+def leaving(*names: str, advice: str = "") -> Setting:
+    """Return the setting that agrees to what is left behind."""
+    return Setting(
+        table="tool.backset", key="leave", value=tuple(map(string, names)), advice=advice
+    )
+
+
+def _line(setting: Setting) -> str:
+    value = setting.value
+    text = value if isinstance(value, str) else f"[{', '.join(value)}]"
+    return f"[{setting.table}] {setting.key} = {text}"
+
+
+def _sample(column: Column) -> str:
+    """Return what a filling may look like, by the type that it is for."""
+    base = re.sub(r"\(.*?\)", "", column.base)
+    if base.endswith("[]"):
+        return "'{}'"
+    return _SAMPLES.get(base) or (_literal(column.labels[0]) if column.labels else BLANK)
 
 
 def unknown(key: str, name: str) -> Finding:
@@ -56,45 +87,57 @@ def unreadable(name: str, flag: str) -> Finding:
     )
 
 
-def left(what: str, name: str, shown: str, candidate: str) -> Finding:
-    """Say that something has no place in the new schema. candidate: a column that may be its."""
+def left(
+    what: str, name: str, shown: str, candidate: str = "", left_already: tuple[str, ...] = ()
+) -> Finding:
+    """Say that something has no place in the new schema. candidate: a column that may be its.
+
+    left_already: what the settings leave behind so far.
+    """
     where = (
         "nothing carries them" if what == "large objects" else f"the new schema has no such {what}"
     )
-    remedy = f"--drop-data, or [tool.backset] leave = [{_toml(name)}]"
-    if candidate:
-        renaming = f"[tool.backset.rename] {_toml(candidate)} = {_toml(name)}"
-        remedy = f"if it was renamed: {renaming}; else {remedy}"
+    renaming = f"[tool.backset.rename] {string(candidate)} = {string(name)}"
+    renamed = f"if it was renamed: {renaming}; else " if candidate else ""
+    advice = f"{renamed}{string(name)} in leave" if candidate else ""
+    setting = leaving(*left_already, name, advice=advice)
+    remedy = f"{renamed}--drop-data, or {_line(leaving(name))}"
     return Finding(
         kind="left behind",
         name=name,
         what=f"{shown}: {where}",
         why=_UNSEEN,
         remedy=remedy,
+        setting=setting,
     )
 
 
-def missing(name: str, base: str, rows: int) -> Finding:
+def missing(name: str, column: Column, rows: int) -> Finding:
     """Say that a new column must have a value, and that old rows have none for it."""
+    setting = filling(name, _sample(column))
     return Finding(
         kind="missing value",
         name=name,
         what=f"{name} is new, NOT NULL and without a default, for {count(rows, 'row')}",
         why="the server would refuse the first of them",
-        remedy=fill(name, _SAMPLES.get(base, "…")),
+        remedy=_line(setting),
+        setting=setting,
     )
 
 
 def null(name: str, way: Way, rows: int) -> Finding:
     """Say that a column became NOT NULL, and that old rows have NULL in it."""
-    sample = _SAMPLES.get(way.new.base, "…")
     source = way.fill if way.old is None else _quoted(way.old.name)
+    if way.old and way.old.base != way.new.base:
+        source += f"::{way.new.base}"
+    setting = filling(name, f"coalesce({source}, {_sample(way.new)})")
     return Finding(
         kind="missing value",
         name=name,
         what=f"{name} is NOT NULL, and {count(rows, 'row')} would have NULL there",
         why="the server would refuse the first of them",
-        remedy=fill(name, f"coalesce({source}, {sample})"),
+        remedy=_line(setting),
+        setting=setting,
     )
 
 
@@ -111,7 +154,8 @@ def lossy(name: str, way: Way, rows: int) -> Finding:
         name=name,
         what=f"{count(rows, 'value')} of {name} do not fit: {way.old.type} → {way.new.type}",
         why="a cast would change them, or the server refuse them",
-        remedy=fill(name, sample),
+        remedy=_line(filling(name, sample)),
+        setting=filling(name, sample),
     )
 
 
@@ -123,7 +167,8 @@ def failing(name: str, way: Way, words: str) -> Finding:
         name=name,
         what=f"a value of {name} cannot be cast from {way.old.type} to {way.new.type}: {words}",
         why="the server would refuse it",
-        remedy=fill(name, "…"),
+        remedy=_line(filling(name, BLANK)),
+        setting=filling(name, BLANK),
     )
 
 
@@ -135,7 +180,8 @@ def never(name: str, way: Way) -> Finding:
         name=name,
         what=f"{name} changes from {way.old.type} to {way.new.type}, for which there is no cast",
         why="nobody but you knows what its values become",
-        remedy=fill(name, "…"),
+        remedy=_line(filling(name, BLANK)),
+        setting=filling(name, BLANK),
     )
 
 
@@ -149,7 +195,8 @@ def doubtful(name: str, way: Way) -> Finding:
         name=name,
         what=f"{name} changes from {way.old.type} to {way.new.type}",
         why="what its values mean then, depends on what they meant",
-        remedy=fill(name, sample),
+        remedy=_line(filling(name, sample)),
+        setting=filling(name, sample),
     )
 
 
@@ -176,10 +223,6 @@ def alone(table: str, wanted: str, flag: str, chosen: tuple[str, ...]) -> Findin
         why="its foreign key would refuse them",
         remedy=f"{flag} {','.join([*chosen, wanted])}",
     )
-
-
-def _toml(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a basic string of TOML is one of JSON, too
 
 
 def _quoted(name: str) -> str:

@@ -98,7 +98,7 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
             problems += found.problems
             notes += found.notes
     problems += [
-        obstacles.left(each.what, each.name, str(each), each.candidate)
+        obstacles.left(each.what, each.name, str(each), each.candidate, rules.leave)
         for each in left
         if not rules.leaves(each.name)
     ]
@@ -169,8 +169,11 @@ def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -
     for table, homeless in matching.left_columns(pairs).items():
         present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
         _, *values = expressions.counts(old, table, present)
+        taken: set[str] = set()
         for column, number in zip(homeless, values, strict=True):
-            candidate = matching.renamed(pairs, table, column)
+            candidate = matching.renamed(pairs, table, column) if number else ""
+            candidate = "" if candidate in taken else candidate
+            taken.add(candidate)
             if number:
                 yield Left("column", f"{table.shown}.{column.name}", number, candidate)
     if rules.carries_all and schemas.large_objects:  # then these are content, too

@@ -29,7 +29,7 @@ def judge(old: Session, pair: Pair, rows: int) -> Judgement:
     """Look at each column of a pair of tables; rows: how many the old one has, at least one."""
     found = Judgement()
     found.problems += [
-        obstacles.missing(pair.name(column), column.base, rows) for column in pair.missing
+        obstacles.missing(pair.name(column), column, rows) for column in pair.missing
     ]
     fresh = [column.name for column in pair.others if not column.generated]
     if fresh:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,6 +44,15 @@ def found(session: Session, names: Sequence[Name]) -> list[Table]:
     ]
 
 
+def alone(session: Session, name: Name) -> sql.Composed:
+    """Return how SQL names a table without those that inherit from it.
+
+    A partitioned one has its rows in its partitions alone.
+    """
+    (is_partitioned,) = session.execute(_IS_PARTITIONED, name).fetchone() or (False,)
+    return sql.SQL("" if is_partitioned else "ONLY ") + sql.Identifier(*name)
+
+
 _TABLES = """
 SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), ARRAY(
     SELECT a.attname::text FROM pg_constraint k
@@ -54,4 +65,8 @@ FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (schema, name, pla
      JOIN pg_namespace n ON n.nspname = wanted.schema
      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
 ORDER BY place
+"""
+_IS_PARTITIONED = """
+SELECT c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
 """

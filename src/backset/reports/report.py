@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from backset.processes.identity import spoken
+from backset.wording import toml
 from backset.wording.quantities import age, amount
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from backset.connections.activity import Client
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.states import State
-    from backset.errors import Finding
+    from backset.errors import Finding, Setting
     from backset.steps import Done
 
 WIDTH = 9  # of the longest step's name
@@ -161,6 +162,11 @@ class Report:
         """Print what went wrong, a line each."""
         for line in lines:
             self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)
+
+    def settings(self, settings: Sequence[Setting]) -> None:
+        """Print what would mend it, for pasting."""
+        if lines := toml.block(settings):
+            print(*["", " in pyproject.toml:", "", *lines], sep="\n", file=sys.stderr, flush=True)
 
     def close(self, exit_code: int) -> None:
         """End the report."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backset.connections.activity import Client
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.states import State
-    from backset.errors import Finding
+    from backset.errors import Finding, Setting
     from backset.reports import shape
     from backset.steps import Done
 
@@ -125,6 +125,9 @@ class JsonReport(Report):
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings."""
         self._content["findings"] = [_finding(finding) for finding in findings]
+
+    def settings(self, settings: Sequence[Setting]) -> None:
+        """Keep nothing: each finding has its remedy."""
 
     def fail(self, lines: Sequence[str], exit_code: int) -> None:
         """Keep the error, a line each."""
