@@ -230,13 +230,28 @@ TYPES = [  # old, value, new, kind of the problem
     ("time", "12:00", "timetz", "doubtful type"),
     ("date", "2025-01-01", "timestamp", ""),
     ("timestamp", "2025-01-01 12:00", "date", "lossy type"),
-    ("json", '{"a": 1}', "jsonb", ""),
+    ("json", '{"b": 1,  "a": [{"b": "\\u00e9"}, 1.0, null]}', "jsonb", ""),
+    ("json", '[{"a": {"b": 1, "c": 2, "b": 3}}]', "jsonb", "lossy type"),
+    ("json", '"\\u0000"', "jsonb", "impossible type"),
+    ("json[]", '{"{\\"a\\": 1}",3}', "jsonb[]", ""),
+    ("json[]", '{"{\\"a\\": 1, \\"a\\": 2}"}', "jsonb[]", "lossy type"),
+    ("jsonb", '{"a": 1}', "json", ""),
+    ("numeric(10,2)[]", "{1.25}", "numeric(12,1)[]", "lossy type"),
+    ("numeric(10,2)[]", "{{1.50}}", "numeric(12,1)[]", ""),
+    ("cents", "{1.25}", "numeric(12,1)[]", "lossy type"),
+    ("varchar(20)[]", "{pending}", "varchar(9)[]", ""),
+    ("varchar(20)[]", "{a long status}", "varchar(9)[]", "lossy type"),
+    ("timestamp(3)[]", "{2025-01-01 00:00:00.125}", "timestamp(1)[]", "lossy type"),
+    ("timestamp[]", "{2025-01-01}", "timestamptz[]", ""),
+    ("time[]", "{12:00}", "timetz[]", "doubtful type"),
     ("mood", "ok", "text", ""),
     ("text", "ok", "mood", ""),
     ("text", "grand", "mood", "lossy type"),
     ("mood", "ok", "smaller", ""),
     ("mood", "sad", "smaller", "lossy type"),
-    ("mood[]", "{sad}", "smaller[]", "impossible type"),
+    ("mood[]", "{ok,sad}", "smaller[]", "lossy type"),
+    ("mood[]", "{{ok,NULL}}", "smaller[]", ""),
+    ("text[]", "{ok}", "smaller[]", ""),
     ("smaller[]", "{ok}", "mood[]", ""),
     ("int[]", "{1,2}", "bigint[]", ""),
     ("pair", "(1,2)", "text", ""),
@@ -249,6 +264,7 @@ TYPES = [  # old, value, new, kind of the problem
 MADE = (
     "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE smaller AS ENUM ('ok'); "
     "CREATE TYPE pair AS (a int, b int); CREATE DOMAIN positive AS int CHECK (VALUE > 0); "
+    "CREATE DOMAIN cents AS numeric(10,2)[]; "
 )
 
 
