@@ -135,6 +135,50 @@ def test_a_filling_never_replaces_values_unseen(decide: Decide) -> None:
     )
 
 
+MENTIONED = [  # a column of the old table, an expression that does not use it
+    ("note", "'no note given'"),
+    ("date", "'2020-01-01'::date::text"),
+    ("text", "lower('X')::text"),
+    ("lower", "lower('X')"),
+    ("note", "(SELECT note FROM (SELECT 1 AS note) AS t)::text"),
+    ("note", "'note' || public.ks.status"),
+    ("ks", "'ks ' || ks.status"),
+    ("status", "ctid::text || 'status'"),
+]
+USED = [  # the same, with one that uses it
+    ("name", "coalesce(NAME, 'x')"),
+    ("Name", "coalesce(\"Name\", 'x')"),
+    ('a"b', 'upper("a""b")'),
+    ("date", "lower(ks.date)"),
+    ("ks", "ks"),
+    ("note", "(SELECT note || n FROM generate_series(1, 1) AS n)"),
+]
+
+
+@pytest.mark.parametrize(("column", "expression"), [*MENTIONED, *USED])
+def test_what_a_filling_uses(decide: Decide, column: str, expression: str) -> None:
+    """The server tells it; a word in a string, a function or a type is no column.
+
+    One that is not used does not vanish unseen, and is not replaced unseen.
+    """
+    names = {"id": "int", "status": "text", column: "text"}
+    quoted = ", ".join('"{}" {}'.format(k.replace('"', '""'), v) for k, v in names.items())
+    filled = ", ".join(["1", *["'meant'"] * (len(names) - 1)])
+    old = f"CREATE TABLE ks ({quoted}); INSERT INTO ks VALUES ({filled})"
+    new = "CREATE TABLE ks (id int, status text, kind text NOT NULL)"
+    is_used = (column, expression) in USED
+    found = decide(old, new, Rules(fill={"ks.kind": expression}))
+    lost = [] if is_used or column == "status" else [("left behind", f"ks.{column}")]
+    assert kinds(found) == lost
+    rules = Rules(fill={f"ks.{column}": expression})
+    found = decide("SELECT", f"DROP TABLE ks; CREATE TABLE ks ({quoted})", rules)
+    assert kinds(found) == []
+    assert (column in found.transfers[0].filled) is is_used
+    assert any("not filled, since" in line and column in line for line in found.assumed) is (
+        not is_used
+    )
+
+
 def text_of(found: CarryPlan) -> bytes:
     """Return the query of the only table."""
     (transfer,) = found.transfers
@@ -186,13 +230,28 @@ TYPES = [  # old, value, new, kind of the problem
     ("time", "12:00", "timetz", "doubtful type"),
     ("date", "2025-01-01", "timestamp", ""),
     ("timestamp", "2025-01-01 12:00", "date", "lossy type"),
-    ("json", '{"a": 1}', "jsonb", ""),
+    ("json", '{"b": 1,  "a": [{"b": "\\u00e9"}, 1.0, null]}', "jsonb", ""),
+    ("json", '[{"a": {"b": 1, "c": 2, "b": 3}}]', "jsonb", "lossy type"),
+    ("json", '"\\u0000"', "jsonb", "impossible type"),
+    ("json[]", '{"{\\"a\\": 1}",3}', "jsonb[]", ""),
+    ("json[]", '{"{\\"a\\": 1, \\"a\\": 2}"}', "jsonb[]", "lossy type"),
+    ("jsonb", '{"a": 1}', "json", ""),
+    ("numeric(10,2)[]", "{1.25}", "numeric(12,1)[]", "lossy type"),
+    ("numeric(10,2)[]", "{{1.50}}", "numeric(12,1)[]", ""),
+    ("cents", "{1.25}", "numeric(12,1)[]", "lossy type"),
+    ("varchar(20)[]", "{pending}", "varchar(9)[]", ""),
+    ("varchar(20)[]", "{a long status}", "varchar(9)[]", "lossy type"),
+    ("timestamp(3)[]", "{2025-01-01 00:00:00.125}", "timestamp(1)[]", "lossy type"),
+    ("timestamp[]", "{2025-01-01}", "timestamptz[]", ""),
+    ("time[]", "{12:00}", "timetz[]", "doubtful type"),
     ("mood", "ok", "text", ""),
     ("text", "ok", "mood", ""),
     ("text", "grand", "mood", "lossy type"),
     ("mood", "ok", "smaller", ""),
     ("mood", "sad", "smaller", "lossy type"),
-    ("mood[]", "{sad}", "smaller[]", "impossible type"),
+    ("mood[]", "{ok,sad}", "smaller[]", "lossy type"),
+    ("mood[]", "{{ok,NULL}}", "smaller[]", ""),
+    ("text[]", "{ok}", "smaller[]", ""),
     ("smaller[]", "{ok}", "mood[]", ""),
     ("int[]", "{1,2}", "bigint[]", ""),
     ("pair", "(1,2)", "text", ""),
@@ -205,6 +264,7 @@ TYPES = [  # old, value, new, kind of the problem
 MADE = (
     "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE smaller AS ENUM ('ok'); "
     "CREATE TYPE pair AS (a int, b int); CREATE DOMAIN positive AS int CHECK (VALUE > 0); "
+    "CREATE DOMAIN cents AS numeric(10,2)[]; "
 )
 
 

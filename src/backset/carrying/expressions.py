@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
 
-from backset.carrying.fit import Fit, fit
+from backset.carrying.fit import Fit, fit, is_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import LiteralString
 
     from backset.carrying.matching import Pair, Way
-    from backset.catalogs.columns import Table
+    from backset.catalogs.columns import Column, Table
     from backset.connections.session import Session
 
 
@@ -51,7 +51,12 @@ def changed(way: Way) -> sql.Composable | None:
         return None
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.LABELS:
-        return sql.SQL("{}::text <> ALL({})").format(name, list(way.new.labels))
+        labels = sql.SQL("label <> ALL({})").format(list(way.new.labels))
+        return _with_label(way.old, labels)
+    if kind is Fit.KEYS:
+        rows = "SELECT unnest({})" if is_array(way.old) else "SELECT {}"
+        every = sql.SQL(rows).format(name)
+        return sql.SQL(_TWICE).format(value(way), every)
     if kind is Fit.ZONED:
         back = _moved(value(way), way.new.base, way.zone)
         return sql.SQL("{}::{} IS DISTINCT FROM {}").format(back, raw(way.old.base), name)
@@ -59,6 +64,19 @@ def changed(way: Way) -> sql.Composable | None:
         return None
     there_and_back = sql.SQL("{}::{}::{}::text IS DISTINCT FROM {}::text")
     return there_and_back.format(name, raw(way.new.base), raw(way.old.base), name)
+
+
+def having(way: Way, label: str) -> sql.Composable:
+    """Return the condition of the rows that have a label of the old enum."""
+    assert way.old is not None  # noqa: S101  (only such ways have one)
+    return _with_label(way.old, sql.SQL("label = {}").format(label))
+
+
+def _with_label(column: Column, condition: sql.Composable) -> sql.Composed:
+    """Return the condition of the rows of which a label, or one in an array, fulfils another."""
+    text = "unnest({}::text[])" if is_array(column) else "unnest(ARRAY[{}::text])"
+    labels = sql.SQL(text).format(sql.Identifier(column.name))
+    return sql.SQL("EXISTS (SELECT FROM {} AS label WHERE {})").format(labels, condition)
 
 
 def counts(session: Session, table: Table, conditions: Sequence[sql.Composable] = ()) -> list[int]:
@@ -87,3 +105,19 @@ def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
 def _cast(expression: sql.Composable, way: Way) -> sql.Composed:
     kind = way.new.base if way.new.builtin else "text"
     return sql.SQL("{}::{}").format(expression, raw(kind))
+
+
+# The cast fails at what jsonb cannot hold, and so is in the condition of each row.
+_TWICE = """
+CASE WHEN ({}) IS NOT NULL THEN EXISTS (
+    WITH RECURSIVE nodes (node) AS (
+        {} UNION ALL SELECT inner_node.value FROM nodes CROSS JOIN LATERAL (
+            SELECT value FROM json_each(CASE json_typeof(node) WHEN 'object' THEN node END)
+            UNION ALL SELECT value
+            FROM json_array_elements(CASE json_typeof(node) WHEN 'array' THEN node END)
+        ) AS inner_node
+    )
+    SELECT FROM nodes WHERE (
+        SELECT count(*) > count(DISTINCT key)
+        FROM json_object_keys(CASE json_typeof(node) WHEN 'object' THEN node END) AS key)
+) END"""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import expressions, matching, obstacles, suitability
+from backset.carrying import expressions, matching, obstacles, suitability, usage
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
 from backset.catalogs import columns, past
@@ -85,13 +85,13 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     schemas = schemas or Schemas.read(old, new)
     before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-    pairs = matching.pairs(before, after, rules, zone)
+    pairs = matching.pairs(before, after, rules, zone, usage.ask(old, before, after, rules))
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
     counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
     left = [*_left(old, schemas, pairs, rules)]
-    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
+    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
     for pair in pairs:
         if pair.ways and counted[pair.old.key]:
             found = suitability.judge(old, pair, counted[pair.old.key])
@@ -130,6 +130,12 @@ def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
         yield from (
             f"{pair.name(way.new)} is filled with {way.fill}" for way in pair.ways if way.fill
         )
+
+
+def _idle(pairs: Sequence[Pair]) -> Iterator[str]:
+    idle = [pair.name(way.new) for pair in pairs for way in pair.ways if way.idle]
+    if idle:
+        yield f"not filled, since the old table has values of its own: {', '.join(idle)}"
 
 
 def _transfer(pair: Pair, rows: int) -> Transfer:
