@@ -40,3 +40,28 @@ def test_what_refers_to_a_row_that_made_way_is_told(bare: Project) -> None:
     assert bare.invoke("reset-db", "--carry").returncode == 0
     rows = [(1, "admin"), (2, "user"), (3, "visitor")]
     assert bare.query("SELECT * FROM roles ORDER BY 1") == rows
+
+
+@pytest.mark.parametrize(
+    "preference",
+    [
+        "array_nulls = off",
+        "standard_conforming_strings = off",
+    ],
+)
+def test_what_a_database_prefers_changes_no_value(
+    bare: Project, name: str, preference: str
+) -> None:
+    """Backup, plan, copy and comparison read and write literals as ever; the setting stays."""
+    table = "CREATE TABLE t (id int PRIMARY KEY, a text[], b text CHECK (b IS NOT NULL))"
+    migrating(bare, table)
+    rows = [(1, [None, "NULL", "a\\b", "'"], "\\n")]
+    bare.query(f"{table}; INSERT INTO t VALUES (1, '{{NULL,\"NULL\",a\\\\b,''}}', '\\n')")
+    assert bare.query("TABLE t") == rows
+    bare.query(f"ALTER DATABASE {name} SET {preference}")
+    for _ in range(2):
+        done = bare.invoke("reset-db", "--carry")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert bare.query("TABLE t") == rows
+        setting, _, value = preference.split()
+        assert bare.query(f"SHOW {setting}") == [(value,)]
