@@ -135,6 +135,43 @@ def test_a_filling_never_replaces_values_unseen(decide: Decide) -> None:
     )
 
 
+CUT = [  # the type of the new column, an expression, whether it loses something there
+    ("varchar(5)", "'toolong'", True),
+    ("varchar(5)", "'short'", False),
+    ("varchar(5)", "'toolong'::varchar(5)", False),
+    ("varchar(5)[]", "ARRAY['toolong', name]", True),
+    ("char(3)", "'ab  '", False),
+    ("char(3)", "'abcd'", True),
+    ("bit(3)", "'1010'", True),
+    ("numeric(4,1)", "1.25", True),
+    ("numeric(4,1)", "1.5", False),
+    ("numeric(3,2)", "round(random()::numeric, 2)", False),
+    ("timestamp(0)", "'2025-01-01 12:00:00.5'", True),
+    ("int", "id * 1.5", True),
+    ("int", "round(id * 1.5)", False),
+    ("int", "true", False),
+    ("int", "'5'", False),
+    ("brief", "'toolong'", True),
+    ("date", "now()", False),
+]
+
+
+def test_a_filling_is_not_cut(decide: Decide) -> None:
+    """A value that a cast to the new column's type would cut or round is told before any row."""
+    names = [f"c{number}" for number in range(len(CUT))]
+    columns = ", ".join(f"{name} {each[0]}" for name, each in zip(names, CUT, strict=True))
+    new = f"CREATE DOMAIN brief AS varchar(5); CREATE TABLE users (id int, name text, {columns})"
+    fill = {f"users.{name}": each[1] for name, each in zip(names, CUT, strict=True)}
+    found = decide(USERS + ROWS, new, Rules(fill=fill))
+    told = dict.fromkeys(names, False) | {each.name[6:]: True for each in found.problems}
+    assert [(name, told[name]) for name in names] == [
+        (name, each[2]) for name, each in zip(names, CUT, strict=True)
+    ]
+    assert {each.kind for each in found.problems} == {"lossy type"}
+    agreed = '[tool.backset.fill] "users.c0" = "(\'toolong\')::character varying(5)"'
+    assert found.problems[0].remedy == f"if that is meant: {agreed}"
+
+
 MENTIONED = [  # a column of the old table, an expression that does not use it
     ("note", "'no note given'"),
     ("date", "'2020-01-01'::date::text"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
 
-from backset.carrying.fit import Fit, fit, is_array
+from backset.carrying.fit import Fit, fit, is_array, unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +33,11 @@ def value(way: Way) -> sql.Composable:
     """Return the expression of a way over the row of the old table, in the type of the new column.
 
     Where only the new database may know that type, it is the text that the type reads.
+    What fills a column is not cut to its length: the server would refuse it rather.
     """
     if way.old is None:
-        return _cast(sql.SQL("({})").format(raw(way.fill)), way)
+        wide = unlimited(way.new) if way.new.builtin else "text"
+        return sql.SQL("({})::{}").format(raw(way.fill), raw(wide))
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.ZONED:
         return _cast(_moved(name, way.old.base, way.zone), way)
@@ -64,6 +66,23 @@ def changed(way: Way) -> sql.Composable | None:
         return None
     there_and_back = sql.SQL("{}::{}::{}::text IS DISTINCT FROM {}::text")
     return there_and_back.format(name, raw(way.new.base), raw(way.old.base), name)
+
+
+def cut(way: Way) -> sql.Composable | None:
+    """Return the condition of the rows whose filling a cast would cut or round; None if of none.
+
+    It is evaluated once, since it may have another value each time.
+    """
+    narrow, wide = raw(way.new.base), raw(unlimited(way.new))
+    if way.new.builtin and way.new.base in _INTEGERS:
+        differs = sql.SQL(_ROUNDED).format(narrow)
+    elif way.new.builtin and narrow != wide:
+        differs = sql.SQL("v::{0}::{1} IS DISTINCT FROM v::{1}").format(narrow, wide)
+    else:
+        return None
+    # Without OFFSET the server would put the expression in twice.
+    once = sql.SQL("(SELECT {} FROM (SELECT ({}) AS v OFFSET 0) AS filled)")
+    return once.format(differs, raw(way.fill))
 
 
 def having(way: Way, label: str) -> sql.Composable:
@@ -107,6 +126,8 @@ def _cast(expression: sql.Composable, way: Way) -> sql.Composed:
     return sql.SQL("{}::{}").format(expression, raw(kind))
 
 
+_INTEGERS = {"smallint", "integer", "bigint"}
+_ROUNDED = "jsonb_typeof(to_jsonb(v)) = 'number' AND to_jsonb(v) <> to_jsonb(v::{})"
 # The cast fails at what jsonb cannot hold, and so is in the condition of each row.
 _TWICE = """
 CASE WHEN ({}) IS NOT NULL THEN EXISTS (

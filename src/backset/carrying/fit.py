@@ -14,6 +14,7 @@ _TEXTS = {"text", "character varying"}
 # What one means as the other depends on a time zone.
 _ZONED = ({"timestamp", "timestamptz"}, {"date", "timestamptz"})
 _OF_NO_DAY = {"time", "timetz"}  # whose zone depends on the day, too
+_UNLIMITED = {"character": "bpchar", "bit": "bit varying"}  # by these names it would be 1
 _SHORT = {
     "timestamp without time zone": "timestamp",
     "timestamp with time zone": "timestamptz",
@@ -121,6 +122,16 @@ def _plain(base: str) -> str:
 def _modifier(base: str) -> tuple[int, ...]:
     found = _MODIFIER.search(base)
     return tuple(int(each or 0) for each in found.groups()) if found else ()
+
+
+def unlimited(column: Column) -> str:
+    """Return the type of a column without its modifier, so that no value is cut or rounded."""
+    if not _modifier(column.base):
+        return column.base
+    name = _MODIFIER.sub("", column.base)
+    return _UNLIMITED.get(name.removesuffix("[]"), name.removesuffix("[]")) + "[]" * is_array(
+        column
+    )
 
 
 def _element(column: Column) -> str:

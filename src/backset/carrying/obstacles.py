@@ -211,6 +211,19 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
     )
 
 
+def cut(name: str, way: Way, rows: int) -> Finding:
+    """Say that what fills a column would be cut or rounded there; a cast of the rule agrees."""
+    setting = filling(name, f"({way.fill})::{way.new.base}")
+    return Finding(
+        kind="lossy type",
+        name=name,
+        what=f"{count(rows, 'value')} of {way.fill} would not fit in {name}: {way.new.type}",
+        why="a cast would cut or round them",
+        remedy=f"if that is meant: {_line(setting)}",
+        setting=setting,
+    )
+
+
 def alone(table: str, wanted: str, flag: str, chosen: tuple[str, ...]) -> Finding:
     """Say that rows refer to rows of a table that is not carried, and is empty.
 

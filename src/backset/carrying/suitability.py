@@ -78,13 +78,17 @@ def _look_at_type(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
 
 def _look_at_filling(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
     """Try an expression of the settings on the rows: it may be no SQL, or fail on a value."""
-    name = pair.name(way.new)
+    name, condition = pair.name(way.new), expressions.cut(way)
     is_null = sql.SQL("{} IS NULL").format(expressions.value(way))
     try:
         _, nulls = expressions.counts(old, pair.old, [is_null])
+        # On its own: what has one quote too many would be right twice.
+        lost = expressions.counts(old, pair.old, [condition])[1] if condition else 0
     except psycopg.Error as error:
         words = (error.diag.message_primary or "").partition(": ")[0]
         found.problems.append(obstacles.unfillable(name, way.fill, words))
         return
     if nulls and way.new.not_null:
         found.problems.append(obstacles.null(name, way, nulls))
+    if lost:
+        found.problems.append(obstacles.cut(name, way, lost))
