@@ -216,6 +216,38 @@ def test_what_a_filling_uses(decide: Decide, column: str, expression: str) -> No
     )
 
 
+def test_a_filling_instead_of_values_that_do_not_fit(decide: Decide) -> None:
+    """The advice leads out: the filling does nothing, until the old values may be left behind."""
+    old = "CREATE TABLE users (id int, age text); INSERT INTO users VALUES (1, 'n/a'), (2, NULL)"
+    new = "CREATE TABLE people (id int, years int NOT NULL)"
+    renamed = {"people": "users", "people.years": "users.age"}
+    rules = Rules(rename=renamed, fill={"people.years": "0"}, leave=("other",))
+    found = decide(old, new, rules)
+    assert kinds(found) == [("impossible type", "people.years"), ("missing value", "people.years")]
+    told, null = found.problems
+    assert told.remedy == (
+        "0 in [tool.backset.fill] does not use the old values: "
+        'to leave these behind, add [tool.backset] leave = ["users.age"]'
+    )
+    assert told.setting
+    assert told.setting.value == ('"other"', '"users.age"')
+    assert "coalesce(age::integer, 0)" in null.remedy
+    found = decide("SELECT", "SELECT", replace(rules, leave=("users.age",)))
+    assert kinds(found) == []
+    assert found.transfers[0].filled == {"years"}
+
+
+def test_a_column_that_is_generated_now(decide: Decide) -> None:
+    """It is not said to be missing in the new schema."""
+    new = "CREATE TABLE users (id int, name text GENERATED ALWAYS AS ('No. ' || id::text) STORED)"
+    found = decide(USERS + ROWS, new.replace("id::text", "chr(id + 48)"))
+    assert kinds(found) == [("left behind", "users.name")]
+    assert found.problems[0].what == (
+        "users.name (1 value): the column is generated in the new schema"
+    )
+    assert found.problems[0].remedy == '--drop-data, or [tool.backset] leave = ["users.name"]'
+
+
 def text_of(found: CarryPlan) -> bytes:
     """Return the query of the only table."""
     (transfer,) = found.transfers

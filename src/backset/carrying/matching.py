@@ -117,6 +117,12 @@ def renamed(found: Sequence[Pair], table: Table, column: Column) -> str:
     return candidates[0] if len(candidates) == 1 else ""
 
 
+def computes(found: Sequence[Pair], table: Table, column: Column) -> bool:
+    """Tell whether a left column is a generated one of the new schema."""
+    pairs = (pair for pair in found if pair.old.key == table.key)
+    return any(each.name == column.name and each.generated for p in pairs for each in p.others)
+
+
 def _source(table: Table, old: Tables, rules: Rules) -> Table | None:
     """Return the old table of a new one: by a rule, else the one of the same name.
 
@@ -145,7 +151,12 @@ def _way(old: Table, new: Table, column: Column, rules: Rules, uses: Uses) -> Wa
     if column.generated:
         return None
     fill, used = rules.fill.get(name, ""), uses.get(name, frozenset())
-    if fill and (source is None or source.name in used or rules.leaves(name)):
+    if fill and (
+        source is None
+        or source.name in used
+        or rules.leaves(name)
+        or rules.leaves(f"{old.shown}.{source.name}")
+    ):
         return Way(column, None, fill, used)
     # A filling is for databases without the column.
     return Way(column, source, idle=fill) if source else None

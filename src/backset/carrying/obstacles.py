@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backset.errors import Finding, Setting
@@ -112,6 +113,25 @@ def left(
     )
 
 
+def computed(name: str, shown: str, left_already: tuple[str, ...]) -> Finding:
+    """Say that a column with values of its own has become a generated one."""
+    return Finding(
+        kind="left behind",
+        name=name,
+        what=f"{shown}: the column is generated in the new schema",
+        why="what the server computes may be something else",
+        remedy=f"--drop-data, or {_line(leaving(name))}",
+        setting=leaving(*left_already, name),
+    )
+
+
+def idle(found: Finding, expression: str, name: str, left_already: tuple[str, ...]) -> Finding:
+    """Say of values that do not fit that a filling would do, once they may be left behind."""
+    remedy = f"{expression} in [tool.backset.fill] does not use the old values: to leave these "
+    remedy += f"behind, add {_line(leaving(name))}"
+    return replace(found, remedy=remedy, setting=leaving(*left_already, name))
+
+
 def missing(name: str, column: Column, rows: int) -> Finding:
     """Say that a new column must have a value, and that old rows have none for it."""
     setting = filling(name, _sample(column))
@@ -130,7 +150,7 @@ def null(name: str, way: Way, rows: int) -> Finding:
     source = way.fill if way.old is None else _quoted(way.old.name)
     if way.old and way.old.base != way.new.base:
         source += f"::{way.new.base}"
-    setting = filling(name, f"coalesce({source}, {_sample(way.new)})")
+    setting = filling(name, f"coalesce({source}, {way.idle or _sample(way.new)})")
     return Finding(
         kind="missing value",
         name=name,

@@ -27,13 +27,15 @@ class Left:
     """What stays behind, and how much of it.
 
     what: `table`, of which the rows are counted, `column`, the values, or `large objects`.
-    candidate: the new column that it may have been renamed to.
+    candidate: the new column that it may have been renamed to. is_computed: whether the new schema
+    has that column, as a generated one.
     """
 
     what: str
     name: str
     count: int
     candidate: str = ""
+    is_computed: bool = False
 
     def __str__(self) -> str:
         unit = {"table": "row", "column": "value"}.get(self.what, "object")
@@ -94,11 +96,13 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
     for pair in pairs:
         if pair.ways and counted[pair.old.key]:
-            found = suitability.judge(old, pair, counted[pair.old.key])
+            found = suitability.judge(old, pair, counted[pair.old.key], rules.leave)
             problems += found.problems
             notes += found.notes
     problems += [
-        obstacles.left(each.what, each.name, str(each), each.candidate, rules.leave)
+        obstacles.computed(each.name, str(each), rules.leave)
+        if each.is_computed
+        else obstacles.left(each.what, each.name, str(each), each.candidate, rules.leave)
         for each in left
         if not rules.leaves(each.name)
     ]
@@ -171,11 +175,14 @@ def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -
         _, *values = expressions.counts(old, table, present)
         taken: set[str] = set()
         for column, number in zip(homeless, values, strict=True):
-            candidate = matching.renamed(pairs, table, column) if number else ""
+            is_computed = matching.computes(pairs, table, column)
+            is_open = number and not is_computed
+            candidate = matching.renamed(pairs, table, column) if is_open else ""
             candidate = "" if candidate in taken else candidate
             taken.add(candidate)
             if number:
-                yield Left("column", f"{table.shown}.{column.name}", number, candidate)
+                name = f"{table.shown}.{column.name}"
+                yield Left("column", name, number, candidate, is_computed=is_computed)
     if rules.carries_all and schemas.large_objects:  # then these are content, too
         yield Left("large objects", past.LARGE_OBJECTS, schemas.large_objects)
 

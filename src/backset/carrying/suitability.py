@@ -25,8 +25,11 @@ class Judgement:
     notes: list[str] = field(default_factory=list)
 
 
-def judge(old: Session, pair: Pair, rows: int) -> Judgement:
-    """Look at each column of a pair of tables; rows: how many the old one has, at least one."""
+def judge(old: Session, pair: Pair, rows: int, left: tuple[str, ...] = ()) -> Judgement:
+    """Look at each column of a pair of tables.
+
+    rows: how many the old one has, at least one. left: what the settings leave behind.
+    """
     found = Judgement()
     found.problems += [
         obstacles.missing(pair.name(column), column, rows) for column in pair.missing
@@ -37,8 +40,11 @@ def judge(old: Session, pair: Pair, rows: int) -> Judgement:
     for way in pair.ways:
         if way.old is None:
             _look_at_filling(old, pair, way, found)
-        else:
-            _look_at_type(old, pair, way, found)
+        elif problem := _look_at_type(old, pair, way, found):
+            name = f"{pair.old.shown}.{way.old.name}"
+            found.problems.append(
+                obstacles.idle(problem, way.idle, name, left) if way.idle else problem
+            )
     _look_at_nulls(old, pair, found)
     return found
 
@@ -57,23 +63,28 @@ def _look_at_nulls(old: Session, pair: Pair, found: Judgement) -> None:
             found.problems.append(obstacles.null(pair.name(way.new), way, number))
 
 
-def _look_at_type(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
+def _look_at_type(old: Session, pair: Pair, way: Way, found: Judgement) -> Finding | None:
     assert way.old is not None  # noqa: S101  (else it is a filling)
     name, kind = pair.name(way.new), fit(way.old, way.new)
     if kind is not Fit.SAME:
         found.notes.append(f"{name}: {way.old.type} → {way.new.type}")
     if kind is Fit.NEVER:
-        found.problems.append(obstacles.never(name, way))
-    elif kind is Fit.DOUBTFUL:
-        found.problems.append(obstacles.doubtful(name, way))
-    elif (condition := expressions.changed(way)) is not None:
-        try:
-            _, changed = expressions.counts(old, pair.old, [condition])
-        except psycopg.Error as error:
-            words = (error.diag.message_primary or "").partition(":")[0]  # without the value
-            found.problems.append(obstacles.failing(name, way, words))
-        else:
-            found.problems += [obstacles.lossy(name, way, changed)] if changed else []
+        return obstacles.never(name, way)
+    if kind is Fit.DOUBTFUL:
+        return obstacles.doubtful(name, way)
+    condition = expressions.changed(way)
+    return None if condition is None else _try(old, pair, way, condition)
+
+
+def _try(old: Session, pair: Pair, way: Way, condition: sql.Composable) -> Finding | None:
+    """Look for the values that would not come through a change of type."""
+    name = pair.name(way.new)
+    try:
+        _, changed = expressions.counts(old, pair.old, [condition])
+    except psycopg.Error as error:
+        words = (error.diag.message_primary or "").partition(":")[0]  # without the value
+        return obstacles.failing(name, way, words)
+    return obstacles.lossy(name, way, changed) if changed else None
 
 
 def _look_at_filling(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
