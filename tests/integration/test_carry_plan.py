@@ -397,6 +397,26 @@ def test_the_labels_that_an_enum_has_lost(decide: Decide) -> None:
     assert kinds(decide("SELECT", "SELECT", Rules(fill=fill))) == []
 
 
+def test_a_changed_type_of_a_column_without_a_value(decide: Decide) -> None:
+    """There is nothing to lose, whether or not there is a cast; the server takes the query."""
+    old = "CREATE TABLE z (id int, tr tsrange, m pair, t time)"
+    new = "CREATE TABLE z (id int, tr tstzrange, m mood, t timetz DEFAULT now()::timetz)"
+    found = decide(f"{MADE}{old}; INSERT INTO z VALUES (1)", MADE + new)
+    assert kinds(found) == []
+    assert "z.tr: tsrange → tstzrange, without a value" in found.notes
+    assert b"NULL::text, NULL::text, NULL::text" in text_of(found)
+    assert kinds(decide("TRUNCATE z", "SELECT")) == []
+    assert b"NULL::text, NULL::text, NULL::text" in text_of(decide("SELECT", "SELECT"))
+    found = decide("INSERT INTO z VALUES (2)", "ALTER TABLE z ALTER tr SET NOT NULL")
+    assert kinds(found) == [("missing value", "z.tr")]
+    rules = Rules(fill={"z.tr": "tstzrange(now(), NULL)"})
+    assert kinds(decide("SELECT", "SELECT", rules)) == []
+    assert kinds(decide("UPDATE z SET tr = 'empty', t = '12:00'", "SELECT", rules)) == [
+        ("impossible type", "z.tr"),
+        ("doubtful type", "z.t"),
+    ]
+
+
 def test_a_table_without_a_common_column(decide: Decide) -> None:
     """Its rows are left behind as a whole."""
     found = decide(USERS + ROWS, "CREATE TABLE users (key uuid)")

@@ -38,6 +38,8 @@ def value(way: Way) -> sql.Composable:
     if way.old is None:
         wide = unlimited(way.new) if way.new.builtin else "text"
         return sql.SQL("({})::{}").format(raw(way.fill), raw(wide))
+    if way.is_empty:
+        return sql.SQL("NULL::text")
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.ZONED:
         return _cast(_moved(name, way.old.base, way.zone), way)

@@ -23,7 +23,7 @@ class Way:
     """How a column of the new schema gets its values: from `old`, or by the expression `fill`.
 
     uses: the old columns that are in `fill`. idle: a filling that does nothing, since the old table
-    has the column and the expression does not use it.
+    has the column and the expression does not use it. is_empty: no row has a value in `old`.
     zone: the time zone in which values without one are meant.
     """
 
@@ -32,6 +32,7 @@ class Way:
     fill: str = ""
     uses: frozenset[str] = frozenset()
     idle: str = ""
+    is_empty: bool = False
     zone: str = "UTC"
 
 

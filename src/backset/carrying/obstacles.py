@@ -153,7 +153,8 @@ def null(name: str, way: Way, rows: int) -> Finding:
     source = way.fill if way.old is None else _quoted(way.old.name)
     if way.old and way.old.base != way.new.base:
         source += f"::{way.new.base}"
-    setting = filling(name, f"coalesce({source}, {way.idle or _sample(way.new)})")
+    sample = way.idle or _sample(way.new)
+    setting = filling(name, sample if way.is_empty else f"coalesce({source}, {sample})")
     return Finding(
         kind="missing value",
         name=name,

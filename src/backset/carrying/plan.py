@@ -91,12 +91,13 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
-    counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
+    counted = [suitability.counted(old, pair) for pair in pairs if pair.ways]
+    pairs = [pair for pair, _ in counted]
     left = [*_left(old, schemas, pairs, rules)]
     assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
-    for pair in pairs:
-        if pair.ways and counted[pair.old.key]:
-            found = suitability.judge(old, pair, counted[pair.old.key], rules.leave)
+    for pair, rows in counted:
+        if rows:
+            found = suitability.judge(old, pair, rows, rules.leave)
             problems += found.problems
             notes += found.notes
     problems += [
@@ -106,7 +107,7 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         for each in left
         if not rules.leaves(each.name)
     ]
-    transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
+    transfers = tuple(_transfer(pair, rows) for pair, rows in counted)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
@@ -123,7 +124,7 @@ def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
         pair.name(way.new)
         for pair in pairs
         for way in pair.ways
-        if way.old and fit(way.old, way.new) is Fit.ZONED
+        if way.old and not way.is_empty and fit(way.old, way.new) is Fit.ZONED
     ]
     if zoned:
         yield f"times without a zone are those of {zone}: {', '.join(zoned)}"

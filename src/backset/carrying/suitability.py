@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -23,6 +23,27 @@ class Judgement:
 
     problems: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def counted(old: Session, pair: Pair) -> tuple[Pair, int]:
+    """Return a pair that knows which columns of another type are empty, and how many rows it has.
+
+    Where there is nothing to lose, any type will do, and so will what only fills the column.
+    """
+    changed = [w for w in pair.ways if w.old and fit(w.old, w.new) not in {Fit.SAME, Fit.SAFE}]
+    present = [
+        sql.SQL("{} IS NOT NULL").format(sql.Identifier(way.old.name)) for way in changed if way.old
+    ]
+    rows, *values = expressions.counts(old, pair.old, present)
+    empty = [way for way, number in zip(changed, values, strict=True) if not number]
+    ways = (_emptied(way) if way in empty else way for way in pair.ways)
+    return replace(pair, ways=tuple(ways)), rows
+
+
+def _emptied(way: Way) -> Way:
+    if way.idle:
+        return replace(way, old=None, fill=way.idle, idle="")
+    return replace(way, is_empty=True)
 
 
 def judge(old: Session, pair: Pair, rows: int, left: tuple[str, ...] = ()) -> Judgement:
@@ -67,7 +88,10 @@ def _look_at_type(old: Session, pair: Pair, way: Way, found: Judgement) -> Findi
     assert way.old is not None  # noqa: S101  (else it is a filling)
     name, kind = pair.name(way.new), fit(way.old, way.new)
     if kind is not Fit.SAME:
-        found.notes.append(f"{name}: {way.old.type} → {way.new.type}")
+        empty = ", without a value" if way.is_empty else ""
+        found.notes.append(f"{name}: {way.old.type} → {way.new.type}{empty}")
+    if way.is_empty:
+        return None
     if kind is Fit.NEVER:
         return obstacles.never(name, way)
     if kind is Fit.DOUBTFUL:
