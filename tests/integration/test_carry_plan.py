@@ -378,6 +378,25 @@ def test_the_line_for_a_null_works_as_it_is(decide: Decide, before: str, after: 
     assert decide("SELECT", "SELECT", Rules(fill={"t.a": value})).problems == ()
 
 
+def test_the_labels_that_an_enum_has_lost(decide: Decide) -> None:
+    """Those that rows have are named, and put into the line that mends it."""
+    table = "CREATE TYPE mood AS ENUM ({}); CREATE TABLE users (m mood, ms mood[])"
+    rows = "INSERT INTO users VALUES ('meh', '{ok,meh}'), ('it''s', '{NULL}'), ('ok', NULL)"
+    old = table.format("'ok', 'meh', 'it''s', 'bad'") + "; " + rows
+    found = decide(old, table.format("'ok'"))
+    assert [each.what for each in found.problems] == [
+        "2 values of users.m do not fit: public.mood has no 'meh', 'it''s'",
+        "1 value of users.ms does not fit: public.mood[] has no 'meh'",
+    ]
+    m = "CASE m::text WHEN 'meh' THEN 'ok' WHEN 'it''s' THEN 'ok' ELSE m::text END"
+    ms = "array_replace(ms::text[], 'meh', 'ok')"
+    fill = {"users.m": m, "users.ms": ms}
+    assert [each.remedy for each in found.problems] == [
+        f'[tool.backset.fill] "{name}" = "{expression}"' for name, expression in fill.items()
+    ]
+    assert kinds(decide("SELECT", "SELECT", Rules(fill=fill))) == []
+
+
 def test_a_table_without_a_common_column(decide: Decide) -> None:
     """Its rows are left behind as a whole."""
     found = decide(USERS + ROWS, "CREATE TABLE users (key uuid)")

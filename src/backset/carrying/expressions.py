@@ -85,6 +85,12 @@ def cut(way: Way) -> sql.Composable | None:
     return once.format(differs, raw(way.fill))
 
 
+def gone(way: Way) -> list[str]:
+    """Return the labels of an enum that the new one does not have."""
+    labels = way.old.labels if way.old and way.new.labels else ()
+    return [label for label in labels if label not in way.new.labels]
+
+
 def having(way: Way, label: str) -> sql.Composable:
     """Return the condition of the rows that have a label of the old enum."""
     assert way.old is not None  # noqa: S101  (only such ways have one)

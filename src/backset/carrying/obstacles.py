@@ -6,11 +6,14 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from backset.carrying.fit import is_array
 from backset.errors import Finding, Setting
 from backset.wording.quantities import count
 from backset.wording.toml import BLANK, string
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backset.carrying.matching import Way
     from backset.catalogs.columns import Column
 
@@ -161,22 +164,39 @@ def null(name: str, way: Way, rows: int) -> Finding:
     )
 
 
-def lossy(name: str, way: Way, rows: int) -> Finding:
-    """Say that values of old rows would not come through a change of type."""
+def lossy(name: str, way: Way, rows: int, labels: Sequence[str] = ()) -> Finding:
+    """Say that values of old rows would not come through a change of type.
+
+    labels: those of the old enum that rows have, and the new one has not.
+    """
     assert way.old is not None  # noqa: S101  (only such ways change a type)
-    source = _quoted(way.old.name)
-    sample = f"{source}::{way.new.base}"
+    sample = f"{_quoted(way.old.name)}::{way.new.base}"
     if way.new.labels:
-        sample = f"CASE {source}::text WHEN '…' THEN {_literal(way.new.labels[0])} "
-        sample += f"ELSE {source}::text END"
+        sample = _relabelled(way.old, labels or ("…",), _literal(way.new.labels[0]))
+    change = f"{way.old.type} → {way.new.type}"
+    if labels:
+        change = f"{way.new.type} has no {', '.join(map(_literal, labels))}"
+    setting = filling(name, sample)
     return Finding(
         kind="lossy type",
         name=name,
-        what=f"{count(rows, 'value')} of {name} do not fit: {way.old.type} → {way.new.type}",
+        what=f"{count(rows, 'value')} of {name} do{'es' * (rows == 1)} not fit: {change}",
         why="a cast would change them, or the server refuse them",
-        remedy=_line(filling(name, sample)),
-        setting=filling(name, sample),
+        remedy=_line(setting),
+        setting=setting,
     )
+
+
+def _relabelled(old: Column, labels: Sequence[str], other: str) -> str:
+    """Return the expression that puts another label, an SQL literal, in the place of some."""
+    source = _quoted(old.name)
+    if is_array(old):
+        replaced = f"{source}::text[]"
+        for label in labels:
+            replaced = f"array_replace({replaced}, {_literal(label)}, {other})"
+        return replaced
+    whens = " ".join(f"WHEN {_literal(label)} THEN {other}" for label in labels)
+    return f"CASE {source}::text {whens} ELSE {source}::text END"
 
 
 def failing(name: str, way: Way, words: str) -> Finding:

@@ -79,12 +79,15 @@ def _look_at_type(old: Session, pair: Pair, way: Way, found: Judgement) -> Findi
 def _try(old: Session, pair: Pair, way: Way, condition: sql.Composable) -> Finding | None:
     """Look for the values that would not come through a change of type."""
     name = pair.name(way.new)
+    gone = expressions.gone(way)
+    having = [expressions.having(way, label) for label in gone]
     try:
-        _, changed = expressions.counts(old, pair.old, [condition])
+        _, changed, *numbers = expressions.counts(old, pair.old, [condition, *having])
     except psycopg.Error as error:
         words = (error.diag.message_primary or "").partition(":")[0]  # without the value
         return obstacles.failing(name, way, words)
-    return obstacles.lossy(name, way, changed) if changed else None
+    labels = [label for label, number in zip(gone, numbers, strict=True) if number]
+    return obstacles.lossy(name, way, changed, labels) if changed else None
 
 
 def _look_at_filling(old: Session, pair: Pair, way: Way, found: Judgement) -> None:
