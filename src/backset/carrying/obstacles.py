@@ -255,6 +255,7 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
 def cut(name: str, way: Way, rows: int) -> Finding:
     """Say that what fills a column would be cut or rounded there; a cast of the rule agrees."""
     setting = filling(name, f"({way.fill})::{way.new.base}")
+    setting = replace(setting, advice="this cuts or rounds the values to fit")
     return Finding(
         kind="lossy type",
         name=name,

@@ -7,39 +7,19 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import expressions, matching, obstacles, suitability, usage
+from backset.carrying import expressions, leftovers, matching, obstacles, suitability, usage
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
 from backset.catalogs import columns, past
-from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from backset.carrying.leftovers import Left
     from backset.carrying.matching import Pair, Tables
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What stays behind, and how much of it.
-
-    what: `table`, of which the rows are counted, `column`, the values, or `large objects`.
-    candidate: the new column that it may have been renamed to. is_computed: whether the new schema
-    has that column, as a generated one.
-    """
-
-    what: str
-    name: str
-    count: int
-    candidate: str = ""
-    is_computed: bool = False
-
-    def __str__(self) -> str:
-        unit = {"table": "row", "column": "value"}.get(self.what, "object")
-        return f"{self.name} ({count(self.count, unit)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,20 +73,14 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         return CarryPlan(problems=tuple(problems))
     counted = [suitability.counted(old, pair) for pair in pairs if pair.ways]
     pairs = [pair for pair, _ in counted]
-    left = [*_left(old, schemas, pairs, rules)]
+    left = [*leftovers.find(old, before, schemas.large_objects, pairs, rules)]
     assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
     for pair, rows in counted:
         if rows:
             found = suitability.judge(old, pair, rows, rules.leave)
             problems += found.problems
             notes += found.notes
-    problems += [
-        obstacles.computed(each.name, str(each), rules.leave)
-        if each.is_computed
-        else obstacles.left(each.what, each.name, str(each), each.candidate, rules.leave)
-        for each in left
-        if not rules.leaves(each.name)
-    ]
+    problems += [each.problem(rules.leave) for each in left if not rules.leaves(each.name)]
     transfers = tuple(_transfer(pair, rows) for pair, rows in counted)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
@@ -163,29 +137,6 @@ def _unasked(
     closed = {pair.old.shown for pair in pairs if not pair.old.readable}
     closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
     yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
-
-
-def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
-    """Yield what has no place in the new schema, where there is any of it."""
-    for table in matching.left_tables(schemas.before, pairs, rules):
-        (rows,) = expressions.counts(old, table)
-        if rows:
-            yield Left("table", table.shown, rows)
-    for table, homeless in matching.left_columns(pairs).items():
-        present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
-        _, *values = expressions.counts(old, table, present)
-        taken: set[str] = set()
-        for column, number in zip(homeless, values, strict=True):
-            is_computed = matching.computes(pairs, table, column)
-            is_open = number and not is_computed
-            candidate = matching.renamed(pairs, table, column) if is_open else ""
-            candidate = "" if candidate in taken else candidate
-            taken.add(candidate)
-            if number:
-                name = f"{table.shown}.{column.name}"
-                yield Left("column", name, number, candidate, is_computed=is_computed)
-    if rules.carries_all and schemas.large_objects:  # then these are content, too
-        yield Left("large objects", past.LARGE_OBJECTS, schemas.large_objects)
 
 
 def _alone(
