@@ -135,6 +135,119 @@ def test_a_filling_never_replaces_values_unseen(decide: Decide) -> None:
     )
 
 
+CUT = [  # the type of the new column, an expression, whether it loses something there
+    ("varchar(5)", "'toolong'", True),
+    ("varchar(5)", "'short'", False),
+    ("varchar(5)", "'toolong'::varchar(5)", False),
+    ("varchar(5)[]", "ARRAY['toolong', name]", True),
+    ("char(3)", "'ab  '", False),
+    ("char(3)", "'abcd'", True),
+    ("bit(3)", "'1010'", True),
+    ("numeric(4,1)", "1.25", True),
+    ("numeric(4,1)", "1.5", False),
+    ("numeric(3,2)", "round(random()::numeric, 2)", False),
+    ("timestamp(0)", "'2025-01-01 12:00:00.5'", True),
+    ("int", "id * 1.5", True),
+    ("int", "round(id * 1.5)", False),
+    ("int", "true", False),
+    ("int", "'5'", False),
+    ("brief", "'toolong'", True),
+    ("date", "now()", False),
+]
+
+
+def test_a_filling_is_not_cut(decide: Decide) -> None:
+    """A value that a cast to the new column's type would cut or round is told before any row."""
+    names = [f"c{number}" for number in range(len(CUT))]
+    columns = ", ".join(f"{name} {each[0]}" for name, each in zip(names, CUT, strict=True))
+    new = f"CREATE DOMAIN brief AS varchar(5); CREATE TABLE users (id int, name text, {columns})"
+    fill = {f"users.{name}": each[1] for name, each in zip(names, CUT, strict=True)}
+    found = decide(USERS + ROWS, new, Rules(fill=fill))
+    told = dict.fromkeys(names, False) | {each.name[6:]: True for each in found.problems}
+    assert [(name, told[name]) for name in names] == [
+        (name, each[2]) for name, each in zip(names, CUT, strict=True)
+    ]
+    assert {each.kind for each in found.problems} == {"lossy type"}
+    agreed = '[tool.backset.fill] "users.c0" = "(\'toolong\')::character varying(5)"'
+    assert found.problems[0].remedy == f"if that is meant: {agreed}"
+
+
+MENTIONED = [  # a column of the old table, an expression that does not use it
+    ("note", "'no note given'"),
+    ("date", "'2020-01-01'::date::text"),
+    ("text", "lower('X')::text"),
+    ("lower", "lower('X')"),
+    ("note", "(SELECT note FROM (SELECT 1 AS note) AS t)::text"),
+    ("note", "'note' || public.ks.status"),
+    ("ks", "'ks ' || ks.status"),
+    ("status", "ctid::text || 'status'"),
+]
+USED = [  # the same, with one that uses it
+    ("name", "coalesce(NAME, 'x')"),
+    ("Name", "coalesce(\"Name\", 'x')"),
+    ('a"b', 'upper("a""b")'),
+    ("date", "lower(ks.date)"),
+    ("ks", "ks"),
+    ("note", "(SELECT note || n FROM generate_series(1, 1) AS n)"),
+]
+
+
+@pytest.mark.parametrize(("column", "expression"), [*MENTIONED, *USED])
+def test_what_a_filling_uses(decide: Decide, column: str, expression: str) -> None:
+    """The server tells it; a word in a string, a function or a type is no column.
+
+    One that is not used does not vanish unseen, and is not replaced unseen.
+    """
+    names = {"id": "int", "status": "text", column: "text"}
+    quoted = ", ".join('"{}" {}'.format(k.replace('"', '""'), v) for k, v in names.items())
+    filled = ", ".join(["1", *["'meant'"] * (len(names) - 1)])
+    old = f"CREATE TABLE ks ({quoted}); INSERT INTO ks VALUES ({filled})"
+    new = "CREATE TABLE ks (id int, status text, kind text NOT NULL)"
+    is_used = (column, expression) in USED
+    found = decide(old, new, Rules(fill={"ks.kind": expression}))
+    lost = [] if is_used or column == "status" else [("left behind", f"ks.{column}")]
+    assert kinds(found) == lost
+    rules = Rules(fill={f"ks.{column}": expression})
+    found = decide("SELECT", f"DROP TABLE ks; CREATE TABLE ks ({quoted})", rules)
+    assert kinds(found) == []
+    assert (column in found.transfers[0].filled) is is_used
+    assert any("not filled, since" in line and column in line for line in found.assumed) is (
+        not is_used
+    )
+
+
+def test_a_filling_instead_of_values_that_do_not_fit(decide: Decide) -> None:
+    """The advice leads out: the filling does nothing, until the old values may be left behind."""
+    old = "CREATE TABLE users (id int, age text); INSERT INTO users VALUES (1, 'n/a'), (2, NULL)"
+    new = "CREATE TABLE people (id int, years int NOT NULL)"
+    renamed = {"people": "users", "people.years": "users.age"}
+    rules = Rules(rename=renamed, fill={"people.years": "0"}, leave=("other",))
+    found = decide(old, new, rules)
+    assert kinds(found) == [("impossible type", "people.years"), ("missing value", "people.years")]
+    told, null = found.problems
+    assert told.remedy == (
+        "0 in [tool.backset.fill] does not use the old values: "
+        'to leave these behind, add [tool.backset] leave = ["users.age"]'
+    )
+    assert told.setting
+    assert told.setting.value == ('"other"', '"users.age"')
+    assert "coalesce(age::integer, 0)" in null.remedy
+    found = decide("SELECT", "SELECT", replace(rules, leave=("users.age",)))
+    assert kinds(found) == []
+    assert found.transfers[0].filled == {"years"}
+
+
+def test_a_column_that_is_generated_now(decide: Decide) -> None:
+    """It is not said to be missing in the new schema."""
+    new = "CREATE TABLE users (id int, name text GENERATED ALWAYS AS ('No. ' || id::text) STORED)"
+    found = decide(USERS + ROWS, new.replace("id::text", "chr(id + 48)"))
+    assert kinds(found) == [("left behind", "users.name")]
+    assert found.problems[0].what == (
+        "users.name (1 value): the column is generated in the new schema"
+    )
+    assert found.problems[0].remedy == '--drop-data, or [tool.backset] leave = ["users.name"]'
+
+
 def text_of(found: CarryPlan) -> bytes:
     """Return the query of the only table."""
     (transfer,) = found.transfers
@@ -186,13 +299,28 @@ TYPES = [  # old, value, new, kind of the problem
     ("time", "12:00", "timetz", "doubtful type"),
     ("date", "2025-01-01", "timestamp", ""),
     ("timestamp", "2025-01-01 12:00", "date", "lossy type"),
-    ("json", '{"a": 1}', "jsonb", ""),
+    ("json", '{"b": 1,  "a": [{"b": "\\u00e9"}, 1.0, null]}', "jsonb", ""),
+    ("json", '[{"a": {"b": 1, "c": 2, "b": 3}}]', "jsonb", "lossy type"),
+    ("json", '"\\u0000"', "jsonb", "impossible type"),
+    ("json[]", '{"{\\"a\\": 1}",3}', "jsonb[]", ""),
+    ("json[]", '{"{\\"a\\": 1, \\"a\\": 2}"}', "jsonb[]", "lossy type"),
+    ("jsonb", '{"a": 1}', "json", ""),
+    ("numeric(10,2)[]", "{1.25}", "numeric(12,1)[]", "lossy type"),
+    ("numeric(10,2)[]", "{{1.50}}", "numeric(12,1)[]", ""),
+    ("cents", "{1.25}", "numeric(12,1)[]", "lossy type"),
+    ("varchar(20)[]", "{pending}", "varchar(9)[]", ""),
+    ("varchar(20)[]", "{a long status}", "varchar(9)[]", "lossy type"),
+    ("timestamp(3)[]", "{2025-01-01 00:00:00.125}", "timestamp(1)[]", "lossy type"),
+    ("timestamp[]", "{2025-01-01}", "timestamptz[]", ""),
+    ("time[]", "{12:00}", "timetz[]", "doubtful type"),
     ("mood", "ok", "text", ""),
     ("text", "ok", "mood", ""),
     ("text", "grand", "mood", "lossy type"),
     ("mood", "ok", "smaller", ""),
     ("mood", "sad", "smaller", "lossy type"),
-    ("mood[]", "{sad}", "smaller[]", "impossible type"),
+    ("mood[]", "{ok,sad}", "smaller[]", "lossy type"),
+    ("mood[]", "{{ok,NULL}}", "smaller[]", ""),
+    ("text[]", "{ok}", "smaller[]", ""),
     ("smaller[]", "{ok}", "mood[]", ""),
     ("int[]", "{1,2}", "bigint[]", ""),
     ("pair", "(1,2)", "text", ""),
@@ -205,6 +333,7 @@ TYPES = [  # old, value, new, kind of the problem
 MADE = (
     "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE smaller AS ENUM ('ok'); "
     "CREATE TYPE pair AS (a int, b int); CREATE DOMAIN positive AS int CHECK (VALUE > 0); "
+    "CREATE DOMAIN cents AS numeric(10,2)[]; "
 )
 
 
@@ -247,6 +376,45 @@ def test_the_line_for_a_null_works_as_it_is(decide: Decide, before: str, after: 
     assert problem.setting is not None
     value = tomllib.loads(f"it = {problem.setting.value}")["it"]
     assert decide("SELECT", "SELECT", Rules(fill={"t.a": value})).problems == ()
+
+
+def test_the_labels_that_an_enum_has_lost(decide: Decide) -> None:
+    """Those that rows have are named, and put into the line that mends it."""
+    table = "CREATE TYPE mood AS ENUM ({}); CREATE TABLE users (m mood, ms mood[])"
+    rows = "INSERT INTO users VALUES ('meh', '{ok,meh}'), ('it''s', '{NULL}'), ('ok', NULL)"
+    old = table.format("'ok', 'meh', 'it''s', 'bad'") + "; " + rows
+    found = decide(old, table.format("'ok'"))
+    assert [each.what for each in found.problems] == [
+        "2 values of users.m do not fit: public.mood has no 'meh', 'it''s'",
+        "1 value of users.ms does not fit: public.mood[] has no 'meh'",
+    ]
+    m = "CASE m::text WHEN 'meh' THEN 'ok' WHEN 'it''s' THEN 'ok' ELSE m::text END"
+    ms = "array_replace(ms::text[], 'meh', 'ok')"
+    fill = {"users.m": m, "users.ms": ms}
+    assert [each.remedy for each in found.problems] == [
+        f'[tool.backset.fill] "{name}" = "{expression}"' for name, expression in fill.items()
+    ]
+    assert kinds(decide("SELECT", "SELECT", Rules(fill=fill))) == []
+
+
+def test_a_changed_type_of_a_column_without_a_value(decide: Decide) -> None:
+    """There is nothing to lose, whether or not there is a cast; the server takes the query."""
+    old = "CREATE TABLE z (id int, tr tsrange, m pair, t time)"
+    new = "CREATE TABLE z (id int, tr tstzrange, m mood, t timetz DEFAULT now()::timetz)"
+    found = decide(f"{MADE}{old}; INSERT INTO z VALUES (1)", MADE + new)
+    assert kinds(found) == []
+    assert "z.tr: tsrange → tstzrange, without a value" in found.notes
+    assert b"NULL::text, NULL::text, NULL::text" in text_of(found)
+    assert kinds(decide("TRUNCATE z", "SELECT")) == []
+    assert b"NULL::text, NULL::text, NULL::text" in text_of(decide("SELECT", "SELECT"))
+    found = decide("INSERT INTO z VALUES (2)", "ALTER TABLE z ALTER tr SET NOT NULL")
+    assert kinds(found) == [("missing value", "z.tr")]
+    rules = Rules(fill={"z.tr": "tstzrange(now(), NULL)"})
+    assert kinds(decide("SELECT", "SELECT", rules)) == []
+    assert kinds(decide("UPDATE z SET tr = 'empty', t = '12:00'", "SELECT", rules)) == [
+        ("impossible type", "z.tr"),
+        ("doubtful type", "z.t"),
+    ]
 
 
 def test_a_table_without_a_common_column(decide: Decide) -> None:

@@ -66,20 +66,23 @@ CHANGES = {
     "DELETE FROM users WHERE id = 7": (101, "id=7"),
     "INSERT INTO users SELECT * FROM users WHERE id = 8": (103, "id=8"),
     "UPDATE users SET id = 200 WHERE id = 9": (102, "in id, at id=200; id=9"),
-    "UPDATE users SET name = NULL WHERE id = 101": (102, "in name, at id=101"),
+    "UPDATE users SET name = NULL WHERE id = 101": (
+        102,
+        "in name, at id=101 (the first: name '' → null)",
+    ),
     "UPDATE users SET name = '' WHERE id = 102": (102, "in name, at id=102"),
     "UPDATE users SET name = 'Name 5' WHERE id = 5": (102, "in name, at id=5"),
-    "UPDATE users SET n = 1.1 WHERE id = 101": (102, "in n, at id=101"),
+    "UPDATE users SET n = 1.1 WHERE id = 101": (102, "in n, at id=101 (the first: n 1.10 → 1.1)"),
     "UPDATE users SET name = password, password = name WHERE id = 3": (
         102,
-        "in name, password, at id=3",
+        "in name, password, at id=3)",
     ),
-    "UPDATE users SET n = 3 - n WHERE id IN (1, 2)": (102, "at id=1; id=2"),
+    "UPDATE users SET n = 3 - n WHERE id IN (1, 2)": (102, "at id=1; id=2 (the first: n 1 → 2)"),
 }
 
 
 def test_every_difference_is_found(databases: Databases) -> None:
-    """The table, both counts, the columns, and the keys of the rows; no value of a password."""
+    """Table, counts, columns, the keys of the rows, a row's values; but none of a password."""
     databases.run(USERS)
     databases.old.execute(SOME)
     for change, (rows, where) in CHANGES.items():

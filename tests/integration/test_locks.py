@@ -113,6 +113,22 @@ def test_a_session_without_a_name_is_watched_too(server: Server) -> None:
     assert text.startswith(f"postgres waits for psql@socket, pid {psql}, ")
 
 
+@pytest.mark.parametrize("is_beside", [True, False])
+def test_what_a_run_does_beside_is_not_told(server: Server, *, is_beside: bool) -> None:
+    """A drop that goes on meanwhile is no news; two sessions of a migration that block are."""
+    notices, target = Notices(), server.maintenance if is_beside else server.target
+    with (
+        connect(target, "test") as first,
+        connect(target, "test") as second,
+        watched(server, notices),
+    ):
+        first.execute("SELECT pg_advisory_lock(4711)")
+        second.execute("SET lock_timeout = '1500ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            second.execute("SELECT pg_advisory_lock(4711)")
+    assert len(notices) == (0 if is_beside else 1)
+
+
 def test_who_waits_for_us_is_not_told(server: Server) -> None:
     """That an application waits for a migration is not what holds the run up."""
     url, notices = server.target.url, Notices()

@@ -209,7 +209,7 @@ def test_the_rows_of_a_large_table_are_frozen(databases: Databases) -> None:
         ("CHECK (token <> 'x')", "(7, 'x')", "t: the row id=7 violates c"),
         ("UNIQUE (n)", "(3, 'x'), (3, 'y')", "t: c: n=3 is there more than once"),
         ("UNIQUE (token)", "(3, 'x'), (4, 'x')", "t: c: token=*** is there more than once"),
-        ("EXCLUDE (n WITH =)", "(3, 'x'), (3, 'y')", "t: c: n=3 conflicts with another row"),
+        ("EXCLUDE (n WITH =)", "(3, 'x'), (3, 'y')", "t: c: n=3 conflicts with n=3: id=3"),
     ],
 )
 def test_a_row_that_breaks_a_rule_is_named(
@@ -245,6 +245,68 @@ def test_a_text_that_the_type_does_not_read_is_named(databases: Databases) -> No
     with pytest.raises(StepFailedError, match=r"t: .*token: invalid input .*: \*\*\*$") as caught:
         databases.copy([transfer("t", "token")])
     assert "sesame" not in "".join(caught.value.lines())
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "words"),
+    [
+        ("email", "'no'", "t: the row id=2: m1 violates email_check"),
+        ("email", "repeat('no', 99)", "t: the row id=2: m1 violates email_check"),
+        ("email NOT NULL", "NULL", "t: the row id=2 has no m1, which must not be null"),
+        ("given", "NULL", "t: the row id=2: m1: domain given does not allow null values"),
+        ("email[]", "'{a@b,no}'", "t: the row id=2: m1 violates email_check"),
+        ("int", "'no'", 't: the row id=2: m1: invalid input syntax for type integer: "no"'),
+    ],
+)
+def test_a_value_that_no_type_takes_is_named_with_column_and_key(
+    databases: Databases, kind: str, old: str, words: str
+) -> None:
+    """Of such a value the server quotes but itself; the row is looked for in the old database."""
+    databases.run(
+        "CREATE TABLE t (m1 text, id int)",
+        "CREATE DOMAIN email AS text CHECK (VALUE LIKE '%@%' OR VALUE = '1');"
+        "CREATE DOMAIN given AS text NOT NULL;"
+        f"CREATE TABLE t (m1 {kind}, id int PRIMARY KEY)",
+    )
+    good = "'{}'" if "[]" in kind else "'1'"
+    databases.run(f"INSERT INTO t VALUES ({good}, 1), ({old}, 2), ({good}, 3)", new="SELECT")
+    with pytest.raises(StepFailedError) as caught:
+        databases.copy([transfer("t", "m1", "id")], keys={("public", "t"): ["id"]})
+    assert caught.value.what == words
+
+
+def test_a_row_that_no_partition_takes_is_named(databases: Databases) -> None:
+    """With the values that would tell the partition, unless they look secret."""
+    flat = "CREATE TABLE t (id int, kind text, token text)"
+    databases.run(
+        flat,
+        f"{flat} PARTITION BY LIST (kind);"
+        "CREATE TABLE a PARTITION OF t FOR VALUES IN ('a') PARTITION BY LIST (token);"
+        "CREATE TABLE ab PARTITION OF a FOR VALUES IN ('b')",
+    )
+    databases.run("INSERT INTO t VALUES (7, 'x', 'b')", new="SELECT")
+    carried = transfer("t", "id", "kind", "token")
+    with pytest.raises(StepFailedError) as caught:
+        databases.copy([carried], keys={("public", "t"): ["id"]})
+    assert caught.value.what == "t: the row id=7: no partition for kind=x"
+    databases.run("UPDATE t SET kind = 'a', token = 'sesame'", new="SELECT")
+    with pytest.raises(StepFailedError) as caught:
+        databases.copy([carried])
+    assert caught.value.what == "a: a row: no partition for token=***"
+    assert "sesame" not in "".join(caught.value.lines())
+
+
+def test_rows_that_exclude_one_another_are_named(databases: Databases) -> None:
+    """Both of them, with what overlaps."""
+    databases.run(
+        "CREATE TABLE t (id int, r int4range)",
+        "CREATE TABLE t (id int PRIMARY KEY, r int4range,"
+        " CONSTRAINT apart EXCLUDE USING gist (r WITH &&))",
+    )
+    databases.run("INSERT INTO t VALUES (4, '[1,5)'), (5, '[7,9)'), (6, '[3,8)')", new="SELECT")
+    with pytest.raises(StepFailedError) as caught:
+        databases.copy([transfer("t", "id", "r")], keys={("public", "t"): ["id"]})
+    assert caught.value.what == "t: apart: r=[3,8) conflicts with r=[1,5): id=6; id=4"
 
 
 def test_what_the_old_database_says_is_told_as_such(databases: Databases) -> None:

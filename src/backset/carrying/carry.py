@@ -13,6 +13,7 @@ from backset.carrying import (
     origins,
     plan,
     rebuilding,
+    replaced,
     sequences,
     snapshot,
     streaming,
@@ -74,6 +75,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
+    replaced.demand_none(build.session, lookups_there, set_aside.constraints)
     rebuilding.rebuild(set_aside, new, progress)
     sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)

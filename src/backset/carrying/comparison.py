@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     Name = tuple[str, str]
     Digests = dict[Name, Digest]
 
+_REMEDY = (
+    "see what the new tables do to their rows, such as a rule; what a type rounds needs one in "
+    "[tool.backset.fill]"
+)
+
 
 def compare(
     transfers: Sequence[Transfer],
@@ -65,7 +70,7 @@ def compare(
         ]
     if differences:
         what = f"the new rows are not those that were copied: {'; '.join(differences)}"
-        raise StepFailedError(what, "see what the new tables do to their rows, such as a rule")
+        raise StepFailedError(what, _REMEDY)
     return [(each, sides[0][each.table]) for each in transfers]
 
 

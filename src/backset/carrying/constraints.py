@@ -18,7 +18,8 @@ class Constraint:
     """A constraint, and the statements that the server has made of it; empty where there is none.
 
     table: as SQL names it. add: makes it again, but does not ask about rows that are there;
-    validate: does. columns: of a foreign key; other: schema and name of what it refers to.
+    validate: does. name, of, columns: of a foreign key, and of its table, schema and name; other,
+    referred: of what it refers to.
     orphans: a query for the keys of the rows that refer to nothing, with the number of these rows.
     """
 
@@ -27,7 +28,10 @@ class Constraint:
     add: str
     comment: str
     validate: str = ""
+    name: str = ""
+    of: Sequence[str] = ()
     columns: Sequence[str] = ()
+    referred: Sequence[str] = ()
     other: Sequence[str] = ()
     orphans: str = ""
 
@@ -64,24 +68,27 @@ SELECT place AS "table", format('ALTER TABLE %%s DROP CONSTRAINT %%I', place, k.
                 quote_literal(obj_description(k.oid, 'pg_constraint')), '') AS comment,
        CASE WHEN waits THEN format('ALTER TABLE %%s VALIDATE CONSTRAINT %%I', place, k.conname)
             ELSE '' END AS validate,
-       columns, ARRAY[rn.nspname, r.relname]::text[] AS other,
+       k.conname AS name, ARRAY[n.nspname, c.relname]::text[] AS of, columns, referred,
+       ARRAY[rn.nspname, r.relname]::text[] AS other,
        format('SELECT %%s, sum(count(*)) OVER () FROM %%s%%s AS ours WHERE ROW(%%s) IS NOT NULL'
               ' AND NOT EXISTS (SELECT FROM %%s AS theirs WHERE (%%s) = (%%s))'
               ' GROUP BY %%s ORDER BY %%s LIMIT 6', -- one more than is shown
               texts, CASE c.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END, place, ours,
               k.confrelid::regclass, theirs, ours, ours, ours) AS orphans
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace,
      LATERAL (SELECT k.conrelid::regclass::text,
                      k.convalidated AND (c.relkind <> 'p' OR %(may_wait)s)) x (place, waits),
      LATERAL (SELECT array_agg(a.attname::text ORDER BY n),
+                     array_agg(b.attname::text ORDER BY n),
                      string_agg(format('ours.%%I', a.attname), ', ' ORDER BY n),
                      string_agg(format('ours.%%I::text', a.attname), ', ' ORDER BY n),
                      string_agg(format('theirs.%%I', b.attname), ', ' ORDER BY n)
               FROM unnest(k.conkey, k.confkey) WITH ORDINALITY AS each (mine, other, n)
                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = mine
                    JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = other
-             ) y (columns, ours, texts, theirs)
+             ) y (columns, referred, ours, texts, theirs)
 WHERE k.contype = 'f' AND k.conparentid = 0
   AND (k.conrelid = ANY (%(tables)s) OR k.confrelid = ANY (%(tables)s))
 ORDER BY k.oid

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
 
-from backset.carrying.fit import Fit, fit
+from backset.carrying.fit import Fit, fit, is_array, unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import LiteralString
 
     from backset.carrying.matching import Pair, Way
-    from backset.catalogs.columns import Table
+    from backset.catalogs.columns import Column, Table
     from backset.connections.session import Session
 
 
@@ -33,9 +33,13 @@ def value(way: Way) -> sql.Composable:
     """Return the expression of a way over the row of the old table, in the type of the new column.
 
     Where only the new database may know that type, it is the text that the type reads.
+    What fills a column is not cut to its length: the server would refuse it rather.
     """
     if way.old is None:
-        return _cast(sql.SQL("({})").format(raw(way.fill)), way)
+        wide = unlimited(way.new) if way.new.builtin else "text"
+        return sql.SQL("({})::{}").format(raw(way.fill), raw(wide))
+    if way.is_empty:
+        return sql.SQL("NULL::text")
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.ZONED:
         return _cast(_moved(name, way.old.base, way.zone), way)
@@ -51,7 +55,12 @@ def changed(way: Way) -> sql.Composable | None:
         return None
     name, kind = sql.Identifier(way.old.name), fit(way.old, way.new)
     if kind is Fit.LABELS:
-        return sql.SQL("{}::text <> ALL({})").format(name, list(way.new.labels))
+        labels = sql.SQL("label <> ALL({})").format(list(way.new.labels))
+        return _with_label(way.old, labels)
+    if kind is Fit.KEYS:
+        rows = "SELECT unnest({})" if is_array(way.old) else "SELECT {}"
+        every = sql.SQL(rows).format(name)
+        return sql.SQL(_TWICE).format(value(way), every)
     if kind is Fit.ZONED:
         back = _moved(value(way), way.new.base, way.zone)
         return sql.SQL("{}::{} IS DISTINCT FROM {}").format(back, raw(way.old.base), name)
@@ -59,6 +68,42 @@ def changed(way: Way) -> sql.Composable | None:
         return None
     there_and_back = sql.SQL("{}::{}::{}::text IS DISTINCT FROM {}::text")
     return there_and_back.format(name, raw(way.new.base), raw(way.old.base), name)
+
+
+def cut(way: Way) -> sql.Composable | None:
+    """Return the condition of the rows whose filling a cast would cut or round; None if of none.
+
+    It is evaluated once, since it may have another value each time.
+    """
+    narrow, wide = raw(way.new.base), raw(unlimited(way.new))
+    if way.new.builtin and way.new.base in _INTEGERS:
+        differs = sql.SQL(_ROUNDED).format(narrow)
+    elif way.new.builtin and narrow != wide:
+        differs = sql.SQL("v::{0}::{1} IS DISTINCT FROM v::{1}").format(narrow, wide)
+    else:
+        return None
+    # Without OFFSET the server would put the expression in twice.
+    once = sql.SQL("(SELECT {} FROM (SELECT ({}) AS v OFFSET 0) AS filled)")
+    return once.format(differs, raw(way.fill))
+
+
+def gone(way: Way) -> list[str]:
+    """Return the labels of an enum that the new one does not have."""
+    labels = way.old.labels if way.old and way.new.labels else ()
+    return [label for label in labels if label not in way.new.labels]
+
+
+def having(way: Way, label: str) -> sql.Composable:
+    """Return the condition of the rows that have a label of the old enum."""
+    assert way.old is not None  # noqa: S101  (only such ways have one)
+    return _with_label(way.old, sql.SQL("label = {}").format(label))
+
+
+def _with_label(column: Column, condition: sql.Composable) -> sql.Composed:
+    """Return the condition of the rows of which a label, or one in an array, fulfils another."""
+    text = "unnest({}::text[])" if is_array(column) else "unnest(ARRAY[{}::text])"
+    labels = sql.SQL(text).format(sql.Identifier(column.name))
+    return sql.SQL("EXISTS (SELECT FROM {} AS label WHERE {})").format(labels, condition)
 
 
 def counts(session: Session, table: Table, conditions: Sequence[sql.Composable] = ()) -> list[int]:
@@ -87,3 +132,21 @@ def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
 def _cast(expression: sql.Composable, way: Way) -> sql.Composed:
     kind = way.new.base if way.new.builtin else "text"
     return sql.SQL("{}::{}").format(expression, raw(kind))
+
+
+_INTEGERS = {"smallint", "integer", "bigint"}
+_ROUNDED = "jsonb_typeof(to_jsonb(v)) = 'number' AND to_jsonb(v) <> to_jsonb(v::{})"
+# The cast fails at what jsonb cannot hold, and so is in the condition of each row.
+_TWICE = """
+CASE WHEN ({}) IS NOT NULL THEN EXISTS (
+    WITH RECURSIVE nodes (node) AS (
+        {} UNION ALL SELECT inner_node.value FROM nodes CROSS JOIN LATERAL (
+            SELECT value FROM json_each(CASE json_typeof(node) WHEN 'object' THEN node END)
+            UNION ALL SELECT value
+            FROM json_array_elements(CASE json_typeof(node) WHEN 'array' THEN node END)
+        ) AS inner_node
+    )
+    SELECT FROM nodes WHERE (
+        SELECT count(*) > count(DISTINCT key)
+        FROM json_object_keys(CASE json_typeof(node) WHEN 'object' THEN node END) AS key)
+) END"""

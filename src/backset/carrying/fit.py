@@ -14,6 +14,7 @@ _TEXTS = {"text", "character varying"}
 # What one means as the other depends on a time zone.
 _ZONED = ({"timestamp", "timestamptz"}, {"date", "timestamptz"})
 _OF_NO_DAY = {"time", "timetz"}  # whose zone depends on the day, too
+_UNLIMITED = {"character": "bpchar", "bit": "bit varying"}  # by these names it would be 1
 _SHORT = {
     "timestamp without time zone": "timestamp",
     "timestamp with time zone": "timestamptz",
@@ -28,7 +29,6 @@ _WIDER = {  # every value of the first is one of the others, too
     "date": {"timestamp"},
     "character varying": {"text"},
     "text": {"character varying"},
-    "json": {"jsonb"},
     "jsonb": {"json"},
     "cidr": {"inet"},
     "macaddr": {"macaddr8"},
@@ -41,6 +41,7 @@ class Fit(Enum):
     SAME: as they are. SAFE: by a cast that no value fails or loses something in. ASK: only the
     values can tell, by a cast there and back. ZONED: as ASK, in the time zone of the old database,
     as ALTER TABLE would do it. LABELS: only the values can tell, by the labels of the new enum.
+    KEYS: as ASK, but what is lost are keys that an object has twice; its spelling may change.
     DOUBTFUL: every value would be taken, but may mean something else. NEVER: there is no cast that
     can be tried.
     """
@@ -50,6 +51,7 @@ class Fit(Enum):
     ASK = "ask"
     ZONED = "zoned"
     LABELS = "labels"
+    KEYS = "keys"
     DOUBTFUL = "doubtful"
     NEVER = "never"
 
@@ -64,15 +66,15 @@ def fit(old: Column, new: Column) -> Fit:
         length = _modifier(old.base) if _plain(old.base) in _TEXTS else ()
         return Fit.SAFE if _holds("text", length, _modifier(new.base)) else Fit.ASK
     if new.builtin:
-        return _of_builtin(old.base, new.base) if old.builtin else Fit.NEVER
+        return _of_builtin(old, new) if old.builtin else Fit.NEVER
     return _into_extension(old, new)
 
 
 def _into_enum(old: Column, new: Column) -> Fit:
-    if _is_array(old) == _is_array(new) and old.labels and set(old.labels) <= set(new.labels):
+    if is_array(old) == is_array(new) and old.labels and set(old.labels) <= set(new.labels):
         return Fit.SAME
-    is_single = not (_is_array(new) or _is_array(old))
-    return Fit.LABELS if is_single and (old.labels or _plain(old.base) in _TEXTS) else Fit.NEVER
+    alike = is_array(old) == is_array(new)
+    return Fit.LABELS if alike and (old.labels or _element(old) in _TEXTS) else Fit.NEVER
 
 
 def _into_extension(old: Column, new: Column) -> Fit:
@@ -84,14 +86,19 @@ def _into_extension(old: Column, new: Column) -> Fit:
     return Fit.DOUBTFUL if is_text and not new.members else Fit.NEVER
 
 
-def _of_builtin(old: str, new: str) -> Fit:
-    before, after = _plain(old), _plain(new)
-    holds = _holds(after, _modifier(old), _modifier(new))
+def _of_builtin(old: Column, new: Column) -> Fit:
+    if is_array(old) != is_array(new):
+        return Fit.ASK
+    before, after = _element(old), _element(new)
+    holds = _holds(after, _modifier(old.base), _modifier(new.base))
     if before == after or after in _WIDER.get(before, ()):
         return Fit.SAFE if holds else Fit.ASK
     if {before, after} == _OF_NO_DAY:
         return Fit.DOUBTFUL
-    return Fit.ZONED if {before, after} in _ZONED else Fit.ASK
+    if (before, after) == ("json", "jsonb"):
+        return Fit.KEYS
+    is_zoned = {before, after} in _ZONED and not is_array(new)  # of an array a cast does the same
+    return Fit.ZONED if is_zoned else Fit.ASK
 
 
 def _holds(base: str, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
@@ -117,5 +124,21 @@ def _modifier(base: str) -> tuple[int, ...]:
     return tuple(int(each or 0) for each in found.groups()) if found else ()
 
 
-def _is_array(column: Column) -> bool:
+def unlimited(column: Column) -> str:
+    """Return the type of a column without its modifier, so that no value is cut or rounded."""
+    if not _modifier(column.base):
+        return column.base
+    name = _MODIFIER.sub("", column.base)
+    return _UNLIMITED.get(name.removesuffix("[]"), name.removesuffix("[]")) + "[]" * is_array(
+        column
+    )
+
+
+def _element(column: Column) -> str:
+    """Return the type of a column, or of the elements of an array, without its modifier."""
+    return _plain(column.base.removesuffix("[]"))
+
+
+def is_array(column: Column) -> bool:
+    """Tell whether the values of a column are arrays."""
     return column.base.endswith("[]")

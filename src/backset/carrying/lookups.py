@@ -32,6 +32,11 @@ class Kept:
     columns: tuple[str, ...]
     is_keyed: bool
 
+    @property
+    def place(self) -> sql.Identifier:
+        """The temporary table."""
+        return _place(self.number)
+
 
 def keep(session: Session, names: Iterable[tuple[str, str]]) -> list[Kept]:
     """Set the rows of the tables of these names aside, where there are any, and empty these.
@@ -67,7 +72,7 @@ def bring_back(session: Session, kept: Iterable[Kept]) -> list[str]:
 def _insert(kept: Kept, own: sql.Composed) -> sql.Composed:
     columns = sql.SQL(", ").join(map(sql.Identifier, kept.columns))
     statement = sql.SQL("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows} {rest}")
-    rows = sql.SQL("SELECT {} FROM {}").format(columns, _place(kept.number))
+    rows = sql.SQL("SELECT {} FROM {}").format(columns, kept.place)
     if not kept.is_keyed:  # then the whole row is what tells it from others
         texts = sql.SQL("ROW({})::text").format(columns)
         there = sql.SQL("SELECT {} FROM {}").format(texts, own)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backset.catalogs.columns import Column, Table
     from backset.configuration.rules import Rules
 
     Tables = Mapping[tuple[str, str], Table]
+    Uses = Mapping[str, frozenset[str]]  # the old columns that the filling of a new one uses
+
+_NO_USES: Uses = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a column of the new schema gets its values: from `old`, or by the expression `fill`.
 
+    uses: the old columns that are in `fill`. idle: a filling that does nothing, since the old table
+    has the column and the expression does not use it. is_empty: no row has a value in `old`.
     zone: the time zone in which values without one are meant.
     """
 
     new: Column
     old: Column | None
     fill: str = ""
+    uses: frozenset[str] = frozenset()
+    idle: str = ""
+    is_empty: bool = False
     zone: str = "UTC"
 
 
@@ -55,17 +63,23 @@ class Pair:
         return f"{self.new.shown}.{column.name}"
 
 
-def pairs(old: Tables, new: Tables, rules: Rules, zone: str = "UTC") -> list[Pair]:
-    """Return the tables whose rows are to be carried, in the order of the new schema.
-
-    zone: the time zone in which times without one are meant.
-    """
-    found = []
+def sources(old: Tables, new: Tables, rules: Rules) -> Iterator[tuple[Table, Table]]:
+    """Yield the tables, old and new, whose rows are to be carried, in the new schema's order."""
     for table in new.values():
         source = _source(table, old, rules)
         if source is not None and rules.carries(source.shown, table.shown):
-            found.append(_pair(source, table, rules, zone))
-    return found
+            yield source, table
+
+
+def pairs(
+    old: Tables, new: Tables, rules: Rules, zone: str = "UTC", uses: Uses = _NO_USES
+) -> list[Pair]:
+    """Return the tables whose rows are to be carried, with how each column gets its values.
+
+    zone: the time zone in which times without one are meant.
+    uses: what the server has told of the fillings; without it none replaces what an old column has.
+    """
+    return [_pair(*tables, rules, zone, uses) for tables in sources(old, new, rules)]
 
 
 def left_tables(old: Tables, found: Sequence[Pair], rules: Rules) -> list[Table]:
@@ -77,25 +91,19 @@ def left_tables(old: Tables, found: Sequence[Pair], rules: Rules) -> list[Table]
 def left_columns(found: Sequence[Pair]) -> dict[Table, list[Column]]:
     """Return the old columns, by table, that no column of the new schema takes.
 
-    A column that an expression names counts as taken; a generated one has no values of its own.
+    A column that an expression uses counts as taken; a generated one has no values of its own.
     """
     left: dict[Table, list[Column]] = {}
     for table in {pair.old.key: pair.old for pair in found if pair.ways}.values():
         ways = [way for pair in found if pair.old.key == table.key for way in pair.ways]
         taken = {way.old.name for way in ways if way.old}
-        texts = " ".join(way.fill for way in ways)
+        taken = taken.union(*(way.uses for way in ways))
         homeless = [
-            column
-            for column in table.columns
-            if column.name not in taken and not column.generated and not _names(texts, column)
+            column for column in table.columns if column.name not in taken and not column.generated
         ]
         if homeless:
             left[table] = homeless
     return left
-
-
-def _names(expression: str, column: Column) -> bool:
-    return bool(re.search(rf"(?<!\w){re.escape(column.name)}(?!\w)", expression))
 
 
 def renamed(found: Sequence[Pair], table: Table, column: Column) -> str:
@@ -110,6 +118,12 @@ def renamed(found: Sequence[Pair], table: Table, column: Column) -> str:
     return candidates[0] if len(candidates) == 1 else ""
 
 
+def computes(found: Sequence[Pair], table: Table, column: Column) -> bool:
+    """Tell whether a left column is a generated one of the new schema."""
+    pairs = (pair for pair in found if pair.old.key == table.key)
+    return any(each.name == column.name and each.generated for p in pairs for each in p.others)
+
+
 def _source(table: Table, old: Tables, rules: Rules) -> Table | None:
     """Return the old table of a new one: by a rule, else the one of the same name.
 
@@ -120,10 +134,10 @@ def _source(table: Table, old: Tables, rules: Rules) -> Table | None:
     return renamed or old.get(table.key)
 
 
-def _pair(old: Table, new: Table, rules: Rules, zone: str) -> Pair:
+def _pair(old: Table, new: Table, rules: Rules, zone: str, uses: Uses) -> Pair:
     ways, others = [], []
     for column in new.columns:
-        way = _way(old, new, column, rules)
+        way = _way(old, new, column, rules, uses)
         if way is None:
             others.append(column)
         else:
@@ -131,16 +145,22 @@ def _pair(old: Table, new: Table, rules: Rules, zone: str) -> Pair:
     return Pair(old, new, tuple(ways), tuple(others))
 
 
-def _way(old: Table, new: Table, column: Column, rules: Rules) -> Way | None:
+def _way(old: Table, new: Table, column: Column, rules: Rules, uses: Uses) -> Way | None:
     name = f"{new.shown}.{column.name}"
     given = rules.rename.get(name, "").removeprefix(f"{old.shown}.")
     source = old.column(given) or old.column(column.name)
     if column.generated:
         return None
-    fill = rules.fill.get(name, "")
-    if fill and (source is None or _names(fill, source) or rules.leaves(name)):
-        return Way(column, None, fill)
-    return Way(column, source) if source else None  # a filling is for databases without the column
+    fill, used = rules.fill.get(name, ""), uses.get(name, frozenset())
+    if fill and (
+        source is None
+        or source.name in used
+        or rules.leaves(name)
+        or rules.leaves(f"{old.shown}.{source.name}")
+    ):
+        return Way(column, None, fill, used)
+    # A filling is for databases without the column.
+    return Way(column, source, idle=fill) if source else None
 
 
 def unknown(old: Tables, new: Tables, rules: Rules) -> list[tuple[str, str]]:

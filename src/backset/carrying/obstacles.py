@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from backset.carrying.fit import is_array
 from backset.errors import Finding, Setting
 from backset.wording.quantities import count
 from backset.wording.toml import BLANK, string
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backset.carrying.matching import Way
     from backset.catalogs.columns import Column
 
@@ -112,6 +116,25 @@ def left(
     )
 
 
+def computed(name: str, shown: str, left_already: tuple[str, ...]) -> Finding:
+    """Say that a column with values of its own has become a generated one."""
+    return Finding(
+        kind="left behind",
+        name=name,
+        what=f"{shown}: the column is generated in the new schema",
+        why="what the server computes may be something else",
+        remedy=f"--drop-data, or {_line(leaving(name))}",
+        setting=leaving(*left_already, name),
+    )
+
+
+def idle(found: Finding, expression: str, name: str, left_already: tuple[str, ...]) -> Finding:
+    """Say of values that do not fit that a filling would do, once they may be left behind."""
+    remedy = f"{expression} in [tool.backset.fill] does not use the old values: to leave these "
+    remedy += f"behind, add {_line(leaving(name))}"
+    return replace(found, remedy=remedy, setting=leaving(*left_already, name))
+
+
 def missing(name: str, column: Column, rows: int) -> Finding:
     """Say that a new column must have a value, and that old rows have none for it."""
     setting = filling(name, _sample(column))
@@ -130,7 +153,8 @@ def null(name: str, way: Way, rows: int) -> Finding:
     source = way.fill if way.old is None else _quoted(way.old.name)
     if way.old and way.old.base != way.new.base:
         source += f"::{way.new.base}"
-    setting = filling(name, f"coalesce({source}, {_sample(way.new)})")
+    sample = way.idle or _sample(way.new)
+    setting = filling(name, sample if way.is_empty else f"coalesce({source}, {sample})")
     return Finding(
         kind="missing value",
         name=name,
@@ -141,22 +165,39 @@ def null(name: str, way: Way, rows: int) -> Finding:
     )
 
 
-def lossy(name: str, way: Way, rows: int) -> Finding:
-    """Say that values of old rows would not come through a change of type."""
+def lossy(name: str, way: Way, rows: int, labels: Sequence[str] = ()) -> Finding:
+    """Say that values of old rows would not come through a change of type.
+
+    labels: those of the old enum that rows have, and the new one has not.
+    """
     assert way.old is not None  # noqa: S101  (only such ways change a type)
-    source = _quoted(way.old.name)
-    sample = f"{source}::{way.new.base}"
+    sample = f"{_quoted(way.old.name)}::{way.new.base}"
     if way.new.labels:
-        sample = f"CASE {source}::text WHEN '…' THEN {_literal(way.new.labels[0])} "
-        sample += f"ELSE {source}::text END"
+        sample = _relabelled(way.old, labels or ("…",), _literal(way.new.labels[0]))
+    change = f"{way.old.type} → {way.new.type}"
+    if labels:
+        change = f"{way.new.type} has no {', '.join(map(_literal, labels))}"
+    setting = filling(name, sample)
     return Finding(
         kind="lossy type",
         name=name,
-        what=f"{count(rows, 'value')} of {name} do not fit: {way.old.type} → {way.new.type}",
+        what=f"{count(rows, 'value')} of {name} do{'es' * (rows == 1)} not fit: {change}",
         why="a cast would change them, or the server refuse them",
-        remedy=_line(filling(name, sample)),
-        setting=filling(name, sample),
+        remedy=_line(setting),
+        setting=setting,
     )
+
+
+def _relabelled(old: Column, labels: Sequence[str], other: str) -> str:
+    """Return the expression that puts another label, an SQL literal, in the place of some."""
+    source = _quoted(old.name)
+    if is_array(old):
+        replaced = f"{source}::text[]"
+        for label in labels:
+            replaced = f"array_replace({replaced}, {_literal(label)}, {other})"
+        return replaced
+    whens = " ".join(f"WHEN {_literal(label)} THEN {other}" for label in labels)
+    return f"CASE {source}::text {whens} ELSE {source}::text END"
 
 
 def failing(name: str, way: Way, words: str) -> Finding:
@@ -208,6 +249,20 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
         what=f"{name} cannot be filled with {expression}: {words}",
         why="it is an SQL expression over the row of the old table",
         remedy="mend it in [tool.backset.fill]",
+    )
+
+
+def cut(name: str, way: Way, rows: int) -> Finding:
+    """Say that what fills a column would be cut or rounded there; a cast of the rule agrees."""
+    setting = filling(name, f"({way.fill})::{way.new.base}")
+    setting = replace(setting, advice="this cuts or rounds the values to fit")
+    return Finding(
+        kind="lossy type",
+        name=name,
+        what=f"{count(rows, 'value')} of {way.fill} would not fit in {name}: {way.new.type}",
+        why="a cast would cut or round them",
+        remedy=f"if that is meant: {_line(setting)}",
+        setting=setting,
     )
 
 

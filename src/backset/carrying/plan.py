@@ -7,37 +7,19 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import expressions, matching, obstacles, suitability
+from backset.carrying import expressions, leftovers, matching, obstacles, suitability, usage
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
 from backset.catalogs import columns, past
-from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from backset.carrying.leftovers import Left
     from backset.carrying.matching import Pair, Tables
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What stays behind, and how much of it.
-
-    what: `table`, of which the rows are counted, `column`, the values, or `large objects`.
-    candidate: the new column that it may have been renamed to.
-    """
-
-    what: str
-    name: str
-    count: int
-    candidate: str = ""
-
-    def __str__(self) -> str:
-        unit = {"table": "row", "column": "value"}.get(self.what, "object")
-        return f"{self.name} ({count(self.count, unit)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,24 +67,21 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     schemas = schemas or Schemas.read(old, new)
     before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-    pairs = matching.pairs(before, after, rules, zone)
+    pairs = matching.pairs(before, after, rules, zone, usage.ask(old, before, after, rules))
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
-    counted = {pair.old.key: expressions.counts(old, pair.old)[0] for pair in pairs if pair.ways}
-    left = [*_left(old, schemas, pairs, rules)]
-    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs)], []
-    for pair in pairs:
-        if pair.ways and counted[pair.old.key]:
-            found = suitability.judge(old, pair, counted[pair.old.key])
+    counted = [suitability.counted(old, pair) for pair in pairs if pair.ways]
+    pairs = [pair for pair, _ in counted]
+    left = [*leftovers.find(old, before, schemas.large_objects, pairs, rules)]
+    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
+    for pair, rows in counted:
+        if rows:
+            found = suitability.judge(old, pair, rows, rules.leave)
             problems += found.problems
             notes += found.notes
-    problems += [
-        obstacles.left(each.what, each.name, str(each), each.candidate, rules.leave)
-        for each in left
-        if not rules.leaves(each.name)
-    ]
-    transfers = tuple(_transfer(pair, counted[pair.old.key]) for pair in pairs if pair.ways)
+    problems += [each.problem(rules.leave) for each in left if not rules.leaves(each.name)]
+    transfers = tuple(_transfer(pair, rows) for pair, rows in counted)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
         transfers=transfers,
@@ -119,7 +98,7 @@ def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:
         pair.name(way.new)
         for pair in pairs
         for way in pair.ways
-        if way.old and fit(way.old, way.new) is Fit.ZONED
+        if way.old and not way.is_empty and fit(way.old, way.new) is Fit.ZONED
     ]
     if zoned:
         yield f"times without a zone are those of {zone}: {', '.join(zoned)}"
@@ -130,6 +109,12 @@ def _filled(pairs: Sequence[Pair]) -> Iterator[str]:
         yield from (
             f"{pair.name(way.new)} is filled with {way.fill}" for way in pair.ways if way.fill
         )
+
+
+def _idle(pairs: Sequence[Pair]) -> Iterator[str]:
+    idle = [pair.name(way.new) for pair in pairs for way in pair.ways if way.idle]
+    if idle:
+        yield f"not filled, since the old table has values of its own: {', '.join(idle)}"
 
 
 def _transfer(pair: Pair, rows: int) -> Transfer:
@@ -152,26 +137,6 @@ def _unasked(
     closed = {pair.old.shown for pair in pairs if not pair.old.readable}
     closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
     yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
-
-
-def _left(old: Session, schemas: Schemas, pairs: Sequence[Pair], rules: Rules) -> Iterator[Left]:
-    """Yield what has no place in the new schema, where there is any of it."""
-    for table in matching.left_tables(schemas.before, pairs, rules):
-        (rows,) = expressions.counts(old, table)
-        if rows:
-            yield Left("table", table.shown, rows)
-    for table, homeless in matching.left_columns(pairs).items():
-        present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
-        _, *values = expressions.counts(old, table, present)
-        taken: set[str] = set()
-        for column, number in zip(homeless, values, strict=True):
-            candidate = matching.renamed(pairs, table, column) if number else ""
-            candidate = "" if candidate in taken else candidate
-            taken.add(candidate)
-            if number:
-                yield Left("column", f"{table.shown}.{column.name}", number, candidate)
-    if rules.carries_all and schemas.large_objects:  # then these are content, too
-        yield Left("large objects", past.LARGE_OBJECTS, schemas.large_objects)
 
 
 def _alone(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import parallel, violations
+from backset.carrying import offenders, parallel, violations
 from backset.carrying.pair import Pair
 from backset.carrying.reading import Rows
 from backset.carrying.snapshot import adopt
@@ -72,7 +72,8 @@ def _carry(transfer: Transfer, key: Sequence[str], counts: dict[Name, int], pair
     """Copy one table in one transaction."""
     key = key if set(key) <= set(transfer.columns) else ()
     columns = [*key, *(each for each in transfer.columns if each not in key)]
-    with violations.told(transfer.name, key), pair.new.transaction():
+    holders = partial(offenders.holders, pair.old, transfer, key)
+    with violations.told(transfer.name, key, holders), pair.new.transaction():
         how = " (FREEZE)" if _give_new_file(pair.new, transfer) else ""
         sink = sql.SQL("COPY {} ({}) FROM STDIN" + how).format(
             sql.Identifier(*transfer.table), _listed(columns)

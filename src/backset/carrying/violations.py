@@ -13,27 +13,40 @@ from backset.errors import StepFailedError
 from backset.wording import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
+
+    Keys: TypeAlias = Sequence[Sequence[str]]
+    Holders: TypeAlias = Callable[[Sequence[str], str | None], Keys]
 
 # The words around differ with the server's language, not so the marks.
-_KEY = re.compile(r"\((?P<columns>.+?)\)=\((?P<values>.*?)\)(?= |$)", re.DOTALL)
+_KEY = re.compile(r"\((?P<columns>.+?)\) ?= ?\((?P<values>.*?)\)(?=[ «“]|\.?$)", re.DOTALL)
 _LINE = re.compile(r'\d+\s*: ?["»„«]\s?(?P<row>.*?)\s?["«“»]$', re.DOTALL | re.MULTILINE)
-_COLUMN = re.compile(r'\d+, \w+ (?P<column>.+?)\s*: ?["»„«]')
+_COLUMN = re.compile(
+    r'\d+, \w+ (?P<column>.+?)\s*: ?(?:["»„«]\s?(?P<value>(?s:.*?))\s?["«“»]|[^"»„«\n]+)$',
+    re.MULTILINE,
+)
 _QUOTED = re.compile(r'["»„«].*["«“»]', re.DOTALL)
 _SHOWN_CHARS = 60
 MEND = "mend that in the old database, or give the column a rule in [tool.backset.fill]"
 
 
+def _nobody(_columns: Sequence[str], _text: str | None) -> Keys:
+    return []
+
+
 @contextmanager
-def told(name: str, columns: Sequence[str] = ()) -> Iterator[None]:
+def told(name: str, columns: Sequence[str] = (), holders: Holders = _nobody) -> Iterator[None]:
     """Turn what the server says in the block into StepFailedError.
 
     name: of the table that gets rows, as it is shown. columns: the key, which COPY is sent first.
+    holders: returns the keys of the rows that have a text in columns, or null: of some errors the
+    server quotes but that.
     """
     try:
         yield
     except psycopg.Error as error:
-        raise StepFailedError(_what(error, name, columns), _remedy(error)) from None
+        raise StepFailedError(_what(error, name, columns, holders), _remedy(error)) from None
 
 
 @contextmanager
@@ -46,7 +59,7 @@ def told_of_the_old(name: str) -> Iterator[None]:
         raise StepFailedError(what, "mend that in the old database, then run this again") from None
 
 
-def _what(error: psycopg.Error, name: str, columns: Sequence[str]) -> str:
+def _what(error: psycopg.Error, name: str, columns: Sequence[str], holders: Holders) -> str:
     said = error.diag
     table = shown(said.schema_name or "", said.table_name) if said.table_name else name
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
@@ -54,11 +67,11 @@ def _what(error: psycopg.Error, name: str, columns: Sequence[str]) -> str:
     if isinstance(error, psycopg.errors.UniqueViolation):
         return f"{table}: {said.constraint_name}: {_key(error)} is there more than once"
     if isinstance(error, psycopg.errors.ExclusionViolation):
-        return f"{table}: {said.constraint_name}: {_key(error)} conflicts with another row"
-    row = _row(error, columns)
-    if isinstance(error, psycopg.errors.CheckViolation) and said.constraint_name:
-        return f"{table}: {row} violates {said.constraint_name}"
-    if isinstance(error, psycopg.errors.NotNullViolation):
+        return f"{table}: {said.constraint_name}: {_conflict(error, columns, holders)}"
+    row = _row(error, columns, holders)
+    if isinstance(error, psycopg.errors.CheckViolation):
+        return f"{table}: {row}{_check(error)}"
+    if isinstance(error, psycopg.errors.NotNullViolation) and said.column_name:
         return f"{table}: {row} has no {said.column_name}, which must not be null"
     return f"{table}: {row}: {_first_line(error)}"
 
@@ -87,15 +100,49 @@ def _key(error: psycopg.Error) -> str:
     return key([found["columns"]], [found["values"]]) if found else "a key"
 
 
-def _row(error: psycopg.Error, columns: Sequence[str]) -> str:
+def _check(error: psycopg.Error) -> str:
+    """Return what a row does not hold; a domain's check has a column."""
+    if not error.diag.constraint_name:
+        return f": no partition for {_key(error)}"
+    found = _place(error)
+    column = f": {found['column']}" if found and found.re is _COLUMN else ""
+    return f"{column} violates {error.diag.constraint_name}"
+
+
+def _conflict(error: psycopg.Error, columns: Sequence[str], holders: Holders) -> str:
+    """Return what stands against what, and the keys of the rows that have it."""
+    found = list(_KEY.finditer(error.diag.message_detail or ""))
+    named = [key([each["columns"]], [each["values"]]) for each in found] or ["a key"]
+    words = " conflicts with ".join(named if len(named) > 1 else [*named, "another row"])
+    rows = (
+        key(columns, row)
+        for each in found
+        for row in holders(
+            [name.strip('"') for name in each["columns"].split(", ")], each["values"]
+        )
+    )
+    listed = "; ".join(dict.fromkeys(rows))
+    return f"{words}: {listed}" if listed else words
+
+
+def _row(error: psycopg.Error, columns: Sequence[str], holders: Holders) -> str:
     """Return how a row that came by COPY is called: by its key, which is what the line begins with.
 
-    The server quotes the first hundred bytes of a line.
+    The server quotes the first hundred bytes of a line, or of the value that no type has read.
     """
-    found = _LINE.search(error.diag.context or "")
-    if not found or not columns:
-        return "a row"
-    return f"the row {key(columns, found['row'].split(chr(9)))}"
+    found, values = _place(error), None
+    if columns and found and found.re is _LINE:
+        values = found["row"].split(chr(9))
+    elif columns and found:
+        values = next(iter(holders([found["column"]], found["value"])), None)
+    return f"the row {key(columns, values)}" if values else "a row"
+
+
+def _place(error: psycopg.Error) -> re.Match[str] | None:
+    """Return where in the rows it was: at a column, or in a line."""
+    context = error.diag.context or ""
+    found = filter(None, (each.search(context) for each in (_COLUMN, _LINE)))
+    return min(found, key=lambda each: each.start(), default=None)
 
 
 def _cut(text: str) -> str:
@@ -106,8 +153,8 @@ def _cut(text: str) -> str:
 def _first_line(error: psycopg.Error) -> str:
     """Return what the server said, and of which column; its details quote whole rows."""
     said = error.diag.message_primary or str(error).partition("\n")[0]
-    found = _COLUMN.search(error.diag.context or "")
-    if not found:
+    found = _place(error)
+    if found is None or found.re is not _COLUMN:
         return said
     column = found["column"]
     return f"{column}: {_QUOTED.sub(lambda each: redaction.value(column, each[0]), said)}"

@@ -101,7 +101,8 @@ def waits(
 
     The waiting ones are the sessions of this run (`run` is the end of their name), and those on
     databases that came after the session with the pid `began`: a child of ours may have a driver
-    that gives its sessions no name. Whoever else waits for us is not told.
+    that gives its sessions no name. Whoever else waits for us is not told, nor that one of ours
+    waits for what another one does beside on the maintenance database, such as a DROP.
     """
     values = {"databases": list(databases), "run": run, "began": began}
     rows = session.execute(_WAITS, values).fetchall()
@@ -148,6 +149,6 @@ WITH waiting AS (
 SELECT CASE WHEN NOT waiting.is_ours THEN waiting.name END, {_COLUMNS.replace("a.pid", "held.pid")}
 FROM waiting CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS held (pid)
      LEFT JOIN pg_stat_activity a ON a.pid = held.pid {_ROLES}
-WHERE waiting.is_ours
-   OR right(coalesce(a.application_name, ''), length(%(run)s)) <> %(run)s
+WHERE right(coalesce(a.application_name, ''), length(%(run)s)) <> %(run)s
+   OR waiting.is_ours AND a.datname = ANY(%(databases)s)
 """

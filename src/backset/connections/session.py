@@ -127,12 +127,15 @@ _LIFTED = {
     "client_connection_check_interval": 140000,
     "transaction_timeout": 170000,
 }
+# How the server reads a backslash in a literal, and the word NULL in an array.
+_READ_AS_EVER = {"standard_conforming_strings": "on", "array_nulls": "on"}
 
 
 def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     """Set all that, and return the number of the process that the server gave us, in one go."""
     version = session.info.server_version
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
+    settings |= _READ_AS_EVER
     settings |= {"synchronous_commit": "off"} if is_disposable else {}
     settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
     if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket

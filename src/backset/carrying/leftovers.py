@@ -1,0 +1,74 @@
+"""Leftovers: what has no place in the new schema, and how much of it there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from backset.carrying import expressions, matching, obstacles
+from backset.catalogs import past
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backset.carrying.matching import Pair, Tables
+    from backset.configuration.rules import Rules
+    from backset.connections.session import Session
+    from backset.errors import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What stays behind, and how much of it.
+
+    what: `table`, of which the rows are counted, `column`, the values, or `large objects`.
+    candidate: the new column that it may have been renamed to. is_computed: whether the new schema
+    has that column, as a generated one.
+    """
+
+    what: str
+    name: str
+    count: int
+    candidate: str = ""
+    is_computed: bool = False
+
+    def __str__(self) -> str:
+        unit = {"table": "row", "column": "value"}.get(self.what, "object")
+        return f"{self.name} ({count(self.count, unit)})"
+
+    def problem(self, left_already: tuple[str, ...]) -> Finding:
+        """Say that nobody has agreed to it. left_already: what the settings leave behind so far."""
+        if self.is_computed:
+            return obstacles.computed(self.name, str(self), left_already)
+        return obstacles.left(self.what, self.name, str(self), self.candidate, left_already)
+
+
+def find(
+    old: Session, before: Tables, large_objects: int, pairs: Sequence[Pair], rules: Rules
+) -> Iterator[Left]:
+    """Yield what has no place in the new schema, where there is any of it.
+
+    before: the tables of the old database. large_objects: how many of them it has.
+    """
+    for table in matching.left_tables(before, pairs, rules):
+        (rows,) = expressions.counts(old, table)
+        if rows:
+            yield Left("table", table.shown, rows)
+    for table, homeless in matching.left_columns(pairs).items():
+        present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
+        _, *values = expressions.counts(old, table, present)
+        taken: set[str] = set()
+        for column, number in zip(homeless, values, strict=True):
+            is_computed = matching.computes(pairs, table, column)
+            is_open = number and not is_computed
+            candidate = matching.renamed(pairs, table, column) if is_open else ""
+            candidate = "" if candidate in taken else candidate
+            taken.add(candidate)
+            if number:
+                name = f"{table.shown}.{column.name}"
+                yield Left("column", name, number, candidate, is_computed=is_computed)
+    if rules.carries_all and large_objects:  # then these are content, too
+        yield Left("large objects", past.LARGE_OBJECTS, large_objects)

@@ -1,0 +1,120 @@
+"""Rows of the migrations that made way for old ones, while others of them still refer to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from backset.carrying import tables, violations
+from backset.catalogs.catalog import shown
+from backset.errors import StepFailedError
+from backset.wording.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from backset.carrying.constraints import Constraint
+    from backset.carrying.lookups import Kept
+    from backset.connections.session import Session
+
+_SHOWN_KEYS = 5
+
+
+def demand_none(session: Session, kept: Iterable[Kept], constraints: Sequence[Constraint]) -> None:
+    """Demand that nobody refers to a row that made way; after lookups.bring_back().
+
+    An old row takes the place of one that is the same by any unique key, and its other columns may
+    differ. Raises StepFailedError with the foreign key.
+    """
+    for each in kept:
+        for constraint in constraints:
+            if constraint.validate and constraint.other == list(each.table):
+                _demand(session, each, constraint)
+
+
+def _demand(session: Session, kept: Kept, constraint: Constraint) -> None:
+    gone = _gone(session, kept, constraint)
+    if session.execute(sql.SQL("SELECT EXISTS ({})").format(gone)).fetchone() == (False,):
+        return
+    ours = sql.SQL(", ").join(sql.Identifier("ours", each) for each in constraint.columns)
+    texts = (sql.Identifier("ours", each) + sql.SQL("::text") for each in constraint.columns)
+    query = sql.SQL(_REFERRING).format(
+        texts=sql.SQL(", ").join(texts),
+        own=tables.alone(session, (constraint.of[0], constraint.of[1])),
+        ours=ours,
+        gone=gone,
+        limit=_SHOWN_KEYS + 1,
+    )
+    if keys := session.execute(query).fetchall():
+        raise _error(session, kept, constraint, keys)
+
+
+def _gone(session: Session, kept: Kept, constraint: Constraint) -> sql.Composed:
+    """Return the query for the keys of the rows that are not there any more."""
+    return sql.SQL(_GONE).format(
+        gone=_listed("gone", constraint.referred),
+        place=kept.place,
+        own=tables.alone(session, kept.table),
+        theirs=_listed("theirs", constraint.referred),
+    )
+
+
+def _error(
+    session: Session, kept: Kept, constraint: Constraint, keys: Sequence[Sequence[str]]
+) -> StepFailedError:
+    number, name = int(keys[0][-1]), shown(*kept.table)
+    same = _same(session, kept, constraint) or "an old one"
+    named = [violations.key(constraint.columns, key[:-1]) for key in keys[:_SHOWN_KEYS]]
+    more = ["…"] * (len(keys) > _SHOWN_KEYS)
+    what = (
+        f"{shown(constraint.of[0], constraint.of[1])}: {constraint.name}: {count(number, 'row')} "
+        f"{'refers' if number == 1 else 'refer'} to what a migration wrote to {name}, which made "
+        f"way for {same}: {'; '.join([*named, *more])}"
+    )
+    referred = ", ".join(constraint.referred)
+    remedy = f"in the old database, give that row of {name} the {referred} that the migration "
+    return StepFailedError(what, f"{remedy}gives it, or name the tables without {name}: --carry=…")
+
+
+def _same(session: Session, kept: Kept, constraint: Constraint) -> str:
+    """Say by which columns an old row is the same as one that made way."""
+    for (columns,) in session.execute(_UNIQUE, kept.table).fetchall():
+        query = sql.SQL(_TWINS).format(
+            place=kept.place,
+            own=tables.alone(session, kept.table),
+            gone=_listed("gone", columns),
+            twins=_listed("twins", columns),
+            lost=_gone(session, kept, constraint),
+            keys=_listed("gone", constraint.referred),
+        )
+        if session.execute(query).fetchone() == (True,):
+            return f"an old one of the same {', '.join(columns)}"
+    return ""
+
+
+def _listed(alias: str, columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(alias, each) for each in columns)
+
+
+_GONE = """
+SELECT {gone} FROM {place} AS gone
+WHERE NOT EXISTS (SELECT FROM {own} AS theirs WHERE ({theirs}) = ({gone}))
+"""
+_REFERRING = """
+SELECT {texts}, sum(count(*)) OVER () FROM {own} AS ours WHERE ({ours}) IN ({gone})
+GROUP BY {ours} ORDER BY {ours} LIMIT {limit}
+"""
+_TWINS = """
+SELECT EXISTS (SELECT FROM {place} AS gone JOIN {own} AS twins ON ({gone}) = ({twins})
+               WHERE ({keys}) IN ({lost}))
+"""
+_UNIQUE = """
+SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
+             ORDER BY array_position(i.indkey::int2[], a.attnum))
+FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND i.indisunique AND i.indexprs IS NULL
+ORDER BY i.indexrelid
+"""

@@ -1,0 +1,67 @@
+"""Rows that the clean schema refuses: `reset-db --carry` says which, and what would help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.acceptance.test_carry_in_place import migrating
+from tests.conftest import laid_down
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Project
+
+
+@pytest.fixture
+def bare(tmp_path: Path, database_url: str) -> Project:
+    """A project without models, whose only migration is what migrating() says."""
+    return laid_down(tmp_path / "bare", "objects", database_url)
+
+
+ROLES = "CREATE TABLE roles (id int PRIMARY KEY, name text UNIQUE); INSERT INTO roles VALUES "
+
+
+def test_what_refers_to_a_row_that_made_way_is_told(bare: Project) -> None:
+    """A row of a migration refers to another, for which an old one of the same name stands."""
+    perms = "CREATE TABLE perms (role int REFERENCES roles); INSERT INTO perms VALUES (2), (1)"
+    migrating(bare, f"{ROLES} (1, 'admin'), (2, 'user'), (3, 'guest'); {perms}")
+    bare.query(f"{ROLES} (1, 'admin'), (5, 'user'), (3, 'visitor')")
+    done = bare.invoke("reset-db", "--carry")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert (
+        "perms: perms_role_fkey: 1 row refers to what a migration wrote to roles, which made way "
+        "for an old one of the same name: role=2"
+    ) in done.stderr
+    assert "give that row of roles the id that the migration gives it" in done.stderr
+    bare.query("UPDATE roles SET id = 2 WHERE id = 5")
+    assert bare.invoke("reset-db", "--carry").returncode == 0
+    rows = [(1, "admin"), (2, "user"), (3, "visitor")]
+    assert bare.query("SELECT * FROM roles ORDER BY 1") == rows
+
+
+@pytest.mark.parametrize(
+    "preference",
+    [
+        "array_nulls = off",
+        "standard_conforming_strings = off",
+    ],
+)
+def test_what_a_database_prefers_changes_no_value(
+    bare: Project, name: str, preference: str
+) -> None:
+    """Backup, plan, copy and comparison read and write literals as ever; the setting stays."""
+    table = "CREATE TABLE t (id int PRIMARY KEY, a text[], b text CHECK (b IS NOT NULL))"
+    migrating(bare, table)
+    rows = [(1, [None, "NULL", "a\\b", "'"], "\\n")]
+    bare.query(f"{table}; INSERT INTO t VALUES (1, '{{NULL,\"NULL\",a\\\\b,''}}', '\\n')")
+    assert bare.query("TABLE t") == rows
+    bare.query(f"ALTER DATABASE {name} SET {preference}")
+    for _ in range(2):
+        done = bare.invoke("reset-db", "--carry")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert bare.query("TABLE t") == rows
+        setting, _, value = preference.split()
+        assert bare.query(f"SHOW {setting}") == [(value,)]
