@@ -41,8 +41,6 @@ def imported() -> Any:
     here = Path(__file__).resolve().parent
     if sys.path and Path(sys.path[0] or ".").resolve() == here:
         sys.path.pop(0)
-    # Mako would import all of Pygments, a tenth of our start, to colour error pages for browsers.
-    sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     sys.path.append(str(here.parent))
     worker = import_module("alembic_worker.worker")
     sys.path.remove(str(here.parent))
@@ -63,6 +61,8 @@ def hang_up_with(link: socket.socket) -> None:
 
 def main() -> None:
     """Serve on the inherited socket."""
+    # Mako would import all of Pygments, a tenth of our start, to colour error pages for browsers.
+    sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     demand_versions()
     worker = imported()
     with socket.socket(fileno=int(sys.argv[1])) as link:
