@@ -30,6 +30,7 @@ ARGUMENTS = {
     "carry": ["--from", "{backup}"],
     "restore": ["--yes"],
     "unprotect": ["--confirm", "{database}"],
+    "wait": ["--timeout", "3"],
 }
 PROC = Path("/proc")
 # reset-db makes the database; protect forbids what would come after it.

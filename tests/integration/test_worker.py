@@ -282,6 +282,15 @@ def test_a_module_of_the_project_is_not_mistaken_for_ours(project: Project) -> N
         assert worker.ask("upgrade", session)["count"] == 1
 
 
+def test_pygments_is_not_imported(project: Project) -> None:
+    """Alembic's templates would bring it along, a tenth of each start; the project still can."""
+    pytest.importorskip("pygments")
+    alone = "import sys; assert 'pygments' not in sys.modules; import pygments"
+    add(rewrite(project, extra=alone), "aaa")
+    with working(project) as (worker, session, _):
+        assert worker.ask("upgrade", session)["count"] == 1
+
+
 def test_models_that_were_not_imported_are_not_called_drift(project: Project) -> None:
     """An empty target_metadata would otherwise propose to drop every table."""
     with working(project) as (worker, session, _):
