@@ -75,6 +75,11 @@ class Curve:
         """The medians, in the order of x."""
         return sorted((x, reading.median) for x, reading in self.points)
 
+    @property
+    def lines(self) -> list[Comparison]:
+        """The points as lines of a table."""
+        return [Comparison(f"{self.what}, {x:g} {self.over}", "s", own) for x, own in self.points]
+
 
 Found: TypeAlias = "Comparison | Absent | Curve"
 _KINDS: Mapping[str, type[Found]] = {"line": Comparison, "absent": Absent, "curve": Curve}

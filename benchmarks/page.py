@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import figures
-from benchmarks.figures import Absent, Comparison
+from benchmarks.figures import Absent, Comparison, Curve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,10 +59,14 @@ def _surroundings(content: Mapping[str, Any]) -> str:
 
 
 def tables(found: list[figures.Found]) -> Iterator[str]:
-    """Yield the table of one measure, and the list of what it could not measure."""
-    lines = [_line(each) for each in found if isinstance(each, Comparison)]
+    """Yield the table of one measure, and the list of what it could not measure.
+
+    Curves are in the picture; one that has nothing beside it is a table as well.
+    """
+    lines = [each for each in found if isinstance(each, Comparison)]
+    lines = lines or [each for curve in found if isinstance(curve, Curve) for each in curve.lines]
     if lines:
-        yield "\n".join([_HEAD, *lines])
+        yield "\n".join([_HEAD, *map(_line, lines)])
     absent = [each for each in found if isinstance(each, Absent)]
     missing = [f"- {each.what}: not measured, {each.why}" for each in absent]
     if missing:

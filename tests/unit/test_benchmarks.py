@@ -80,6 +80,12 @@ def test_the_page_shows_medians_spreads_ratios_and_what_is_missing() -> None:
     assert "2 cores, 8 GB of memory; backset 0.1.0. The server: `fsync = on`." in shown
 
 
+def test_a_curve_that_has_nothing_beside_it_is_a_table() -> None:
+    """Else its heading would stand alone."""
+    (shown,) = page.tables([FOUND[3]])
+    assert "| reset-db, 50 revisions | 6.00 s (4.00–8.00) |  |  |  |  |" in shown
+
+
 def test_only_what_is_between_the_marks_is_generated() -> None:
     """The rest of the page is written by hand, and a page without marks is not touched."""
     text = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
