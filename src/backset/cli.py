@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset.configuration.reader import load
+from backset.configuration.reader import load, restored_environment
 from backset.errors import BacksetError, ConsentError, Interrupted, StepFailedError
 from backset.migrations.worker import Worker
-from backset.processes import process, signals, streams
+from backset.processes import identity, process, signals, streams
 from backset.reports.report import Report, shortened
 from backset.reports.report_json import JsonReport
 from backset.wording import redaction
@@ -40,14 +40,13 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
     streams.open_closed()
     told = _report(task, as_json=as_json)
     settings: Settings | None = None
-    with signals.raised(last=True):
+    with signals.raised(last=identity.is_command()), restored_environment():
         try:
             with process.all_ended():
                 settings = load(Path.cwd())
                 settings = settings if task in _WITHOUT_TARGET else settled(settings)
                 yield settings, told
             signals.ignore()  # what has happened is told whole
-            gc.freeze()  # the interpreter would look through all of it once more when it ends
         except OSError as error:
             _fail(told, StepFailedError.from_system(error))
         except (BacksetError, Interrupted) as error:

@@ -57,7 +57,10 @@ class Backset(Program):
             reader.FLAGS["BACKSET_SECTION"] = section
         if arguments := self.args.x.value:
             reader.FLAGS["BACKSET_ARGUMENTS"] = shlex.join(arguments)
-        super().execute()
+        try:
+            super().execute()
+        finally:
+            reader.FLAGS.clear()
 
 
 def main() -> None:

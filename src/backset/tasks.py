@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from invoke.collection import Collection
 from invoke.tasks import Task, task
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Iterator
 
     from invoke.context import Context
     from invoke.parser.argument import Argument
@@ -37,25 +39,43 @@ _REBUILDS = {
 }
 
 
-def _imported(name: str) -> ModuleType:
-    """Import the machine without looking for garbage in it, now and when the interpreter ends."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let the block have the process to itself; for whoever called, it is as it was afterwards.
+
+    No garbage is looked for in what is imported, now and when the interpreter ends.
+    """
+    interrupt, collects = signal.getsignal(signal.SIGINT), gc.isenabled()
+    byte_code, frozen = sys.dont_write_bytecode, gc.get_freeze_count()
+    if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli takes over: Invoke would exit 1
     # Invoke turned byte code off for its own process; without it each run would compile us again.
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
-    gc.disable()
-    module = import_module(f"backset.{name}")  # here, so that --list is instant
-    gc.freeze()
-    gc.enable()
-    return module
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, interrupt)
+        sys.dont_write_bytecode = byte_code
+        (gc.enable if collects else gc.disable)()
+        if not frozen:  # ours cannot be told from what the caller has frozen
+            gc.unfreeze()
+        atexit.unregister(gc.freeze)
+        atexit.register(gc.freeze)
 
 
-def _cli() -> ModuleType:
-    return _imported("cli")
+def _call(module: str, function: str, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+    """Call a function of the machine, which is imported here: so `--list` is instant."""
+    with _alone():
+        gc.disable()
+        called = getattr(import_module(f"backset.{module}"), function)
+        gc.freeze()
+        gc.enable()
+        called(*arguments, **options)
 
 
-def _commands(name: str) -> ModuleType:
-    return _imported(f"commands.{name}")
+def _run_chain(name: str, *words: Any, **options: Any) -> None:  # noqa: ANN401
+    _call("cli", "run_chain", name, *words, **options)
 
 
 def _dry(c: Context, plan: bool = False) -> bool:
@@ -112,9 +132,7 @@ def reset_db(
     said["timeout"] = timeout
     asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
     asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed}
-    _cli().run_chain(
-        "reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
-    )
+    _run_chain("reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip)
 
 
 @task(
@@ -156,7 +174,7 @@ def carry(
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"]["flag"] = "--tables"
-    _cli().run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    _run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help=_REPLACES)
@@ -173,7 +191,7 @@ def undo(
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    _cli().run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
+    _run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -198,7 +216,7 @@ def backup(
     definition, SHA-256.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
-    _cli().run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    _run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)
@@ -218,7 +236,7 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    _cli().run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
+    _run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT})
@@ -234,7 +252,7 @@ def upgrade(
     The live database is migrated itself; where there is none, it is made.
     """
     said = {"wait": wait, "timeout": timeout}
-    _cli().run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
+    _run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -259,7 +277,7 @@ def verify(
     Exit code 6 where something is found. The database is only read.
     """
     said, asked = {"timeout": timeout}, {"accepts": accept, "downgrades": downgrade}
-    _cli().run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    _run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
@@ -277,9 +295,7 @@ def seed(
     after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    _cli().run_chain(
-        *("seed", _after_dashes()), plan=_dry(c, plan), as_json=json, said=said, asked=asked
-    )
+    _run_chain("seed", _after_dashes(), plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 class _NamedTask(Task[Any]):
@@ -334,13 +350,13 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into}
-    _cli().run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
+    _run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
-    _commands("printing").backups(as_json=json)
+    _call("commands.printing", "backups", as_json=json)
 
 
 @task(
@@ -355,7 +371,7 @@ def status(c: Context, json: bool = False, prove: bool = False) -> None:
 
     Exit code 6 where something is to be done. Nothing is changed.
     """
-    _commands("states").status(as_json=json, plan=_dry(c), proves=prove)
+    _call("commands.states", "status", as_json=json, plan=_dry(c), proves=prove)
 
 
 @task(
@@ -384,7 +400,7 @@ def repair(
     """
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    _commands("states").repair(plan=_dry(c, plan), as_json=json, said=said)
+    _call("commands.states", "repair", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -407,7 +423,7 @@ def prove_squash(
     brings its own env.py and models.
     """
     said = {"wait": wait, "timeout": timeout}
-    _commands("proving").prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
+    _call("commands.proving", "prove_squash", old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
@@ -418,7 +434,7 @@ def history(_c: Context, json: bool = False) -> None:
     and an orphaned revision beside them. Without a server the scripts alone
     are drawn.
     """
-    _commands("histories").history(as_json=json)
+    _call("commands.histories", "history", as_json=json)
 
 
 @task(auto_shortflags=False, help=_LOOKS)
@@ -430,7 +446,7 @@ def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     removed. The last line says how they come back. What the configuration
     names, or another chain may load, stays.
     """
-    _commands("housekeeping").archive(as_json=json, plan=_dry(c, plan))
+    _call("commands.housekeeping", "archive", as_json=json, plan=_dry(c, plan))
 
 
 @task
@@ -440,13 +456,13 @@ def protect(c: Context) -> None:
     Whatever flags the run has: the marker is in the database itself, so
     every checkout sees it. `seed` respects it too.
     """
-    _commands("marks").protect(plan=_dry(c))
+    _call("commands.marks", "protect", plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
 def unprotect(c: Context, confirm: str = "") -> None:
     """Let runs replace the database again; asks for its name."""
-    _commands("marks").unprotect(confirm=confirm, plan=_dry(c))
+    _call("commands.marks", "unprotect", confirm=confirm, plan=_dry(c))
 
 
 @task
@@ -456,7 +472,7 @@ def psql(c: Context) -> None:
     It is the embedded program, which talks to servers of every version; it
     ends with psql's exit code.
     """
-    _commands("programs").psql(_after_dashes(), plan=_dry(c))
+    _call("commands.programs", "psql", _after_dashes(), plan=_dry(c))
 
 
 @task
@@ -466,7 +482,7 @@ def alembic(c: Context) -> None:
     It runs under the project's interpreter, with the database's URL; it ends
     with Alembic's exit code.
     """
-    _commands("programs").alembic(_after_dashes(), plan=_dry(c))
+    _call("commands.programs", "alembic", _after_dashes(), plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})
@@ -475,7 +491,7 @@ def url(c: Context, reveal: bool = False) -> None:
 
     Its password is left out, unless `--reveal` asks for it.
     """
-    _commands("printing").url(reveal=reveal, plan=_dry(c))
+    _call("commands.printing", "url", reveal=reveal, plan=_dry(c))
 
 
 @task
@@ -484,13 +500,13 @@ def start(c: Context) -> None:
 
     The tasks that need it start it by themselves; it runs until `stop`.
     """
-    _commands("embedded").start(plan=_dry(c))
+    _call("commands.embedded", "start", plan=_dry(c))
 
 
 @task
 def stop(c: Context) -> None:
     """Stop the embedded PostgreSQL."""
-    _commands("embedded").stop(plan=_dry(c))
+    _call("commands.embedded", "stop", plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
@@ -500,7 +516,7 @@ def check(c: Context, json: bool = False) -> None:
     One head, no missing file, every migration runs, and the models agree. No
     server of yours is needed.
     """
-    _commands("checking").check(as_json=json, plan=_dry(c))
+    _call("commands.checking", "check", as_json=json, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up; 60 without it"})
@@ -510,7 +526,7 @@ def wait(c: Context, timeout: str = "60") -> None:
     It has answered twice in a row, over the way that the tasks take. Exit
     code 4 when the time is over: a minute, without `--timeout`.
     """
-    _commands("waiting").wait(timeout=timeout, plan=_dry(c))
+    _call("commands.waiting", "wait", timeout=timeout, plan=_dry(c))
 
 
 namespace = Collection(

@@ -27,6 +27,14 @@ def test_only_the_first_signal_interrupts() -> None:
     assert caught.value.exit_code == 143
 
 
+def test_the_handlers_from_before_are_back() -> None:
+    """Also after a signal, where the process goes on."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.raises(Interrupted), signals.raised():
+        send()
+    assert {each: signal.getsignal(each) for each in before} == before
+
+
 def test_the_end_of_the_process_is_not_torn_either() -> None:
     """A second signal that comes while the interpreter ends does not change the exit code."""
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}

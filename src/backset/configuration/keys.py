@@ -27,6 +27,7 @@ LIBPQ_VARIABLES = frozenset(
     )
 )
 PREFIX = "BACKSET_"  # of the variables
+TEMPORARY = f"{PREFIX}TEMPORARY"  # no key: where throw-away servers are, whatever the project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

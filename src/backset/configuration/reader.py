@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import tomllib
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from backset.configuration import interpreter
-from backset.configuration.keys import KEYS, LIBPQ_VARIABLES, PREFIX, nearest
+from backset.configuration.keys import KEYS, LIBPQ_VARIABLES, PREFIX, TEMPORARY, nearest
 from backset.configuration.lineage import Lineage
 from backset.configuration.locations import configurations
 from backset.configuration.settings import Settings
@@ -23,7 +24,7 @@ from backset.errors import SettingsError
 from backset.wording.redaction import blank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
 
 FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
@@ -57,6 +58,24 @@ def load(start: Path, environ: Mapping[str, str] | None = None) -> Settings:
     if reader.problems:
         raise SettingsError(reader.problems)
     return on_embedded(settings, ours) if settings.is_embedded else settings
+
+
+def temporary_folder() -> Path | None:
+    """Return the folder that somebody has named for throw-away servers."""
+    named = os.environ.get(TEMPORARY)
+    return Path(named).resolve() if named else None
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
+    """Put back after the block what a run has taken out of the environment for itself."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def on_embedded(settings: Settings, ours: MutableMapping[str, str] = os.environ) -> Settings:
@@ -142,7 +161,7 @@ class _Reader:
     def _report_unknown(self) -> None:
         given = [("[tool.backset]", key, key) for key in self.table]
         for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
-            names = (name for name in layer if name.startswith(PREFIX))
+            names = (name for name in layer if name.startswith(PREFIX) and name != TEMPORARY)
             given += [(source, name, name.removeprefix(PREFIX).lower()) for name in names]
         for source, shown, key in given:
             if key not in KEYS:

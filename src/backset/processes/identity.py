@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import time
+from pathlib import Path
 
+_COMMANDS = frozenset({"invoke", "inv", "backset"})
 _HOST_CHARS = 24  # the server cuts a name at 63 bytes, and its end must stay
 
 _command = ["invoke"]
@@ -23,6 +26,13 @@ def spoken(text: str) -> str:
     return (
         text if _command == ["invoke"] else re.sub(r"\binvoke (?=[a-z-])", f"{_command[0]} ", text)
     )
+
+
+def is_command() -> bool:
+    """Tell whether this process is `invoke` or `backset` itself, and ends when its task does."""
+    main = sys.modules["__main__"]
+    file = Path(getattr(main, "__file__", None) or "")
+    return (file.parent.name if file.stem == "__main__" else file.stem) in _COMMANDS
 
 
 def age_s() -> float:
