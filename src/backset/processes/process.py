@@ -54,7 +54,7 @@ class Child:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._on_line = on_line
         self._over = False
-        self._tether: subprocess.Popen[bytes] | None = None
+        self._tether: Tether | None = None
         try:
             with signals.deferred():  # a signal in here would lose a child that runs already
                 self._popen = subprocess.Popen(
@@ -76,7 +76,7 @@ class Child:
                 self._reader.start()
                 _running.add(self)
                 if tethered:
-                    self._tether = _tether(self._popen.pid)
+                    self._tether = Tether(_END_GROUP, str(self._popen.pid))
         except (OSError, subprocess.SubprocessError) as error:
             raise cannot_start(argv, error) from None
 
@@ -113,8 +113,7 @@ class Child:
         with signals.deferred():
             self._over = True
             if self._tether is not None:
-                self._tether.kill()
-                self._tether.communicate()
+                self._tether.cut()
             if self._popen.poll() is None:
                 self._signal(signal.SIGTERM)
                 with suppress(subprocess.TimeoutExpired):
@@ -153,27 +152,38 @@ class Child:
 
 
 _running: set[Child] = set()
-# Not PR_SET_PDEATHSIG: that is Linux's alone, wants code between fork and exec, and reaches the
-# leader but not its children.
-_TETHER = """
+_END_GROUP = """
 import os, signal, sys, time
-os.read(0, 1)  # nothing is ever written: this returns when whoever holds the other end is gone
 for signum in (signal.SIGTERM, signal.SIGKILL):
     os.killpg(int(sys.argv[1]), signum)
     time.sleep(1)
 """
 
 
-def _tether(group: int) -> subprocess.Popen[bytes]:
-    """Start the process that ends a group after our death; it knows of that by its stdin."""
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _TETHER, str(group)],
-        env={},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+class Tether:
+    """A Python program, of the standard library alone, that runs after our death; or never.
+
+    Not PR_SET_PDEATHSIG: that is Linux's alone, wants code between fork and exec, and reaches one
+    process but not its children.
+    """
+
+    # Nothing is ever written: the read returns when whoever holds the other end is gone.
+    _WAIT = "import os; os.read(0, 1)"
+
+    def __init__(self, program: str, *arguments: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", f"{self._WAIT}\n{program}", *arguments],
+            env={},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def cut(self) -> None:
+        """Let the program never run."""
+        self._popen.kill()
+        self._popen.communicate()
 
 
 @contextmanager

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from backset.processes import account
+from backset.configuration import reader
+from backset.processes import account, process, signals
 from backset.servers import programs
 from backset.servers.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOM_BYTES = 2 * 2**30  # a container's /dev/shm may have 64 MB
+# A server that runs where process numbers are its own says 1; it ends when its folder is gone.
+_END_SERVERS = """
+import os, pathlib, shutil, signal, sys, time
+folders = [pathlib.Path(each) for each in sys.argv[1:]]
+for file in folders[0].rglob("postmaster.pid"):
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+        try:
+            pid = int(file.read_text().split()[0])
+            if pid == 1:
+                break
+            os.kill(pid, signum)
+        except (OSError, ValueError, IndexError):
+            break
+        deadline = time.monotonic() + 5
+        while file.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+for folder in folders:
+    shutil.rmtree(folder, ignore_errors=True)
+"""
 
 
 def project_cluster(root: Path) -> Cluster:
@@ -21,24 +50,60 @@ def project_cluster(root: Path) -> Cluster:
     )
 
 
+@contextmanager
 def temporary_cluster(
     major: int,
     tcp_port: int | None = None,
     *,
     address: str = "127.0.0.1",
     installation: Path | None = None,
-) -> Cluster:
-    """Return a throw-away cluster in a new folder of /tmp, for tests and for CI.
+    place: Path | None = None,
+    keep: bool = False,
+) -> Iterator[Cluster]:
+    """Give a throw-away cluster, not started, in a new folder; after the block both are gone.
+
+    They are gone when we are killed, too.
 
     installation: a folder with `bin` of that major version; the embedded one by default.
+    place: the folder that its own one is made in; by default memory, where there is room.
+    keep: whether both stay after the block.
     """
-    folder = Path(tempfile.mkdtemp(prefix="backset-", dir="/tmp")) / "cluster"
-    folder.parent.chmod(0o755)
-    return Cluster(
-        folder=folder,
+    folder = Path(tempfile.mkdtemp(prefix="backset-", dir=place or temporary_place()))
+    folder.chmod(0o755)
+    cluster = Cluster(
+        folder=folder / "cluster",
         major=major,
         wheel=installation or programs.embedded_folder(major),
-        account=account.choose(folder.parent),
+        account=account.choose(folder),
         tcp_port=tcp_port,
         address=address,
     )
+    tether = tether_folder(folder, cluster.socket_folder)
+    try:
+        yield cluster
+    finally:
+        with signals.deferred():
+            if not keep:
+                cluster.stop()
+                shutil.rmtree(folder)
+            tether.cut()
+
+
+def tether_folder(folder: Path, *others: Path) -> process.Tether:
+    """When we are dead, however we died, let the servers in a folder end, and all folders go."""
+    return process.Tether(_END_SERVERS, *map(str, (folder, *others)))
+
+
+def temporary_place(room_bytes: int = _ROOM_BYTES) -> Path:
+    """Return where throw-away servers are: in memory, which they need not wait for.
+
+    room_bytes: how much must be free there. BACKSET_TEMPORARY names another place.
+    """
+    memory = Path("/dev/shm")  # noqa: S108  (mkdtemp makes a folder of its own in it)
+    if named := reader.temporary_folder():
+        return named
+    with suppress(OSError):
+        space = os.statvfs(memory)
+        if memory.is_mount() and space.f_bavail * space.f_frsize >= room_bytes:
+            return memory
+    return Path("/tmp")  # noqa: S108  (likewise)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,23 +47,24 @@ def throw_away(
     keep: whether it goes on after the block; how it is looked at and ended is then printed.
     """
     installation = installations().get(major)
-    cluster = temporary_cluster(major, tcp_port=_free_port(), installation=installation)
     password = secrets.token_urlsafe(12)
-    with signals.raised():
+    with (
+        signals.raised(),
+        temporary_cluster(
+            major, tcp_port=_free_port(), installation=installation, keep=keep
+        ) as cluster,
+    ):
+        cluster.start()
+        with connect(Target.parse(cluster.url("postgres")), "service") as session:
+            role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
+            session.execute(role.format(sql.Identifier(_ROLE), sql.Literal(password)))
+        url = f"postgresql://{_ROLE}:{password}@127.0.0.1:{cluster.port}/{database}"
         try:
-            cluster.start()
-            with connect(Target.parse(cluster.url("postgres")), "service") as session:
-                role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
-                session.execute(role.format(sql.Identifier(_ROLE), sql.Literal(password)))
-            url = f"postgresql://{_ROLE}:{password}@127.0.0.1:{cluster.port}/{database}"
             yield Service(url, cluster.log)
         finally:
-            with signals.deferred():
-                if keep:
+            if keep:
+                with signals.deferred():
                     _show(cluster, database)
-                else:
-                    cluster.stop()
-                    shutil.rmtree(cluster.folder.parent)
 
 
 def _show(cluster: Cluster, database: str) -> None:
