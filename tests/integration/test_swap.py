@@ -351,6 +351,33 @@ def test_the_lock_of_a_dead_run_is_waited_for(server: Server) -> None:
         ending.join()
 
 
+@pytest.mark.slow
+def test_databases_that_come_and_go_meanwhile_are_no_error(
+    server: Server, cluster: Cluster
+) -> None:
+    """The server drops what was set aside when it has the time: while another run looks."""
+    over = threading.Event()
+
+    def come_and_go(name: str) -> None:
+        made = sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(name))
+        with psycopg.connect(cluster.url("postgres"), autocommit=True) as session:
+            while not over.is_set():
+                session.execute(made)
+                session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+    names = (server.names.next, server.names.previous, server.names.discard)
+    threads = [threading.Thread(target=come_and_go, args=[name]) for name in names]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(4000):
+            assert server.databases().keys() <= {server.names.target, *names}
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_a_wrong_password_is_one_line_without_it(cluster: Cluster, name: str) -> None:
     """The server's words, where, and what to do."""
     wrong = "wr0ng-secret"

@@ -160,9 +160,14 @@ class Server:
 
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
-        with self.session.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(_DATABASES, {"names": self._names}).fetchall()
-        return {row["name"]: _database(row) for row in rows}
+        while True:
+            # One that is dropped meanwhile still has a row in our snapshot, and no size.
+            with (
+                suppress(psycopg.errors.UndefinedObject),
+                self.session.cursor(row_factory=dict_row) as cursor,
+            ):
+                rows = cursor.execute(_DATABASES, {"names": self._names}).fetchall()
+                return {row["name"]: _database(row) for row in rows}
 
     @cached_property
     def role(self) -> Role:
