@@ -8,14 +8,13 @@ from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
-import pytest
 from vermin import detect  # type: ignore[import-untyped]
 
 import backset
 
 SOURCE = Path(backset.__file__).parent
 WORKER = sorted((SOURCE / "alembic_worker").glob("*.py"))
-FORERUNNER = SOURCE / "forerunner" / "__main__.py"
+PROGRAMS = [*WORKER, SOURCE / "forerunner" / "__main__.py"]
 # `catalogs.schema` → its file; the worker is a program of its own, and counts as one module.
 FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): [path]
@@ -39,15 +38,17 @@ DOORS = {
 }
 
 
-def trees(module: str) -> list[ast.Module]:
-    """Return the syntax tree of each file of a module."""
-    return [ast.parse(path.read_text(encoding="utf-8")) for path in FILES[module]]
+TEXTS = {
+    module: [path.read_text(encoding="utf-8") for path in paths] for module, paths in FILES.items()
+}
+TREES = {module: [ast.parse(text) for text in texts] for module, texts in TEXTS.items()}
+NODES = {module: [*chain.from_iterable(map(ast.walk, trees))] for module, trees in TREES.items()}
 
 
 def imports(module: str) -> set[str]:
     """Return every imported module, those of type checking included."""
     found = set()
-    for node in chain.from_iterable(map(ast.walk, trees(module))):
+    for node in NODES[module]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -55,9 +56,12 @@ def imports(module: str) -> set[str]:
     return found
 
 
+IMPORTS = {module: imports(module) for module in FILES}
+
+
 def ours(module: str) -> set[str]:
     """Return those of our own modules that a module imports."""
-    return {name.removeprefix("backset.") for name in imports(module) if "." in name} & FILES.keys()
+    return {name.removeprefix("backset.") for name in IMPORTS[module] if "." in name} & FILES.keys()
 
 
 def part(module: str) -> str:
@@ -70,11 +74,15 @@ def test_every_part_has_its_place() -> None:
     assert sorted(PARTS) == sorted({part(module) for module in FILES})
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_module_imports_from_lower_parts_only(module: str) -> None:
+def test_modules_import_from_lower_parts_only() -> None:
     """No package reaches up, and none around: the rows of the table are in the order of levels."""
-    others = {part(name) for name in ours(module)} - {part(module)}
-    assert {name for name in others if PARTS.index(name) > PARTS.index(part(module))} == set()
+    upward = [
+        f"{module} imports {name}"
+        for module in FILES
+        for name in sorted(ours(module))
+        if PARTS.index(part(name)) > PARTS.index(part(module))
+    ]
+    assert upward == []
 
 
 def test_there_is_no_circle_within_a_package() -> None:
@@ -82,15 +90,17 @@ def test_there_is_no_circle_within_a_package() -> None:
     TopologicalSorter({module: ours(module) for module in FILES}).prepare()
 
 
-@pytest.mark.parametrize(("package", "doors"), DOORS.items())
-def test_an_outside_tool_has_its_doors(package: str, doors: set[str]) -> None:
+def test_outside_tools_have_their_doors() -> None:
     """Each outside package is imported by those that own it, and by no other."""
     users = {
-        module
-        for module in FILES
-        if any(name.partition(".")[0] == package for name in imports(module))
+        package: {module for module in FILES if package in map(part, IMPORTS[module])}
+        for package in DOORS
     }
-    assert {module if module in doors else part(module) for module in users} == doors
+    found = {
+        package: {module if module in DOORS[package] else part(module) for module in modules}
+        for package, modules in users.items()
+    }
+    assert found == DOORS
 
 
 def test_connections_are_made_in_one_place() -> None:
@@ -98,36 +108,36 @@ def test_connections_are_made_in_one_place() -> None:
     makers = {
         module
         for module in FILES
-        for node in chain.from_iterable(map(ast.walk, trees(module)))
-        if (isinstance(node, ast.Attribute) and ast.unparse(node).endswith("onnection.connect"))
-        or (isinstance(node, ast.Attribute) and ast.unparse(node) == "psycopg.connect")
+        for node in NODES[module]
+        if isinstance(node, ast.Attribute)
+        and node.attr == "connect"
+        and ast.unparse(node.value).endswith(("onnection", "psycopg"))
     }
     assert makers == {"connections.session"}
 
 
-@pytest.mark.parametrize(
-    "module", sorted(FILES.keys() - {"configuration.reader", "alembic_worker", "nox"})
-)
-def test_only_settings_reads_the_environment(module: str) -> None:
+def test_only_settings_reads_the_environment() -> None:
     """A value has one reader, so that its source can be told; the worker and Nox have their own."""
-    text = FILES[module][0].read_text(encoding="utf-8")
-    assert not re.search(r"\benviron\[(?!\"DATABASE_URL\"\], which)", text)
-    assert "os.environ" not in text
-    assert "getenv" not in text
+    readers = [
+        module
+        for module in FILES.keys() - {"configuration.reader", "alembic_worker", "nox"}
+        for text in TEXTS[module]
+        if re.search(r"\benviron\[(?!\"DATABASE_URL\"\], which)|os\.environ|getenv", text)
+    ]
+    assert readers == []
 
 
-@pytest.mark.parametrize("program", ["alembic_worker", "forerunner.__main__"])
-def test_a_program_imports_nothing_of_backset(program: str) -> None:
-    """It also runs under an interpreter that does not have backset."""
-    assert not any(name.startswith("backset") for name in imports(program))
+def test_the_programs_import_nothing_of_backset() -> None:
+    """They also run under an interpreter that does not have backset."""
+    programs = ("alembic_worker", "forerunner.__main__")
+    found = [name for program in programs for name in IMPORTS[program] if "backset" in name]
+    assert found == []
 
 
-@pytest.mark.parametrize("path", [*WORKER, FORERUNNER], ids=lambda path: path.name)
-def test_a_program_runs_under_python_3_9(path: Path) -> None:
+def test_the_programs_run_under_python_3_9() -> None:
     """A project's interpreter may be older than ours; this knows syntax and library alike."""
-    _, least = detect(path.read_text(encoding="utf-8"))
-    assert least is not None
-    assert least <= (3, 9)
+    least = {path.name: detect(path.read_text(encoding="utf-8"))[1] for path in PROGRAMS}
+    assert [name for name, version in least.items() if version is None or version > (3, 9)] == []
 
 
 def test_what_python_3_9_lacks_is_noticed() -> None:
@@ -138,5 +148,5 @@ def test_what_python_3_9_lacks_is_noticed() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     """A module's first line is its contract."""
-    for module in FILES:
-        assert all(map(ast.get_docstring, trees(module))), module
+    silent = [module for module in FILES if not all(map(ast.get_docstring, TREES[module]))]
+    assert silent == []
