@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pty
 import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -21,9 +16,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.configuration.keys import TEMPORARY
 from backset.connections.target import Target
-from backset.servers.embedded import temporary_cluster
+from backset.servers.embedded import tether_folder
+from tests.clusters import free_port, running
 from tests.incident.project import lay_down
+from tests.project import REPOSITORY, Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,17 +30,16 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.elsewhere", "tests.servers"]
 
-REPOSITORY = Path(__file__).parents[1]
-PROJECTS = REPOSITORY / "tests/projects"  # one for every shape of chain
 PASSWORD = "can%ary:p@ss/word '\"x"
 ROLE = "developer"
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+LONG = {"slow", "every_server"}  # marks of what takes long; pyproject.toml says what they mean
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let all tests be asked for."""
+    parser.addoption("--every", action="store_true", help="run what takes long, too")
 
 
 def pytest_configure() -> None:
@@ -50,12 +47,37 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless it is asked for: by a mark, a word, or a file's name.
+
+    Tests that share what is made once a module run in one process, where it is made once.
+    """
+    for item in items:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
+        if any(each[-1].scope == "module" for each in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if item.path.parent.name == "unit":
+            item.add_marker(pytest.mark.every_python)
+    if config.getoption("every") or config.option.markexpr or config.option.keyword:
+        return
+    named = {(config.invocation_params.dir / each.partition("::")[0]) for each in config.args}
+    left = [
+        item
+        for item in items
+        if item.path not in named and LONG & {mark.name for mark in item.iter_markers()}
+    ]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_of_the_developers() -> Iterator[None]:
     """Hide the developer's own database from every test and from every child of one."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("PG", "BACKSET_")) or name == "DATABASE_URL":
+            ours = name.startswith(("PG", "BACKSET_")) and name != TEMPORARY
+            if ours or name == "DATABASE_URL":
                 patch.delenv(name)
         yield
 
@@ -70,16 +92,11 @@ def signals_as_on_a_terminal() -> None:
 @pytest.fixture(scope="session")
 def cluster(nothing_of_the_developers: None) -> Iterator[Cluster]:
     """A running PostgreSQL 18 with a socket, a TCP port, and a role that is not a superuser."""
-    made = temporary_cluster(18, tcp_port=free_port())
-    made.start()
-    try:
+    with running(18, tcp_port=free_port()) as made:
         with psycopg.connect(made.url("postgres"), autocommit=True) as session:
             role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
             session.execute(role.format(sql.Identifier(ROLE), sql.Literal(PASSWORD)))
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(made.folder.parent)
 
 
 @pytest.fixture
@@ -116,81 +133,6 @@ def missing_url(cluster: Cluster, name: str) -> str:
     return cluster.url(name)
 
 
-@dataclass
-class Project:
-    """A copy of this repository's application side, in which `invoke` runs as a child process."""
-
-    folder: Path
-    env: dict[str, str] = field(default_factory=dict)
-    prefix: tuple[str, ...] = ()  # words before the command, such as those of `elsewhere`
-
-    def invoke(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run `invoke …` without a terminal; the caller judges the exit code."""
-        return subprocess.run(
-            [*self.prefix, sys.executable, "-m", "invoke", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.env, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `invoke …` and return at once."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def on_a_terminal(self, *arguments: str, typed: str = "", **env: str) -> tuple[int, str]:
-        """Run `invoke …` on a pseudo-terminal with somebody who types; return code and output."""
-        ours, theirs = pty.openpty()
-        with subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "invoke", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.env, "TERM": "dumb", **env},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        ) as process:
-            os.close(theirs)
-            os.write(ours, typed.encode())
-            shown = b""
-            with contextlib.suppress(OSError):  # EIO: the other side is closed
-                while piece := os.read(ours, 4096):
-                    shown += piece
-            os.close(ours)
-            return process.wait(), shown.decode()
-
-    def configure(self, old: str, new: str) -> None:
-        """Replace a piece of the project's pyproject.toml."""
-        path = self.folder / "pyproject.toml"
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
-
-    @property
-    def url(self) -> str:
-        """The DATABASE_URL that it is given."""
-        return self.env["DATABASE_URL"]
-
-    def query(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement on the target, or on another database of its server."""
-        target = Target.parse(self.url)
-        params = {**target.params, "dbname": database or target.database}
-        with psycopg.connect(**params) as connection:  # type: ignore[arg-type]
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-
 @pytest.fixture
 def project(tmp_path: Path, database_url: str) -> Project:
     """A project whose DATABASE_URL names a fresh empty database."""
@@ -219,13 +161,6 @@ def owned(
     return project
 
 
-def laid_down(folder: Path, name: str, url: str) -> Project:
-    """Copy a project of tests/projects into a folder of its own."""
-    shutil.copytree(PROJECTS / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "tasks.py").write_text("from backset.tasks import namespace\n")
-    return Project(folder, {"DATABASE_URL": url})
-
-
 @pytest.fixture
 def tcp_url(cluster: Cluster, superuser: psycopg.Connection[Any], database_url: str) -> str:
     """The same database over TCP, as its owner, with a password that has to be encoded."""
@@ -240,5 +175,7 @@ def short_tmp() -> Iterator[Path]:
     """A folder with a short path that every account may enter, as a socket and its server need."""
     folder = Path(tempfile.mkdtemp(prefix="bs-", dir="/tmp"))
     folder.chmod(0o755)
+    tether = tether_folder(folder)
     yield folder
     shutil.rmtree(folder)
+    tether.cut()

@@ -130,8 +130,7 @@ def container() -> Iterator[Cluster]:
         _ip("link", "set", name, "up")
         _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "up")
-        made = temporary_cluster(18, tcp_port=5432, address=address)
-        undo.callback(shutil.rmtree, made.folder.parent)
+        made = undo.enter_context(temporary_cluster(18, tcp_port=5432, address=address))
         _inside(name, 0, made.start)  # initdb needs threads, which the next line forbids
         made.stop()
         _inside(name, _NEW_PROCESSES, made.start)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 
-from tests.conftest import REPOSITORY
+from tests.project import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

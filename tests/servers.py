@@ -13,14 +13,10 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
-import socket
 import ssl
 import struct
 import threading
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -31,14 +27,15 @@ from psycopg import sql
 
 from backset.servers.embedded import temporary_cluster
 from tests.canary import CANARY
+from tests.clusters import free_port, installations, majors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from backset.servers.cluster import Cluster
 
 SUPERUSER, OWNER, TENANT = "postgres", "owner", "tenant"
-_DISTRIBUTION = Path("/usr/lib/postgresql")  # Debian, Ubuntu
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _RULES = """\
 local all all trust
@@ -83,15 +80,6 @@ class SecuredServer:
             yield session
 
 
-@cache
-def installations() -> dict[int, Path | None]:
-    """Return the majors to test with: the embedded ones (None), and the newest of the system."""
-    found = (int(path.name) for path in _DISTRIBUTION.glob("[0-9]*") if path.name.isdigit())
-    others = [n for n in found if (_DISTRIBUTION / str(n) / "bin" / "postgres").is_file()]
-    system = {max(others): _DISTRIBUTION / str(max(others))} if others else {}
-    return {18: None, 16: None} | {n: path for n, path in system.items() if n not in {16, 18}}
-
-
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredServer]:
     """A secured PostgreSQL 18."""
@@ -99,7 +87,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredServer]
         yield server
 
 
-@pytest.fixture(scope="session", params=list(installations()))
+@pytest.fixture(scope="session", params=majors())
 def every_secured(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecuredServer]:
@@ -128,17 +116,18 @@ def drop(server: SecuredServer, name: str) -> None:
 @contextlib.contextmanager
 def serve(major: int, folder: Path) -> Iterator[SecuredServer]:
     """Run a secured server for as long as the block lasts; certificates go into `folder`."""
-    made = temporary_cluster(major, tcp_port=_free_port(), installation=installations()[major])
+    installation = installations()[major]
     ca, wrong_ca, authority = folder / "ca.pem", folder / "wrong-ca.pem", trustme.CA()
     authority.cert_pem.write_to_path(ca)
     trustme.CA().cert_pem.write_to_path(wrong_ca)
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     with contextlib.ExitStack() as undo:
-        undo.callback(shutil.rmtree, made.folder.parent)
-        undo.callback(made.stop)
+        made = undo.enter_context(
+            temporary_cluster(major, tcp_port=free_port(), installation=installation)
+        )
         made.start()
         with psycopg.connect(made.url("postgres"), autocommit=True) as session:
-            own_tls = installations()[major] is not None
+            own_tls = installation is not None
             if own_tls:
                 _certify(made, certificate)
             _configure(session, made, own_tls=own_tls)
@@ -221,9 +210,3 @@ def _make_roles(session: psycopg.Connection[Any]) -> None:
         (TENANT, "CREATE ROLE {} LOGIN PASSWORD {}"),
     ):
         session.execute(sql.SQL(words).format(sql.Identifier(role), sql.Literal(CANARY)))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

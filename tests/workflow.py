@@ -1,6 +1,6 @@
-"""`python -m tests.workflow [JOB …]`: run the steps of GitHub's workflow here, in their order.
+"""`python -m tests.workflow [JOB …]`: run the steps of GitHub's workflows here, in their order.
 
-It reads the workflow, so the two cannot differ, and refuses what it could not do as GitHub does.
+It reads the workflows, so the two cannot differ, and refuses what it could not do as GitHub does.
 Each case of a matrix gets a clone and a virtual environment of its own. A service is a throw-away
 PostgreSQL of that major version; a case whose Python or PostgreSQL is not here is said to be left
 out.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[1]
-WORKFLOW = REPOSITORY / ".github/workflows/ci.yml"
+WORKFLOWS = REPOSITORY / ".github/workflows"
 Case = dict[str, str]
 # What is read here, or is of no consequence here; `on` is True in YAML.
 KNOWN: dict[str, set[str | bool]] = {
@@ -136,7 +136,9 @@ def run(job: dict[str, Any], case: Case) -> str:
 
 def main(wanted: list[str]) -> int:
     """Run the wanted jobs, or all; return the exit code."""
-    jobs = understood(yaml.safe_load(WORKFLOW.read_text(encoding="utf-8")))
+    jobs: dict[str, Any] = {}
+    for file in sorted(WORKFLOWS.glob("*.yml")):
+        jobs |= understood(yaml.safe_load(file.read_text(encoding="utf-8")))
     results = {}
     for name in wanted or jobs:
         for case in cases(jobs[name]):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backset.connections.target import Target
-from tests.conftest import REPOSITORY, Project
-from tests.incident.project import break_it, lay_down
+from tests.incident.project import lay_down
+from tests.project import REPOSITORY, Project
+from tests.states import broken, rebuilt
 
 if TYPE_CHECKING:
     import subprocess
@@ -109,9 +110,10 @@ def test_afterwards_only_new_and_vanished_differences_are_said(project: Project)
     ]
 
 
+@pytest.mark.slow
 def test_what_only_the_live_database_had_does_not_stop_a_rebuild(project: Project) -> None:
     """A fresh build lacks it; that is said, and the run goes on."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     project.query("CREATE TABLE runs (id int)")
     assert project.invoke("verify", "--accept").returncode == 0
     done = project.invoke("reset-db")
@@ -119,9 +121,10 @@ def test_what_only_the_live_database_had_does_not_stop_a_rebuild(project: Projec
     assert f"vanished difference: {LEFTOVER}: this leftover table is gone" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_orphaned_database_has_nothing_to_accept(project: Project) -> None:
     """It cannot be compared; the way out is named, and no file is made or lost."""
-    break_it(project.folder, project.url)
+    broken(project)
     (project.folder / "backset-baseline.toml").write_text(
         'differences = [{ kind = "drift", what = "x", reason = "y" }]\n'
     )
@@ -162,9 +165,10 @@ def test_a_broken_baseline_stops_a_rebuild_before_anything_is_done(project: Proj
     assert "✔" not in done.stdout
 
 
+@pytest.mark.slow
 def test_of_many_differences_people_read_the_first_ones(project: Project) -> None:
     """And how many more there are; programs read all."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     for number in range(30):
         project.query(f"CREATE TABLE t{number:02} (id int)")
     done = project.invoke("verify")
@@ -177,9 +181,10 @@ def test_of_many_differences_people_read_the_first_ones(project: Project) -> Non
     assert content["findings"][0]["name"] == "t00"
 
 
+@pytest.mark.slow
 def test_the_words_of_a_difference_are_the_same_in_every_run(project: Project) -> None:
     """Defaults, types and constraints without a name too, else a baseline would not know them."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     for statement in (
         "ALTER TABLE users ALTER max_runs_per_day SET DEFAULT 7",
         "ALTER TABLE users ALTER company TYPE varchar(9)",
@@ -199,7 +204,7 @@ def test_the_words_of_a_difference_are_the_same_in_every_run(project: Project) -
 
 def test_noise_is_silenced_and_an_entry_without_use_is_told(project: Project) -> None:
     """The settings name it; that does not fail, an expired entry does."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     project.query("CREATE TABLE runs (id int)")
     entry = '[[tool.backset.ignore]]\nkind = "{}"\nname = "{}"\nreason = "x"\nuntil = {}\n'
     (path := project.folder / "pyproject.toml").write_text(
@@ -250,6 +255,7 @@ def test_an_enum_that_alembic_calls_equal_is_found(project: Project) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_roles_that_migrations_make_are_named(project: Project) -> None:
     """No reset removes them: the first run says so, and one that fails on it says what to do."""
     role = f"t_{secrets.token_hex(4)}"
@@ -269,6 +275,7 @@ def test_roles_that_migrations_make_are_named(project: Project) -> None:
         project.query(f"DROP ROLE IF EXISTS {role}")
 
 
+@pytest.mark.slow
 def test_a_seed_command_that_adds_up_is_found_out(project: Project) -> None:
     """In `__next`, so that the target is as it was; on the live one, what was written stays."""
     assert project.invoke("reset-db", "--seed-twice").returncode == 0
@@ -331,7 +338,7 @@ def test_an_error_that_somebody_swallowed_is_in_the_servers_log(embedded: Projec
     )
     secret = swallows.replace("TABLE no_such", "DO $$BEGIN RAISE $a$at p://u:hunter22@h$a$; END$$")
     script.write_text(script.read_text().replace(future, future + swallows + secret))
-    done = embedded.invoke("reset-db")
+    done = embedded.run("reset-db")
     assert (done.returncode, done.stderr) == (0, "")
     of_this_run = "server error: the server's log has of this run: ERROR: "
     assert f'! verify    {of_this_run}index "ix_runs_created_at" does not exist' in done.stdout
@@ -339,8 +346,8 @@ def test_an_error_that_somebody_swallowed_is_in_the_servers_log(embedded: Projec
     assert done.stdout.count(of_this_run) == 3
     assert f"! seed      {of_this_run}at p://u:" in done.stdout
     assert "hunter22" not in done.stdout
-    assert "no error of this run in the server's log" in embedded.invoke("verify").stdout
-    done = embedded.invoke("reset", "upgrade", "verify")
+    assert "no error of this run in the server's log" in embedded.run("verify").stdout
+    done = embedded.run("reset", "upgrade", "verify")
     assert done.returncode == 6
     assert f'{of_this_run}index "ix_runs_created_at"' in done.stderr
     pyproject = embedded.folder / "pyproject.toml"
@@ -348,12 +355,13 @@ def test_an_error_that_somebody_swallowed_is_in_the_servers_log(embedded: Projec
         pyproject.read_text() + '\n[[tool.backset.ignore]]\nkind = "server error"\n'
         'name = "*"\nreason = "old"\nuntil = 2999-01-01\n'
     )
-    content = said(embedded.invoke("reset-db", "--json"))
+    content = said(embedded.run("reset-db", "--json"))
     assert (content["exit_code"], content["findings"]) == (0, [])
     logs = [each["server_log"]["errors"] for each in content["steps"] if "server_log" in each]
     assert [len(each) for each in logs] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_read_is_said(project: Project) -> None:
     """By verify, in its line and in JSON; a rebuild does not ask, unless the settings do."""
     done = project.invoke("reset-db", "--json")

@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.incident.project import CLEAN_REVISION, ORPHANED_REVISION, break_it
+import pytest
+
+from tests.incident.project import CLEAN_REVISION, ORPHANED_REVISION
+from tests.states import broken
 
 if TYPE_CHECKING:
-    from tests.conftest import Project
+    from tests.project import Project
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -24,7 +27,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def clutter(project: Project) -> None:
     """Leave behind what the incident did: an old folder, a stray file, byte code without source."""
-    break_it(project.folder, project.url)
+    broken(project)
     versions = project.folder / "alembic/versions"
     (script,) = versions.glob("*.py")
     script.with_name(f"{script.name}.bak").write_bytes(script.read_bytes())
@@ -32,6 +35,7 @@ def clutter(project: Project) -> None:
     (versions / "__pycache__/cf94a9256bdb_gone.cpython-311.pyc").write_bytes(b"x")
 
 
+@pytest.mark.slow
 def test_the_runbooks_fifth_step(project: Project) -> None:
     """Planned, done, told by status, and undone: not a byte is lost."""
     clutter(project)
@@ -73,6 +77,7 @@ def test_the_runbooks_fifth_step(project: Project) -> None:
     assert {name: restored[name] for name in before} == before
 
 
+@pytest.mark.slow
 def test_what_git_has_is_said(project: Project) -> None:
     """A person who reads the plan knows which files exist nowhere else."""
     clutter(project)

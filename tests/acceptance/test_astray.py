@@ -15,7 +15,7 @@ from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
-    from tests.conftest import Project
+    from tests.project import Project
 
 SLOW = """
 import psycopg, time
@@ -67,6 +67,7 @@ def test_a_seed_with_the_url_of_the_live_database_is_ended(live: Project) -> Non
     assert rows == 1 or "and up to 1 row written there" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_over_before_anybody_looks_is_told_of(live: Project) -> None:
     """The server counts it: whether it was seen or not, the rows that it wrote are told."""
     seed_with(live, FAST.format(url=live.url))
@@ -112,6 +113,7 @@ def test_a_seed_that_connects_to_nothing_is_told_of(live: Project) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows whose a port is")
+@pytest.mark.slow
 def test_a_session_with_a_name_of_its_own_is_known_by_its_port(
     project: Project, cluster: Cluster, superuser: psycopg.Connection[Any]
 ) -> None:

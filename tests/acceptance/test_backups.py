@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.connections.target import Target
-from tests.acceptance.test_tasks import databases, prints
+from tests.marks import slow_but
+from tests.project import Project, databases, prints
+from tests.states import rebuilt
 
 if TYPE_CHECKING:
     import psycopg
 
     from backset.servers.cluster import Cluster
-    from tests.conftest import Project
 
 # What makes a database grow while it is restored.
 TRAP = """
@@ -31,7 +32,7 @@ CREATE EVENT TRIGGER grow ON ddl_command_start
 @pytest.fixture
 def built(project: Project) -> Project:
     """A project whose database was built, and has one backup."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     assert project.invoke("backup").returncode == 0
     return project
 
@@ -54,6 +55,7 @@ def test_a_backup_is_proved(built: Project) -> None:
     assert step["proved"] is False
 
 
+@pytest.mark.slow
 def test_a_proof_is_planned(built: Project) -> None:
     """The plan says it, and changes nothing."""
     done = built.invoke("backup", "--prove", "--plan")
@@ -93,7 +95,9 @@ def test_a_role_that_may_not_create_databases_cannot_prove(
         superuser.execute("DROP ROLE modest")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum", slow_but([signal.SIGTERM, signal.SIGKILL], lambda signum: signum == signal.SIGTERM)
+)
 def test_a_proof_that_is_interrupted_leaves_nothing(built: Project, signum: int) -> None:
     """After TERM the scratch database is gone at once, after KILL with the next run."""
     name = Target.parse(built.url).database
@@ -146,6 +150,7 @@ def test_older_backups_go(built: Project) -> None:
     assert "keep is 0 → it must be a whole number, 1 or more" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_large_database_is_dumped_in_zstd(built: Project) -> None:
     """Above 20 MB, unless told otherwise; the line names the file, and all else is the same."""
     statement = "CREATE TABLE large AS SELECT n, repeat(md5(n::text), 3) FROM {} AS n"

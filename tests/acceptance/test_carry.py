@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.incident.fingerprint import fingerprint
-from tests.incident.project import CLEAN_REVISION, break_it
+from tests.incident.project import CLEAN_REVISION, COUNTS, break_it
 
 if TYPE_CHECKING:
-    from tests.conftest import Project
-
-COUNTS = (
-    "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM tasks), "
-    "(SELECT count(*) FROM task_outputs)"
-)
+    from tests.project import Project
 
 
 @pytest.fixture
@@ -63,6 +58,7 @@ def test_the_incident_keeps_every_row(broken: Project) -> None:
     assert added == [(4,)]
 
 
+@pytest.mark.slow
 def test_rows_survive_rebuild_after_rebuild(built: Project) -> None:
     """Twice carried is the same content, to the last byte; and undo goes back to the same."""
     before = fingerprint(built.url)
@@ -95,6 +91,7 @@ def test_what_has_no_place_stops_the_run(built: Project) -> None:
     assert step["rows"] == {"task_outputs": 30, "tasks": 5, "users": 1}
 
 
+@pytest.mark.slow
 def test_what_is_printed_can_be_pasted(built: Project) -> None:
     """The block that it ends with mends all of it at once, what was left behind before included."""
     built.query(
@@ -154,6 +151,7 @@ def test_some_tables(built: Project) -> None:
     assert "usres" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_settings_and_the_flag(built: Project) -> None:
     """The key carries without a flag; `--carry=` and `--seed` say otherwise."""
     built.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
@@ -197,6 +195,7 @@ def test_rows_of_the_migrations(built: Project) -> None:
         assert {"mine", "added"} <= found.keys()
 
 
+@pytest.mark.slow
 def test_views_that_hold_rows_are_filled(built: Project) -> None:
     """A materialized view of a migration shows the carried rows."""
     (built.folder / "alembic/versions/c0ffee00000a_view.py").write_text(

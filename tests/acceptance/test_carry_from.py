@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -17,12 +16,13 @@ import pytest
 from psycopg import sql
 
 from backset.connections.target import Target
-from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import embedded_folder
-from tests.acceptance.test_tasks import databases, prints
-from tests.conftest import REPOSITORY, Project, free_port
+from tests.clusters import free_port, running
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import break_it, lay_down
+from tests.marks import slow_but
+from tests.project import REPOSITORY, Project, databases, prints
+from tests.states import rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,11 +54,8 @@ ALTER TABLE tasks DISABLE ROW LEVEL SECURITY;
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Cluster]]:
     """Servers of 16 and 18 with the incident's rows in `staging`; that of 18 is a standby."""
     with ExitStack() as undo:
-        made = {major: temporary_cluster(major, tcp_port=free_port()) for major in (16, 18)}
+        made = {major: undo.enter_context(running(major, free_port())) for major in (16, 18)}
         for each in made.values():
-            undo.callback(shutil.rmtree, each.folder.parent)
-            undo.callback(each.stop)
-            each.start()
             with psycopg.connect(each.url("postgres"), autocommit=True) as session:
                 session.execute(f"CREATE DATABASE {STAGING}")
                 session.execute(ROLES)
@@ -144,7 +141,9 @@ def run(server: Cluster, program: str, *arguments: str | Path) -> None:
     subprocess.run([path, *arguments], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("old", "new"), [(18, 18), (16, 18), (18, 16)])
+@pytest.mark.parametrize(
+    ("old", "new"), slow_but([(18, 18), (16, 18), (18, 16)], lambda case: case == (18, 18))
+)
 def test_rows_come_from_another_database(
     project: Project, servers: dict[int, Cluster], name: str, old: int, new: int
 ) -> None:
@@ -164,7 +163,7 @@ def test_rows_come_from_another_database(
 
 def test_the_rows_of_before_are_kept_and_undo_goes_back(project: Project, url: str) -> None:
     """The target is replaced as by `reset-db`: its backup is taken, and twice is redo."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     mock = prints(project)
     done = json.loads(project.invoke("carry", "--from", url, "--json").stdout)
     steps = {each["step"]: each for each in done["steps"]}
@@ -179,9 +178,10 @@ def test_the_rows_of_before_are_kept_and_undo_goes_back(project: Project, url: s
     assert prints(project) == carried
 
 
+@pytest.mark.slow
 def test_a_plan_says_it_all_and_changes_nothing(project: Project, url: str) -> None:
     """What would be carried, from where, and what does not fit; the scratch databases are gone."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before = prints(project)
     done = project.invoke("carry", "--from", url, "--plan")
     assert done.returncode == 0, done.stderr
@@ -195,6 +195,7 @@ def test_a_plan_says_it_all_and_changes_nothing(project: Project, url: str) -> N
     assert beside(project) == {"", "__previous"}
 
 
+@pytest.mark.slow
 def test_some_tables_and_the_seed_after_them(project: Project, url: str) -> None:
     """`--tables` chooses; `--seed` runs the seed command, which finds the rows there."""
     done = project.invoke("carry", "--from", url, "--tables=users", "--seed")
@@ -226,7 +227,9 @@ def test_what_may_not_be_read_is_told(project: Project, colleague: Colleague) ->
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("above", ["1000000000", "0"], ids=["gzip", "zstd"])
+@pytest.mark.parametrize(
+    "above", slow_but(["1000000000", "0"], lambda above: above == "0"), ids=["gzip", "zstd"]
+)
 def test_rows_come_from_a_backup(project: Project, url: str, above: str) -> None:
     """By its name, though another backup is taken meanwhile and only one is kept."""
     project.env["BACKSET_ZSTD_ABOVE"] = above
@@ -299,6 +302,7 @@ def test_the_rows_of_chosen_tables_are_restored_alone(
     assert " ✔ carry     parts 2 · users 2 · from " in done.stdout
 
 
+@pytest.mark.slow
 def test_an_extension_that_the_role_may_not_make(
     project: Project, colleague: Colleague, tmp_path: Path, tcp_url: str
 ) -> None:
@@ -318,6 +322,7 @@ def test_an_extension_that_the_role_may_not_make(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_refused(
     project: Project, servers: dict[int, Cluster], name: str, tmp_path: Path
 ) -> None:
@@ -359,11 +364,12 @@ def test_what_cannot_be_read_is_refused(
     assert beside(project) == {""}
 
 
+@pytest.mark.slow
 def test_the_target_is_not_its_own_origin(
     project: Project, superuser: psycopg.Connection[Any], name: str
 ) -> None:
     """Nor is what this run drops; the database from before is as good as any."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(f"{name}__next")))
     for database, words in [
         (name, "`invoke reset-db --carry` carries"),
@@ -402,7 +408,7 @@ def test_a_password_is_never_shown(project: Project, servers: dict[int, Cluster]
 
 def test_a_protected_target_stays(project: Project, url: str) -> None:
     """It is the target that is replaced, so its protection counts."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     assert project.invoke("protect").returncode == 0
     done = project.invoke("carry", "--from", url)
     assert done.returncode == 3
@@ -425,7 +431,9 @@ def test_a_role_that_may_not_create_databases_is_told(
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum", slow_but([signal.SIGTERM, signal.SIGKILL], lambda signum: signum == signal.SIGTERM)
+)
 def test_an_interrupted_restore_leaves_nothing(
     project: Project, colleague: Colleague, tmp_path: Path, url: str, signum: int
 ) -> None:
@@ -448,9 +456,10 @@ def test_an_interrupted_restore_leaves_nothing(
     assert beside(project) == {"", "__previous"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_copy_leaves_nothing(project: Project, colleague: Colleague) -> None:
     """In the middle of another database: the target is as it was, and the other one is let go."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before = prints(project)
     with psycopg.connect(colleague.url()) as holder:
         holder.execute("LOCK TABLE users")

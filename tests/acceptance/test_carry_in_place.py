@@ -12,18 +12,17 @@ import pytest
 from psycopg import sql
 
 from backset.connections.target import Target
-from tests.acceptance.test_carry import COUNTS
-from tests.acceptance.test_in_place import as_superuser, dumped
-from tests.acceptance.test_tasks import databases
-from tests.conftest import laid_down
-from tests.incident.project import CLEAN_REVISION, break_it
+from tests.clusters import as_superuser, dumped
+from tests.incident.project import CLEAN_REVISION, COUNTS
+from tests.marks import slow_but
+from tests.project import Project, databases, laid_down, migrating
+from tests.states import broken
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
-    from tests.conftest import Project
 
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'backset%'"
 CONTENTS = "SELECT id, task_id, variation_id, content, output_type FROM task_outputs ORDER BY 1"
@@ -35,28 +34,18 @@ def bare(owned: Project, tmp_path: Path) -> Project:
     return laid_down(tmp_path / "bare", "objects", owned.url)
 
 
-def migrating(project: Project, statements: str) -> Project:
-    """Let the only migration of a project be these statements."""
-    versions = project.folder / "migrations/versions"
-    for path in versions.glob("*.py"):
-        path.unlink()
-    (versions / "z1_all.py").write_text(
-        'from alembic import op\nrevision = "z1"\ndown_revision = None\n'
-        f"def upgrade():\n    op.execute({statements!r})\n"
-    )
-    return project
-
-
 def with_settings(project: Project, text: str) -> Project:
     """Give a project that has none the settings of backset."""
     (project.folder / "pyproject.toml").write_text(f"[tool.backset]\n{text}")
     return project
 
 
-@pytest.mark.parametrize("above", ["1000000000", "0"], ids=["gzip", "zstd"])
+@pytest.mark.parametrize(
+    "above", slow_but(["1000000000", "0"], lambda above: above == "0"), ids=["gzip", "zstd"]
+)
 def test_the_incident_keeps_every_row(owned: Project, above: str) -> None:
     """The orphaned database of a role without CREATEDB comes to the clean schema, rows and all."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     outputs = owned.query(CONTENTS)
     done = owned.invoke("reset-db", "--carry", BACKSET_ZSTD_ABOVE=above)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -73,7 +62,7 @@ def test_the_incident_keeps_every_row(owned: Project, above: str) -> None:
 
 def test_the_plan_says_what_it_cannot_know(owned: Project) -> None:
     """The rows that are there; that obstacles are known later; and nothing is changed."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     done = owned.invoke("reset-db", "--carry", "--plan")
     assert done.returncode == 0, done.stderr
     assert "from the backup, by name: task_outputs 6 · tasks 3 · users 2" in done.stdout
@@ -83,7 +72,7 @@ def test_the_plan_says_what_it_cannot_know(owned: Project) -> None:
 
 def test_an_obstacle_restores_the_backup(owned: Project, cluster: Cluster, name: str) -> None:
     """Exit 5, the line that mends it, and the database byte for byte; with the line it goes."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     owned.query("CREATE TABLE wishes (a int); INSERT INTO wishes VALUES (1), (2)")
     before = dumped(cluster, name)
     done = owned.invoke("reset-db", "--carry")
@@ -259,11 +248,11 @@ def test_it_is_refused_where_no_schema_can_be_made(
     owned: Project, superuser: psycopg.Connection[Any], cluster: Cluster, name: str, plain: str
 ) -> None:
     """Exit 3 with the GRANT that mends it, and nothing was dropped; without --carry it goes."""
+    broken(owned)
     superuser.execute(
         sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(sql.Identifier(name))
     )
     as_superuser(cluster, name, f"GRANT CREATE ON SCHEMA public TO {plain}")
-    break_it(owned.folder, owned.url)
     before = dumped(cluster, name)
     for arguments in (["--carry"], ["--carry", "--plan"]):
         done = owned.invoke("reset-db", *arguments)
@@ -312,7 +301,9 @@ def start_slow_carry(project: Project) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum", slow_but([signal.SIGTERM, signal.SIGINT], lambda signum: signum == signal.SIGTERM)
+)
 def test_a_signal_in_the_carry_brings_everything_back(
     bare: Project, cluster: Cluster, name: str, signum: signal.Signals
 ) -> None:
@@ -327,6 +318,7 @@ def test_a_signal_in_the_carry_brings_everything_back(
     assert "backset" not in dumped(cluster, name)
 
 
+@pytest.mark.slow
 def test_a_carry_that_was_killed_is_undone_by_the_next_run(bare: Project) -> None:
     """What it had made goes, the old content comes back, and then the carry can be done."""
     process = start_slow_carry(bare)

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.test_carry_in_place import migrating
-from tests.conftest import laid_down
+from tests.marks import slow_but
+from tests.project import Project, laid_down, migrating
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.conftest import Project
 
 
 @pytest.fixture
@@ -44,10 +42,13 @@ def test_what_refers_to_a_row_that_made_way_is_told(bare: Project) -> None:
 
 @pytest.mark.parametrize(
     "preference",
-    [
-        "array_nulls = off",
-        "standard_conforming_strings = off",
-    ],
+    slow_but(
+        [
+            "array_nulls = off",
+            "standard_conforming_strings = off",
+        ],
+        lambda preference: "strings" in preference,
+    ),
 )
 def test_what_a_database_prefers_changes_no_value(
     bare: Project, name: str, preference: str

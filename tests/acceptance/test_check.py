@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY, Project, free_port
+from tests.clusters import free_port
+from tests.project import REPOSITORY, Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,10 +16,11 @@ from psycopg import sql
 
 from backset.checks import baseline
 from backset.configuration.reader import load
-from tests.acceptance.test_tilt import Tilt
-from tests.conftest import PROJECTS, REPOSITORY, Project
+from tests.marks import slow_but
 from tests.pages import PAGES, Block, agree, blocks, links
+from tests.project import PROJECTS, REPOSITORY, Project
 from tests.servers import TENANT
+from tests.tilt import Tilt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,10 @@ def test_every_block_is_of_a_kind_that_is_tried() -> None:
     assert {each.language for each in BLOCKS} == known
 
 
-@pytest.mark.parametrize("page", sorted({each.page for each in of(*COMMANDS)}))
+@pytest.mark.parametrize(
+    "page",
+    slow_but(sorted({each.page for each in of(*COMMANDS)}), lambda page: page == "README.md"),
+)
 def test_commands(page: str, request: pytest.FixtureRequest) -> None:
     """What a page says to type does what the page says, in its order."""
     project: Project = request.getfixturevalue(STAGES.get(page, "here"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Project
+from tests.project import Project
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "door"
 
@@ -59,6 +59,7 @@ def test_without_the_setting_status_says_what_to_write(manage: Project) -> None:
     assert "[tool.backset] upgrade = " in done.stderr
 
 
+@pytest.mark.slow
 def test_exit_0_and_nothing_created_is_a_failure(manage: Project) -> None:
     """The live database stays as it was, and nothing is left beside it."""
     assert manage.invoke("reset-db").returncode == 0
@@ -72,6 +73,7 @@ def test_exit_0_and_nothing_created_is_a_failure(manage: Project) -> None:
     assert manage.query(left) == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_stamp_alone_is_a_failure(manage: Project) -> None:
     """A version at head over no table at all."""
     by(manage, "stamp")
@@ -102,6 +104,7 @@ def test_a_command_that_goes_to_the_live_database_fails(manage: Project, way: st
     assert '[tool.backset.env] LIVE_URL = "{url}"' in done.stderr
 
 
+@pytest.mark.slow
 def test_a_multi_tenant_command_is_judged_in_every_schema(manage: Project) -> None:
     """One version table for each tenant; one that lags behind is the failure."""
     by(manage, "tenants")
@@ -115,6 +118,7 @@ def test_a_multi_tenant_command_is_judged_in_every_schema(manage: Project) -> No
     assert "tenant_b.alembic_version: a1" in done.stderr
 
 
+@pytest.mark.slow
 def test_init_makes_what_the_chain_cannot_start_without(manage: Project) -> None:
     """Once, on an empty database, before the upgrade; and not on one that has tables."""
     with (manage.folder / "pyproject.toml").open("a") as file:
@@ -169,6 +173,7 @@ def test_a_version_table_of_two_chains_is_told(chains: Project) -> None:
     assert "which no migration file has" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_head_that_the_settings_misspell_is_a_finding(chains: Project) -> None:
     """`status` tells the database all the same, and blames the settings, not the version table."""
     assert chains.invoke("reset-db").returncode == 0
@@ -196,6 +201,7 @@ def flask_venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_flask_migrate(tmp_path: Path, database_url: str, flask_venv: Path) -> None:
     """As `flask db init` writes it: by its own command and without the setting, models compared."""
     project = laid(tmp_path, database_url, "flask")
@@ -212,6 +218,7 @@ def test_flask_migrate(tmp_path: Path, database_url: str, flask_venv: Path) -> N
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_one_chain_in_each_schema(chains: Project) -> None:
     """The same scripts three times, told apart by -x; their tables are not each other's drift."""
     env = chains.folder / "core/env.py"
@@ -245,6 +252,7 @@ schema = "{name}"
 """
 
 
+@pytest.mark.slow
 def test_accepted_heads_and_an_unexpected_one(chains: Project) -> None:
     """Two heads are the normal end; a third one that nobody has accepted is the finding."""
     versions = chains.folder / "core/versions"

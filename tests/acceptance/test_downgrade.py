@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tests.conftest import Project
+    from tests.project import Project
+
 
 REVISION = """
 from alembic import op
@@ -64,6 +65,7 @@ def test_migrations_that_are_taken_back_whole(migrated: Project) -> None:
     assert beside(migrated) == set()
 
 
+@pytest.mark.slow
 def test_what_is_left_is_named(migrated: Project) -> None:
     """Types, functions, tables with their rows; and the second upgrade that meets them."""
     up = (
@@ -86,6 +88,7 @@ def test_what_is_left_is_named(migrated: Project) -> None:
     assert beside(migrated) == set()
 
 
+@pytest.mark.slow
 def test_a_downgrade_that_fails_is_named(migrated: Project) -> None:
     """With its revision and the server's words."""
     add(migrated, "CREATE TABLE kept (id int)", "DROP INDEX ix_runs_created_at")
@@ -98,6 +101,7 @@ def test_a_downgrade_that_fails_is_named(migrated: Project) -> None:
     assert beside(migrated) == set()
 
 
+@pytest.mark.slow
 def test_a_second_upgrade_that_makes_something_else_is_named(migrated: Project) -> None:
     """A migration that only makes what is missing hides what its downgrade left otherwise."""
     up = (
@@ -119,6 +123,7 @@ def role(superuser: psycopg.Connection[Any], name: str) -> Iterator[str]:
     superuser.execute(f"DROP ROLE IF EXISTS {name}_role".encode())
 
 
+@pytest.mark.slow
 def test_a_role_is_left_on_the_server(migrated: Project, role: str) -> None:
     """It belongs to the server: not even dropping the scratch database takes it away."""
     up = f"DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$"

@@ -19,9 +19,12 @@ import pytest
 from psycopg import sql
 
 from backset.connections.target import Target
-from tests.acceptance.test_tasks import databases, prints
-from tests.conftest import PASSWORD, REPOSITORY, ROLE, Project, free_port
+from tests.clusters import free_port
+from tests.conftest import PASSWORD, ROLE
 from tests.incident.project import lay_down
+from tests.marks import slow_but
+from tests.project import REPOSITORY, Project, databases, prints
+from tests.states import rebuilt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,7 +229,7 @@ def test_a_seed_that_fails(
 
 def test_a_chain_with_two_heads_leaves_nothing_behind(project: Project) -> None:
     """It is noticed while the dump is written, and the dump goes; the database is as it was."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before = prints(project)
     (version,) = (project.folder / "alembic/versions").glob("*.py")
     revision = version.stem.partition("_")[0]
@@ -308,13 +311,17 @@ def wait_for(project: Project, step: str, process: subprocess.Popen[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    ("signum", "code"),
+    slow_but(
+        [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+        lambda case: case[0] == signal.SIGTERM,
+    ),
 )
 def test_a_signal_ends_the_children_and_changes_nothing(
     project: Project, signum: signal.Signals, code: int
 ) -> None:
     """The seed command and its own children end; the target is as it was; nothing is beside it."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before = prints(project)
     hang(project)
     process = project.start("reset-db")
@@ -347,7 +354,7 @@ def _children(pid: int) -> list[psutil.Process]:
 @pytest.mark.parametrize("task", ["reset-db", "undo"])
 def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, task: str) -> None:
     """The swap is finished first, and the message says that it has happened."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before = prints(project)
     project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
     assert project.invoke("reset-db").returncode == 0
@@ -373,22 +380,26 @@ def test_a_signal_ends_an_attached_program(project: Project, task: str) -> None:
     words = ["-c", "select pg_sleep(60)"] if task == "psql" else ["upgrade", "head"]
     if task == "alembic":
         (project.folder / "alembic/versions/c0ffee000003_hang.py").write_text(
-            "import time\nrevision, down_revision = 'c0ffee000003', '0b228e9fec0b'\n"
-            "def upgrade(): time.sleep(60)\ndef downgrade(): pass\n"
+            "from alembic import op\nrevision, down_revision = 'c0ffee000003', '0b228e9fec0b'\n"
+            "def upgrade(): op.execute('select pg_sleep(60)')\ndef downgrade(): pass\n"
         )
     process = project.start(task, "--", *words)
-    deadline = time.monotonic() + 30
-    while not (children := psutil.Process(process.pid).children()):
+    deadline = time.monotonic() + 60
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query ~ '^select pg_sleep'"
+    while not project.query(f"{asleep} AND datname = current_database()"):
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(1)
+    children = psutil.Process(process.pid).children()
+    assert children
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 143
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 
+@pytest.mark.slow
 def test_the_password_is_in_no_argument_list(project: Project, cluster: Cluster) -> None:
     """While every child runs, /proc shows no password to other users of the machine."""
     name = Target.parse(project.url).database
@@ -447,7 +458,7 @@ def test_a_server_that_dies_under_a_run(short_tmp: Path) -> None:
 
 def test_a_disk_that_is_full(project: Project) -> None:
     """A backup that cannot be written stops the run before anything else; nothing half is left."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before = prints(project)
     small = project.folder / "backups"
     small.mkdir(exist_ok=True)

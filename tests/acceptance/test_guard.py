@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from backset.connections.target import Target
-from tests.conftest import PASSWORD, ROLE, Project
+from tests.conftest import PASSWORD, ROLE
 from tests.elsewhere import forwarding
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
+    from tests.project import Project
 
 SERVICE = """
 [away]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.incident.project import CLEAN_REVISION, ORPHANED_REVISION, break_it
+from tests.incident.project import CLEAN_REVISION, ORPHANED_REVISION
+from tests.states import broken
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Project
+    from tests.project import Project
+
 
 SCRIPT = '"""{doc}"""\nrevision = "{id}"\ndown_revision = {down!r}\n{more}def upgrade(): pass\n'
 DOC = "Initial clean schema: users, tasks and task_outputs, with nothing before it."
@@ -71,7 +73,7 @@ def test_an_empty_database_and_none_at_all(project: Project) -> None:
 
 def test_an_orphan(project: Project) -> None:
     """The incident: the old chain stands beside the new one, with the way back to its files."""
-    break_it(project.folder, project.url)
+    broken(project)
     told = project.invoke("history")
     shown = [line.split()[:2] for line in told.stdout.splitlines()]
     assert shown[:2] == [["*", CLEAN_REVISION], ["x", ORPHANED_REVISION]]

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import REPOSITORY, Project
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import lay_down
+from tests.marks import slow_but
+from tests.project import REPOSITORY, Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,12 @@ NAMES = {
 }
 
 
-@pytest.fixture(params=list(NAMES.values()), ids=list(NAMES))
+QUICK = ("quotes", "63 bytes, not ASCII")
+
+
+@pytest.fixture(
+    params=slow_but(NAMES.values(), lambda name: name in map(NAMES.get, QUICK)), ids=list(NAMES)
+)
 def odd(
     request: pytest.FixtureRequest, cluster: Cluster, superuser: psycopg.Connection[Any]
 ) -> Iterator[str]:

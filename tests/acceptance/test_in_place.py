@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,16 @@ import pytest
 from psycopg import sql
 
 from backset.connections.target import Target
-from backset.servers.embedded import temporary_cluster
-from backset.servers.programs import embedded_folder
-from tests.acceptance.test_tasks import databases, prints
-from tests.incident.project import add_failing_migration, break_it
+from tests.clusters import as_superuser, dumped, running
+from tests.incident.project import add_failing_migration
+from tests.marks import slow_but
+from tests.project import Project, databases, prints
+from tests.states import broken
 
 if TYPE_CHECKING:
+    import subprocess
+
     from backset.servers.cluster import Cluster
-    from tests.conftest import Project
 
 OF_A_SUPERUSER = "CREATE EXTENSION vector; GRANT USAGE ON SCHEMA public TO PUBLIC"
 OF_EVERY_KIND = """
@@ -56,20 +56,6 @@ GRANT SELECT ON public.happy TO PUBLIC;
 """
 
 
-def as_superuser(cluster: Cluster, name: str, statements: str) -> None:
-    """Run statements in the target as an administrator would."""
-    with psycopg.connect(cluster.url(name)) as session:
-        session.execute(statements.encode())
-
-
-def dumped(cluster: Cluster, name: str) -> str:
-    """Return the whole database as SQL, but for the random words that pg_dump puts into it."""
-    pg_dump = embedded_folder(18) / "bin" / "pg_dump"
-    argv = [str(pg_dump), "--no-password", cluster.url(name)]
-    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-    return "\n".join(line for line in text.splitlines() if "restrict" not in line)
-
-
 def test_the_plan_says_the_rung_and_the_way_up(owned: Project, plain: str) -> None:
     """Which rung, why, and the SQL of an administrator that leads to the better one."""
     done = owned.invoke("reset-db", "--plan")
@@ -82,7 +68,7 @@ def test_the_plan_says_the_rung_and_the_way_up(owned: Project, plain: str) -> No
 
 def test_the_incident_in_place(owned: Project, name: str) -> None:
     """The broken database is rebuilt; the dump holds the old one; the run says how to go back."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     old = prints(owned)
     done = owned.invoke("reset-db")
     assert done.returncode == 0, done.stderr
@@ -137,8 +123,10 @@ def test_what_the_migrations_do_not_know_comes_back(
     assert "publication old" in done.stdout
 
 
-@pytest.mark.parametrize("zstd_above", ["1000000000", "0"])
-@pytest.mark.parametrize("trouble", ["migration", "seed", "verify"])
+@pytest.mark.parametrize("zstd_above", slow_but(["1000000000", "0"], lambda above: above == "0"))
+@pytest.mark.parametrize(
+    "trouble", slow_but(["migration", "seed", "verify"], lambda trouble: trouble == "migration")
+)
 def test_a_step_that_fails_brings_everything_back(
     owned: Project, cluster: Cluster, name: str, trouble: str, zstd_above: str
 ) -> None:
@@ -163,12 +151,17 @@ def test_a_step_that_fails_brings_everything_back(
     assert dumped(cluster, name) == before
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "signum",
+    slow_but(
+        [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], lambda signum: signum == signal.SIGTERM
+    ),
+)
 def test_a_signal_in_a_migration_brings_everything_back(
     owned: Project, cluster: Cluster, name: str, signum: signal.Signals
 ) -> None:
     """Exit 5 rather than 143: there was something to restore, and it was."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     before = dumped(cluster, name)
     process = start_slow_migration(owned)
     process.send_signal(signum)
@@ -183,7 +176,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     owned: Project, cluster: Cluster, name: str
 ) -> None:
     """The half-built database is not taken for the truth: first the backup comes back."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     before, rows = dumped(cluster, name), prints(owned)
     process = start_slow_migration(owned)
     process.kill()
@@ -198,11 +191,12 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     assert owned.invoke("reset-db").returncode == 0
 
 
+@pytest.mark.slow
 def test_what_was_done_on_a_half_built_database_is_in_a_dump(
     owned: Project, cluster: Cluster, name: str
 ) -> None:
     """Somebody went on working there before the next run: that is not lost either."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     before = dumped(cluster, name)
     process = start_slow_migration(owned)
     process.kill()
@@ -216,11 +210,12 @@ def test_what_was_done_on_a_half_built_database_is_in_a_dump(
     assert {each["name"]: each["rows"] for each in about}[left]["later"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_it_dropped_anything(
     owned: Project, cluster: Cluster, name: str
 ) -> None:
     """The mark alone is not believed: what was written since then stays."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     process = start_slow_migration(owned)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 5
@@ -242,6 +237,7 @@ def test_a_run_that_was_killed_before_it_dropped_anything(
     assert not (folder / "in-place.json").exists()
 
 
+@pytest.mark.slow
 def test_who_is_connected_is_ended_by_the_run_and_not_by_its_plan(owned: Project) -> None:
     """The plan names the session and leaves it alone; the run names it when it ends it."""
     assert owned.invoke("reset-db").returncode == 0
@@ -268,13 +264,12 @@ def killed_in_place(project: Project) -> None:
     (project.folder / "alembic/versions/c0ffee000002_slow.py").unlink()
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_finished_on_its_own_server_only(owned: Project, name: str) -> None:
     """Another server may have a database of the same name and oid: nothing happens to it."""
     killed_in_place(owned)
     ((oid,),) = owned.query(f"SELECT oid FROM pg_database WHERE datname = '{name}'")
-    other = temporary_cluster(18)
-    other.start()
-    try:
+    with running(18) as other:
         with psycopg.connect(other.url("postgres"), autocommit=True) as session:
             session.execute(sql.SQL("CREATE DATABASE {} OID {}").format(sql.Identifier(name), oid))
         as_superuser(other, name, "CREATE TABLE work (a int); INSERT INTO work VALUES (1)")
@@ -283,12 +278,10 @@ def test_a_killed_run_is_finished_on_its_own_server_only(owned: Project, name: s
         assert "killed" not in done.stdout
         with psycopg.connect(other.url(name)) as session:
             assert session.execute("SELECT a FROM work").fetchall() == [(1,)]
-    finally:
-        other.stop()
-        shutil.rmtree(other.folder.parent)
     assert "a run in place was killed" in owned.invoke("backup").stdout
 
 
+@pytest.mark.slow
 def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -> None:
     """Nothing is dropped for a dump that cannot be loaded; another one can be restored."""
     assert owned.invoke("reset-db").returncode == 0
@@ -312,6 +305,7 @@ def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -
     assert prints(owned) == rows
 
 
+@pytest.mark.slow
 def test_another_checkout_is_told_of_a_half_built_database(owned: Project) -> None:
     """By `status`, and by every run; once it has been brought back, nothing is said any more."""
     owned.query("COMMENT ON DATABASE " + Target.parse(owned.url).database + " IS 'mine'")
@@ -328,6 +322,7 @@ def test_another_checkout_is_told_of_a_half_built_database(owned: Project) -> No
     assert owned.query(f"{comment} current_database()") == [("mine",)]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) -> None:
     """Who has mended it by hand, and protects it, keeps what stands there."""
     killed_in_place(owned)
@@ -338,6 +333,7 @@ def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) ->
     assert owned.query("SELECT count(*) FROM mended") == [(0,)]
 
 
+@pytest.mark.slow
 def test_the_newest_backup_is_not_the_half_built_one(owned: Project) -> None:
     """What a killed run left is dumped by the next one, but that is not what `--yes` restores."""
     assert owned.invoke("reset-db").returncode == 0
@@ -350,6 +346,7 @@ def test_the_newest_backup_is_not_the_half_built_one(owned: Project) -> None:
     assert prints(owned) == rows
 
 
+@pytest.mark.slow
 def test_the_backup_that_is_restored_stays(owned: Project) -> None:
     """The run's own backup is one too many, and the oldest is the one that is being restored."""
     assert owned.invoke("reset-db").returncode == 0
@@ -382,7 +379,7 @@ def test_what_is_written_during_the_backup_is_not_lost(
     owned: Project, cluster: Cluster, name: str
 ) -> None:
     """A writer waits, or is ended; every row that it was told to be committed is there at last."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     add_failing_migration(owned.folder)
     owned.query("CREATE TABLE written (id text)")
     committed, over = [], threading.Event()
@@ -434,7 +431,7 @@ def test_neither_rung_is_possible(
     project: Project, cluster: Cluster, plain: str, name: str
 ) -> None:
     """Exit 3, with what is missing for each of them and the SQL that would give it."""
-    break_it(project.folder, project.url)
+    broken(project)
     as_superuser(cluster, name, f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{plain}"')
     done = project.invoke("reset-db", DATABASE_URL=cluster.url(name, plain))
     assert done.returncode == 3
@@ -443,11 +440,12 @@ def test_neither_rung_is_possible(
     assert len(done.stderr.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_a_role_that_may_create_databases_takes_the_swap(
     owned: Project, superuser: psycopg.Connection[Any], plain: str
 ) -> None:
     """And works in place when it is asked to; undo has no lower rung."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     assert owned.invoke("reset-db").returncode == 0
     assert owned.invoke("undo").returncode == 3
     superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(plain)))
@@ -508,7 +506,7 @@ def test_the_way_back_leads_past_what_belongs_to_others(
     owned: Project, cluster: Cluster, name: str
 ) -> None:
     """Comments and grants on it are not ours to give, and others go on writing to it."""
-    break_it(owned.folder, owned.url)
+    broken(owned)
     as_superuser(cluster, name, OF_OTHERS)
     rows = prints(owned)
     process = start_slow_migration(owned)
@@ -603,7 +601,9 @@ def test_a_plan_ends_no_session(owned: Project) -> None:
         session.execute("SELECT 1")
 
 
-@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+@pytest.mark.parametrize(
+    "encoding", slow_but(["LATIN1", "SQL_ASCII"], lambda encoding: encoding == "LATIN1")
+)
 def test_other_encodings(
     owned: Project, superuser: psycopg.Connection[Any], name: str, plain: str, encoding: str
 ) -> None:

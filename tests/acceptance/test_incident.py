@@ -12,8 +12,7 @@ import pytest
 
 from backset.connections.target import Target
 from backset.servers.service import throw_away
-from tests.acceptance.test_tasks import databases, prints
-from tests.conftest import PASSWORD, REPOSITORY, ROLE, Project
+from tests.conftest import PASSWORD, ROLE
 from tests.incident.project import (
     CLEAN_REVISION,
     ORPHANED_REVISION,
@@ -23,11 +22,14 @@ from tests.incident.project import (
     lay_down,
     run_alembic,
 )
+from tests.project import REPOSITORY, Project, databases, prints
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
+
+pytestmark = pytest.mark.every_python
 
 
 @pytest.fixture
@@ -103,6 +105,7 @@ def criteria(project: Project, report: dict[str, object], log: str) -> None:
     assert "ERROR" not in log
 
 
+@pytest.mark.slow
 def test_the_old_scripts_are_in_the_backup(broken: Project) -> None:
     """The stale folder is kept beside the dump, so that the old chain can be brought back too."""
     assert broken.invoke("reset-db").returncode == 0
@@ -152,6 +155,7 @@ def _mend(project: Project, failing: str) -> None:
         (project.folder / "pyproject.toml").write_text(text[:start] + good + text[end:])
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_what_the_next_one_removes(broken: Project) -> None:
     """A `__next` of a killed run stands in nobody's way, and the target never changed."""
     old = prints(broken)
@@ -174,6 +178,7 @@ def test_a_killed_run_leaves_what_the_next_one_removes(broken: Project) -> None:
     assert databases(broken) == {"", "__previous", "__clean"}
 
 
+@pytest.mark.slow
 def test_the_application_stays_connected_until_the_swap(broken: Project) -> None:
     """An idle transaction that has read a table does not stop the run."""
     with psycopg.connect(broken.url) as application:
@@ -185,6 +190,7 @@ def test_the_application_stays_connected_until_the_swap(broken: Project) -> None
         application.close()
 
 
+@pytest.mark.every_server
 def test_the_chain_on_an_older_server(tmp_path: Path) -> None:
     """PostgreSQL 16, with its own pg_dump: rebuild twice, undo, restore, status."""
     with throw_away("app", major=16) as service:

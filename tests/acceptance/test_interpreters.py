@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import laid_down
+from tests.project import Project, laid_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.conftest import Project
 
     Environments = Callable[[tuple[str, ...]], Path]
 
@@ -93,6 +91,7 @@ def spoilt(project: Project) -> None:
 
 
 @pytest.mark.parametrize("packages", [OLDEST, NEWEST], ids=["oldest", "newest"])
+@pytest.mark.slow
 def test_a_project_with_models(
     tmp_path: Path, database_url: str, environment: Environments, packages: tuple[str, ...]
 ) -> None:
@@ -114,6 +113,7 @@ def test_an_older_python_is_named(tmp_path: Path, database_url: str, version: st
     assert "→ name one of Python 3.9 or later that has the project's packages" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_async_project(tmp_path: Path, tcp_url: str, environment: Environments) -> None:
     """SQLAlchemy 2.0 with asyncpg."""
     url = tcp_url.replace("postgresql:", "postgresql+asyncpg:")
@@ -121,6 +121,7 @@ def test_an_async_project(tmp_path: Path, tcp_url: str, environment: Environment
     rebuilt(project, environment(BETWEEN), "base → b1, 2 revisions")
 
 
+@pytest.mark.slow
 def test_the_oldest_meets_shapes(
     tmp_path: Path, database_url: str, environment: Environments
 ) -> None:

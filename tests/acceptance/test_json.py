@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from concurrent.futures import ThreadPoolExecutor
+from inspect import signature
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -20,10 +19,12 @@ from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 from backset.connections.target import Target
 from backset.reports.shape import Content
 from backset.servers.server import Server
-from tests.acceptance import test_door, test_states
-from tests.acceptance.test_orphans import commit, git
-from tests.conftest import REPOSITORY, Project, free_port, laid_down
+from backset.tasks import namespace
+from tests import situations
+from tests.clusters import free_port
+from tests.git import commit, git
 from tests.incident.project import lay_down
+from tests.project import REPOSITORY, Project, laid_down, wait_until_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,12 +136,6 @@ def things_that_go_wrong(told: Told, project: Project) -> None:
         told.by(project, "upgrade", code=75)
 
 
-WAITING = """
-    SELECT 1 FROM pg_locks JOIN pg_database d ON d.oid = database
-    WHERE NOT granted AND datname = current_database()
-"""
-
-
 def whom_it_waits_for(told: Told, project: Project) -> None:
     """A notice has the session that holds the run up."""
     told.by(project, "upgrade")
@@ -152,16 +147,14 @@ def whom_it_waits_for(told: Told, project: Project) -> None:
     with session_on(project) as session:
         session.execute("LOCK TABLE tasks IN ACCESS SHARE MODE")
         process = project.start("upgrade", "--json", "--timeout", "60")
-        while process.poll() is None and not project.query(WAITING):
-            time.sleep(0.1)
-        time.sleep(3)
+        wait_until_told(project, process)
         session.commit()
         assert told.look(process.communicate(timeout=60)[0])["notices"][0]["sessions"]
 
 
 def repairs(told: Told, project: Project) -> None:
     """A file comes back from git, a version is proved, heads are merged, an index is dropped."""
-    test_states.in_git(project)
+    situations.in_git(project)
     git(project.folder, "rm", "-q", "migrations/versions/c1_notes.py")
     commit(project.folder, "Forget it")
     assert told.by(project, "status", code=6)["orphans"][0]["removal"]
@@ -171,8 +164,8 @@ def repairs(told: Told, project: Project) -> None:
     told.by(project, "status", code=6)
     told.by(project, "repair", "--plan")
     told.by(project, "repair")
-    script = test_states.versions(project) / "d1_x.py"
-    script.write_text(test_states.MORE.format("d1", "b1"))
+    script = situations.versions(project) / "d1_x.py"
+    script.write_text(situations.MORE.format("d1", "b1"))
     told.by(project, "repair")
 
 
@@ -190,14 +183,14 @@ def rows_come_along(told: Told, project: Project) -> None:
 
 def an_invalid_index(told: Told, project: Project) -> None:
     """It is dropped, and what made it runs again."""
-    test_states.invalid_index(project)
+    situations.invalid_index(project)
     told.by(project, "repair")
 
 
 def out_of_use(told: Told, project: Project) -> None:
     """Scripts are put away, and the orphan is found in their tar."""
     told.by(project, "upgrade")
-    scripts = test_states.versions(project)
+    scripts = situations.versions(project)
     old, foreign = scripts.with_name("versions_old"), project.folder / "tests/versions"
     shutil.copytree(scripts, foreign)
     old.mkdir()
@@ -249,11 +242,32 @@ def placed(folder: Path, name: str, url: str) -> Project:
     if name == "states":
         return laid_down(folder / name, name, url)
     if name == "chains":
-        return test_door.laid(folder, url, name)
+        project = laid_down(folder / name, "door/chains", url)
+        project.env["LIVE_URL"] = url
+        return project
     lay_down(folder, REPOSITORY)
     return Project(folder, {"DATABASE_URL": url})
 
 
+def test_each_task_tells_json(project: Project) -> None:
+    """One object, which is as it is described, and nothing else."""
+    shutil.copytree(project.folder / "alembic/versions", project.folder / "old")
+    told = Told()
+    lives = [
+        *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
+        *(["repair"], ["history"], ["archive"], ["prove-squash", "old"], ["check"], ["backups"]),
+        *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
+    ]
+    assert sorted(words[0] for words in lives) == sorted(
+        name for name, task in namespace.tasks.items() if "json" in signature(task.body).parameters
+    )
+    content: dict[str, Any] = {}
+    for words in lives:
+        backup = content["backups"][0]["name"] if words[0] == "carry" else ""
+        content |= told.by(project, *(each.format(backup=backup) for each in words))
+
+
+@pytest.mark.slow
 def test_every_report_is_as_described_and_every_key_is_used(
     tmp_path: Path, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
 ) -> None:
@@ -269,8 +283,8 @@ def test_every_report_is_as_described_and_every_key_is_used(
     for number in range(len(STORIES)):
         database = sql.Identifier(f"{name}_{number}")
         superuser.execute(sql.SQL("CREATE DATABASE {}").format(database))
-    with ThreadPoolExecutor(2) as two:
-        list(two.map(tell, range(len(STORIES))))
+    for number in range(len(STORIES)):
+        tell(number)
     assert {*keys(Content)} - told.keys == set()
 
 

@@ -15,10 +15,13 @@ from psycopg import sql
 
 from backset.connections.target import Target
 from backset.servers.programs import installations
-from tests.conftest import PASSWORD, Project, free_port
+from tests.clusters import free_port
+from tests.conftest import PASSWORD
+from tests.marks import slow_but
 
 if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
+    from tests.project import Project
 
 NOXFILE = "from backset.nox import migrate_session\n\nmigrate_session({})\n"
 
@@ -52,16 +55,19 @@ def test_there_is_a_session_for_each_postgresql(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("words", "env", "meant"),
-    [
-        ((), {}, False),
-        ((), {"CI": "false"}, False),
-        ((), {"CI": "1"}, True),
-        ((), {"NOXSESSION": "migrate"}, True),
-        (("--session=migrate",), {}, True),
-        (("-s", "migrate(18)"), {}, False),
-        (("--envdir", "a/migrate"), {}, False),
-        (("--", "-k", "migrate"), {}, False),
-    ],
+    slow_but(
+        [
+            ((), {}, False),
+            ((), {"CI": "false"}, False),
+            ((), {"CI": "1"}, True),
+            ((), {"NOXSESSION": "migrate"}, True),
+            (("--session=migrate",), {}, True),
+            (("-s", "migrate(18)"), {}, False),
+            (("--envdir", "a/migrate"), {}, False),
+            (("--", "-k", "migrate"), {}, False),
+        ],
+        lambda case: case[1].get("CI") == "1" or case[0] == ("-s", "migrate(18)"),
+    ),
 )
 def test_when_the_service_is_meant(
     project: Project, words: tuple[str, ...], env: dict[str, str], *, meant: bool
@@ -72,6 +78,7 @@ def test_when_the_service_is_meant(
     assert ("migrate(18)" in listed) is not meant
 
 
+@pytest.mark.slow
 def test_everything_is_tried(project: Project, tmp_path: Path) -> None:
     """On a server of its own, which is gone afterwards; the report is also GitHub's.
 
@@ -92,6 +99,7 @@ def test_everything_is_tried(project: Project, tmp_path: Path) -> None:
     assert "::error" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_service_is_used_as_it_is(project: Project, tmp_path: Path) -> None:
     """CI gives it, and its database may be there already."""
     env = {"CI": "true", "DATABASE_URL": project.url, "GITHUB_ACTIONS": "true"}
@@ -128,6 +136,7 @@ def test_a_service_that_is_not_there_is_a_failure(project: Project) -> None:
     assert "does not serve after 1 s" in mine.stderr
 
 
+@pytest.mark.slow
 def test_a_role_that_may_not_create_databases(
     project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
 ) -> None:
@@ -152,6 +161,7 @@ def test_a_developers_database_is_refused(project: Project) -> None:
     assert project.query("SELECT count(*) FROM precious") == [(0,)]
 
 
+@pytest.mark.slow
 def test_the_database_can_be_kept(project: Project) -> None:
     """For a look, without a password, until somebody types what ends it."""
     done = nox(project, "-s", "migrate(18)", "--", "--keep")
@@ -170,6 +180,7 @@ def test_the_database_can_be_kept(project: Project) -> None:
 
 
 @pytest.mark.parametrize("word", ["downgrades=False", 'broken=["python", "break.py"]'])
+@pytest.mark.slow
 def test_what_a_project_can_say(project: Project, word: str) -> None:
     """Migrations that do not go back, and a broken database of its own."""
     (project.folder / "break.py").write_text(
@@ -183,6 +194,7 @@ def test_what_a_project_can_say(project: Project, word: str) -> None:
     assert ("head → base" in done.stdout) is ("broken" in word)
 
 
+@pytest.mark.slow
 def test_a_broken_database_that_is_not_made(project: Project, tmp_path: Path) -> None:
     """The report says so, with the last words of the command."""
     (project.folder / "break.py").write_text("raise SystemExit('the dump is missing')")

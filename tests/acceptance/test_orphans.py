@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.incident.project import ORPHANED_REVISION, break_it
+from tests.git import commit, git
+from tests.incident.project import ORPHANED_REVISION
+from tests.states import broken
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.conftest import Project
-
-WHO = {
-    f"GIT_{role}_{word}": text
-    for role in ("AUTHOR", "COMMITTER")
-    for word, text in (("NAME", "Ann"), ("EMAIL", "ann@example.org"))
-}
-
-
-def git(folder: Path, *arguments: str) -> None:
-    """Run git without the settings of whoever runs the tests."""
-    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", **WHO}
-    subprocess.run(["git", *arguments], cwd=folder, env=env, check=True, capture_output=True)
-
-
-def commit(folder: Path, subject: str) -> None:
-    """Commit everything but what is made."""
-    (folder / ".gitignore").write_text("__pycache__/\nbackups/\n.backset/\n")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", subject)
+    from tests.project import Project
 
 
 def squash(project: Project) -> None:
     """Replace the old chain by the clean one, in a repository, with a database at the old head."""
-    break_it(project.folder, project.url)
+    broken(project)
     versions, old = project.folder / "alembic/versions", project.folder / "alembic/versions_backup"
     clean = versions.with_name("versions_clean")
     (versions).rename(clean)

@@ -7,12 +7,15 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING
 
-from tests.conftest import REPOSITORY
+import pytest
+
+from tests.project import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
     """What git ignores is left out of it, whether git has the file or not."""
     pip = [

@@ -15,13 +15,15 @@ import psycopg
 import pytest
 
 from backset.connections.pooling import Told, is_shared
-from tests.conftest import PASSWORD, ROLE, Project, free_port
+from tests.clusters import free_port
+from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
+    from tests.project import Project
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 CONFIGURATION = """\

@@ -14,12 +14,13 @@ import pytest
 from backset.backups.vault import Vault
 from backset.tasks import namespace
 from tests.canary import CANARY, spellings
-from tests.conftest import REPOSITORY, Project
 from tests.incident.project import lay_down
+from tests.marks import slow_but
+from tests.project import REPOSITORY, Project
 from tests.servers import OWNER, SecuredServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
 SPELLINGS = frozenset(spellings(CANARY).values())
@@ -35,6 +36,12 @@ ARGUMENTS = {
 PROC = Path("/proc")
 # reset-db makes the database; protect forbids what would come after it.
 TASKS = sorted(namespace.task_names, key=lambda each: (each != "reset-db", "protect" in each, each))
+# Those that hand the password on; a longer test runs every task.
+AT_WORK = (
+    *("reset-db", "backup", "upgrade", "seed", "status", "restore", "carry"),
+    *("psql", "alembic", "url"),
+)
+TALKATIVE = ("--echo", "--debug")
 IN_JSON = {"reset-db", "upgrade", "seed", "status", "backup", "repair", "verify", "history"}
 TELL_ALL = """\
 import json, os, sys
@@ -128,29 +135,44 @@ def arguments(project: Project, task: str) -> list[str]:
     return [each.format(**given) for each in ARGUMENTS.get(task, [])]
 
 
-def run_every_task(project: Project) -> dict[str, int]:
-    """Run each task, talkative, and some in JSON; hold all output; return the exit codes."""
+def run_tasks(
+    project: Project, tasks: Iterable[str], *flags: str, json_too: bool = True
+) -> dict[str, int]:
+    """Run tasks, and some in JSON as well; hold all output; return the exit codes."""
     codes = {}
-    for task in TASKS:
-        done = project.invoke("--echo", "--debug", task, *arguments(project, task))
+    for task in tasks:
+        done = project.invoke(*flags, task, *arguments(project, task))
         assert leaks(done.stdout + done.stderr) == [], task
         codes[task] = done.returncode
-        if task in IN_JSON:
+        if json_too and task in IN_JSON:
             done = project.invoke(task, "--json")
             assert leaks(done.stdout + done.stderr) == [], f"{task} --json"
             assert json.loads(done.stdout)["exit_code"] == done.returncode
     return codes
 
 
-def test_every_task_when_all_is_well(owned: Project) -> None:
-    """Also what a seed prints that tells all it knows: it succeeds, and is not repeated."""
-    script = owned.folder / "scripts/add_mock_task_data.py"
+def tell_all(project: Project) -> None:
+    """Let the seed command print all that it knows, and succeed."""
+    script = project.folder / "scripts/add_mock_task_data.py"
     script.write_text(
         script.read_text().replace("import argparse\n", f"import argparse\n{TELL_ALL}")
     )
-    codes = run_every_task(owned)
+
+
+def test_the_tasks_that_use_it(owned: Project) -> None:
+    """Also what a seed prints that tells all it knows: it succeeds, and is not repeated."""
+    tell_all(owned)
+    codes = run_tasks(owned, AT_WORK, json_too=False)
     assert set(codes.values()) == {0}, codes
     assert leaks(owned.invoke("reset-db", "--plan").stdout) == []
+
+
+@pytest.mark.slow
+def test_every_task_that_is_talkative(owned: Project) -> None:
+    """Invoke's own log has what it is given, and it is given no password."""
+    tell_all(owned)
+    codes = run_tasks(owned, TASKS, *TALKATIVE)
+    assert set(codes.values()) == {0}, codes
 
 
 def test_reveal_is_the_one_exception(owned: Project) -> None:
@@ -195,23 +217,36 @@ def bug(project: Project) -> None:
     )
 
 
+FAILURES = [
+    (failing_migration, {"reset-db": 4, "upgrade": 4, "alembic": 1}),
+    (failing_seed, {"reset-db": 4, "seed": 4}),
+    (broken_env, {"reset-db": 4, "upgrade": 4, "alembic": 1}),
+    (bug, {"reset-db": 1, "upgrade": 1, "undo": 1, "status": 1}),
+    (wrong_password, {"reset-db": 4, "psql": 2, "status": 6}),
+]
+
+
 @pytest.mark.parametrize(
-    ("break_it", "codes"),
-    [
-        (failing_migration, {"reset-db": 4, "upgrade": 4, "alembic": 1}),
-        (failing_seed, {"reset-db": 4, "seed": 4}),
-        (broken_env, {"reset-db": 4, "upgrade": 4, "alembic": 1}),
-        (bug, {"reset-db": 1, "upgrade": 1, "undo": 1, "status": 1}),
-        (wrong_password, {"reset-db": 4, "psql": 2, "status": 6}),
-    ],
+    ("break_it", "codes"), slow_but(FAILURES, lambda case: case[0] in {failing_seed, bug})
 )
-def test_every_task_when_something_fails(
+def test_a_task_that_fails(
     owned: Project, break_it: Callable[[Project], None], codes: dict[str, int]
 ) -> None:
     """What a child or a traceback says is passed on, without the password."""
     assert owned.invoke("upgrade", "backup").returncode == 0
     break_it(owned)
-    assert run_every_task(owned).items() >= codes.items()
+    assert run_tasks(owned, codes, json_too=False) == codes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("break_it", "codes"), FAILURES)
+def test_every_task_when_something_fails(
+    owned: Project, break_it: Callable[[Project], None], codes: dict[str, int]
+) -> None:
+    """Whatever the task makes of it, and however much Invoke logs."""
+    assert owned.invoke("upgrade", "backup").returncode == 0
+    break_it(owned)
+    assert run_tasks(owned, TASKS, *TALKATIVE).items() >= codes.items()
 
 
 def by_variable(project: Project, _server: SecuredServer) -> None:
@@ -259,9 +294,10 @@ def by_dotenv(project: Project, server: SecuredServer) -> None:
     project.env["DATABASE_URL"] = ""
 
 
-@pytest.mark.parametrize(
-    "give", [by_variable, by_passfile, by_service, by_service_in_the_url, by_dotenv]
-)
+WAYS = [by_variable, by_passfile, by_service, by_service_in_the_url, by_dotenv]
+
+
+@pytest.mark.parametrize("give", slow_but(WAYS, lambda give: give is by_passfile))
 def test_a_password_that_is_not_in_the_url(
     owned: Project,
     secured: SecuredServer,
@@ -271,8 +307,8 @@ def test_a_password_that_is_not_in_the_url(
     """Every child finds it where libpq looks, under verified TLS, and none shows it."""
     owned.env["DATABASE_URL"] = secured.url(own_database, password=None)
     give(owned, secured)
-    for task in ("upgrade", "reset-db", "undo", "backup", "restore", "status", "psql", "alembic"):
-        done = owned.invoke("--echo", "--debug", task, *arguments(owned, task))
+    for task in ("reset-db", "backup", "restore", "psql", "alembic"):
+        done = owned.invoke(task, *arguments(owned, task))
         assert done.returncode == 0, done.stderr
         assert leaks(done.stdout + done.stderr) == [], task
     failing_seed(owned)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.conftest import REPOSITORY, Project
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import lay_down
+from tests.marks import slow_but
+from tests.project import REPOSITORY, Project
 from tests.servers import OWNER, SUPERUSER, TENANT, SecuredServer, drop
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def test_the_whole_chain_on_every_server(on_every: Project, every_secured: Secur
 
 
 @pytest.mark.parametrize(
-    ("role", "way"), [(SUPERUSER, "swap"), (OWNER, "swap"), (TENANT, "in place")]
+    ("role", "way"),
+    slow_but(
+        [(SUPERUSER, "swap"), (OWNER, "swap"), (TENANT, "in place")], lambda case: case[0] == TENANT
+    ),
 )
 def test_each_role_gets_what_it_may(
     folder: Path, secured: SecuredServer, own_database: str, role: str, way: str

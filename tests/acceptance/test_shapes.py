@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backset.connections.target import Target
-from tests.conftest import PROJECTS, Project, laid_down
+from tests.marks import slow_but
+from tests.project import PROJECTS, Project, laid_down
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,28 +43,31 @@ def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) ->
 
 @pytest.mark.parametrize(
     ("name", "upgrade", "verify", "revisions"),
-    [
-        ("branches", "base → d1, 5 revisions", f"4 tables, {NO_MODELS}", "d1"),
-        ("locations", "base → b1, 2 revisions", f"2 tables, {NO_MODELS}", "b1"),
-        (
-            "version_schema",
-            "base → b1, 2 revisions · made the schema ops of the version table",
-            f"2 tables, {NO_MODELS}",
-            "b1",
-        ),
-        (
-            "schemas",
-            "base → b1, 2 revisions · made the schema accounts of the version table",
-            f"3 tables, {AGREE}",
-            "b1",
-        ),
-        ("per_migration", "base → d1, 4 revisions", f"2 tables, {NO_MODELS}", "d1"),
-        ("objects", "base → d1, 4 revisions", f"3 tables, {NO_MODELS}", "d1"),
-        ("talkative", "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1"),
-        ("thread", "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1"),
-        ("conventions", "base → a1, 1 revision", f"4 tables, {AGREE}", "a1"),
-        ("tenants", "base → b1, 4 revisions", f"4 tables, {NO_MODELS}", "b1"),
-    ],
+    slow_but(
+        [
+            ("branches", "base → d1, 5 revisions", f"4 tables, {NO_MODELS}", "d1"),
+            ("locations", "base → b1, 2 revisions", f"2 tables, {NO_MODELS}", "b1"),
+            (
+                "version_schema",
+                "base → b1, 2 revisions · made the schema ops of the version table",
+                f"2 tables, {NO_MODELS}",
+                "b1",
+            ),
+            (
+                "schemas",
+                "base → b1, 2 revisions · made the schema accounts of the version table",
+                f"3 tables, {AGREE}",
+                "b1",
+            ),
+            ("per_migration", "base → d1, 4 revisions", f"2 tables, {NO_MODELS}", "d1"),
+            ("objects", "base → d1, 4 revisions", f"3 tables, {NO_MODELS}", "d1"),
+            ("talkative", "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1"),
+            ("thread", "base → a1, 1 revision", f"2 tables, {NO_MODELS}", "a1"),
+            ("conventions", "base → a1, 1 revision", f"4 tables, {AGREE}", "a1"),
+            ("tenants", "base → b1, 4 revisions", f"4 tables, {NO_MODELS}", "b1"),
+        ],
+        lambda case: case[0] in {"schemas", "objects"},
+    ),
 )
 def test_a_shape_is_rebuilt_twice_and_undone(
     tmp_path: Path, database_url: str, name: str, upgrade: str, verify: str, revisions: str
@@ -73,7 +77,7 @@ def test_a_shape_is_rebuilt_twice_and_undone(
     demand_whole(project, upgrade, verify, revisions)
 
 
-@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+@pytest.mark.parametrize("driver", slow_but(["asyncpg", "psycopg"], lambda it: it == "asyncpg"))
 def test_an_async_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str) -> None:
     """env.py of Alembic's template `async` proves its target within its own event loop."""
     url = tcp_url.replace("postgresql:", f"postgresql+{driver}:")
@@ -82,7 +86,7 @@ def test_an_async_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str
     assert project.query("SELECT DISTINCT name FROM users") == [("one of 2",)]
 
 
-@pytest.mark.parametrize("driver", ["psycopg2", "pg8000"])
+@pytest.mark.parametrize("driver", slow_but(["psycopg2", "pg8000"], lambda it: it == "psycopg2"))
 def test_a_sync_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str) -> None:
     """Each driver says in its own way that the schema of the version table is missing."""
     url = tcp_url.replace("postgresql:", f"postgresql+{driver}:")
@@ -91,7 +95,12 @@ def test_a_sync_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str) 
     demand_whole(project, made, f"2 tables, {NO_MODELS}", "b1")
 
 
-@pytest.mark.parametrize("template", ["generic", "pyproject", "async", "pyproject_async"])
+@pytest.mark.parametrize(
+    "template",
+    slow_but(
+        ["generic", "pyproject", "async", "pyproject_async"], lambda it: it == "pyproject_async"
+    ),
+)
 def test_what_alembic_init_writes(tmp_path: Path, database_url: str, template: str) -> None:
     """The templates of the installed Alembic work; of theirs, only the URL is set."""
     folder = tmp_path / template
@@ -151,8 +160,8 @@ def test_several_heads_stop_before_anything(tmp_path: Path, database_url: str) -
     assert "✔ upgrade   base → m1, 4 revisions\n" in project.invoke("reset-db").stdout
 
 
-@pytest.mark.parametrize("accepted", ['"all"', '["a2", "p1"]'])
-@pytest.mark.parametrize("needs", ["a1", "a2"])
+@pytest.mark.parametrize("accepted", slow_but(['"all"', '["a2", "p1"]'], lambda it: "all" in it))
+@pytest.mark.parametrize("needs", slow_but(["a1", "a2"], lambda it: it == "a2"))
 def test_several_heads_that_are_accepted(
     tmp_path: Path, database_url: str, accepted: str, needs: str
 ) -> None:
@@ -170,6 +179,7 @@ def test_several_heads_that_are_accepted(
     assert "✔ upgrade   already at a2, p1\n" in project.invoke("upgrade").stdout
 
 
+@pytest.mark.slow
 def test_one_of_several_databases(tmp_path: Path, database_url: str) -> None:
     """An env.py for several works on the one that the settings name, and on no other."""
     project = laid_down(tmp_path / "p", "multidb", database_url)
@@ -181,6 +191,7 @@ def test_one_of_several_databases(tmp_path: Path, database_url: str) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_several_rows_in_the_version_table(tmp_path: Path, database_url: str) -> None:
     """A database at the tips of two branches is behind their merge; `upgrade` joins the rows."""
     project = laid_down(tmp_path / "p", "branches", database_url)
@@ -194,6 +205,7 @@ def test_several_rows_in_the_version_table(tmp_path: Path, database_url: str) ->
     assert project.invoke("status").returncode == 0
 
 
+@pytest.mark.slow
 def test_one_of_several_schemas_that_is_behind(tmp_path: Path, database_url: str) -> None:
     """Where env.py keeps a version table in each schema, all of them count."""
     project = laid_down(tmp_path / "p", "tenants", database_url)
@@ -235,6 +247,7 @@ def upgrade():
         (versions / f"r{number:04}_step.py").write_text(f'"""Step {number}."""\n{text}')
 
 
+@pytest.mark.slow
 def test_four_hundred_revisions(tmp_path: Path, database_url: str) -> None:
     """Each has its line while it runs, piped and on a terminal, and none in JSON."""
     project = laid_down(tmp_path / "p", "thread", database_url)
@@ -255,7 +268,15 @@ def test_four_hundred_revisions(tmp_path: Path, database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("driver", "where"),
-    [("psycopg", "python"), ("psycopg", "server"), ("psycopg2", "server"), ("pg8000", "server")],
+    slow_but(
+        [
+            ("psycopg", "python"),
+            ("psycopg", "server"),
+            ("psycopg2", "server"),
+            ("pg8000", "server"),
+        ],
+        lambda case: case[1] == "python",
+    ),
 )
 def test_a_migration_that_hangs(tmp_path: Path, tcp_url: str, driver: str, where: str) -> None:
     """Exit 4 names the revision; nothing is changed, and nothing goes on at the server."""
@@ -283,6 +304,7 @@ def sessions_left(project: Project) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_live_migration_that_hangs(tmp_path: Path, tcp_url: str) -> None:
     """`upgrade` gives up what its transaction had done, of an async driver too; 0 is no limit."""
     url = tcp_url.replace("postgresql:", "postgresql+asyncpg:")
@@ -299,6 +321,7 @@ def test_a_live_migration_that_hangs(tmp_path: Path, tcp_url: str) -> None:
     assert project.invoke("upgrade", "--timeout", "0").returncode == 0
 
 
+@pytest.mark.slow
 def test_each_other_step_can_be_stopped(tmp_path: Path, database_url: str) -> None:
     """An env.py or a seed command that hangs is ended as well; with --json the line is in it."""
     project = laid_down(tmp_path / "p", "hangs", database_url)

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from backset.connections.target import Target
-from tests.acceptance.test_tasks import databases, prints
-from tests.conftest import REPOSITORY, Project
+from tests.marks import slow_but
+from tests.project import REPOSITORY, Project, databases, prints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Running = tuple[subprocess.Popen[str], list[psutil.Process]]
 
 SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+PATIENCE_S = 120  # for what takes a moment, unless the machine has other work
 STEPS = ("backup", "reset", "upgrade", "verify", "seed", "promote")
 IN_ZSTD = "backup in zstd"  # the same step at work in threads and with two programs
 SLOW_SEED = """
@@ -149,7 +150,7 @@ def inside(project: Project, step: str) -> Iterator[Running]:
         PREPARE[step](project)
     with HOLD[step](project) if step in HOLD else nullcontext():
         process = project.start("reset-db")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not INSIDE[step](project):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, f"{step} was never reached"
@@ -171,7 +172,7 @@ def nothing_is_left(project: Project, *, kept: bool = True) -> None:
     assert [str(path) for path in (project.folder / "backups").rglob("*.partial")] == []
     assert databases(project) == {"", "__previous", *(["__clean"] if kept else [])}
     names = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'backset %'"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while (found := project.query(names, "postgres")) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert found == []
@@ -186,8 +187,13 @@ def built(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("step", [*STEPS, IN_ZSTD])
-@pytest.mark.parametrize(("signum", "code"), SIGNALS)
+@pytest.mark.parametrize(
+    ("step", "signum", "code"),
+    slow_but(
+        [(step, *each) for step in (*STEPS, IN_ZSTD) for each in SIGNALS],
+        lambda case: case[:2] in {("upgrade", signal.SIGTERM), ("seed", signal.SIGINT)},
+    ),
+)
 def test_a_signal_inside_a_step(
     built: Project, step: str, signum: signal.Signals, code: int
 ) -> None:
@@ -197,24 +203,24 @@ def test_a_signal_inside_a_step(
         process.send_signal(signum)
         time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == code, errors
         assert "Traceback" not in errors
         assert f"interrupted by {signum.name} · " in errors
         assert "is as it was" in errors
-        assert left(children, 3) == []
+        assert left(children, PATIENCE_S) == []
     assert prints(built) == before
     nothing_is_left(built, kept=step not in {"upgrade", "verify"})
 
 
-@pytest.mark.parametrize("step", [*STEPS, IN_ZSTD])
+@pytest.mark.parametrize("step", slow_but((*STEPS, IN_ZSTD), lambda step: step == "seed"))
 def test_kill_9_inside_a_step(built: Project, step: str) -> None:
     """Its children end by themselves, and what it left is removed by the next run."""
     before = prints(built)
     with inside(built, step) as (process, children):
         process.kill()
-        process.communicate(timeout=20)
-        assert left(children, 10) == []
+        process.communicate(timeout=PATIENCE_S)
+        assert left(children, PATIENCE_S) == []
     assert prints(built) == before
     for path in ("alembic/versions/c0ffee00000a_slow.py", "slow"):
         (built.folder / path).unlink(missing_ok=True)
@@ -227,10 +233,13 @@ def test_kill_9_inside_a_step(built: Project, step: str) -> None:
 # The three signals differ in their exit code alone, which the test above holds for each step.
 @pytest.mark.parametrize(
     ("step", "signum", "code"),
-    [
-        *((step, *SIGNALS[0]) for step in STEPS),
-        *((step, *each) for step in ("upgrade", "promote") for each in SIGNALS[1:]),
-    ],
+    slow_but(
+        [
+            *((step, *SIGNALS[0]) for step in STEPS),
+            *((step, *each) for step in ("upgrade", "promote") for each in SIGNALS[1:]),
+        ],
+        lambda case: case[:2] == ("promote", signal.SIGHUP),
+    ),
 )
 def test_a_signal_between_two_steps(
     built: Project, step: str, signum: signal.Signals, code: int
@@ -243,7 +252,7 @@ def test_a_signal_between_two_steps(
         if f" {step} " in line:
             break
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     late = {-signum} if step == "promote" else set()  # it had ended, but for the interpreter
     assert process.returncode in {0, code} | late, errors
     assert "Traceback" not in errors
@@ -271,7 +280,9 @@ def test_an_interruption_before_anything_has_begun(built: Project) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
-@pytest.mark.parametrize("words", [["reset-db"], ["backup", "reset-db"]])
+@pytest.mark.parametrize(
+    "words", slow_but([["reset-db"], ["backup", "reset-db"]], lambda words: len(words) == 2)
+)
 def test_a_shells_process_group_is_ended(built: Project, words: list[str]) -> None:
     """Tilt and CI send TERM to the whole group of `sh -c "invoke …"`."""
     before = prints(built)
@@ -286,21 +297,24 @@ def test_a_shells_process_group_is_ended(built: Project, words: list[str]) -> No
         text=True,
         start_new_session=True,
     ) as shell:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not INSIDE["seed"](built):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         children = psutil.Process(shell.pid).children(recursive=True)
         os.killpg(shell.pid, signal.SIGTERM)
-        output, _ = shell.communicate(timeout=20)
+        output, _ = shell.communicate(timeout=PATIENCE_S)
     assert re.search("interrupted by SIGTERM · .* is as it was", output)
     assert "the next run removes" not in output
-    assert left(children, 3) == []
+    assert left(children, PATIENCE_S) == []
     assert prints(built) == before
     nothing_is_left(built)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum", slow_but([signal.SIGTERM, signal.SIGINT], lambda signum: signum == signal.SIGTERM)
+)
+@pytest.mark.slow
 def test_nox_passes_a_signal_on_and_ends_its_server(tmp_path: Path, signum: signal.Signals) -> None:
     """The throw-away server, the run on it and all their children end with `nox -s migrate`."""
     output, inside = tmp_path / "output", tmp_path / "inside"
@@ -320,7 +334,7 @@ def test_nox_passes_a_signal_on_and_ends_its_server(tmp_path: Path, signum: sign
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not inside.exists():
         assert time.monotonic() < deadline, output.read_text()
         assert nox.poll() is None, output.read_text()
@@ -328,7 +342,7 @@ def test_nox_passes_a_signal_on_and_ends_its_server(tmp_path: Path, signum: sign
     children = psutil.Process(nox.pid).children(recursive=True)
     (data,) = {each.cmdline()[2] for each in children if each.cmdline()[1:2] == ["-D"]}
     nox.send_signal(signum)
-    assert nox.wait(40) != 0
+    assert nox.wait(PATIENCE_S) != 0
     assert "Session migrate(18) interrupted" in output.read_text()
-    assert left(children, 3) == []
+    assert left(children, PATIENCE_S) == []
     assert not Path(data).parent.parent.exists()

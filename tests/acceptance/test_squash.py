@@ -16,11 +16,13 @@ import pytest
 
 from backset.connections.target import Target
 from tests.incident.project import INCIDENT, JUNK
+from tests.marks import slow_but
 
 if TYPE_CHECKING:
     import psycopg
 
-    from tests.conftest import Project
+    from tests.project import Project
+
 
 OLD = {
     "a1": (
@@ -173,6 +175,7 @@ def test_a_commit_is_written_whole(squashed: Project) -> None:
     assert (git(squashed, "status", "--porcelain"), git(squashed, "ls-files", "--stage")) == before
 
 
+@pytest.mark.slow
 def test_a_folder_of_old_revisions(squashed: Project) -> None:
     """It runs with today's env.py; a folder that only holds such a folder is looked into."""
     folder = squashed.folder / "alembic/versions_backup/versions"
@@ -248,6 +251,7 @@ def test_a_plan_builds_nothing(squashed: Project) -> None:
     assert beside(squashed) == set()
 
 
+@pytest.mark.slow
 def test_an_old_chain_with_two_heads(squashed: Project) -> None:
     """Merging its branches may be what the squash is for: all of them are built."""
     folder = squashed.folder / "old"
@@ -261,6 +265,7 @@ def test_an_old_chain_with_two_heads(squashed: Project) -> None:
     assert [each["what"] for each in found["findings"]] == ["table side is only in the old chain"]
 
 
+@pytest.mark.slow
 def test_a_chain_that_hangs_is_stopped(squashed: Project) -> None:
     """With `--timeout`; the line names the revision, and nothing is left."""
     slow = NEW + '    op.execute("SELECT pg_sleep(600)")\n'
@@ -271,6 +276,7 @@ def test_a_chain_that_hangs_is_stopped(squashed: Project) -> None:
     assert beside(squashed) == set()
 
 
+@pytest.mark.slow
 def test_the_projects_own_command_builds_both(squashed: Project) -> None:
     """Where `[tool.backset] upgrade` replaces Alembic's process, it runs in the old tree, too."""
     (squashed.folder / "migrate.py").write_text(
@@ -290,7 +296,9 @@ def test_the_projects_own_command_builds_both(squashed: Project) -> None:
     assert [each.get("made", {}).get("revisions") for each in found["steps"]] == [2, 1, None]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum", slow_but([signal.SIGTERM, signal.SIGKILL], lambda signum: signum == signal.SIGTERM)
+)
 def test_an_interrupted_proof_leaves_nothing(
     squashed: Project, superuser: psycopg.Connection[Any], signum: int
 ) -> None:

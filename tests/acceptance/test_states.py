@@ -3,227 +3,54 @@
 from __future__ import annotations
 
 import json
-import py_compile
 import re
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from backset.connections.target import Target
 from backset.servers.server import Server
-from tests.acceptance.test_orphans import commit, git
-from tests.conftest import ROLE, Project, free_port, laid_down
-from tests.incident.project import run_alembic
+from tests.conftest import ROLE
+from tests.marks import slow_but
+from tests.project import Project, laid_down, prints
+from tests.situations import (
+    MORE,
+    behind,
+    built,
+    byte_code,
+    deleted,
+    drifted,
+    duplicate,
+    elsewhere,
+    half_applied,
+    invalid_index,
+    made_by_hand,
+    missing_database,
+    missing_middle,
+    new_model,
+    no_models,
+    no_scripts,
+    no_server,
+    of_others,
+    row_too_many,
+    squashed,
+    squashed_otherwise,
+    stamped_early,
+    stamped_empty,
+    stamped_index,
+    two_heads,
+    unrecorded,
+    versions,
+    without_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
-
-MORE = "revision, down_revision = {0!r}, {1!r}\ndef upgrade(): pass\ndef downgrade(): pass\n"
-
-
-def versions(project: Project) -> Path:
-    """Return the folder of the scripts."""
-    return project.folder / "migrations/versions"
-
-
-def alembic(project: Project, *arguments: str) -> None:
-    """Run alembic as a developer would."""
-    done = run_alembic(project.folder, project.url, *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def built(project: Project) -> None:
-    """Migrate to head, with a row that no repair may lose."""
-    alembic(project, "upgrade", "head")
-    project.query("INSERT INTO users (name) VALUES ('ann')")
-
-
-def in_git(project: Project) -> None:
-    """Migrate to head, in a repository that has all scripts."""
-    built(project)
-    git(project.folder, "init", "-q", "-b", "main")
-    commit(project.folder, "Begin")
-
-
-def missing_database(project: Project) -> None:
-    """Name a database that is not there."""
-    target = Target.parse(project.url)
-    project.env["DATABASE_URL"] = target.named(f"{target.database}_new").url
-
-
-def no_server(project: Project) -> None:
-    """Name a port that nobody listens on, with a password that nobody may read."""
-    project.env["DATABASE_URL"] = f"postgresql://u:c4nary@127.0.0.1:{free_port()}/db"
-
-
-def behind(project: Project) -> None:
-    """Stop one revision before the head."""
-    alembic(project, "upgrade", "b1")
-
-
-def without_version(project: Project) -> None:
-    """Lose the version table."""
-    built(project)
-    project.query("DROP TABLE alembic_version")
-
-
-def made_by_hand(project: Project) -> None:
-    """Lose the version table of a schema that no revision makes."""
-    without_version(project)
-    project.query("ALTER TABLE users ADD COLUMN shoe_size int")
-
-
-def deleted(project: Project) -> None:
-    """Delete the newest script, which the database names."""
-    in_git(project)
-    (versions(project) / "c1_notes.py").unlink()
-
-
-def squashed(project: Project) -> None:
-    """Name a revision of an older chain that made the very same."""
-    built(project)
-    project.query("UPDATE alembic_version SET version_num = 'dead'")
-
-
-def squashed_otherwise(project: Project) -> None:
-    """Name a revision of an older chain that made something else."""
-    squashed(project)
-    project.query("ALTER TABLE users DROP COLUMN name")
-
-
-def two_heads(project: Project) -> None:
-    """Let two people add a revision after the same one."""
-    built(project)
-    (versions(project) / "d1_x.py").write_text(MORE.format("d1", "b1"))
-
-
-def missing_middle(project: Project) -> None:
-    """Delete a script that another one follows."""
-    in_git(project)
-    (versions(project) / "b1_tasks.py").unlink()
-
-
-def duplicate(project: Project) -> None:
-    """Copy a script, and forget to give it an id of its own."""
-    built(project)
-    shutil.copy(versions(project) / "c1_notes.py", versions(project) / "d1_copy.py")
-
-
-def no_scripts(project: Project) -> None:
-    """Empty the folder of the scripts."""
-    in_git(project)
-    for path in versions(project).glob("*.py"):
-        path.unlink()
-
-
-def byte_code(project: Project) -> None:
-    """Delete a script whose byte code Alembic goes on loading."""
-    built(project)
-    ini = project.folder / "alembic.ini"
-    ini.write_text(f"{ini.read_text()}sourceless = true\n")
-    script = versions(project) / "d1_x.py"
-    script.write_text(MORE.format("d1", "c1"))
-    py_compile.compile(str(script))
-    script.unlink()
-
-
-def half_applied(project: Project) -> None:
-    """Let an index fail that is made in an autocommit block, after a table was made."""
-    alembic(project, "upgrade", "b1")
-    project.query("INSERT INTO users (name) VALUES ('ann'), ('ann')")
-    assert run_alembic(project.folder, project.url, "upgrade", "head").returncode != 0
-    project.query("DELETE FROM users WHERE id = 2")
-
-
-def invalid_index(project: Project) -> None:
-    """Let only the index fail."""
-    script = versions(project) / "c1_notes.py"
-    text = script.read_text()
-    table = '    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))\n'
-    assert table in text
-    block = text[text.index("    with op.get") : text.index("def downgrade")]
-    script.write_text(text.replace(table, "").replace(block, f"{block.rstrip()}\n{table}\n\n"))
-    half_applied(project)
-
-
-def unrecorded(project: Project) -> None:
-    """Be killed between the last statement and the version."""
-    built(project)
-    project.query("UPDATE alembic_version SET version_num = 'b1'")
-
-
-def row_too_many(project: Project) -> None:
-    """Leave the row of before in the version table."""
-    built(project)
-    project.query("INSERT INTO alembic_version VALUES ('b1')")
-
-
-def drifted(project: Project) -> None:
-    """Change the database by hand."""
-    built(project)
-    project.query("ALTER TABLE users DROP COLUMN name")
-    project.query("ALTER TABLE users ADD COLUMN shoe_size int")
-
-
-def new_model(project: Project) -> None:
-    """Change the models, and write no migration."""
-    built(project)
-    models = project.folder / "models.py"
-    models.write_text(f'{models.read_text()}Table("new", metadata, Column("id", Integer))\n')
-
-
-def stamped_empty(project: Project) -> None:
-    """Stamp an empty database to get rid of an error."""
-    alembic(project, "stamp", "head")
-
-
-def stamped_early(project: Project) -> None:
-    """Stamp a database that is one revision behind."""
-    alembic(project, "upgrade", "b1")
-    alembic(project, "stamp", "head")
-
-
-INDEX = """revision, down_revision = "d1", "c1"
-def upgrade():
-    from alembic import op
-    op.create_index("ix_tasks_user_id", "tasks", ["user_id"])
-"""
-
-
-def stamped_index(project: Project) -> None:
-    """Stamp a database that lacks an index, which no table and no column tells of."""
-    built(project)
-    models = project.folder / "models.py"
-    models.write_text(f'{models.read_text()}Index("ix_tasks_user_id", tasks.c.user_id)\n')
-    (versions(project) / "d1_index.py").write_text(INDEX)
-    alembic(project, "stamp", "head")
-
-
-def no_models(project: Project) -> None:
-    """Import no model in env.py."""
-    built(project)
-    (project.folder / "models.py").write_text(
-        "from sqlalchemy import MetaData\nmetadata = MetaData()\n"
-    )
-
-
-def of_others(project: Project) -> None:
-    """Name the database of another application, with a chain of its own."""
-    project.query("CREATE TABLE wp_posts (id int)")
-    project.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
-    project.query("INSERT INTO alembic_version VALUES ('f00')")
-
-
-def elsewhere(project: Project) -> None:
-    """Let env.py open another database, whatever it is told."""
-    env = project.folder / "migrations/env.py"
-    other = Target.parse(project.url).named("postgres").url
-    env.write_text(env.read_text().replace('os.environ["DATABASE_URL"]', repr(other)))
 
 
 @dataclass(frozen=True)
@@ -285,12 +112,35 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.state}-{case.make.__name__}")
-def test_each_state_and_its_cure(tmp_path: Path, database_url: str, case: Case) -> None:
-    """`status` names it, `repair --plan` changes nothing, `repair` mends it or says why not."""
-    project = laid_down(tmp_path / "project", "states", database_url)
-    case.make(project)
-    told = project.invoke("status")
+# One for each way of a cure; the others are cured in the same ways, from other states.
+ONE_EACH = {squashed, made_by_hand, deleted, two_heads, invalid_index}
+
+
+def name_of(case: Case) -> str:
+    """Return what a case is called in the report."""
+    return f"{case.state}-{case.make.__name__}"
+
+
+@pytest.fixture
+def stateful(tmp_path: Path, database_url: str) -> Project:
+    """A project for states, whose database is empty so far."""
+    return laid_down(tmp_path / "project", "states", database_url)
+
+
+def standing(project: Project) -> tuple[object, list[str]]:
+    """Return the rows of the target, where there is one, and the scripts."""
+    try:
+        rows: object = prints(project)
+    except psycopg.OperationalError as error:
+        rows = type(error)
+    return rows, sorted(path.name for path in versions(project).glob("*.py"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_each_state_is_recognized(stateful: Project, case: Case) -> None:
+    """`status` names it, with its evidence and its cure; exit code 6 where there is one."""
+    case.make(stateful)
+    told = stateful.invoke("status")
     assert told.stdout.startswith(f" state     {case.state}: "), told.stdout + told.stderr
     assert case.evidence in told.stdout
     assert case.cure in told.stdout
@@ -298,23 +148,34 @@ def test_each_state_and_its_cure(tmp_path: Path, database_url: str, case: Case) 
     upgrades = case.state in {"no database", "empty", "behind"}
     assert upgrades == ("invoke upgrade" in told.stderr), told.stderr  # no cure but the state's
     assert "c4nary" not in told.stdout + told.stderr
-    planned = project.invoke("repair", "--plan")
+
+
+@pytest.mark.parametrize("case", slow_but(CASES, lambda case: case.make in ONE_EACH), ids=name_of)
+def test_each_cure_works(stateful: Project, case: Case) -> None:
+    """`repair --plan` changes nothing, `repair` mends it or says why not."""
+    case.make(stateful)
+    before = standing(stateful)
+    planned = stateful.invoke("repair", "--plan")
     assert planned.returncode == 0, planned.stderr
     assert "nothing was changed" in planned.stdout
-    assert project.invoke("status").stdout == told.stdout
+    assert standing(stateful) == before
 
-    repaired = project.invoke("repair", "--json", *(["--yes"] if "reset" in case.ways else []))
+    repaired = stateful.invoke("repair", "--json", *(["--yes"] if "reset" in case.ways else []))
     content: dict[str, Any] = json.loads(repaired.stdout)
     assert content["state"] == case.ends, repaired.stdout
     assert repaired.returncode == content["exit_code"] == (0 if case.ends == "at head" else 6)
     assert tuple(each["cure"]["way"] for each in content["repairs"]) == case.ways
     assert "c4nary" not in repaired.stdout
     if case.ends == "at head":
-        assert project.invoke("status").returncode == 0
-        assert project.invoke("verify").returncode == 0
+        assert stateful.invoke("verify").returncode == 0
 
 
-@pytest.mark.parametrize("make", [without_version, squashed, two_heads, deleted, unrecorded])
+@pytest.mark.parametrize(
+    "make",
+    slow_but(
+        [without_version, squashed, two_heads, deleted, unrecorded], lambda make: make is squashed
+    ),
+)
 def test_a_small_cure_keeps_every_row(
     tmp_path: Path, database_url: str, make: Callable[[Project], None]
 ) -> None:
@@ -330,6 +191,7 @@ def test_a_small_cure_keeps_every_row(
     assert bool(list((project.folder / "backups").rglob("*.dump"))) == stamped
 
 
+@pytest.mark.slow
 def test_a_rebuild_can_be_undone(tmp_path: Path, database_url: str) -> None:
     """What is left when nothing smaller helps keeps the rows, for `undo` and in the backup."""
     project = laid_down(tmp_path / "project", "states", database_url)
@@ -340,6 +202,7 @@ def test_a_rebuild_can_be_undone(tmp_path: Path, database_url: str) -> None:
     assert project.query("SELECT name FROM users") == [("ann",)]
 
 
+@pytest.mark.slow
 def test_a_repair_asks_before_a_database_is_replaced(tmp_path: Path, database_url: str) -> None:
     """What nobody has called by its name is consented to: on a terminal by name, else by --yes."""
     project = laid_down(tmp_path / "project", "states", database_url)
@@ -364,7 +227,9 @@ def upgrade():
 """
 
 
-@pytest.mark.parametrize("make", [without_version, squashed])
+@pytest.mark.parametrize(
+    "make", slow_but([without_version, squashed], lambda make: make is squashed)
+)
 def test_a_stamp_never_leaves_out_a_change_of_rows(
     tmp_path: Path, database_url: str, make: Callable[[Project], None]
 ) -> None:
@@ -382,6 +247,7 @@ def test_a_stamp_never_leaves_out_a_change_of_rows(
     assert project.query("SELECT name FROM users") == [("filled",)]
 
 
+@pytest.mark.slow
 def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url: str) -> None:
     """Rows that an earlier revision inserts are no part of the proof, and that is said."""
     project = laid_down(tmp_path / "project", "states", database_url)
@@ -394,6 +260,7 @@ def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url:
     assert "rows are not compared: see whether those of c1_notes.py are there" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database_url: str) -> None:
     """A revision such as a merge leaves no trace, and needs none."""
     project = laid_down(tmp_path / "project", "states", database_url)
@@ -403,6 +270,7 @@ def test_a_stamp_goes_past_a_revision_that_does_nothing(tmp_path: Path, database
     assert project.query("SELECT version_num FROM alembic_version") == [("d1",)]
 
 
+@pytest.mark.slow
 def test_a_proof_waits_for_the_lock(tmp_path: Path, database_url: str) -> None:
     """`--wait` holds for all that a repair does, and says for whom."""
     project = laid_down(tmp_path / "project", "states", database_url)
@@ -417,6 +285,7 @@ def test_a_proof_waits_for_the_lock(tmp_path: Path, database_url: str) -> None:
     assert waiting.returncode == 0, told + errors
 
 
+@pytest.mark.slow
 def test_a_proof_is_stopped_in_time(tmp_path: Path, database_url: str) -> None:
     """`--timeout` holds for the proof too; its scratch database goes."""
     project = laid_down(tmp_path / "project", "states", database_url)
@@ -431,6 +300,7 @@ def test_a_proof_is_stopped_in_time(tmp_path: Path, database_url: str) -> None:
     assert [each for (each,) in found if each.startswith(name)] == [name]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str) -> None:
     """A chain that cannot be built says nothing of the database: a person mends that first."""
     project = laid_down(tmp_path / "project", "states", database_url)

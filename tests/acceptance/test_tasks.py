@@ -7,19 +7,20 @@ import os
 import re
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from backset.connections.target import Target
-from tests.conftest import REPOSITORY, Project
-from tests.incident.fingerprint import fingerprint
 from tests.incident.project import lay_down
+from tests.project import REPOSITORY, Project, databases, prints
+from tests.states import rebuilt
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.every_python
 
 CHAIN = """\
  ✔ backup    nothing to back up (the database is new)
@@ -35,24 +36,6 @@ CHAIN = """\
 def seconds_hidden(text: str) -> str:
     """Return the output without the one thing that differs between runs."""
     return re.sub(r"done in [\d.]+ s", "done in SECONDS s", text)
-
-
-def databases(project: Project) -> set[str]:
-    """Return what stands beside the target, by the suffix of its name, once the drop is over."""
-    name = Target.parse(project.url).database
-    query = f"SELECT datname FROM pg_database WHERE starts_with(datname, '{name}')"
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        found = {each.removeprefix(name) for (each,) in project.query(query, "postgres")}
-        if "__discard" not in found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("the server never dropped what was set aside")
-
-
-def prints(project: Project) -> dict[str, tuple[int, str | None]]:
-    """Return the fingerprint of the target."""
-    return fingerprint(Target.parse(project.url).params)
 
 
 def test_the_chain_says_each_step_as_it_happens(project: Project) -> None:
@@ -95,7 +78,7 @@ def test_json_is_one_object_and_nothing_else(project: Project) -> None:
 
 def test_undo_and_redo(project: Project) -> None:
     """Every row of the old database is back, and every row of the new one after that."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
     old = prints(project)
     assert project.invoke("reset-db").returncode == 0
@@ -120,7 +103,7 @@ def test_undo_without_a_previous_database_says_so(project: Project) -> None:
 
 def test_each_step_alone_on_the_live_target(project: Project) -> None:
     """`invoke backup reset upgrade verify seed` in one line does what reset-db does."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     project.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
     done = project.invoke("backup", "reset", "upgrade", "verify", "seed")
     assert done.returncode == 0, done.stderr
@@ -144,7 +127,7 @@ def test_upgrade_is_incremental_and_never_destructive(project: Project) -> None:
 
 def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
     """The rows of the moment of the backup are back; undo gives those of now."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     then = prints(project)
     assert project.invoke("backup").returncode == 0
     project.query("DELETE FROM task_outputs")
@@ -169,7 +152,7 @@ def test_restore_builds_from_a_dump_and_can_be_undone(project: Project) -> None:
 
 def test_restore_does_not_take_another_servers_backup_by_itself(project: Project) -> None:
     """Two servers may have a database of one name; by its name, the other's can be restored."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     assert project.invoke("backup").returncode == 0
     (path,) = (project.folder / "backups").rglob("*.json")
     about = json.loads(path.read_text())
@@ -183,7 +166,7 @@ def test_restore_does_not_take_another_servers_backup_by_itself(project: Project
 
 def test_restore_of_a_damaged_backup_changes_nothing(project: Project) -> None:
     """Exit 4; the target is as it was and nothing stands beside it."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     assert project.invoke("backup").returncode == 0
     before, beside = prints(project), databases(project)
     (dump,) = (project.folder / "backups").rglob("*.dump")
@@ -197,7 +180,7 @@ def test_restore_of_a_damaged_backup_changes_nothing(project: Project) -> None:
 
 def test_status_of_a_good_database(project: Project) -> None:
     """Revision, heads, tables with rows; exit 0."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     done = project.invoke("status")
     assert done.returncode == 0
     assert "revision  0b228e9fec0b" in done.stdout
@@ -210,7 +193,7 @@ def test_status_of_a_good_database(project: Project) -> None:
 
 def test_status_and_verify_exit_6_with_findings(project: Project) -> None:
     """Drift is named with what to do, a line each, in both and in JSON."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     project.query("ALTER TABLE tasks DROP COLUMN archived CASCADE")
     for task in ("status", "verify"):
         done = project.invoke(task)
@@ -234,7 +217,7 @@ def test_status_of_a_missing_database(project: Project) -> None:
 @pytest.mark.parametrize("arguments", [["reset-db", "--plan"], ["--dry", "reset-db"]])
 def test_a_plan_changes_nothing(project: Project, arguments: list[str]) -> None:
     """It says what would happen, and the server has no trace of it."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     before, beside = prints(project), databases(project)
     files = sorted((project.folder / "backups").rglob("*"))
     done = project.invoke(*arguments)
@@ -273,7 +256,7 @@ def test_seed_passes_arguments_on(project: Project) -> None:
 
 def test_psql_and_alembic_pass_arguments_and_exit_codes_on(project: Project) -> None:
     """Words with spaces arrive as one word."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     done = project.invoke("psql", "--", "-Atc", "select 'a  b', count(*) from tasks")
     assert (done.returncode, done.stdout) == (0, "a  b|5\n")
     assert project.invoke("psql", "--", "-c", "nonsense").returncode == 1

@@ -6,76 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import starlark
 
-from tests.conftest import REPOSITORY, Project
+from tests.project import REPOSITORY, Project
+from tests.tilt import Tilt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-# What Tilt gives to a Tiltfile, as far as it is used; the extension is the one that is loaded.
-PRELUDE = """
-os = struct(path = struct(exists = exists), getcwd = getcwd)
-TRIGGER_MODE_MANUAL = 'manual'
-"""
-NAMES = "load('prelude', 'os', 'TRIGGER_MODE_MANUAL', 'local_resource')\n"
-
-
-@dataclass
-class Tilt:
-    """Evaluates a Tiltfile of a folder, and keeps what it declares by name."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.resources: dict[str, dict[str, Any]] = {}
-        self.buttons: dict[str, dict[str, Any]] = {}
-        extensions = [starlark.LibraryExtension.StructType]
-        self._globals = starlark.Globals.extended_by(extensions)
-
-    def evaluate(self, text: str) -> Tilt:
-        """Evaluate a text as the Tiltfile."""
-        self._module("Tiltfile", text)
-        return self
-
-    def _module(self, name: str, text: str, **callables: Callable[..., Any]) -> Any:  # noqa: ANN401
-        module = starlark.Module()
-        for each, function in callables.items():
-            module.add_callable(each, function)
-        ast = starlark.parse(name, text, starlark.Dialect.extended())
-        starlark.eval(module, ast, self._globals, starlark.FileLoader(self._load))
-        return module.freeze()
-
-    def _load(self, name: str) -> Any:  # noqa: ANN401  (a module of Starlark)
-        if name == "prelude":
-            return self._module(
-                name,
-                PRELUDE,
-                exists=self._exists,
-                getcwd=lambda: str(self.folder),
-                local_resource=self._resource,
-            )
-        if name == "ext://uibutton":
-            return self._module(name, "", cmd_button=self._button, text_input=_input)
-        return self._module(name, NAMES + (self.folder / name).read_text())
-
-    def _exists(self, path: str) -> bool:
-        return (self.folder / path).exists()
-
-    def _resource(self, name: str, **options: Any) -> None:  # noqa: ANN401  (Tilt's own)
-        self.resources[name] = options
-
-    def _button(self, name: str, **options: Any) -> None:  # noqa: ANN401  (the extension's)
-        self.buttons[name] = options
-
-
-def _input(name: str, **options: str) -> dict[str, str]:
-    return {"name": name, **options}
 
 
 @pytest.fixture
@@ -125,6 +64,7 @@ def test_they_wait_for_the_server(tilt: Tilt) -> None:
     assert {name for name, argv in argvs.items() if "wait" not in argv} == {"database-status"}
 
 
+@pytest.mark.slow
 def test_replacing_is_confirmed(tilt: Tilt, project: Project, tmp_path: Path) -> None:
     """The resource shows the plan; its button alone replaces, and only after a second click."""
     run(project, tilt.resources["database-migrate"]["cmd"])
@@ -138,6 +78,7 @@ def test_replacing_is_confirmed(tilt: Tilt, project: Project, tmp_path: Path) ->
     assert "is the new database" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_button_carries_rows(tilt: Tilt, project: Project) -> None:
     """Its input, which Tilt hands over as a variable, brings the rows into the new database."""
     (button,) = tilt.buttons.values()
@@ -153,6 +94,7 @@ def test_the_button_carries_rows(tilt: Tilt, project: Project) -> None:
     assert project.query("SELECT email FROM users WHERE id = 'me'") == []
 
 
+@pytest.mark.slow
 def test_every_command_works(tilt: Tilt, project: Project) -> None:
     """In the order in which somebody would click."""
     for name in ("database-migrate", "add-test-data", "database-reset", "database-status"):
@@ -164,6 +106,7 @@ def test_every_command_works(tilt: Tilt, project: Project) -> None:
     assert run(project, tilt.resources["database-undo"]["cmd"]).returncode == 0
 
 
+@pytest.mark.slow
 def test_no_command_can_ask(tilt: Tilt, project: Project) -> None:
     """What needs consent is refused, with the words for a terminal; nothing waits for an answer."""
     run(project, tilt.resources["database-migrate"]["cmd"])

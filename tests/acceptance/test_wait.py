@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,21 +10,20 @@ import pytest
 
 from backset.connections.target import Target
 from backset.servers import readiness
-from backset.servers.embedded import temporary_cluster
-from tests.conftest import PASSWORD, ROLE, Project, free_port
+from tests.clusters import free_port, running
+from tests.conftest import PASSWORD, ROLE
 from tests.elsewhere import forwarding
 
 if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
+    from tests.project import Project
 
 
 def test_a_server_that_comes_later(project: Project) -> None:
     """It says what it waits for, and returns when the server is there; no database is needed."""
-    late = temporary_cluster(18, tcp_port=free_port())
-    late.start()  # so that the start below is a quick one
-    late.stop()
-    project.env["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{late.port}/not_yet_there"
-    try:
+    with running(18, free_port()) as late:
+        late.stop()  # it has been made, so that the start below is a quick one
+        project.env["DATABASE_URL"] = f"postgresql://postgres@127.0.0.1:{late.port}/not_yet_there"
         with project.start("wait", "--timeout", "60") as process:
             assert process.stdout is not None
             assert "waiting: " in (line := process.stdout.readline()), line
@@ -37,9 +35,6 @@ def test_a_server_that_comes_later(project: Project) -> None:
             rest, errors = process.communicate(timeout=90)
         assert process.returncode == 0, errors
         assert "PostgreSQL 18 serves · postgresql://postgres@127.0.0.1" in rest
-    finally:
-        late.stop()
-        shutil.rmtree(late.folder.parent)
 
 
 def test_a_server_that_never_comes(project: Project) -> None:

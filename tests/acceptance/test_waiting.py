@@ -16,8 +16,10 @@ import pytest
 from psycopg import sql
 
 from backset.connections.target import Target
-from tests.acceptance.test_tasks import databases, prints
-from tests.conftest import ROLE, Project
+from tests.conftest import ROLE
+from tests.marks import slow_but
+from tests.project import Project, databases, prints, wait_until_told
+from tests.states import rebuilt
 
 if TYPE_CHECKING:
     import subprocess
@@ -65,7 +67,7 @@ def read_until(process: subprocess.Popen[str], text: str, seconds: float = 60) -
 
 def test_an_upgrade_of_a_table_that_is_in_use_says_who_and_goes_on(project: Project) -> None:
     """In plain lines, as they happen; nothing is ended, and it is done when the other one is."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     add_migration(project)
     with psql_that_reads(project) as psql:
         process = project.start("upgrade")
@@ -80,11 +82,11 @@ def test_an_upgrade_of_a_table_that_is_in_use_says_who_and_goes_on(project: Proj
 
 def test_json_has_the_notice_with_the_session(project: Project) -> None:
     """A program gets pid, application, address, state and ages apart."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     add_migration(project)
     with psql_that_reads(project) as psql:
         process = project.start("upgrade", "--json")
-        time.sleep(5)
+        wait_until_told(project, process)
         psql.commit()
         content = json.loads(process.communicate(timeout=60)[0])
         (notice,) = content["notices"]
@@ -98,13 +100,17 @@ def test_json_has_the_notice_with_the_session(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    ("signum", "code"),
+    slow_but(
+        [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
+        lambda case: case[0] == signal.SIGINT,
+    ),
 )
 def test_a_held_up_upgrade_can_be_ended(
     project: Project, signum: signal.Signals, code: int
 ) -> None:
     """Nobody of it stays in the queue for the lock, where he would hold up the application."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     add_migration(project)
     with psql_that_reads(project):
         process = project.start("upgrade")
@@ -135,9 +141,10 @@ def not_ours(project: Project) -> set[str]:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_killed_upgrade_leaves_the_queue_too(project: Project) -> None:
     """Kill -9: Alembic's process sees its socket close, and the server sees that it has gone."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     add_migration(project)
     with psql_that_reads(project):
         process = project.start("upgrade")
@@ -149,7 +156,7 @@ def test_a_killed_upgrade_leaves_the_queue_too(project: Project) -> None:
 
 def test_a_dump_of_a_locked_table_waits_and_says_for_whom(project: Project) -> None:
     """An application that alters a table does not stop the run: it goes on after that."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     with psql_that_reads(project, "ACCESS EXCLUSIVE") as psql:
         process = project.start("reset-db")
         line = read_until(process, "waits for")
@@ -160,9 +167,10 @@ def test_a_dump_of_a_locked_table_waits_and_says_for_whom(project: Project) -> N
     assert re.search(r"✔ promote .* · ended psql@socket, pid \d+, ", out)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_it_above_the_live_line(project: Project) -> None:
     """In a line of its own that stays, while the live line goes on."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     add_migration(project)
     with psql_that_reads(project) as psql:
         release = threading.Timer(6, psql.commit)
@@ -174,7 +182,8 @@ def test_a_terminal_shows_it_above_the_live_line(project: Project) -> None:
     assert text.index(" ! upgrade") < text.index(" ✔ upgrade")
 
 
-@pytest.mark.parametrize("task", ["backup", "reset-db"])
+@pytest.mark.parametrize("task", slow_but(["backup", "reset-db"], lambda task: task == "reset-db"))
+@pytest.mark.slow
 def test_a_dump_does_not_wait_for_ever(project: Project, task: str) -> None:
     """Exit 4 when the time is over, with the session that held it up; the target is as it was."""
     assert project.invoke("reset-db").returncode == 0
@@ -195,7 +204,7 @@ def test_a_dump_does_not_wait_for_ever(project: Project, task: str) -> None:
 
 def test_the_sessions_are_in_the_plan_and_stay(project: Project) -> None:
     """By application, address and age, in words and in JSON; they are ended only at promote."""
-    assert project.invoke("reset-db").returncode == 0
+    rebuilt(project)
     with psql_that_reads(project) as psql:
         who = IDLE.format(pid=psql.info.backend_pid)
         assert f"would end {who}" in project.invoke("reset-db", "--plan").stdout
@@ -209,6 +218,7 @@ def test_the_sessions_are_in_the_plan_and_stay(project: Project) -> None:
             psql.execute("SELECT 1")
 
 
+@pytest.mark.slow
 def test_a_session_that_may_not_be_ended_is_named_at_the_start(
     project: Project, superuser: psycopg.Connection[object], cluster: Cluster
 ) -> None:
@@ -274,7 +284,10 @@ def test_the_lock_of_a_killed_run_is_free(project: Project) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    slow_but([(signal.SIGTERM, 143), (signal.SIGINT, 130)], lambda case: case[0] == signal.SIGTERM),
+)
 def test_waiting_can_be_ended(project: Project, signum: signal.Signals, code: int) -> None:
     """At once, and the other run does not notice."""
     holder = held(project)

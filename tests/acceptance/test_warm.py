@@ -13,8 +13,8 @@ import pytest
 
 from backset.catalogs.inventory import inventory
 from backset.connections.target import Target
-from tests.acceptance.test_tasks import databases
-from tests.conftest import Project, laid_down
+from tests.marks import slow_but
+from tests.project import Project, databases, laid_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,23 +164,26 @@ B1 = '"""b"""\nrevision, down_revision = "b1", "a1"\n\n\ndef upgrade():\n    pas
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [
-        (edited("migrations/versions/b1_none.py", B1), "migrations/versions has changed"),
-        (edited("shop/later.py", "x = 1\n"), "shop has changed"),
-        (removed("shop/colours.py"), "shop/colours.py has changed"),
-        (edited("extra.sql", "SELECT 1"), "a file that is looked for has changed"),
-        (edited("local_settings.py", "x = 1\n"), "a module that can be imported has changed"),
-        (edited("data/more.txt", "x"), "data/more.txt is new"),
-        (removed("data/words.txt"), "data/words.txt has changed"),
-        (
-            edited("backset-baseline.toml", "differences = []\n"),
-            "backset-baseline.toml has changed",
-        ),
-        (edited(".env", "SHOP_FLAG=on\n"), "a variable that is read has changed"),
-        (told("ALTER DATABASE NAME SET timezone TO 'UTC'"), "setting TimeZone is new"),
-        (told("ALTER DATABASE NAME OWNER TO developer"), "is not like the one that was built"),
-        (told("CREATE ROLE NAME"), "a role of the server has changed"),
-    ],
+    slow_but(
+        [
+            (edited("migrations/versions/b1_none.py", B1), "migrations/versions has changed"),
+            (edited("shop/later.py", "x = 1\n"), "shop has changed"),
+            (removed("shop/colours.py"), "shop/colours.py has changed"),
+            (edited("extra.sql", "SELECT 1"), "a file that is looked for has changed"),
+            (edited("local_settings.py", "x = 1\n"), "a module that can be imported has changed"),
+            (edited("data/more.txt", "x"), "data/more.txt is new"),
+            (removed("data/words.txt"), "data/words.txt has changed"),
+            (
+                edited("backset-baseline.toml", "differences = []\n"),
+                "backset-baseline.toml has changed",
+            ),
+            (edited(".env", "SHOP_FLAG=on\n"), "a variable that is read has changed"),
+            (told("ALTER DATABASE NAME SET timezone TO 'UTC'"), "setting TimeZone is new"),
+            (told("ALTER DATABASE NAME OWNER TO developer"), "is not like the one that was built"),
+            (told("CREATE ROLE NAME"), "a role of the server has changed"),
+        ],
+        lambda case: case[1].startswith(("shop has", "data/words", "a variable", "setting")),
+    ),
     ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_what_env_py_would_notice_builds_anew(
@@ -191,6 +194,7 @@ def test_what_env_py_would_notice_builds_anew(
     assert planned(shop).endswith(why)
 
 
+@pytest.mark.slow
 def test_only_the_variables_and_settings_that_count_do(shop: Project) -> None:
     """Each terminal has others than those that env.py reads, and most settings build nothing."""
     assert would_clone(shop, SOMETHING="else", TERM="vt100", BACKSET_KEEP="7")
@@ -198,7 +202,9 @@ def test_only_the_variables_and_settings_that_count_do(shop: Project) -> None:
     assert planned(shop, BACKSET_SERVER_LOG="true").endswith("a setting has changed")
 
 
-@pytest.mark.parametrize("closes", [True, False], ids=["closed again", "left open"])
+@pytest.mark.parametrize(
+    "closes", slow_but([True, False], lambda closes: closes), ids=["closed again", "left open"]
+)
 def test_a_template_that_was_touched_is_not_used(shop: Project, *, closes: bool) -> None:
     """Nobody can connect to it; a superuser who opens it, and even closes it again, is noticed."""
     name = f"{Target.parse(shop.url).database}__clean"
@@ -214,6 +220,7 @@ def test_a_template_that_was_touched_is_not_used(shop: Project, *, closes: bool)
     assert cloned(shop)
 
 
+@pytest.mark.slow
 def test_another_database_under_that_name_is_not_used_and_stays(
     shop: Project, superuser: psycopg.Connection[Any]
 ) -> None:
@@ -227,6 +234,7 @@ def test_another_database_under_that_name_is_not_used_and_stays(
     assert shop.query("SELECT count(*) FROM precious", name) == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_killed_runs_half_kept_template_is_replaced(shop: Project) -> None:
     """Without its mark it is no foreign database: nobody can connect to it."""
     name = f"{Target.parse(shop.url).database}__clean"
@@ -235,6 +243,7 @@ def test_a_killed_runs_half_kept_template_is_replaced(shop: Project) -> None:
     assert cloned(shop)
 
 
+@pytest.mark.slow
 def test_cold_forgets_it(shop: Project) -> None:
     """It runs every migration, and keeps what that gave."""
     name = Target.parse(shop.url).database
@@ -247,6 +256,7 @@ def test_cold_forgets_it(shop: Project) -> None:
     assert cloned(shop)
 
 
+@pytest.mark.slow
 def test_a_failing_seed_leaves_the_verified_build_for_the_next_run(shop: Project) -> None:
     """The template is of the state before the seed, and holds whatever comes after that."""
     with (shop.folder / "shop/orders.py").open("a") as file:
@@ -259,6 +269,7 @@ def test_a_failing_seed_leaves_the_verified_build_for_the_next_run(shop: Project
     assert shop.query("SELECT id FROM orders") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_failing_migration_leaves_nothing_that_would_be_cloned(shop: Project) -> None:
     """What was not verified is not kept."""
     path = shop.folder / "migrations/versions/a1_all.py"
@@ -270,6 +281,7 @@ def test_a_failing_migration_leaves_nothing_that_would_be_cloned(shop: Project) 
     assert cloned(shop)
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_it_is_read_is_not_relied_on(shop: Project) -> None:
     """Nobody knows whether it was read before that or after it."""
     with (shop.folder / "shop/colours.py").open("a") as file:
@@ -282,13 +294,16 @@ def test_a_file_that_changes_while_it_is_read_is_not_relied_on(shop: Project) ->
 
 @pytest.mark.parametrize(
     "statement",
-    [
-        "CREATE ROLE {name}",
-        """DO $$ BEGIN EXECUTE
+    slow_but(
+        [
+            "CREATE ROLE {name}",
+            """DO $$ BEGIN EXECUTE
         format('ALTER DATABASE %I SET timezone TO ''UTC''', current_database()); END $$""",
-        """DO $$ BEGIN EXECUTE
+            """DO $$ BEGIN EXECUTE
         format('GRANT CREATE ON DATABASE %I TO PUBLIC', current_database()); END $$""",
-    ],
+        ],
+        lambda statement: "ROLE" in statement,
+    ),
 )
 def test_migrations_that_reach_beyond_their_database_run_each_time(
     shop: Project, statement: str
@@ -309,10 +324,13 @@ def test_migrations_that_reach_beyond_their_database_run_each_time(
 
 @pytest.mark.parametrize(
     ("code", "why"),
-    [
-        ("import subprocess; subprocess.run(['true'], check=True)", "env.py: it starts true"),
-        (CONNECTS, "env.py: it connects to 127.0.0.1:"),
-    ],
+    slow_but(
+        [
+            ("import subprocess; subprocess.run(['true'], check=True)", "env.py: it starts true"),
+            (CONNECTS, "env.py: it connects to 127.0.0.1:"),
+        ],
+        lambda case: case[0] == CONNECTS,
+    ),
 )
 def test_what_comes_from_elsewhere_cannot_be_known(shop: Project, code: str, why: str) -> None:
     """A program or a server may say something else each time; `inputs` says that it does not."""
@@ -325,6 +343,7 @@ def test_what_comes_from_elsewhere_cannot_be_known(shop: Project, code: str, why
     assert cloned(shop)
 
 
+@pytest.mark.slow
 def test_in_place_nothing_is_cloned(shop: Project) -> None:
     """The objects of the target are dropped, and every migration runs."""
     steps = rebuilt(shop, "--in-place")
@@ -343,6 +362,7 @@ def seeded(shop: Project) -> Project:
     return shop
 
 
+@pytest.mark.slow
 def test_a_kept_seed_is_cloned_and_told_again(seeded: Project) -> None:
     """The command does not run; its rows are there, and said as they were."""
     cold = content(seeded)
@@ -355,6 +375,7 @@ def test_a_kept_seed_is_cloned_and_told_again(seeded: Project) -> None:
     assert databases(seeded) == {"", "__previous", "__clean", "__seeded"}
 
 
+@pytest.mark.slow
 def test_a_changed_seed_runs_on_the_kept_build(seeded: Project) -> None:
     """Its file counts, as one of `inputs`; so does every variable, since it may read any."""
     assert rebuilt(seeded, SOMETHING="else")["reset"]["cloned"].endswith("__clean")

@@ -55,8 +55,7 @@ _FILLINGS = """
 def opened() -> Iterator[World]:
     """Make a world for as long as the block lasts; its disks are tmpfs where they can be."""
     with ExitStack() as stack:
-        cluster = temporary_cluster(18, tcp_port=_free_port())
-        stack.callback(shutil.rmtree, cluster.folder.parent, ignore_errors=True)
+        cluster = stack.enter_context(temporary_cluster(18, tcp_port=_free_port()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         places = {"server": cluster.folder.parent, "backups": folder / "backups"}
         places["backups"].mkdir()

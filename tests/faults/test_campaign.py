@@ -21,6 +21,7 @@ from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import MARK, Line
 from tests.faults.strikes import Scene, send
 from tests.faults.world import CLEAN, PREVIOUS, RESET, SOCKET, TARGET, World
+from tests.marks import slow_but
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,11 @@ def made(signals_as_on_a_terminal: None) -> Iterator[World]:
 
 # `nox -s faults` tries every kind, and reports on it; here is one that kills, one that breaks the
 # line to the server, and one that fills a disk.
-@pytest.mark.parametrize("seed", [0, 7, 12], ids=[FAULTS[each].name for each in (0, 7, 12)])
+@pytest.mark.parametrize(
+    "seed",
+    slow_but([0, 7, 12], lambda seed: seed == 0),
+    ids=[FAULTS[each].name for each in (0, 7, 12)],
+)
 def test_no_promise_is_broken(made: World, seed: int) -> None:
     """Whatever happens to a run: old or new, reachable, told as it is, and mended by the next."""
     trial = campaign.perform(made, seed)
@@ -104,16 +109,19 @@ def at_the_end(sabotage: Callable[[Scene], None], scene: Scene) -> bool:
 
 @pytest.mark.parametrize(
     ("sabotage", "words"),
-    [
-        (lose_a_row, "the target is neither what it was nor the new one"),
-        (close_the_door, "unreachable"),
-        (leave_a_database, f"the next reset-db leaves {TARGET}, {CLEAN}, {TARGET}__other"),
-        (cut_a_dump, "is not what its manifest says"),
-        (lose_everything_old, "the rows of the target are nowhere"),
-        (leave_a_child, "still alive"),
-        (partial(say, f"{TARGET} is as it was"), "the run says that the target is"),
-        (partial(say, "Traceback"), "a traceback"),
-    ],
+    slow_but(
+        [
+            (lose_a_row, "the target is neither what it was nor the new one"),
+            (close_the_door, "unreachable"),
+            (leave_a_database, f"the next reset-db leaves {TARGET}, {CLEAN}, {TARGET}__other"),
+            (cut_a_dump, "is not what its manifest says"),
+            (lose_everything_old, "the rows of the target are nowhere"),
+            (leave_a_child, "still alive"),
+            (partial(say, f"{TARGET} is as it was"), "the run says that the target is"),
+            (partial(say, "Traceback"), "a traceback"),
+        ],
+        lambda case: case[0] is lose_a_row,
+    ),
 )
 def test_a_broken_promise_is_found(
     made: World, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[Scene], None], words: str
@@ -135,6 +143,7 @@ def test_a_broken_promise_is_found(
     execute(made, "ALTER DATABASE {} ALLOW_CONNECTIONS true", TARGET)
 
 
+@pytest.mark.slow
 def test_a_wrong_exit_code_and_a_wrong_outcome_are_found(made: World) -> None:
     """Also where everything else is well."""
     fault = Fault(name="none", codes=frozenset({3}), tasks=(RESET,), must="before")
@@ -144,6 +153,7 @@ def test_a_wrong_exit_code_and_a_wrong_outcome_are_found(made: World) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_is_found(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, and the campaign goes on."""
     monkeypatch.setattr(campaign, "_HANGS_S", 1)
@@ -151,6 +161,7 @@ def test_a_run_that_hangs_is_found(made: World, monkeypatch: pytest.MonkeyPatch)
     assert "the run hung" in campaign.perform(made, 3, fault).broken
 
 
+@pytest.mark.slow
 def test_the_program_fails_with_the_seed_and_the_log(
     made: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

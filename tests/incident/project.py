@@ -21,6 +21,10 @@ INCIDENT = Path(__file__).parent
 CLEAN_REVISION = "0b228e9fec0b"
 ORPHANED_REVISION = "cf94a9256bdb"
 RUNS_DROPPED, RUNS_DROPPED_AGAIN = "5d1f60c3a9e7", "8b72e4d91c05"
+COUNTS = (
+    "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM tasks), "
+    "(SELECT count(*) FROM task_outputs)"
+)
 JUNK = shutil.ignore_patterns("__pycache__")
 
 
@@ -64,11 +68,19 @@ def use_clean_chain(project: Path) -> None:
 def break_it(project: Path, url: str) -> None:
     """Take an empty database through the old chain, give it rows, then replace the chain.
 
-    8b72e4d91c05 drops what 5d1f60c3a9e7 dropped before it, so no database ever ran it: the
-    developer who met the error stamped over it and went on. That stamp is made here too.
     The database ends at cf94a9256bdb with 2 users, 3 tasks and 6 outputs.
     """
     use_old_chain(project)
+    run_old_chain(project, url)
+    use_clean_chain(project)
+
+
+def run_old_chain(project: Path, url: str) -> None:
+    """Take an empty database through the chain, and give it rows.
+
+    8b72e4d91c05 drops what 5d1f60c3a9e7 dropped before it, so no database ever ran it: the
+    developer who met the error stamped over it and went on. That stamp is made here too.
+    """
     for command, revision in (
         ("upgrade", RUNS_DROPPED),
         ("stamp", RUNS_DROPPED_AGAIN),
@@ -78,7 +90,6 @@ def break_it(project: Path, url: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
     with psycopg.connect(make_conninfo(**Target.parse(url).params)) as connection:
         connection.execute((INCIDENT / "rows.sql").read_bytes())
-    use_clean_chain(project)
 
 
 def add_failing_migration(project: Path) -> None:

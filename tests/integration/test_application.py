@@ -17,6 +17,8 @@ from app.models import Base
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import run_alembic
 
+pytestmark = pytest.mark.every_python
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 COUNTS = """
     SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM tasks), count(*) FROM task_outputs
@@ -110,6 +112,7 @@ def test_status_check_is_the_same_in_models_and_migration(migrated: str) -> None
     assert len({definition for _, definition in definitions}) == 1
 
 
+@pytest.mark.slow
 def test_down_and_up_again(migrated: str) -> None:
     """Base leaves nothing behind but the version table, and head can be reached from there."""
     alembic(migrated, "downgrade", "base")
@@ -204,6 +207,7 @@ def test_mock_data_twice_is_the_same(migrated: str) -> None:
     assert fingerprint(migrated) == first
 
 
+@pytest.mark.slow
 def test_mock_data_leaves_other_rows_alone(migrated: str) -> None:
     """Rows made by hand before or between the runs stay as they are; ids never collide."""
     mine = "SELECT * FROM tasks WHERE prompt = 'mine' ORDER BY id"

@@ -14,7 +14,7 @@ import pytest
 from backset.backups import manifest, restoration
 from backset.connections.target import Target
 from backset.servers.programs import Programs
-from tests.integration.conftest import EMPTY, NEVER, run, take
+from tests.backups import EMPTY, NEVER, run, take
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from typing import IO, TYPE_CHECKING
 
 import psutil
@@ -18,7 +17,7 @@ from backset.backups import manifest, restoration
 from backset.backups.choice import Choice
 from backset.errors import RefusedError, StepFailedError
 from backset.servers.programs import Programs
-from tests.integration.conftest import EMPTY, NEVER, run, take
+from tests.backups import EMPTY, NEVER, run, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,7 +273,7 @@ def test_an_interruption_leaves_no_half_backup(
     """At any moment: what was written before goes, and the earlier backup stays."""
     good = take(vault, target, programs)
     run(target, NOISE)
-    moment = threading.Event()
+    moment, sent = threading.Event(), threading.Event()
 
     class Slow(Programs):
         def start(
@@ -286,12 +285,13 @@ def test_an_interruption_leaves_no_half_backup(
         ) -> Child:
             if program.name == "pg_restore":
                 moment.set()
-                time.sleep(5)
+                sent.wait()
             return super().start(program, *arguments, target=target, **ends)
 
     def interrupt() -> None:
         moment.wait()
         os.kill(os.getpid(), signal.SIGINT)
+        sent.set()
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):

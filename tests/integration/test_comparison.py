@@ -13,8 +13,8 @@ from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.errors import StepFailedError
-from tests.integration.test_streaming import COLUMNS, ROWS, VALUES
 from tests.integration.two_databases import transfer
+from tests.kinds import COLUMNS, ROWS, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -245,6 +245,7 @@ def test_rows_of_a_table_that_inherits_are_its_own(databases: Databases) -> None
     assert [each.rows for _, each in found] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_table_of_a_thousand_columns(databases: Databases) -> None:
     """The expression of a row is as long as that."""
     names = [f"c{number}" for number in range(1500)]

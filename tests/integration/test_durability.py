@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.conftest import REPOSITORY, Project
+from tests.clusters import crash
 from tests.incident.project import lay_down
-from tests.integration.test_unfinished import crash
+from tests.project import REPOSITORY, Project
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.servers import swap
+from tests.clusters import crash
 from tests.integration.carries import EVERYTHING, Carry, carried, copied
-from tests.integration.test_unfinished import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,8 @@ import pytest
 from backset.backups import comparison, restoration
 from backset.catalogs.inventory import inventory
 from backset.connections.target import Target
-from backset.servers.embedded import temporary_cluster
-from tests.integration.conftest import EMPTY, run, take
+from tests.backups import EMPTY, run, take
+from tests.clusters import majors, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +36,8 @@ KINDS = {
 @pytest.fixture(scope="module")
 def old_cluster() -> Iterator[Cluster]:
     """A running PostgreSQL 16."""
-    made = temporary_cluster(16)
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(made.folder.parent)
+    with running(16) as made:
+        yield made
 
 
 def inventory_of(target: Target, settings: str = "") -> dict[str, str]:
@@ -51,7 +47,7 @@ def inventory_of(target: Target, settings: str = "") -> dict[str, str]:
         return inventory(session)
 
 
-@pytest.mark.parametrize("major", [18, 16])
+@pytest.mark.parametrize("major", majors(18, 16))
 def test_a_restored_database_has_the_same_inventory(
     vault: Vault, programs: Programs, major: int, request: pytest.FixtureRequest, name: str
 ) -> None:

@@ -15,9 +15,9 @@ import pytest
 from backset.backups import dumps, manifest, restoration
 from backset.connections.target import Target
 from backset.errors import StepFailedError
-from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import Programs, installations
-from tests.integration.conftest import EMPTY, NEVER, ROWS, run, take, take_folder
+from tests.backups import EMPTY, NEVER, ROWS, run, take, take_folder
+from tests.clusters import running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,9 +91,7 @@ def test_whether_pg_dump_has_zstd_is_found_without_a_server(
     """
     programs = Programs({"PATH": "/nowhere"}, tmp_path)
     pg_dump = installation / "bin" / "pg_dump"
-    made = temporary_cluster(major, installation=installation)
-    made.start()
-    try:
+    with running(major) as made:
         target = Target.parse(made.url("postgres"))
         run(target, ROWS + MANY)
         tried = [str(pg_dump), "-Fc", "--compress=zstd", f"--dbname={target.url}", "-f", os.devnull]
@@ -114,9 +112,6 @@ def test_whether_pg_dump_has_zstd_is_found_without_a_server(
         several = ("--jobs=2",) if has else ()
         dumps.read(path, both[1], *into, *several, programs=programs, target=target)
         run(target, "DO 'BEGIN ASSERT (SELECT count(*) FROM many) = 30000; END'")
-    finally:
-        made.stop()
-        shutil.rmtree(made.folder.parent)
 
 
 def test_a_folder_of_an_earlier_version_is_still_a_backup(

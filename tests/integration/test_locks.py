@@ -26,7 +26,8 @@ from backset.servers import swap, waits
 from backset.servers.server import Server
 from backset.servers.waits import Waits
 from backset.wording.quantities import moment
-from tests.conftest import PASSWORD, ROLE, free_port
+from tests.clusters import free_port
+from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,8 +159,8 @@ def test_a_server_that_goes_away_is_not_the_watchers_business(server: Server) ->
     """The run itself says so; the thread ends without a word."""
     notices = Notices()
     gone = Target.parse(f"postgresql://u@127.0.0.1:{free_port()}/db")
-    with Waits(gone, [], 0, notices):
-        time.sleep(1.5)
+    with Waits(gone, [], 0, notices) as waits:
+        waits._thread.join()  # noqa: SLF001  (it is over when it has failed)
     assert notices == []
     assert server.databases()
 
@@ -249,10 +250,11 @@ def test_who_waits_for_the_lock_goes_on_when_it_is_free(server: Server) -> None:
     with Server(server.target, "second") as second:
         thread = threading.Thread(target=second.lock, args=(notices.append,))
         thread.start()
-        time.sleep(0.7)
+        while not notices:
+            time.sleep(0.01)
         assert thread.is_alive()
         server.session.close()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
     (text,) = notices
     who = f"backset test{run_mark()}, since "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,9 +12,7 @@ from backset.checks import enums, soundness
 from backset.checks.drift import drift
 from backset.configuration.reader import load
 from backset.runs import seeding
-from backset.servers.embedded import temporary_cluster
-from tests.conftest import free_port
-from tests.servers import installations
+from tests.clusters import free_port, majors, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +23,11 @@ if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
 
 
-@pytest.fixture(scope="module", params=list(installations()))
+@pytest.fixture(scope="module", params=majors())
 def each_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A server of each major version that is here."""
-    made = temporary_cluster(
-        request.param, tcp_port=free_port(), installation=installations()[request.param]
-    )
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(made.folder.parent)
+    with running(request.param, free_port()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from tests.incident.fingerprint import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.conftest import Project
+    from tests.project import Project
+
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/add_mock_task_data.py"
 MANY = 400  # 2,000 tasks and 12,000 outputs
@@ -93,6 +94,7 @@ def migrated(project: Project) -> str:
     return project.url
 
 
+@pytest.mark.slow
 def test_indexes_and_keys_come_back_as_they_were(migrated: str) -> None:
     """With many rows they are new ones, of the same definitions; the rows are all there."""
     definitions, built = query(migrated, DEFINITIONS), query(migrated, BUILT)
@@ -104,6 +106,7 @@ def test_indexes_and_keys_come_back_as_they_were(migrated: str) -> None:
     assert query(migrated, broken) == [(0,)]
 
 
+@pytest.mark.slow
 def test_they_stay_where_that_is_faster(migrated: str) -> None:
     """With few rows, and beside more rows of other people, no index is touched."""
     built = query(migrated, BUILT)
@@ -114,6 +117,7 @@ def test_they_stay_where_that_is_faster(migrated: str) -> None:
     assert query(migrated, BUILT) == built
 
 
+@pytest.mark.slow
 def test_the_same_rows_either_way(migrated: str) -> None:
     """Ids and content do not depend on how the rows came, nor on what was there before."""
     seed(migrated, FEW)
@@ -145,6 +149,7 @@ def test_a_failure_changes_nothing(migrated: str) -> None:
         (signal.SIGINT, 130, "interrupted: nothing was written\n"),
     ],
 )
+@pytest.mark.slow
 def test_an_end_in_the_middle_changes_nothing(
     migrated: str, how: signal.Signals, code: int, said: str
 ) -> None:
@@ -167,6 +172,7 @@ def test_an_end_in_the_middle_changes_nothing(
     assert (fingerprint(migrated), query(migrated, BUILT)) == (before, built)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(migrated: str) -> None:
     """Ten times the rows take the same memory at their peak: they are made as they are sent."""
     peaks = [
@@ -185,6 +191,7 @@ def test_memory_does_not_grow_with_the_rows(migrated: str) -> None:
     assert peaks[1] - peaks[0] < 4_000, f"{peaks} kB"
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal(migrated: str) -> None:
     """It is on stderr alone, for the rows of each table and for what is built afterwards."""
     ours, theirs = pty.openpty()

@@ -6,7 +6,6 @@ import functools
 import json
 import re
 import secrets
-import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from psycopg import sql
 from backset.properties.extensions import Announced, uncreatable
 from backset.properties.property import Property
 from backset.servers import programs
-from backset.servers.embedded import temporary_cluster
-from tests.conftest import REPOSITORY, Project
+from tests.clusters import running
 from tests.incident.project import lay_down
+from tests.project import REPOSITORY, Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,22 +151,17 @@ class House:
 def started() -> Iterator[Callable[[int], Cluster]]:
     """What returns the running server of a major version, with roles and a tablespace."""
     with ExitStack() as stack:
-        yield functools.cache(lambda major: stack.enter_context(running(major)))
+        yield functools.cache(lambda major: stack.enter_context(furnished(major)))
 
 
 @contextmanager
-def running(major: int) -> Iterator[Cluster]:
+def furnished(major: int) -> Iterator[Cluster]:
     """Start a throw-away server."""
-    made = temporary_cluster(major)
-    made.start()
-    try:
+    with running(major) as made:
         with psycopg.connect(made.url("postgres"), autocommit=True) as session:
             for statement in ROLES.split(";"):
                 session.execute(statement.encode())
         yield made
-    finally:
-        made.stop()
-        shutil.rmtree(made.folder.parent)
 
 
 @pytest.fixture
@@ -187,7 +181,14 @@ def house(
 
 
 as_both = pytest.mark.parametrize(
-    "house", [(18, "postgres"), (18, OWNER), (16, "postgres"), (16, OWNER)], indirect=True
+    "house",
+    [
+        pytest.param((18, "postgres")),
+        pytest.param((18, OWNER)),
+        pytest.param((16, "postgres"), marks=pytest.mark.every_server),
+        pytest.param((16, OWNER), marks=pytest.mark.every_server),
+    ],
+    indirect=True,
 )
 as_superuser = pytest.mark.parametrize("house", [(18, "postgres")], indirect=True)
 as_owner = pytest.mark.parametrize("house", [(18, OWNER)], indirect=True)
@@ -229,6 +230,7 @@ def test_undo_brings_it_all_back(house: House) -> None:
 
 
 @as_superuser
+@pytest.mark.slow
 def test_an_extension_that_the_migrations_make_is_left_to_them(house: House) -> None:
     """A plain CREATE EXTENSION would fail where it is there already."""
     house.add_migration("CREATE EXTENSION vector")
@@ -240,6 +242,7 @@ def test_an_extension_that_the_migrations_make_is_left_to_them(house: House) -> 
 
 
 @as_superuser
+@pytest.mark.slow
 def test_an_extension_made_by_hand_is_there_before_the_migrations(house: House) -> None:
     """They use its type, and do not make it; even one that drops the whole schema loses nothing."""
     house.execute("CREATE EXTENSION vector")
@@ -331,6 +334,7 @@ def test_restore_gives_what_a_dump_does_not_hold(house: House) -> None:
 
 
 @as_superuser
+@pytest.mark.slow
 def test_reset_gives_it_too_and_undo_still_finds_the_last_good_database(house: House) -> None:
     """An empty database with an extension and default privileges displaces no good one."""
     furnish(house)
@@ -347,6 +351,7 @@ def test_reset_gives_it_too_and_undo_still_finds_the_last_good_database(house: H
 
 
 @as_owner
+@pytest.mark.slow
 def test_a_plain_database_costs_one_look_at_each(house: House) -> None:
     """Nothing was set: the old one and the new one are read once, and nothing is run.
 

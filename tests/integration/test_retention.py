@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.backups import manifest
-from tests.integration.conftest import take, take_folder
+from tests.backups import take, take_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,9 +12,8 @@ from backset.catalogs import catalog, schema
 from backset.catalogs.difference import Sides, between
 from backset.connections.session import conninfo
 from backset.connections.target import Target
-from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import Programs
-from tests.conftest import free_port
+from tests.clusters import free_port, majors, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,19 +141,16 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module", params=[18, 16])
+@pytest.fixture(scope="module", params=majors(18, 16))
 def server(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A server of each bundled version."""
-    made = temporary_cluster(request.param, tcp_port=free_port())
-    made.start()
-    with psycopg.connect(made.url("postgres"), autocommit=True) as session:
-        session.execute("CREATE DATABASE base")
-        with psycopg.connect(made.url("base")) as base:
-            base.execute(BASE)
-        session.execute("CREATE DATABASE changed TEMPLATE base")
-    yield made
-    made.stop()
-    shutil.rmtree(made.folder.parent)
+    with running(request.param, free_port()) as made:
+        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+            session.execute("CREATE DATABASE base")
+            with psycopg.connect(made.url("base")) as base:
+                base.execute(BASE)
+            session.execute("CREATE DATABASE changed TEMPLATE base")
+        yield made
 
 
 def read(url: str, *statements: str) -> dict[str, Item]:

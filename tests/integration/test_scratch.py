@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from backset.catalogs.difference import Difference
     from backset.servers.cluster import Cluster
-    from tests.conftest import Project
+    from tests.project import Project
 
 KILLED = """
 import os, signal, sys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -10,9 +9,8 @@ import pytest
 
 from backset.checks import server_log
 from backset.processes.identity import application_name
-from backset.servers.embedded import temporary_cluster
-from tests.conftest import ROLE, free_port
-from tests.servers import installations
+from tests.clusters import free_port, majors, running
+from tests.conftest import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,21 +18,13 @@ if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
 
 
-@pytest.fixture(scope="module", params=list(installations()))
+@pytest.fixture(scope="module", params=majors())
 def logging(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A server of each major version that collects its log itself."""
-    made = temporary_cluster(
-        request.param, tcp_port=free_port(), installation=installations()[request.param]
-    )
-    made.start()
-    with psycopg.connect(made.url("postgres"), autocommit=True) as session:
-        session.execute("ALTER SYSTEM SET logging_collector = on")
-        session.execute(f"CREATE ROLE {ROLE} LOGIN")
-    made.stop()
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(made.folder.parent)
+    with running(request.param, free_port(), ["logging_collector = on"]) as made:
+        with psycopg.connect(made.url("postgres"), autocommit=True) as session:
+            session.execute(f"CREATE ROLE {ROLE} LOGIN")
+        yield made
 
 
 def fail(cluster: Cluster, table: str, name: str | None = None) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from backset.runs import ties
-from backset.servers.embedded import temporary_cluster
+from tests.clusters import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backset.servers.cluster import Cluster
-    from tests.conftest import Project
+    from tests.project import Project
 
 TIES = {
     "prepared transaction": ["BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'it'"],
@@ -29,18 +28,8 @@ TIES = {
 @pytest.fixture(scope="module")
 def tying() -> Iterator[Cluster]:
     """A server that allows logical replication and prepared transactions."""
-    cluster = temporary_cluster(18)
-    try:
-        cluster.start()
-        with psycopg.connect(cluster.url("postgres"), autocommit=True) as session:
-            session.execute("ALTER SYSTEM SET wal_level = logical")
-            session.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
-        cluster.stop()
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(cluster.folder.parent)
+    with running(18, settings=["wal_level = logical", "max_prepared_transactions = 5"]) as made:
+        yield made
 
 
 @pytest.mark.parametrize("kind", TIES)

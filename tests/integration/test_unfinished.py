@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from backset.configuration.reader import load
@@ -13,22 +10,12 @@ from backset.connections.target import Target
 from backset.runs import unfinished
 from backset.runs.build import Build
 from backset.servers.server import Server
+from tests.clusters import crash
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
-
-
-def crash(cluster: Cluster) -> None:
-    """Stop the server as `-m immediate` does, and start it again."""
-    pid = int((cluster.data / "postmaster.pid").read_text().split()[0])
-    os.kill(pid, signal.SIGQUIT)
-    with suppress(ProcessLookupError, ChildProcessError):
-        os.waitpid(pid, 0)
-    while (cluster.data / "postmaster.pid").exists():
-        time.sleep(0.01)
-    cluster.start()
 
 
 def test_a_number_that_a_crash_has_forgotten_is_not_taken_for_another(

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.configuration.settings import Settings
-    from tests.conftest import Project
+    from tests.project import Project
+
+pytestmark = pytest.mark.every_python
 
 ENV = """
 import os

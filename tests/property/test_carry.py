@@ -86,6 +86,7 @@ def ground(cluster: Cluster, name: str, tmp_path: Path) -> Iterator[Ground]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_carry_keeps_its_word(ground: Ground) -> None:
     """No run ends with fewer rows than it announced, and no other value than the old one."""
     outcomes: Counter[str] = Counter()

@@ -11,7 +11,7 @@ import pytest
 from backset.configuration.keys import KEYS, PREFIX
 from backset.configuration.reader import load
 from backset.errors import SettingsError
-from tests.conftest import REPOSITORY
+from tests.project import REPOSITORY
 
 URL = "postgresql://u:secret@h/app"
 
