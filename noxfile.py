@@ -1,4 +1,4 @@
-"""What is checked, and how: `nox` runs all of it but `bench`."""
+"""What is checked, and how: `nox` runs what takes minutes; the rest is run by its name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import nox
 
+from backset.configuration.keys import TEMPORARY
 from backset.nox import CLEANING_S, migrate_session
 
 nox.needs_version = ">=2025.5.1"
@@ -28,23 +29,16 @@ for each in (signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(each) is signal.SIG_DFL:  # nohup asked to be left alone
         signal.signal(each, interrupt)
 
-WORKFLOWS = (".github/workflows/ci.yml",)
-SCHEMAS = {"vendor.github-workflows": WORKFLOWS[0], "vendor.compose-spec": "compose.yaml"}
+WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/every.yml")
+SCHEMAS = {"vendor.github-workflows": WORKFLOWS, "vendor.compose-spec": ("compose.yaml",)}
 HOOKS = {"config": ".pre-commit-config.yaml", "manifest": ".pre-commit-hooks.yaml"}
-# What could depend on the version of Python; the rest depends on PostgreSQL, and takes minutes.
-ON_EVERY_PYTHON = (
-    "tests/unit",
-    "tests/integration/test_application.py",
-    "tests/integration/test_worker.py",
-    "tests/acceptance/test_incident.py",
-    "tests/acceptance/test_tasks.py",
-)
 # No check may reach the server that the developer's shell names. Nor does any go without byte code,
 # which would compile this package anew for each of the thousands of runs.
 NOTHING_OF_THE_DEVELOPERS: dict[str, str | None] = {
     name: None
     for name in os.environ
-    if name.startswith(("PG", "BACKSET_")) or name in {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
+    if (name.startswith(("PG", "BACKSET_")) and name != TEMPORARY)
+    or name in {"DATABASE_URL", "PYTHONDONTWRITEBYTECODE"}
 }
 
 
@@ -74,9 +68,9 @@ def lint(session: nox.Session) -> None:
     """Check style and format, and the files that other programs read."""
     session.run(sys.executable, "-m", "ruff", "check", *CODE)
     session.run(sys.executable, "-m", "ruff", "format", "--check", *CODE)
-    for schema, file in SCHEMAS.items():
+    for schema, files in SCHEMAS.items():
         command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]
-        session.run(*command, file, silent=True)
+        session.run(*command, *files, silent=True)
     for kind, file in HOOKS.items():
         session.run(sys.executable, "-m", "pre_commit", f"validate-{kind}", file)
     session.run(str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", *WORKFLOWS)
@@ -98,18 +92,35 @@ def docs(session: nox.Session) -> None:
     session.run(str(Path(sys.executable).with_name("zensical")), "build", "--strict")
 
 
+def pytest(session: nox.Session, python: str, *words: str) -> None:
+    """Run tests with an interpreter, on every core; ended early, they have time to clean up.
+
+    One process more than there are cores: each of them waits now and then for a server.
+    """
+    processes = f"--numprocesses={(os.cpu_count() or 1) + 1}"
+    command = [python, "-m", "pytest", processes, *words, *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the tests on PostgreSQL 18, but for what takes long: -- -k word, or a file."""
+    pytest(session, sys.executable)
+
+
 @nox.session
 @nox.parametrize("python", [nox.param(path, id=name) for name, path in installed_pythons().items()])
-def tests(session: nox.Session) -> None:
-    """Run the tests on every supported Python that is installed; all of them on the oldest."""
+def every(session: nox.Session) -> None:
+    """Run every test, and `migrate`, on every PostgreSQL and Python: -- --splits 4 --group 1."""
     session.install("-e", ".[test]")
     oldest = session.python == next(iter(installed_pythons().values()))
-    chosen = session.posargs or ([] if oldest else ON_EVERY_PYTHON)
-    words = ["pytest", "--numprocesses=auto", *chosen]
-    session.run(*words, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
+    pytest(session, "python", "--every", *(() if oldest else ("-m", "every_python")))
+    for each in MIGRATE if oldest else ():
+        session.notify(each)
 
 
-migrate_session(broken=[sys.executable, "-m", "tests.incident"])
+MIGRATE = migrate_session(broken=[sys.executable, "-m", "tests.incident"])
+nox.options.sessions = ["lint", "types", "docs", "tests", MIGRATE[0]]
 
 
 @nox.session(venv_backend="none")
@@ -119,7 +130,7 @@ def faults(session: nox.Session) -> None:
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
 
 
-@nox.session(default=False, reuse_venv=True)
+@nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
     """Measure everything beside its peers, for docs/performance.md: -- --quick --only NAME."""
     session.install("-e", ".[bench]")

@@ -42,8 +42,8 @@ def migrate_session(
     downgrades: bool = True,
     install: Sequence[str] = (),
     wait_s: int = 60,
-) -> None:
-    """Register the session.
+) -> list[str]:
+    """Register the session; return what it is called on each server, the newest one first.
 
     broken: a command that is given DATABASE_URL, and leaves a broken database in the empty one that
     it finds there; a leading `python` is the project's own interpreter, where `install` made one.
@@ -67,9 +67,11 @@ def migrate_session(
         _report(session, f"{name}({server.name})", checks)
 
     session.__doc__ = "Rehearse the chain: on each PostgreSQL that is here, or on DATABASE_URL."
-    cases = [nox.param(each, id=each.name) for each in _servers(name)]
+    servers = _servers(name)
+    cases = [nox.param(each, id=each.name) for each in servers]
     backend = None if install else "none"
     nox.session(name=name, venv_backend=backend)(nox.parametrize("server", cases)(session))
+    return [f"{name}({each.name})" for each in servers]
 
 
 def _servers(name: str) -> list[Server]:
