@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import signal
 import sys
@@ -58,10 +57,10 @@ def _alone() -> Iterator[None]:
             signal.signal(signal.SIGINT, interrupt)
         sys.dont_write_bytecode = byte_code
         (gc.enable if collects else gc.disable)()
-        if not frozen:  # ours cannot be told from what the caller has frozen
+        if import_module("backset.processes.identity").is_command():
+            gc.freeze()
+        elif not frozen:  # ours cannot be told from what the caller has frozen
             gc.unfreeze()
-        atexit.unregister(gc.freeze)
-        atexit.register(gc.freeze)
 
 
 def _call(module: str, function: str, *arguments: Any, **options: Any) -> None:  # noqa: ANN401

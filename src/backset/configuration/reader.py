@@ -161,9 +161,11 @@ class _Reader:
     def _report_unknown(self) -> None:
         given = [("[tool.backset]", key, key) for key in self.table]
         for source, layer in (("the environment", self.environ), (".env", self.dotenv)):
-            names = (name for name in layer if name.startswith(PREFIX) and name != TEMPORARY)
+            names = (name for name in layer if name.startswith(PREFIX))
             given += [(source, name, name.removeprefix(PREFIX).lower()) for name in names]
         for source, shown, key in given:
+            if shown == TEMPORARY and source == "the environment":
+                continue
             if key not in KEYS:
                 self.problems.append((f"{source}: unknown key {shown!r}", _guess(shown, key)))
             elif shown != key and not KEYS[key].variable:

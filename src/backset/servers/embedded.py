@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOM_BYTES = 2 * 2**30  # a container's /dev/shm may have 64 MB
-# A server that runs where process numbers are its own says 1; it ends when its folder is gone.
+# A number may have been given to another process since a crash, so that what has it is looked at.
 _END_SERVERS = """
-import os, pathlib, shutil, signal, sys, time
+import os, pathlib, shutil, signal, subprocess, sys, time
 folders = [pathlib.Path(each) for each in sys.argv[1:]]
 for file in folders[0].rglob("postmaster.pid"):
     for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         try:
             pid = int(file.read_text().split()[0])
-            if pid == 1:
+            ps = ["ps", "-o", "args=", "-p", str(pid)]
+            if str(file.parent) not in subprocess.run(ps, capture_output=True, text=True).stdout:
                 break
             os.kill(pid, signum)
         except (OSError, ValueError, IndexError):
@@ -86,6 +87,7 @@ def temporary_cluster(
             if not keep:
                 cluster.stop()
                 shutil.rmtree(folder)
+                shutil.rmtree(cluster.socket_folder, ignore_errors=True)  # it may be elsewhere
             tether.cut()
 
 
@@ -94,16 +96,27 @@ def tether_folder(folder: Path, *others: Path) -> process.Tether:
     return process.Tether(_END_SERVERS, *map(str, (folder, *others)))
 
 
-def temporary_place(room_bytes: int = _ROOM_BYTES) -> Path:
+def temporary_place() -> Path:
     """Return where throw-away servers are: in memory, which they need not wait for.
 
-    room_bytes: how much must be free there. BACKSET_TEMPORARY names another place.
+    BACKSET_TEMPORARY names another place.
     """
     memory = Path("/dev/shm")  # noqa: S108  (mkdtemp makes a folder of its own in it)
     if named := reader.temporary_folder():
         return named
-    with suppress(OSError):
-        space = os.statvfs(memory)
-        if memory.is_mount() and space.f_bavail * space.f_frsize >= room_bytes:
+    with suppress(OSError, ValueError):
+        if f" {memory} tmpfs " in Path("/proc/mounts").read_text() and _room(memory) >= _ROOM_BYTES:
             return memory
     return Path("/tmp")  # noqa: S108  (likewise)
+
+
+def _room(memory: Path) -> int:
+    """Return the bytes that may go into a tmpfs: of itself, of the machine, of our container."""
+    space = os.statvfs(memory)
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    room = [space.f_bavail * space.f_frsize, int(fields["MemAvailable"].split()[0]) * 1024]
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # the root of all groups has no such files, or says `max`
+        limit = int((group / "memory.max").read_text())
+        room.append(limit - int((group / "memory.current").read_text()))
+    return min(room)
