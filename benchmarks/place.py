@@ -99,9 +99,6 @@ class Place:
                 )
 
 
-_ROOM_BYTES = 10 * 2**30  # three databases of 1 GB, their WAL and a dump
-
-
 def psql(url: str, command: str) -> list[str]:
     """Return psql as the runbook types it, without the developer's own psqlrc."""
     return ["psql", "-X", "-d", url, "-c", command]
@@ -111,8 +108,7 @@ def psql(url: str, command: str) -> list[str]:
 def opened() -> Iterator[Place]:
     """Give the place; it is gone afterwards."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else nothing would be tidied up
-    place = embedded.temporary_place(_ROOM_BYTES)  # its path is short, for the socket
-    with TemporaryDirectory(prefix="backset-bench-", dir=place) as name:
+    with TemporaryDirectory(prefix="backset-bench-", dir="/tmp") as name:  # short, for the socket
         folder = Path(name)
         project = folder / "project"
         folder.chmod(0o755)  # root's server runs as another account

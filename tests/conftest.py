@@ -49,7 +49,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless it is asked for: by a mark, a word, or a file's name.
+    """Leave out what takes long, unless it is asked for: all of it, by a mark, or by its file.
 
     Tests that share what is made once a module run in one process, where it is made once.
     """
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.parent.name == "unit":
             item.add_marker(pytest.mark.every_python)
-    if config.getoption("every") or config.option.markexpr or config.option.keyword:
+    if config.getoption("every") or config.option.markexpr:
         return
     named = {(config.invocation_params.dir / each.partition("::")[0]) for each in config.args}
     left = [

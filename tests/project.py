@@ -189,7 +189,8 @@ def _standing(
     os.chdir(folder)
     identity._began = time.monotonic()  # noqa: SLF001  (with a process of its own it would be so)
     with Path(os.devnull).open(encoding="utf-8") as nothing:
-        sys.argv, sys.path = argv, [str(folder), *sys.path]
+        sys.argv = argv
+        sys.path = [*([str(folder)] if argv[0] == "invoke" else []), *sys.path]
         sys.stdin, sys.stdout, sys.stderr = nothing, stdout, stderr
         try:
             yield

@@ -47,6 +47,7 @@ def test_no_server_outlives_its_tests(
     tmp_path: Path, short_tmp: Path, workers: int, signum: signal.Signals
 ) -> None:
     """TERM is what Nox sends; after KILL another process cleans up."""
+    short_tmp = short_tmp.resolve()
     file = tmp_path / "test_hanging.py"
     file.write_text(HANGING.format(folder=tmp_path))
     words = ["-p", "tests.conftest", "-p", "no:cacheprovider", f"-n{workers}", str(file)]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.project import Project
 
 CALLING = """
@@ -24,11 +26,17 @@ def state():
     sets = [sys.dont_write_bytecode, gc.isenabled(), gc.get_freeze_count(), dict(os.environ)]
     return [str(signal.getsignal(each)) for each in signals] + sets
 
-Program().run(["invoke", "--list"], exit=False)  # Invoke has its own traces
+def run(words):
+    try:
+        Program().run(["invoke", *words])
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+run(["--list"])  # Invoke has its own traces
 before = state()
-for words in json.loads(sys.argv[1]):
-    Program().run(["invoke", *words], exit=False)
-    assert state() == before, (words, before, state())
+for words, code in json.loads(sys.argv[1]):
+    assert (run(words), state()) == (code, before), words
 """
 OWN_TASK = """
 import atexit, os, pathlib, signal, time
@@ -53,31 +61,47 @@ namespace.add_task(last)
 
 
 @pytest.mark.parametrize(
-    "words",
+    "calls",
     [
-        (["reset-db"], ["undo"], ["status"], ["url"]),
-        (["reset-db", "--confirm"], ["restore", "no-such-backup"], ["seed", "--timeout", "0.001"]),
+        ((["reset-db"], 0), (["status"], 0), (["url"], 0), (["undo"], 0)),
+        ((["reset-db", "--timeout=x"], 2), (["restore", "--yes"], 4), (["undo"], 4)),
     ],
     ids=["done", "failed"],
 )
-def test_the_process_is_as_it_was(project: Project, words: list[list[str]]) -> None:
+def test_the_process_is_as_it_was(project: Project, calls: Sequence[object]) -> None:
     """Signal handlers, the garbage collector, byte code, the environment."""
-    called = [sys.executable, "-c", CALLING, json.dumps(words)]
-    env = {**os.environ, **project.env, "PGAPPNAME": "mine"}
-    done = subprocess.run(
-        called, cwd=project.folder, env=env, capture_output=True, text=True, check=False
-    )
+    done = called(project, calls, PGAPPNAME="mine")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_that_is_interrupted_leaves_none_either(project: Project) -> None:
+    """The process goes on, and may be interrupted again."""
+    ends = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    script = '"python", "scripts/add_mock_task_data.py"'
+    project.configure(script, f'"{sys.executable}", "-c", "{ends}"')
+    done = called(project, [(["reset-db"], 143), (["reset-db"], 143)])
     assert done.returncode == 0, done.stderr
 
 
 def test_the_embedded_server_borrows_the_environment(project: Project) -> None:
     """Libpq's variables would lead us elsewhere; who has called still has them afterwards."""
-    called = [sys.executable, "-c", CALLING, json.dumps([["--dry", "reset-db"], ["--dry", "stop"]])]
-    env = {**os.environ, "PGHOSTADDR": "203.0.113.1"}
-    done = subprocess.run(
-        called, cwd=project.folder, env=env, capture_output=True, text=True, check=False
-    )
+    calls = [(["--dry", "reset-db"], 0), (["--dry", "stop"], 0)]
+    done = called(project, calls, DATABASE_URL="", PGHOSTADDR="203.0.113.1")
     assert done.returncode == 0, done.stderr
+
+
+def called(
+    project: Project, calls: Sequence[object], **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Call tasks in one process, which holds its state and their exit codes."""
+    return subprocess.run(
+        [sys.executable, "-c", CALLING, json.dumps(calls)],
+        cwd=project.folder,
+        env={**os.environ, **project.env, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_task_of_the_project_in_the_same_line_ends_as_usual(project: Project) -> None:

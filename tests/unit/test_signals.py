@@ -10,6 +10,8 @@ import pytest
 from backset.errors import Interrupted
 from backset.processes import signals
 
+EACH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 def send(signum: int = signal.SIGTERM) -> None:
     """Send ourselves a signal."""
@@ -29,7 +31,7 @@ def test_only_the_first_signal_interrupts() -> None:
 
 def test_the_handlers_from_before_are_back() -> None:
     """Also after a signal, where the process goes on."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.getsignal(each) for each in EACH}
     with pytest.raises(Interrupted), signals.raised():
         send()
     assert {each: signal.getsignal(each) for each in before} == before
@@ -37,7 +39,7 @@ def test_the_handlers_from_before_are_back() -> None:
 
 def test_the_end_of_the_process_is_not_torn_either() -> None:
     """A second signal that comes while the interpreter ends does not change the exit code."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.getsignal(each) for each in EACH}
     try:
         with pytest.raises(Interrupted), signals.raised(last=True):
             send()
