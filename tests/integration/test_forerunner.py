@@ -38,6 +38,7 @@ print(gc.isenabled(), helper.NAME, sys.modules["__main__"].Thing is Thing, __loa
 print(globals().get("__annotations__"))
 '''
 HELPER = "import this\n\nprint('the helper')\nNAME = __name__\n"
+ENV = {**os.environ, "PYTHONUNBUFFERED": "1"}  # so that lines come in the order of their writing
 ZEN = "The Zen of Python, by Tim Peters"  # what the library `this` prints when it is imported
 
 
@@ -56,13 +57,13 @@ def folder(tmp_path: Path) -> Path:
 def plainly(folder: Path, *words: str) -> tuple[int, list[str]]:
     """Run `python …` as a child of ours; return its exit status and last lines."""
     argv = [sys.executable, *words]
-    return process.run(argv, env=dict(os.environ), cwd=folder)
+    return process.run(argv, env=ENV, cwd=folder)
 
 
 def ahead(folder: Path, *words: str) -> tuple[int, list[str]]:
     """Do the same with an interpreter that was started ahead."""
     heard: list[str] = []
-    with Forerunner([sys.executable, *words], env=dict(os.environ), cwd=folder) as forerunner:
+    with Forerunner([sys.executable, *words], env=ENV, cwd=folder) as forerunner:
         child = forerunner.go(heard.append)
         return child.wait(), list(child.tail)
 
@@ -106,7 +107,7 @@ def test_libraries_are_imported_ahead_and_the_projects_own_modules_are_not(folde
     heard: list[str] = []
     imported = threading.Event()
     argv = [sys.executable, "scripts/facts.py"]
-    forerunner = Forerunner(argv, env=dict(os.environ), cwd=folder)
+    forerunner = Forerunner(argv, env=ENV, cwd=folder)
 
     def hear(line: str) -> None:
         heard.append(line)
