@@ -58,7 +58,6 @@ def temporary_cluster(
     *,
     address: str = "127.0.0.1",
     installation: Path | None = None,
-    place: Path | None = None,
     keep: bool = False,
 ) -> Iterator[Cluster]:
     """Give a throw-away cluster, not started, in a new folder; after the block both are gone.
@@ -66,10 +65,9 @@ def temporary_cluster(
     They are gone when we are killed, too.
 
     installation: a folder with `bin` of that major version; the embedded one by default.
-    place: the folder that its own one is made in; by default memory, where there is room.
     keep: whether both stay after the block.
     """
-    folder = Path(tempfile.mkdtemp(prefix="backset-", dir=place or temporary_place()))
+    folder = Path(tempfile.mkdtemp(prefix="backset-", dir=temporary_place()))
     folder.chmod(0o755)
     cluster = Cluster(
         folder=folder / "cluster",
