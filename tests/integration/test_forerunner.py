@@ -115,7 +115,7 @@ def test_libraries_are_imported_ahead_and_the_projects_own_modules_are_not(folde
 
     forerunner._on_line = hear  # noqa: SLF001  (what it says before its turn nobody else hears)
     with forerunner:
-        assert imported.wait(20)
+        assert imported.wait(120)
     assert heard[0] == ZEN
     assert "the helper" not in heard
     assert not any("facts.py" in line for line in heard)
