@@ -104,7 +104,7 @@ def pytest(session: nox.Session, python: str, *words: str) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the tests on PostgreSQL 18, but for what takes long: -- -k word, or a file."""
+    """Run the tests on PostgreSQL 18, but for what takes long: -- --every, or a file."""
     pytest(session, sys.executable)
 
 

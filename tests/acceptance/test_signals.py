@@ -313,9 +313,7 @@ def test_a_shells_process_group_is_ended(built: Project, words: list[str]) -> No
     nothing_is_left(built)
 
 
-@pytest.mark.parametrize(
-    "signum", slow_but([signal.SIGTERM, signal.SIGINT], lambda signum: signum == signal.SIGTERM)
-)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
 def test_nox_passes_a_signal_on_and_ends_its_server(tmp_path: Path, signum: signal.Signals) -> None:
     """The throw-away server, the run on it and all their children end with `nox -s migrate`."""
