@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from typing import IO, TYPE_CHECKING
 
 import psutil
+import psycopg
 import pytest
 
 from backset.backups import manifest, restoration
@@ -105,6 +107,7 @@ def test_a_pg_dump_that_is_killed(
 ) -> None:
     """The line says by which signal; the memory killer of the system sends KILL."""
     good = take(vault, target, programs)
+    held = psycopg.connect(**target.params)  # type: ignore[arg-type]
 
     class Killed(Programs):
         """Somebody else ends pg_dump while it runs."""
@@ -116,14 +119,20 @@ def test_a_pg_dump_that_is_killed(
             target: Target | None = None,
             **ends: IO[bytes] | None,
         ) -> Child:
+            takes = program.name == "pg_dump" and target is not None
+            if takes:  # it waits for the lock, so it cannot end before it is ended
+                held.execute("LOCK TABLE users")
             child = super().start(program, *arguments, target=target, **ends)
-            if program.name == "pg_dump" and target is not None:
+            if takes:
                 children = psutil.Process().children()
                 (pg_dump,) = [each for each in children if each.name() == "pg_dump"]
                 pg_dump.send_signal(signum)
+                while pg_dump.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.01)
+                held.rollback()  # the rows of that table are counted, too
             return child
 
-    with pytest.raises(StepFailedError, match=words):
+    with held, pytest.raises(StepFailedError, match=words):
         take(vault, target, Killed(programs.env, programs.cwd), zstd_above=above)
     only(vault, good)
 
