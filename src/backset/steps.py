@@ -283,7 +283,7 @@ def load(build: Build, progress: Progress) -> Done:
     if build.is_in_place:
         refilling.load(build, chosen, own=False)
     else:
-        build.programs.find("pg_restore", build.server.major)  # or a refusal, before making it
+        restoration.program(chosen, build.programs)  # or a refusal, before making it
         build.make_next()
         build.inherit(inheritance.OF_DATABASE)
         restoration.load(chosen, build.subject, build.server.major, build.programs)

@@ -344,7 +344,7 @@ def test_what_cannot_be_read_is_refused(
         (str(other), {}, 3, "is no dump of the custom, the directory or the tar format"),
         (str(halves[0]), {}, 3, "has tables and no rows"),
         (str(halves[1]), {}, 3, "has rows and no tables"),
-        (str(newer), at_16, 3, "was made by a newer pg_dump, and this server is PostgreSQL 16"),
+        (str(newer), at_16, 3, "was taken from PostgreSQL 18, and this server is 16"),
         (str(tmp_path), {}, 3, "is no dump of the custom, the directory or the tar format"),
         ("nothing.dump", {}, 4, "nothing.dump is no backup of this database, and no file"),
         (nobody, {}, 4, "correct --from"),

@@ -13,8 +13,10 @@ import pytest
 
 from backset.backups import manifest, restoration
 from backset.connections.target import Target
+from backset.errors import StepFailedError
 from backset.servers.programs import Programs
-from tests.backups import EMPTY, NEVER, run, take
+from tests.backups import EMPTY, NEVER, ROWS, run, take
+from tests.clusters import running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +116,31 @@ def test_rows_that_the_role_may_not_see_stop_the_backup(
         f"{good.name}.json",
         f"{good.name}.scripts.tar.gz",
     }
+
+
+class Newest(Programs):
+    """Finds PostgreSQL 18's programs for a server of any version."""
+
+    def find(self, name: str, major: int) -> Path:
+        """As ever, but not for less than 18."""
+        return super().find(name, max(major, 18))
+
+
+@pytest.mark.parametrize("above", [NEVER, 0])
+def test_what_newer_programs_wrote_loads_into_an_older_server(
+    vault: Vault, programs: Programs, above: int
+) -> None:
+    """Though their pg_restore sets what a server before 17 does not know; by whom, it says."""
+    newest = Newest(programs.env, programs.cwd)
+    with running(16) as cluster:
+        target = Target.parse(cluster.url("postgres"))
+        run(target, ROWS)
+        taken = take(vault, target, newest, zstd_above=above)
+        assert taken.manifest.tool_major == 18
+        run(target, EMPTY)
+        restoration.load(taken, target, 16, programs)
+        with pytest.raises(StepFailedError, match="already exists"):
+            restoration.load(taken, target, 16, programs)
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

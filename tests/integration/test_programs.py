@@ -73,16 +73,27 @@ def test_the_versioned_folders_of_distributions(
     assert f"94.2 at {tmp_path}" in error.value.what
 
 
+def test_else_the_nearest_newer_one(tmp_path: Path, folder: Callable[[str, str], Path]) -> None:
+    """For 17 it is 18, for 13 it is 16: both are there where backset is."""
+    path = os.pathsep.join(str(folder(each, saying(each)).parent) for each in ("97.1", "99beta2"))
+    programs = Programs({"PATH": path}, tmp_path)
+    assert programs.find("pg_dump", 17) == embedded_folder(18) / "bin/pg_dump"
+    assert programs.major(programs.find("pg_dump", 96)) == 97
+    assert programs.major(programs.find("pg_dump", 98)) == 99
+    assert programs.newest("pg_dump") == programs.find("pg_dump", 99)
+
+
 def test_none_fitting_is_refused_with_all_that_was_found(
     tmp_path: Path, folder: Callable[[str, str], Path]
 ) -> None:
-    """A newer one is not taken, since its dump could not be loaded again."""
-    newer = folder("a", saying("99.1"))
-    programs = Programs({"PATH": str(newer.parent)}, tmp_path)
+    """An older one is not taken: pg_dump refuses a server that is newer than itself."""
+    older = folder("a", saying("97.1"))
+    programs = Programs({"PATH": str(older.parent)}, tmp_path)
     with pytest.raises(RefusedError) as error:
         programs.find("pg_dump", 98)
     what, remedy = error.value.what, error.value.remedy
-    assert what.startswith("there is no pg_dump 98 for this server (found: 99.1 at ")
+    assert what.startswith("there is no pg_dump 98 or newer for this server (found: ")
+    assert f"97.1 at {older}" in what
     for major in (18, 16):
         assert re.search(rf"{major}\.\d+ at {embedded_folder(major)}", what)
     assert remedy == "install the PostgreSQL 98 client programs"

@@ -26,14 +26,19 @@ _FROM = re.compile(r"^;\s+Dumped from database version: (\d+)", re.MULTILINE)
 _ENTRY = re.compile(
     r"^\d+; \d+ \d+ (EXTENSION -|TABLE ATTACH|TABLE DATA|TABLE|SEQUENCE SET|BLOB METADATA) (.*)$"
 )
+_TOO_NEW = "unsupported version"  # pg_restore's words
 _MAKE = "take it with pg_dump --format=custom"
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A dump: its file or folder, the lines of its table of contents, and its manifest, if any."""
+    """A dump: its file or folder, the lines of its table of contents, and its manifest, if any.
+
+    pg_restore: the program that could read it.
+    """
 
     path: Path
+    pg_restore: Path
     lines: tuple[str, ...]
     backup: Backup | None
 
@@ -82,23 +87,30 @@ def read(path: Path, major: int, programs: Programs) -> Archive:
 
     Raises RefusedError where that cannot be done, and StepFailedError where it cannot be read.
     """
-    pg_restore = programs.find("pg_restore", major)
-    with tempfile.TemporaryDirectory() as folder:
-        listing = Path(folder) / "toc"
-        try:
-            dumps.read(path, pg_restore, "--list", "--file", os.fspath(listing), programs=programs)
-        except StepFailedError as error:
-            raise _unreadable(path, major, error) from None
-        text = listing.read_text(encoding="utf-8", errors="surrogateescape")
+    pg_restore, text = _listed(path, programs.find("pg_restore", major), programs)
     if (found := _FROM.search(text)) and int(found[1]) > major:
         what = f"{path} was taken from PostgreSQL {found[1]}, and this server is {major}"
         raise RefusedError([(what, "carry --from the URL of its database, which may be newer")])
     backup = None
     with suppress(StepFailedError):  # it is somebody else's
         backup = manifest.read(path)
-    archive = Archive(path, tuple(text.splitlines()), backup)
+    archive = Archive(path, pg_restore, tuple(text.splitlines()), backup)
     _demand_whole(archive)
     return archive
+
+
+def _listed(path: Path, pg_restore: Path, programs: Programs) -> tuple[Path, str]:
+    """Return the table of contents of a dump, and the program that could read it."""
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "toc"
+        try:
+            dumps.read(path, pg_restore, "--list", "--file", os.fspath(listing), programs=programs)
+        except StepFailedError as error:
+            newest = programs.newest("pg_restore")
+            if _TOO_NEW in error.what and newest != pg_restore:
+                return _listed(path, newest, programs)
+            raise _unreadable(path, error) from None
+        return pg_restore, listing.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def _demand_whole(archive: Archive) -> None:
@@ -112,14 +124,14 @@ def _demand_whole(archive: Archive) -> None:
         raise RefusedError([(what, f"{_MAKE}, without --data-only")])
 
 
-def _unreadable(path: Path, major: int, error: StepFailedError) -> RefusedError | StepFailedError:
+def _unreadable(path: Path, error: StepFailedError) -> RefusedError | StepFailedError:
     """Return what a person reads where pg_restore cannot read a dump."""
     if "text format dump" in error.what:
         what = f"{path} is a plain SQL script, which may connect to another database"
         return RefusedError([(what, _MAKE)])
-    if "unsupported version" in error.what:
-        what = f"{path} was made by a newer pg_dump, and this server is PostgreSQL {major}"
-        return RefusedError([(what, f"{_MAKE} of version {major}, or carry --from a URL")])
+    if _TOO_NEW in error.what:
+        what = f"{path} was made by a newer pg_dump than any pg_restore that is here"
+        return RefusedError([(what, "install those client programs, or carry --from a URL")])
     if re.search(r"valid (tar )?archive", error.what):
         what = f"{path} is no dump of the custom, the directory or the tar format"
         return RefusedError([(what, _MAKE)])

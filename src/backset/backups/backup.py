@@ -40,7 +40,8 @@ def take(
     """
     with connect(target, "backup") as session:
         major = session.info.server_version // 10000
-        both = programs.find("pg_dump", major), programs.find("pg_restore", major)
+        pg_dump = programs.find("pg_dump", major)
+        both = pg_dump, programs.beside(pg_dump, "pg_restore")
         with vault.open():
             _begin_snapshot(session)
             moment = datetime.now(UTC)

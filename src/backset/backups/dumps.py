@@ -8,21 +8,27 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
+from io import BufferedReader
 from typing import IO, TYPE_CHECKING
 
 from backset.backups import manifest
+from backset.connections.session import conninfo
 from backset.errors import StepFailedError
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from io import FileIO
     from pathlib import Path
 
     from backset.connections.target import Target
     from backset.processes.process import Child
     from backset.servers.programs import Programs
 
+_KNOWS_TIMEOUT = 17  # the server's major version that brought transaction_timeout
+_TIMEOUT = b"SET transaction_timeout = 0;\n"
+_PIECE = 2**18  # bytes
 _WORTH_JOBS = 4_000_000  # bytes of a dump, from which on several processes are worth their start
 
 
@@ -100,6 +106,51 @@ def read(
     """Run pg_restore on a dump of any form, to its end. Raises StepFailedError."""
     with reading(dump, pg_restore, *arguments, programs=programs, target=target) as child:
         programs.check(child, pg_restore, target)
+
+
+def load(
+    dump: Path, pg_restore: Path, *arguments: str, programs: Programs, target: Target, major: int
+) -> None:
+    """Load a dump of any form into `target`, to its end or the first error, as `arguments` say.
+
+    major: the server's. pg_restore 17 and later sets transaction_timeout, which an older server
+    does not know; then psql runs what pg_restore writes, less that line.
+    Raises StepFailedError.
+    """
+    where = ("--no-password", "--dbname", conninfo(target, "restore"))
+    is_known = major >= _KNOWS_TIMEOUT or programs.major(pg_restore) < _KNOWS_TIMEOUT
+    if is_known:
+        arguments = ("--exit-on-error", *where, *arguments)
+        read(dump, pg_restore, *arguments, programs=programs, target=target)
+        return
+    from backset.backups import packing
+
+    psql = programs.beside(pg_restore, "psql")
+    at_once = [each for each in arguments if each == "--single-transaction"]
+    others = [each for each in arguments if each not in at_once and not each.startswith("--jobs")]
+    how = ["--no-psqlrc", "--quiet", "--output", os.devnull, "--set=ON_ERROR_STOP=1", "--file=-"]
+    with (
+        packing.pipe() as (source, sink),
+        packing.pipe() as (script, dumped),
+        programs.start(psql, *how, *at_once, *where, target=target, stdin=source) as loading,
+        reading(dump, pg_restore, *others, "--file=-", programs=programs, output=dumped) as child,
+    ):
+        source.close()
+        dumped.close()
+        packing.feed(_less_the_timeout(script), sink)
+        programs.check(loading, psql, target)
+        programs.check(child, pg_restore, None)
+
+
+def _less_the_timeout(script: FileIO) -> Iterator[bytes]:
+    """Yield a script, less the setting in its head that a server before 17 does not know."""
+    with BufferedReader(script) as reader:
+        for line in reader:
+            if line == _TIMEOUT:
+                break
+            yield line
+        while piece := reader.read1(_PIECE):
+            yield piece
 
 
 @contextmanager

@@ -58,6 +58,12 @@ class Manifest:
         """The major version of the server that was dumped."""
         return major(self.server_version)
 
+    @property
+    def tool_major(self) -> int:
+        """The major version of the pg_dump that wrote the dump."""
+        found = re.search(r"\) (\d+)", self.tool_version)
+        return int(found[1]) if found else self.major
+
     def content(self) -> dict[str, Any]:
         """Return the manifest as plain values, as its file has them."""
         return dataclasses.asdict(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import comparison, dumps
-from backset.connections.session import connect, conninfo
+from backset.connections.session import connect
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
     from backset.connections.target import Target
     from backset.servers.programs import Programs
+
+
+def program(backup: Backup, programs: Programs) -> Path:
+    """Return the pg_restore of the version that wrote a backup, or the nearest newer one.
+
+    An older one may not know the format of the archive. Raises RefusedError.
+    """
+    return programs.find("pg_restore", backup.manifest.tool_major)
 
 
 def load(backup: Backup, target: Target, major: int, programs: Programs) -> None:
@@ -29,13 +37,10 @@ def fill(
     backup: Backup, target: Target, major: int, programs: Programs, *, entries: Path | None = None
 ) -> None:
     """Load a backup. entries: a list for `pg_restore --use-list`, all in one transaction."""
-    pg_restore = programs.find("pg_restore", major)
-    arguments = ["--exit-on-error", "--no-password", "--dbname", conninfo(target, "restore")]
-    if entries:
-        arguments += ["--single-transaction", "--use-list", str(entries)]
-    else:
-        arguments += dumps.jobs(backup.dump)
-    dumps.read(backup.dump, pg_restore, *arguments, programs=programs, target=target)
+    arguments = ["--single-transaction", "--use-list", str(entries)] if entries else []
+    arguments = arguments or dumps.jobs(backup.dump)
+    where = backup.dump, program(backup, programs)
+    dumps.load(*where, *arguments, programs=programs, target=target, major=major)
 
 
 def check(

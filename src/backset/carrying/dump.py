@@ -73,7 +73,7 @@ def _define(build: Build, found: Archive, database: Target) -> str:
     A dump may have views, functions and extensions that nothing here can make, and no row needs.
     Indexes, constraints, triggers and policies come after the rows in a dump, and stay out.
     """
-    pg_restore = build.programs.find("pg_restore", build.server.major)
+    pg_restore = found.pg_restore
     arguments = ["--section=pre-data", *_FOREIGN, "--dbname", conninfo(database, "restore")]
     where = found.path, pg_restore
     with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
@@ -94,9 +94,7 @@ def _load(
     build: Build, found: Archive, database: Target, of: Sequence[Name] | None, doubts: str
 ) -> None:
     """Load the rows of some tables, or of all. doubts: what may be in the way of that."""
-    pg_restore = build.programs.find("pg_restore", build.server.major)
-    arguments = ["--exit-on-error", "--section=data", *_FOREIGN]
-    arguments += ["--dbname", conninfo(database, "restore")]
+    arguments = ["--section=data", *_FOREIGN]
     if found.backup or found.path.is_dir():  # it may be a tar, which no two processes can load
         arguments += dumps.jobs(found.path)
     with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +102,10 @@ def _load(
         text = "\n".join(found.rows(of)) + "\n"
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         arguments += ["--use-list", os.fspath(listing)]
-        where = found.path, pg_restore
+        where, programs = (found.path, found.pg_restore), build.programs
+        major = build.server.major
         try:
-            dumps.read(*where, *arguments, programs=build.programs, target=database)
+            dumps.load(*where, *arguments, programs=programs, target=database, major=major)
         except StepFailedError as error:
             what = f"{found.path.name} cannot be restored here: {error.what}"
             raise StepFailedError(what, doubts or error.remedy) from None

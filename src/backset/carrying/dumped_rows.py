@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.backups import contents, dumps
+from backset.backups import contents, dumps, restoration
 from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
@@ -40,7 +40,7 @@ def fill(build: Build, taken: Backup, parts: Parts, progress: Callable[[str], No
 
     parts: the oid that a table had in the dump → where its rows go.
     """
-    pg_restore = build.programs.find("pg_restore", build.server.major)
+    pg_restore = restoration.program(taken, build.programs)
     counts = dict.fromkeys(parts.values(), 0)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
@@ -82,7 +82,7 @@ def _load(script: IO[bytes], session: Session, table: sql.Identifier) -> int:
     The settings before it, such as the encoding, become those of the session.
     """
     for line in script:
-        if line.startswith(b"SET "):
+        if line.startswith(b"SET ") and b"timeout" not in line:
             session.execute(line)
         if line.startswith(b"COPY "):
             return _copy(script, session, table, _columns(line, script))

@@ -141,6 +141,8 @@ FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
      JOIN pg_namespace n ON n.nspname = wanted.schema
      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
 """
+# Multiranges came with 14; before that there is no such column.
+_RANGES = "(SELECT *, (to_jsonb(r) ->> 'rngmultitypid')::oid AS multi FROM pg_range r) AS ranges"
 # A row of `uses`: a type is made of another one. What a column has, may be made of more.
 _TYPES = f"""
 WITH RECURSIVE uses (owner, place, name, type, modifier) AS (
@@ -149,7 +151,7 @@ WITH RECURSIVE uses (owner, place, name, type, modifier) AS (
     WHERE t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL SELECT oid, 0, '', typbasetype, typtypmod FROM pg_type WHERE typtype = 'd'
     UNION ALL SELECT rngtypid, 0, '', rngsubtype, -1 FROM pg_range
-    UNION ALL SELECT rngmultitypid, 0, '', rngtypid, -1 FROM pg_range
+    UNION ALL SELECT multi, 0, '', rngtypid, -1 FROM {_RANGES} WHERE multi IS NOT NULL
     UNION ALL SELECT t.oid, 0, '', t.typelem, -1 FROM pg_type t WHERE {_IS_ARRAY}
 ), wanted (oid) AS (
     SELECT atttypid FROM pg_attribute
@@ -167,8 +169,8 @@ SELECT own.oid, n.nspname, own.typname, own.typtype::text,
                         || coalesce(', COLLATION = ' || nullif(rngcollation, 0)::regcollation, '')
         FROM pg_range JOIN pg_opclass ON pg_opclass.oid = rngsubopc
              JOIN pg_namespace o ON o.oid = opcnamespace WHERE rngtypid = own.oid), ''),
-       ARRAY(SELECT unnest(ARRAY[m.nspname, mt.typname]) FROM pg_range
-             JOIN pg_type mt ON mt.oid = rngmultitypid
+       ARRAY(SELECT unnest(ARRAY[m.nspname, mt.typname]) FROM {_RANGES}
+             JOIN pg_type mt ON mt.oid = multi
              JOIN pg_namespace m ON m.oid = mt.typnamespace WHERE rngtypid = own.oid)
 FROM wanted JOIN pg_type own ON own.oid = wanted.oid
      JOIN pg_namespace n ON n.oid = own.typnamespace

@@ -32,7 +32,7 @@ main(prog="alembic")
 def psql(arguments: Sequence[str], *, plan: bool) -> None:
     """Open psql on the target; its exit code becomes ours."""
     with opened("psql") as (settings, told):
-        program = Programs(settings.environ, settings.root).find_any("psql")
+        program = Programs(settings.environ, settings.root).newest("psql")
         argv = [str(program), *arguments]
         if target := _target_or_plan(settings, told, argv, plan=plan):
             env = with_tls(program, {**settings.environ, **target.libpq_env})

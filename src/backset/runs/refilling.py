@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
     from backset.runs.build import Build
 
-_FOR_PSQL = re.compile(rb"^\\(?:un)?restrict \w+$", re.MULTILINE)  # the frame of a plain dump
+# The frame of a plain dump, and a setting that a server before 17 does not know.
+_NOT_FOR_US = re.compile(rb"^(?:\\(?:un)?restrict \w+|SET transaction_timeout = 0;)$", re.MULTILINE)
 
 
 def load(build: Build, taken: Backup, *, own: bool) -> None:
@@ -62,12 +63,12 @@ def rehearse(build: Build, taken: Backup) -> None:
 
 
 def _definitions(build: Build, taken: Backup) -> bytes:
-    pg_restore = build.programs.find("pg_restore", build.server.major)
+    pg_restore = restoration.program(taken, build.programs)
     with _entries(build, taken, own=True) as listing:
         script = listing.with_name("script")
         files = ["--use-list", os.fspath(listing), "--file", os.fspath(script)]
         dumps.read(taken.dump, pg_restore, "--schema-only", *files, programs=build.programs)
-        return _FOR_PSQL.sub(b"", script.read_bytes())
+        return _NOT_FOR_US.sub(b"", script.read_bytes())
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def _entries(build: Build, taken: Backup, *, own: bool) -> Iterator[Path]:
     """Give a file of what `taken` has and the target has not, for `pg_restore --use-list`."""
     server_id = catalog.server_id(build.server.session)
     same = own or (server_id != "" and taken.manifest.server_id == server_id)
-    pg_restore = build.programs.find("pg_restore", build.server.major)
+    pg_restore = restoration.program(taken, build.programs)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
         lines = contents.read(taken.dump, pg_restore, build.programs, listing)

@@ -42,29 +42,42 @@ class Programs:
     cwd: Path
 
     def find(self, name: str, major: int) -> Path:
-        """Return the program of exactly this major version.
+        """Return the program of this major version, or of the nearest newer one.
 
-        pg_dump refuses a newer server. A newer pg_dump writes settings that an older server rejects
-        when the dump is loaded again, so it is not taken either. The embedded ones come first, then
-        the folders of the distributions, then every folder of PATH.
+        pg_dump refuses a server that is newer than itself. Of one version the embedded program
+        comes first, then those of the distributions' folders, then those of PATH.
         Raises RefusedError, which names everything that was found instead.
         """
         for folder in _versioned_folders(str(major)):
             if _runs(folder / name):
                 return folder / name
-        on_path = {path: self._version(path) for path in self._on_path(name)}
-        for path, version in on_path.items():
-            if version.split(".")[0] == str(major):
-                return path
-        others = (folder / name for folder in _versioned_folders("*"))
-        found = on_path | {path: self._version(path) for path in others if _runs(path)}
-        shown = ", ".join(f"{version} at {path}" for path, version in found.items() if version)
-        what = f"there is no {name} {major} for this server (found: {shown or 'none'})"
+        found = self._found(name)
+        fitting = [path for path in found if found[path][0] >= major]
+        if fitting:
+            return min(fitting, key=lambda path: found[path][0])
+        shown = ", ".join(f"{version} at {path}" for path, (_, version) in found.items())
+        what = f"there is no {name} {major} or newer for this server (found: {shown or 'none'})"
         raise RefusedError([(what, f"install the PostgreSQL {major} client programs")])
 
-    def find_any(self, name: str) -> Path:
-        """Return the embedded program: psql talks to servers of every version."""
-        return self.find(name, EMBEDDED_MAJOR)
+    def newest(self, name: str) -> Path:
+        """Return the newest program: psql talks to older servers, pg_restore reads older dumps.
+
+        Raises RefusedError.
+        """
+        found = self._found(name)
+        if not found:
+            remedy = "install the PostgreSQL client programs"
+            raise RefusedError([(f"there is no {name} on this machine", remedy)])
+        return max(found, key=lambda path: found[path][0])
+
+    def beside(self, program: Path, name: str) -> Path:
+        """Return another program of the same installation. Raises RefusedError."""
+        there = program.with_name(name)
+        return there if _runs(there) else self.find(name, self.major(program))
+
+    def major(self, program: Path) -> int:
+        """Return the major version of a program; 0 where it does not say."""
+        return _major(self._version(program))
 
     def has_zstd(self, pg_dump: Path) -> bool:
         """Tell whether a pg_dump compresses by zstd itself: 16 and later may, if built so.
@@ -114,6 +127,13 @@ class Programs:
                 f"{program.name} failed: {target.redact(words) if target else words}",
                 "mend what it names, then run this again",
             )
+
+    def _found(self, name: str) -> dict[Path, tuple[int, str]]:
+        """Return every program of a name that runs, the preferred first: major and version."""
+        paths = [folder / name for folder in _versioned_folders("*")]
+        paths = list(dict.fromkeys([*filter(_runs, paths), *self._on_path(name)]))
+        versions = {path: self._version(path) for path in paths}
+        return {path: (_major(each), each) for path, each in versions.items() if each}
 
     def _on_path(self, name: str) -> list[Path]:
         folders = os.get_exec_path(self.env)
@@ -174,6 +194,12 @@ def _versioned_folders(major: str) -> Iterator[Path]:
         yield from (embedded_folder(each) / "bin" for each in wanted)
     for pattern in _DISTRIBUTION_FOLDERS:
         yield from sorted(Path("/").glob(pattern.format(major=major).lstrip("/")))
+
+
+def _major(version: str) -> int:
+    """Return 18 of `18.4`, 19 of `19beta1`, and 0 of nothing."""
+    digits = re.match(r"\d+", version)
+    return int(digits[0]) if digits else 0
 
 
 def _runs(program: Path) -> bool:
