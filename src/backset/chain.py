@@ -109,7 +109,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
     chain = CHAINS[task]
     with build.waits(watcher.notice), in_place.safety(build), explained(build.target):
         if chain.locks:
-            build.server.lock(watcher.notice if answer.wait else None)
+            build.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
             if verify in chain.steps:
                 _ = baseline.read(build.settings.baseline)  # or an error, before anything is done

@@ -132,9 +132,9 @@ def test_a_wrong_password(project: Project, cluster: Cluster) -> None:
     assert "password authentication failed" in one_line(project.invoke("status"), 6)
 
 
-def test_postgres_itself_is_never_reset(project: Project) -> None:
+def test_a_template_of_all_databases_is_never_reset(project: Project) -> None:
     """Exit 3, whatever the flags; nothing was touched."""
-    project.env["DATABASE_URL"] = Target.parse(project.url).named("postgres").url
+    project.env["DATABASE_URL"] = Target.parse(project.url).named("template1").url
     for task in (
         ["reset-db", "--yes"],
         ["reset", "--yes"],

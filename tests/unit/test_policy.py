@@ -13,6 +13,7 @@ from backset.runs.policy import Circumstances, Rung, doubts, refusals, rung, sta
 FINE = Circumstances(
     database="app",
     in_recovery=False,
+    is_confined=False,
     may_create=True,
     owns=True,
     role="me",
@@ -34,10 +35,20 @@ def test_a_local_development_database_needs_nothing() -> None:
     assert rung(FINE, offered=True, wanted=False).way == "swap"
 
 
+def test_what_all_tools_connect_to_wants_consent() -> None:
+    """The database `postgres`: unless it is empty, and nobody else is connected to it."""
+    postgres = dataclasses.replace(FINE, database="postgres")
+    assert refusals(postgres, SWAP) == []
+    assert stakes(postgres) == ["postgres is what tools of the whole server connect to"]
+    empty = dataclasses.replace(postgres, empty=True)
+    assert stakes(empty) == []
+    (reason,) = stakes(dataclasses.replace(empty, clients="psql@socket"))
+    assert "connected: psql@socket" in reason
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"database": "postgres"}, "belongs to PostgreSQL itself"),
         ({"database": "template0"}, "belongs to PostgreSQL itself"),
         ({"database": "template1"}, "belongs to PostgreSQL itself"),
         ({"in_recovery": True}, "in recovery"),

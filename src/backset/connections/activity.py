@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,11 @@ def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[
     return [Client(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
 
 
+def not_of(run: str) -> str:
+    """Return the regular expression of names of sessions that do not end with a run's mark."""
+    return f"^(?!.*{re.escape(run)}$)"
+
+
 def end(
     session: psycopg.Connection[Any], databases: Sequence[str], names: str = "", spare: int = 0
 ) -> bool:
@@ -91,7 +97,12 @@ def end(
     names: a regular expression that the application's name must match. spare: a pid to leave alone.
     """
     values = {"databases": list(databases), "names": names, "spare": spare}
-    return bool(session.execute(_END, values).fetchall())
+    ended = session.execute(_END, values).fetchall()
+    if session.execute("SELECT current_user <> session_user").fetchone() == (True,):
+        with session.transaction():  # what the login may end, the role that it has set may not
+            session.execute("SET LOCAL ROLE NONE")
+            ended += session.execute(_END, values).fetchall()
+    return bool(ended)
 
 
 def waits(
@@ -111,16 +122,22 @@ def waits(
 
 # A background process such as an autovacuum worker leaves by itself when somebody waits for it.
 _IS_CLIENT = "coalesce(a.backend_type, 'client backend') = 'client backend'"
-_MAY_END = """
+_MAY = """
        (me.rolsuper OR NOT coalesce(r.rolsuper, true)
-        AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
+        AND (pg_has_role(r.oid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')
+             {also}))
 """
+_MAY_END = _MAY.format(also="")
+_MAY_END_OR_LOGIN = _MAY.format(
+    also="OR pg_has_role(session_user, r.oid, 'USAGE')"
+    " OR pg_has_role(session_user, 'pg_signal_backend', 'USAGE')"
+)
 _COLUMNS = f"""
        a.pid, a.datname, a.usename, coalesce(a.application_name, ''),
        CASE WHEN a.backend_type IS NOT NULL THEN coalesce(host(a.client_addr), 'socket') END,
        a.state, extract(epoch FROM clock_timestamp() - a.backend_start)::float8,
        extract(epoch FROM clock_timestamp() - a.state_change)::float8,
-       {_MAY_END}, coalesce(r.rolsuper, true)
+       {_MAY_END_OR_LOGIN}, coalesce(r.rolsuper, true)
 """
 _ROLES = """
      LEFT JOIN pg_roles r ON r.oid = a.usesysid

@@ -30,9 +30,7 @@ _LOCKED_WITHIN_S = 5.0  # whole seconds, and the file is written a moment after 
 
 def evidence(session: psycopg.Connection[Any]) -> Evidence:
     """Return what this session's two ends say, and what our kernel knows of its server."""
-    row = session.execute(_SERVER).fetchone()
-    assert row is not None  # noqa: S101  (everyone sees the row of their own session)
-    client, client_port, server, server_port, pid, started, postmaster_started = row
+    client, client_port, server, server_port, pid, started, postmaster_started = _about(session)
     ours, peer = _ends(session)
     path = "" if peer else f"{session.info.host}/.s.PGSQL.{session.info.port}"
     return Evidence(
@@ -44,6 +42,15 @@ def evidence(session: psycopg.Connection[Any]) -> Evidence:
         path=path,
         lock_agrees=_lock_agrees(path, postmaster_started) if path else None,
     )
+
+
+def _about(session: psycopg.Connection[Any]) -> tuple[Any, ...]:
+    """Return what the server says of a session; a role that was SET may not see its own login's."""
+    with session.transaction():
+        session.execute("SET LOCAL ROLE NONE")
+        row = session.execute(_SERVER).fetchone()
+    assert row is not None  # noqa: S101  (everyone sees the row of their own session)
+    return tuple(row)
 
 
 def is_neighbour(locality: Locality, client: str) -> bool:

@@ -72,7 +72,7 @@ def prepare(
     purpose: what for, such as `prove a squash`. notice: is told for whom we wait, if we may wait.
     Raises LockedError or RefusedError. The lock is held until the build is closed.
     """
-    build.server.lock(notice)
+    build.lock(notice)
     build.server.end_dead_runs()
     companions.refuse_scratch(build.server, names, build.server.databases(), purpose)
     companions.clear_scratch(build.server, build.server.databases())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
 import psycopg
@@ -100,6 +100,7 @@ class Build:
         self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
         self._next = Beside()
+        self._locks: Callable[[Session], None] | None = None
         self._aside = ThreadPoolExecutor(1)
         self._is_prepared = False
         self.migrates = self.seeds = False
@@ -221,10 +222,22 @@ class Build:
             raise StepFailedError(what, "`invoke upgrade` creates it")
         return self._opened(self.subject, self._on_subject, is_disposable=self.is_beside)
 
+    def lock(self, waiting: Callable[[str], None] | None) -> None:
+        """Take the target's lock, for as long as its sessions last; see Server.lock()."""
+        self.server.lock(waiting)
+        if self.server.is_confined or self.old is None:
+            return
+        self._locks = partial(self.server.lock, waiting)
+        _ = self.live
+        del self.databases  # another run may have been waited for
+
     @cached_property
     def live(self) -> Session:
-        """A session on the target, for looking at it."""
-        return self._opened(self.target, self._sessions)
+        """A session on the target, for looking at it; it holds the lock in the target."""
+        session = self._opened(self.target, self._sessions)
+        if self._locks is not None:
+            self._locks(session)
+        return session
 
     def _opened(self, target: Target, until: ExitStack, *, is_disposable: bool = False) -> Session:
         """Open a session until that ends: which never commits, as psycopg's own end does."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, objects, past
+from backset.connections.activity import listed
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
 from backset.runs import policy, ties
@@ -140,9 +141,12 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
     if in_place and not build.old_is_empty:
         barred += _bars_of_a_carry(build)
+    is_of_all = build.target.database == policy.MAINTENANCE
+    clients = listed(build.sessions_on_target) if is_of_all else ""
     return Circumstances(
         database=build.target.database,
         in_recovery=role.in_recovery,
+        is_confined=build.server.is_confined and old is not None,
         may_create=role.may_create,
         owns=old is None or old.owned,
         role=role.name,
@@ -155,6 +159,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,
+        clients=clients,
         empty=build.old_is_empty,
         size_bytes=(old.size_bytes or 0) if old else 0,
         ask_above=build.settings.ask_above,

@@ -12,9 +12,11 @@ import psycopg
 
 from backset.backups import backup as backups
 from backset.catalogs import objects
+from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RestoredError, StepFailedError
 from backset.processes import signals
+from backset.processes.identity import run_mark
 from backset.runs import refilling, unfinished
 from backset.servers import swap
 
@@ -189,9 +191,9 @@ def _look_again(build: Build) -> bool | None:
 
 
 def _evicting(build: Build) -> AbstractContextManager[None]:
-    """End all sessions on the target but our own, until the block is left."""
-    spare = build.live.info.backend_pid
-    return swap.evicting(build.server, [build.target.database], spare=spare)
+    """End all sessions on the target but those of this run, until the block is left."""
+    whose = activity.not_of(run_mark())
+    return swap.evicting(build.server, [build.target.database], whose=whose)
 
 
 def _dumped(build: Build) -> Backup:

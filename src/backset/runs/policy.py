@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from backset.connections.locality import Locality
 
-SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
+TEMPLATES = frozenset({"template0", "template1"})
+MAINTENANCE = "postgres"  # what createuser, monitoring and other tools connect to
 _TELLING = ("prod", "live")  # what the name of a database has in it that people work with
 
 
@@ -16,6 +17,7 @@ _TELLING = ("prod", "live")  # what the name of a database has in it that people
 class Circumstances:
     """What policy needs to know of a run.
 
+    is_confined: whether the role may connect to no database beside the target.
     locality: whether the server is on this machine, as the live connection shows.
     protected: whether the database has the marker of `invoke protect`.
     kept: whether it is one that backset itself keeps beside another database.
@@ -23,6 +25,7 @@ class Circumstances:
     foreign: databases, not empty, that bear our derived names though backset did not make them.
     is_durable: whether what the server has committed survives a crash of its machine.
     machines: the addresses of other machines that are connected to the target.
+    clients: the sessions of others on the target, in words.
     empty: whether there is nothing in the target that could be lost.
     ask_above: the size in bytes above which a target needs consent.
     uncreatable: extensions in the target that the role could not create again.
@@ -32,6 +35,7 @@ class Circumstances:
 
     database: str
     in_recovery: bool
+    is_confined: bool
     may_create: bool
     owns: bool
     role: str
@@ -44,6 +48,7 @@ class Circumstances:
     is_durable: bool = True
     standbys: int = 0
     machines: tuple[str, ...] = ()
+    clients: str = ""
     empty: bool = False
     size_bytes: int = 0
     ask_above: int = 1_000_000_000
@@ -85,7 +90,7 @@ def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
 def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
     """Return every reason, with its remedy, why the target may not be replaced whatever is said."""
     reasons = []
-    if facts.database in SYSTEM_DATABASES:
+    if facts.database in TEMPLATES:
         remedy = "name the application's own database in DATABASE_URL"
         reasons.append((f"{facts.database} belongs to PostgreSQL itself", remedy))
     if facts.protected:
@@ -116,11 +121,14 @@ def protection(database: str) -> tuple[str, str]:
 def stakes(facts: Circumstances) -> list[str]:
     """Return every reason why somebody must look at the facts first; none is a yes.
 
-    What is not there cannot be lost: an empty target needs no such look.
+    What is not there cannot be lost: an empty target needs no such look, unless others use it.
     """
-    if facts.empty:
-        return []
     name, reasons = facts.database, []
+    if name == MAINTENANCE and (facts.clients or not facts.empty):
+        whose = f" (connected: {facts.clients})" if facts.clients else ""
+        reasons.append(f"{name} is what tools of the whole server connect to{whose}")
+    if facts.empty:
+        return reasons
     if facts.locality.verdict == "remote":
         reasons.append(f"{name} may be on another machine ({facts.locality})")
     if facts.standbys:
@@ -154,6 +162,10 @@ def doubts(facts: Circumstances) -> list[tuple[str, str]]:
 
 def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
     reasons = []
+    if facts.is_confined:
+        remedy = f"GRANT CONNECT ON DATABASE {MAINTENANCE} TO {quoted(facts.role)}"
+        what = f"the role {facts.role} may connect to {facts.database} alone"
+        reasons.append((what, remedy))
     if not facts.may_create:
         remedy = f"ALTER ROLE {quoted(facts.role)} CREATEDB"
         reasons.append((f"the role {facts.role} may not create databases", remedy))

@@ -16,7 +16,7 @@ from backset.connections import activity, peer
 from backset.connections.locality import judge
 from backset.connections.session import Session, connect
 from backset.connections.target import Target, derived_name
-from backset.errors import LockedError, StepFailedError
+from backset.errors import LockedError, StepFailedError, UnreachableError
 from backset.processes.identity import has_died, run_mark
 from backset.wording.quantities import moment
 
@@ -36,7 +36,7 @@ PROTECTED = "backset.protected"  # the setting of a database that `invoke protec
 _CLEANING_S = 5.0
 _NOBODY = "it just ended"
 _LOOK_EVERY_S = 0.2  # at a lock that somebody else holds
-_OF_DEAD_RUNS = "^backset (?!(plan|verify|status|protect|unprotect) )"  # these take no lock
+_OF_DEAD_RUNS = "^(?=backset (?!(plan|verify|status|protect|unprotect) ))"  # these take no lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,10 @@ class Names:
 
 
 class Server:
-    """A session on the maintenance database: facts, the lock, and everything about databases."""
+    """A session on the maintenance database: facts, the lock, and everything about databases.
+
+    A role that may connect to its own database alone has its session there.
+    """
 
     def __init__(self, target: Target, purpose: str) -> None:
         self.target = target
@@ -154,8 +157,13 @@ class Server:
         self.session.close()
 
     @property
+    def is_confined(self) -> bool:
+        """Whether the role may connect to the target, and to no maintenance database."""
+        return self.session.info.dbname == self.names.target
+
+    @property
     def maintenance(self) -> Target:
-        """The maintenance database that this session is on."""
+        """The database that this session is on."""
         return self.target.named(self.session.info.dbname)
 
     def databases(self) -> Mapping[str, Database]:
@@ -202,15 +210,20 @@ class Server:
         found = self.sessions(self.names.target)
         return sorted({each.who for each in found if not each.application.startswith("backset ")})
 
-    def lock(self, waiting: Callable[[str], None] | None = None) -> None:
-        """Take the target's lock for as long as this session lives.
+    def lock(
+        self, waiting: Callable[[str], None] | None = None, session: Session | None = None
+    ) -> None:
+        """Take the target's lock for as long as a session lives: this one, or another one.
 
+        An advisory lock is of one database. So it is taken on the maintenance database, where it
+        outlives a swap, and in the target, where every role comes that may work on it.
         waiting: is told for whom we wait, once each; without it, LockedError is raised at once.
         """
         key, told = f"backset:{self.names.target}", ""
+        session = session or self.session
         until = time.monotonic() + _CLEANING_S
-        while self.session.execute(_TAKE, [key]).fetchone() != (True,):
-            holder = self._holder(key)
+        while session.execute(_TAKE, [key]).fetchone() != (True,):
+            holder = _holder(session, key)
             leaves = holder == _NOBODY or has_died(holder.partition(", since ")[0])
             leaves = leaves and time.monotonic() < until
             if waiting is None and not leaves:  # the server ends its statement first
@@ -221,17 +234,9 @@ class Server:
             told = holder
             time.sleep(_LOOK_EVERY_S)
 
-    def _holder(self, key: str) -> str:
-        row = self.session.execute(_HOLDER, [key]).fetchone()
-        if row is None:
-            return _NOBODY
-        name, since = row
-        return f"{name}, since {moment(since)}" if since else str(name)
-
     def end_dead_runs(self) -> None:
         """End what a killed run left connected to our databases. Only for who holds the lock."""
-        not_ours = f"(?!.*{re.escape(run_mark())}$)"
-        activity.end(self.session, self._names, _OF_DEAD_RUNS + not_ours)
+        activity.end(self.session, self._names, _OF_DEAD_RUNS + activity.not_of(run_mark()))
 
     def abandon(self) -> None:
         """Cancel the statement of another thread, and end what our children left on the server.
@@ -252,7 +257,7 @@ class Server:
     def immovable(self) -> list[tuple[Client, str]]:
         """Return each session that would stop a swap, since our role may not end it; what to do."""
         role = self.session.info.user
-        found = activity.clients(self.session, self._names)
+        found = [each for name in self._names for each in self.sessions(name)]
         return [(each, each.remedy(role)) for each in found if not each.may_end]
 
     @property
@@ -261,14 +266,20 @@ class Server:
 
 
 def _maintenance_session(target: Target, purpose: str) -> Session:
-    first: StepFailedError | None = None
+    """Return a session beside the target; on the target, where the role comes to no other one."""
     for name in MAINTENANCE:
-        try:
-            return connect(target.named(name), purpose)
-        except StepFailedError as error:
-            first = first or error
-    assert first is not None  # noqa: S101  (there is more than one name)
-    raise first
+        with suppress(UnreachableError):
+            if name != target.database:
+                return connect(target.named(name), purpose)
+    return connect(target, purpose)
+
+
+def _holder(session: Session, key: str) -> str:
+    row = session.execute(_HOLDER, [key]).fetchone()
+    if row is None:
+        return _NOBODY
+    name, since = row
+    return f"{name}, since {moment(since)}" if since else str(name)
 
 
 def _database(row: dict[str, Any]) -> Database:

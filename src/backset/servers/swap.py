@@ -191,13 +191,22 @@ def _await_immovable(server: Server, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterator[None]:
-    """End the sessions on `names`, but for the one of the pid `spare`, until the block is left."""
+def evicting(
+    server: Server, names: Sequence[str], *, spare: int = 0, whose: str = ""
+) -> Iterator[None]:
+    """End the sessions on `names`, but for the one of the pid `spare`, until the block is left.
+
+    whose: a regular expression that the application's name must match.
+    """
     over = threading.Event()
     with connect(server.maintenance, "swap") as session:
-        thread = threading.Thread(target=_evict, args=(session, names, spare, over), daemon=True)
+
+        def end() -> bool:
+            return activity.end(session, names, whose, spare)
+
+        thread = threading.Thread(target=_evict, args=(end, over), daemon=True)
         patience = time.monotonic() + _PATIENCE_S
-        while activity.end(session, names, spare=spare) and time.monotonic() < patience:
+        while end() and time.monotonic() < patience:
             over.wait(_EVICT_EVERY_S)
         thread.start()
         try:
@@ -207,10 +216,10 @@ def evicting(server: Server, names: Sequence[str], *, spare: int = 0) -> Iterato
             thread.join()
 
 
-def _evict(session: Session, names: Sequence[str], spare: int, over: threading.Event) -> None:
+def _evict(end: Callable[[], bool], over: threading.Event) -> None:
     with suppress(psycopg.OperationalError):  # the server went away: the swap says so itself
         while not over.is_set():
-            activity.end(session, names, spare=spare)
+            end()
             over.wait(_EVICT_EVERY_S)
 
 
