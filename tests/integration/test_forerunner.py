@@ -106,15 +106,15 @@ def test_libraries_are_imported_ahead_and_the_projects_own_modules_are_not(folde
     """Also a library that only a module of the project names. Without a word, nothing is run."""
     heard: list[str] = []
     imported = threading.Event()
-    argv = [sys.executable, "scripts/facts.py"]
-    forerunner = Forerunner(argv, env=ENV, cwd=folder)
 
-    def hear(line: str) -> None:
-        heard.append(line)
-        imported.set()
+    class Heard(Forerunner):
+        """Told from its first line on: what comes before its turn nobody else hears."""
 
-    forerunner._on_line = hear  # noqa: SLF001  (what it says before its turn nobody else hears)
-    with forerunner:
+        def _hear(self, line: str) -> None:
+            heard.append(line)
+            imported.set()
+
+    with Heard([sys.executable, "scripts/facts.py"], env=ENV, cwd=folder):
         assert imported.wait(120)
     assert heard[0] == ZEN
     assert "the helper" not in heard
