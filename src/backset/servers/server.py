@@ -223,9 +223,11 @@ class Server:
         session = session or self.session
         until = time.monotonic() + _CLEANING_S
         while session.execute(_TAKE, [key]).fetchone() != (True,):
-            holder = _holder(session, key)
-            leaves = holder == _NOBODY or has_died(holder.partition(", since ")[0])
-            leaves = leaves and time.monotonic() < until
+            holder, pid = _holder(session, key)
+            is_dead = has_died(holder.partition(", since ")[0])
+            if is_dead:  # what it left on the server may not have noticed yet
+                session.execute(_END, [pid])
+            leaves = (holder == _NOBODY or is_dead) and time.monotonic() < until
             if waiting is None and not leaves:  # the server ends its statement first
                 what = f"another run holds the lock of {self.names.target}: {holder}"
                 raise LockedError(what, "wait until it ends, or let this one wait: --wait")
@@ -274,12 +276,13 @@ def _maintenance_session(target: Target, purpose: str) -> Session:
     return connect(target, purpose)
 
 
-def _holder(session: Session, key: str) -> str:
+def _holder(session: Session, key: str) -> tuple[str, int]:
+    """Return who holds a lock, in words, and the number of the server's process."""
     row = session.execute(_HOLDER, [key]).fetchone()
     if row is None:
-        return _NOBODY
-    name, since = row
-    return f"{name}, since {moment(since)}" if since else str(name)
+        return _NOBODY, 0
+    name, since, pid = row
+    return f"{name}, since {moment(since)}" if since else str(name), pid
 
 
 def _database(row: dict[str, Any]) -> Database:
@@ -335,10 +338,16 @@ SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
 FROM pg_roles WHERE rolname = current_user
 """
 _ADDRESS = "SELECT host(inet_server_addr()) || ' port ' || inet_server_port()"
+_END = """
+SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
+WHERE a.pid = %s AND pg_has_role(r.oid, 'USAGE')
+  AND (NOT r.rolsuper OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+"""
 _TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """
-SELECT coalesce(nullif(a.application_name, ''), a.usename || ', pid ' || a.pid), a.backend_start
+SELECT coalesce(nullif(a.application_name, ''), a.usename || ', pid ' || a.pid), a.backend_start,
+       a.pid
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
