@@ -115,7 +115,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 _ = baseline.read(build.settings.baseline)  # or an error, before anything is done
             if load in chain.steps:
                 build.choose_backup()  # before this run takes a newer one
-            in_place.finish(build, watcher.notice)
+            in_place.finish(build, watcher.notice, replaces=chain.beside)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         wanted = [step for step in chosen if step.__name__ not in skip]
         _begin(build, wanted, answer)

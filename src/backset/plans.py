@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from backset.runs.build import Build
     from backset.templates.recalled import Recalled
 
+_SHOWN = 5  # objects that stay, in one line
+
 
 def plan(step: Callable[..., Done], build: Build) -> str:
     """Say what a step would do. Nothing is changed."""
@@ -64,10 +66,11 @@ def _plan_reset(build: Build) -> str:
 def _plan_clear(build: Build) -> str:
     if build.old is None:
         return "nothing to drop"
-    everything = objects.found(build.live)
+    everything = objects.found(build.live, build.sharing.keeps)
     stay = [str(each) for each in everything if not each.ours]
     text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
-    return text + (f" · these stay: {', '.join(stay)}" if stay else "")
+    shown = stay if len(stay) <= _SHOWN else [f"{len(stay)} objects: {build.sharing.whose}"]
+    return text + (f" · these stay: {', '.join(shown)}" if stay else "")
 
 
 def _ended(build: Build) -> str:

@@ -57,7 +57,8 @@ def backup(build: Build, progress: Progress) -> Done:
         return build.scripts.folders
 
     above = build.settings.zstd_above
-    taken = backups.take(build.vault, build.target, folders, build.programs, zstd_above=above)
+    spare, where = build.left_out, (build.vault, build.target)
+    taken = backups.take(*where, folders, build.programs, zstd_above=above, left_out=spare)
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
@@ -68,6 +69,8 @@ def backup(build: Build, progress: Progress) -> Done:
     text = f"{build.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     text += " · proved: restored and compared" if build.options.proves else ""
     text += f" · {removed} older removed" if removed else ""
+    unread = ", ".join(".".join(each) for each in about.left_out)
+    text += f" · left out, since others own it: {unread}" if unread else ""
     details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256, **gone}
     return Done(text + farewell, {**details, "proved": build.options.proves, "removed": removed})
 

@@ -13,7 +13,7 @@ import pytest
 from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.servers.server import Server
-from tests.clusters import running
+from tests.clusters import as_superuser, running
 from tests.project import Project, laid_down, migrating, prints
 
 if TYPE_CHECKING:
@@ -190,3 +190,145 @@ def test_a_role_that_is_set_at_login(
     assert "is protected" in project.invoke("reset-db").stderr
     succeed(project, "unprotect", "--confirm", word)
     succeed(project, "status")
+
+
+# What a platform with authentication puts into an application's database, in short.
+PLATFORM = """
+CREATE SCHEMA auth AUTHORIZATION {auth};
+GRANT USAGE ON SCHEMA auth TO {role};
+CREATE TABLE auth.users (id int PRIMARY KEY, mail text);
+CREATE TABLE auth.sessions (id int PRIMARY KEY, user_id int REFERENCES auth.users);
+INSERT INTO auth.users VALUES (1, 'ada'), (2, 'bob'); INSERT INTO auth.sessions VALUES (1, 1);
+ALTER TABLE auth.users OWNER TO {auth}; ALTER TABLE auth.sessions OWNER TO {auth};
+GRANT SELECT, REFERENCES, TRIGGER ON auth.users TO {role};
+CREATE FUNCTION auth.note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN NULL; END';
+CREATE EVENT TRIGGER {auth}_note ON ddl_command_end EXECUTE FUNCTION auth.note();
+CREATE PUBLICATION {auth}_all;
+GRANT CREATE ON SCHEMA public TO {role};
+"""
+# The application refers to the platform's table, and listens to it.
+ON_A_PLATFORM = (
+    STATEMENTS
+    + """
+CREATE TABLE profile (id int PRIMARY KEY REFERENCES auth.users, name text);
+CREATE FUNCTION greet() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO public.profile VALUES (new.id, new.mail); RETURN new; END $$;
+CREATE TRIGGER greeted AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION greet();
+"""
+)
+
+
+def everything(server: Cluster, database: str) -> list[tuple[object, ...]]:
+    """Return what stands in a database of others': objects, owners, rights, and rows."""
+    with psycopg.connect(server.url(database)) as session:
+        objects = session.execute(
+            """
+            SELECT o.type, o.identity, c.relowner::regrole::text, c.relacl::text
+            FROM pg_class c, pg_identify_object('pg_class'::regclass, c.oid, 0) o
+            WHERE o.schema IN ('auth', 'shop')
+            UNION ALL SELECT 'event trigger', evtname, evtowner::regrole::text, NULL
+            FROM pg_event_trigger UNION ALL
+            SELECT 'publication', pubname, pubowner::regrole::text, NULL FROM pg_publication
+            UNION ALL SELECT 'schema', nspname, nspowner::regrole::text, nspacl::text
+            FROM pg_namespace WHERE nspname IN ('auth', 'shop') ORDER BY 1, 2
+            """
+        ).fetchall()
+        tables = session.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('auth', 'shop')"
+        ).fetchall()
+        rows = [
+            (schema, table, *session.execute(f"SELECT count(*) FROM {schema}.{table}".encode()))
+            for schema, table in sorted(tables)
+        ]
+    return [*objects, *rows]
+
+
+@pytest.mark.parametrize("rights", ["LOGIN CREATEDB", "LOGIN", "LOGIN SUPERUSER"])
+def test_a_platforms_schema_stays_whatever_is_rebuilt(
+    server: Cluster, word: str, tmp_path: Path, rights: str
+) -> None:
+    """In no strategy, and in no two runs, does anything of its owner's change."""
+    auth = f"{word}_auth"
+    made(
+        server,
+        f"CREATE ROLE {word} {rights}",
+        f"CREATE ROLE {auth}",
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    as_superuser(server, word, PLATFORM.format(auth=auth, role=word))
+    project = project_of(server, tmp_path / "project", word, word)
+    migrating(project, ON_A_PLATFORM)
+    before = everything(server, word)
+    plan = succeed(project, "reset-db", "--plan")
+    assert "in place: the schema auth, " in plan
+    assert "belongs to others, and stays" in plan
+    succeed(project, "reset-db")
+    write(project, ROWS)
+    with psycopg.connect(server.url(word)) as session:
+        session.execute("INSERT INTO auth.users VALUES (3, 'cyd')")
+    assert project.query("SELECT id, name FROM profile") == [(3, "cyd")]
+    before = everything(server, word)
+    succeed(project, "backup")
+    for task in (["reset-db", "--carry"], ["reset-db"], ["restore", "--yes"], ["reset-db"]):
+        succeed(project, *task)
+        assert everything(server, word) == before
+    done = project.invoke("undo")
+    assert done.returncode != 0
+    done = project.invoke("carry", f"--from={project.url}")
+    assert done.returncode == 3
+    assert "the schema auth" in done.stderr
+    assert "would take it away" in done.stderr
+    assert "OWNER TO" not in plan + done.stderr
+
+
+@pytest.mark.parametrize("others", ["another role's", "the same role's"])
+def test_a_second_application_in_a_schema_of_its_own(
+    server: Cluster, word: str, tmp_path: Path, others: str
+) -> None:
+    """It has a version table of its own, and its tables, rows and rights are as before."""
+    owner = f"{word}_shop" if others == "another role's" else word
+    made(
+        server,
+        f"CREATE ROLE {word} LOGIN CREATEDB",
+        *([f"CREATE ROLE {owner}"] if owner != word else []),
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    as_superuser(
+        server,
+        word,
+        f"""
+        CREATE SCHEMA shop AUTHORIZATION {owner}; SET ROLE {owner};
+        CREATE TABLE shop.alembic_version (version_num varchar(32) PRIMARY KEY);
+        INSERT INTO shop.alembic_version VALUES ('5b09');
+        CREATE TABLE shop.item (id int); INSERT INTO shop.item SELECT generate_series(1, 9);
+        """,
+    )
+    project = project_of(server, tmp_path / "project", word, word)
+    before = everything(server, word)
+    succeed(project, "reset-db")
+    write(project, ROWS)
+    for words in (["reset-db", "--carry"], ["reset-db"], ["restore", "--yes"]):
+        assert "belongs to others, and stays" in succeed(project, *words)
+        assert everything(server, word) == before
+    for task in ("status", "verify", "upgrade", "backup"):
+        succeed(project, task)
+
+
+def test_a_second_application_among_the_tables_of_this_one(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """Whose each table is, nobody can tell: nothing is replaced, and the reason is said."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "reset-db")
+    write(
+        project,
+        "CREATE TABLE shop_version (version_num varchar(32) PRIMARY KEY);"
+        "CREATE TABLE item (id int); INSERT INTO shop_version VALUES ('5b09')",
+    )
+    before = prints(project)
+    for flags in ([], ["--in-place"], ["--carry"]):
+        done = project.invoke("reset-db", *flags)
+        assert done.returncode == 3
+        assert "shop_version is another application's version table" in done.stderr
+    assert prints(project) == before

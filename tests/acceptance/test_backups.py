@@ -242,7 +242,7 @@ def test_into_keeps_the_rules(built: Project) -> None:
     done = built.invoke("reset-db", DATABASE_URL=url)
     assert done.returncode == 3
     assert f"{name}__previous is kept by backset beside another database" in done.stderr
-    done = built.invoke("restore", "--yes", "--into", "postgres")
+    done = built.invoke("restore", "--yes", "--into", "template1")
     assert done.returncode == 3
     assert "belongs to PostgreSQL itself" in done.stderr
     done = built.invoke("restore", "--yes", "--into", "x" * 64)

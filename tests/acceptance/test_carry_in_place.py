@@ -190,7 +190,7 @@ def test_types_that_are_gone_can_be_read_by_rules(rich: Project) -> None:
     )
     with_settings(
         rich,
-        'carry = ["The Table"]\nleave = ["The Table"]\n'
+        'schemas = ["shop"]\ncarry = ["The Table"]\nleave = ["The Table"]\n'
         '[tool.backset.rename]\n"moods" = "The Table"\n'
         '[tool.backset.fill]\n"moods.feels" = "upper(m::text)"\n'
         '"moods.first" = "(ps[1]).label || ms[3]"\n"moods.how many" = \'(p)."How many"\'\n'
@@ -325,7 +325,7 @@ def test_a_carry_that_was_killed_is_undone_by_the_next_run(bare: Project) -> Non
     process.kill()
     process.communicate(timeout=60)
     assert len(bare.query(SCHEMAS)) > 0
-    done = bare.invoke("backup")
+    done = bare.invoke("restore", "--yes")
     assert done.returncode == 0, done.stderr
     assert "a run in place was killed" in done.stdout
     assert bare.query("SELECT a, m::text FROM t") == [(1, "a")]

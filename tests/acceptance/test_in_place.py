@@ -87,6 +87,7 @@ def test_everything_of_ours_goes_and_everything_else_stays(
 ) -> None:
     """Objects of every kind in every schema are dropped; extensions and `public` stay."""
     as_superuser(cluster, name, OF_A_SUPERUSER)
+    owned.configure("[tool.backset]", '[tool.backset]\nschemas = ["the app"]')
     owned.query(OF_EVERY_KIND)
     public = "SELECT nspowner, nspacl FROM pg_namespace WHERE nspname = 'public'"
     grants = "SELECT defaclobjtype, defaclacl FROM pg_default_acl ORDER BY 1"
@@ -133,6 +134,7 @@ def test_a_step_that_fails_brings_everything_back(
     """Exit 5, and a dump of the whole database reads as before, byte for byte."""
     owned.env["BACKSET_ZSTD_ABOVE"] = zstd_above
     as_superuser(cluster, name, OF_A_SUPERUSER)
+    owned.configure("[tool.backset]", '[tool.backset]\nschemas = ["the app"]')
     owned.query(OF_EVERY_KIND)
     before = dumped(cluster, name)
     if trouble == "migration":
@@ -195,14 +197,21 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
 def test_what_was_done_on_a_half_built_database_is_in_a_dump(
     owned: Project, cluster: Cluster, name: str
 ) -> None:
-    """Somebody went on working there before the next run: that is not lost either."""
+    """Somebody went on working there before the next run: nothing is brought back unasked."""
     broken(owned)
     before = dumped(cluster, name)
     process = start_slow_migration(owned)
     process.kill()
     process.communicate(timeout=60)
     owned.query("CREATE TABLE later (i int); INSERT INTO later VALUES (1)")
-    done = owned.invoke("backup")
+    for task in ("backup", "upgrade", "seed"):
+        done = owned.invoke(task)
+        assert done.returncode == 3
+        assert "is half built, since a run in place was killed, and has 1 row by now" in done.stderr
+        assert owned.query("SELECT * FROM later") == [(1,)]
+    command = re.search(r"`invoke (restore \S+ --in-place)`", done.stderr)
+    assert command
+    done = owned.invoke(*command[1].split())
     assert done.returncode == 0, done.stderr
     assert dumped(cluster, name) == before
     (left,) = re.findall(r"what stood there half built is in (\S+)", done.stdout)
@@ -435,7 +444,7 @@ def test_neither_rung_is_possible(
     as_superuser(cluster, name, f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{plain}"')
     done = project.invoke("reset-db", DATABASE_URL=cluster.url(name, plain))
     assert done.returncode == 3
-    for piece in ("REASSIGN OWNED", "GRANT CREATE ON SCHEMA public", "CREATEDB", "OWNER TO"):
+    for piece in ("run this as postgres", "GRANT CREATE ON SCHEMA public", "CREATEDB", "OWNER TO"):
         assert piece in done.stderr
     assert len(done.stderr.splitlines()) == 4
 
@@ -471,6 +480,7 @@ def test_an_extension_that_only_a_superuser_can_make(
 def test_a_superuser_can_ask_for_it_too(project: Project, cluster: Cluster, name: str) -> None:
     """Even the objects of the bootstrap superuser, which no catalog of owners lists."""
     project.query("CREATE EXTENSION vector")
+    project.configure("[tool.backset]", '[tool.backset]\nschemas = ["the app"]')
     project.query(OF_EVERY_KIND)
     before = dumped(cluster, name)
     add_failing_migration(project.folder)
@@ -553,6 +563,7 @@ def test_what_could_not_be_made_again_is_not_dropped(
     owned: Project, cluster: Cluster, name: str, plain: str, statements: str
 ) -> None:
     """The role may drop its table, but not bring it back: found out before it is too late."""
+    owned.configure("[tool.backset]", '[tool.backset]\nschemas = ["s"]')
     as_superuser(cluster, name, statements.format(plain))
     before = dumped(cluster, name)
     done = owned.invoke("reset-db")
@@ -571,6 +582,7 @@ def test_a_schema_that_an_administrator_made_stays(
     )
     grants = f"CREATE SCHEMA app AUTHORIZATION {plain}; GRANT CREATE ON SCHEMA public TO {plain}"
     as_superuser(cluster, name, grants)
+    owned.configure("[tool.backset]", '[tool.backset]\nschemas = ["app"]')
     owned.query("CREATE TABLE app.ours (a int); INSERT INTO app.ours VALUES (1)")
     add_failing_migration(owned.folder)
     before = dumped(cluster, name)

@@ -202,18 +202,21 @@ def furnish(house: House) -> None:
         house.execute(EXTENSION)
     house.execute(BEFORE)
     assert house.project.invoke("upgrade").returncode == 0
-    house.execute(AFTER)
+    # In place a schema of somebody else's stays, and a migration cannot make it a second time.
+    given = 'ALTER SCHEMA "Au dit" OWNER TO {reader};\n'
+    house.execute(AFTER if house.role != OWNER else AFTER.replace(given, ""))
 
 
 @as_both
 def test_everything_is_there_again(house: House) -> None:
     """A superuser gets the same database; a plain owner is told the rest, as SQL that does it."""
     furnish(house)
+    before = house.dump()
     findings = house.rebuild()
     assert bool(findings) == (house.role == OWNER)
     for each in findings:
         house.administer(each["remedy"])
-    assert house.dump() == house.dump("__previous")
+    assert house.dump() == before
     assert house.query("SELECT count(*) FROM public.users") == [(1,)]
 
 

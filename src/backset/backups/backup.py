@@ -12,6 +12,7 @@ from urllib.parse import quote
 from backset.backups import dumps, manifest
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
 from backset.catalogs import catalog, inventory
+from backset.catalogs.left_out import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 
 if TYPE_CHECKING:
@@ -31,9 +32,11 @@ def take(
     programs: Programs,
     *,
     zstd_above: int,
+    left_out: LeftOut = NOTHING,
 ) -> Backup:
     """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
+    left_out: what is others', and neither dumped nor counted.
     A database of more than `zstd_above` bytes is compressed by zstd. Everything is
     written and read back under the mark of `.dump.partial`; the rename of the dump comes last.
     Raises StepFailedError, and RefusedError where pg_dump is missing.
@@ -45,15 +48,16 @@ def take(
         with vault.open():
             _begin_snapshot(session)
             moment = datetime.now(UTC)
-            revisions = tuple(catalog.revisions(session))
+            revisions = tuple(catalog.revisions(session, left_out.has))
             name = _name(moment, revisions)
             partial = _private(vault.folder / f"{name}.dump.partial")
             form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
             dump = vault.folder / f"{name}{form.suffix}"
-            options = _options(session, target)
+            options = [*_options(session, target), *left_out.options()]
             with dumps.written(form, partial, programs, both, *options, target=target) as finish:
-                rows = catalog.row_counts(session)  # while pg_dump works, in its snapshot
-                objects = inventory.inventory(session)
+                # While pg_dump works, in its snapshot.
+                rows = catalog.row_counts(session, lambda table: not left_out.has(table))
+                objects = inventory.inventory(session, left_out.condition())
                 tool_version = programs.run(both[0], "--version")[0]
                 server_id = catalog.server_id(session)
                 _pack(manifest.beside(dump, SCRIPTS), folders(), programs.cwd)
@@ -73,6 +77,7 @@ def take(
                 sha256=sha256,
                 dump_format=form.words,
                 by_hand=form.by_hand(name),
+                left_out=left_out.names(),
             )
             write(manifest.beside(dump), json.dumps(about.content(), indent=2) + "\n")
             partial.rename(dump)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.catalogs import catalog, inventory
+from backset.catalogs.left_out import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ def compare(
     *,
     exactly: bool = True,
     spare: frozenset[str] = frozenset(),
+    is_in_use: bool = False,
 ) -> list[str]:
     """Return how the database of `session` differs from `about`, a few words each; none is good.
 
@@ -28,19 +30,21 @@ def compare(
     otherwise, and add objects: of the catalog it is only asked whether everything is there. A
     manifest of the earlier format knows no catalog.
     exactly: whether what the manifest does not know is a difference too.
+    is_in_use: whether an application may write there already: more rows are no difference then.
     spare: names of tables and of objects that may be as they like.
     """
-    rows = catalog.row_counts(session)
+    closed, left_out = catalog.unreadable(session), LeftOut.of(about.left_out)
+    rows = catalog.row_counts(session, lambda table: table not in closed)
     expected = {table: count for table, count in about.rows.items() if table not in spare}
     found = [
         f"{table} has {rows[table]} of {count} rows"
         for table, count in expected.items()
-        if table in rows and rows[table] != count
+        if table in rows and (rows[table] < count or (rows[table] > count and not is_in_use))
     ]
     if about.objects is None:
         return found + [f"table {table} is missing" for table in expected if table not in rows]
     wanted = {name: each for name, each in about.objects.items() if name not in spare}
-    objects = inventory.inventory(session)
+    objects = inventory.inventory(session, left_out.condition())
     objects = {name: each for name, each in objects.items() if name not in spare}
     found += [f"{name} is missing" for name in wanted if name not in objects]
     if session.info.server_version // 10000 == about.major:

@@ -24,7 +24,13 @@ SCRIPTS = ".scripts.tar.gz"  # of the migration scripts beside them
 _FORMAT = 3
 _EARLIER = {1, 2}  # without `objects` and `name`; without `dump_format` and `by_hand`
 _CHOOSE = "choose another one from `invoke backups`"
-_JSON_TYPES = {"rows": dict, "objects": dict, "revisions": list, "size_bytes": int}  # others: str
+_JSON_TYPES = {
+    "rows": dict,
+    "objects": dict,
+    "revisions": list,
+    "size_bytes": int,
+    "left_out": list,
+}  # others: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,7 @@ class Manifest:
     server_id: PostgreSQL's system identifier; empty where the role may not ask for it.
     revisions: the rows of the version table. rows: exact counts by table. taken_at: ISO 8601, UTC.
     objects: what inventory() gave; None in a manifest of the first format.
+    left_out: what belonged to others, schemas and tables, and is not in the dump.
     dump_format: in words. by_hand: the command that loads the dump without us, in its folder.
     """
 
@@ -51,6 +58,7 @@ class Manifest:
     objects: dict[str, str] | None = None
     dump_format: str = ""
     by_hand: str = ""
+    left_out: tuple[tuple[str, ...], ...] = ()
     format: int = _FORMAT
 
     @property
@@ -163,7 +171,13 @@ def _manifest(content: dict[str, Any]) -> Manifest:
             expected = _JSON_TYPES.get(name, str)
             if not isinstance(value, expected):
                 raise TypeError(name)
-    about = Manifest(**{**content, "revisions": tuple(content["revisions"])})
+    about = Manifest(
+        **{
+            **content,
+            "revisions": tuple(content["revisions"]),
+            "left_out": tuple(map(tuple, content.get("left_out", ()))),
+        }
+    )
     major(about.server_version)
     return about
 

@@ -49,15 +49,17 @@ def check(
     *,
     exactly: bool = True,
     spare: frozenset[str] = frozenset(),
+    is_in_use: bool = False,
 ) -> None:
     """Raise StepFailedError with the differences between `target` and the manifest, if any.
 
     exactly: whether what the manifest does not know is a difference too. spare: what is not looked
-    at, by the names that the manifest has for it.
+    at, by the names that the manifest has for it. is_in_use: whether more rows are none.
     """
     with connect(target, "restore") as session:
         about = backup.manifest
-        differences = comparison.compare(about, session, exactly=exactly, spare=spare)
+        how = {"exactly": exactly, "is_in_use": is_in_use}
+        differences = comparison.compare(about, session, spare=spare, **how)
     if differences:
         what = f"{backup.name} restored otherwise than its manifest says"
         remedy = "choose another one from `invoke backups`"

@@ -10,7 +10,7 @@ from psycopg import sql
 from backset.catalogs import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import psycopg
 
@@ -30,6 +30,11 @@ def tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     return session.execute(TABLES).fetchall()
 
 
+def schemas(session: psycopg.Connection[Any]) -> list[str]:
+    """Return every schema of a user's but `public`."""
+    return [name for (name,) in session.execute(_SCHEMAS)]
+
+
 def is_empty(session: psycopg.Connection[Any]) -> bool:
     """Tell whether nobody has made anything here since the database was created."""
     return session.execute(_OBJECTS).fetchone() == (False,)
@@ -43,17 +48,26 @@ def is_bare(session: psycopg.Connection[Any]) -> bool:
     return session.execute(_BELONGINGS).fetchone() == (False,)
 
 
-def row_counts(session: psycopg.Connection[Any]) -> dict[str, int]:
-    """Return the exact number of rows of every user table, by its shown name, in one snapshot."""
-    return counts(session, tables(session))
+def row_counts(
+    session: psycopg.Connection[Any], wanted: Callable[[tuple[str, str]], bool] = lambda _: True
+) -> dict[str, int]:
+    """Return the exact number of rows of every user table, by its shown name, in one snapshot.
+
+    wanted: which of them, by schema and name.
+    """
+    return counts(session, [each for each in tables(session) if wanted(each)])
 
 
 def readable_counts(session: psycopg.Connection[Any]) -> dict[str, int | None]:
     """Return what row_counts() does; None for a table that the role may not read."""
-    found = tables(session)
-    closed = {(schema, name) for schema, name in session.execute(_CLOSED).fetchall()}
+    found, closed = tables(session), unreadable(session)
     known = counts(session, [each for each in found if each not in closed])
     return {shown(*each): known.get(shown(*each)) for each in found}
+
+
+def unreadable(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
+    """Return schema and name of the tables whose rows the role may not read, or not all of them."""
+    return {(schema, name) for schema, name in session.execute(_CLOSED).fetchall()}
 
 
 def counts(
@@ -100,10 +114,23 @@ def version_tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     return session.execute(_VERSION_TABLES).fetchall()
 
 
-def revisions(session: psycopg.Connection[Any]) -> list[str]:
-    """Return the rows of every table that is shaped like Alembic's version table."""
+def readable_version_tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return those of version_tables() that the role may read."""
+    closed = unreadable(session)
+    return [each for each in version_tables(session) if each not in closed]
+
+
+def revisions(
+    session: psycopg.Connection[Any], spare: Callable[[tuple[str, str]], bool] = lambda _: False
+) -> list[str]:
+    """Return the rows of every table that is shaped like Alembic's version table.
+
+    spare: which of them are somebody else's, by schema and name.
+    """
     found: set[str] = set()
-    for schema, table in version_tables(session):
+    for schema, table in readable_version_tables(session):
+        if spare((schema, table)):
+            continue
         query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, table))
         found |= {revision for (revision,) in session.execute(query)}
     return sorted(found)
@@ -195,6 +222,11 @@ def _lag(
 _USER_SCHEMA = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
+_READABLE = """has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    AND NOT row_security_active(c.oid)"""
+_SCHEMAS = f"""
+SELECT n.nspname FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'public' ORDER BY 1
+"""
 TABLES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
@@ -203,7 +235,7 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
 _CLOSED = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA}
-  AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+  AND NOT ({_READABLE})
 """
 _CATALOGS = (
     *("pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_extension", "pg_publication"),
@@ -258,7 +290,7 @@ SELECT n.nspname, c.relname, a.attname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON attrelid = c.oid
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
-  AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped
+  AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped AND {_READABLE}
   AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY 1, 2, 3
 """
 _MAY_CREATE = """

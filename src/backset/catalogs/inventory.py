@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 if TYPE_CHECKING:
     import psycopg
 
 
-def inventory(session: psycopg.Connection[Any]) -> dict[str, str]:
+def inventory(
+    session: psycopg.Connection[Any], condition: sql.Composable | None = None
+) -> dict[str, str]:
     """Return kind and qualified name of every object → a hash of 16 hexadecimal digits.
 
     Empty where the name says it all; the number of the large objects in place of their names.
+    condition: in SQL, of the oid `relation` and the name `place` of its schema: what is wanted.
     Members of extensions and PostgreSQL's own objects are left out. One round trip; inside a
     transaction it leaves the search path empty until that ends.
     """
-    cursor = session.execute(SETTINGS + _INVENTORY)
+    query = sql.SQL(SETTINGS + _INVENTORY).format(condition=condition or sql.SQL("true"))
+    cursor = session.execute(query)
     while cursor.nextset():
         pass
     return dict(cursor.fetchall())
@@ -126,14 +132,17 @@ FIRST_OF_A_USER = 16384  # FirstNormalObjectId
 _INVENTORY = f"""
 WITH object AS ({" UNION ALL ".join(_PARTS)}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
-SELECT o.type || ' ' || o.identity, coalesce(left(encode(sha256(convert_to(
+SELECT kind || ' ' || identity, coalesce(left(encode(sha256(convert_to(
            regexp_replace(definition, '{_SAID_ANEW}', '', 'g'),
            CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END
        )), 'hex'), 16), '')
-FROM object, pg_identify_object(classid, objid, 0) o
-WHERE objid >= {FIRST_OF_A_USER} AND o.identity IS NOT NULL
-  AND coalesce(o.schema !~ '^pg_' AND o.schema <> 'information_schema', true)
+FROM (SELECT object.*, o.type AS kind, o.identity,
+             CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END AS place
+      FROM object, pg_identify_object(classid, objid, 0) o) AS each
+WHERE objid >= {FIRST_OF_A_USER} AND identity IS NOT NULL
+  AND coalesce(place !~ '^pg_' AND place <> 'information_schema', true)
   AND (classid, objid) NOT IN (SELECT classid, objid FROM member)
   AND ('pg_class'::regclass, relation) NOT IN (SELECT classid, objid FROM member)
+  AND {{condition}}
 UNION ALL SELECT 'large objects', count(*)::text FROM pg_largeobject_metadata HAVING count(*) > 0
 """

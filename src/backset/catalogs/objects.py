@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,62 +12,86 @@ from backset.catalogs.catalog import shown
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from backset.connections.session import Session
+
+    Keeps = Callable[["Object"], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
     """An object that somebody made, as PostgreSQL itself describes it.
 
-    type, identity: of pg_identify_object(), quoted by the server.
+    type, identity: of pg_identify_object(), quoted by the server. schema, name: as they are; a
+    schema is in itself, and what is in none has an empty one.
     ours: whether the role may drop it, and may make another one for the same owner.
     """
 
     oid: int
     type: str
     identity: str
+    schema: str
+    name: str
     owner: str
     ours: bool
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it is the schema `public`, which every database has."""
+        return (self.type, self.name) == ("schema", "public")
 
     def __str__(self) -> str:
         return f"{self.type} {self.identity} (owner {self.owner})"
 
 
-def found(session: Session) -> list[Object]:
-    """Return all objects that have an owner, but for what extensions brought."""
+def found(session: Session, keeps: Keeps | None = None) -> list[Object]:
+    """Return all objects that have an owner, but for what extensions brought.
+
+    keeps: which of them are others', whatever the role may do.
+    """
     may = "SET" if session.info.server_version >= 160000 else "MEMBER"  # noqa: PLR2004  (the server's version that brought it)
-    return [Object(*row) for row in session.execute(_OBJECTS, {"may": may}).fetchall()]
+    rows = session.execute(_OBJECTS, {"may": may}).fetchall()
+    every = [
+        Object(oid, kind, identity, _bare(schema), _bare(name), owner, ours)
+        for oid, kind, identity, schema, name, owner, ours in rows
+    ]
+    if keeps is None:
+        return every
+    return [replace(each, ours=False) if keeps(each) else each for each in every]
 
 
-def freeze(session: Session) -> list[Object]:
+def freeze(session: Session, keeps: Keeps) -> list[Object]:
     """Let nobody write to our tables while the caller's transaction lasts; return all objects."""
-    everything = found(session)
+    everything = found(session, keeps)
     names = [each.identity for each in everything if each.ours and each.type == "table"]
     if names:
         session.execute(sql.SQL(f"LOCK TABLE {', '.join(names)} IN SHARE MODE"))
     return everything
 
 
-def drop_ours(session: Session, known: Iterable[Object] = ()) -> int:
+def drop_ours(session: Session, keeps: Keeps, known: Iterable[Object] = ()) -> int:
     """Drop the objects that are ours, in one transaction; return how many there were.
 
     Schemas in which something stays, stay; so do extensions, what belongs to them, and `public`.
-    known: what freeze() saw. Raises StepFailedError, with nothing dropped, when something has been
-    made since then, and when something that is not ours would go as well.
+    keeps: which are others'. known: what freeze() saw. Raises StepFailedError, with nothing
+    dropped, when something has been made since then, and when something that is not ours would go
+    as well.
     """
-    everything = found(session)
+    everything = found(session, keeps)
     ours = [each for each in everything if each.ours]
+    oids = [each.oid for each in ours]
     if known and (new := [each for each in ours if each not in set(known)]):
         what = f"{new[0]} was made while the backup was taken"
         raise StepFailedError(what, "stop what makes it, then run this again")
     others = [each for each in everything if not each.ours]
     with session.transaction():
-        before = _parts(session, others)
+        before = _parts(session, others, oids)
         for each in sorted(ours, key=lambda each: each.type == "schema"):
             _drop(session, each)
-        lost = [each for each, parts in before.items() if _parts(session, [each])[each] != parts]
+        lost = [
+            each for each, parts in before.items() if _parts(session, [each], oids)[each] != parts
+        ]
         if lost:
             what = f"{lost[0]} depends on what would be dropped"
             remedy = "ask its owner to drop it, or to give it to your role"
@@ -97,9 +121,9 @@ def kept_names(session: Session) -> tuple[str, ...]:
     return tuple(f"{kind} - {name} " for kind, name in session.execute(_KEPT))
 
 
-def names_of_others(session: Session) -> frozenset[str]:
+def names_of_others(session: Session, keeps: Keeps) -> frozenset[str]:
     """Return what a manifest calls the objects that are not ours, and their tables' rows."""
-    others = [each for each in found(session) if not each.ours]
+    others = [each for each in found(session, keeps) if not each.ours]
     tables = session.execute(_NAMES, [[each.oid for each in others]]).fetchall()
     names = {f"{each.type} {each.identity}" for each in others}
     return frozenset(names | {shown(schema, name) for schema, name in tables})
@@ -113,6 +137,17 @@ def tables_of_extensions(session: Session) -> set[int]:
 def roles(session: Session) -> list[str]:
     """Return the names of all roles of the server."""
     return [name for (name,) in session.execute("SELECT rolname FROM pg_roles")]
+
+
+def strangers(session: Session) -> list[str]:
+    """Return the names of all roles that we may not act as."""
+    query = "SELECT rolname FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')"
+    return [name for (name,) in session.execute(query)]
+
+
+def _bare(name: str) -> str:
+    """Return a name as it is, of one that pg_identify_object() has quoted."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _drop(session: Session, each: Object) -> None:
@@ -130,9 +165,16 @@ def _drop(session: Session, each: Object) -> None:
             raise
 
 
-def _parts(session: Session, others: Iterable[Object]) -> dict[Object, Any]:
-    """Return what each object consists of: CASCADE could take a column of it, or a constraint."""
-    return {each: session.execute(_PARTS, {"oid": each.oid}).fetchone() for each in others}
+def _parts(session: Session, others: Iterable[Object], ours: Sequence[int]) -> dict[Object, Any]:
+    """Return what each object consists of: CASCADE could take a column of it, or a constraint.
+
+    A trigger that calls a function of ours, and those of a foreign key of ours, are ours: the
+    migrations make them again. So is the place of a table of ours in a publication.
+    """
+    return {
+        each: session.execute(_PARTS, {"oid": each.oid, "ours": list(ours)}).fetchone()
+        for each in others
+    }
 
 
 _WORDS = {
@@ -166,18 +208,22 @@ _OWNED = " UNION ALL ".join(
     f"SELECT '{catalog}'::regclass AS classid, oid, {owner} AS owner FROM {catalog}"
     for catalog, owner in _OWNERS.items()
 )
-_FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
+FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 # A partitioned table is internal to itself, by the columns of its key. What is internal to another
 # object (a table's row type, an identity's sequence) goes with it.
 _OBJECTS = f"""
-SELECT o.oid, i.type, i.identity, pg_get_userbyid(o.owner),
+SELECT o.oid, i.type, i.identity,
+       coalesce(i.schema, CASE i.type WHEN 'schema' THEN i.name END, ''),
+       coalesce(i.name, (SELECT proname FROM pg_proc p WHERE p.oid = o.oid
+                         AND o.classid = 'pg_proc'::regclass), i.identity),
+       pg_get_userbyid(o.owner),
        pg_has_role(o.owner, 'USAGE') AND pg_has_role(o.owner, %(may)s)
        AND (i.type NOT IN ('schema', 'publication', 'language')
             OR has_database_privilege(o.owner, current_database(), 'CREATE'))
 FROM ({_OWNED} UNION ALL
       SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata) o,
      pg_identify_object(o.classid, o.oid, 0) i
-WHERE o.oid >= {_FIRST_OF_A_USER}
+WHERE o.oid >= {FIRST_OF_A_USER}
   AND i.type NOT IN ('index', 'toast table', 'composite type') AND i.type !~ '^index'
   AND coalesce(i.schema, '') !~ '^pg_' AND i.identity !~ '^pg_(toast_)?temp_'
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.classid AND d.objid = o.oid
@@ -203,6 +249,8 @@ SELECT (SELECT count(*) FROM pg_depend WHERE objid = %(oid)s),
        (SELECT count(*) FROM pg_policy WHERE polrelid = %(oid)s),
        (SELECT count(*) FROM pg_rewrite WHERE ev_class = %(oid)s),
        (SELECT count(*) FROM pg_attrdef WHERE adrelid = %(oid)s),
-       (SELECT count(*) FROM pg_trigger WHERE tgrelid = %(oid)s),
-       (SELECT count(*) FROM pg_publication_rel WHERE prpubid = %(oid)s)
+       (SELECT count(*) FROM pg_trigger WHERE tgrelid = %(oid)s AND NOT tgisinternal
+        AND tgfoid <> ALL(%(ours)s)),
+       (SELECT count(*) FROM pg_publication_rel WHERE prpubid = %(oid)s
+        AND prrelid <> ALL(%(ours)s))
 """

@@ -216,6 +216,14 @@ KEYS: Mapping[str, Key] = {
         unset="nothing",
         variable="",
     ),
+    "schemas": Key(
+        what="schemas that are this project's, though no migration names them, such as "
+        '`["reporting"]`; a rebuild asks before one goes that nobody knows',
+        check=values.names,
+        default=(),
+        unset="those that the migrations name",
+        variable="",
+    ),
     "ignore": Key(
         what="tables: noise that is silenced, with "
         + ", ".join(f"`{name}`" for name in ignoring.KEYS),

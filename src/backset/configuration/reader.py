@@ -120,6 +120,7 @@ class _Reader:
             rename=self._value("rename"),
             fill=self._value("fill"),
             leave=self._value("leave"),
+            schemas=self._value("schemas"),
             ignore=self._value("ignore"),
             baseline=self.root / self._value("baseline"),
             server_log=self._value("server_log"),

@@ -35,6 +35,7 @@ class Settings:
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
     carry: the tables whose rows are carried; empty is none. Of these rows: rename has old names by
     new ones, fill SQL expressions by column, leave what may stay behind.
+    schemas: those that are the project's beside what its migrations name.
     ignore: findings that are noise. baseline: the file of the accepted differences.
     server_log: whether every task that migrates or seeds looks into the log of any server.
     inputs: patterns of the files that a build depends on, seen from `root`. cache_seed: whether the
@@ -62,6 +63,7 @@ class Settings:
     rename: Mapping[str, str]
     fill: Mapping[str, str]
     leave: tuple[str, ...]
+    schemas: tuple[str, ...]
     ignore: tuple[Ignore, ...]
     baseline: Path
     server_log: bool

@@ -349,6 +349,11 @@ class Backup(TypedDict):
     by_hand: Annotated[
         str, "the command that loads the dump without backset, in its folder; likewise"
     ]
+    left_out: Annotated[
+        list[list[str]],
+        "what others own and the role may not read, and the dump has not: a schema, or schema and "
+        "name of a table, view or sequence",
+    ]
     format: Annotated[int, "of the manifest"]
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 import psycopg
 
 from backset.backups.vault import Vault
-from backset.catalogs import catalog
+from backset.catalogs import catalog, sharing
+from backset.catalogs.left_out import LeftOut
 from backset.checks import heads
 from backset.connections.session import Session, connect, explained
 from backset.errors import Interrupted, RefusedError, StepFailedError
@@ -21,6 +22,7 @@ from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, policy
 from backset.runs.beside import Beside
 from backset.runs.options import Options
+from backset.runs.project import Project
 from backset.servers import swap
 from backset.servers.programs import Programs
 from backset.servers.server import Database, Server
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
     from backset.catalogs.objects import Object
     from backset.catalogs.past import Past
+    from backset.catalogs.sharing import Sharing
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
@@ -153,6 +156,24 @@ class Build:
     def previous(self) -> Database | None:
         """The database that `undo` would bring back."""
         return self.databases.get(self.server.names.previous)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """What of the target is somebody else's, as it was when the run looked."""
+        if self.old is None:
+            return sharing.NOBODY
+        return sharing.look(self.live, Project(self.settings, self.target, self.live))
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What a dump of the target leaves out: what others own, and the role may not read.
+
+        Without rows of our own there is no backup.
+        """
+        closed = catalog.unreadable(self.live)
+        schemas = {each for each, _ in closed if each in self.sharing.schemas}
+        relations = tuple(each for each in self.sharing.relations if each in closed)
+        return LeftOut(tuple(sorted(schemas)), relations)
 
     @property
     def old_is_empty(self) -> bool:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, objects, past
+from backset.catalogs import catalog, past
 from backset.connections.activity import listed
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
@@ -164,6 +164,9 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         size_bytes=(old.size_bytes or 0) if old else 0,
         ask_above=build.settings.ask_above,
         uncreatable=uncreatable,
+        shared=build.sharing.whose,
+        mixed=build.sharing.mixed,
+        unknown=build.sharing.unknown,
         barred=barred,
         tied=ties.found(build.server.session, build.target.database),
     )
@@ -172,11 +175,14 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
 def _bars(build: Build) -> tuple[tuple[str, str], ...]:
     """Return why the role could not empty the target and fill it again."""
     bars = []
-    everything = objects.found(build.live)
     name, role = build.target.database, build.server.role.name
-    if everything and not any(each.ours for each in everything):
-        remedy = f'as an administrator, in {name}: REASSIGN OWNED BY … TO "{role}"'
-        bars.append((f"{name} has nothing that the role {role} may drop", remedy))
+    claimed = build.sharing.claimed
+    for owner in dict.fromkeys(each.owner for each in claimed):
+        first, *more = [f"{each.type} {each.identity}" for each in claimed if each.owner == owner]
+        others = f" and {len(more)} more" if more else ""
+        what = f"the migrations make {first}{others}, which belongs to {owner}"
+        grant = f"GRANT {policy.quoted(owner)} TO {policy.quoted(role)}"
+        bars.append((what, f"run this as {owner}, or as an administrator: {grant}"))
     if not catalog.may_create_tables(build.live):
         remedy = f'as an administrator, in {name}: GRANT CREATE ON SCHEMA public TO "{role}"'
         bars.append((f"the role {role} may not create tables in {name}", remedy))
@@ -203,18 +209,22 @@ def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
 
 def _facts(build: Build, task: str, rung: Rung) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
-    server, rows = build.server, catalog.row_counts(build.live)
+    server, rows = build.server, catalog.readable_counts(build.live)
     size = amount(build.old.size_bytes or 0) if build.old else "0 B"
     clients = ", ".join(server.clients()) or "none"
     return [
         ("server", f"{server.address()} (PostgreSQL {server.version})"),
         ("database", build.target.database),
         ("size", size),
-        ("tables", " · ".join(f"{table} {count}" for table, count in rows.items()) or "none"),
+        ("tables", " · ".join(f"{table} {_known(n)}" for table, n in rows.items()) or "none"),
         ("youngest", catalog.youngest_row(build.live) or "no table has a time"),
         ("clients", clients),
         ("rebuilt", f"{task}, {rung.way}: {_aim(build, task)}"),
     ]
+
+
+def _known(rows: int | None) -> str:
+    return "?" if rows is None else str(rows)
 
 
 def _aim(build: Build, task: str) -> str:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.backups import backup as backups
-from backset.catalogs import objects
+from backset.catalogs import catalog, objects
 from backset.connections import activity
 from backset.connections.session import connect, explained
-from backset.errors import BacksetError, Interrupted, RestoredError, StepFailedError
+from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import signals
 from backset.processes.identity import run_mark
 from backset.runs import refilling, unfinished
 from backset.servers import swap
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def freeze(build: Build) -> None:
     """
     build.live.execute("BEGIN")  # it ends in clear(), or with the session
     with _evicting(build):
-        build.frozen = objects.freeze(build.live)
+        build.frozen = objects.freeze(build.live, build.sharing.keeps)
 
 
 def clear(build: Build) -> int:
@@ -54,14 +55,14 @@ def clear(build: Build) -> int:
     unfinished.write(build)
     with signals.deferred():
         with _evicting(build):
-            count = objects.drop_ours(build.live, build.frozen)
+            dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
             if build.taken is not None:
                 refilling.rehearse(build, build.taken)
         _mark_database(build)
         build.cleared = None
         build.live.execute("COMMIT")
         build.cleared = True
-    return count
+    return dropped
 
 
 @contextmanager
@@ -121,27 +122,34 @@ def bring_back(build: Build, taken: Backup | None) -> None:
         if taken is not None:
             taken.check()  # before anything is dropped for its sake
         with _evicting(build):
-            objects.drop_ours(build.live)
+            objects.drop_ours(build.live, build.sharing.keeps)
         if taken is not None:
             refilling.load(build, taken, own=True)
         _remove_marks(build)
 
 
-def finish(build: Build, notice: Callable[[str], None]) -> None:
+def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> None:
     """Bring back the content of a target that a killed run left half built.
 
-    What stands there now is dumped first: somebody may have gone on working with it.
+    What stands there now is dumped first: somebody may have gone on working with it. A task that
+    replaces nothing brings nothing back where there are rows by now. Raises RefusedError then.
     """
     mark = unfinished.read(build, build.server.session)
     if mark is None:
         if build.old is not None and build.old.mark == _MARK:
             notice(half_built(build.old))
         return
-    if not unfinished.has_cleared(build.server.session, mark):
+    if _is_void(build.old) or not unfinished.has_cleared(build.server.session, mark):
         unfinished.path(build).unlink(missing_ok=True)
         return
     build.check_protection()  # whoever has mended it by hand may have said so
     name = build.target.database
+    if not replaces and (rows := _rows(build)):
+        what = f"{name} is half built, since a run in place was killed, and has {rows} by now"
+        restore = (
+            f"invoke restore {mark['backup']} --in-place" if mark["backup"] else "invoke reset"
+        )
+        raise RefusedError([(what, f"`{restore}`; what stands there is dumped first")])
     try:
         taken = build.vault.find(mark["backup"]) if mark["backup"] else None
         how = f"from {taken.name}" if taken else "to being empty"
@@ -158,6 +166,24 @@ def finish(build: Build, notice: Callable[[str], None]) -> None:
         remedy = f"mend that; or remove {file}, and name another one to `invoke restore`"
         raise StepFailedError(f"{what}: {error.what}", remedy) from None
     build.close_sessions()
+
+
+def _is_void(old: Database | None) -> bool:
+    """Tell whether the database itself says that nothing is half built: it was mended elsewhere.
+
+    The mark in its comment comes and goes in the transactions that it is about.
+    """
+    return old is not None and old.owned and old.mark not in {_MARK, "protected"}
+
+
+def _rows(build: Build) -> str:
+    """Return how many rows stand in our tables, in words; empty where there is none.
+
+    Those of version tables apart: every migration writes them.
+    """
+    spare = {*catalog.version_tables(build.live), *catalog.unreadable(build.live)}
+    rows = sum(catalog.row_counts(build.live, lambda each: each not in spare).values())
+    return count(rows, "row") if rows else ""
 
 
 def half_built(old: Database) -> str:
@@ -200,4 +226,5 @@ def _dumped(build: Build) -> Backup:
     """Return a backup of the target as it is, without the scripts that it has not come from."""
     above = build.settings.zstd_above
     vault, target = build.vault, build.target
-    return backups.take(vault, target, lambda: (), build.programs, zstd_above=above)
+    spare = build.left_out
+    return backups.take(vault, target, lambda: (), build.programs, zstd_above=above, left_out=spare)

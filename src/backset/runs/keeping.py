@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import psycopg
 
+from backset.catalogs import catalog
 from backset.errors import StepFailedError
 from backset.processes.identity import age_s
 from backset.properties import cluster_wide, extensions, inheritance
@@ -109,6 +110,7 @@ class Keeping:
             heads=list(build.scripts.heads),
             told={},
             kept={},
+            schemas=catalog.schemas(build.session),
         )
 
     def _keep(self, what: str, outside: tuple[cluster_wide.State, cluster_wide.State]) -> None:

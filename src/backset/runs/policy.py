@@ -29,6 +29,8 @@ class Circumstances:
     empty: whether there is nothing in the target that could be lost.
     ask_above: the size in bytes above which a target needs consent.
     uncreatable: extensions in the target that the role could not create again.
+    shared: what in the target belongs to others, in words. mixed: version tables of other
+    applications, beside tables of this project. unknown: schemas that no migration knows.
     tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
     """
@@ -53,6 +55,9 @@ class Circumstances:
     size_bytes: int = 0
     ask_above: int = 1_000_000_000
     uncreatable: tuple[str, ...] = ()
+    shared: str = ""
+    mixed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
 
@@ -76,6 +81,8 @@ def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
     offered: whether the task can work in place at all. wanted: whether `--in-place` asks for it.
     """
     lacking = "; ".join(f"{remedy}" for _, remedy in _missing_rights(facts))
+    if offered and facts.shared:  # no right is advised: a swap would still take that away
+        return Rung("in place", f"{facts.shared} in {facts.database} belongs to others, and stays")
     if offered and wanted:
         return Rung("in place", "--in-place asks for it", lacking)
     if offered and facts.uncreatable:
@@ -101,7 +108,15 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
     reasons += facts.tied
-    if way.way == "swap":
+    for each in facts.mixed:
+        what = f"{each} is another application's version table, among this project's tables"
+        remedy = "give one of the two a schema of its own (version_table_schema); whose each table "
+        reasons.append((what, f"{remedy}is, cannot be told"))
+    if way.way == "swap" and facts.shared:
+        what = f"{facts.shared} in {facts.database} belongs to others; a swap would take it away"
+        remedy = "use `invoke reset-db` or `invoke restore`, which then work in place"
+        reasons.append((what, remedy))
+    elif way.way == "swap":
         reasons += [protection(name) for name in facts.shielded]
         reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
         for name in facts.foreign:
@@ -137,6 +152,10 @@ def stakes(facts: Circumstances) -> list[str]:
         reasons.append(f"other machines are connected to {name} ({', '.join(facts.machines)})")
     if facts.size_bytes > facts.ask_above:
         reasons.append(f"{name} is larger than ask_above ({facts.ask_above} bytes)")
+    if facts.unknown:
+        schemas = f"the schema{'s' * (len(facts.unknown) > 1)} {', '.join(facts.unknown)}"
+        hint = "yours are named by [tool.backset] schemas"
+        reasons.append(f"no migration knows {schemas} in {name}, which would go, too ({hint})")
     telling = [word for word in _TELLING if word in name.lower()]
     reasons += [f"{name} has {word!r} in its name" for word in telling]
     return reasons

@@ -19,7 +19,7 @@ from backset.errors import StepFailedError
 from backset.properties import privileges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from backset.backups.manifest import Backup
     from backset.runs.build import Build
@@ -38,8 +38,15 @@ def load(build: Build, taken: Backup, *, own: bool) -> None:
     with _entries(build, taken, own=own) as listing:
         where = (build.target, build.server.major, build.programs)
         restoration.fill(taken, *where, entries=listing)
-    spare = objects.names_of_others(build.live)
-    restoration.check(taken, build.target, exactly=own, spare=spare)
+    spare = objects.names_of_others(build.live, build.sharing.keeps)
+    spare |= _in_publications_of_others(taken, spare)
+    restoration.check(taken, build.target, exactly=own, spare=spare, is_in_use=True)
+
+
+def _in_publications_of_others(taken: Backup, others: Iterable[str]) -> frozenset[str]:
+    """Return what a manifest says of our tables' places in publications that are not ours."""
+    ends = tuple(f" in {each}" for each in others if each.startswith("publication "))
+    return frozenset(each for each in taken.manifest.objects or () if ends and each.endswith(ends))
 
 
 def rehearse(build: Build, taken: Backup) -> None:

@@ -50,7 +50,8 @@ class Record:
     the server; server: of what is there. likeness: how its database was created.
     given: what it got of the database from before; had: what it had in the end (each a list of
     kind, name and values). folders, heads: of the scripts. told: what each step said.
-    kept: the databases, by what they are: `clean`, or `seeded`.
+    kept: the databases, by what they are: `clean`, or `seeded`. schemas: that the build has made,
+    so that they are known for the project's when a later chain does not make them any more.
     """
 
     taken_at: str
@@ -64,6 +65,7 @@ class Record:
     heads: list[str]
     told: dict[str, dict[str, Any]]
     kept: dict[str, Kept]
+    schemas: list[str] = field(default_factory=list)
     format: int = _FORMAT
 
 

@@ -1,0 +1,263 @@
+"""What of a database is somebody else's: another role's, a platform's, a second application's."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from psycopg import sql
+
+from backset.catalogs import catalog, objects
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from backset.catalogs.objects import Object
+    from backset.connections.session import Session
+
+_SHOWN = 4  # names in one line
+_RELATIONS = frozenset({"table", "view", "materialized view", "foreign table", "sequence"})
+_OWN_SCHEMA = "backset__old"  # what a carry in place reads old rows through
+_FREE = frozenset({"event trigger"})  # kinds that a superuser makes for the whole database
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What stays where it is, whatever is rebuilt.
+
+    kept: the objects. schemas: those in which everything stays. claimed: objects of others that
+    the migrations make, too, so that the role could not replace them. mixed: version tables of
+    other applications, as people write them, in a schema that this project's tables are in.
+    unknown: schemas of our own role that no migration knows; what an earlier chain has left
+    looks like that, too, so that somebody must decide.
+    """
+
+    kept: tuple[Object, ...] = ()
+    schemas: frozenset[str] = frozenset()
+    claimed: tuple[Object, ...] = ()
+    mixed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def whose(self) -> str:
+        """What belongs to others, in words; empty where nothing does."""
+        named = [f"the schema {each}" for each in sorted(self.schemas)]
+        single = [each for each in self.kept if each.schema not in self.schemas]
+        named += [f"{each.type} {each.identity} of {each.owner}" for each in single]
+        more = len(named) - _SHOWN
+        return ", ".join(named[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+    def keeps(self, each: Object) -> bool:
+        """Tell whether an object stays, one that was made meanwhile included."""
+        return each.schema in self.schemas or any(
+            (each.type, each.identity) == (kept.type, kept.identity) for kept in self.kept
+        )
+
+    @property
+    def relations(self) -> tuple[tuple[str, str], ...]:
+        """Schema and name of the single tables, views and sequences that stay."""
+        single = (each for each in self.kept if each.schema not in self.schemas)
+        return tuple((each.schema, each.name) for each in single if each.type in _RELATIONS)
+
+
+NOBODY = Sharing()
+
+
+class Project(Protocol):
+    """What the project itself says, asked for only where the catalogs alone do not tell."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this database has been built or backed up from here before."""
+
+    @property
+    def schemas(self) -> frozenset[str]:
+        """The schemas that are known for the project's, whatever its migrations say."""
+
+    def texts(self) -> Iterable[str]:
+        """Return the migrations, and the configuration that they read."""
+
+    def version_tables(self) -> Iterable[tuple[str, str]]:
+        """Return the version tables that the settings name, by schema and name."""
+
+    def seen(self) -> tuple[str, Collection[str]]:
+        """Return env.py's version table, as people write it, and the rows that it sees there."""
+
+
+def look(session: Session, project: Project) -> Sharing:
+    """Return what of the database of `session` belongs to others.
+
+    Two short queries where the database is known, and every object is of our own role, in `public`
+    or beside the only version table.
+    """
+    tables = catalog.version_tables(session)
+    if project.is_known and len(tables) <= 1:
+        places = {"places": ["public", *(schema for schema, _ in tables)]}
+        if session.execute(_IS_PLAIN, places).fetchone() == (True,):
+            return NOBODY
+    elif not tables and session.execute(_IS_PLAIN, {"places": ["public"]}).fetchone() == (True,):
+        return NOBODY
+    words = "\n".join(project.texts()).replace('\\"', '"')
+    own, foreign = _told_apart(session, tables, project, words)
+    facts = session.execute(_ABOUT).fetchone()
+    is_superuser, of_extensions = facts or (False, [])
+    own_schemas = {"public", *(schema for schema, _ in own)} - (
+        {"public"} if own and _only_elsewhere(own, foreign, words) else set()
+    )
+    # A publication is inherited; but only a superuser can give it to the one who owned it.
+    every = [
+        each
+        for each in objects.found(session)
+        if not each.is_public and not (is_superuser and each.type == "publication")
+    ]
+    owners = _own_roles(session, own)
+
+    def is_strange(each: Object) -> bool:
+        return each.owner not in owners
+
+    schemas = {each.schema for each in every if each.schema}
+    strange = {each.name for each in every if each.type == "schema" and is_strange(each)}
+    strange -= {each.schema for each in every if each.type != "schema" and not is_strange(each)}
+    ours = {each for each in schemas if each in own_schemas or _mentions(words, each)}
+    ours = (ours | project.schemas) - strange
+    schemas = {
+        each
+        for each in schemas
+        if each in ours or not (each in of_extensions or each.startswith(_OWN_SCHEMA))
+    }
+    mixed = tuple(catalog.shown(*each) for each in foreign if each[0] in ours)
+    others = {schema for schema, _ in foreign if schema not in ours} | strange
+    unknown = [each for each in sorted(schemas - ours - others) if not _is_like(every, each, words)]
+    kept: list[Object] = []
+    claimed: list[Object] = []
+    for each in every:
+        if each.schema in others:
+            kept.append(each)
+        elif each.type == "schema" or each.schema in of_extensions:
+            continue  # whoever made it, what is in it is ours, and it is made again or stays
+        elif is_strange(each):
+            (claimed if _mentions(words, each.name) else kept).append(each)
+        elif each.type in _FREE and not _mentions(words, each.name):
+            kept.append(each)
+    return Sharing(tuple(kept), frozenset(others), tuple(claimed), mixed, tuple(unknown))
+
+
+def _told_apart(
+    session: Session, tables: Sequence[tuple[str, str]], project: Project, words: str
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the version tables that are this project's, and those of other applications.
+
+    A table is ours if the settings name it, if it is empty, or if a migration has its revision.
+    Where none is, its revision may be an orphaned one: then env.py is asked where it looks.
+    """
+    known, closed = set(project.version_tables()), catalog.unreadable(session)
+    rows: dict[tuple[str, str], set[str]] = {}
+    for name in tables:
+        query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(*name))
+        rows[name] = set() if name in closed else {row for (row,) in session.execute(query)}
+    own = [
+        name
+        for name in tables
+        if name in known
+        or (name not in closed and all(_mentions(words, row) for row in rows[name]))
+    ]
+    if not own and set(tables) - closed:
+        shown, seen = project.seen()
+        own = [
+            name
+            for name in tables
+            if catalog.shown(*name) == shown or (rows[name] and rows[name] <= set(seen))
+        ]
+    return own, [name for name in tables if name not in own]
+
+
+def _is_like(every: Iterable[Object], schema: str, words: str) -> bool:
+    """Tell whether the migrations make every table of a schema, as they do for each tenant."""
+    tables = [each.name for each in every if each.schema == schema and each.type == "table"]
+    return bool(tables) and all(_mentions(words, each) for each in tables)
+
+
+def _only_elsewhere(
+    own: Iterable[tuple[str, str]], foreign: Iterable[tuple[str, str]], words: str
+) -> bool:
+    """Tell whether `public` is another application's, and ours is in schemas of its own."""
+    return (
+        all(schema != "public" for schema, _ in own)
+        and any(schema == "public" for schema, _ in foreign)
+        and not _mentions(words, "public")
+    )
+
+
+def _own_roles(session: Session, own: Iterable[tuple[str, str]]) -> set[str]:
+    """Return whose objects are ours: those of every role that we may act as.
+
+    A superuser may act as anybody; his are his own, the database's owner's, and the project's.
+    """
+    query = _ROLES, {"schemas": [s for s, _ in own], "names": [n for _, n in own]}
+    return {role for (role,) in session.execute(*query)}
+
+
+def _mentions(words: str, name: str) -> bool:
+    """Tell whether a text has a name in quotes, or as SQL has one: qualified, or after a keyword.
+
+    A bare word would be found in any sentence.
+    """
+    name = re.escape(name)
+    quoted = rf"(?P<q>['\"]){name}(?P=q)"
+    qualified = rf"(?<![\w.])\"?{name}\"?\.\"?\w"
+    after = rf"(?i:\b(?:{_KEYWORDS})\s+)\"?{name}\"?(?!\w)"
+    return bool(re.search(f"{quoted}|{qualified}|{after}", words))
+
+
+_KEYWORDS = "schema|exists|table|on|into|view|function|type|trigger|publication|to"
+_MAY_READ = """
+SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
+_ABOUT = """
+SELECT rolsuper, ARRAY(SELECT nspname::text FROM pg_extension e JOIN pg_namespace n
+                       ON n.oid = e.extnamespace WHERE nspname <> 'public')
+FROM pg_roles WHERE rolname = current_user
+"""
+_ROLES = """
+WITH me AS (SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user)
+SELECT rolname FROM me
+UNION SELECT r.rolname FROM pg_roles r, me WHERE NOT me.rolsuper AND pg_has_role(r.oid, 'USAGE')
+UNION SELECT pg_get_userbyid(datdba) FROM pg_database, me
+      WHERE me.rolsuper AND datname = current_database()
+UNION SELECT pg_get_userbyid(c.relowner)
+      FROM me, pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+           JOIN unnest(%(schemas)s::text[], %(names)s::text[]) AS v (schema, name)
+           ON (n.nspname, c.relname) = (v.schema, v.name)
+      WHERE me.rolsuper
+"""
+# What extensions made is theirs; what a system catalog has is PostgreSQL's.
+_IS_PLAIN = f"""
+WITH roles AS (
+    SELECT oid, pg_has_role(oid, 'USAGE') AND NOT (me.super AND oid NOT IN (
+               SELECT datdba FROM pg_database WHERE datname = current_database()
+               UNION SELECT oid FROM pg_roles WHERE rolname = current_user)) AS ours
+    FROM pg_roles, (SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user) me
+), things AS (
+    SELECT 'pg_class'::regclass AS classid, oid, relnamespace AS place, relowner AS owner
+    FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
+    UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace, proowner FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typowner FROM pg_type
+              WHERE typtype IN ('e', 'd', 'r')
+    UNION ALL SELECT 'pg_namespace'::regclass, oid, oid, nspowner FROM pg_namespace
+              WHERE nspname <> 'public' AND nspname !~ '^pg_'
+    UNION ALL SELECT 'pg_publication'::regclass, oid, NULL, pubowner FROM pg_publication
+    UNION ALL SELECT 'pg_event_trigger'::regclass, oid, NULL, 0 FROM pg_event_trigger
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, NULL, srvowner FROM pg_foreign_server
+)
+SELECT NOT EXISTS (
+    SELECT FROM things t LEFT JOIN pg_namespace n ON n.oid = t.place
+         LEFT JOIN roles r ON r.oid = t.owner
+    WHERE t.oid >= {objects.FIRST_OF_A_USER}
+      AND (NOT coalesce(r.ours, false) OR n.nspname <> ALL(%(places)s))
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = t.classid AND d.objid = t.oid
+                      AND d.deptype IN ('e', 'i'))
+      AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = t.oid))
+"""
