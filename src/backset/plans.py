@@ -60,7 +60,12 @@ def _plan_reset(build: Build) -> str:
     if build.recalled is not None:
         return f"would clone {build.recalled.template.name} as {build.subject.database}"
     why = f" · {build.uncloned}" if build.remembers else ""
-    return f"would create {build.subject.database}{why}"
+    return f"would create {build.subject.database}{_as_whom(build)}{why}"
+
+
+def _as_whom(build: Build) -> str:
+    role = build.ownership.role
+    return f", as {role}, whose tables these are" if role else ""
 
 
 def _plan_clear(build: Build) -> str:
@@ -69,6 +74,7 @@ def _plan_clear(build: Build) -> str:
     everything = objects.found(build.live, build.sharing.keeps)
     stay = [str(each) for each in everything if not each.ours]
     text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
+    text += f" · would go on{_as_whom(build)}" if build.ownership.role else ""
     shown = stay if len(stay) <= _SHOWN else [f"{len(stay)} objects: {build.sharing.whose}"]
     return text + (f" · these stay: {', '.join(shown)}" if stay else "")
 

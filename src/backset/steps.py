@@ -14,7 +14,7 @@ from backset.errors import Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
 from backset.properties import cluster_wide, inheritance
-from backset.runs import in_place, refilling, seeding, swallowed
+from backset.runs import in_place, ownership, refilling, seeding, swallowed
 from backset.servers import companions, swap
 from backset.wording.quantities import amount, count
 
@@ -230,6 +230,7 @@ def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[
 def promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
     names, old, old_is_empty = build.server.names, build.old, build.old_is_bare
+    _ = build.ownership  # while the target can be looked at
     build.close_sessions()
     ended = build.server.sessions(names.target)
     if ended:
@@ -238,6 +239,8 @@ def promote(build: Build, progress: Progress) -> Done:
     def swap_them(*, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
         def at_last(session: Session) -> None:
             last(session)
+            if build.ownership.role:
+                ownership.end(session, names.target)
             build.inheritance.close(session)
 
         with signals.deferred():  # so that an interruption knows whether the swap has happened

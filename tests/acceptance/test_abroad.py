@@ -332,3 +332,76 @@ def test_a_second_application_among_the_tables_of_this_one(
         assert done.returncode == 3
         assert "shop_version is another application's version table" in done.stderr
     assert prints(project) == before
+
+
+@pytest.mark.parametrize("strategy", [[], ["--in-place"]])
+def test_what_a_member_of_a_group_builds_is_the_groups(
+    server: Cluster, word: str, tmp_path: Path, strategy: list[str]
+) -> None:
+    """As it was: the application and the colleagues can go on, and the login is as it was, too."""
+    one, other = f"{word}_one", f"{word}_other"
+    made(
+        server,
+        f"CREATE ROLE {word}",
+        f"CREATE ROLE {one} LOGIN CREATEDB IN ROLE {word}",
+        f"CREATE ROLE {other} LOGIN CREATEDB IN ROLE {word}",
+        f"CREATE ROLE {word}_app LOGIN",
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    project = project_of(server, tmp_path / "project", word, one)
+    as_superuser(
+        server,
+        word,
+        f"SET ROLE {word}; {STATEMENTS} {ROWS};"
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);"
+        "INSERT INTO alembic_version VALUES ('z1');"
+        f"ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {word}_app;"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {word}_app",
+    )
+    owners = (
+        "SELECT DISTINCT pg_get_userbyid(relowner), relacl::text FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+    )
+    before, rows = project.query(owners), prints(project)
+    assert len(before) == 1
+    colleague = Project(project.folder, {"DATABASE_URL": server.url(word, other)})
+    assert f"as {word}, whose tables these are" in succeed(project, "reset-db", "--plan", *strategy)
+    for each in (project, colleague):
+        for task in (["reset-db", "--carry"], ["restore", "--yes"], ["reset-db"]):
+            succeed(each, *task, *strategy)
+            assert each.query(owners) == before
+            assert Project(each.folder, {"DATABASE_URL": server.url(word, f"{word}_app")}).query(
+                "SELECT count(*) FROM person"
+            )
+        if not strategy:
+            succeed(each, "undo")
+        succeed(each, "restore", "--yes", *strategy)
+        assert prints(each) == rows
+    settings = "SELECT setconfig FROM pg_db_role_setting JOIN pg_roles r ON r.oid = setrole"
+    assert project.query(f"{settings} WHERE rolname LIKE '{word}%'") == []
+
+
+def test_tables_that_would_change_hands_want_a_word(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """A superuser who rebuilds an application's database would own it all."""
+    boss = f"{word}_boss"
+    made(
+        server,
+        f"CREATE ROLE {word} LOGIN CREATEDB",
+        f"CREATE ROLE {boss} LOGIN SUPERUSER",
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "reset-db")
+    write(project, ROWS)
+    before = prints(project)
+    owner = "SELECT tableowner::text FROM pg_tables WHERE tablename = 'person'"
+    as_boss = Project(project.folder, {"DATABASE_URL": server.url(word, boss)})
+    done = as_boss.invoke("reset-db", "--carry")
+    assert done.returncode == 3
+    assert f"the tables of {word} belong to {word}, and would be {boss}'s" in done.stderr
+    as_boss.env["DATABASE_URL"] += f"&options=-crole%3D{word}"
+    succeed(as_boss, "reset-db", "--carry")
+    assert project.query(owner) == [(word,)]
+    assert prints(project) == before

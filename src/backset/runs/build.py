@@ -19,7 +19,7 @@ from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import EVERYTHING, Inheritance
-from backset.runs import aftermath, policy
+from backset.runs import aftermath, ownership, policy
 from backset.runs.beside import Beside
 from backset.runs.options import Options
 from backset.runs.project import Project
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from backset.migrations.migrating import Progress
     from backset.properties.cluster_wide import State
     from backset.properties.property import Source
+    from backset.runs.ownership import Ownership
     from backset.runs.policy import Rung
     from backset.templates.memory import Memory
     from backset.templates.recalled import Recalled
@@ -163,6 +164,11 @@ class Build:
         if self.old is None:
             return sharing.NOBODY
         return sharing.look(self.live, Project(self.settings, self.target, self.live))
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """Whose the tables of the target are, before anything is done to them."""
+        return ownership.Ownership() if self.old is None else ownership.look(self.live)
 
     @property
     def left_out(self) -> LeftOut:
@@ -356,6 +362,8 @@ class Build:
         """Create `__next` in the likeness of the target; it is removed again if the run fails."""
         self.begin_next()
         self._next.wait()
+        if self.ownership.role:
+            ownership.begin(self.server.session, self.server.names.next, self.ownership.role)
 
     def prepare(self) -> None:
         """Create `__next`, and give it what the target has; what was done ahead is not repeated."""

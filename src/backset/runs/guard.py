@@ -80,7 +80,7 @@ def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admissi
 
     in_place: whether the task can also work in place.
     """
-    circumstances = look(build, in_place=in_place)
+    circumstances = look(build, in_place=in_place, builds=task != "undo")
     rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
     reasons = policy.refusals(circumstances, rung)
     if not answer.yes:
@@ -128,8 +128,11 @@ def settle(build: Build, admission: Admission, answer: Answer) -> None:
     raise ConsentError(reasons, admission.facts, admission.digest)
 
 
-def look(build: Build, *, in_place: bool) -> Circumstances:
-    """Return what policy wants to know of this connection, this role, and the target."""
+def look(build: Build, *, in_place: bool, builds: bool = True) -> Circumstances:
+    """Return what policy wants to know of this connection, this role, and the target.
+
+    builds: whether the task makes another database, and not only renames.
+    """
     role = build.server.role
     old = build.old
     own_all = role.is_superuser
@@ -141,6 +144,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
     if in_place and not build.old_is_empty:
         barred += _bars_of_a_carry(build)
+    heirs = build.ownership
     is_of_all = build.target.database == policy.MAINTENANCE
     clients = listed(build.sessions_on_target) if is_of_all else ""
     return Circumstances(
@@ -160,6 +164,7 @@ def look(build: Build, *, in_place: bool) -> Circumstances:
         standbys=role.standbys,
         machines=role.machines,
         clients=clients,
+        heir=heirs.owner if builds and not heirs.role else "",
         empty=build.old_is_empty,
         size_bytes=(old.size_bytes or 0) if old else 0,
         ask_above=build.settings.ask_above,

@@ -17,7 +17,7 @@ from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import signals
 from backset.processes.identity import run_mark
-from backset.runs import refilling, unfinished
+from backset.runs import ownership, refilling, unfinished
 from backset.servers import swap
 from backset.wording.quantities import count
 
@@ -52,16 +52,21 @@ def clear(build: Build) -> int:
     role could not bring back must not go. From then on the target is not the truth, and
     `build.cleared` says so. Raises StepFailedError, with nothing dropped.
     """
-    unfinished.write(build)
+    role = build.ownership.role  # as long as there are tables to tell it
+    unfinished.write(build, role)
     with signals.deferred():
         with _evicting(build):
             dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
             if build.taken is not None:
                 refilling.rehearse(build, build.taken)
         _mark_database(build)
+        if role:
+            ownership.begin(build.live, build.target.database, role)
         build.cleared = None
         build.live.execute("COMMIT")
         build.cleared = True
+    if role:
+        ownership.become(build.live, role)
     return dropped
 
 
@@ -203,6 +208,9 @@ def _mark_database(build: Build) -> None:
 def _remove_marks(build: Build) -> None:
     if build.old is not None and build.old.owned:
         swap.comment(build.server, build.old.name, build.old.comment)
+    mark = unfinished.read(build, build.server.session)
+    if mark and mark.get("role"):
+        ownership.end(build.server.session, build.target.database)
     unfinished.path(build).unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from backset.connections.locality import Locality
@@ -26,6 +27,7 @@ class Circumstances:
     is_durable: whether what the server has committed survives a crash of its machine.
     machines: the addresses of other machines that are connected to the target.
     clients: the sessions of others on the target, in words.
+    heir: whose the tables are, where what is built would belong to the role instead.
     empty: whether there is nothing in the target that could be lost.
     ask_above: the size in bytes above which a target needs consent.
     uncreatable: extensions in the target that the role could not create again.
@@ -51,6 +53,7 @@ class Circumstances:
     standbys: int = 0
     machines: tuple[str, ...] = ()
     clients: str = ""
+    heir: str = ""
     empty: bool = False
     size_bytes: int = 0
     ask_above: int = 1_000_000_000
@@ -172,6 +175,10 @@ def doubts(facts: Circumstances) -> list[tuple[str, str]]:
     if verdict == "doubtful" or (verdict == "remote" and facts.empty):  # else stakes() has it
         what = f"{facts.database} may be on another machine ({facts.locality})"
         reasons.append((what, "if this is the right one, add --yes"))
+    if facts.heir and not facts.empty:
+        what = f"the tables of {facts.database} belong to {facts.heir}, and would be {facts.role}'s"
+        remedy = f"add ?options=-crole%3D{quote(facts.heir)} to DATABASE_URL, or --yes"
+        reasons.append((what, remedy))
     if not facts.is_durable and not facts.empty:
         what = f"the server of {facts.database} can lose what it has committed"
         remedy = "turn its fsync and full_page_writes on, or add --yes"

@@ -1,0 +1,72 @@
+"""As whom a database is rebuilt: as the role that its tables belong to, not as whoever runs it.
+
+What one member of a group builds would belong to that member alone; the application and the
+colleagues could no longer use it. The setting `role` of the login, in the one database, is what
+every driver gets, Alembic's and the seed command's included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from backset.connections.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose the tables of a database are: `owner`, who is empty where that is ourselves.
+
+    may_set: whether our login may act as that role, without more rights than that role has.
+    """
+
+    owner: str = ""
+    may_set: bool = False
+
+    @property
+    def role(self) -> str:
+        """The role to build as; empty where it is our own."""
+        return self.owner if self.may_set else ""
+
+
+def look(session: Session) -> Ownership:
+    """Return whose most of the tables are that the role may replace."""
+    option = "SET" if session.info.server_version >= _SET_SINCE else "MEMBER"
+    row = session.execute(_OWNER, {"option": option}).fetchone()
+    return Ownership(*row) if row else Ownership()
+
+
+def become(session: Session, role: str) -> None:
+    """Let a session that is open already act as a role."""
+    session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+
+
+def begin(session: Session, database: str, role: str) -> None:
+    """Let our login act as a role in a database from its next session on."""
+    setting = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} SET role TO {}")
+    session.execute(setting.format(sql.Identifier(database), sql.Literal(role)))
+
+
+def end(session: Session, database: str) -> None:
+    """Take that back."""
+    setting = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} RESET role")
+    session.execute(setting.format(sql.Identifier(database)))
+
+
+_SET_SINCE = 160000  # the server's version that tells apart who may SET ROLE
+# A superuser is not made less: the migrations may need that, as for an extension.
+_OWNER = """
+SELECT r.rolname, NOT me.rolsuper AND current_user = session_user AND pg_has_role(r.oid, %(option)s)
+FROM (SELECT c.relowner, count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+        AND pg_has_role(c.relowner, 'USAGE')
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                        AND d.objid = c.oid AND d.deptype = 'e')
+      GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1) most
+     JOIN pg_roles r ON r.oid = most.relowner
+     JOIN pg_roles me ON me.rolname = current_user
+WHERE r.rolname <> current_user
+"""
