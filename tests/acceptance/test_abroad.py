@@ -14,7 +14,8 @@ from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.servers.server import Server
 from tests.clusters import as_superuser, running
-from tests.project import Project, laid_down, migrating, prints
+from tests.incident.project import lay_down
+from tests.project import REPOSITORY, Project, laid_down, migrating, prints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -405,3 +406,61 @@ def test_tables_that_would_change_hands_want_a_word(
     succeed(as_boss, "reset-db", "--carry")
     assert project.query(owner) == [(word,)]
     assert prints(project) == before
+
+
+def test_all_rights_on_the_database_are_none_in_its_schema(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """From PostgreSQL 15 on; known before anything is dropped, with the statement that helps."""
+    made(
+        server,
+        f"CREATE ROLE {word} LOGIN",
+        f"CREATE DATABASE {word}",
+        f"GRANT ALL ON DATABASE {word} TO {word}",
+    )
+    project = project_of(server, tmp_path / "project", word, word)
+    done = project.invoke("reset-db")
+    assert done.returncode == 3
+    grant = f'GRANT CREATE ON SCHEMA public TO "{word}"'
+    assert grant in done.stderr
+    as_superuser(server, word, grant)
+    succeed(project, "reset-db")
+    succeed(project, "reset-db")
+
+
+def test_an_extension_that_the_role_may_not_create_is_never_lost(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """In place it stays; what can only swap is refused before the backup."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    as_superuser(server, word, "CREATE EXTENSION vector")
+    project = project_of(server, tmp_path / "project", word, word)
+    for _ in range(2):
+        assert "in place: " in succeed(project, "reset-db")
+    done = project.invoke("carry", f"--from={project.url}")
+    assert done.returncode == 3
+    assert "could not create the extension vector again, so a swap would lose it" in done.stderr
+    assert project.query("SELECT extname FROM pg_extension WHERE extname = 'vector'")
+
+
+def test_a_platforms_new_database_is_empty_for_the_project(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """What stands there is the platform's: the cure is `upgrade`, and it is the right database."""
+    auth = f"{word}_auth"
+    made(
+        server,
+        f"CREATE ROLE {word} LOGIN CREATEDB",
+        f"CREATE ROLE {auth}",
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    as_superuser(server, word, PLATFORM.format(auth=auth, role=word))
+    laid = tmp_path / "project"
+    laid.mkdir()
+    lay_down(laid, REPOSITORY)
+    project = Project(laid, {"DATABASE_URL": server.url(word, word)})
+    done = project.invoke("status")
+    assert "wrong database" not in done.stdout + done.stderr
+    assert "invoke upgrade" in done.stdout + done.stderr
+    succeed(project, "upgrade")
+    assert "wrong database" not in succeed(project, "status")

@@ -159,7 +159,11 @@ def youngest_row(session: psycopg.Connection[Any]) -> str:
 
 
 def may_create_tables(session: psycopg.Connection[Any]) -> bool:
-    """Tell whether the role may make tables here, in any schema."""
+    """Tell whether the role may make tables where migrations make them.
+
+    That is where a name without a schema goes, unless the project has a schema of its own already:
+    CREATE on the database is a right to make schemas, and none to make tables in `public`.
+    """
     return session.execute(_MAY_CREATE).fetchone() == (True,)
 
 
@@ -294,9 +298,12 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
   AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY 1, 2, 3
 """
 _MAY_CREATE = """
-SELECT has_database_privilege(current_database(), 'CREATE')
-    OR EXISTS (SELECT FROM pg_namespace n
-               WHERE has_schema_privilege(oid, 'CREATE') AND n.nspname !~ '^pg_')
+SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'),
+                has_database_privilege(current_database(), 'CREATE'))
+    OR EXISTS (SELECT FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'public'
+               AND has_schema_privilege(oid, 'CREATE') AND EXISTS (
+                   SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind = 'r'
+                   AND pg_has_role(c.relowner, 'USAGE')))
 """
 # An ordinary table without a page has no row, so that its sequence cannot lag behind it.
 _MAY_HAVE_ROWS = """(c.relkind <> 'r' OR c.relhassubclass OR pg_relation_size(c.oid) > 0

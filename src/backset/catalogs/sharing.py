@@ -54,6 +54,10 @@ class Sharing:
             (each.type, each.identity) == (kept.type, kept.identity) for kept in self.kept
         )
 
+    def has(self, table: tuple[str, str]) -> bool:
+        """Tell whether a table, by schema and name, is somebody else's."""
+        return table[0] in self.schemas or table in self.relations
+
     @property
     def relations(self) -> tuple[tuple[str, str], ...]:
         """Schema and name of the single tables, views and sequences that stay."""

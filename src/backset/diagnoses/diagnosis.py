@@ -133,7 +133,7 @@ def _goal(build: Build) -> dict[str, Any]:
 def _of_database(build: Build, found: Status) -> Status:
     """Add what the database itself says, and what Alembic says of it."""
     session, scripts = build.session, build.scripts
-    facts = replace(found.facts, **_recorded(session, scripts))
+    facts = replace(found.facts, **_recorded(build, session, scripts))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     if facts.outdated:  # Alembic refuses to say anything of these
@@ -153,12 +153,14 @@ def _of_database(build: Build, found: Status) -> Status:
     return replace(found, facts=facts, verdict=verdict)
 
 
-def _recorded(session: Session, scripts: Scripts) -> dict[str, Any]:
+def _recorded(build: Build, session: Session, scripts: Scripts) -> dict[str, Any]:
     """Return what can be told without Alembic, which refuses a broken chain."""
     recorded = tuple(catalog.revisions(session))
     known = {each.id for each in scripts.revisions}
     tables = catalog.version_tables(session)
     names = set(catalog.tables(session)) - set(tables)
+    if any(schema != "public" for schema, _ in names):  # else whose it is, is not in question
+        names = {each for each in names if not build.sharing.has(each)}
     only: dict[str, Any] = {}
     if len(tables) == 1:  # rows of several cannot be told apart here
         outdated = graph.outdated(recorded, scripts.revisions)

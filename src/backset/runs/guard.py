@@ -141,7 +141,9 @@ def look(build: Build, *, in_place: bool, builds: bool = True) -> Circumstances:
     if in_place and old is None:
         barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
-        barred, uncreatable = _bars(build), extensions.uncreatable(build.live)
+        barred = _bars(build)
+    if builds and old is not None and not own_all:
+        uncreatable = extensions.uncreatable(build.live)
     if in_place and not build.old_is_empty:
         barred += _bars_of_a_carry(build)
     heirs = build.ownership
@@ -172,6 +174,7 @@ def look(build: Build, *, in_place: bool, builds: bool = True) -> Circumstances:
         shared=build.sharing.whose,
         mixed=build.sharing.mixed,
         unknown=build.sharing.unknown,
+        is_claimed=bool(build.sharing.claimed),
         barred=barred,
         tied=ties.found(build.server.session, build.target.database),
     )

@@ -33,6 +33,7 @@ class Circumstances:
     uncreatable: extensions in the target that the role could not create again.
     shared: what in the target belongs to others, in words. mixed: version tables of other
     applications, beside tables of this project. unknown: schemas that no migration knows.
+    is_claimed: whether the migrations make what belongs to somebody else.
     tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
     """
@@ -61,6 +62,7 @@ class Circumstances:
     shared: str = ""
     mixed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    is_claimed: bool = False
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
 
@@ -115,20 +117,32 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
         what = f"{each} is another application's version table, among this project's tables"
         remedy = "give one of the two a schema of its own (version_table_schema); whose each table "
         reasons.append((what, f"{remedy}is, cannot be told"))
-    if way.way == "swap" and facts.shared:
+    return reasons + (_against_a_swap(facts) if way.way == "swap" else _against_in_place(facts))
+
+
+def _against_a_swap(facts: Circumstances) -> list[tuple[str, str]]:
+    elsewhere = "use `invoke reset-db` or `invoke restore`, which then work in place"
+    if facts.shared:
         what = f"{facts.shared} in {facts.database} belongs to others; a swap would take it away"
-        remedy = "use `invoke reset-db` or `invoke restore`, which then work in place"
-        reasons.append((what, remedy))
-    elif way.way == "swap":
-        reasons += [protection(name) for name in facts.shielded]
-        reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
-        for name in facts.foreign:
-            remedy = "rename or drop it, if nobody needs it"
-            reasons.append((f"the database {name} exists and backset did not make it", remedy))
-    elif facts.barred:
-        reasons += facts.barred
-        reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
+        return [(what, elsewhere)]
+    if facts.uncreatable:
+        names = ", ".join(facts.uncreatable)
+        what = f"the role {facts.role} could not create the extension {names} again"
+        return [(f"{what}, so a swap would lose it", elsewhere)]
+    reasons = [protection(name) for name in facts.shielded]
+    reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
+    for name in facts.foreign:
+        remedy = "rename or drop it, if nobody needs it"
+        reasons.append((f"the database {name} exists and backset did not make it", remedy))
     return reasons
+
+
+def _against_in_place(facts: Circumstances) -> list[tuple[str, str]]:
+    """Return what bars it; a right that would lead to a swap helps only where all is ours."""
+    if not facts.barred or facts.shared or facts.is_claimed:
+        return list(facts.barred)
+    rights = [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
+    return [*facts.barred, *rights]
 
 
 def protection(database: str) -> tuple[str, str]:
