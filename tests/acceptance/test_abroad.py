@@ -464,3 +464,24 @@ def test_a_platforms_new_database_is_empty_for_the_project(
     assert "invoke upgrade" in done.stdout + done.stderr
     succeed(project, "upgrade")
     assert "wrong database" not in succeed(project, "status")
+
+
+@pytest.mark.parametrize(("flags", "needed"), [([], 5), (["--carry"], 7)])
+@pytest.mark.parametrize("rights", ["LOGIN CREATEDB", "LOGIN"])
+def test_few_sessions_are_enough_or_refused_beforehand(
+    server: Cluster, word: str, tmp_path: Path, rights: str, flags: list[str], needed: int
+) -> None:
+    """What a run needs is said before anything is done, and with that it succeeds."""
+    made(server, f"CREATE ROLE {word} {rights}", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "upgrade")
+    write(project, ROWS)
+    before = prints(project)
+    made(server, f"ALTER ROLE {word} CONNECTION LIMIT {needed - 1}")
+    for also in ([], ["--plan"]):
+        done = project.invoke("reset-db", *flags, *also)
+        assert done.returncode == 3
+        assert f"the run needs {needed} sessions at once: the role {word} may" in done.stderr
+    assert prints(project) == before
+    made(server, f"ALTER ROLE {word} CONNECTION LIMIT {needed}")
+    succeed(project, "reset-db", *flags)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,10 +45,7 @@ def compare(
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     sides: tuple[Digests, Digests] = ({}, {})
     with ExitStack() as opened:
-        pairs = [
-            Pair(opened.enter_context(closing(old())), opened.enter_context(closing(new())))
-            for _ in range(parallel.WORKERS)
-        ]
+        pairs = parallel.hands(lambda: Pair.opened(old, new, opened))
         for pair in pairs:
             pair.agree()
             adopt(pair.old, snapshot)

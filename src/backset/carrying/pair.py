@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backset.connections.session import Session
 
 SPELLING = """
@@ -25,6 +28,16 @@ class Pair:
     new: Session
     past_bytes: int = 0
     now_bytes: int = 0
+
+    @classmethod
+    def opened(
+        cls, old: Callable[[], Session], new: Callable[[], Session], until: ExitStack
+    ) -> Pair:
+        """Open both until that ends; none stays open where the other one cannot be."""
+        with ExitStack() as both:
+            pair = cls(both.enter_context(closing(old())), both.enter_context(closing(new())))
+            until.push(both.pop_all())
+        return pair
 
     @property
     def sessions(self) -> tuple[Session, Session]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
+from backset.errors import UnreachableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -22,6 +24,18 @@ _LOOK_EVERY_S = 0.1
 _GRACE_S = 5.0  # for a server to end what it was told to cancel
 
 Hand = TypeVar("Hand")
+
+
+def hands(make: Callable[[], Hand], number: int = WORKERS) -> list[Hand]:
+    """Make a hand, and more of them where the server has sessions for that; one is enough.
+
+    Raises UnreachableError where there is none even for the first.
+    """
+    made = [make()]
+    with suppress(UnreachableError):
+        while len(made) < number:
+            made.append(make())
+    return made
 
 
 def run(

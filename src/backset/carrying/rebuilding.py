@@ -30,7 +30,7 @@ def rebuild(
     Raises StepFailedError with table, constraint and the first keys.
     """
     with ExitStack() as opened:
-        hands = [opened.enter_context(closing(new())) for _ in range(parallel.WORKERS)]
+        hands = parallel.hands(lambda: opened.enter_context(closing(new())))
         for hand in hands:
             hand.execute("SET synchronous_commit = off")
         _build(taken.indexes, hands, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,10 +52,8 @@ def copy(
     counts: dict[Name, int] = {}
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     with ExitStack() as opened:
-        pairs = [
-            Pair(opened.enter_context(closing(old())), opened.enter_context(closing(new())))
-            for _ in ordered[: parallel.WORKERS]
-        ]
+        number = min(len(ordered), parallel.WORKERS)
+        pairs = parallel.hands(lambda: Pair.opened(old, new, opened), number) if ordered else []
         for pair in pairs:
             pair.agree()
             adopt(pair.old, snapshot)

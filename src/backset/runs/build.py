@@ -247,6 +247,8 @@ class Build:
         if not self.is_beside and self.old is None:
             what = f"the database {self.target.database} does not exist"
             raise StepFailedError(what, "`invoke upgrade` creates it")
+        if not (self.is_beside or self.is_in_place):
+            return self.live  # a role may have few sessions
         return self._opened(self.subject, self._on_subject, is_disposable=self.is_beside)
 
     def lock(self, waiting: Callable[[str], None] | None) -> None:

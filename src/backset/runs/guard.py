@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Facts = list[tuple[str, str]]
 
+# Sessions at once: ours on two databases, the backup's two, Alembic's; a carry reads and writes on
+# two more each. Tried with CONNECTION LIMIT.
+_OF_A_BUILD, _OF_A_CARRY = 5, 7
 LONGEST_S = 30 * 24 * 60 * 60
 
 
@@ -175,6 +178,8 @@ def look(build: Build, *, in_place: bool, builds: bool = True) -> Circumstances:
         mixed=build.sharing.mixed,
         unknown=build.sharing.unknown,
         is_claimed=bool(build.sharing.claimed),
+        sessions=build.server.free_sessions(),
+        needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
         tied=ties.found(build.server.session, build.target.database),
     )

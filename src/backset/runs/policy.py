@@ -33,6 +33,7 @@ class Circumstances:
     uncreatable: extensions in the target that the role could not create again.
     shared: what in the target belongs to others, in words. mixed: version tables of other
     applications, beside tables of this project. unknown: schemas that no migration knows.
+    sessions: how many the run may have at once, and what limits it. needed: how many it needs.
     is_claimed: whether the migrations make what belongs to somebody else.
     tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
@@ -63,6 +64,8 @@ class Circumstances:
     mixed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     is_claimed: bool = False
+    sessions: tuple[int, str] = (100, "")
+    needed: int = 0
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
 
@@ -113,6 +116,10 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
     reasons += facts.tied
+    free, limit = facts.sessions
+    if free < facts.needed:
+        what = f"the run needs {facts.needed} sessions at once: {limit}"
+        reasons.append((what, "end some that nobody needs, or let an administrator raise that"))
     for each in facts.mixed:
         what = f"{each} is another application's version table, among this project's tables"
         remedy = "give one of the two a schema of its own (version_table_schema); whose each table "

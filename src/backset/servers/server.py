@@ -210,6 +210,16 @@ class Server:
         found = self.sessions(self.names.target)
         return sorted({each.who for each in found if not each.application.startswith("backset ")})
 
+    def free_sessions(self) -> tuple[int, str]:
+        """Return how many sessions this run may have, those that it has included; what limits it.
+
+        A superuser has no limit but that of the server.
+        """
+        row = self.session.execute(
+            _FREE, {"name": self.names.target, "mark": run_mark()}
+        ).fetchone()
+        return row or (0, "")
+
     def lock(
         self, waiting: Callable[[str], None] | None = None, session: Session | None = None
     ) -> None:
@@ -336,6 +346,22 @@ SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
                                      coalesce(inet_server_addr(), '::1'))
              AND NOT client_addr <<= '127.0.0.0/8' AND client_addr <> '::1' ORDER BY 1)
 FROM pg_roles WHERE rolname = current_user
+"""
+_FREE = """
+WITH there AS (SELECT usename, datname, application_name LIKE '%%' || %(mark)s AS ours
+               FROM pg_stat_activity WHERE usename IS NOT NULL),
+     limits (most, used, whose) AS (
+    SELECT rolconnlimit, (SELECT count(*) FROM there WHERE usename = rolname AND NOT ours),
+           'the role ' || rolname FROM pg_roles WHERE rolname = session_user AND NOT rolsuper
+    UNION ALL SELECT datconnlimit, (SELECT count(*) FROM there t
+                                    WHERE t.datname = d.datname AND NOT ours),
+           'the database ' || d.datname FROM pg_database d, pg_roles
+           WHERE d.datname = %(name)s AND rolname = session_user AND NOT rolsuper
+    UNION ALL SELECT current_setting('max_connections')::int
+                     - current_setting('superuser_reserved_connections')::int,
+                     (SELECT count(*) FROM there WHERE NOT ours), 'the server')
+SELECT (most - used)::int, whose || ' may have ' || most || ', and ' || used || ' are in use'
+FROM limits WHERE most >= 0 ORDER BY 1 LIMIT 1
 """
 _ADDRESS = "SELECT host(inet_server_addr()) || ' port ' || inet_server_port()"
 _END = """
