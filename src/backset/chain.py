@@ -177,9 +177,9 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     build.choose(admission.rung)
     if load in chain.steps:
         _ = build.chosen_backup  # or an error, before anything is done
-    for client, remedy in build.server.immovable():
-        watcher.notice(_stands_in_the_way(client, remedy), [client])
     if build.is_beside:
+        for client, remedy in build.server.immovable():
+            watcher.notice(_stands_in_the_way(client, remedy), [client])
         return chain.steps
     watcher.notice(str(admission.rung))
     return chain.in_place
@@ -218,7 +218,8 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
             _check_origin(build)
             chosen = chain.steps if build.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
-            lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
+            if build.is_beside:  # in place waits for locks alone
+                lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         wanted = [step for step in chosen if step.__name__ not in skip]
         problems: tuple[Finding, ...] = ()
         if reset in wanted and upgrade in wanted:

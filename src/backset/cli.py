@@ -217,7 +217,8 @@ def _farewell(name: str, build: Build) -> str:
     if name == "undo":
         return " · `invoke undo` again is redo"
     if build.cleared:
-        taken = f"`invoke restore {build.taken.name}`" if build.taken else ""
+        way = " --in-place" if build.is_asked_in_place else ""  # else a swap could be tried
+        taken = f"`invoke restore {build.taken.name}{way}`" if build.taken else ""
         return f" · {taken} goes back" if taken else ""
     back = " · `invoke undo` swaps the old one back" if build.old is not None else ""
     return f"{back} · `invoke psql` opens it" if build.promoted else ""

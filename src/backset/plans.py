@@ -80,7 +80,7 @@ def _plan_clear(build: Build) -> str:
 
 
 def _ended(build: Build) -> str:
-    ended = build.server.sessions(build.target.database)
+    ended = build.server.endable(build.target.database)
     return f" · would end {listed(ended)}" if ended else ""
 
 

@@ -42,7 +42,7 @@ def backup(build: Build, progress: Progress) -> Done:
     companions.clear_scratch(build.server, build.databases)
     if build.options.proves:
         proof.refuse(build.server, build.databases)
-    ended = build.server.sessions(build.target.database) if build.is_in_place else []
+    ended = build.server.endable(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
     farewell = f" · ended {listed(ended)}" if ended else ""
@@ -89,7 +89,7 @@ def reset(build: Build, _progress: Progress) -> Done:
 
 def clear(build: Build, progress: Progress) -> Done:
     """Drop the objects of the target itself, where nothing can be built beside it."""
-    ended = build.server.sessions(build.target.database)
+    ended = build.server.endable(build.target.database)
     if ended:
         progress(f"ending {listed(ended)}")
     build.check_protection()
@@ -232,7 +232,7 @@ def promote(build: Build, progress: Progress) -> Done:
     names, old, old_is_empty = build.server.names, build.old, build.old_is_bare
     _ = build.ownership  # while the target can be looked at
     build.close_sessions()
-    ended = build.server.sessions(names.target)
+    ended = build.server.endable(names.target)
     if ended:
         progress(f"ending {listed(ended)}")
 
@@ -269,7 +269,7 @@ def undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     names, previous = build.server.names, build.kept
     progress(f"swapping {names.target} and {names.previous}")
-    ended = [each for name in (names.target, previous.name) for each in build.server.sessions(name)]
+    ended = [each for name in (names.target, previous.name) for each in build.server.endable(name)]
     with signals.deferred():
         build.check_protection()
         build.promoted = None

@@ -485,3 +485,30 @@ def test_few_sessions_are_enough_or_refused_beforehand(
     assert prints(project) == before
     made(server, f"ALTER ROLE {word} CONNECTION LIMIT {needed}")
     succeed(project, "reset-db", *flags)
+
+
+def test_what_a_run_in_place_says_is_true(server: Cluster, word: str, tmp_path: Path) -> None:
+    """The command that goes back works as printed; who may not be ended is not said to be."""
+    other = f"{word}_other"
+    made(
+        server,
+        f"CREATE ROLE {word} LOGIN CREATEDB",
+        f"CREATE ROLE {other} LOGIN",
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "reset-db")
+    write(project, ROWS)
+    before = prints(project)
+    with psycopg.connect(server.url(word, other)) as session:
+        session.execute("SELECT 1")
+        session.rollback()
+        said = succeed(project, "reset-db", "--in-place", "--plan")
+        said += succeed(project, "reset-db", "--in-place")
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert other not in said
+    assert "would stop this" not in said
+    command = re.search(r"`invoke (restore \S+ --in-place)` goes back", said)
+    assert command
+    succeed(project, *command[1].split())
+    assert prints(project) == before

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backset.diagnoses.facts import Facts, Proof
     from backset.scripts.recipes import Recipe
 
-KEPT = "`invoke undo` and the backup keep the rows"
+KEPT = "the backup keeps the rows, and where it swaps, `invoke undo` too"
 _STAMP = "invoke alembic -- stamp --purge"
 ACCEPT = "`invoke verify --accept`"
 _UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"

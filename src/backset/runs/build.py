@@ -58,6 +58,7 @@ class Build:
     begun, and what became of it is not known, as when the answer to its COMMIT is lost.
     is_in_place: whether the target itself is rebuilt; `frozen` are its objects before that, `past`
     its tables, if their rows are to be carried.
+    is_asked_in_place: whether a flag asks for that, and nothing else leads to it.
     handover: does the swap that it is given, or refuses it; a carry has more to do for it.
     heard: what of the server's log has been told already. migrates: whether it goes on to upgrade.
     seeds: whether the seed command runs at its end.
@@ -86,7 +87,7 @@ class Build:
         self.purpose = purpose
         self.promoted: bool | None = False
         self.cleared: bool | None = False
-        self.is_in_place = False
+        self.is_in_place = self.is_asked_in_place = False
         self.frozen: list[Object] = []
         self.past: Past | None = None
         self.taken: Backup | None = None
@@ -334,6 +335,7 @@ class Build:
         """Work beside the target, or on the target itself, before anything is opened for that."""
         self.is_beside = rung.way == "swap"
         self.is_in_place = not self.is_beside
+        self.is_asked_in_place = rung.is_asked
 
     @property
     def sessions_on_target(self) -> list[Client]:

@@ -72,11 +72,15 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A step of the ladder: how the target is replaced, why so, and what would lead higher."""
+    """A step of the ladder: how the target is replaced, why so, and what would lead higher.
+
+    is_asked: whether a flag asks for it.
+    """
 
     way: Literal["swap", "in place"]
     why: str
     remedy: str = ""
+    is_asked: bool = False
 
     def __str__(self) -> str:
         better = f" · better, as an administrator: {self.remedy}" if self.remedy else ""
@@ -92,7 +96,7 @@ def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
     if offered and facts.shared:  # no right is advised: a swap would still take that away
         return Rung("in place", f"{facts.shared} in {facts.database} belongs to others, and stays")
     if offered and wanted:
-        return Rung("in place", "--in-place asks for it", lacking)
+        return Rung("in place", "--in-place asks for it", lacking, is_asked=True)
     if offered and facts.uncreatable:
         names = ", ".join(facts.uncreatable)
         why = f"the role {facts.role} could not create the extension {names} again"

@@ -266,6 +266,10 @@ class Server:
         found = activity.clients(self.session, [name])
         return [each for each in found if not each.application.endswith(run_mark())]
 
+    def endable(self, name: str) -> list[Client]:
+        """Return those of sessions() that our role may end."""
+        return [each for each in self.sessions(name) if each.may_end]
+
     def immovable(self) -> list[tuple[Client, str]]:
         """Return each session that would stop a swap, since our role may not end it; what to do."""
         role = self.session.info.user

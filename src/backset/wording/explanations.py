@@ -60,7 +60,7 @@ _EXPLAINED = {
     ),
     "orphaned revision": (
         "{where}{message}: the version table names a revision that no migration file has",
-        "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`",
+        "`invoke reset-db` rebuilds the database, and says how to go back",
     ),
     "several heads": (
         "the migrations have several heads ({message})",
