@@ -512,3 +512,35 @@ def test_what_a_run_in_place_says_is_true(server: Cluster, word: str, tmp_path: 
     assert command
     succeed(project, *command[1].split())
     assert prints(project) == before
+
+
+def test_what_an_application_wrote_into_a_run_that_fails_is_in_a_dump(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """In place its rows go when the backup comes back: where they are is said, and they are."""
+    made(server, f"CREATE ROLE {word} LOGIN", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "upgrade")
+    write(project, ROWS)
+    before = prints(project)
+    script = project.folder / "seed.py"
+    script.write_text(
+        "import os, sys, psycopg\n"
+        "url = os.environ['DATABASE_URL']\n"
+        "application = psycopg.connect(url, application_name='shop', autocommit=True)\n"
+        "application.execute(\"INSERT INTO person (name) VALUES ('acknowledged')\")\n"
+        "print('ready', flush=True)\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    sys.stdin.close()\n"
+        "    import time; time.sleep(30); os._exit(0)\n"
+        "os._exit(1)\n"
+    )
+    (project.folder / "pyproject.toml").write_text('[tool.backset]\nseed = ["python", "seed.py"]\n')
+    done = project.invoke("reset-db")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert prints(project) == before
+    found = re.search(r"may have written meanwhile is in (\S+)", done.stderr)
+    assert found, done.stderr
+    succeed(project, "restore", found[1])
+    assert project.query("SELECT name FROM person") == [("acknowledged",)]

@@ -13,6 +13,7 @@ import psycopg
 from backset.backups import backup as backups
 from backset.catalogs import catalog, objects
 from backset.connections import activity
+from backset.connections.activity import listed
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import signals
@@ -112,13 +113,22 @@ def _rescued(build: Build) -> str:
     try:
         signals.ignore()
         build.close_sessions()
+        left = _kept_for_others(build)
         bring_back(build, taken)
     except BacksetError as second:
         how = f"invoke restore {taken.name} --in-place" if taken else "invoke reset-db"
         return f"{name} is half built, and the backup could not be restored: {second} → {how}"
     if taken is None:
-        return f"{name} is empty, as it was"
-    return f"{name} was restored from {taken.name}, and is as its manifest says"
+        return f"{name} is empty, as it was{left}"
+    return f"{name} was restored from {taken.name}, and is as its manifest says{left}"
+
+
+def _kept_for_others(build: Build) -> str:
+    """Dump what stands there, if somebody is connected who may have written it; say so."""
+    others = build.server.sessions(build.target.database)
+    if not others or not _rows(build):
+        return ""
+    return f"; what {listed(others)} may have written meanwhile is in {_dumped(build).name}"
 
 
 def bring_back(build: Build, taken: Backup | None) -> None:
