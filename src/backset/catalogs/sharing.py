@@ -73,11 +73,14 @@ class Project(Protocol):
 
     @property
     def is_known(self) -> bool:
-        """Whether this database has been built or backed up from here before."""
+        """Whether this database has been built from here before."""
 
     @property
     def schemas(self) -> frozenset[str]:
         """The schemas that are known for the project's, whatever its migrations say."""
+
+    def usual_texts(self) -> Iterable[str]:
+        """Return the migrations that can be found without Alembic."""
 
     def texts(self) -> Iterable[str]:
         """Return the migrations, and the configuration that they read."""
@@ -96,12 +99,10 @@ def look(session: Session, project: Project) -> Sharing:
     or beside the only version table.
     """
     tables = catalog.version_tables(session)
-    if project.is_known and len(tables) <= 1:
+    if len(tables) <= 1 and (project.is_known or _is_obvious(session, tables, project)):
         places = {"places": ["public", *(schema for schema, _ in tables)]}
         if session.execute(_IS_PLAIN, places).fetchone() == (True,):
             return NOBODY
-    elif not tables and session.execute(_IS_PLAIN, {"places": ["public"]}).fetchone() == (True,):
-        return NOBODY
     words = "\n".join(project.texts()).replace('\\"', '"')
     own, foreign = _told_apart(session, tables, project, words)
     facts = session.execute(_ABOUT).fetchone()
@@ -145,6 +146,16 @@ def look(session: Session, project: Project) -> Sharing:
         elif each.type in _FREE and not _mentions(words, each.name):
             kept.append(each)
     return Sharing(tuple(kept), frozenset(others), tuple(claimed), mixed, tuple(unknown))
+
+
+def _is_obvious(session: Session, tables: Sequence[tuple[str, str]], project: Project) -> bool:
+    """Tell whether the only version table has Alembic's name, and a revision of the project's."""
+    if not tables:
+        return True
+    if tables != [("public", "alembic_version")] or set(tables) & catalog.unreadable(session):
+        return False
+    rows = catalog.revisions(session)
+    return not rows or all(_mentions("\n".join(project.usual_texts()), row) for row in rows)
 
 
 def _told_apart(

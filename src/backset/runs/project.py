@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.backups.vault import Vault
 from backset.errors import StepFailedError
 from backset.migrations.worker import Worker
 from backset.templates import memory
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
     from backset.connections.target import Target
+
+_USUAL = ("versions/*.py", "*/versions/*.py", "*/*/versions/*.py")
 
 
 class Project:
@@ -31,9 +32,8 @@ class Project:
 
     @property
     def is_known(self) -> bool:
-        """Whether this database has been built or backed up from this checkout."""
-        vault = Vault.of(self._settings.backups, self._target.database)
-        return self._record is not None or bool(vault.list())
+        """Whether this database has been built and verified from this checkout."""
+        return self._record is not None
 
     @property
     def schemas(self) -> frozenset[str]:
@@ -47,6 +47,12 @@ class Project:
         for each in self._settings.lineages:
             if each.schema or each.version_table:
                 yield each.schema or "public", each.version_table or "alembic_version"
+
+    def usual_texts(self) -> Iterator[str]:
+        """Yield the migrations that are where Alembic's templates put them, without asking it."""
+        for pattern in _USUAL:
+            for path in self._settings.root.glob(pattern):
+                yield path.read_text(encoding="utf-8", errors="replace")
 
     def texts(self) -> Iterator[str]:
         """Yield the migrations, and the configuration that they read."""
