@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -15,6 +15,7 @@ from backset.connections.target import Target
 from backset.servers.server import Server
 from tests.clusters import as_superuser, running
 from tests.incident.project import lay_down
+from tests.marks import slow_but
 from tests.project import REPOSITORY, Project, laid_down, migrating, prints
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ def test_the_database_postgres(tmp_path: Path) -> None:
         assert "belongs to PostgreSQL itself" in template.invoke("reset-db").stderr
 
 
-@pytest.mark.parametrize("inherits", ["INHERIT", "NOINHERIT"])
+@pytest.mark.parametrize(
+    "inherits", slow_but(["INHERIT", "NOINHERIT"], lambda each: each == "NOINHERIT")
+)
 def test_a_role_that_is_set_at_login(
     server: Cluster, word: str, tmp_path: Path, inherits: str
 ) -> None:
@@ -244,7 +247,10 @@ def everything(server: Cluster, database: str) -> list[tuple[object, ...]]:
     return [*objects, *rows]
 
 
-@pytest.mark.parametrize("rights", ["LOGIN CREATEDB", "LOGIN", "LOGIN SUPERUSER"])
+@pytest.mark.parametrize(
+    "rights",
+    slow_but(["LOGIN CREATEDB", "LOGIN", "LOGIN SUPERUSER"], lambda each: each == "LOGIN CREATEDB"),
+)
 def test_a_platforms_schema_stays_whatever_is_rebuilt(
     server: Cluster, word: str, tmp_path: Path, rights: str
 ) -> None:
@@ -282,7 +288,9 @@ def test_a_platforms_schema_stays_whatever_is_rebuilt(
     assert "OWNER TO" not in plan + done.stderr
 
 
-@pytest.mark.parametrize("others", ["another role's", "the same role's"])
+@pytest.mark.parametrize(
+    "others", slow_but(["another role's", "the same role's"], lambda each: "same" in each)
+)
 def test_a_second_application_in_a_schema_of_its_own(
     server: Cluster, word: str, tmp_path: Path, others: str
 ) -> None:
@@ -335,7 +343,7 @@ def test_a_second_application_among_the_tables_of_this_one(
     assert prints(project) == before
 
 
-@pytest.mark.parametrize("strategy", [[], ["--in-place"]])
+@pytest.mark.parametrize("strategy", slow_but([[], ["--in-place"]], lambda each: not each))
 def test_what_a_member_of_a_group_builds_is_the_groups(
     server: Cluster, word: str, tmp_path: Path, strategy: list[str]
 ) -> None:
@@ -466,8 +474,18 @@ def test_a_platforms_new_database_is_empty_for_the_project(
     assert "wrong database" not in succeed(project, "status")
 
 
-@pytest.mark.parametrize(("flags", "needed"), [([], 5), (["--carry"], 7)])
-@pytest.mark.parametrize("rights", ["LOGIN CREATEDB", "LOGIN"])
+@pytest.mark.parametrize(
+    ("rights", "flags", "needed"),
+    slow_but(
+        [
+            ("LOGIN CREATEDB", ["--carry"], 7),
+            ("LOGIN CREATEDB", [], 5),
+            ("LOGIN", ["--carry"], 7),
+            ("LOGIN", [], 5),
+        ],
+        lambda each: each[2] == 7 and "CREATEDB" in each[0],
+    ),
+)
 def test_few_sessions_are_enough_or_refused_beforehand(
     server: Cluster, word: str, tmp_path: Path, rights: str, flags: list[str], needed: int
 ) -> None:
@@ -544,3 +562,50 @@ def test_what_an_application_wrote_into_a_run_that_fails_is_in_a_dump(
     assert found, done.stderr
     succeed(project, "restore", found[1])
     assert project.query("SELECT name FROM person") == [("acknowledged",)]
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A server with an extension that lets pg_dump dump the rows which people add to its table."""
+    folder = tmp_path_factory.mktemp("share")
+    (folder / "extension").mkdir()
+    (folder / "extension/registry.control").write_text("default_version = '1'\n")
+    (folder / "extension/registry--1.sql").write_text(
+        "CREATE TABLE entry (id int PRIMARY KEY, what text);"
+        "INSERT INTO entry VALUES (1, 'the extension''s own');"
+        "SELECT pg_catalog.pg_extension_config_dump('entry', 'WHERE id > 1');"
+    )
+    for each in (folder, *folder.parents):
+        with suppress(PermissionError):
+            each.chmod(each.stat().st_mode | 0o055)
+    with running(18, settings=[f"extension_control_path = '$system:{folder}'"]) as cluster:
+        yield cluster
+
+
+def test_rows_in_a_table_of_an_extension_are_carried_or_named(
+    extended: Cluster, word: str, tmp_path: Path
+) -> None:
+    """A spatial reference system of one's own is such a row: it is never lost without a word."""
+    other = f"{word}_other"
+    for each in (word, other):
+        made(extended, f"CREATE DATABASE {each}")
+        as_superuser(extended, each, "CREATE EXTENSION registry")
+    project = project_of(extended, tmp_path / "project", word, "postgres")
+    succeed(project, "upgrade")
+    write(project, f"{ROWS}; INSERT INTO entry VALUES (2, 'mine')")
+    mine = "SELECT what FROM entry WHERE id > 1"
+    elsewhere = {"DATABASE_URL": extended.url(other)}
+    for task, env in (
+        (["reset-db", "--carry"], {}),
+        (["carry", f"--from={project.url}"], elsewhere),
+    ):
+        done = project.invoke(*task, **env)
+        assert done.returncode != 0
+        assert "entry (1 row): it is an extension's table, which nothing carries" in done.stderr
+        assert project.query(mine) == [("mine",)]
+    succeed(project, "reset-db", "--carry", "--in-place")
+    assert project.query(mine) == [("mine",)]
+    succeed(project, "reset-db", "--carry", "--drop-data")
+    assert project.query(mine) == []
+    succeed(project, "undo")
+    assert project.query(mine) == [("mine",)]

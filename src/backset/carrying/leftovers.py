@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from backset.carrying import expressions, matching, obstacles
-from backset.catalogs import past
+from backset.catalogs import configured, past
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Left:
     """What stays behind, and how much of it.
 
-    what: `table`, of which the rows are counted, `column`, the values, or `large objects`.
+    what: `table` and `extension`, of which the rows are counted, `column`, the values, or
+    `large objects`.
     candidate: the new column that it may have been renamed to. is_computed: whether the new schema
     has that column, as a generated one.
     """
@@ -36,7 +37,7 @@ class Left:
     is_computed: bool = False
 
     def __str__(self) -> str:
-        unit = {"table": "row", "column": "value"}.get(self.what, "object")
+        unit = {"table": "row", "extension": "row", "column": "value"}.get(self.what, "object")
         return f"{self.name} ({count(self.count, unit)})"
 
     def problem(self, left_already: tuple[str, ...]) -> Finding:
@@ -72,3 +73,12 @@ def find(
                 yield Left("column", name, number, candidate, is_computed=is_computed)
     if rules.carries_all and large_objects:  # then these are content, too
         yield Left("large objects", past.LARGE_OBJECTS, large_objects)
+
+
+def of_extensions(old: Session, new: Session, rules: Rules) -> Iterator[Left]:
+    """Yield the rows in tables of extensions that the new database has not got by itself."""
+    if rules.carries_all and old.info.dbname != new.info.dbname:  # in place they have stayed
+        there = configured.rows(new)
+        for name, number in configured.rows(old).items():
+            if number > there.get(name, 0):
+                yield Left("extension", name, number)

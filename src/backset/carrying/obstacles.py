@@ -91,6 +91,12 @@ def unreadable(name: str, flag: str) -> Finding:
     )
 
 
+_UNCARRIED = {
+    "large objects": "nothing carries them",
+    "extension": "it is an extension's table, which nothing carries",
+}
+
+
 def left(
     what: str, name: str, shown: str, candidate: str = "", left_already: tuple[str, ...] = ()
 ) -> Finding:
@@ -98,9 +104,7 @@ def left(
 
     left_already: what the settings leave behind so far.
     """
-    where = (
-        "nothing carries them" if what == "large objects" else f"the new schema has no such {what}"
-    )
+    where = _UNCARRIED.get(what, f"the new schema has no such {what}")
     renaming = f"[tool.backset.rename] {string(candidate)} = {string(name)}"
     renamed = f"if it was renamed: {renaming}; else " if candidate else ""
     advice = f"{renamed}{string(name)} in leave" if candidate else ""

@@ -73,7 +73,10 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         return CarryPlan(problems=tuple(problems))
     counted = [suitability.counted(old, pair) for pair in pairs if pair.ways]
     pairs = [pair for pair, _ in counted]
-    left = [*leftovers.find(old, before, schemas.large_objects, pairs, rules)]
+    left = [
+        *leftovers.find(old, before, schemas.large_objects, pairs, rules),
+        *leftovers.of_extensions(old, new, rules),
+    ]
     assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
     for pair, rows in counted:
         if rows:

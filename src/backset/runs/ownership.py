@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
+    from backset.catalogs.sharing import Sharing
     from backset.connections.session import Session
 
 
@@ -32,11 +33,17 @@ class Ownership:
         return self.owner if self.may_set else ""
 
 
-def look(session: Session) -> Ownership:
-    """Return whose most of the tables are that the role may replace."""
+OWN = Ownership()
+
+
+def look(session: Session, sharing: Sharing) -> Ownership:
+    """Return whose most of the tables are that are the project's."""
     option = "SET" if session.info.server_version >= _SET_SINCE else "MEMBER"
-    row = session.execute(_OWNER, {"option": option}).fetchone()
-    return Ownership(*row) if row else Ownership()
+    single = sharing.relations
+    values = {"option": option, "schemas": sorted(sharing.schemas)}
+    values |= {"places": [each for each, _ in single], "names": [each for _, each in single]}
+    row = session.execute(_OWNER, values).fetchone()
+    return Ownership(*row) if row else OWN
 
 
 def become(session: Session, role: str) -> None:
@@ -62,7 +69,9 @@ _OWNER = """
 SELECT r.rolname, NOT me.rolsuper AND current_user = session_user AND pg_has_role(r.oid, %(option)s)
 FROM (SELECT c.relowner, count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-        AND pg_has_role(c.relowner, 'USAGE')
+        AND pg_has_role(c.relowner, 'USAGE') AND n.nspname <> ALL(%(schemas)s)
+        AND (n.nspname, c.relname) NOT IN (
+            SELECT * FROM unnest(%(places)s::name[], %(names)s::name[]))
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                         AND d.objid = c.oid AND d.deptype = 'e')
       GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1) most
