@@ -100,9 +100,10 @@ class World:
         env = {**os.environ, "DATABASE_URL": self.url(door), "BACKSET_BACKUPS": str(self.backups)}
         if door == TCP:  # half of all trials: dumps as those of a large database are
             env["BACKSET_ZSTD_ABOVE"] = "0"
-        return Run.start(
-            [*self.invoke, *task.split()], cwd=self.folder / project, env=env, mark=mark
-        )
+        words = task.split()
+        if door == SOCKET and "--yes" not in words:  # the tables are the developer's
+            words.append("--yes")
+        return Run.start([*self.invoke, *words], cwd=self.folder / project, env=env, mark=mark)
 
     def finish(self, task: str, *, door: str, mark: str) -> Run:
         """Run a task to its end, undisturbed."""
