@@ -216,7 +216,7 @@ def alembic_for(settings: Settings, name: str) -> AbstractContextManager[Worker 
 def _farewell(name: str, build: Build) -> str:
     if name == "undo":
         return " · `invoke undo` again is redo"
-    if build.cleared:
+    if build.is_rebuilt:
         way = " --in-place" if build.is_asked_in_place else ""  # else a swap could be tried
         taken = f"`invoke restore {build.taken.name}{way}`" if build.taken else ""
         return f" · {taken} goes back" if taken else ""

@@ -26,6 +26,7 @@ _LOCKED_S = 20  # the longest that a run which vanished in the swap may lock oth
 _AS_IT_WAS = f"{TARGET} is as it was"
 _RESTORED, _HALF = f"{TARGET} was restored from", f"{TARGET} is half built"
 _SWAPPED = f"{TARGET} has been swapped already"
+_REBUILT = f"{TARGET} has been rebuilt already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def ending(run: Run, fault: Fault, stands: Stand) -> Iterator[str]:
         yield f"the target has to be the one of {fault.must}"
     said_done = any(line.text.startswith(" done in") for line in run.lines)
     claims = {
-        "after": said_done or _SWAPPED in run.error,
+        "after": said_done or _SWAPPED in run.error or _REBUILT in run.error,
         "before": _AS_IT_WAS in run.error or _RESTORED in run.error or run.code == 3,
     }
     for word, claimed in claims.items():

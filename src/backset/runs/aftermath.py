@@ -31,10 +31,14 @@ def what_stands(
     error: StepFailedError | Interrupted,
     *,
     promoted: bool | None,
+    rebuilt: bool,
     taken: Backup | None,
 ) -> str:
-    """Return what the target is after that error; promoted, taken: as Build has them."""
+    """Return what the target is after that error; the rest is as Build has it."""
     name = target.database
+    if rebuilt:
+        back = f"; `invoke restore {taken.name} --in-place` goes back" if taken else ""
+        return f"{name} has been rebuilt already{back}"
     if promoted is None:
         return f"the server does not say whether {name} has been swapped: ask `invoke status`"
     if promoted:

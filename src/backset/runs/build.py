@@ -69,6 +69,7 @@ class Build:
     unkept: why it made none.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
+    is_rebuilt: whether all of that is done in place, and its marks are gone.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Build:
         self.purpose = purpose
         self.promoted: bool | None = False
         self.cleared: bool | None = False
+        self.is_rebuilt = False
         self.is_in_place = self.is_asked_in_place = False
         self.frozen: list[Object] = []
         self.past: Past | None = None
@@ -128,7 +130,11 @@ class Build:
         replaces = self.is_beside or self.is_in_place
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
             words = aftermath.what_stands(
-                self.target, error, promoted=self.promoted, taken=self.taken
+                self.target,
+                error,
+                promoted=self.promoted,
+                rebuilt=self.is_rebuilt,
+                taken=self.taken,
             )
             error.add_note(words)
         self.close_sessions()

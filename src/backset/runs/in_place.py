@@ -77,8 +77,10 @@ def safety(build: Build) -> Iterator[None]:
     guard = _Safety(build)
     with guard:
         yield
-    if build.cleared:
-        _remove_marks(build)
+        if build.cleared:
+            with signals.deferred():  # one that comes in here is told that all is done
+                _remove_marks(build)
+                build.cleared, build.is_rebuilt = False, True
 
 
 class _Safety:
