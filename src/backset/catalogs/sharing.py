@@ -226,11 +226,6 @@ def _mentions(words: str, name: str) -> bool:
 
 
 _KEYWORDS = "schema|exists|table|on|into|view|function|type|trigger|publication|to"
-_MAY_READ = """
-SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s
-"""
 _ABOUT = """
 SELECT rolsuper, ARRAY(SELECT nspname::text FROM pg_extension e JOIN pg_namespace n
                        ON n.oid = e.extnamespace WHERE nspname <> 'public')
