@@ -609,3 +609,47 @@ def test_rows_in_a_table_of_an_extension_are_carried_or_named(
     assert project.query(mine) == []
     succeed(project, "undo")
     assert project.query(mine) == [("mine",)]
+
+
+def test_rows_that_the_role_may_not_read_are_known_before_anything_is_done(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """FORCE ROW LEVEL SECURITY holds for the owner, too: the plan says so, and what helps."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "upgrade")
+    write(project, f"{ROWS}; ALTER TABLE note ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    for flags in (["--plan"], [], ["--in-place"]):
+        done = project.invoke("reset-db", *flags)
+        assert done.returncode == 3
+        assert f"the role {word} may not read every row of note" in done.stderr
+        assert "NO FORCE ROW LEVEL SECURITY" in done.stderr
+    write(project, "ALTER TABLE note NO FORCE ROW LEVEL SECURITY")
+    succeed(project, "reset-db")
+
+
+def test_what_was_mended_elsewhere_is_not_brought_back(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """Killed in one checkout, rebuilt in another: the first one's file says nothing any more."""
+    made(server, f"CREATE ROLE {word} LOGIN", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "reset-db")
+    write(project, ROWS)
+    script = project.folder / "seed.py"
+    script.write_text("import os, signal; os.kill(os.getppid(), signal.SIGKILL)\n")
+    settings = project.folder / "pyproject.toml"
+    settings.write_text('[tool.backset]\nseed = ["python", "seed.py"]\n')
+    assert project.run("reset-db").returncode == -9
+    assert list((project.folder / "backups").rglob("in-place.json"))
+    settings.unlink()
+    elsewhere = {"BACKSET_BACKUPS": str(tmp_path / "elsewhere")}
+    assert "half built" in project.invoke("status", **elsewhere).stderr
+    done = project.invoke("reset-db", **elsewhere)
+    assert done.returncode == 0, done.stderr
+    write(project, ROWS)
+    before = prints(project)
+    for task in ("upgrade", "reset-db"):
+        said = succeed(project, task, *(["--carry"] if task == "reset-db" else []))
+        assert "killed" not in said
+        assert prints(project) == before

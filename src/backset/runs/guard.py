@@ -83,7 +83,7 @@ def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admissi
 
     in_place: whether the task can also work in place.
     """
-    circumstances = look(build, in_place=in_place, builds=task != "undo")
+    circumstances = look(build, in_place=in_place, task=task)
     rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
     reasons = policy.refusals(circumstances, rung)
     if not answer.yes:
@@ -131,11 +131,9 @@ def settle(build: Build, admission: Admission, answer: Answer) -> None:
     raise ConsentError(reasons, admission.facts, admission.digest)
 
 
-def look(build: Build, *, in_place: bool, builds: bool = True) -> Circumstances:
-    """Return what policy wants to know of this connection, this role, and the target.
-
-    builds: whether the task makes another database, and not only renames.
-    """
+def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
+    """Return what policy wants to know of this connection, this role, and the target."""
+    builds = task != "undo"  # which only renames
     role = build.server.role
     old = build.old
     own_all = role.is_superuser
@@ -179,10 +177,20 @@ def look(build: Build, *, in_place: bool, builds: bool = True) -> Circumstances:
         unknown=build.sharing.unknown,
         is_claimed=bool(build.sharing.claimed),
         sessions=build.server.free_sessions(),
+        unread=_unread(build) if builds else (),
+        backs_up=task != "restore",
         needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
         tied=ties.found(build.server.session, build.target.database),
     )
+
+
+def _unread(build: Build) -> tuple[str, ...]:
+    if build.old is None:
+        return ()
+    closed = catalog.unreadable(build.live)
+    ours = (each for each in catalog.tables(build.live) if not build.sharing.has(each))
+    return tuple(catalog.shown(*each) for each in ours if each in closed)
 
 
 def _bars(build: Build) -> tuple[tuple[str, str], ...]:

@@ -34,6 +34,8 @@ class Circumstances:
     shared: what in the target belongs to others, in words. mixed: version tables of other
     applications, beside tables of this project. unknown: schemas that no migration knows.
     sessions: how many the run may have at once, and what limits it. needed: how many it needs.
+    unread: tables of the project that the role may not read whole. backs_up: whether a swap takes a
+    backup, too.
     is_claimed: whether the migrations make what belongs to somebody else.
     tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
@@ -66,6 +68,8 @@ class Circumstances:
     is_claimed: bool = False
     sessions: tuple[int, str] = (100, "")
     needed: int = 0
+    unread: tuple[str, ...] = ()
+    backs_up: bool = True
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
 
@@ -120,6 +124,10 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
     if facts.in_recovery:
         reasons.append(("the server is in recovery, so it is read-only", "connect to the primary"))
     reasons += facts.tied
+    if facts.unread and (facts.backs_up or way.way == "in place"):
+        what = f"the role {facts.role} may not read every row of {', '.join(facts.unread)}"
+        remedy = "as its owner: GRANT SELECT on it, or ALTER TABLE … NO FORCE ROW LEVEL SECURITY"
+        reasons.append((f"{what}, so that no backup is whole", remedy))
     free, limit = facts.sessions
     if free < facts.needed:
         what = f"the run needs {facts.needed} sessions at once: {limit}"
