@@ -550,7 +550,7 @@ def test_what_an_application_wrote_into_a_run_that_fails_is_in_a_dump(
         "print('ready', flush=True)\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
-        "    sys.stdin.close()\n"
+        "    os.closerange(0, 3)\n"
         "    import time; time.sleep(30); os._exit(0)\n"
         "os._exit(1)\n"
     )
@@ -653,3 +653,41 @@ def test_what_was_mended_elsewhere_is_not_brought_back(
         said = succeed(project, task, *(["--carry"] if task == "reset-db" else []))
         assert "killed" not in said
         assert prints(project) == before
+
+
+def test_a_run_that_was_killed_leaves_the_login_as_it_was(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """What it acts as there for a rebuild goes with the next run; of a confined role, too."""
+    one = f"{word}_one"
+    made(
+        server,
+        f"CREATE ROLE {word}",
+        f"CREATE ROLE {one} LOGIN IN ROLE {word}",
+        f"CREATE DATABASE {word} OWNER {word}",
+    )
+    project = project_of(server, tmp_path / "project", word, one)
+    version = "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"
+    as_superuser(
+        server,
+        word,
+        f"SET ROLE {word}; {STATEMENTS} {ROWS}; {version};"
+        "INSERT INTO alembic_version VALUES ('z1')",
+    )
+    before = prints(project)
+    (project.folder / "seed.py").write_text(
+        "import os, signal; os.kill(os.getppid(), signal.SIGKILL)\n"
+    )
+    settings = project.folder / "pyproject.toml"
+    settings.write_text('[tool.backset]\nseed = ["python", "seed.py"]\n')
+    owner = "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = 'public'"
+    roles = "SELECT setconfig FROM pg_db_role_setting JOIN pg_roles r ON r.oid = setrole"
+    roles += f" WHERE rolname = '{one}'"
+    with confined(server):
+        assert project.run("reset-db").returncode == -9
+        assert project.query(roles) == [([f"role={word}"],)]
+        settings.unlink()
+        succeed(project, "upgrade")  # there are no rows, so it brings the old ones back
+        assert project.query(roles) == []
+        assert prints(project) == before
+        assert project.query(owner) == [(word,)]

@@ -143,6 +143,55 @@ def test_what_newer_programs_wrote_loads_into_an_older_server(
             restoration.load(taken, target, 16, programs)
 
 
+def test_nothing_is_committed_of_a_dump_that_ends_too_soon(
+    vault: Vault, programs: Programs, tmp_path: Path
+) -> None:
+    """In one transaction, also where psql runs what pg_restore could write of it."""
+    newest = Newest(programs.env, programs.cwd)
+    with running(16) as cluster:
+        target = Target.parse(cluster.url("postgres"))
+        run(target, f"{ROWS}; INSERT INTO users SELECT n FROM generate_series(1, 200000) n")
+        taken = take(vault, target, newest)
+        run(target, EMPTY)
+        content, listing = taken.dump.read_bytes(), tmp_path / "toc"
+        taken.dump.write_bytes(content[: len(content) * 2 // 3])
+        pg_restore = programs.find("pg_restore", 18)
+        programs.run(pg_restore, "--list", "--file", str(listing), str(taken.dump))
+        with pytest.raises(StepFailedError):
+            restoration.fill(taken, target, 16, programs, entries=listing)
+        with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
+            assert session.execute("SELECT to_regclass('users')").fetchone() == (None,)
+
+
+def test_what_an_application_adds_is_no_difference_and_what_it_takes_is(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """Where it may write already; what cannot be counted is none that agrees."""
+    taken = take(vault, target, programs)
+    run(target, "INSERT INTO users VALUES (8)")
+    restoration.check(taken, target, is_in_use=True)
+    with pytest.raises(StepFailedError, match="users has 8 of 7 rows"):
+        restoration.check(taken, target)
+    run(target, "DELETE FROM users WHERE id > 5")
+    with pytest.raises(StepFailedError, match="users has 5 of 7 rows"):
+        restoration.check(taken, target, is_in_use=True)
+
+
+def test_rows_that_cannot_be_counted_are_a_difference(
+    vault: Vault, target: Target, programs: Programs, superuser: psycopg.Connection
+) -> None:
+    """Of a table that the manifest has, nobody can say that all came."""
+    taken = take(vault, target, programs)
+    role = f"{target.database}_r"
+    superuser.execute(f"CREATE ROLE {role} LOGIN".encode())
+    reader = Target.parse(target.url.replace("postgresql://postgres@", f"postgresql://{role}@"))
+    try:
+        with pytest.raises(StepFailedError, match="users cannot be counted by this role"):
+            restoration.check(taken, reader)
+    finally:
+        superuser.execute(f"DROP ROLE {role}".encode())
+
+
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_what_a_killed_run_left_behind_goes_with_the_next(
     vault: Vault, target: Target, programs: Programs, *, is_folder: bool

@@ -35,14 +35,17 @@ def compare(
     """
     closed, left_out = catalog.unreadable(session), LeftOut.of(about.left_out)
     rows = catalog.row_counts(session, lambda table: table not in closed)
+    unread = {catalog.shown(*each) for each in closed}
     expected = {table: count for table, count in about.rows.items() if table not in spare}
     found = [
         f"{table} has {rows[table]} of {count} rows"
         for table, count in expected.items()
         if table in rows and (rows[table] < count or (rows[table] > count and not is_in_use))
     ]
+    found += [f"{table} cannot be counted by this role" for table in expected if table in unread]
     if about.objects is None:
-        return found + [f"table {table} is missing" for table in expected if table not in rows]
+        there = rows.keys() | unread
+        return found + [f"table {table} is missing" for table in expected if table not in there]
     wanted = {name: each for name, each in about.objects.items() if name not in spare}
     objects = inventory.inventory(session, left_out.condition())
     objects = {name: each for name, each in objects.items() if name not in spare}

@@ -137,9 +137,17 @@ def load(
     ):
         source.close()
         dumped.close()
-        packing.feed(_less_the_timeout(script), sink)
+
+        def whole() -> Iterator[bytes]:
+            yield from _less_the_timeout(script)
+            try:
+                programs.check(child, pg_restore, None)
+            except StepFailedError:
+                loading.end()  # before its input ends: it would commit what has come so far
+                raise
+
+        packing.feed(whole(), sink)
         programs.check(loading, psql, target)
-        programs.check(child, pg_restore, None)
 
 
 def _less_the_timeout(script: FileIO) -> Iterator[bytes]:

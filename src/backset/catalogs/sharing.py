@@ -124,7 +124,7 @@ def look(session: Session, project: Project) -> Sharing:
     schemas = {each.schema for each in every if each.schema}
     strange = {each.name for each in every if each.type == "schema" and is_strange(each)}
     strange -= {each.schema for each in every if each.type != "schema" and not is_strange(each)}
-    ours = {each for each in schemas if each in own_schemas or _mentions(words, each)}
+    ours = {each for each in schemas if each in own_schemas or mentions(words, each)}
     ours = (ours | project.schemas) - strange
     schemas = {
         each
@@ -142,8 +142,8 @@ def look(session: Session, project: Project) -> Sharing:
         elif each.type == "schema" or each.schema in of_extensions:
             continue  # whoever made it, what is in it is ours, and it is made again or stays
         elif is_strange(each):
-            (claimed if _mentions(words, each.name) else kept).append(each)
-        elif each.type in _FREE and not _mentions(words, each.name):
+            (claimed if mentions(words, each.name) else kept).append(each)
+        elif each.type in _FREE and not mentions(words, each.name):
             kept.append(each)
     return Sharing(tuple(kept), frozenset(others), tuple(claimed), mixed, tuple(unknown))
 
@@ -155,7 +155,7 @@ def _is_obvious(session: Session, tables: Sequence[tuple[str, str]], project: Pr
     if tables != [("public", "alembic_version")] or set(tables) & catalog.unreadable(session):
         return False
     rows = catalog.revisions(session)
-    return not rows or all(_mentions("\n".join(project.usual_texts()), row) for row in rows)
+    return not rows or all(mentions("\n".join(project.usual_texts()), row) for row in rows)
 
 
 def _told_apart(
@@ -174,8 +174,7 @@ def _told_apart(
     own = [
         name
         for name in tables
-        if name in known
-        or (name not in closed and all(_mentions(words, row) for row in rows[name]))
+        if name in known or (name not in closed and all(mentions(words, row) for row in rows[name]))
     ]
     if not own and set(tables) - closed:
         shown, seen = project.seen()
@@ -190,7 +189,7 @@ def _told_apart(
 def _is_like(every: Iterable[Object], schema: str, words: str) -> bool:
     """Tell whether the migrations make every table of a schema, as they do for each tenant."""
     tables = [each.name for each in every if each.schema == schema and each.type == "table"]
-    return bool(tables) and all(_mentions(words, each) for each in tables)
+    return bool(tables) and all(mentions(words, each) for each in tables)
 
 
 def _only_elsewhere(
@@ -200,7 +199,7 @@ def _only_elsewhere(
     return (
         all(schema != "public" for schema, _ in own)
         and any(schema == "public" for schema, _ in foreign)
-        and not _mentions(words, "public")
+        and not mentions(words, "public")
     )
 
 
@@ -213,7 +212,7 @@ def _own_roles(session: Session, own: Iterable[tuple[str, str]]) -> set[str]:
     return {role for (role,) in session.execute(*query)}
 
 
-def _mentions(words: str, name: str) -> bool:
+def mentions(words: str, name: str) -> bool:
     """Tell whether a text has a name in quotes, or as SQL has one: qualified, or after a keyword.
 
     A bare word would be found in any sentence.

@@ -227,6 +227,7 @@ def _half_built(build: Build) -> tuple[Finding, ...]:
         kind="half built",
         what=f"a run in place on {build.old.name} was killed",
         why=f"what stood there is in the backup {build.old.label or 'of nothing'}",
-        remedy="run any other task in the checkout where that was: it brings the backup back first",
+        remedy="run `invoke reset-db` or `invoke restore` in the checkout where that was: either "
+        "brings the backup back first",
     )
     return (finding,)

@@ -22,7 +22,6 @@ from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, ownership, policy
 from backset.runs.beside import Beside
 from backset.runs.options import Options
-from backset.runs.ownership import OWN
 from backset.runs.project import Project
 from backset.servers import swap
 from backset.servers.programs import Programs
@@ -176,7 +175,7 @@ class Build:
     @cached_property
     def ownership(self) -> Ownership:
         """Whose the tables of the target are, before anything is done to them."""
-        return OWN if self.old is None else ownership.look(self.live, self.sharing)
+        return ownership.OWN if self.old is None else ownership.look(self.live, self.sharing)
 
     @property
     def left_out(self) -> LeftOut:

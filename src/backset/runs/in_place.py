@@ -157,7 +157,7 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
             notice(half_built(build.old))
         return
     if _is_void(build.old) or not unfinished.has_cleared(build.server.session, mark):
-        unfinished.path(build).unlink(missing_ok=True)
+        _remove_file(build)
         return
     build.check_protection()  # whoever has mended it by hand may have said so
     name = build.target.database
@@ -199,14 +199,19 @@ def _rows(build: Build) -> str:
     Those of version tables apart: every migration writes them.
     """
     spare = {*catalog.version_tables(build.live), *catalog.unreadable(build.live)}
-    rows = sum(catalog.row_counts(build.live, lambda each: each not in spare).values())
+
+    def is_ours(table: tuple[str, str]) -> bool:
+        return table not in spare and not build.sharing.has(table)
+
+    rows = sum(catalog.row_counts(build.live, is_ours).values())
     return count(rows, "row") if rows else ""
 
 
 def half_built(old: Database) -> str:
     """Say of a database with the mark in its comment what has become of it."""
     what = f"{old.name} is half built, since a run in place was killed in another checkout"
-    return f"{what}: any task brings it back there, from its backup {old.label or 'of nothing'}"
+    back = f"`invoke restore {old.label} --in-place`" if old.label else "`invoke reset`"
+    return f"{what}: {back} brings it back there"
 
 
 def _mark_database(build: Build) -> None:
@@ -220,6 +225,11 @@ def _mark_database(build: Build) -> None:
 def _remove_marks(build: Build) -> None:
     if build.old is not None and build.old.owned:
         swap.comment(build.server, build.old.name, build.old.comment)
+    _remove_file(build)
+
+
+def _remove_file(build: Build) -> None:
+    """Remove the mark, and what our login has acted as since it was made."""
     mark = unfinished.read(build, build.server.session)
     if mark and mark.get("role"):
         ownership.end(build.server.session, build.target.database)

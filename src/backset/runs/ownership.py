@@ -58,9 +58,11 @@ def begin(session: Session, database: str, role: str) -> None:
 
 
 def end(session: Session, database: str) -> None:
-    """Take that back."""
-    setting = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} RESET role")
-    session.execute(setting.format(sql.Identifier(database)))
+    """Take that back, also in a session that acts as that role already, as of its login."""
+    setting = sql.SQL("ALTER ROLE SESSION_USER IN DATABASE {} RESET role")
+    with session.transaction():
+        session.execute("SET LOCAL ROLE NONE")
+        session.execute(setting.format(sql.Identifier(database)))
 
 
 _SET_SINCE = 160000  # the server's version that tells apart who may SET ROLE
