@@ -76,6 +76,7 @@ def _plan_clear(build: Build) -> str:
     text = f"would drop {count(len(everything) - len(stay), 'object')} in {build.target.database}"
     text += f" · would go on{_as_whom(build)}" if build.ownership.role else ""
     shown = stay if len(stay) <= _SHOWN else [f"{len(stay)} objects: {build.sharing.whose}"]
+    text += " · other sessions of this login could only read until it is done"
     return text + (f" · these stay: {', '.join(shown)}" if stay else "")
 
 

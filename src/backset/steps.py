@@ -183,6 +183,8 @@ def carry(build: Build, progress: Progress) -> Done:
     rules, origin = build.options.carries, build.options.origin
     if rules is None or origins.is_empty(build):
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
+    if build.is_in_place:
+        build.writers.keep_out()
     done = carrying.carry(build, rules, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
@@ -287,6 +289,7 @@ def load(build: Build, progress: Progress) -> Done:
     progress(f"loading {chosen.name}")
     chosen.check()
     if build.is_in_place:
+        build.writers.let_in()  # all of it comes in one transaction
         refilling.load(build, chosen, own=False)
     else:
         restoration.program(chosen, build.programs)  # or a refusal, before making it

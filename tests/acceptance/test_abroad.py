@@ -685,7 +685,8 @@ def test_a_run_that_was_killed_leaves_the_login_as_it_was(
     roles += f" WHERE rolname = '{one}'"
     with confined(server):
         assert project.run("reset-db").returncode == -9
-        assert project.query(roles) == [([f"role={word}"],)]
+        ((left,),) = project.query(roles)
+        assert f"role={word}" in left
         settings.unlink()
         succeed(project, "upgrade")  # there are no rows, so it brings the old ones back
         assert project.query(roles) == []

@@ -203,7 +203,10 @@ def test_what_was_done_on_a_half_built_database_is_in_a_dump(
     process = start_slow_migration(owned)
     process.kill()
     process.communicate(timeout=60)
-    owned.query("CREATE TABLE later (i int); INSERT INTO later VALUES (1)")
+    later = "CREATE TABLE later (i int); INSERT INTO later VALUES (1)"
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        owned.query(later)
+    by_hand(owned, later)
     for task in ("backup", "upgrade", "seed"):
         done = owned.invoke(task)
         assert done.returncode == 3
@@ -264,6 +267,11 @@ def test_who_is_connected_is_ended_by_the_run_and_not_by_its_plan(owned: Project
             session.execute("SELECT 1 FROM users")
 
 
+def by_hand(project: Project, statements: str) -> None:
+    """Work on a half-built database, where sessions of the login would only read."""
+    project.query(f"SET transaction_read_only = off; {statements}")
+
+
 def killed_in_place(project: Project) -> None:
     """Rebuild, and rebuild again in place until the run is killed in a migration."""
     assert project.invoke("reset-db").returncode == 0
@@ -297,7 +305,7 @@ def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -
     rows = prints(owned)
     assert owned.invoke("backup").returncode == 0
     killed_in_place(owned)
-    owned.query("CREATE TABLE mended (a int)")
+    by_hand(owned, "CREATE TABLE mended (a int)")
     folder = owned.folder / "backups" / Target.parse(owned.url).database
     mark = folder / "in-place.json"
     dump = folder / f"{json.loads(mark.read_text())['backup']}.dump"
@@ -335,7 +343,7 @@ def test_another_checkout_is_told_of_a_half_built_database(owned: Project) -> No
 def test_a_killed_run_is_not_finished_on_a_protected_database(owned: Project) -> None:
     """Who has mended it by hand, and protects it, keeps what stands there."""
     killed_in_place(owned)
-    owned.query("CREATE TABLE mended (a int)")
+    by_hand(owned, "CREATE TABLE mended (a int)")
     assert owned.invoke("protect").returncode == 0
     done = owned.invoke("backup")
     assert (done.returncode, "is protected" in done.stderr) == (3, True)
@@ -348,7 +356,7 @@ def test_the_newest_backup_is_not_the_half_built_one(owned: Project) -> None:
     assert owned.invoke("reset-db").returncode == 0
     rows = prints(owned)
     killed_in_place(owned)
-    owned.query("CREATE TABLE later (i int)")
+    by_hand(owned, "CREATE TABLE later (i int)")
     done = owned.invoke("restore", "--yes")
     assert done.returncode == 0, done.stderr
     assert "what stood there half built is in" in done.stdout
@@ -521,7 +529,7 @@ def test_the_way_back_leads_past_what_belongs_to_others(
     as_superuser(cluster, name, OF_OTHERS)
     rows = prints(owned)
     process = start_slow_migration(owned)
-    owned.query("INSERT INTO theirs VALUES (1)")
+    as_superuser(cluster, name, "INSERT INTO theirs VALUES (1)")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 5, errors

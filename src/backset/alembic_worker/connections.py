@@ -23,6 +23,7 @@ class Gate:
 
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
+    writes: whether the login may only read in the database, and this process is to write.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
     only_looks: whether the first connection is to be told, and not made; one to the maintenance
     database is made, since the next one is meant.
@@ -34,6 +35,7 @@ class Gate:
     def __init__(self) -> None:
         self.lock_key = None  # type: int | None
         self.names = ("", "")
+        self.writes = False
         self.only_reads = False
         self.only_looks = False
         self.found = False
@@ -135,6 +137,9 @@ class Gate:
             return
         if not proved:
             raise WrongTargetError(where)
+        if self.writes:
+            cursor.execute(WRITE)
+            connection.commit()
         if self.is_kept_from:  # what stands in for another one is gone if we fail
             cursor.execute("SET synchronous_commit = off")
             connection.commit()
@@ -146,6 +151,7 @@ class Gate:
         cursor.close()
 
 
+WRITE = "SET default_transaction_read_only = off"
 _PROOF = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
                WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1

@@ -11,6 +11,7 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .connections import WRITE
 from .failures import WrongTargetError
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def _psycopg(gate: Gate, generators: Any) -> None:
         text = conninfo.make_conninfo(text, dbname=name) if name else text
         opened = yield from connect(text, *args, **words)
         _demand(gate, opened.db.decode(), opened.finish)
+        if gate.writes:
+            opened.exec_(WRITE.encode())
         return opened
 
     generators.connect = directed
@@ -54,6 +57,9 @@ def _psycopg2(gate: Gate, psycopg2: Any) -> None:
         opened = connect(text, *args, **words)
         if not words.get("async"):  # else it is not open yet
             _demand(gate, opened.info.dbname, opened.close)
+            if gate.writes:
+                opened.cursor().execute(WRITE)
+                opened.commit()
         return opened
 
     psycopg2._connect = directed  # noqa: SLF001
@@ -68,6 +74,11 @@ def _asyncpg(gate: Gate, utils: Any) -> None:
         where = addresses[0]
         host, port = where if isinstance(where, tuple) else (os.path.dirname(where), None)  # noqa: PTH120
         name = gate.directed({**told, "host": host, "port": port, "driver": "asyncpg"})
+        given = params.server_settings or {}
+        if gate.writes:
+            params = params._replace(
+                server_settings={**given, "default_transaction_read_only": "off"}
+            )
         return addresses, params._replace(database=name or params.database), config
 
     utils._parse_connect_arguments = directed  # noqa: SLF001

@@ -74,6 +74,7 @@ class Worker:
         os.environ.clear()
         os.environ.update(given["environ"])
         self._gate.names = tuple(given["names"])
+        self._gate.writes = given["writes"]
         self._lineage = given["lineage"]  # as in backset's Lineage
         if given.get("watched_port"):
             self._witness = witness.Witness(given["watched_port"])

@@ -129,6 +129,11 @@ def names_of_others(session: Session, keeps: Keeps) -> frozenset[str]:
     return frozenset(names | {shown(schema, name) for schema, name in tables})
 
 
+def are_open_to_others(session: Session) -> bool:
+    """Tell whether somebody but its owner has a right to write to a table."""
+    return session.execute(_OPEN).fetchone() == (True,)
+
+
 def tables_of_extensions(session: Session) -> set[int]:
     """Return the oids of tables that extensions made; a dump may have rows of theirs."""
     return {oid for (oid,) in session.execute(_OF_EXTENSIONS)}
@@ -184,6 +189,13 @@ _WORDS = {
     "statistics object": "STATISTICS",
     "foreign-data wrapper": "FOREIGN DATA WRAPPER",
 }
+_OPEN = """
+SELECT EXISTS (
+    SELECT FROM pg_class c, aclexplode(c.relacl) a
+    WHERE c.relkind IN ('r', 'p') AND a.grantee <> c.relowner
+      AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace))
+"""
 _KEPT_ELSEWHERE = {"pg_largeobject": "pg_largeobject_metadata"}  # its own rows are the pages
 _OWNERS = {
     "pg_class": "relowner",

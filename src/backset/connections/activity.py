@@ -105,6 +105,14 @@ def end(
     return bool(ended)
 
 
+def end_login(session: psycopg.Connection[Any], database: str, names: str) -> None:
+    """End the sessions that our own login has on a database by now, and whose names match."""
+    values = {"database": database, "names": names}
+    with session.transaction():  # what the login may end, the role that it has set may not
+        session.execute("SET LOCAL ROLE NONE")
+        session.execute(_END_LOGIN, values)
+
+
 def waits(
     session: psycopg.Connection[Any], databases: Sequence[str], run: str, began: int
 ) -> list[tuple[str | None, Client]]:
@@ -152,6 +160,11 @@ _END = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a {_ROLES}
 WHERE a.datname = ANY(%(databases)s) AND {_IS_CLIENT} AND {_MAY_END}
   AND a.pid NOT IN (pg_backend_pid(), %(spare)s) AND coalesce(a.application_name, '') ~ %(names)s
+"""
+_END_LOGIN = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = %(database)s AND usename = session_user AND pid <> pg_backend_pid()
+  AND backend_start <= transaction_timestamp() AND coalesce(application_name, '') ~ %(names)s
 """
 # Whom pg_blocking_pids names 0 is a prepared transaction, which has no session.
 _WAITS = f"""

@@ -137,6 +137,7 @@ def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
     settings |= _READ_AS_EVER
     settings |= {"synchronous_commit": "off"} if is_disposable else {}
+    settings |= {"default_transaction_read_only": "off"} if target.writes else {}
     settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
     if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket
         settings |= {

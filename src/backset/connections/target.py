@@ -27,12 +27,14 @@ class Target:
     url: as the user wrote it; it may hold a password, so it stays out of `repr`.
     params: libpq's keywords, `dbname` and `password` among them.
     source: what says that URL.
+    writes: whether sessions of this run are to write there although those of its login only read.
     """
 
     url: str = field(repr=False)
     params: Mapping[str, str] = field(repr=False)
     database: str
     source: str = field(default="DATABASE_URL", repr=False, compare=False)
+    writes: bool = field(default=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:
@@ -60,7 +62,7 @@ class Target:
         ]
         url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
         url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
-        other = replace(Target.parse(url), source=self.source)
+        other = replace(Target.parse(url), source=self.source, writes=self.writes)
         if {**self.params, "dbname": database} != dict(other.params):
             remedy = "write the URL in the plain form postgresql://user@host:port/database"
             raise SettingsError([("DATABASE_URL does not let its database be replaced", remedy)])

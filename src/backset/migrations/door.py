@@ -62,7 +62,8 @@ class Door:
     """Runs commands of the project on `subject`, and keeps them from `target`, the live database.
 
     session: on the maintenance database; nobody else may use it meanwhile.
-    ahead: the interpreter of one of the commands, which has been started already.
+    ahead: the interpreter of one of the commands, which has been started already. ready: what is
+    done before any of them runs.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class Door:
         target: Target,
         session: Session,
         ahead: Forerunner | None = None,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.subject = subject
         self.target = target
         self._session = session
         self._ahead = ahead
+        self._ready = ready
 
     def forerunner(self, command: Sequence[str], purpose: str) -> Forerunner | None:
         """Start the interpreter of a command ahead of its time; None where that is no Python."""
@@ -101,6 +104,7 @@ class Door:
 
     def run(self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]) -> Outcome:
         """Run a command to its end. Raises StepFailedError if it went to the live database."""
+        self._ready()
         name = application_name(purpose)
         seen = Lookout(self._session, self.subject.database, self.target.database, name)
         seen.begin()

@@ -127,6 +127,7 @@ class Worker:
             urls={"": target.url, **urls},
             options=settings.options(target),
             watched_port=settings.port(target) if watched else "",
+            writes=target.writes,
         )
 
     def begin_alone(self) -> None:
@@ -138,6 +139,8 @@ class Worker:
         environ: Mapping[str, str],
         names: Sequence[str],
         watched_port: str = "",
+        *,
+        writes: bool = False,
         **more: object,
     ) -> None:
         about = self.lineage
@@ -145,7 +148,8 @@ class Worker:
         given = {"file": about.config, "section": about.section, "arguments": arguments}
         more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
-        self._send({**message, "lineage": asdict(about), "watched_port": watched_port})
+        more = {"lineage": asdict(about), "watched_port": watched_port, "writes": writes}
+        self._send({**message, **more})
 
     def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
@@ -19,8 +20,9 @@ from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import EVERYTHING, Inheritance
-from backset.runs import aftermath, ownership, policy
+from backset.runs import aftermath, login, ownership, policy
 from backset.runs.beside import Beside
+from backset.runs.login import Writers
 from backset.runs.options import Options
 from backset.runs.project import Project
 from backset.servers import swap
@@ -177,6 +179,11 @@ class Build:
         """Whose the tables of the target are, before anything is done to them."""
         return ownership.OWN if self.old is None else ownership.look(self.live, self.sharing)
 
+    @cached_property
+    def writers(self) -> Writers:
+        """Whether other sessions of our login may write to the target."""
+        return Writers(self.server.session, self.target.database)
+
     @property
     def left_out(self) -> LeftOut:
         """What a dump of the target leaves out: what others own, and the role may not read.
@@ -283,7 +290,8 @@ class Build:
     @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
-        return Door(*(self.settings, self.subject, self.target, self.server.session), self._ahead)
+        where = (self.settings, self.subject, self.target, self.server.session)
+        return Door(*where, self._ahead, ready=self.writers.let_in)
 
     def begin_seed(self) -> None:
         """Start the seed command's Python, which imports libraries while the database is built."""
@@ -342,6 +350,14 @@ class Build:
         self.is_beside = rung.way == "swap"
         self.is_in_place = not self.is_beside
         self.is_asked_in_place = rung.is_asked
+        if self.is_in_place:
+            self.write_anyhow()
+
+    def write_anyhow(self) -> None:
+        """Let our sessions write to the target where those of our login may only read."""
+        self.target = replace(self.target, writes=True)
+        for each in (self.server.session, *([self.live] if self.old is not None else [])):
+            login.override(each)
 
     @property
     def sessions_on_target(self) -> list[Client]:

@@ -5,7 +5,7 @@ A run that is killed leaves the mark of unfinished.py behind, and the next one d
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -13,12 +13,11 @@ import psycopg
 from backset.backups import backup as backups
 from backset.catalogs import catalog, objects
 from backset.connections import activity
-from backset.connections.activity import listed
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import signals
 from backset.processes.identity import run_mark
-from backset.runs import ownership, refilling, unfinished
+from backset.runs import login, ownership, refilling, unfinished
 from backset.servers import swap
 from backset.wording.quantities import count
 
@@ -49,13 +48,15 @@ def freeze(build: Build) -> None:
 def clear(build: Build) -> int:
     """Drop the objects of the target that the role may drop; return how many there were.
 
-    Before that is committed, the backup's definitions are made again, and given up again: what the
-    role could not bring back must not go. From then on the target is not the truth, and
-    `build.cleared` says so. Raises StepFailedError, with nothing dropped.
+    Other sessions of our login may only read there from here on. Before the drop is committed, the
+    backup's definitions are made again, and given up again: what the role could not bring back must
+    not go. From then on the target is not the truth, and `build.cleared` says so. Raises
+    StepFailedError, with nothing dropped.
     """
     role = build.ownership.role  # as long as there are tables to tell it
-    unfinished.write(build, role)
+    unfinished.write(build)
     with signals.deferred():
+        build.writers.keep_out()
         with _evicting(build):
             dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
             if build.taken is not None:
@@ -96,6 +97,7 @@ class _Safety:
         if self._build.cleared is None:
             self._build.cleared = _look_again(self._build)
         if error is None or self._build.cleared is False:
+            _as_before(self._build)
             return
         note = _UNKNOWN if self._build.cleared is None else _rescued(self._build)
         if not isinstance(error, (BacksetError, Interrupted)):
@@ -109,14 +111,21 @@ class _Safety:
         raise restored from None
 
 
+def _as_before(build: Build) -> None:
+    """Let writers in again where nothing was dropped; should that fail, the next run does it."""
+    if build.is_in_place and build.writers.are_out:
+        with suppress(BacksetError, psycopg.Error):
+            build.writers.forget()
+
+
 def _rescued(build: Build) -> str:
     """Put the old content back, whatever signals come; say how that went."""
     name, taken = build.target.database, build.taken
     try:
         signals.ignore()
         build.close_sessions()
-        left = _kept_for_others(build)
-        bring_back(build, taken)
+        kept = bring_back(build, taken, _may_have_rows_of_others)
+        left = f"; what others may have written meanwhile is in {kept.name}" if kept else ""
     except BacksetError as second:
         how = f"invoke restore {taken.name} --in-place" if taken else "invoke reset-db"
         return f"{name} is half built, and the backup could not be restored: {second} → {how}"
@@ -125,24 +134,41 @@ def _rescued(build: Build) -> str:
     return f"{name} was restored from {taken.name}, and is as its manifest says{left}"
 
 
-def _kept_for_others(build: Build) -> str:
-    """Dump what stands there, if somebody is connected who may have written it; say so."""
+def _may_have_rows_of_others(build: Build) -> bool:
+    """Tell whether somebody else can have written what stands in the cleared target."""
+    writers = build.writers
+    is_ours = writers.are_out and not writers.were_let_in
     others = build.server.sessions(build.target.database)
-    if not others or not _rows(build):
-        return ""
-    return f"; what {listed(others)} may have written meanwhile is in {_dumped(build).name}"
+    return bool((others or not is_ours or objects.are_open_to_others(build.live)) and _rows(build))
 
 
-def bring_back(build: Build, taken: Backup | None) -> None:
-    """Make the target what it was: drop what is half built, load the backup, compare the two."""
+def _has_content(build: Build) -> bool:
+    return not build.old_is_empty
+
+
+def bring_back(
+    build: Build, taken: Backup | None, is_dumped: Callable[[Build], bool] = _has_content
+) -> Backup | None:
+    """Make the target what it was: drop what is half built, load the backup, compare the two.
+
+    is_dumped: whether what stands there is dumped before; nobody writes to it any more when that
+    is asked. Returns that dump.
+    """
     with explained(build.target):
         if taken is not None:
             taken.check()  # before anything is dropped for its sake
+        build.live.execute("BEGIN")
+        with _evicting(build):
+            objects.freeze(build.live, build.sharing.keeps)
+        kept = _dumped(build) if is_dumped(build) else None
         with _evicting(build):
             objects.drop_ours(build.live, build.sharing.keeps)
+            build.live.execute("COMMIT")
+        build.writers.forget()
         if taken is not None:
             refilling.load(build, taken, own=True)
         _remove_marks(build)
+    return kept
 
 
 def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> None:
@@ -151,10 +177,13 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     What stands there now is dumped first: somebody may have gone on working with it. A task that
     replaces nothing brings nothing back where there are rows by now. Raises RefusedError then.
     """
+    if build.old is not None and login.is_set(build.server.session, build.target.database):
+        build.write_anyhow()
     mark = unfinished.read(build, build.server.session)
     if mark is None:
         if build.old is not None and build.old.mark == _MARK:
             notice(half_built(build.old))
+        build.writers.forget()
         return
     if _is_void(build.old) or not unfinished.has_cleared(build.server.session, mark):
         _remove_file(build)
@@ -171,12 +200,10 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
         taken = build.vault.find(mark["backup"]) if mark["backup"] else None
         how = f"from {taken.name}" if taken else "to being empty"
         notice(f"a run in place was killed: bringing {name} back {how}")
-        if taken is not None:
-            taken.check()
-        if not build.old_is_empty:
-            notice(f"what stood there half built is in {_dumped(build).name}")
         with signals.deferred():
-            bring_back(build, taken)
+            kept = bring_back(build, taken)
+        if kept is not None:
+            notice(f"what stood there half built is in {kept.name}")
     except StepFailedError as error:
         what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
         file = unfinished.path(build)
@@ -229,10 +256,8 @@ def _remove_marks(build: Build) -> None:
 
 
 def _remove_file(build: Build) -> None:
-    """Remove the mark, and what our login has acted as since it was made."""
-    mark = unfinished.read(build, build.server.session)
-    if mark and mark.get("role"):
-        ownership.end(build.server.session, build.target.database)
+    """Remove the mark, and what was set for our login since it was made."""
+    build.writers.forget()
     unfinished.path(build).unlink(missing_ok=True)
 
 

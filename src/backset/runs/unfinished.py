@@ -56,18 +56,13 @@ def path(build: Build) -> Path:
     return build.vault.folder / _NAME
 
 
-def write(build: Build, role: str = "") -> None:
-    """Write the mark, from within the transaction that is to drop the objects.
-
-    role: what our login acts as in the target from then on, until the mark goes.
-    """
+def write(build: Build) -> None:
+    """Write the mark, from within the transaction that is to drop the objects."""
     build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = build.taken.name if build.taken else None
     (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
     build.server.session.execute(_KEEP)
-    text = json.dumps(
-        {"backup": taken, "transaction": number, "role": role, **_identity(build, build.live)}
-    )
+    text = json.dumps({"backup": taken, "transaction": number, **_identity(build, build.live)})
     backups.write(path(build), text + "\n")
 
 

@@ -1,0 +1,106 @@
+"""What our login is in a database that is rebuilt in place: as whom it acts, and what it may write.
+
+Sessions of the same login, an application's mostly, may only read there until the rebuild is done,
+and PostgreSQL says so to whoever writes. A setting of the login in that one database is all that a
+role may do without rights on the database; it is what every driver gets. What other roles may write
+is theirs, and stays so.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from backset.connections import activity
+from backset.processes.identity import run_mark
+
+if TYPE_CHECKING:
+    from backset.connections.session import Session
+
+# PostgreSQL takes the first letters of a word for the word, and keeps what it was given. Spelled
+# as nobody else would, the setting is known as that of a run.
+_READS, _WRITES = "tru", "fals"
+
+
+class Writers:
+    """The other sessions of our login on a database, and whether they may write there.
+
+    are_out: whether they are kept from it. were_let_in: whether they were, and are no more.
+    """
+
+    def __init__(self, session: Session, database: str) -> None:
+        self._session = session
+        self._database = database
+        self.are_out = self.were_let_in = False
+
+    def keep_out(self) -> None:
+        """Let them only read from now on, where the server lets a role say that of itself."""
+        if not self.are_out:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                _restrict(self._session, self._database, _READS)
+                self.are_out = True
+
+    def let_in(self) -> None:
+        """Let them write again."""
+        if self.are_out:
+            _restrict(self._session, self._database, _WRITES)
+            self.are_out, self.were_let_in = False, True
+
+    def forget(self) -> None:
+        """Take back all that was set for our login, `role` included."""
+        end(self._session, self._database)
+        self.are_out = False
+
+
+def is_set(session: Session, database: str) -> bool:
+    """Tell whether a run has set something for our login in a database, and not taken it back."""
+    return _mark(session, database) != ""
+
+
+def end(session: Session, database: str) -> None:
+    """Take back what a run has set for our login in a database, `role` included."""
+    mark = _mark(session, database)
+    if mark == _READS:
+        _restrict(session, database, _WRITES)
+    if mark:
+        _set(session, database, _RESET_READ_ONLY, _RESET_ROLE)
+
+
+def override(session: Session) -> None:
+    """Let a session of our own write, which has begun while those of our login only read."""
+    session.execute("SET default_transaction_read_only = off")
+
+
+def _restrict(session: Session, database: str, how: str) -> None:
+    """Restrict new sessions, and end those that are otherwise."""
+    _set(session, database, _READ_ONLY.format(sql.Literal(how)))
+    activity.end_login(session, database, activity.not_of(run_mark()))
+
+
+def _mark(session: Session, database: str) -> str:
+    values = {"database": database, "marks": [_READS, _WRITES]}
+    (mark,) = session.execute(_MARK, values).fetchone() or ("",)
+    return str(mark)
+
+
+def _set(session: Session, database: str, *settings: sql.SQL | sql.Composed) -> None:
+    override(session)
+    where = sql.SQL("ALTER ROLE SESSION_USER IN DATABASE {} ").format(sql.Identifier(database))
+    with session.transaction():
+        session.execute("SET LOCAL ROLE NONE")  # of the role that it acts as, it may be another's
+        for each in settings:
+            session.execute(where + each)
+
+
+_READ_ONLY = sql.SQL("SET default_transaction_read_only TO {}")
+_RESET_READ_ONLY = sql.SQL("RESET default_transaction_read_only")
+_RESET_ROLE = sql.SQL("RESET role")
+_MARK = """
+SELECT each FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+       JOIN pg_roles r ON r.oid = s.setrole, unnest(%(marks)s::text[]) each
+WHERE d.datname = %(database)s AND r.rolname = session_user
+  AND 'default_transaction_read_only=' || each = ANY(s.setconfig)
+"""
