@@ -109,6 +109,7 @@ def upgrade(build: Build, progress: Progress) -> Done:
         return Done(*_told(build.recalled, "upgrade"))
     before_all = cluster_wide.look(build.session)
     told, doubts = migrating.migrate(build, progress)
+    build.writers.revoked += [tuple(right) for each in told for right in each.get("revoked", ())]
     moved = any(each["count"] for each in told)
     after_all = cluster_wide.look(build.session) if moved else before_all
     build.outside = before_all, after_all
@@ -183,8 +184,8 @@ def carry(build: Build, progress: Progress) -> Done:
     rules, origin = build.options.carries, build.options.origin
     if rules is None or origins.is_empty(build):
         return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
-    if build.is_in_place:
-        build.writers.keep_out()
+    if build.is_in_place and (kept := in_place.keep_rows_of_others(build)):
+        progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
     done = carrying.carry(build, rules, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"

@@ -23,7 +23,8 @@ class Gate:
 
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
-    writes: whether the login may only read in the database, and this process is to write.
+    writes: whether this process is to write where its login may only read. revoked: rights of other
+    roles that wait for the end of that: schema, table, column, right, role.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
     only_looks: whether the first connection is to be told, and not made; one to the maintenance
     database is made, since the next one is meant.
@@ -36,6 +37,9 @@ class Gate:
         self.lock_key = None  # type: int | None
         self.names = ("", "")
         self.writes = False
+        self._tables = self._rights = ""
+        self.revoked = []  # type: list[list[str | None]]
+        self._stays = None  # type: list[int] | None
         self.only_reads = False
         self.only_looks = False
         self.found = False
@@ -103,11 +107,30 @@ class Gate:
         dialect, is_held = connection.dialect, self.only_reads or connection.info.get(_HELD)
         kind = type(dialect)
         # Many an env.py commits a CREATE SCHEMA before it does anything.
-        dialect.do_commit = partial(kind.do_rollback if is_held else kind.do_commit, dialect)
+        commit = self._commit_alone if self.writes else kind.do_commit
+        dialect.do_commit = partial(kind.do_rollback if is_held else commit, dialect)
         fairy = connection.connection
         driver = getattr(fairy, "dbapi_connection", None) or fairy.connection  # before 1.4.24
         if is_held and getattr(driver, "autocommit", False):
             dialect.set_isolation_level(driver, "READ COMMITTED")
+
+    def write_alone(self, tables: str, rights: str) -> None:
+        """Write in a database where the login may only read, and keep others from the new tables.
+
+        tables: what asks for the oids of all tables. rights: what asks for the rights of other
+        roles to write to tables but those, and for the statement that takes each of them away.
+        """
+        self.writes, self._tables, self._rights = True, tables, rights
+
+    def _commit_alone(self, dialect: Any, driver: Any) -> None:
+        """Commit new tables without the rights of others to write to them."""
+        cursor = driver.cursor()
+        cursor.execute(self._rights.format(stays=", ".join(map(str, self._stays or [0]))))
+        for *right, statement in cursor.fetchall():
+            cursor.execute(statement)
+            self.revoked.append(right)
+        cursor.close()
+        type(dialect).do_commit(dialect, driver)
 
     @property
     def server(self) -> str:
@@ -139,6 +162,9 @@ class Gate:
             raise WrongTargetError(where)
         if self.writes:
             cursor.execute(WRITE)
+            if self._stays is None:
+                cursor.execute(self._tables)
+                self._stays = [oid for (oid,) in cursor.fetchall()]
             connection.commit()
         if self.is_kept_from:  # what stands in for another one is gone if we fail
             cursor.execute("SET synchronous_commit = off")

@@ -74,7 +74,8 @@ class Worker:
         os.environ.clear()
         os.environ.update(given["environ"])
         self._gate.names = tuple(given["names"])
-        self._gate.writes = given["writes"]
+        if given["rights"]:
+            self._gate.write_alone(**given["rights"])
         self._lineage = given["lineage"]  # as in backset's Lineage
         if given.get("watched_port"):
             self._witness = witness.Witness(given["watched_port"])
@@ -229,7 +230,8 @@ class Worker:
             self._step = None
 
         self._run_env(steps)
-        return {"before": before, "count": count, "heads": self._heads()}
+        revoked, self._gate.revoked = self._gate.revoked, []
+        return {"before": before, "count": count, "heads": self._heads(), "revoked": revoked}
 
     def _todo(self, current: Any) -> list[Any]:
         """Return the steps from the rows of a version table to where the lineage ends."""

@@ -130,7 +130,7 @@ def names_of_others(session: Session, keeps: Keeps) -> frozenset[str]:
 
 
 def are_open_to_others(session: Session) -> bool:
-    """Tell whether somebody but its owner has a right to write to a table."""
+    """Tell whether another login may write to a table of ours, by a right or as a member."""
     return session.execute(_OPEN).fetchone() == (True,)
 
 
@@ -191,10 +191,12 @@ _WORDS = {
 }
 _OPEN = """
 SELECT EXISTS (
-    SELECT FROM pg_class c, aclexplode(c.relacl) a
-    WHERE c.relkind IN ('r', 'p') AND a.grantee <> c.relowner
-      AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
-      AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace))
+    SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, aclexplode(c.relacl) a
+    WHERE c.relkind IN ('r', 'p', 'v') AND o.rolname = current_user AND a.grantee <> c.relowner
+      AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'))
+  OR EXISTS (
+    SELECT FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper
+      AND r.rolname <> session_user AND pg_has_role(r.oid, current_user, 'USAGE'))
 """
 _KEPT_ELSEWHERE = {"pg_largeobject": "pg_largeobject_metadata"}  # its own rows are the pages
 _OWNERS = {

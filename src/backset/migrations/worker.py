@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from backset.catalogs import rights
 from backset.configuration.values import DRIVERS
 from backset.connections.url import respelled
 from backset.errors import AlembicError, StepFailedError
@@ -127,7 +128,7 @@ class Worker:
             urls={"": target.url, **urls},
             options=settings.options(target),
             watched_port=settings.port(target) if watched else "",
-            writes=target.writes,
+            rights={"tables": rights.TABLES, "rights": rights.RIGHTS} if target.writes else {},
         )
 
     def begin_alone(self) -> None:
@@ -140,7 +141,7 @@ class Worker:
         names: Sequence[str],
         watched_port: str = "",
         *,
-        writes: bool = False,
+        rights: Mapping[str, str] | None = None,
         **more: object,
     ) -> None:
         about = self.lineage
@@ -148,7 +149,7 @@ class Worker:
         given = {"file": about.config, "section": about.section, "arguments": arguments}
         more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
-        more = {"lineage": asdict(about), "watched_port": watched_port, "writes": writes}
+        more = {"lineage": asdict(about), "watched_port": watched_port, "rights": rights}
         self._send({**message, **more})
 
     def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:

@@ -182,7 +182,7 @@ class Build:
     @cached_property
     def writers(self) -> Writers:
         """Whether other sessions of our login may write to the target."""
-        return Writers(self.server.session, self.target.database)
+        return Writers(self.server.session, self.target.database, lambda: self.live)
 
     @property
     def left_out(self) -> LeftOut:

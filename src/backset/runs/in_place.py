@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.backups import backup as backups
-from backset.catalogs import catalog, objects
+from backset.catalogs import catalog, objects, rights
 from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
@@ -69,6 +69,7 @@ def clear(build: Build) -> int:
         build.cleared = True
     if role:
         ownership.become(build.live, role)
+    build.writers.stays = rights.tables(build.live)
     return dropped
 
 
@@ -136,10 +137,32 @@ def _rescued(build: Build) -> str:
 
 def _may_have_rows_of_others(build: Build) -> bool:
     """Tell whether somebody else can have written what stands in the cleared target."""
-    writers = build.writers
-    is_ours = writers.are_out and not writers.were_let_in
     others = build.server.sessions(build.target.database)
-    return bool((others or not is_ours or objects.are_open_to_others(build.live)) and _rows(build))
+    return bool((others or _is_open(build)) and _rows(build))
+
+
+def _is_open(build: Build) -> bool:
+    """Tell whether another login than our own could write there since it was cleared."""
+    writers = build.writers
+    return writers.were_let_in or not writers.are_out or objects.are_open_to_others(build.live)
+
+
+def keep_rows_of_others(build: Build) -> Backup | None:
+    """Dump what others may have written to the rebuilt tables by now, and keep writers out again.
+
+    A carry takes the rows that it finds there for those of the migrations.
+    """
+    is_open = _is_open(build)
+    build.writers.keep_out()
+    if not is_open:
+        return None
+    build.live.execute("BEGIN")
+    with _evicting(build):
+        objects.freeze(build.live, build.sharing.keeps)
+    kept = _dumped(build) if _rows(build) else None
+    build.writers.revoke()
+    build.live.execute("COMMIT")
+    return kept
 
 
 def _has_content(build: Build) -> bool:
@@ -164,7 +187,7 @@ def bring_back(
         with _evicting(build):
             objects.drop_ours(build.live, build.sharing.keeps)
             build.live.execute("COMMIT")
-        build.writers.forget()
+        build.writers.forget(is_gone=True)
         if taken is not None:
             refilling.load(build, taken, own=True)
         _remove_marks(build)

@@ -2,8 +2,8 @@
 
 Sessions of the same login, an application's mostly, may only read there until the rebuild is done,
 and PostgreSQL says so to whoever writes. A setting of the login in that one database is all that a
-role may do without rights on the database; it is what every driver gets. What other roles may write
-is theirs, and stays so.
+role may do without rights on the database; it is what every driver gets. Other roles get the right
+to write to a new table when all is done.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from backset.catalogs import rights
 from backset.connections import activity
 from backset.processes.identity import run_mark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.catalogs.rights import Right
     from backset.connections.session import Session
 
 # PostgreSQL takes the first letters of a word for the word, and keeps what it was given. Spelled
@@ -26,33 +30,52 @@ _READS, _WRITES = "tru", "fals"
 
 
 class Writers:
-    """The other sessions of our login on a database, and whether they may write there.
+    """Everybody else who could write to a database that is rebuilt, as far as that is ours to say.
 
-    are_out: whether they are kept from it. were_let_in: whether they were, and are no more.
+    session: on the server. target: opens one in the database itself.
+    are_out: whether our login is kept from writing. were_let_in: whether it was, and is no more.
+    stays: the oids of the tables that are not replaced. revoked: the rights of other roles that
+    wait until all is done.
     """
 
-    def __init__(self, session: Session, database: str) -> None:
+    def __init__(self, session: Session, database: str, target: Callable[[], Session]) -> None:
         self._session = session
         self._database = database
+        self._target = target
         self.are_out = self.were_let_in = False
+        self.stays: list[int] = []
+        self.revoked: list[Right] = []
 
     def keep_out(self) -> None:
-        """Let them only read from now on, where the server lets a role say that of itself."""
+        """Let our login only read from now on, where the server lets a role say that of itself."""
         if not self.are_out:
             with suppress(psycopg.errors.InsufficientPrivilege):
                 _restrict(self._session, self._database, _READS)
                 self.are_out = True
 
+    def revoke(self) -> None:
+        """Take the right to write from other roles, but for the tables that stay."""
+        self.revoked += rights.revoke(self._target(), self.stays)
+
     def let_in(self) -> None:
-        """Let them write again."""
+        """Let everybody write who may."""
+        self._grant()
         if self.are_out:
             _restrict(self._session, self._database, _WRITES)
             self.are_out, self.were_let_in = False, True
 
-    def forget(self) -> None:
-        """Take back all that was set for our login, `role` included."""
+    def forget(self, *, is_gone: bool = False) -> None:
+        """Take back all that was done here, `role` included; is_gone: the tables are no more."""
+        if is_gone:
+            self.revoked.clear()
+        self._grant()
         end(self._session, self._database)
         self.are_out = False
+
+    def _grant(self) -> None:
+        if self.revoked:
+            rights.grant(self._target(), self.revoked)
+            self.revoked.clear()
 
 
 def is_set(session: Session, database: str) -> bool:
