@@ -157,6 +157,7 @@ def verify(build: Build, progress: Progress) -> Done:
         also=[*unmet, *back, *log.findings()],
         fresh=fresh,
         accept=build.options.accepts,
+        others=lambda: build.sharing,
     )
     if found.findings:
         kind = StepFailedError if build.is_beside else FindingsError

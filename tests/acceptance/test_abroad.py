@@ -14,6 +14,7 @@ from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.servers.server import Server
 from tests.clusters import as_superuser, running
+from tests.incident.fingerprint import fingerprint
 from tests.incident.project import lay_down
 from tests.marks import slow_but
 from tests.project import REPOSITORY, Project, laid_down, migrating, prints
@@ -692,3 +693,64 @@ def test_a_run_that_was_killed_leaves_the_login_as_it_was(
         assert project.query(roles) == []
         assert prints(project) == before
         assert project.query(owner) == [(word,)]
+
+
+# What an administrator puts into an application's database that its role could not make again.
+BY_AN_ADMINISTRATOR = {
+    "an extension": "CREATE EXTENSION vector",
+    "a schema": "CREATE SCHEMA reports; CREATE TABLE reports.daily (day date)",
+    "a table": "CREATE TABLE audited (id int)",
+    "a function": "CREATE FUNCTION audit() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "an event trigger": (
+        "CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN NULL; END';"
+        "CREATE EVENT TRIGGER {0}_note ON ddl_command_end EXECUTE FUNCTION note()"
+    ),
+    "default privileges": "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {0}",
+    "a publication": "CREATE PUBLICATION {0}_all FOR ALL TABLES",
+}
+
+
+@pytest.mark.parametrize(
+    "what", slow_but([*BY_AN_ADMINISTRATOR, "all of it"], lambda each: each == "all of it")
+)
+def test_a_proof_leaves_alone_what_an_administrator_made(
+    server: Cluster, word: str, tmp_path: Path, what: str
+) -> None:
+    """`repair` proves where the database is, stamps it, and no row is lost."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "upgrade")
+    write(project, ROWS)
+    wanted = {what: BY_AN_ADMINISTRATOR.get(what, "; ".join(BY_AN_ADMINISTRATOR.values()))}
+    as_superuser(server, word, wanted[what].format(word))
+    write(project, "UPDATE alembic_version SET version_num = 'gone'")
+
+    def rows() -> dict[str, tuple[int, str | None]]:
+        found = fingerprint(server.url(word))
+        return {table: each for table, each in found.items() if "alembic" not in table}
+
+    before = rows()
+    done = project.invoke("repair", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "identical at z1" in done.stdout
+    assert "not compared: " in done.stdout or what == "default privileges"
+    assert rows() == before
+    assert project.query("SELECT version_num FROM alembic_version") == [("z1",)]
+
+
+def test_what_others_own_is_no_difference_from_the_models(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """A table that no model has is nobody's to drop where it is another's; and nobody's to read."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    lay_down(tmp_path, REPOSITORY)
+    project = Project(tmp_path, {"DATABASE_URL": server.url(word, word)})
+    succeed(project, "reset-db")
+    as_superuser(server, word, "; ".join(BY_AN_ADMINISTRATOR.values()).format(word))
+    for task in ("status", "verify", "reset-db", "status"):
+        succeed(project, task)
+    write(project, "CREATE TABLE left_over (id int)")
+    done = project.invoke("status")
+    assert done.returncode == 6
+    assert "left_over" in done.stdout + done.stderr
+    assert "audited" not in done.stdout + done.stderr

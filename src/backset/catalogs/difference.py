@@ -70,12 +70,12 @@ def between(
 ) -> list[Difference]:
     """Return how two schemas differ, by name; none is good.
 
-    minor: aspects that matter less. The order of columns always does.
+    minor: aspects, and kinds of objects, that matter less. The order of columns always does.
     """
     gone, come = _lonely(old, new), _lonely(new, old)
     found = list(_renamed(gone, come, sides))
-    found += [_one_sided(each, "missing", sides.old) for each in gone.values()]
-    found += [_one_sided(each, "added", sides.new) for each in come.values()]
+    found += [_one_sided(each, "missing", sides.old, minor) for each in gone.values()]
+    found += [_one_sided(each, "added", sides.new, minor) for each in come.values()]
     for key in old.keys() & new.keys():
         found += _changed(old[key], new[key], sides, minor)
     found += _reordered(old, new, sides)
@@ -131,9 +131,9 @@ def _likeness(item: Item) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     return item.kind, item.parent, tuple(sorted(same.items()))
 
 
-def _one_sided(item: Item, what: str, side: str) -> Difference:
+def _one_sided(item: Item, what: str, side: str, minor: Collection[str]) -> Difference:
     text = f"{shown(item.key)} is only in {side}"
-    return Difference(subject=item.key, what=what, text=text)
+    return Difference(subject=item.key, what=what, text=text, minor=item.kind in minor)
 
 
 def _changed(old: Item, new: Item, sides: Sides, minor: Collection[str]) -> Iterator[Difference]:

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backset.catalogs import sharing
 from backset.catalogs.difference import Item
 from backset.catalogs.inventory import FIRST_OF_A_USER, NAMES_ONLY, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from backset.catalogs.sharing import Sharing
     from backset.connections.session import Session
 
 
-def read(session: Session, *, spare: Collection[tuple[str, str]] = ()) -> dict[str, Item]:
+def read(
+    session: Session,
+    *,
+    spare: Collection[tuple[str, str]] = (),
+    others: Sharing = sharing.NOBODY,
+) -> dict[str, Item]:
     """Return the objects by their keys.
 
     spare: schema and name of tables that are left out with their parts, such as the version table.
+    others: what belongs to others, and is left out as well.
     """
     with session.transaction():
         cursor = session.execute((SETTINGS + _SCHEMA).encode())
@@ -28,11 +36,13 @@ def read(session: Session, *, spare: Collection[tuple[str, str]] = ()) -> dict[s
             pass
         rows = cursor.fetchall()
         keys = {session.execute(_KEY, table).fetchone() for table in spare}
-    items = (
-        Item(kind=kind, name=name, parent=parent or "", aspects=aspects)
-        for kind, name, parent, aspects in rows
-    )
-    return {each.key: each for each in items if not {(each.key,), (each.parent,)} & keys}
+    spared = {key for (key,) in filter(None, keys)} | others.keys
+    items = {
+        f"{kind} {name}": Item(kind=kind, name=name, parent=parent or "", aspects=aspects)
+        for kind, name, parent, aspects, schema in rows
+        if schema not in others.schemas
+    }
+    return {key: each for key, each in items.items() if not {key, each.parent} & spared}
 
 
 _KEY = "SELECT format('table %%I.%%I', %s::text, %s::text)"
@@ -217,7 +227,8 @@ WITH object AS ({" UNION ALL ".join(_PARTS)}),
                   AND classid IN ('pg_proc'::regclass, 'pg_cast'::regclass))
 SELECT coalesce(kind, o.type), o.identity, nullif(concat_ws(' ', p.type, p.identity), ''),
        jsonb_strip_nulls(aspects || jsonb_build_object('comment', d.description,
-           'owner', CASE sub WHEN 0 THEN pg_get_userbyid(owner) END, 'rights', ({_RIGHTS})))
+           'owner', CASE sub WHEN 0 THEN pg_get_userbyid(owner) END, 'rights', ({_RIGHTS}))),
+       CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END
 FROM object CROSS JOIN pg_identify_object(classid, objid, sub) o
      LEFT JOIN pg_identify_object('pg_class'::regclass, relation, 0) p ON relation <> 0
      LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (classid, objid, sub)

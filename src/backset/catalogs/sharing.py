@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SHOWN = 4  # names in one line
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table", "sequence"})
 _OWN_SCHEMA = "backset__old"  # what a carry in place reads old rows through
+_ROUTINES = frozenset({"function", "procedure", "aggregate"})
+_ROUTINE = "(?:function|procedure|aggregate)"
 _FREE = frozenset({"event trigger"})  # kinds that a superuser makes for the whole database
 
 
@@ -57,6 +59,11 @@ class Sharing:
     def has(self, table: tuple[str, str]) -> bool:
         """Tell whether a table, by schema and name, is somebody else's."""
         return table[0] in self.schemas or table in self.relations
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """What stays, by type and identity, as pg_identify_object() has them."""
+        return frozenset(f"{each.type} {each.identity}" for each in self.kept)
 
     @property
     def relations(self) -> tuple[tuple[str, str], ...]:
@@ -142,8 +149,8 @@ def look(session: Session, project: Project) -> Sharing:
         elif each.type == "schema" or each.schema in of_extensions:
             continue  # whoever made it, what is in it is ours, and it is made again or stays
         elif is_strange(each):
-            (claimed if mentions(words, each.name) else kept).append(each)
-        elif each.type in _FREE and not mentions(words, each.name):
+            (claimed if _makes(words, each) else kept).append(each)
+        elif each.type in _FREE and not _makes(words, each):
             kept.append(each)
     return Sharing(tuple(kept), frozenset(others), tuple(claimed), mixed, tuple(unknown))
 
@@ -210,6 +217,14 @@ def _own_roles(session: Session, own: Iterable[tuple[str, str]]) -> set[str]:
     """
     query = _ROLES, {"schemas": [s for s, _ in own], "names": [n for _, n in own]}
     return {role for (role,) in session.execute(*query)}
+
+
+def _makes(words: str, each: Object) -> bool:
+    """Tell whether migrations that have these words make an object."""
+    if each.type in _ROUTINES:  # a table may have its name
+        name = rf"(?:\"?[\w$]+\"?\.)?\"?{re.escape(each.name)}\"?"
+        return bool(re.search(rf"(?i:\b{_ROUTINE})\s+{name}\s*\(|['\"]{name}\(", words))
+    return mentions(words, each.name)
 
 
 def mentions(words: str, name: str) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog
+from backset.catalogs import catalog, sharing
 from backset.checks import baseline, enums, heads, server_log, soundness
 from backset.checks.acceptance import Judged, judge
 from backset.checks.drift import LEFTOVER, drift
@@ -16,8 +16,9 @@ from backset.migrations import standing
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from backset.catalogs.sharing import Sharing
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
@@ -124,13 +125,15 @@ def verify(
     fresh: bool = False,
     accept: bool = False,
     only_looks: bool = False,
+    others: Callable[[], Sharing] = lambda: sharing.NOBODY,
 ) -> Verdict:
     """Hold versions, models and expectations against one database, and judge what is found.
 
     also: findings of the caller that are judged with them.
     fresh: the database was just built, and what was there before is not.
     accept: the differences become the baseline, unless they cannot be known. Raises OSError.
-    only_looks: an env.py that fails is a finding.
+    only_looks: an env.py that fails is a finding. others: what belongs to others in it, asked for
+    where there are tables that no model has.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
     views = [
@@ -140,7 +143,7 @@ def verify(
     found: list[Finding] = []
     for view in views if not versions else ():
         foreign = [name for other in views if other is not view for name in other.names]
-        found += view.named(comparison(view, foreign, session))
+        found += view.named(comparison(view, foreign, session, others))
     models = [view.about["models"] for view in views]
     found += [each for view in views for each in view.failures]
     found += soundness.findings(session)
@@ -205,15 +208,20 @@ def _judge(
     return judge(findings, settings.ignore, known, today=today, accept=command)
 
 
-def comparison(view: View, foreign: Sequence[str], session: Session) -> list[Finding]:
+def comparison(
+    view: View, foreign: Sequence[str], session: Session, others: Callable[[], Sharing]
+) -> list[Finding]:
     """Compare models and database, which is at head; without models there is nothing to say.
 
-    foreign: the tables of the other chains, which are not this one's to have.
+    foreign: the tables of the other chains, which are not this one's to have. others: what is
+    somebody else's altogether.
     """
     about = view.about
     if about["models"] is None:
         return []
     told = view.worker.ask("check", session)["differences"]
+    if any(each["kind"] == LEFTOVER for each in told):
+        foreign = [*foreign, *_of(others())]
     differences = [each for each in told if not _is_foreign(each, foreign)]
     if differences and not about["models"]:
         return [
@@ -226,6 +234,13 @@ def comparison(view: View, foreign: Sequence[str], session: Session) -> list[Fin
         ]
     found = drift(differences, session)
     return found + enums.findings(about["enums"], session)
+
+
+def _of(others: Sharing) -> list[str]:
+    return [
+        *(catalog.shown(*each) for each in others.relations),
+        *(f"{each}.*" for each in others.schemas),
+    ]
 
 
 def _is_foreign(difference: Mapping[str, str], foreign: Sequence[str]) -> bool:

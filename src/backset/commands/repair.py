@@ -56,7 +56,7 @@ def look(
         notice = told.notice if answer and answer.wait else None
         with signals.limited(answer.timeout_s if answer else 0):
             proof = placement.find(build, told.progress, notice)
-    told.end("prove", Done(_shown(proof), {"same": proof.same}))
+    told.end("prove", Done(_shown(proof), {"same": proof.same, "spare": proof.spare}))
     return replace(found, facts=replace(found.facts, proof=proof))
 
 
@@ -66,6 +66,11 @@ def _is_open(state: State) -> bool:
 
 
 def _shown(proof: Proof) -> str:
+    spare = f" · not compared: {', '.join(proof.spare)}" if proof.spare else ""
+    return _outcome(proof) + spare
+
+
+def _outcome(proof: Proof) -> str:
     if proof.same:
         return f"the chain was built beside it: identical at {', '.join(proof.same)}"
     if proof.unbuilt:

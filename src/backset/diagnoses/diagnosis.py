@@ -141,7 +141,10 @@ def _of_database(build: Build, found: Status) -> Status:
     also = seeding.unmet(build.settings, session, found.rows)
     try:
         verdict = verification.verify(
-            build.settings, build.workers, session, also=also, only_looks=True
+            *(build.settings, build.workers, session),
+            also=also,
+            only_looks=True,
+            others=lambda: build.sharing,
         )
     except AlembicError as error:
         if error.kind != "wrong target":

@@ -20,7 +20,7 @@ class Proof:
     unbuilt: why there was no such build, and what to do; then nothing is proved.
     differences: in words, at the head. agrees: whether models and chain agree at the head.
     unseen: files of the revisions between these places, which do something that no schema shows.
-    filling: files of the revisions before them that speak of rows.
+    filling: files of the revisions before them that speak of rows. spare: what was not compared.
     """
 
     same: tuple[str, ...] = ()
@@ -29,6 +29,7 @@ class Proof:
     agrees: bool = True
     unseen: tuple[str, ...] = ()
     filling: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.catalogs.difference import Difference, Item
+    from backset.catalogs.sharing import Sharing
     from backset.connections.session import Session
     from backset.proofs.scratch import Scratch
     from backset.runs.build import Build
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
 
 
 # Who owns what and who may do what is an administrator's matter as well as the chain's.
-_MINOR = frozenset({"owner", "rights", "version"})
+_MINOR = frozenset({"owner", "rights", "version", "default acl"})
 _SIDES = Sides("the migrations", "the database")
 
 
 def find(build: Build, progress: Progress, notice: Callable[[str], None] | None = None) -> Proof:
     """Build the chain in a scratch database, and compare it with the target at every revision.
 
-    It wants a build without a session on the target: what stood there before the lock is ended.
+    What belongs to others is not compared, nor an extension that the role could not make there: the
+    proof names it. It wants a build without a session on the target: what stood there before the
+    lock is ended.
     The target is only read. A chain that cannot be built proves nothing, and the proof says so.
     notice: is told for whom we wait, if we may wait. Raises LockedError.
     """
@@ -43,10 +46,15 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
     try:
         with explained(build.target):
             scratch.prepare(build, [name], "build the chain to compare it", notice)
-            live, columns = _schema(build.live), _columns(build.live)
+            others = build.sharing
+            live, columns = _schema(build.live, others), _columns(build.live, others)
         with explained(build.target), scratch.made(build, name) as made:
+            spare = [f"extension {each}" for each in made.inheritance.uncreatable]
+            live = {key: each for key, each in live.items() if key not in spare}
             for at, is_end in _climb(made, progress):
-                if is_end or _columns(made.session) == columns:  # the names alone are soon read
+                if (
+                    is_end or _columns(made.session, others) == columns
+                ):  # the names alone are soon read
                     last = compare(made, live)
                     same += [at] if is_proved(last) else []
             agrees = _agrees(made)
@@ -56,7 +64,15 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
     except RefusedError as error:
         return Proof(unbuilt=f"{error.what} → {error.remedy}")
     texts = tuple(each.text for each in last if not each.minor)
-    return Proof(same=tuple(same), differences=texts, agrees=agrees, unseen=unseen, filling=filling)
+    spare += [others.whose] if others.whose else []
+    return Proof(
+        same=tuple(same),
+        differences=texts,
+        agrees=agrees,
+        unseen=unseen,
+        filling=filling,
+        spare=tuple(spare),
+    )
 
 
 def _traceless(made: Scratch, same: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -86,12 +102,13 @@ def _text(script: Revision) -> str:
     return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
 
 
-def _schema(session: Session) -> dict[str, Item]:
-    return schema.read(session, spare=catalog.version_tables(session))
+def _schema(session: Session, others: Sharing) -> dict[str, Item]:
+    return schema.read(session, spare=catalog.version_tables(session), others=others)
 
 
-def _columns(session: Session) -> dict[str, set[str]]:
+def _columns(session: Session, others: Sharing) -> dict[str, set[str]]:
     tables = set(catalog.tables(session)) - set(catalog.version_tables(session))
+    tables = {each for each in tables if not others.has(each)}
     every = catalog.columns(session)
     return {name: every[name] for name in (catalog.shown(*each) for each in tables)}
 

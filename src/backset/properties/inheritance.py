@@ -89,6 +89,12 @@ class Inheritance:
             if each not in self._left and not (each.plain and each.key not in self._there)
         )
 
+    @property
+    def uncreatable(self) -> tuple[str, ...]:
+        """The extensions that the new database should have before the migrations, and has not."""
+        missing = (each for each in self._missing if each not in self._left)
+        return tuple(each.name for each in missing if each.kind == extensions.KIND)
+
     def _compare(self, new: Session) -> None:
         if self._wanted:
             found = properties.read(new, self._sources, self._names.next)
