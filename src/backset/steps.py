@@ -298,6 +298,7 @@ def load(build: Build, progress: Progress) -> Done:
         build.make_next()
         build.inherit(inheritance.OF_DATABASE)
         restoration.load(chosen, build.subject, build.server.major, build.programs)
+        build.inheritance.repeat(build.session)  # the script of an extension may set search_path
     counts = chosen.manifest.rows
     return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
 

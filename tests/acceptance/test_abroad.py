@@ -570,12 +570,14 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A server with an extension that lets pg_dump dump the rows which people add to its table."""
     folder = tmp_path_factory.mktemp("share")
     (folder / "extension").mkdir()
-    (folder / "extension/registry.control").write_text("default_version = '1'\n")
-    (folder / "extension/registry--1.sql").write_text(
-        "CREATE TABLE entry (id int PRIMARY KEY, what text);"
-        "INSERT INTO entry VALUES (1, 'the extension''s own');"
-        "SELECT pg_catalog.pg_extension_config_dump('entry', 'WHERE id > 1');"
-    )
+    for name, trusted in (("registry", "false"), ("ledger", "true")):
+        control = f"default_version = '1'\ntrusted = {trusted}\n"
+        (folder / f"extension/{name}.control").write_text(control)
+        (folder / f"extension/{name}--1.sql").write_text(
+            "CREATE TABLE entry (id int PRIMARY KEY, what text);"
+            "INSERT INTO entry VALUES (1, 'the extension''s own');"
+            "SELECT pg_catalog.pg_extension_config_dump('entry', 'WHERE id > 1');"
+        )
     for each in (folder, *folder.parents):
         with suppress(PermissionError):
             each.chmod(each.stat().st_mode | 0o055)
@@ -583,10 +585,10 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def test_rows_in_a_table_of_an_extension_are_carried_or_named(
+def test_rows_in_a_table_of_an_extension_are_carried(
     extended: Cluster, word: str, tmp_path: Path
 ) -> None:
-    """A spatial reference system of one's own is such a row: it is never lost without a word."""
+    """A spatial reference system of one's own is such a row: by a swap, in place, and a restore."""
     other = f"{word}_other"
     for each in (word, other):
         made(extended, f"CREATE DATABASE {each}")
@@ -596,20 +598,40 @@ def test_rows_in_a_table_of_an_extension_are_carried_or_named(
     write(project, f"{ROWS}; INSERT INTO entry VALUES (2, 'mine')")
     mine = "SELECT what FROM entry WHERE id > 1"
     elsewhere = {"DATABASE_URL": extended.url(other)}
-    for task, env in (
-        (["reset-db", "--carry"], {}),
-        (["carry", f"--from={project.url}"], elsewhere),
-    ):
-        done = project.invoke(*task, **env)
-        assert done.returncode != 0
-        assert "entry (1 row): it is an extension's table, which nothing carries" in done.stderr
-        assert project.query(mine) == [("mine",)]
+    succeed(project, "reset-db", "--carry")
+    assert project.query(mine) == [("mine",)]
+    assert project.invoke("carry", f"--from={project.url}", "--yes", **elsewhere).returncode == 0
+    assert project.query(mine, other) == [("mine",)]
     succeed(project, "reset-db", "--carry", "--in-place")
     assert project.query(mine) == [("mine",)]
-    succeed(project, "reset-db", "--carry", "--drop-data")
-    assert project.query(mine) == []
-    succeed(project, "undo")
+    succeed(project, "backup")
+    write(project, "DELETE FROM entry WHERE id > 1; INSERT INTO entry VALUES (3, 'of today')")
+    succeed(project, "restore", "--yes", "--in-place")
     assert project.query(mine) == [("mine",)]
+    succeed(project, "reset-db", "--in-place")
+    assert project.query(mine) == []
+
+
+@pytest.mark.parametrize("extension", ["registry", "ledger"])
+def test_rows_in_a_table_of_an_extension_that_the_role_may_not_write(
+    extended: Cluster, word: str, tmp_path: Path, extension: str
+) -> None:
+    """They stay in place; in a new database they would be missing, which is said beforehand."""
+    made(extended, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(extended, tmp_path / "project", word, word)
+    succeed(project, "upgrade")
+    write(project, ROWS)
+    rows = "GRANT SELECT ON entry TO PUBLIC; INSERT INTO entry VALUES (2, 'mine')"
+    as_superuser(extended, word, f"CREATE EXTENSION {extension}; {rows}")
+    done = project.invoke("reset-db", "--carry")
+    if extension == "ledger":  # the role could create it, and owns nothing of it
+        assert done.returncode == 4
+        what = "entry (1 row): it is an extension's table, where the role could not write them"
+        assert what in done.stderr
+        succeed(project, "reset-db", "--carry", "--in-place")
+    else:
+        assert done.returncode == 0, done.stderr
+    assert project.query("SELECT what FROM entry WHERE id > 1") == [("mine",)]
 
 
 def test_rows_that_the_role_may_not_read_are_known_before_anything_is_done(

@@ -10,7 +10,7 @@ from backset.backups import dumps
 from backset.catalogs import objects
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
     from backset.connections.session import Session
@@ -54,10 +54,17 @@ def rows(lines: Sequence[str], tables: Container[int]) -> list[tuple[str, int]]:
     return [(each.line, each.oid) for each in data if each.oid in tables]
 
 
-def missing(session: Session, lines: Sequence[str], *, own: bool) -> list[str]:
+def missing(
+    session: Session,
+    lines: Sequence[str],
+    *,
+    own: bool,
+    cleared: Iterable[tuple[str, str]] = (),
+) -> list[str]:
     """Leave out the entries of what was not dropped: extensions, schemas, other people's objects.
 
-    own: whether the dump is of this server, so that its oids mean the same objects.
+    own: whether the dump is of this server, so that its oids mean the same objects. cleared: schema
+    and name of tables that were not dropped, but have lost their rows.
     """
     entries = [_Entry.of(line) for line in lines]
     numbered = [(each.catalog, each.oid) for each in entries if each.catalog]
@@ -73,11 +80,14 @@ def missing(session: Session, lines: Sequence[str], *, own: bool) -> list[str]:
         for name in _spellings(each.text, roles)
     ]
 
+    rows = tuple(f"TABLE DATA {schema} {name} " for schema, name in cleared)
     strangers = tuple(f" {role} " for role in objects.strangers(session))
 
     def stands(each: _Entry) -> bool:
         if each.text.startswith("PUBLICATION TABLE") and each.text.endswith(strangers):
             return True  # only the publication's owner could put a table into it again
+        if rows and each.text.startswith(rows):
+            return False
         if each.catalog:
             return (each.catalog, each.oid) in alive
         if each.oid:

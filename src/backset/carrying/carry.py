@@ -19,15 +19,19 @@ from backset.carrying import (
     streaming,
     views,
 )
+from backset.carrying.leftovers import Left
 from backset.carrying.watch import Watch
-from backset.catalogs import counters
+from backset.catalogs import configured, counters
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.wording.quantities import bar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backset.carrying.plan import CarryPlan
+    from backset.catalogs.configured import Rows
     from backset.configuration.rules import Rules
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
@@ -71,12 +75,25 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
         before = counters.read(old.session) if old.counters is None else old.counters
+        of_extensions = (
+            configured.read(old.session) if build.past is None else build.past.configured
+        )
     if watch is not None:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
     replaced.demand_none(build.session, lookups_there, set_aside.constraints)
     rebuilding.rebuild(set_aside, new, progress)
+    if rules.carries_all:
+        _give(build, of_extensions, rules)
     sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
+
+
+def _give(build: Build, rows: Sequence[Rows], rules: Rules) -> None:
+    """Give the tables of extensions what people had written there. Raises StepFailedError."""
+    lacking = configured.give(build.session, rows).items()
+    left = [Left("extension", *each) for each in lacking if not rules.leaves(each[0])]
+    if left:
+        raise StepFailedError.of([each.problem(rules.leave) for each in left])

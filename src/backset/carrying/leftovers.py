@@ -9,6 +9,7 @@ from psycopg import sql
 
 from backset.carrying import expressions, matching, obstacles
 from backset.catalogs import configured, past
+from backset.catalogs.catalog import shown
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def find(
 
 
 def of_extensions(old: Session, new: Session, rules: Rules) -> Iterator[Left]:
-    """Yield the rows in tables of extensions that the new database has not got by itself."""
-    if rules.carries_all and old.info.dbname != new.info.dbname:  # in place they have stayed
-        there = configured.rows(new)
-        for name, number in configured.rows(old).items():
-            if number > there.get(name, 0):
+    """Yield the rows in tables of extensions that the role may not write to the new database."""
+    if rules.carries_all and old.info.dbname != new.info.dbname:  # in place it is known by now
+        ours = {shown(each.schema, each.name) for each in configured.tables(new) if each.may_write}
+        there = configured.counts(new)
+        for name, number in configured.counts(old).items():
+            if name not in ours and number > there.get(name, 0):
                 yield Left("extension", name, number)

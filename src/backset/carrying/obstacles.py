@@ -93,7 +93,7 @@ def unreadable(name: str, flag: str) -> Finding:
 
 _UNCARRIED = {
     "large objects": "nothing carries them",
-    "extension": "it is an extension's table, which nothing carries",
+    "extension": "it is an extension's table, where the role could not write them",
 }
 
 

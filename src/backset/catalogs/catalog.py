@@ -35,6 +35,11 @@ def schemas(session: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in session.execute(_SCHEMAS)]
 
 
+def empty_schemas(session: psycopg.Connection[Any]) -> list[str]:
+    """Return every schema that nothing is in, as SQL has its name."""
+    return [name for (name,) in session.execute(_EMPTY_SCHEMAS)]
+
+
 def is_empty(session: psycopg.Connection[Any]) -> bool:
     """Tell whether nobody has made anything here since the database was created."""
     return session.execute(_OBJECTS).fetchone() == (False,)
@@ -228,6 +233,11 @@ _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
 _READABLE = """has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
     AND NOT row_security_active(c.oid)"""
+_EMPTY_SCHEMAS = """
+SELECT quote_ident(nspname) FROM pg_namespace n WHERE NOT EXISTS (
+    SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = n.oid
+    AND deptype = 'n')
+"""
 _SCHEMAS = f"""
 SELECT n.nspname FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'public' ORDER BY 1
 """

@@ -189,11 +189,15 @@ _WORDS = {
     "statistics object": "STATISTICS",
     "foreign-data wrapper": "FOREIGN DATA WRAPPER",
 }
-_OPEN = """
+FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
+_OPEN = f"""
 SELECT EXISTS (
     SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, aclexplode(c.relacl) a
     WHERE c.relkind IN ('r', 'p', 'v') AND o.rolname = current_user AND a.grantee <> c.relowner
-      AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE'))
+      AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+      AND c.oid >= {FIRST_OF_A_USER} AND NOT EXISTS (
+          SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+          AND d.deptype = 'e'))
   OR EXISTS (
     SELECT FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper
       AND r.rolname <> session_user AND pg_has_role(r.oid, current_user, 'USAGE'))
@@ -222,7 +226,6 @@ _OWNED = " UNION ALL ".join(
     f"SELECT '{catalog}'::regclass AS classid, oid, {owner} AS owner FROM {catalog}"
     for catalog, owner in _OWNERS.items()
 )
-FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 # A partitioned table is internal to itself, by the columns of its key. What is internal to another
 # object (a table's row type, an identity's sequence) goes with it.
 _OBJECTS = f"""

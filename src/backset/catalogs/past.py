@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import columns, counters
+from backset.catalogs import columns, configured, counters
 from backset.catalogs.inventory import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from backset.catalogs.columns import Table
+    from backset.catalogs.configured import Rows
     from backset.catalogs.counters import Counter
     from backset.connections.session import Session
 
@@ -59,7 +60,7 @@ class Past:
     parts: the oids of all that have rows of their own, partitions included, and whose rows they
     are. types: those of the columns, and what these consist of, by oid.
     parents: tables that others inherit from. counters: the sequences.
-    large_objects: how many there were.
+    large_objects: how many there were. configured: the rows of a user's in tables of extensions.
     """
 
     tables: Mapping[Name, Table]
@@ -70,6 +71,7 @@ class Past:
     parents: frozenset[Name]
     counters: Sequence[Counter]
     large_objects: int
+    configured: Sequence[Rows]
 
     @property
     def type_schemas(self) -> set[str]:
@@ -105,6 +107,7 @@ def read(session: Session) -> Past:
         parents=frozenset((row[0], row[1]) for row in about if row[5]),
         counters=counters.read(session),
         large_objects=large_objects(session),
+        configured=configured.read(session),
     )
 
 

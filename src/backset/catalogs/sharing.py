@@ -31,8 +31,8 @@ class Sharing:
     kept: the objects. schemas: those in which everything stays. claimed: objects of others that
     the migrations make, too, so that the role could not replace them. mixed: version tables of
     other applications, as people write them, in a schema that this project's tables are in.
-    unknown: schemas of our own role that no migration knows; what an earlier chain has left
-    looks like that, too, so that somebody must decide.
+    unknown: schemas of our own role, not empty, that no migration knows; what an earlier chain has
+    left looks like that, too, so that somebody must decide.
     """
 
     kept: tuple[Object, ...] = ()
@@ -59,6 +59,11 @@ class Sharing:
     def has(self, table: tuple[str, str]) -> bool:
         """Tell whether a table, by schema and name, is somebody else's."""
         return table[0] in self.schemas or table in self.relations
+
+    @property
+    def is_nobodys(self) -> bool:
+        """Whether nothing belongs to others."""
+        return not (self.kept or self.schemas)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -140,7 +145,12 @@ def look(session: Session, project: Project) -> Sharing:
     }
     mixed = tuple(catalog.shown(*each) for each in foreign if each[0] in ours)
     others = {schema for schema, _ in foreign if schema not in ours} | strange
-    unknown = [each for each in sorted(schemas - ours - others) if not _is_like(every, each, words)]
+    filled = {each.schema for each in every if each.type != "schema"}
+    unknown = [
+        each
+        for each in sorted((schemas & filled) - ours - others)
+        if not _is_like(every, each, words)
+    ]
     kept: list[Object] = []
     claimed: list[Object] = []
     for each in every:

@@ -48,7 +48,8 @@ def uncreatable(session: Session) -> tuple[str, ...]:
     """Return the extensions of the session's database that its role could not create again.
 
     An extension needs a superuser, unless its control file says otherwise; a trusted one needs the
-    right to create in the database. One that the server has no files of, nobody can create.
+    right to create in the database. One that the server has no files of, nobody can create; and
+    pg_cron's script refuses in every database but the one that `cron.database_name` names.
     """
     return tuple(name for (name,) in session.execute(_UNCREATABLE).fetchall())
 
@@ -106,9 +107,9 @@ WHERE {_OF_A_USER} ORDER BY e.oid""",
     ),
 )
 _UNCREATABLE = f"""
-SELECT extname FROM pg_extension e WHERE {_OF_A_USER} AND NOT EXISTS (
+SELECT extname FROM pg_extension e WHERE {_OF_A_USER} AND (extname = 'pg_cron' OR NOT EXISTS (
     SELECT FROM pg_available_extension_versions v WHERE v.name = extname
     AND ((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR NOT v.superuser
-         OR v.trusted AND has_database_privilege(current_database(), 'CREATE')))
+         OR v.trusted AND has_database_privilege(current_database(), 'CREATE'))))
 ORDER BY 1
 """

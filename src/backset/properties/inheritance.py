@@ -73,6 +73,11 @@ class Inheritance:
             self._compare(new)
             self._give(new, {When.EMPTY, When.MIGRATED})
 
+    def repeat(self, new: Session) -> None:
+        """Give it again, once a backup has been loaded into it, what that has changed."""
+        self._compare(new)
+        self._give(new, {When.EMPTY})
+
     def close(self, session: Session) -> None:
         """Give the target, in the transaction that made it the target, what shuts people out."""
         if late := [each for each in self._missing if each.when is When.SWAPPED]:

@@ -143,7 +143,7 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
         barred = _bars(build)
-    if builds and old is not None and not own_all:
+    if builds and old is not None:
         uncreatable = extensions.uncreatable(build.live)
     if in_place and not build.old_is_empty:
         barred += _bars_of_a_carry(build)
@@ -172,6 +172,7 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         size_bytes=(old.size_bytes or 0) if old else 0,
         ask_above=build.settings.ask_above,
         uncreatable=uncreatable,
+        is_superuser=own_all,
         shared=build.sharing.whose,
         mixed=build.sharing.mixed,
         unknown=build.sharing.unknown,

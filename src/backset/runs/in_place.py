@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.backups import backup as backups
-from backset.catalogs import catalog, objects, rights
+from backset.catalogs import catalog, configured, objects, rights
 from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
@@ -43,6 +43,8 @@ def freeze(build: Build) -> None:
     build.live.execute("BEGIN")  # it ends in clear(), or with the session
     with _evicting(build):
         build.frozen = objects.freeze(build.live, build.sharing.keeps)
+        if build.sharing.is_nobodys:
+            configured.lock(build.live)
 
 
 def clear(build: Build) -> int:
@@ -59,6 +61,8 @@ def clear(build: Build) -> int:
         build.writers.keep_out()
         with _evicting(build):
             dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
+            if build.sharing.is_nobodys:
+                configured.clear(build.live)
             if build.taken is not None:
                 refilling.rehearse(build, build.taken)
         _mark_database(build)
@@ -186,6 +190,8 @@ def bring_back(
         kept = _dumped(build) if is_dumped(build) else None
         with _evicting(build):
             objects.drop_ours(build.live, build.sharing.keeps)
+            if build.sharing.is_nobodys:
+                configured.clear(build.live)
             build.live.execute("COMMIT")
         build.writers.forget(is_gone=True)
         if taken is not None:

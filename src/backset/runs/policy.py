@@ -62,6 +62,7 @@ class Circumstances:
     size_bytes: int = 0
     ask_above: int = 1_000_000_000
     uncreatable: tuple[str, ...] = ()
+    is_superuser: bool = False
     shared: str = ""
     mixed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -104,7 +105,8 @@ def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
     if offered and facts.uncreatable:
         names = ", ".join(facts.uncreatable)
         why = f"the role {facts.role} could not create the extension {names} again"
-        return Rung("in place", why, f"ALTER ROLE {quoted(facts.role)} SUPERUSER, for the rebuild")
+        right = f"ALTER ROLE {quoted(facts.role)} SUPERUSER, for the rebuild"
+        return Rung("in place", why, "" if facts.is_superuser else right)
     if offered and lacking:
         return Rung("in place", "; ".join(what for what, _ in _missing_rights(facts)), lacking)
     return Rung("swap", f"built beside {facts.database} and swapped in; `invoke undo` goes back")

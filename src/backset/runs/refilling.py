@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from backset.backups import contents, dumps, restoration
-from backset.catalogs import catalog, objects
+from backset.catalogs import catalog, configured, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
 from backset.properties import privileges
@@ -87,6 +87,9 @@ def _entries(build: Build, taken: Backup, *, own: bool) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
         lines = contents.read(taken.dump, pg_restore, build.programs, listing)
-        wanted = "\n".join(contents.missing(build.live, lines, own=same)) + "\n"
+        rows = configured.tables(build.live) if build.sharing.is_nobodys else []
+        cleared = [(each.schema, each.name) for each in rows if each.may_write]
+        missing = contents.missing(build.live, lines, own=same, cleared=cleared)
+        wanted = "\n".join(missing) + "\n"
         listing.write_text(wanted, encoding="utf-8", errors="surrogateescape")
         yield listing
