@@ -21,7 +21,7 @@ from backset.carrying import (
 )
 from backset.carrying.leftovers import Left
 from backset.carrying.watch import Watch
-from backset.catalogs import configured, counters
+from backset.catalogs import configured, counters, partitions
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -62,6 +62,9 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
             progress(each, lasting=True)
+        split = build.past.partitions if build.past else partitions.read(old.session)
+        for made in partitions.make(build.session, split, _names(decided)):
+            progress(f"made the partition {shown(*made.name)}, which rows need", lasting=True)
         set_aside = aside.set_aside(build.session, decided.transfers)
         lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(
@@ -89,6 +92,11 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     sequences.advance(build.session, before, decided.transfers)
     views.refresh(build.session)
     return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
+
+
+def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the new table of each old one."""
+    return {each.source: each.table for each in decided.transfers}
 
 
 def _give(build: Build, rows: Sequence[Rows], rules: Rules) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import columns, configured, counters
+from backset.catalogs import columns, configured, counters, partitions
 from backset.catalogs.inventory import SETTINGS
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from backset.catalogs.columns import Table
     from backset.catalogs.configured import Rows
     from backset.catalogs.counters import Counter
+    from backset.catalogs.partitions import Partition
     from backset.connections.session import Session
 
     Name = tuple[str, str]  # schema and name
@@ -61,6 +62,7 @@ class Past:
     are. types: those of the columns, and what these consist of, by oid.
     parents: tables that others inherit from. counters: the sequences.
     large_objects: how many there were. configured: the rows of a user's in tables of extensions.
+    partitions: of the tables.
     """
 
     tables: Mapping[Name, Table]
@@ -72,6 +74,7 @@ class Past:
     counters: Sequence[Counter]
     large_objects: int
     configured: Sequence[Rows]
+    partitions: Sequence[Partition]
 
     @property
     def type_schemas(self) -> set[str]:
@@ -108,6 +111,7 @@ def read(session: Session) -> Past:
         counters=counters.read(session),
         large_objects=large_objects(session),
         configured=configured.read(session),
+        partitions=partitions.read(session),
     )
 
 
