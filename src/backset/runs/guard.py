@@ -173,6 +173,7 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         ask_above=build.settings.ask_above,
         uncreatable=uncreatable,
         is_superuser=own_all,
+        joins=old is not None and old.joined,
         shared=build.sharing.whose,
         mixed=build.sharing.mixed,
         unknown=build.sharing.unknown,

@@ -58,7 +58,7 @@ def clear(build: Build) -> int:
     role = build.ownership.role  # as long as there are tables to tell it
     unfinished.write(build)
     with signals.deferred():
-        build.writers.keep_out()
+        build.writers.keep_out(acts=bool(role))
         with _evicting(build):
             dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
             if build.sharing.is_nobodys:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
 
 # PostgreSQL takes the first letters of a word for the word, and keeps what it was given. Spelled
-# as nobody else would, the setting is known as that of a run.
+# as nobody else would, the setting is known as that of a run; and whether `role` is the run's, too.
 _READS, _WRITES = "tru", "fals"
+_ACTING = {_READS: "tr", _WRITES: "fal"}
 
 
 class Writers:
@@ -42,15 +43,19 @@ class Writers:
         self._session = session
         self._database = database
         self._target = target
-        self.are_out = self.were_let_in = False
+        self.are_out = self.were_let_in = self._acts = False
         self.stays: list[int] = []
         self.revoked: list[Right] = []
 
-    def keep_out(self) -> None:
-        """Let our login only read from now on, where the server lets a role say that of itself."""
+    def keep_out(self, *, acts: bool = False) -> None:
+        """Let our login only read from now on, where the server lets a role say that of itself.
+
+        acts: whether it is going to act as another role there, until forget() takes that back.
+        """
+        self._acts = self._acts or acts
         if not self.are_out:
             with suppress(psycopg.errors.InsufficientPrivilege):
-                _restrict(self._session, self._database, _READS)
+                self._restrict(_READS)
                 self.are_out = True
 
     def revoke(self) -> None:
@@ -61,7 +66,7 @@ class Writers:
         """Let everybody write who may."""
         self._grant()
         if self.are_out:
-            _restrict(self._session, self._database, _WRITES)
+            self._restrict(_WRITES)
             self.are_out, self.were_let_in = False, True
 
     def forget(self, *, is_gone: bool = False) -> None:
@@ -71,6 +76,9 @@ class Writers:
         self._grant()
         end(self._session, self._database)
         self.are_out = False
+
+    def _restrict(self, how: str) -> None:
+        _restrict(self._session, self._database, _ACTING[how] if self._acts else how)
 
     def _grant(self) -> None:
         if self.revoked:
@@ -85,11 +93,11 @@ def is_set(session: Session, database: str) -> bool:
 
 def end(session: Session, database: str) -> None:
     """Take back what a run has set for our login in a database, `role` included."""
-    mark = _mark(session, database)
-    if mark == _READS:
-        _restrict(session, database, _WRITES)
+    mark, acts = _mark(session, database), set(_ACTING.values())
+    if mark in {_READS, _ACTING[_READS]}:
+        _restrict(session, database, _ACTING[_WRITES] if mark in acts else _WRITES)
     if mark:
-        _set(session, database, _RESET_READ_ONLY, _RESET_ROLE)
+        _set(session, database, _RESET_READ_ONLY, *([_RESET_ROLE] if mark in acts else []))
 
 
 def override(session: Session) -> None:
@@ -104,7 +112,7 @@ def _restrict(session: Session, database: str, how: str) -> None:
 
 
 def _mark(session: Session, database: str) -> str:
-    values = {"database": database, "marks": [_READS, _WRITES]}
+    values = {"database": database, "marks": [*_ACTING, *_ACTING.values()]}
     (mark,) = session.execute(_MARK, values).fetchone() or ("",)
     return str(mark)
 

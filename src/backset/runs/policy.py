@@ -63,6 +63,7 @@ class Circumstances:
     ask_above: int = 1_000_000_000
     uncreatable: tuple[str, ...] = ()
     is_superuser: bool = False
+    joins: bool = False
     shared: str = ""
     mixed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -232,6 +233,8 @@ def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
         reasons.append((f"the role {facts.role} may not create databases", remedy))
     if not facts.owns:
         remedy = f"ALTER DATABASE {quoted(facts.database)} OWNER TO {quoted(facts.role)}"
+        if facts.joins:  # it is a group's, and stays that
+            remedy = f"ALTER ROLE {quoted(facts.role)} SET role = {quoted(facts.owner)}"
         what = f"the role {facts.role} does not own {facts.database} ({facts.owner} does)"
         reasons.append((what, remedy))
     return reasons

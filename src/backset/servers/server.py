@@ -44,6 +44,7 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
+    owned, joined: whether the role has the rights of its owner, and whether it may act as the owner.
     oid: what stays the same through a rename.
     tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
@@ -59,6 +60,7 @@ class Database:
     name: str
     owner: str
     owned: bool
+    joined: bool
     encoding: str
     provider: str
     collate: str
@@ -309,6 +311,7 @@ def _database(row: dict[str, Any]) -> Database:
         name=row["name"],
         owner=row["owner"],
         owned=row["owned"],
+        joined=row["joined"],
         encoding=row["encoding"],
         provider=catalog.get("datlocprovider", ""),  # PostgreSQL 15 and later
         collate=catalog["datcollate"],
@@ -329,7 +332,8 @@ def _database(row: dict[str, Any]) -> Database:
 
 _DATABASES = """
 SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
-       pg_has_role(d.datdba, 'USAGE') AS owned, pg_encoding_to_char(d.encoding) AS encoding,
+       pg_has_role(d.datdba, 'USAGE') AS owned, pg_has_role(d.datdba, 'MEMBER') AS joined,
+       pg_encoding_to_char(d.encoding) AS encoding,
        CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
            AS size_bytes,
        (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
