@@ -44,7 +44,7 @@ class Database:
     """A row of pg_database: what a database beside it must be made like.
 
     size_bytes: None where the role may not connect to it.
-    owned, joined: whether the role has the rights of its owner, and whether it may act as the owner.
+    owned, joined: whether the role has the rights of its owner, and whether it may act as that.
     oid: what stays the same through a rename.
     tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
