@@ -668,6 +668,8 @@ def test_what_was_mended_elsewhere_is_not_brought_back(
     assert "half built" in project.invoke("status", **elsewhere).stderr
     done = project.invoke("reset-db", **elsewhere)
     assert done.returncode == 0, done.stderr
+    ours = "setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    assert project.query(f"SELECT setconfig FROM pg_db_role_setting WHERE {ours}") == []
     write(project, ROWS)
     before = prints(project)
     for task in ("upgrade", "reset-db"):
@@ -805,3 +807,18 @@ def test_partitions_that_rows_need_are_made(
     assert "made the partition reading_1_a, which rows need" in said
     assert project.query(rows) == before
     assert project.query("SELECT to_regclass('reading_2')") == [(None,)]
+
+
+def test_what_a_login_may_by_its_own_setting_stays(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """A setting of the same name that is not the run's is not touched, and stops nothing."""
+    made(server, f"CREATE ROLE {word} LOGIN", f"CREATE DATABASE {word} OWNER {word}")
+    own = "ALTER ROLE {0} IN DATABASE {0} SET default_transaction_read_only TO {1}"
+    project = project_of(server, tmp_path / "project", word, word)
+    settings = "SELECT setconfig FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = setrole"
+    for value in ("off", "on"):
+        made(server, own.format(word, value))
+        succeed(project, "reset-db")
+        left = project.query(f"{settings} WHERE rolname = '{word}'")
+        assert left == [([f"default_transaction_read_only={value}"],)]

@@ -53,10 +53,11 @@ class Writers:
         acts: whether it is going to act as another role there, until forget() takes that back.
         """
         self._acts = self._acts or acts
-        if not self.are_out:
-            with suppress(psycopg.errors.InsufficientPrivilege):
-                self._restrict(_READS)
-                self.are_out = True
+        if self.are_out or self._is_said_otherwise():
+            return
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            self._restrict(_READS)
+            self.are_out = True
 
     def revoke(self) -> None:
         """Take the right to write from other roles, but for the tables that stay."""
@@ -74,8 +75,16 @@ class Writers:
         if is_gone:
             self.revoked.clear()
         self._grant()
+        if self._acts and not is_set(self._session, self._database):
+            _set(self._session, self._database, _RESET_ROLE)
         end(self._session, self._database)
-        self.are_out = False
+        self.are_out = self._acts = False
+
+    def _is_said_otherwise(self) -> bool:
+        """Tell whether somebody has said of our login what its sessions may there."""
+        values = {"database": self._database}
+        said = self._session.execute(_SAID, values).fetchone() is not None
+        return said and not is_set(self._session, self._database)
 
     def _restrict(self, how: str) -> None:
         _restrict(self._session, self._database, _ACTING[how] if self._acts else how)
@@ -129,9 +138,16 @@ def _set(session: Session, database: str, *settings: sql.SQL | sql.Composed) -> 
 _READ_ONLY = sql.SQL("SET default_transaction_read_only TO {}")
 _RESET_READ_ONLY = sql.SQL("RESET default_transaction_read_only")
 _RESET_ROLE = sql.SQL("RESET role")
-_MARK = """
-SELECT each FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
-       JOIN pg_roles r ON r.oid = s.setrole, unnest(%(marks)s::text[]) each
-WHERE d.datname = %(database)s AND r.rolname = session_user
+_OF_LOGIN = """
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+     JOIN pg_roles r ON r.oid = s.setrole AND r.rolname = session_user
+"""
+_SAID = f"""
+SELECT {_OF_LOGIN}, unnest(s.setconfig) each
+WHERE d.datname = %(database)s AND starts_with(each, 'default_transaction_read_only=')
+"""
+_MARK = f"""
+SELECT each {_OF_LOGIN}, unnest(%(marks)s::text[]) each
+WHERE d.datname = %(database)s
   AND 'default_transaction_read_only=' || each = ANY(s.setconfig)
 """
