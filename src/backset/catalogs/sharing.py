@@ -119,9 +119,6 @@ def look(session: Session, project: Project) -> Sharing:
     own, foreign = _told_apart(session, tables, project, words)
     facts = session.execute(_ABOUT).fetchone()
     is_superuser, of_extensions = facts or (False, [])
-    own_schemas = {"public", *(schema for schema, _ in own)} - (
-        {"public"} if own and _only_elsewhere(own, foreign, words) else set()
-    )
     # A publication is inherited; but only a superuser can give it to the one who owned it.
     every = [
         each
@@ -129,40 +126,78 @@ def look(session: Session, project: Project) -> Sharing:
         if not each.is_public and not (is_superuser and each.type == "publication")
     ]
     owners = _own_roles(session, own)
-
-    def is_strange(each: Object) -> bool:
-        return each.owner not in owners
-
-    schemas = {each.schema for each in every if each.schema}
-    strange = {each.name for each in every if each.type == "schema" and is_strange(each)}
-    strange -= {each.schema for each in every if each.type != "schema" and not is_strange(each)}
-    ours = {each for each in schemas if each in own_schemas or mentions(words, each)}
-    ours = (ours | project.schemas) - strange
-    schemas = {
-        each
-        for each in schemas
-        if each in ours or not (each in of_extensions or each.startswith(_OWN_SCHEMA))
-    }
-    mixed = tuple(catalog.shown(*each) for each in foreign if each[0] in ours)
-    others = {schema for schema, _ in foreign if schema not in ours} | strange
-    filled = {each.schema for each in every if each.type != "schema"}
-    unknown = [
-        each
-        for each in sorted((schemas & filled) - ours - others)
-        if not _is_like(every, each, words)
-    ]
-    kept: list[Object] = []
+    strange = {each for each in every if each.owner not in owners}
+    schemas = _Schemas.of(every, strange, words, of_extensions)
+    own_schemas = {schema for schema, _ in own} | project.schemas
+    if not (own and _only_elsewhere(own, foreign, words)):
+        own_schemas.add("public")
+    ours, others = schemas.divided(own_schemas, {schema for schema, _ in foreign})
+    kept = [each for each in every if each.schema in others]
     claimed: list[Object] = []
     for each in every:
-        if each.schema in others:
-            kept.append(each)
-        elif each.type == "schema" or each.schema in of_extensions:
-            continue  # whoever made it, what is in it is ours, and it is made again or stays
-        elif is_strange(each):
+        if each.schema in others or each.type == "schema" or each.schema in of_extensions:
+            continue  # whoever made a schema, what is in it is ours, and is made again or stays
+        if each in strange:
             (claimed if _makes(words, each) else kept).append(each)
         elif each.type in _FREE and not _makes(words, each):
             kept.append(each)
-    return Sharing(tuple(kept), frozenset(others), tuple(claimed), mixed, tuple(unknown))
+    return Sharing(
+        kept=tuple(kept),
+        schemas=frozenset(others),
+        claimed=tuple(claimed),
+        mixed=tuple(catalog.shown(*each) for each in foreign if each[0] in ours),
+        unknown=schemas.unknown(ours | others),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Schemas:
+    """The schemas of a database, by what is in them.
+
+    every: those that are not an extension's. strange: those of others, with nothing of ours in
+    them. filled: those with something in them. named: those that the migrations name; like: those
+    whose every table they make.
+    """
+
+    every: frozenset[str]
+    strange: frozenset[str]
+    filled: frozenset[str]
+    named: frozenset[str]
+    like: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        every: Sequence[Object],
+        strange: Collection[Object],
+        words: str,
+        of_extensions: Collection[str],
+    ) -> _Schemas:
+        names = {each.schema for each in every if each.schema}
+        inside = [each for each in every if each.type != "schema"]
+        foreign = {each.name for each in every if each.type == "schema" and each in strange}
+        return cls(
+            every=frozenset(
+                each
+                for each in names
+                if each not in of_extensions and not each.startswith(_OWN_SCHEMA)
+            ),
+            strange=frozenset(foreign - {each.schema for each in inside if each not in strange}),
+            filled=frozenset(each.schema for each in inside),
+            named=frozenset(each for each in names if mentions(words, each)),
+            like=frozenset(each for each in names if _is_like(every, each, words)),
+        )
+
+    def divided(
+        self, own: Collection[str], foreign: Collection[str]
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Return those that are ours, and others'. own, foreign: what is known of that."""
+        ours = (self.named | frozenset(own)) - self.strange
+        return ours, (frozenset(foreign) - ours) | self.strange
+
+    def unknown(self, known: Collection[str]) -> tuple[str, ...]:
+        """Return those of which nobody can tell, but for what is known."""
+        return tuple(sorted((self.every & self.filled) - frozenset(known) - self.like))
 
 
 def _is_obvious(session: Session, tables: Sequence[tuple[str, str]], project: Project) -> bool:
