@@ -192,9 +192,11 @@ _WORDS = {
 FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 _OPEN = f"""
 SELECT EXISTS (
-    SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner, aclexplode(c.relacl) a
-    WHERE c.relkind IN ('r', 'p', 'v') AND o.rolname = current_user AND a.grantee <> c.relowner
-      AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+    SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
+           LEFT JOIN aclexplode(c.relacl) a ON a.grantee <> c.relowner
+                     AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+    WHERE c.relkind IN ('r', 'p', 'v') AND pg_has_role(o.oid, 'USAGE')
+      AND (o.rolname <> current_user OR a.grantee IS NOT NULL)
       AND c.oid >= {FIRST_OF_A_USER} AND NOT EXISTS (
           SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
           AND d.deptype = 'e'))
