@@ -109,7 +109,8 @@ def upgrade(build: Build, progress: Progress) -> Done:
         return Done(*_told(build.recalled, "upgrade"))
     before_all = cluster_wide.look(build.session)
     told, doubts = migrating.migrate(build, progress)
-    build.writers.revoked += [tuple(right) for each in told for right in each.get("revoked", ())]
+    for each in told:
+        build.writers.note(**{name: each[name] for name in ("revoked", "was_open") if name in each})
     moved = any(each["count"] for each in told)
     after_all = cluster_wide.look(build.session) if moved else before_all
     build.outside = before_all, after_all

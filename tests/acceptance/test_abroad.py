@@ -557,7 +557,7 @@ def test_what_an_application_wrote_into_a_run_that_fails_is_in_a_dump(
     done = project.invoke("reset-db")
     assert done.returncode == 5, done.stdout + done.stderr
     assert prints(project) == before
-    found = re.search(r"may have written meanwhile is in (\S+)", done.stderr)
+    found = re.search(r"was written meanwhile is in (\S+)", done.stderr)
     assert found, done.stderr
     succeed(project, "restore", found[1])
     assert project.query("SELECT name FROM person") == [("acknowledged",)]
@@ -822,3 +822,30 @@ def test_what_a_login_may_by_its_own_setting_stays(
         succeed(project, "reset-db")
         left = project.query(f"{settings} WHERE rolname = '{word}'")
         assert left == [([f"default_transaction_read_only={value}"],)]
+
+
+BY_YEAR = """
+CREATE TABLE reading (at int NOT NULL, place text NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE reading_all PARTITION OF reading FOR VALUES FROM (0) TO (100);
+CREATE TABLE spread (id int) PARTITION BY HASH (id)
+"""
+
+
+def test_a_partition_that_rows_do_not_need_is_not_made(
+    server: Cluster, word: str, tmp_path: Path
+) -> None:
+    """The new schema has a place for them; of those by hash, all are needed."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    migrating(project, f"{PARTED}; CREATE TABLE spread (id int) PARTITION BY HASH (id)")
+    succeed(project, "upgrade")
+    hashed = (
+        "CREATE TABLE spread_{0} PARTITION OF spread FOR VALUES WITH (MODULUS 2, REMAINDER {0})"
+    )
+    write(project, f"{AT_RUN_TIME}; {hashed.format(0)}; {hashed.format(1)}")
+    write(project, "INSERT INTO spread VALUES (1)")
+    migrating(project, BY_YEAR)
+    said = succeed(project, "reset-db", "--carry")
+    assert "made the partition reading" not in said
+    assert project.query("SELECT count(*) FROM reading_all") == [(3,)]
+    write(project, "INSERT INTO spread SELECT generate_series(2, 50)")

@@ -23,8 +23,7 @@ class Gate:
 
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
-    writes: whether this process is to write where its login may only read. revoked: rights of other
-    roles that wait for the end of that: schema, table, column, right, role.
+    writes: whether this process is to write where its login may only read.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
     only_looks: whether the first connection is to be told, and not made; one to the maintenance
     database is made, since the next one is meant.
@@ -37,8 +36,10 @@ class Gate:
         self.lock_key = None  # type: int | None
         self.names = ("", "")
         self.writes = False
-        self._tables = self._rights = ""
-        self.revoked = []  # type: list[list[str | None]]
+        self._tables = self._rights = self._back = ""
+        self._revoked = []  # type: list[list[Any]]
+        self._given_to = None  # type: Any
+        self._was_open = False
         self._stays = None  # type: list[int] | None
         self.only_reads = False
         self.only_looks = False
@@ -48,6 +49,9 @@ class Gate:
         event.listen(Engine, "do_connect", self._direct)
         event.listen(Engine, "handle_error", self._explain)
         event.listen(Engine, "engine_connect", self._hold)
+        event.listen(Engine, "begin", self._begin_alone)
+        event.listen(Engine, "rollback", self._roll_back_alone)
+        event.listen(Engine, "before_cursor_execute", self._note_commit)
         event.listen(Engine, "before_cursor_execute", self._hold)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
 
@@ -109,28 +113,60 @@ class Gate:
         # Many an env.py commits a CREATE SCHEMA before it does anything.
         commit = self._commit_alone if self.writes else kind.do_commit
         dialect.do_commit = partial(kind.do_rollback if is_held else commit, dialect)
-        fairy = connection.connection
-        driver = getattr(fairy, "dbapi_connection", None) or fairy.connection  # before 1.4.24
+        driver = _driver(connection)
         if is_held and getattr(driver, "autocommit", False):
             dialect.set_isolation_level(driver, "READ COMMITTED")
 
-    def write_alone(self, tables: str, rights: str) -> None:
+    def write_alone(self, tables: str, rights: str, back: str) -> None:
         """Write in a database where the login may only read, and keep others from the new tables.
 
         tables: what asks for the oids of all tables. rights: what asks for the rights of other
         roles to write to tables but those, and for the statement that takes each of them away.
+        back: what asks for the statement that gives each of such rights.
         """
-        self.writes, self._tables, self._rights = True, tables, rights
+        self.writes, self._tables, self._rights, self._back = True, tables, rights, back
 
-    def _commit_alone(self, dialect: Any, driver: Any) -> None:
-        """Commit new tables without the rights of others to write to them."""
+    def take_revoked(self) -> dict[str, Any]:
+        """Return the rights that wait, and whether somebody may have had one for a while."""
+        told = {"revoked": self._revoked, "was_open": self._was_open}
+        self._revoked, self._was_open = [], False
+        return told
+
+    def _begin_alone(self, connection: Any) -> None:
+        """Give the rights back for one transaction, whose migrations may need them or take them."""
+        driver = _driver(connection)
+        if self._revoked and not getattr(driver, "autocommit", False):
+            values = ", ".join(
+                f"({relation}::oid, {column}, '{right}', {role}::oid)"
+                for relation, column, right, role in self._revoked
+            )
+            cursor = driver.cursor()
+            cursor.execute(self._back.format(rights=values))
+            for (statement,) in cursor.fetchall():
+                cursor.execute(statement)
+            cursor.close()
+            self._given_to = driver
+
+    def _roll_back_alone(self, _connection: Any) -> None:
+        self._given_to = None  # and with that they are taken away again
+
+    def _commit_alone(self, dialect: Any, fairy: Any) -> None:
+        """Commit tables without the rights of others to write to them."""
+        driver = _own(fairy)
+        if self._given_to is driver:
+            self._revoked, self._given_to = [], None
         cursor = driver.cursor()
         cursor.execute(self._rights.format(stays=", ".join(map(str, self._stays or [0]))))
         for *right, statement in cursor.fetchall():
             cursor.execute(statement)
-            self.revoked.append(right)
+            self._revoked.append(right)
+            self._was_open = self._was_open or bool(getattr(driver, "autocommit", False))
         cursor.close()
-        type(dialect).do_commit(dialect, driver)
+        type(dialect).do_commit(dialect, fairy)
+
+    def _note_commit(self, _connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        """See a migration that commits by itself, past us."""
+        self._was_open = self._was_open or statement.strip()[:6].upper() == "COMMIT"
 
     @property
     def server(self) -> str:
@@ -175,6 +211,16 @@ class Gate:
                 connection.commit()
             connection.rollback()
         cursor.close()
+
+
+def _driver(connection: Any) -> Any:
+    """Return the driver's own connection."""
+    return _own(connection.connection)
+
+
+def _own(fairy: Any) -> Any:
+    before_1_4_24 = getattr(fairy, "connection", None)
+    return getattr(fairy, "dbapi_connection", None) or before_1_4_24 or fairy
 
 
 WRITE = "SET default_transaction_read_only = off"

@@ -230,8 +230,8 @@ class Worker:
             self._step = None
 
         self._run_env(steps)
-        revoked, self._gate.revoked = self._gate.revoked, []
-        return {"before": before, "count": count, "heads": self._heads(), "revoked": revoked}
+        told = {"before": before, "count": count, "heads": self._heads()}
+        return {**told, **self._gate.take_revoked()}
 
     def _todo(self, current: Any) -> list[Any]:
         """Return the steps from the rows of a version table to where the lineage ends."""

@@ -33,6 +33,7 @@ def take(
     *,
     zstd_above: int,
     left_out: LeftOut = NOTHING,
+    is_half_built: bool = False,
 ) -> Backup:
     """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
@@ -78,6 +79,7 @@ def take(
                 dump_format=form.words,
                 by_hand=form.by_hand(name),
                 left_out=left_out.names(),
+                is_half_built=is_half_built,
             )
             write(manifest.beside(dump), json.dumps(about.content(), indent=2) + "\n")
             partial.rename(dump)

@@ -30,6 +30,7 @@ _JSON_TYPES = {
     "revisions": list,
     "size_bytes": int,
     "left_out": list,
+    "is_half_built": bool,
 }  # others: str
 
 
@@ -42,6 +43,7 @@ class Manifest:
     revisions: the rows of the version table. rows: exact counts by table. taken_at: ISO 8601, UTC.
     objects: what inventory() gave; None in a manifest of the first format.
     left_out: what belonged to others, schemas and tables, and is not in the dump.
+    is_half_built: whether a run in place had dropped the database's tables, and was not done.
     dump_format: in words. by_hand: the command that loads the dump without us, in its folder.
     """
 
@@ -59,6 +61,7 @@ class Manifest:
     dump_format: str = ""
     by_hand: str = ""
     left_out: tuple[tuple[str, ...], ...] = ()
+    is_half_built: bool = False
     format: int = _FORMAT
 
     @property

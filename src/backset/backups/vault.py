@@ -58,11 +58,15 @@ class Vault:
         raise StepFailedError(what, "choose one from `invoke backups`")
 
     def newest(self, server_id: str) -> Backup:
-        """Return the newest backup of a server: another one may have a database of that name."""
+        """Return the newest backup of a server: another one may have a database of that name.
+
+        What a run in place has left half built is nobody's idea of going back.
+        """
         if not (taken := self._of_server(server_id)):
             what = f"{self.folder} has no backup of this server"
             raise StepFailedError(what, "name one from `invoke backups`, if there is any")
-        return taken[-1]
+        whole = [each for each in taken if not each.manifest.is_half_built]
+        return (whole or taken)[-1]
 
     def prune(self, keep: int, server_id: str, protected: Iterable[str] = ()) -> int:
         """Remove a server's backups but for the newest `keep`; return how many went.

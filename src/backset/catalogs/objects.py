@@ -130,7 +130,10 @@ def names_of_others(session: Session, keeps: Keeps) -> frozenset[str]:
 
 
 def are_open_to_others(session: Session) -> bool:
-    """Tell whether another login may write to a table of ours, by a right or as a member."""
+    """Tell whether another login may write to a table of ours.
+
+    That is by a right, as a member of a role, or through a function that runs as its owner.
+    """
     return session.execute(_OPEN).fetchone() == (True,)
 
 
@@ -201,8 +204,15 @@ SELECT EXISTS (
           SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
           AND d.deptype = 'e'))
   OR EXISTS (
-    SELECT FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper
-      AND r.rolname <> session_user AND pg_has_role(r.oid, current_user, 'USAGE'))
+    SELECT FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> session_user
+      AND (pg_has_role(r.oid, current_user, 'MEMBER') OR EXISTS (
+          SELECT FROM pg_roles w WHERE w.rolname = 'pg_write_all_data'
+          AND pg_has_role(r.oid, w.oid, 'MEMBER'))))
+  OR EXISTS (
+    SELECT FROM pg_proc f WHERE f.prosecdef AND f.oid >= {FIRST_OF_A_USER}
+      AND pg_has_role(f.proowner, 'USAGE') AND NOT EXISTS (
+          SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid
+          AND d.deptype = 'e'))
 """
 _KEPT_ELSEWHERE = {"pg_largeobject": "pg_largeobject_metadata"}  # its own rows are the pages
 _OWNERS = {

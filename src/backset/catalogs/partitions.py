@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
 from backset.catalogs import batches
@@ -59,10 +61,16 @@ def make(
 ) -> list[Partition]:
     """Make those with rows that are not there; return them.
 
-    They are made under tables that are split in the same way, and have no default partition.
+    They are made under tables that are split in the same way, and have no default partition. Of
+    those by hash all are made: without one, rows to come would have no place.
     renamed: the tables of today, by the names that they had.
     """
-    filled = [each for each in wanted if each.has_rows]
+    used = {each.parent for each in wanted if each.has_rows}
+    filled = [
+        each
+        for each in wanted
+        if each.has_rows or (each.split_by.startswith("HASH ") and each.parent in used)
+    ]
     bounds = {(each.parent, each.bound) for each in read(session)} if filled else set()
     made = []
     for each in filled:
@@ -74,8 +82,10 @@ def make(
             splits = f" PARTITION BY {each.splits}" if each.splits else ""
             names = sql.Identifier(*each.name), sql.Identifier(*parent)
             create = sql.SQL("CREATE TABLE {} PARTITION OF {} ").format(*names)
-            session.execute(create + sql.SQL(each.bound + splits))
-            made.append(each)
+            # Where another one has a part of it already, so may its rows.
+            with suppress(psycopg.errors.InvalidObjectDefinition), session.transaction():
+                session.execute(create + sql.SQL(each.bound + splits))
+                made.append(each)
     return made
 
 

@@ -28,6 +28,7 @@ class Target:
     params: libpq's keywords, `dbname` and `password` among them.
     source: what says that URL.
     writes: whether sessions of this run are to write there although those of its login only read.
+    hears_options: whether libpq's options reach the server, and not a pooler that refuses them.
     """
 
     url: str = field(repr=False)
@@ -35,6 +36,7 @@ class Target:
     database: str
     source: str = field(default="DATABASE_URL", repr=False, compare=False)
     writes: bool = field(default=False, repr=False, compare=False)
+    hears_options: bool = field(default=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:
@@ -62,7 +64,8 @@ class Target:
         ]
         url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
         url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
-        other = replace(Target.parse(url), source=self.source, writes=self.writes)
+        parsed = Target.parse(url)
+        other = replace(self, url=url, params=parsed.params, database=parsed.database)
         if {**self.params, "dbname": database} != dict(other.params):
             remedy = "write the URL in the plain form postgresql://user@host:port/database"
             raise SettingsError([("DATABASE_URL does not let its database be replaced", remedy)])
@@ -102,6 +105,13 @@ class Target:
     def secret_env(self) -> dict[str, str]:
         """The password where libpq looks for it: the child's environment, never its arguments."""
         return {"PGPASSWORD": self.params["password"]} if "password" in self.params else {}
+
+    def options_env(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Let the sessions of a program with libpq write there, too. environ: the program's."""
+        if not (self.writes and self.hears_options) or "options" in self.params:
+            return {}
+        given = environ.get("PGOPTIONS", "")
+        return {"PGOPTIONS": f"{given} -c default_transaction_read_only=off".strip()}
 
     @property
     def secrets(self) -> frozenset[str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.connections.target import Target
 
+_RIGHTS = {"tables": rights.TABLES, "rights": rights.RIGHTS, "back": rights.BACK}
 _WORKER = Path(__file__).parents[1] / "alembic_worker"
 
 
@@ -122,13 +123,15 @@ class Worker:
         self._target = target
         settings = self._settings
         urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
+        environ = settings.child_env(target)
+        named = {"PGAPPNAME": application_name(purpose), **target.options_env(environ)}
         self._greet(
-            {**settings.child_env(target), "PGAPPNAME": application_name(purpose)},
+            {**environ, **named},
             names=[instead_of, target.database],
             urls={"": target.url, **urls},
             options=settings.options(target),
             watched_port=settings.port(target) if watched else "",
-            rights={"tables": rights.TABLES, "rights": rights.RIGHTS} if target.writes else {},
+            rights=_RIGHTS if target.writes else {},
         )
 
     def begin_alone(self) -> None:

@@ -354,6 +354,7 @@ class Backup(TypedDict):
         "what others own and the role may not read, and the dump has not: a schema, or schema and "
         "name of a table, view or sequence",
     ]
+    is_half_built: Annotated[bool, "whether it is of what a run in place had left half built"]
     format: Annotated[int, "of the manifest"]
 
 

@@ -355,8 +355,11 @@ class Build:
 
     def write_anyhow(self) -> None:
         """Let our sessions write to the target where those of our login may only read."""
-        self.target = replace(self.target, writes=True)
-        for each in (self.server.session, *([self.live] if self.old is not None else [])):
+        session = self.server.session
+        (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+        hears = pid == session.info.backend_pid
+        self.target = replace(self.target, writes=True, hears_options=hears)
+        for each in (session, *([self.live] if self.old is not None else [])):
             login.override(each)
 
     @property

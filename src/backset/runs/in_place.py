@@ -22,8 +22,11 @@ from backset.servers import swap
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
+    from typing import Any
+
+    from psycopg import sql
 
     from backset.backups.manifest import Backup
     from backset.runs.build import Build
@@ -56,9 +59,9 @@ def clear(build: Build) -> int:
     StepFailedError, with nothing dropped.
     """
     role = build.ownership.role  # as long as there are tables to tell it
-    unfinished.write(build)
     with signals.deferred():
         build.writers.keep_out(acts=bool(role))
+        unfinished.write(build)
         with _evicting(build):
             dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
             if build.sharing.is_nobodys:
@@ -120,7 +123,8 @@ def _as_before(build: Build) -> None:
     """Let writers in again where nothing was dropped; should that fail, the next run does it."""
     if build.is_in_place and build.writers.are_out:
         with suppress(BacksetError, psycopg.Error):
-            build.writers.forget()
+            build.close_sessions()  # what was begun there is given up
+            _take_back(build)
 
 
 def _rescued(build: Build) -> str:
@@ -129,8 +133,8 @@ def _rescued(build: Build) -> str:
     try:
         signals.ignore()
         build.close_sessions()
-        kept = bring_back(build, taken, _may_have_rows_of_others)
-        left = f"; what others may have written meanwhile is in {kept.name}" if kept else ""
+        kept = bring_back(build, taken, _rows)
+        left = f"; what was written meanwhile is in {kept.name}" if kept else ""
     except BacksetError as second:
         how = f"invoke restore {taken.name} --in-place" if taken else "invoke reset-db"
         return f"{name} is half built, and the backup could not be restored: {second} → {how}"
@@ -139,32 +143,22 @@ def _rescued(build: Build) -> str:
     return f"{name} was restored from {taken.name}, and is as its manifest says{left}"
 
 
-def _may_have_rows_of_others(build: Build) -> bool:
-    """Tell whether somebody else can have written what stands in the cleared target."""
-    others = build.server.sessions(build.target.database)
-    return bool((others or _is_open(build)) and _rows(build))
-
-
-def _is_open(build: Build) -> bool:
-    """Tell whether another login than our own could write there since it was cleared."""
-    writers = build.writers
-    return writers.were_let_in or not writers.are_out or objects.are_open_to_others(build.live)
-
-
 def keep_rows_of_others(build: Build) -> Backup | None:
     """Dump what others may have written to the rebuilt tables by now, and keep writers out again.
 
     A carry takes the rows that it finds there for those of the migrations.
     """
-    is_open = _is_open(build)
-    build.writers.keep_out()
+    writers = build.writers
+    is_open = writers.were_let_in or not writers.are_out or objects.are_open_to_others(build.live)
+    is_open = is_open or bool(build.server.sessions(build.target.database))
+    writers.keep_out()
     if not is_open:
         return None
     build.live.execute("BEGIN")
     with _evicting(build):
         objects.freeze(build.live, build.sharing.keeps)
     kept = _dumped(build) if _rows(build) else None
-    build.writers.revoke()
+    writers.revoke()
     build.live.execute("COMMIT")
     return kept
 
@@ -174,12 +168,12 @@ def _has_content(build: Build) -> bool:
 
 
 def bring_back(
-    build: Build, taken: Backup | None, is_dumped: Callable[[Build], bool] = _has_content
+    build: Build, taken: Backup | None, is_dumped: Callable[[Build], object] = _has_content
 ) -> Backup | None:
     """Make the target what it was: drop what is half built, load the backup, compare the two.
 
-    is_dumped: whether what stands there is dumped before; nobody writes to it any more when that
-    is asked. Returns that dump.
+    is_dumped: whether what stands there is dumped before, so that no row is lost that somebody has
+    written; nobody writes any more when that is asked. Returns that dump.
     """
     with explained(build.target):
         if taken is not None:
@@ -193,7 +187,7 @@ def bring_back(
             if build.sharing.is_nobodys:
                 configured.clear(build.live)
             build.live.execute("COMMIT")
-        build.writers.forget(is_gone=True)
+        build.writers.reopen()
         if taken is not None:
             refilling.load(build, taken, own=True)
         _remove_marks(build)
@@ -212,11 +206,13 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     if mark is None:
         if build.old is not None and build.old.mark == _MARK:
             notice(half_built(build.old))
-        build.writers.forget()
+        if build.old is not None:
+            _take_back(build)
         return
-    if _is_void(build.old) or not unfinished.has_cleared(build.server.session, mark):
+    if _is_void(build, mark) or not unfinished.has_cleared(build.server.session, mark):
         _remove_file(build)
         return
+    build.write_anyhow()
     build.check_protection()  # whoever has mended it by hand may have said so
     name = build.target.database
     if not replaces and (rows := _rows(build)):
@@ -241,11 +237,15 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     build.close_sessions()
 
 
-def _is_void(old: Database | None) -> bool:
+def _is_void(build: Build, mark: Mapping[str, Any]) -> bool:
     """Tell whether the database itself says that nothing is half built: it was mended elsewhere.
 
-    The mark in its comment comes and goes in the transactions that it is about.
+    The mark in its comment, and what is set for our login, come and go in the transactions that
+    they are about.
     """
+    old, session = build.old, build.server.session
+    if mark.get("login") and not login.is_set(session, build.target.database):
+        return True
     return old is not None and old.owned and old.mark not in {_MARK, "protected"}
 
 
@@ -279,15 +279,36 @@ def _mark_database(build: Build) -> None:
 
 
 def _remove_marks(build: Build) -> None:
+    """Say that all is done, and let everybody write, in one transaction."""
+    comment = None
     if build.old is not None and build.old.owned:
-        swap.comment(build.server, build.old.name, build.old.comment)
-    _remove_file(build)
+        comment = swap.comment_on(build.old.name, build.old.comment)
+    _take_back(build, comment)
+    unfinished.path(build).unlink(missing_ok=True)
 
 
 def _remove_file(build: Build) -> None:
     """Remove the mark, and what was set for our login since it was made."""
-    build.writers.forget()
+    _take_back(build)
     unfinished.path(build).unlink(missing_ok=True)
+
+
+def _take_back(build: Build, comment: sql.Composed | None = None) -> None:
+    """Let everybody write, and comment on the database: as who owns it, our login or its role."""
+    with build.live.transaction():
+        is_ours = comment is None or build.live.execute(_OWNS).fetchone() == (True,)
+        if comment is not None and is_ours:
+            build.live.execute(comment)
+        build.writers.forget(build.live)
+        if comment is not None and not is_ours:
+            build.live.execute("SET LOCAL ROLE NONE")
+            build.live.execute(comment)
+    build.writers.end_readers()
+
+
+_OWNS = """
+SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()
+"""
 
 
 def _look_again(build: Build) -> bool | None:
@@ -311,4 +332,9 @@ def _dumped(build: Build) -> Backup:
     above = build.settings.zstd_above
     vault, target = build.vault, build.target
     spare = build.left_out
-    return backups.take(vault, target, lambda: (), build.programs, zstd_above=above, left_out=spare)
+    return backups.take(
+        *(vault, target, lambda: (), build.programs),
+        zstd_above=above,
+        left_out=spare,
+        is_half_built=True,
+    )

@@ -9,7 +9,7 @@ to write to a new table when all is done.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -19,7 +19,7 @@ from backset.connections import activity
 from backset.processes.identity import run_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from backset.catalogs.rights import Right
     from backset.connections.session import Session
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # as nobody else would, the setting is known as that of a run; and whether `role` is the run's, too.
 _READS, _WRITES = "tru", "fals"
 _ACTING = {_READS: "tr", _WRITES: "fal"}
+_WRITING = {_READS: _WRITES, "tr": "fal", _WRITES: _WRITES, "fal": "fal"}
 
 
 class Writers:
@@ -43,7 +44,7 @@ class Writers:
         self._session = session
         self._database = database
         self._target = target
-        self.are_out = self.were_let_in = self._acts = False
+        self.are_out = self.were_let_in = self._acts = self._has_readers = False
         self.stays: list[int] = []
         self.revoked: list[Right] = []
 
@@ -59,26 +60,54 @@ class Writers:
             self._restrict(_READS)
             self.are_out = True
 
+    def note(self, revoked: Sequence[Sequence[Any]] = (), *, was_open: bool = False) -> None:
+        """Note what Alembic's process tells: rights that wait, and whether one could be used."""
+        self.revoked += [(table, column, right, role) for table, column, right, role in revoked]
+        self.were_let_in = self.were_let_in or was_open
+
     def revoke(self) -> None:
         """Take the right to write from other roles, but for the tables that stay."""
         self.revoked += rights.revoke(self._target(), self.stays)
 
     def let_in(self) -> None:
         """Let everybody write who may."""
-        self._grant()
+        with self._target().transaction():
+            self._grant(self._target())
         if self.are_out:
             self._restrict(_WRITES)
             self.are_out, self.were_let_in = False, True
 
-    def forget(self, *, is_gone: bool = False) -> None:
-        """Take back all that was done here, `role` included; is_gone: the tables are no more."""
-        if is_gone:
-            self.revoked.clear()
-        self._grant()
-        if self._acts and not is_set(self._session, self._database):
-            _set(self._session, self._database, _RESET_ROLE)
-        end(self._session, self._database)
+    def reopen(self) -> None:
+        """Let our login write again where the tables are no more; it goes on to act as it did."""
+        self.revoked.clear()
+        self.are_out = False
+        if mark := _mark(self._session, self._database):
+            _restrict(self._session, self._database, _WRITING[mark])
+
+    def forget(self, session: Session) -> None:
+        """Take back all that was set for our login, and give everybody's rights, in a transaction.
+
+        session: on the database; the caller's transaction is open there. end_readers() comes next.
+        """
+        self._grant(session)
+        mark = _mark(session, self._database)
+        self._has_readers = mark in {_READS, _ACTING[_READS]}
+        taken = [_RESET_READ_ONLY] if mark else []
+        if self._acts or mark in _ACTING.values():
+            taken.append(_RESET_ROLE)
+        if taken:
+            _set(session, self._database, *taken)
         self.are_out = self._acts = False
+
+    def end_readers(self) -> None:
+        """End the sessions of our login that would go on to only read, once that is committed."""
+        if self._has_readers:
+            activity.end_login(self._session, self._database, activity.not_of(run_mark()))
+            self._has_readers = False
+
+    def _grant(self, session: Session) -> None:
+        rights.grant(session, self.revoked)
+        self.revoked.clear()
 
     def _is_said_otherwise(self) -> bool:
         """Tell whether somebody has said of our login what its sessions may there."""
@@ -89,24 +118,10 @@ class Writers:
     def _restrict(self, how: str) -> None:
         _restrict(self._session, self._database, _ACTING[how] if self._acts else how)
 
-    def _grant(self) -> None:
-        if self.revoked:
-            rights.grant(self._target(), self.revoked)
-            self.revoked.clear()
-
 
 def is_set(session: Session, database: str) -> bool:
     """Tell whether a run has set something for our login in a database, and not taken it back."""
     return _mark(session, database) != ""
-
-
-def end(session: Session, database: str) -> None:
-    """Take back what a run has set for our login in a database, `role` included."""
-    mark, acts = _mark(session, database), set(_ACTING.values())
-    if mark in {_READS, _ACTING[_READS]}:
-        _restrict(session, database, _ACTING[_WRITES] if mark in acts else _WRITES)
-    if mark:
-        _set(session, database, _RESET_READ_ONLY, *([_RESET_ROLE] if mark in acts else []))
 
 
 def override(session: Session) -> None:

@@ -62,7 +62,8 @@ def write(build: Build) -> None:
     taken = build.taken.name if build.taken else None
     (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
     build.server.session.execute(_KEEP)
-    text = json.dumps({"backup": taken, "transaction": number, **_identity(build, build.live)})
+    about = {"backup": taken, "transaction": number, "login": build.writers.are_out}
+    text = json.dumps({**about, **_identity(build, build.live)})
     backups.write(path(build), text + "\n")
 
 

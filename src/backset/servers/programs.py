@@ -102,7 +102,9 @@ class Programs:
 
         stdin, output: files for its own, where it is part of a pipe.
         """
-        env = {**_in_english(self.env), **(target.secret_env if target else {})}
+        env = _in_english(self.env)
+        if target is not None:
+            env |= {**target.secret_env, **target.options_env(env)}
         tethered = target is not None  # else pg_dump would hold its locks on
         env = with_tls(program, env)
         argv = [str(program), *arguments]
