@@ -26,7 +26,7 @@ def test_a_number_that_a_crash_has_forgotten_is_not_taken_for_another(
     settings = load(tmp_path, {"DATABASE_URL": target.url})
     with Build(settings, target, "test", beside=False) as build:
         build.live.execute("BEGIN")
-        unfinished.write(build)
+        unfinished.write(build, login=False)
         crash(fragile)
     with Build(settings, target, "test", beside=False) as build:
         mark = unfinished.read(build, build.server.session)

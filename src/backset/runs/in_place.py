@@ -60,8 +60,10 @@ def clear(build: Build) -> int:
     """
     role = build.ownership.role  # as long as there are tables to tell it
     with signals.deferred():
+        unfinished.write(build, login=True)
         build.writers.keep_out(acts=bool(role))
-        unfinished.write(build)
+        if not build.writers.are_out:
+            unfinished.write(build, login=False)
         with _evicting(build):
             dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
             if build.sharing.is_nobodys:
@@ -204,10 +206,7 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
         build.write_anyhow()
     mark = unfinished.read(build, build.server.session)
     if mark is None:
-        if build.old is not None and build.old.mark == _MARK:
-            notice(half_built(build.old))
-        if build.old is not None:
-            _take_back(build)
+        _look_at_others(build, notice)
         return
     if _is_void(build, mark) or not unfinished.has_cleared(build.server.session, mark):
         _remove_file(build)
@@ -237,6 +236,18 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     build.close_sessions()
 
 
+def _look_at_others(build: Build, notice: Callable[[str], None]) -> None:
+    """Say what a run of another checkout has left half built; that one is to bring it back."""
+    old = build.old
+    if old is None:
+        return
+    is_set = login.is_set(build.server.session, old.name)
+    if old.mark == _MARK or (is_set and not old.owned):
+        notice(half_built(old))
+    elif is_set:
+        _take_back(build)
+
+
 def _is_void(build: Build, mark: Mapping[str, Any]) -> bool:
     """Tell whether the database itself says that nothing is half built: it was mended elsewhere.
 
@@ -244,9 +255,9 @@ def _is_void(build: Build, mark: Mapping[str, Any]) -> bool:
     they are about.
     """
     old, session = build.old, build.server.session
-    if mark.get("login") and not login.is_set(session, build.target.database):
-        return True
-    return old is not None and old.owned and old.mark not in {_MARK, "protected"}
+    if old is not None and old.owned:
+        return old.mark not in {_MARK, "protected"}
+    return mark.get("login", False) and not login.is_set(session, build.target.database)
 
 
 def _rows(build: Build) -> str:

@@ -56,13 +56,16 @@ def path(build: Build) -> Path:
     return build.vault.folder / _NAME
 
 
-def write(build: Build) -> None:
-    """Write the mark, from within the transaction that is to drop the objects."""
+def write(build: Build, *, login: bool) -> None:
+    """Write the mark, from within the transaction that is to drop the objects.
+
+    login: whether something is set for our login as long as the mark is true.
+    """
     build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken = build.taken.name if build.taken else None
     (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
     build.server.session.execute(_KEEP)
-    about = {"backup": taken, "transaction": number, "login": build.writers.are_out}
+    about = {"backup": taken, "transaction": number, "login": login}
     text = json.dumps({**about, **_identity(build, build.live)})
     backups.write(path(build), text + "\n")
 
