@@ -296,7 +296,7 @@ def load(build: Build, progress: Progress) -> Done:
         refilling.load(build, chosen, own=False)
     else:
         restoration.program(chosen, build.programs)  # or a refusal, before making it
-        build.make_next()
+        build.make_next(acts=False)
         build.inherit(inheritance.OF_DATABASE)
         restoration.load(chosen, build.subject, build.server.major, build.programs)
         build.inheritance.repeat(build.session)  # the script of an extension may set search_path

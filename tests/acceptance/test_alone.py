@@ -181,6 +181,12 @@ def test_rights_come_back_with_the_tables_of_a_group(project: Project, server: C
     done = project.invoke("reset-db", "--in-place")
     assert done.returncode == 5, done.stdout + done.stderr
     assert project.query(RIGHTS) == before
+    as_superuser(
+        server, word, f"ALTER ROLE {word} CREATEDB; ALTER DATABASE {word} OWNER TO {word}_g"
+    )
+    done = project.invoke("restore", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.query(RIGHTS) == before
 
 
 def test_what_was_left_half_built_is_not_the_backup_to_go_back_to(
@@ -220,3 +226,19 @@ def test_rows_of_somebody_whom_no_right_tells_are_dumped(project: Project, serve
     done = project.invoke("restore", name, "--in-place")
     assert done.returncode == 0, done.stderr
     assert project.query("SELECT body FROM note") == [("acknowledged",)]
+
+
+def test_what_depends_on_our_tables_is_known_beforehand(project: Project, server: Cluster) -> None:
+    """An administrator's view, or foreign key, would go, too: the plan says it as the run does."""
+    migrate(project, "CREATE TABLE note (id int PRIMARY KEY)")
+    assert project.invoke("upgrade").returncode == 0
+    before = prints(project)
+    theirs = "CREATE VIEW seen AS SELECT * FROM note; CREATE TABLE tied (id int REFERENCES note)"
+    as_superuser(server, project.database, theirs)
+    for flags in (["--plan"], []):
+        done = project.invoke("reset-db", *flags)
+        assert done.returncode == 3, done.stdout + done.stderr
+        for each in ("view public.seen", "table public.tied"):
+            assert f"{each} (owner postgres) depends on what would be dropped" in done.stderr
+    as_superuser(server, project.database, "DROP TABLE tied; DROP VIEW seen")
+    assert prints(project) == before

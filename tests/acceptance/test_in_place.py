@@ -439,7 +439,7 @@ def test_objects_of_others_stay(owned: Project, cluster: Cluster, name: str) -> 
     )
     before = dumped(cluster, name)
     done = owned.invoke("reset-db")
-    assert done.returncode == 4, done.stdout + done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "view public.over (owner postgres) depends on what would be dropped" in done.stderr
     assert dumped(cluster, name) == before
 
@@ -609,7 +609,7 @@ def test_what_others_built_on_ours_is_not_taken_along(
     as_superuser(cluster, name, f"{theirs} TO PUBLIC")
     before = dumped(cluster, name)
     done = owned.invoke("reset-db")
-    assert done.returncode == 4, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "table public.theirs (owner postgres) depends on what would be dropped" in done.stderr
     assert dumped(cluster, name) == before
 

@@ -64,7 +64,12 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             progress(each, lasting=True)
         split = build.past.partitions if build.past else partitions.read(old.session)
         for made in partitions.make(build.session, split, _names(decided)):
-            progress(f"made the partition {shown(*made.name)}, which rows need", lasting=True)
+            own = (
+                "; what it had of its own, rights or row security, it has not"
+                if made.has_own
+                else ""
+            )
+            progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
         set_aside = aside.set_aside(build.session, decided.transfers)
         lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
         rows = streaming.copy(

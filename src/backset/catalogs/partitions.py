@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -12,7 +12,7 @@ from psycopg import sql
 from backset.catalogs import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from backset.connections.session import Session
 
@@ -24,7 +24,8 @@ class Partition:
     """A partition as PostgreSQL describes it: FOR VALUES …, or DEFAULT.
 
     split_by: how its parent is split, such as RANGE (at). splits: how it is split itself; empty
-    where it holds rows. has_rows: whether it, or one below it, has any.
+    where it holds rows. has_own: whether it has rights or row security of its own. has_rows:
+    whether it, or one below it, has any.
     """
 
     parent: Name
@@ -32,6 +33,7 @@ class Partition:
     bound: str
     split_by: str
     splits: str
+    has_own: bool
     has_rows: bool
 
 
@@ -39,7 +41,7 @@ def read(session: Session) -> list[Partition]:
     """Return all partitions, each after its parent."""
     found = session.execute(_PARTITIONS).fetchall()
     parents = {(schema, name): (above, parent) for above, parent, schema, name, *_ in found}
-    leaves = [(schema, name) for _, _, schema, name, _, _, splits in found if not splits]
+    leaves = [(schema, name) for _, _, schema, name, _, _, splits, _ in found if not splits]
     ask = sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})")
     queries = [ask.format(n, sql.Identifier(*each)) for n, each in enumerate(leaves)]
     filled: set[Name] = set()
@@ -48,12 +50,13 @@ def read(session: Session) -> list[Partition]:
         while each is not None:
             filled.add(each)
             each = parents.get(each)
-    return [
-        Partition(
-            (above, parent), (schema, name), bound, split_by, splits, (schema, name) in filled
-        )
-        for above, parent, schema, name, bound, split_by, splits in found
-    ]
+    return [_partition(row, filled) for row in found]
+
+
+def _partition(row: Sequence[Any], filled: Container[Name]) -> Partition:
+    above, parent, schema, name, bound, split_by, splits, has_own = row
+    name = schema, name
+    return Partition((above, parent), name, bound, split_by, splits, has_own, name in filled)
 
 
 def make(
@@ -91,7 +94,8 @@ def make(
 
 _PARTITIONS = """
 SELECT pn.nspname, p.relname, n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid),
-       pg_get_partkeydef(p.oid), coalesce(pg_get_partkeydef(c.oid), '')
+       pg_get_partkeydef(p.oid), coalesce(pg_get_partkeydef(c.oid), ''),
+       c.relrowsecurity OR c.relacl IS NOT NULL AND c.relacl IS DISTINCT FROM p.relacl
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_inherits i ON i.inhrelid = c.oid
      JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace

@@ -387,11 +387,15 @@ class Build:
         template = self.recalled.template if self.recalled else None
         self._next.begin(self.server, self.old, template)
 
-    def make_next(self) -> None:
-        """Create `__next` in the likeness of the target; it is removed again if the run fails."""
+    def make_next(self, *, acts: bool = True) -> None:
+        """Create `__next` in the likeness of the target; it is removed again if the run fails.
+
+        acts: whether our login acts there as the role that the tables belong to. A dump says itself
+        whose each object is, and has what only the login itself may set.
+        """
         self.begin_next()
         self._next.wait()
-        if self.ownership.role:
+        if acts and self.ownership.role:
             ownership.begin(self.server.session, self.server.names.next, self.ownership.role)
 
     def prepare(self) -> None:

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, past
+from backset.catalogs import catalog, objects, past
 from backset.connections.activity import listed
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
@@ -143,6 +143,11 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
         barred = _bars(build)
+    if in_place and old is not None and build.sharing.kept:
+        barred += tuple(
+            (f"{each} depends on what would be dropped", objects.ASK_ITS_OWNER)
+            for each in objects.dependants(build.live, build.sharing.keeps)
+        )
     if builds and old is not None:
         uncreatable = extensions.uncreatable(build.live)
     if in_place and not build.old_is_empty:
