@@ -184,13 +184,18 @@ class Build:
         """Whether other sessions of our login may write to the target."""
         return Writers(self.server.session, self.target.database, lambda: self.live)
 
+    @cached_property
+    def unreadable(self) -> set[tuple[str, str]]:
+        """The tables of the target whose rows the role may not read, or not all of them."""
+        return set() if self.old is None else catalog.unreadable(self.live)
+
     @property
     def left_out(self) -> LeftOut:
         """What a dump of the target leaves out: what others own, and the role may not read.
 
         Without rows of our own there is no backup.
         """
-        closed = catalog.unreadable(self.live)
+        closed = self.unreadable
         schemas = {each for each, _ in closed if each in self.sharing.schemas}
         relations = tuple(each for each in self.sharing.relations if each in closed)
         return LeftOut(tuple(sorted(schemas)), relations)

@@ -193,9 +193,9 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
 
 
 def _unread(build: Build) -> tuple[str, ...]:
-    if build.old is None:
+    closed = build.unreadable
+    if not closed:
         return ()
-    closed = catalog.unreadable(build.live)
     ours = (each for each in catalog.tables(build.live) if not build.sharing.has(each))
     return tuple(catalog.shown(*each) for each in ours if each in closed)
 

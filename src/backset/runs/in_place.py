@@ -202,11 +202,13 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     What stands there now is dumped first: somebody may have gone on working with it. A task that
     replaces nothing brings nothing back where there are rows by now. Raises RefusedError then.
     """
-    if build.old is not None and login.is_set(build.server.session, build.target.database):
+    is_set = build.old is not None and login.is_set(build.server.session, build.target.database)
+    if is_set:
         build.write_anyhow()
     mark = unfinished.read(build, build.server.session)
     if mark is None:
-        _look_at_others(build, notice)
+        if build.old is not None:
+            _look_at_others(build, build.old, notice, is_set=is_set)
         return
     if _is_void(build, mark) or not unfinished.has_cleared(build.server.session, mark):
         _remove_file(build)
@@ -236,12 +238,10 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     build.close_sessions()
 
 
-def _look_at_others(build: Build, notice: Callable[[str], None]) -> None:
+def _look_at_others(
+    build: Build, old: Database, notice: Callable[[str], None], *, is_set: bool
+) -> None:
     """Say what a run of another checkout has left half built; that one is to bring it back."""
-    old = build.old
-    if old is None:
-        return
-    is_set = login.is_set(build.server.session, old.name)
     if old.mark == _MARK or (is_set and not old.owned):
         notice(half_built(old))
     elif is_set:

@@ -263,9 +263,9 @@ class Server:
             self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
             activity.end(self.session, self._names, f"{re.escape(run_mark())}$")
 
-    def sessions(self, name: str) -> list[Client]:
-        """Return who is connected to a database, the oldest first, but for this run itself."""
-        found = activity.clients(self.session, [name])
+    def sessions(self, *names: str) -> list[Client]:
+        """Return who is connected to databases, the oldest first, but for this run itself."""
+        found = activity.clients(self.session, names)
         return [each for each in found if not each.application.endswith(run_mark())]
 
     def endable(self, name: str) -> list[Client]:
@@ -275,7 +275,7 @@ class Server:
     def immovable(self) -> list[tuple[Client, str]]:
         """Return each session that would stop a swap, since our role may not end it; what to do."""
         role = self.session.info.user
-        found = [each for name in self._names for each in self.sessions(name)]
+        found = self.sessions(*self._names)
         return [(each, each.remedy(role)) for each in found if not each.may_end]
 
     @property
