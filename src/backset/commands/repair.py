@@ -56,7 +56,7 @@ def look(
         notice = told.notice if answer and answer.wait else None
         with signals.limited(answer.timeout_s if answer else 0):
             proof = placement.find(build, told.progress, notice)
-    told.end("prove", Done(_shown(proof), {"same": proof.same, "spare": proof.spare}))
+    told.end("prove", Done(_shown(proof), {"same": proof.same, "not_compared": proof.spare}))
     return replace(found, facts=replace(found.facts, proof=proof))
 
 

@@ -71,8 +71,9 @@ class Writers:
 
     def let_in(self) -> None:
         """Let everybody write who may."""
-        with self._target().transaction():
-            self._grant(self._target())
+        if self.revoked:
+            with self._target().transaction():
+                self._grant(self._target())
         if self.are_out:
             self._restrict(_WRITES)
             self.are_out, self.were_let_in = False, True
