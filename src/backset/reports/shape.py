@@ -186,9 +186,9 @@ class Step(TypedDict):
             list[str],
             "`prove` of `repair` and `status`: the revisions at which the chain makes this schema",
         ]
-    not_compared: NotRequired[
-        Annotated[list[str], "of `prove`: what belongs to others, and extensions that stay"]
     ]
+    not_compared: NotRequired[
+        Annotated[list[str], "`prove`: what belongs to others, and extensions that stay"]
     ]
     revisions: NotRequired[Annotated[list[str], "`stamp`: what the version table says now"]]
     indexes: NotRequired[Annotated[list[str], "`drop_indexes`: the names of those dropped"]]
