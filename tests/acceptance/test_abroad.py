@@ -435,6 +435,7 @@ def test_all_rights_on_the_database_are_none_in_its_schema(
     succeed(project, "reset-db")
 
 
+@pytest.mark.slow
 def test_an_extension_that_the_role_may_not_create_is_never_lost(
     server: Cluster, word: str, tmp_path: Path
 ) -> None:
@@ -610,7 +611,9 @@ def test_rows_in_a_table_of_an_extension_are_carried(
     assert project.query(mine) == []
 
 
-@pytest.mark.parametrize("extension", ["registry", "ledger"])
+@pytest.mark.parametrize(
+    "extension", slow_but(["registry", "ledger"], lambda each: each == "ledger")
+)
 def test_rows_in_a_table_of_an_extension_that_the_role_may_not_write(
     extended: Cluster, word: str, tmp_path: Path, extension: str
 ) -> None:
@@ -791,7 +794,7 @@ INSERT INTO reading VALUES (1, 'a'), (11, 'it''s'), (12, 'z')
 """
 
 
-@pytest.mark.parametrize("flags", [[], ["--in-place"]])
+@pytest.mark.parametrize("flags", slow_but([[], ["--in-place"]], bool))
 def test_partitions_that_rows_need_are_made(
     server: Cluster, word: str, tmp_path: Path, flags: list[str]
 ) -> None:
@@ -809,6 +812,7 @@ def test_partitions_that_rows_need_are_made(
     assert project.query("SELECT to_regclass('reading_2')") == [(None,)]
 
 
+@pytest.mark.slow
 def test_what_a_login_may_by_its_own_setting_stays(
     server: Cluster, word: str, tmp_path: Path
 ) -> None:

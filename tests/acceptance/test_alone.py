@@ -164,6 +164,7 @@ def test_a_backup_comes_back_where_sessions_only_read(
     assert prints(project) == before
 
 
+@pytest.mark.slow
 def test_rights_come_back_with_the_tables_of_a_group(project: Project, server: Cluster) -> None:
     """What the login would give to new tables of its own is nothing to those of its group."""
     word = project.database
@@ -189,6 +190,7 @@ def test_rights_come_back_with_the_tables_of_a_group(project: Project, server: C
     assert project.query(RIGHTS) == before
 
 
+@pytest.mark.slow
 def test_what_was_left_half_built_is_not_the_backup_to_go_back_to(
     project: Project,
 ) -> None:

@@ -473,6 +473,7 @@ def test_a_role_that_may_create_databases_takes_the_swap(
     assert databases(owned) == {"", "__previous", "__clean"}
 
 
+@pytest.mark.slow
 def test_an_extension_that_only_a_superuser_can_make(
     owned: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str, name: str
 ) -> None:
@@ -486,6 +487,7 @@ def test_an_extension_that_only_a_superuser_can_make(
     assert owned.query("SELECT extname FROM pg_extension WHERE extname = 'vector'") == [("vector",)]
 
 
+@pytest.mark.slow
 def test_a_superuser_can_ask_for_it_too(project: Project, cluster: Cluster, name: str) -> None:
     """Even the objects of the bootstrap superuser, which no catalog of owners lists."""
     project.query("CREATE EXTENSION vector")
