@@ -30,7 +30,7 @@ CONTROL = Path("/usr/share/postgresql/15/extension")
 class Shape:
     """An extension in use: `by_hand` makes it, then come the migrations, and rows of people.
 
-    asks: what these rows are afterwards.
+    asks: what these rows are afterwards. stays: what no rebuild may change, as it is not only ours.
     """
 
     extension: str
@@ -38,6 +38,7 @@ class Shape:
     migrations: str
     rows: str
     asks: str
+    stays: str = "SELECT 1"
 
 
 SHAPES = {
@@ -80,8 +81,11 @@ SHAPES = {
         "pg_cron",
         "CREATE EXTENSION pg_cron",
         "CREATE TABLE task (id int PRIMARY KEY)",
-        "SELECT cron.schedule('nightly', '0 3 * * *', 'SELECT 1'); INSERT INTO task VALUES (1)",
-        "SELECT (SELECT array_agg(jobname) FROM cron.job), (SELECT count(*) FROM task)",
+        "SELECT cron.schedule('nightly', '0 3 * * *', 'SELECT 1'); INSERT INTO task VALUES (1);"
+        "INSERT INTO cron.job (schedule, command, nodeport, database, username)"
+        " VALUES ('0 1 * * *', 'SELECT 2', 5432, 'postgres', 'somebody')",
+        "SELECT (SELECT array_agg(command) FROM cron.job), (SELECT count(*) FROM task)",
+        stays="SELECT jobid, command, database, username FROM cron.job ORDER BY 1",
     ),
 }
 
@@ -141,6 +145,7 @@ def test_every_main_task_keeps_the_rows(server: Cluster, tmp_path: Path, name: s
         succeed(project, task)
         assert project.query(shape.asks) == before, task
         assert project.query(SETTINGS) == settings, task
-    succeed(project, "reset-db")
-    succeed(project, "reset-db --in-place")
-    succeed(project, "status")
+    stays = project.query(shape.stays)
+    for task in ("reset-db", "reset-db --in-place", "status"):
+        succeed(project, task)
+        assert project.query(shape.stays) == stays

@@ -166,7 +166,8 @@ class Gate:
 
     def _note_commit(self, _connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
         """See a migration that commits by itself, past us."""
-        self._was_open = self._was_open or statement.strip()[:6].upper() == "COMMIT"
+        if self.writes and statement.strip()[:6].upper() == "COMMIT":
+            self._was_open = True
 
     @property
     def server(self) -> str:

@@ -213,11 +213,13 @@ SELECT setval(%(sequence)s::regclass, most) FROM (SELECT max({column}) AS most F
        pg_sequence_last_value(%(sequence)s::regclass) last
 WHERE most IS NOT NULL AND most > coalesce(last, 0)
 """
+# pg_cron's table has the jobs of all roles and databases of a server: they are not ours to replace.
 _TABLES = """
 SELECT n.nspname, c.relname, coalesce(nullif(condition, ''), ''),
        ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0
              AND NOT attisdropped AND attgenerated = '' ORDER BY attnum),
        has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE')
+       AND e.extname <> 'pg_cron'
 FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS config (relation, condition)
      JOIN pg_class c ON c.oid = config.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND has_schema_privilege(n.oid, 'USAGE')

@@ -52,9 +52,8 @@ def find(build: Build, progress: Progress, notice: Callable[[str], None] | None 
             spare = [f"extension {each}" for each in made.inheritance.uncreatable]
             live = {key: each for key, each in live.items() if key not in spare}
             for at, is_end in _climb(made, progress):
-                if (
-                    is_end or _columns(made.session, others) == columns
-                ):  # the names alone are soon read
+                # The names alone are soon read.
+                if is_end or _columns(made.session, others) == columns:
                     last = compare(made, live)
                     same += [at] if is_proved(last) else []
             agrees = _agrees(made)
