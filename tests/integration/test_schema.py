@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from backset.catalogs import catalog, schema
+from backset.catalogs import catalog, inventory, objects, schema
 from backset.catalogs.difference import Sides, between
 from backset.connections.session import conninfo
 from backset.connections.target import Target
@@ -183,6 +183,21 @@ def test_a_copy_has_the_same_schema(server: Cluster) -> None:
 def test_every_change_is_seen(server: Cluster, change: str) -> None:
     """Each is one difference, in words that name the object."""
     assert [str(each) for each in differences(server, change)] == [CHANGES[change]]
+
+
+def test_a_temporary_table_makes_no_difference(server: Cluster) -> None:
+    """Nor do the schemas that the server keeps for ever once there was one; it is still empty."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as administrator:
+        administrator.execute("CREATE DATABASE with_temporary")
+    with psycopg.connect(server.url("with_temporary"), autocommit=True) as session:
+        session.execute("CREATE TEMPORARY TABLE tried (id int)")
+        session.execute("CREATE FUNCTION pg_temp.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        assert session.execute("SELECT FROM pg_namespace WHERE nspname ~ '^pg_temp_'").fetchone()
+        assert schema.read(session).keys() == {"schema public"}
+        assert inventory.inventory(session) == {}
+        assert objects.found(session) == []
+        assert catalog.is_empty(session)
+        assert catalog.is_bare(session)
 
 
 def test_a_column_that_was_dropped_and_added_moves(server: Cluster) -> None:

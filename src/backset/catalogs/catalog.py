@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from backset.catalogs import batches
+from backset.catalogs.system import FIRST_OF_A_USER, is_users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -108,6 +109,15 @@ def columns(session: psycopg.Connection[Any]) -> Mapping[str, set[str]]:
     found: dict[str, set[str]] = {shown(*name): set() for name in tables(session)}
     for schema, table, column in session.execute(_COLUMNS).fetchall():
         found.setdefault(shown(schema, table), set()).add(column)
+    return found
+
+
+def table_columns(session: psycopg.Connection[Any]) -> Mapping[tuple[str, str], list[str]]:
+    """Return the columns of every user table, by schema and name."""
+    found: dict[tuple[str, str], list[str]] = {each: [] for each in tables(session)}
+    for schema, table, column in session.execute(_COLUMNS).fetchall():
+        if (schema, table) in found:
+            found[schema, table].append(column)
     return found
 
 
@@ -228,7 +238,7 @@ def _lag(
     return LaggingSequence(name, int(next_value), owner, int(maximum))
 
 
-_USER_SCHEMA = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+_USER_SCHEMA = is_users("n.nspname")
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
 _READABLE = """has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
@@ -258,10 +268,19 @@ _CATALOGS = (
     *("pg_ts_dict", "pg_statistic_ext", "pg_largeobject_metadata"),
 )
 _INHERITED = {"pg_extension", "pg_default_acl", "pg_publication"}
-_FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
-_OBJECTS = "SELECT EXISTS ({})".format(
-    " UNION ALL ".join(f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}" for each in _CATALOGS)
-)
+_PLACES = {
+    "pg_namespace": "oid",
+    "pg_class": "relnamespace",
+    "pg_type": "typnamespace",
+    "pg_proc": "pronamespace",
+}
+_SYSTEM = f"SELECT oid FROM pg_namespace WHERE NOT {is_users('nspname')}"
+_MADE = {
+    each: f"SELECT FROM {each} WHERE oid >= {FIRST_OF_A_USER}"
+    + (f" AND {_PLACES[each]} NOT IN ({_SYSTEM})" if each in _PLACES else "")
+    for each in _CATALOGS
+}
+_OBJECTS = "SELECT EXISTS ({})".format(" UNION ALL ".join(_MADE.values()))
 # What depends on a member of an extension, such as the row type and the indexes of its table.
 _BELONGINGS = """
 WITH RECURSIVE theirs AS (
@@ -272,9 +291,8 @@ WITH RECURSIVE theirs AS (
 SELECT EXISTS ({})
 """.format(
     " UNION ALL ".join(
-        f"SELECT FROM {each} WHERE oid >= {_FIRST_OF_A_USER}"
-        f" AND ('{each}'::regclass, oid) NOT IN (SELECT classid, objid FROM theirs)"
-        for each in _CATALOGS
+        f"{made} AND ('{each}'::regclass, oid) NOT IN (SELECT classid, objid FROM theirs)"
+        for each, made in _MADE.items()
         if each not in _INHERITED
     )
 )
@@ -292,6 +310,18 @@ WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 HAVING array_agg(attname::text || ' ' || atttypid::regtype)
     IN (ARRAY['version_num character varying'], ARRAY['version_num text'])
 """
+# For a session that gives one text back; the version table is left out.
+COLUMN_NAMES = f"""
+SELECT coalesce(string_agg(name, E'\\n' ORDER BY name COLLATE "C"), '') FROM (
+    SELECT concat_ws('.', schema, own, attname) AS name,
+           count(*) OVER (PARTITION BY oid) = 1 AND attname = 'version_num' AS is_version
+    FROM (SELECT n.nspname AS schema, c.relname AS own, c.oid, a.attname
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               JOIN pg_attribute a ON attrelid = c.oid
+          WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
+            AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped) columns) names
+WHERE NOT is_version
+"""
 _INDEXES = f"""
 SELECT n.nspname, c.relname, i.indisvalid OR c.relkind = 'I' OR EXISTS (
     SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
@@ -307,10 +337,10 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
   AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped AND {_READABLE}
   AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY 1, 2, 3
 """
-_MAY_CREATE = """
+_MAY_CREATE = f"""
 SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'),
                 has_database_privilege(current_database(), 'CREATE'))
-    OR EXISTS (SELECT FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'public'
+    OR EXISTS (SELECT FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'public'
                AND has_schema_privilege(oid, 'CREATE') AND EXISTS (
                    SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind = 'r'
                    AND pg_has_role(c.relowner, 'USAGE')))

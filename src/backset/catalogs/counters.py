@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from backset.catalogs.system import is_users
+
 if TYPE_CHECKING:
     from backset.connections.session import Session
 
@@ -79,7 +81,7 @@ def read(session: Session) -> list[Counter]:
     ]
 
 
-_SEQUENCES = """
+_SEQUENCES = f"""
 WITH uses AS (
     SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number FROM pg_depend d
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
@@ -100,7 +102,7 @@ SELECT n.nspname, s.relname, ARRAY(SELECT columns.name FROM columns WHERE sequen
        ARRAY(SELECT columns.name FROM columns WHERE sequence = s.oid AND is_number),
        q.seqincrement, q.seqmin, q.seqmax, q.seqcycle
 FROM pg_class s JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace n ON n.oid = relnamespace
-WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+WHERE {is_users("n.nspname")}
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(s.oid, 'SELECT')
   AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_class'::regclass
                   AND x.objid = s.oid AND x.deptype = 'e')

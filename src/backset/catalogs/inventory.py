@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from backset.catalogs.system import FIRST_OF_A_USER, is_users
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -106,7 +108,7 @@ FROM pg_type t WHERE t.typtype IN ('e', 'd', 'b', 'r')
 _OTHERS = """
 SELECT 'pg_extension'::regclass, e.oid, 0, e.extnamespace::regnamespace::text FROM pg_extension e
 UNION ALL SELECT 'pg_namespace'::regclass, oid, 0, NULL FROM pg_namespace
-          WHERE nspname <> 'public' AND nspname !~ '^pg_'
+          WHERE nspname <> 'public'
 UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxrelid, pg_get_statisticsobjdef(oid)
           FROM pg_statistic_ext
 UNION ALL SELECT 'pg_publication'::regclass, oid, 0,
@@ -128,7 +130,6 @@ _PARTS = (
 # ARRAY['a'::varchar]::text[], and after a restore ARRAY['a'::varchar::text]. So the casts that it
 # adds, and the parentheses, do not count.
 _SAID_ANEW = r"[()]|::(text|inet)(\[\])?"
-FIRST_OF_A_USER = 16384  # FirstNormalObjectId
 _INVENTORY = f"""
 WITH object AS ({" UNION ALL ".join(_PARTS)}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
@@ -140,7 +141,7 @@ FROM (SELECT object.*, o.type AS kind, o.identity,
              CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END AS place
       FROM object, pg_identify_object(classid, objid, 0) o) AS each
 WHERE objid >= {FIRST_OF_A_USER} AND identity IS NOT NULL
-  AND coalesce(place !~ '^pg_' AND place <> 'information_schema', true)
+  AND coalesce({is_users("place")}, true)
   AND (classid, objid) NOT IN (SELECT classid, objid FROM member)
   AND ('pg_class'::regclass, relation) NOT IN (SELECT classid, objid FROM member)
   AND {{condition}}

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from backset.catalogs.catalog import shown
+from backset.catalogs.system import FIRST_OF_A_USER, is_users
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -201,7 +202,6 @@ _WORDS = {
     "statistics object": "STATISTICS",
     "foreign-data wrapper": "FOREIGN DATA WRAPPER",
 }
-FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 _OPEN = f"""
 SELECT EXISTS (
     SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner
@@ -277,14 +277,14 @@ FROM ({_OWNED} UNION ALL
      pg_identify_object(o.classid, o.oid, 0) i
 WHERE o.oid >= {FIRST_OF_A_USER}
   AND i.type NOT IN ('index', 'toast table', 'composite type') AND i.type !~ '^index'
-  AND coalesce(i.schema, '') !~ '^pg_' AND i.identity !~ '^pg_(toast_)?temp_'
+  AND coalesce({is_users("coalesce(i.schema, CASE i.type WHEN 'schema' THEN i.name END)")}, true)
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.classid AND d.objid = o.oid
                   AND d.deptype IN ('e', 'i') AND d.refobjid <> o.oid)
 ORDER BY o.oid
 """
-_KEPT = """
+_KEPT = f"""
 SELECT 'EXTENSION', extname FROM pg_extension
-UNION ALL SELECT 'SCHEMA', nspname FROM pg_namespace WHERE nspname !~ '^pg_'
+UNION ALL SELECT 'SCHEMA', nspname FROM pg_namespace WHERE {is_users("nspname")}
 """
 _NAMES = """
 SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace

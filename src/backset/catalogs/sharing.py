@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from psycopg import sql
 
 from backset.catalogs import catalog, objects
+from backset.catalogs.system import FIRST_OF_A_USER, is_users
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -316,7 +317,7 @@ WITH roles AS (
     UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typowner FROM pg_type
               WHERE typtype IN ('e', 'd', 'r')
     UNION ALL SELECT 'pg_namespace'::regclass, oid, oid, nspowner FROM pg_namespace
-              WHERE nspname <> 'public' AND nspname !~ '^pg_'
+              WHERE nspname <> 'public' AND {is_users("nspname")}
     UNION ALL SELECT 'pg_publication'::regclass, oid, NULL, pubowner FROM pg_publication
     UNION ALL SELECT 'pg_event_trigger'::regclass, oid, NULL, 0 FROM pg_event_trigger
     UNION ALL SELECT 'pg_foreign_server'::regclass, oid, NULL, srvowner FROM pg_foreign_server
@@ -324,7 +325,7 @@ WITH roles AS (
 SELECT NOT EXISTS (
     SELECT FROM things t LEFT JOIN pg_namespace n ON n.oid = t.place
          LEFT JOIN roles r ON r.oid = t.owner
-    WHERE t.oid >= {objects.FIRST_OF_A_USER}
+    WHERE t.oid >= {FIRST_OF_A_USER}
       AND (NOT coalesce(r.ours, false) OR n.nspname <> ALL(%(places)s))
       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = t.classid AND d.objid = t.oid
                       AND d.deptype IN ('e', 'i'))

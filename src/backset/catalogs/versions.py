@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from backset.catalogs.system import is_users
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -67,12 +69,12 @@ def _is_of(lineage: Lineage, table: VersionTable) -> bool:
     return is_named and lineage.schema in {"", table.schema}
 
 
-_TABLES = r"""
+_TABLES = f"""
 SELECT n.nspname, c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relkind IN ('r', 'p') AND a.attname = 'version_num' AND NOT a.attisdropped
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-  AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+  AND {is_users("n.nspname")}
 ORDER BY n.nspname, c.relname
 """

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from backset.catalogs.catalog import shown
+from backset.catalogs.system import is_users
 from backset.errors import Finding
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ _QUERY = f"""
 WITH ours AS (
     SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND c.relkind IN ('r', 'p', 'm')
+    WHERE {is_users("n.nspname")} AND c.relkind IN ('r', 'p', 'm')
       AND NOT EXISTS {_OF_AN_EXTENSION})
 SELECT CASE o.relkind WHEN 'p' THEN 'partitioned index' ELSE 'index' END, o.schema, o.name,
        x.relname

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from backset.catalogs import catalog
 from backset.catalogs.inventory import SETTINGS
+from backset.catalogs.system import is_users
 from backset.proofs.rows import Rows
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 WHERE (n.nspname, c.relname) = (%s, %s) ORDER BY a.attname
 """
-_SEQUENCES = """
+_SEQUENCES = f"""
 SELECT schemaname, sequencename, last_value FROM pg_sequences
-WHERE last_value IS NOT NULL AND schemaname !~ '^pg_'
+WHERE last_value IS NOT NULL AND {is_users("schemaname")}
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from backset.catalogs.system import FIRST_OF_A_USER
 from backset.properties.property import Property, Source
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ _CREATE = re.compile(
     r"""create\s+extension\s+(?:if\s+not\s+exists\s+)?[\s"'\\]*([^\s"'\\;)]*)""", re.IGNORECASE
 )
 _PLAIN = re.compile(r"[\w$-]+")
-_OF_A_USER = "e.oid >= 16384"  # FirstNormalObjectId: plpgsql comes with every database
+_OF_A_USER = f"e.oid >= {FIRST_OF_A_USER}"  # plpgsql comes with every database
 SOURCES = (
     Source(
         f"""

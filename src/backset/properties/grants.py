@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from backset.catalogs.system import is_users
 from backset.properties.property import Property, Source
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _acl(acl: str, kind: str, owner: str) -> str:
     return _grants(f"coalesce({acl}, acldefault('{kind}', {owner}))", owner)
 
 
-_SCHEMAS = """FROM pg_namespace n WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'
+_SCHEMAS = f"""FROM pg_namespace n WHERE {is_users("nspname")}
 AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass
                 AND x.objid = n.oid AND x.deptype = 'e') ORDER BY nspname"""
 OF_DATABASE = (

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from backset.catalogs.system import is_users
+
 if TYPE_CHECKING:
     from backset.catalogs.sharing import Sharing
     from backset.connections.session import Session
@@ -67,10 +69,10 @@ def end(session: Session, database: str) -> None:
 
 _SET_SINCE = 160000  # the server's version that tells apart who may SET ROLE
 # A superuser is not made less: the migrations may need that, as for an extension.
-_OWNER = """
+_OWNER = f"""
 SELECT r.rolname, NOT me.rolsuper AND current_user = session_user AND pg_has_role(r.oid, %(option)s)
 FROM (SELECT c.relowner, count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+      WHERE c.relkind IN ('r', 'p') AND {is_users("n.nspname")}
         AND pg_has_role(c.relowner, 'USAGE') AND n.nspname <> ALL(%(schemas)s)
         AND (n.nspname, c.relname) NOT IN (
             SELECT * FROM unnest(%(places)s::name[], %(names)s::name[]))
