@@ -630,3 +630,91 @@ except:
     target = discovery.settled(load(project.folder, {"PATH": "/usr/bin:/bin"})).target
     assert target is not None
     assert target.database == Target.parse(project.url).database
+
+
+CHOOSES_A_SCHEMA = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, text
+with create_engine({url}).connect() as connection:
+    {before}
+    connection.execute(text("SET search_path TO tenant_a"))
+    connection.commit()
+    connection.dialect.default_schema_name = "tenant_a"
+    context.configure(connection=connection, target_metadata=None)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+MAKE = "op.execute('CREATE TABLE held (id int)')"
+
+
+@pytest.mark.parametrize(
+    "before", ["pass", "connection.execute(text('CREATE SCHEMA IF NOT EXISTS tenant_a'))"]
+)
+def test_what_env_py_sets_and_commits_stays_set_while_it_is_only_looked_at(
+    project: Project, before: str
+) -> None:
+    """Alembic's own recipe for a schema commits a SET: the versions are read where they are."""
+    versions = rewrite(project)
+    text = CHOOSES_A_SCHEMA.format(url=HONEST, before=before)
+    (project.folder / "alembic/env.py").write_text(text)
+    add(versions, "a1", body=MAKE)
+    project.query("CREATE SCHEMA tenant_a")
+    with working(project) as (worker, session, _):
+        worker.ask("upgrade", session)
+        assert worker.ask("describe", session)["revisions"] == ["a1"]
+        assert worker.ask("current", session)["revisions"] == ["a1"]
+    assert project.query("SELECT count(*) FROM tenant_a.held") == [(0,)]
+
+
+def test_what_env_py_sets_beside_a_write_stays_while_it_is_only_looked_at(
+    project: Project,
+) -> None:
+    """What is written is taken back, and what is set in the same transaction is not."""
+    rewrite(project)
+    before = "connection.execute(text('CREATE TABLE tried (id int); SET work_mem TO 4321'))"
+    text = CHOOSES_A_SCHEMA.format(url=HONEST, before=before)
+    holds = "    assert connection.execute(text('SHOW work_mem')).scalar() == '4321kB'\n"
+    begin = "    with context.begin"
+    (project.folder / "alembic/env.py").write_text(text.replace(begin, holds + begin))
+    project.query("CREATE SCHEMA tenant_a")
+    with working(project) as (worker, session, _):
+        worker.ask("current", session)
+    seen = "SELECT to_regclass('tried'), to_regclass('tenant_a.tried')"
+    assert project.query(seen) == [(None, None)]
+
+
+NEVER_COMMITS = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, text
+with create_engine({url}).connect() as connection:
+    connection.execute(text("SELECT 1"))
+    context.configure(connection=connection, target_metadata=None)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (MAKE, "1 revision ran up to a1, and env.py's transaction was rolled back"),
+        (
+            "op.get_context().autocommit_block().__enter__()",
+            "autocommit_block() needs the transaction that Alembic begins",
+        ),
+    ],
+)
+def test_an_upgrade_that_env_py_rolls_back_is_no_success(
+    project: Project, body: str, said: str
+) -> None:
+    """A SELECT before context.configure() begins a transaction that nobody commits."""
+    versions = rewrite(project)
+    (project.folder / "alembic/env.py").write_text(NEVER_COMMITS.format(url=HONEST))
+    add(versions, "a1", body=body)
+    done = project.invoke("upgrade")
+    assert done.returncode == 4, done.stderr
+    assert said in done.stderr
+    assert "connection.commit()" in done.stderr
+    assert project.query("SELECT to_regclass('held')") == [(None,)]

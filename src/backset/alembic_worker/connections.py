@@ -112,7 +112,7 @@ class Gate:
         kind = type(dialect)
         # Many an env.py commits a CREATE SCHEMA before it does anything.
         commit = self._commit_alone if self.writes else kind.do_commit
-        dialect.do_commit = partial(kind.do_rollback if is_held else commit, dialect)
+        dialect.do_commit = partial(_commit_nothing if is_held else commit, dialect)
         driver = _driver(connection)
         if is_held and getattr(driver, "autocommit", False):
             dialect.set_isolation_level(driver, "READ COMMITTED")
@@ -152,7 +152,7 @@ class Gate:
 
     def _commit_alone(self, dialect: Any, fairy: Any) -> None:
         """Commit tables without the rights of others to write to them."""
-        driver = _own(fairy)
+        driver = own(fairy)
         if self._given_to is driver:
             self._revoked, self._given_to = [], None
         cursor = driver.cursor()
@@ -214,16 +214,47 @@ class Gate:
         cursor.close()
 
 
+def _commit_nothing(dialect: Any, fairy: Any) -> None:
+    """Take back what a transaction has written, and keep what it has set, as a COMMIT would.
+
+    An env.py may choose its schema that way: `SET search_path`, and a commit.
+    """
+    driver, kind = own(fairy), type(dialect)
+    has_written, settings = True, []  # type: bool, list[Any]
+    cursor = driver.cursor()
+    with contextlib.suppress(Exception):  # of whichever driver: the transaction has failed
+        cursor.execute(_HAS_WRITTEN)
+        (has_written,) = cursor.fetchone()
+        cursor.execute(_SETTINGS)
+        settings = cursor.fetchall()
+    if has_written:
+        kind.do_rollback(dialect, fairy)
+        for (statement,) in settings:
+            cursor.execute(statement)
+    cursor.close()
+    kind.do_commit(dialect, fairy)
+
+
 def _driver(connection: Any) -> Any:
     """Return the driver's own connection."""
-    return _own(connection.connection)
+    return own(connection.connection)
 
 
-def _own(fairy: Any) -> Any:
+def own(fairy: Any) -> Any:
+    """Return the driver's own connection behind SQLAlchemy's."""
     before_1_4_24 = getattr(fairy, "connection", None)
     return getattr(fairy, "dbapi_connection", None) or before_1_4_24 or fairy
 
 
+_HAS_WRITTEN = "SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL"
+# pg_settings does not show `role`. No `%`, which some drivers would take for a parameter.
+_SETTINGS = """
+SELECT 'SELECT pg_catalog.set_config(' || pg_catalog.quote_literal(name) || ', '
+       || pg_catalog.quote_literal(setting) || ', false)'
+FROM (SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
+      AND context IN ('user', 'superuser') AND pg_catalog.strpos(name, 'transaction_') <> 1
+      UNION ALL SELECT 'role', pg_catalog.current_setting('role')) AS set_here
+"""
 WRITE = "SET default_transaction_read_only = off"
 _PROOF = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from configparser import InterpolationSyntaxError
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,10 @@ class NoApplicationError(Exception):
     """env.py works within the project's application, which cannot be found."""
 
 
+class NoTransactionError(Exception):
+    """A migration wants a block in autocommit mode, and env.py has begun a transaction before."""
+
+
 class MissingSchemaError(Exception):
     """The version table belongs into a schema that does not exist; its text is the name."""
 
@@ -63,6 +68,7 @@ _KINDS = (
     (SeveralDatabasesError, "several databases"),
     (NoConnectionError, "no connection"),
     (NoApplicationError, "no application"),
+    (NoTransactionError, "no transaction"),
     (MissingSchemaError, "missing schema"),
     (util.CommandError, "alembic"),
     (DBAPIError, "database"),
@@ -95,8 +101,15 @@ def message_of(error: BaseException) -> str:
     return text if isinstance(error, _OURS) else f"{type(origin).__name__}: {text}"
 
 
-def explained(error: Exception, context: Any) -> Exception:
-    """Return what an error of env.py means, given the MigrationContext that it made, if any."""
+def explained(error: Exception, context: Any, *, in_migration: bool) -> Exception:
+    """Return what an error of env.py means, given the MigrationContext that it made, if any.
+
+    in_migration: whether a migration has raised it, and not env.py.
+    """
+    if isinstance(error, AssertionError) and _raised_in(error) == "autocommit_block":
+        return NoTransactionError("autocommit_block() needs the transaction that Alembic begins")
+    if in_migration:
+        return error
     if context is None:
         offline = isinstance(error, util.CommandError) and "as_sql mode" in str(error)
         return NoConnectionError(message_of(error)) if offline else error
@@ -121,6 +134,12 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or current.__context__
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the name of the function that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].name if frames else ""
 
 
 def _sqlstate(error: Exception) -> Any:

@@ -33,6 +33,10 @@ OR_DOOR = (
     "or, where it runs only behind a command of the project, name that: "
     '[tool.backset] upgrade = ["COMMAND", "ARGUMENT"]'
 )
+COMMIT = (
+    "let nothing run on env.py's connection before `with context.begin_transaction():`, or call "
+    "connection.commit() there, after what runs before it"
+)
 _DOOR = f"mend env.py, {OR_DOOR}"
 _TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
 _OTHER_DIALECT = re.compile("^a database of ")
@@ -77,6 +81,10 @@ _EXPLAINED = {
     "asked for input": (
         "{where}it asked for input, and stdin is closed ({message})",
         "let it take the answer from an environment variable, then run this again",
+    ),
+    "no transaction": (
+        "{where}{message}, and env.py has begun one before it",
+        COMMIT,
     ),
     "missing schema": (
         "the schema {message} of the version table does not exist",
