@@ -64,7 +64,7 @@ def differences(build: Build) -> list[Difference]:
         made.upgrade()
         made.inheritance.complete(made.session)
         spare = catalog.version_tables(build.live)
-        return placement.compare(made, schema.read(build.live, spare=spare))
+        return placement.compare(made.schema(), schema.read(build.live, spare=spare))
 
 
 def databases(project: Project) -> set[str]:

@@ -19,6 +19,7 @@ AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": fr
 BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}
 ORPHAN = {**AT, "recorded": ("x",), "orphans": ("x",), "pending": ("a", "b")}
 SAME, OTHER = Proof(same=("b",)), Proof(differences=("table t is only in app",))
+STANDS = Proof(stands=True)
 BLOB = Blob("1a2b^", "versions/x.py")
 RECIPE = Recipe(Path("/p"), (Item("x", BLOB, Path("/p/versions/x.py")),))
 FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), recipe=RECIPE, connects=True)
@@ -54,6 +55,13 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
         (ORPHAN, "orphaned revision", "names x, which no", "prove", "invoke repair"),
         ({**ORPHAN, "proof": SAME}, "orphaned revision", "names x", "stamp", "stamp --purge b"),
         ({**ORPHAN, "proof": OTHER}, "orphaned revision", "names x", "reset", "table t is only"),
+        ({**ORPHAN, "proof": OTHER, "filled": ("t", "u")}, "orphaned revision", "names x", "carry",
+         "the rows of t, u come along, or nothing is done"),
+        ({**ORPHAN, "proof": SAME, "restorable": (FILE,)}, "orphaned revision", "x", "stamp", "b"),
+        ({**ORPHAN, "proof": OTHER, "restorable": (FILE,), "restored": OTHER}, "orphaned revision",
+         "x", "restore file", "the chain is whole again"),
+        ({**ORPHAN, "proof": OTHER, "restorable": (FILE,), "restored": Proof(unbuilt="no")},
+         "orphaned revision", "x", "reset", "invoke reset-db"),
         ({**ORPHAN, "restorable": (FILE,)}, "orphaned revision", "x", "restore file", "git re"),
         ({**AT, "recorded": ("a", "b"), "outdated": ("a",)}, "half applied",
          "alembic_version names a beside b, which comes after it", "stamp", "stamp --purge b"),
@@ -76,7 +84,21 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
         ({**BEHIND, "in_the_way": ("table u exists already",)}, "half applied",
          "table u exists already", "prove", "invoke repair"),
         ({**BEHIND, "in_the_way": ("table u exists already",), "proof": SAME}, "half applied",
-         "table u exists already", "stamp", "stamp --purge b"),
+         "the schema is that of b", "stamp", "stamp --purge b"),
+        ({**BEHIND, "in_the_way": ("table u exists already",), "proof": STANDS}, "behind",
+         "is at a, head is b", "upgrade", "invoke upgrade"),
+        ({**BEHIND, "proof": Proof(early=("type e is there",), apart=("type e is there",))},
+         "half applied", "type e is there", "reset", "invoke reset-db"),
+        ({**BEHIND, "filled": ("t",), "proof": Proof(apart=("column t.c is only in the chain",))},
+         "drift", "at a the chain and the database differ: column t.c", "carry",
+         "invoke reset-db --carry"),
+        ({**BEHIND, "proof": Proof(reached=False, differences=("table u",))}, "behind", "at a",
+         "upgrade", "invoke upgrade"),
+        ({**AT, "proof": Proof(apart=("check c is only in the chain",))}, "drift",
+         "at b the chain and the database differ: check c", "reset", "invoke reset-db"),
+        ({**AT, "proof": replace(STANDS, apart=("view v is only in app",))}, "drift",
+         "view v is only in app", "by hand", "drop it, or write a migration that makes it"),
+        ({**AT, "proof": SAME}, "at head", "its schema is what the chain makes: proved", "none", ""),
         ({**BEHIND, "invalid": ("ix",)}, "half applied", "index ix is invalid", "drop index",
          "invoke psql -- -c 'DROP INDEX CONCURRENTLY ix'"),
         ({**AT, "unmade": ("table u does not exist",)}, "stamped but not migrated",
@@ -95,7 +117,7 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
         ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}), "proof": SAME}, "drift",
          "column t.c", "by hand", "the database is what the chain makes"),
         ({**AT, "differences": ("column t.c",), "models": frozenset({"t"}), "proof": OTHER},
-         "drift", "column t.c", "reset", "invoke reset-db"),
+         "drift", "differ: table t is only in app", "reset", "invoke reset-db"),
         ({**AT, "differences": ("table t",), "models": frozenset()}, "models not loaded",
          "target_metadata has no table, the database has 1", "by hand", "import the modules"),
         ({"elsewhere": "env.py connected to prod", "elsewhere_remedy": "say where"},

@@ -21,7 +21,17 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import application, comparison, configuration, drivers, enums, scripts, sharing, witness
+from . import (
+    application,
+    comparison,
+    configuration,
+    drivers,
+    enums,
+    places,
+    scripts,
+    sharing,
+    witness,
+)
 from .connections import Gate
 from .failures import (
     BrokenChainError,
@@ -214,7 +224,8 @@ class Worker:
     def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
         """Run the steps that lead from where the database is to where it shall be."""
         self._heads()
-        before, count = [], 0  # type: list[str], int
+        before, after, count = [], [], 0  # type: list[str], list[str], int
+        watched, seen = self._request.get("watched"), []  # type: Any, list[dict[str, Any]]
 
         def steps(current: Any, context: Any) -> Iterator[Any]:
             """Alembic runs each step before it asks for the next one."""
@@ -227,20 +238,26 @@ class Worker:
                 self.send("progress", text=text)
                 yield self._step
                 count += 1
+                if watched:
+                    found = places.rows(context)
+                    schema = places.look(context.connection, watched, found)
+                    seen.append({"rows": sorted(found), "schema": schema})
             self._step = None
+            after.extend(places.rows(context))
 
         self._run_env(steps)
-        told = {"before": before, "count": count, "heads": self._heads()}
+        told = {"before": before, "after": after, "count": count, "heads": self._heads()}
+        told["places"] = seen
         return {**told, **self._gate.take_revoked()}
 
     def _todo(self, current: Any) -> list[Any]:
         """Return the steps from the rows of a version table to where the lineage ends."""
         given = self._request.get("to")
-        heads = [given] if given else self._lineage.get("heads") or ["head"]
+        heads = given or self._lineage.get("heads") or ["head"]
         # Alembic takes a text for one revision, and a tuple for several that must not overlap, as
         # those do of which one depends on another.
         destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
-        if len(heads) > 1 and set(self._goal()) == set(self._heads()):
+        if len(heads) > 1 and not given and set(self._goal()) == set(self._heads()):
             destination = "heads"
         return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
 
@@ -356,7 +373,7 @@ class Worker:
                 self._scripts.run_env()
             except Exception as error:
                 started = environment._migration_context  # noqa: SLF001
-                meant = error if self._step else explained(error, started)
+                meant = explained(error, started, in_migration=self._step is not None)
                 if meant is error:
                     raise
                 raise meant from error

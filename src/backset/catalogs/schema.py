@@ -6,14 +6,15 @@ one server that have the same schema give the same; nothing depends on an oid or
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import sharing
 from backset.catalogs.difference import Item
-from backset.catalogs.inventory import FIRST_OF_A_USER, NAMES_ONLY, SETTINGS
+from backset.catalogs.inventory import NAMES_ONLY, SETTINGS
+from backset.catalogs.system import FIRST_OF_A_USER, is_users
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Sequence
 
     from backset.catalogs.sharing import Sharing
     from backset.connections.session import Session
@@ -35,14 +36,29 @@ def read(
         while cursor.nextset():
             pass
         rows = cursor.fetchall()
-        keys = {session.execute(_KEY, table).fetchone() for table in spare}
-    spared = {key for (key,) in filter(None, keys)} | others.keys
-    items = {
+        spared = keys(session, spare)
+    return items(rows, spared | others.keys, others.schemas)
+
+
+def items(
+    rows: Iterable[Sequence[Any]], spared: Collection[str], schemas: Collection[str] = ()
+) -> dict[str, Item]:
+    """Return what the rows of ROWS describe, by its keys.
+
+    spared: keys of what is left out with its parts. schemas: those that are left out whole.
+    """
+    found = {
         f"{kind} {name}": Item(kind=kind, name=name, parent=parent or "", aspects=aspects)
         for kind, name, parent, aspects, schema in rows
-        if schema not in others.schemas
+        if schema not in schemas
     }
-    return {key: each for key, each in items.items() if not {key, each.parent} & spared}
+    return {key: each for key, each in found.items() if not {key, each.parent} & set(spared)}
+
+
+def keys(session: Session, tables: Collection[tuple[str, str]]) -> set[str]:
+    """Return the keys of tables, given by schema and name."""
+    found = (session.execute(_KEY, table).fetchone() for table in tables)
+    return {key for (key,) in filter(None, found)}
 
 
 _KEY = "SELECT format('table %%I.%%I', %s::text, %s::text)"
@@ -219,6 +235,7 @@ SELECT string_agg(grants, '; ' ORDER BY grants) FROM (
     FROM aclexplode(rights) LEFT JOIN pg_roles r ON r.oid = grantee
     WHERE grantee <> owner GROUP BY r.rolname) AS g (grants)
 """
+_PLACE = "CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END"
 _SCHEMA = f"""
 WITH object AS ({" UNION ALL ".join(_PARTS)}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
@@ -228,14 +245,20 @@ WITH object AS ({" UNION ALL ".join(_PARTS)}),
 SELECT coalesce(kind, o.type), o.identity, nullif(concat_ws(' ', p.type, p.identity), ''),
        jsonb_strip_nulls(aspects || jsonb_build_object('comment', d.description,
            'owner', CASE sub WHEN 0 THEN pg_get_userbyid(owner) END, 'rights', ({_RIGHTS}))),
-       CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END
+       {_PLACE}
 FROM object CROSS JOIN pg_identify_object(classid, objid, sub) o
      LEFT JOIN pg_identify_object('pg_class'::regclass, relation, 0) p ON relation <> 0
      LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (classid, objid, sub)
 WHERE {_OF_A_USER}
   AND (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND o.identity = 'public')
   AND o.identity IS NOT NULL
-  AND coalesce(o.schema !~ '^pg_' AND o.schema <> 'information_schema', true)
+  AND coalesce({is_users(_PLACE)}, true)
   AND (classid, objid) NOT IN (SELECT classid, objid FROM member)
   AND ('pg_class'::regclass, relation) NOT IN (SELECT classid, objid FROM member)
+"""
+# The same for a session that takes one statement at a time, and gives one text back.
+STATEMENTS = [each for each in SETTINGS.split(";") if each.strip()]
+ROWS = f"""
+SELECT coalesce(json_agg(json_build_array(kind, name, parent, aspects, place)), '[]')::text
+FROM ({_SCHEMA}) AS found (kind, name, parent, aspects, place)
 """

@@ -168,7 +168,7 @@ def verify(
     return Verdict(
         revisions=tuple(row for view in views for row in view.about["revisions"]),
         tables=len(catalog.tables(session)),
-        compared=any(each is not None for each in models),
+        compared=any(models),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about["orphans"]),
         asides=(*swallowed, *(stale if fresh else unused)),

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backset import chain
-from backset.diagnoses import diagnosis
+from backset.configuration import rules
+from backset.diagnoses import cures, diagnosis
+from backset.errors import StepFailedError
 from backset.processes import signals
 from backset.proofs import placement
 from backset.runs.build import Build
@@ -14,6 +16,8 @@ from backset.runs.options import Options
 from backset.steps import Done
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backset.configuration.settings import Settings
     from backset.connections.target import Target
     from backset.diagnoses.diagnosis import Status
@@ -31,7 +35,13 @@ _CHAINS = {
     "drop index": "drop-indexes",
     "stamp": "stamp",
     "reset": "reset-db",
+    "carry": "reset-db",
 }
+_REBUILDS = frozenset({"reset", "carry"})
+_WRONG = (
+    "this diagnosis is wrong, and nothing more is done: `invoke status` says what stands there; "
+    "where the database was rebuilt, `invoke undo` goes back"
+)
 
 
 def look(
@@ -49,20 +59,21 @@ def look(
     """
     with Build(settings, target, "status", beside=False, worker=worker) as build:
         found = diagnosis.status(build)
-    if not proves or not _is_open(found.state):
+    restoring = cures.restoring(found.facts)
+    if not proves or not (found.is_provable or restoring):
         return found
     told.begin("prove")
+    proof = restored = None
     with Build(settings, target, "repair", beside=False) as build:
         notice = told.notice if answer and answer.wait else None
         with signals.limited(answer.timeout_s if answer else 0):
-            proof = placement.find(build, told.progress, notice)
-    told.end("prove", Done(_shown(proof), {"same": proof.same, "not_compared": proof.spare}))
-    return replace(found, facts=replace(found.facts, proof=proof))
-
-
-def _is_open(state: State) -> bool:
-    """Tell whether a proof would decide which cure it is."""
-    return state.cure.way == "prove" or state.name == "drift"
+            if found.is_provable:
+                proof = placement.find(build, told.progress, notice)
+            if restoring and not (proof and proof.same):
+                restored = placement.find(build, told.progress, notice, restoring.recipe)
+    last = restored or proof
+    told.end("prove", Done(_shown(last), {"same": last.same, "not_compared": last.spare}))
+    return replace(found, facts=replace(found.facts, proof=proof, restored=restored))
 
 
 def _shown(proof: Proof) -> str:
@@ -84,22 +95,37 @@ def repair(
 ) -> Status:
     """Do cure after cure; return what stands at the end. Raises BacksetError where a cure fails.
 
-    No cure is done twice: what remains after it is for a person.
+    After each the state is looked at afresh. The same one again, or a second rebuild, means that
+    the diagnosis is wrong, and raises StepFailedError.
     """
     done: list[State] = []
     told.note(repairs=[])
     while True:
         found = look(settings, target, told, proves=True, answer=answer, worker=worker)
         worker = None
-        cure = found.state.cure
-        if cure.way not in _CHAINS or cure in [each.cure for each in done]:
+        state = found.state
+        if state.cure.way not in _CHAINS:
             return found
-        told.state(found.state)
-        done.append(found.state)
+        if _repeats(state, done):
+            raise StepFailedError(f"after {done[-1].cure.command} the state is: {state}", _WRONG)
+        told.state(state)
+        done.append(state)
         told.note(repairs=[each.content() for each in done])
-        name = _CHAINS[cure.way]
+        name = _CHAINS[state.cure.way]
         with _build(settings, target, "repair", name, found) as build:
-            chain.run(build, name, told, skip=frozenset(), answer=answer)
+            chain.run(build, name, told, skip=_skipped(build), answer=answer)
+
+
+def _repeats(state: State, done: Sequence[State]) -> bool:
+    way = state.cure.way
+    rebuilt = any(each.cure.way in _REBUILDS for each in done)
+    return (state.name, way) in {(each.name, each.cure.way) for each in done} or (
+        rebuilt and way in _REBUILDS
+    )
+
+
+def _skipped(build: Build) -> frozenset[str]:
+    return chain.unwanted(build.options.carries) if build.options.carries else frozenset({"carry"})
 
 
 def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> None:
@@ -111,27 +137,32 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
     if cure.way in _CHAINS:
         name = _CHAINS[cure.way]
         with _build(settings, target, "plan", name, found) as build:
-            planned = chain.plan(build, name, skip=frozenset(), answer=answer)
-    elif _is_open(state):
+            planned = chain.plan(build, name, skip=_skipped(build), answer=answer)
+    elif state.cure.way == "prove":
         where = f"would build the chain beside {target.database}, and compare every revision"
         asks = "" if answer.yes else ", after asking"
-        otherwise = "would stamp the one that is identical; if there is none"
-        if state.name == "drift":
-            otherwise += ", and the models agree with the chain"
-        planned = chain.Plan([("prove", where), ("then", f"{otherwise}: reset-db{asks}")])
+        otherwise = "would stamp the one that is identical; if there is none: "
+        otherwise += f"reset-db{' --carry' if found.facts.filled else ''}{asks}"
+        planned = chain.Plan([("prove", where), ("then", otherwise)])
     elif not state.is_good:
         planned = chain.Plan([("by hand", cure.why)])
     told.plan(planned.lines, planned.facts, planned.digest)
 
 
 def _build(settings: Settings, target: Target, purpose: str, name: str, found: Status) -> Build:
-    options = _options(found.state, found.facts)
+    options = _options(settings, found.state, found.facts)
     beside = chain.CHAINS[name].beside
     return Build(settings, target, purpose, beside=beside, options=options)
 
 
-def _options(state: State, facts: Facts) -> Options:
+def _options(settings: Settings, state: State, facts: Facts) -> Options:
     cure = state.cure
+    carries = rules.wanted(settings, said="all", drops=False, seeds=False)
     stamps = tuple(cure.revision.split())
     drops = facts.invalid if cure.way == "drop index" else ()
-    return Options(stamps=stamps, drops=drops, recipe=cure.recipe)
+    return Options(
+        stamps=stamps,
+        drops=drops,
+        recipe=cure.recipe,
+        carries=carries if cure.way == "carry" else None,
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.scripts import recipes
+from backset.scripts.traces import few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from backset.diagnoses.facts import Facts, Proof
     from backset.scripts.recipes import Recipe
 
-KEPT = "the backup keeps the rows, and where it swaps, `invoke undo` too"
+KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
 _STAMP = "invoke alembic -- stamp --purge"
 ACCEPT = "`invoke verify --accept`"
 _UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"
 PROVE = (
     "it builds the chain beside the database: where the schema is identical it stamps the version, "
-    f"else `invoke reset-db` rebuilds it ({KEPT})"
+    f"else it rebuilds the database and carries its rows, or does nothing ({KEPT})"
 )
 
 
@@ -29,7 +30,8 @@ class Cure:
     """The least destructive repair.
 
     way: `none`, `upgrade`, `restore file`, `merge heads`, `drop index`, `prove` (which finds out
-    whether `stamp` or `reset` it is), `stamp`, `reset`, or `by hand`. command: what does it.
+    which it is), `stamp`, `reset` of a database without rows, `carry`, which is a reset that
+    carries them, or `by hand`. command: what does it.
     revision: which one is stamped. recipe: the files that come back.
     """
 
@@ -45,9 +47,13 @@ def restoring(facts: Facts) -> Cure | None:
     fitting = [each for each in facts.restorable if each.connects and each.recipe]
     if not fitting or len(fitting) < len(facts.restorable):
         return None
+    if facts.restored is not None and not facts.restored.is_built:
+        return None
     names = ", ".join(each.revision for each in fitting)
-    why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
     recipe = recipes.joined(each.recipe for each in fitting if each.recipe)
+    why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
+    if facts.restored is None:
+        why += f". `invoke repair` does the same, once that chain was built beside {facts.database}"
     return Cure(way="restore file", command=recipe.command, why=why, recipe=recipe)
 
 
@@ -77,7 +83,7 @@ def proving(facts: Facts) -> Cure:
     if facts.proof.unbuilt:
         return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {_UNPROVED}")
     if not facts.proof.same:
-        return reset(facts.proof)
+        return reset(facts)
     if facts.proof.unseen:
         return _choosing(facts.proof)
     *others, latest = facts.proof.same
@@ -105,11 +111,15 @@ def keeping(revisions: Sequence[str]) -> Cure:
     return Cure(way="stamp", command=f"{_STAMP} {latest}", why=why, revision=latest)
 
 
-def reset(proof: Proof) -> Cure:
-    """Return the cure that is left when nothing smaller helps."""
-    first = f": {proof.differences[0]}" if proof.differences else ""
-    differs = f"the schema differs from what the chain makes{first}"
-    return Cure(way="reset", command="invoke reset-db", why=f"{differs}; {KEPT}")
+def reset(facts: Facts) -> Cure:
+    """Return the cure that is left when nothing smaller helps: with rows it carries them."""
+    first = f": {facts.proof.differences[0]}" if facts.proof and facts.proof.differences else ""
+    why = f"the schema differs from what the chain makes{first}"
+    if not facts.filled:
+        return Cure(way="reset", command="invoke reset-db", why=f"{why}; {KEPT}")
+    filled = few(facts.filled)
+    why += f"; the rows of {filled} come along, or nothing is done; {KEPT}"
+    return Cure(way="carry", command="invoke reset-db --carry", why=why)
 
 
 def migration(facts: Facts) -> str:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backset.connections.session import Session
-    from backset.diagnoses.facts import Proof
     from backset.diagnoses.states import State
     from backset.migrations.worker import Scripts
     from backset.runs.build import Build
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
 _DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
+_BEYOND_MODELS = (
+    "what Alembic does not compare (CHECK, triggers, functions, views, policies, …): "
+    "`invoke status --prove`"
+)
 # Kinds that the state says in more words, or with another cure.
 _JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
 
@@ -57,16 +60,40 @@ class Status:
     facts: Facts
 
     @property
+    def is_provable(self) -> bool:
+        """Whether a scratch build of the chain would tell more than what was looked at."""
+        facts = self.facts
+        is_there = bool(self.server) and facts.exists and not facts.elsewhere
+        is_whole = all(each.kind == "stale byte code" for each in facts.problems)
+        return is_there and is_whole and bool(facts.tables or facts.recorded)
+
+    @property
+    def unlooked(self) -> tuple[str, ...]:
+        """What was not compared, in words."""
+        facts, verdict = self.facts, self.verdict
+        if facts.proof is not None and facts.proof.is_built:
+            return facts.proof.spare
+        if not (self.server and facts.exists and facts.recorded):
+            return ()
+        models = () if verdict.compared else ("the models",)
+        return (*models, *verdict.uncompared, _BEYOND_MODELS)
+
+    @property
     def state(self) -> State:
         """The state that the facts amount to."""
         return state(self.facts)
 
     @property
+    def _is_beyond_models(self) -> bool:
+        return bool(self.facts.proof and self.facts.proof.apart and not self.facts.differences)
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """The state, if it is not good, and what else was found."""
         found = self.state
-        if found.is_good or found.name == "drift":
-            return self.verdict.findings
+        if found.is_good or (found.name == "drift" and not self.facts.is_untrue):
+            shown = (found.finding,) if found.name == "drift" and self._is_beyond_models else ()
+            return (*shown, *self.verdict.findings)
         covered = {
             found.name,
             *_JUDGED,
@@ -80,17 +107,13 @@ class Status:
         )
 
 
-def status(build: Build, proof: Proof | None = None) -> Status:
-    """Look at the target; nothing is changed. Raises StepFailedError.
-
-    proof: what a scratch build has shown, if there was one.
-    """
+def status(build: Build) -> Status:
+    """Look at the target; nothing is changed. Raises StepFailedError."""
     with explained(build.target):
         found = _status(build)
         traces = _traces(build, found.facts) if found.server else ()
     fits = tuple(_restorable(each, build.scripts) for each in traces)
-    facts = replace(found.facts, restorable=fits, proof=proof)
-    return replace(found, facts=facts, traces=traces)
+    return replace(found, facts=replace(found.facts, restorable=fits), traces=traces)
 
 
 def _status(build: Build) -> Status:
@@ -133,7 +156,7 @@ def _goal(build: Build) -> dict[str, Any]:
 def _of_database(build: Build, found: Status) -> Status:
     """Add what the database itself says, and what Alembic says of it."""
     session, scripts = build.session, build.scripts
-    facts = replace(found.facts, **_recorded(build, session, scripts))
+    facts = replace(found.facts, **_recorded(build, session, scripts, found.rows))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     if facts.outdated:  # Alembic refuses to say anything of these
@@ -156,7 +179,9 @@ def _of_database(build: Build, found: Status) -> Status:
     return replace(found, facts=facts, verdict=verdict)
 
 
-def _recorded(build: Build, session: Session, scripts: Scripts) -> dict[str, Any]:
+def _recorded(
+    build: Build, session: Session, scripts: Scripts, rows: Mapping[str, int | None]
+) -> dict[str, Any]:
     """Return what can be told without Alembic, which refuses a broken chain."""
     recorded = tuple(catalog.revisions(session))
     known = {each.id for each in scripts.revisions}
@@ -173,7 +198,13 @@ def _recorded(build: Build, session: Session, scripts: Scripts) -> dict[str, Any
         "recorded": recorded,
         "orphans": tuple(each for each in recorded if each not in known),
         "tables": frozenset(catalog.shown(*each) for each in names),
+        "filled": tuple(sorted(catalog.shown(*each) for each in names if _has_rows(each, rows))),
     }
+
+
+def _has_rows(table: tuple[str, str], rows: Mapping[str, int | None]) -> bool:
+    """Tell whether a table has rows; one that cannot be read may have some."""
+    return rows.get(catalog.shown(*table)) != 0
 
 
 def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session) -> Facts:

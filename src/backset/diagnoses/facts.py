@@ -18,7 +18,12 @@ class Proof:
     same: the places at which it was identical to the live schema, the earliest first; each is the
     rows that the version table has there, with a space between.
     unbuilt: why there was no such build, and what to do; then nothing is proved.
-    differences: in words, at the head. agrees: whether models and chain agree at the head.
+    differences: in words, at the head. lacks: whether something that the chain makes is missing
+    there, or is another one; else the database has more than that.
+    apart: how it differs from what the recorded revisions make. reached: whether that was built.
+    early: what of that is as it is at
+    the head. stands: whether all that the recorded revisions make is there, and nothing of what
+    follows them. agrees: whether models and chain agree at the head.
     unseen: files of the revisions between these places, which do something that no schema shows.
     filling: files of the revisions before them that speak of rows. spare: what was not compared.
     """
@@ -26,10 +31,20 @@ class Proof:
     same: tuple[str, ...] = ()
     unbuilt: str = ""
     differences: tuple[str, ...] = ()
+    lacks: bool = True
+    apart: tuple[str, ...] = ()
+    early: tuple[str, ...] = ()
+    reached: bool = True
+    stands: bool = False
     agrees: bool = True
     unseen: tuple[str, ...] = ()
     filling: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether there was such a build, so that something is proved."""
+        return not self.unbuilt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +73,8 @@ class Facts:
     see. tables: without the version table. models: tables that they
     have; None where env.py names none. ours: tables that models and scripts speak of.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
-    a recorded revision made it. invalid: indexes.
+    a recorded revision made it. invalid: indexes. filled: tables of the project that have rows.
+    restored: what a scratch build has shown of the chain with its missing files.
     """
 
     root: Path = field(default_factory=Path)
@@ -84,13 +100,28 @@ class Facts:
     in_the_way: tuple[str, ...] = ()
     unmade: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
     restorable: tuple[Restorable, ...] = ()
     proof: Proof | None = None
+    restored: Proof | None = None
 
     @property
     def is_true(self) -> bool:
-        """Whether it is proved that the live schema is what the recorded revision makes."""
-        return self.proof is not None and " ".join(sorted(self.recorded)) in self.proof.same
+        """Whether it is proved that the live schema is what the recorded revisions make.
+
+        It may have something more, which no later revision makes.
+        """
+        proof = self.proof
+        return proof is not None and (
+            proof.stands or " ".join(sorted(self.recorded)) in proof.same
+        )
+
+    @property
+    def is_untrue(self) -> bool:
+        """Whether that is disproved."""
+        proof = self.proof
+        tells = proof is not None and proof.is_built and (proof.reached or bool(proof.same))
+        return tells and not self.is_true
 
     def shown(self, path: Path) -> Path:
         """Return a path as seen from the project's folder."""

@@ -89,7 +89,9 @@ def _orphaned(facts: Facts) -> State | None:
         return None
     evidence = [f"{facts.version_table} names {_some(facts.orphans)}, which no migration file has"]
     evidence += _traced(facts)
-    return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
+    is_stamp = facts.proof is not None and facts.proof.same
+    cure = None if is_stamp else cures.restoring(facts)
+    return _state("orphaned revision", evidence, cure or cures.proving(facts))
 
 
 def _overlapping(facts: Facts) -> State | None:
@@ -133,26 +135,50 @@ def _ahead(facts: Facts) -> State | None:
 
 
 def _half_applied(facts: Facts) -> State | None:
-    if not facts.pending or not (facts.in_the_way or facts.invalid) or facts.is_true:
+    proof = facts.proof
+    if not facts.pending or (facts.is_true and not facts.invalid):
+        return None
+    told = [*facts.in_the_way]
+    if facts.is_untrue and proof:
+        told = [*proof.early] or [f"the schema is that of {each}" for each in proof.same[-1:]]
+    if not (told or facts.invalid):
         return None
     failed = "is invalid: its CREATE INDEX CONCURRENTLY failed"
-    evidence = [*_few(facts.in_the_way), *(f"index {each} {failed}" for each in facts.invalid)]
+    evidence = [*_few(told), *(f"index {each} {failed}" for each in facts.invalid)]
     evidence.append(f"the version is {', '.join(facts.recorded) or 'none'}")
-    cure = cures.proving(facts)
-    if facts.invalid and not facts.in_the_way and not (facts.proof and facts.proof.same):
-        cure = cures.drop_indexes(facts.invalid)
+    cure = cures.proving(facts) if told else cures.drop_indexes(facts.invalid)
     return _state("half applied", evidence, cure)
 
 
 def _stamped(facts: Facts) -> State | None:
-    proved = facts.proof.same if facts.proof and not facts.pending else ()
+    proof = facts.proof
+    proved = proof.same if proof and not facts.pending else ()
     if facts.is_true or not (facts.unmade or proved):
         return None
-    what = facts.unmade[0] if facts.unmade else f"the schema is that of {proved[-1]}"
-    evidence = [f"the version says {', '.join(facts.recorded)}, but {what}"]
-    return _state(
-        "stamped but not migrated", [*evidence, *_few(facts.unmade[1:])], cures.proving(facts)
-    )
+    told = [*facts.unmade] or [f"the schema is that of {proved[-1]}"]
+    if facts.is_untrue and proof and not proof.same:
+        told = [*(proof.apart or proof.differences)]
+    evidence = [f"the version says {', '.join(facts.recorded)}, but {told[0]}", *_few(told[1:])]
+    return _state("stamped but not migrated", evidence, cures.proving(facts))
+
+
+def _unlike(facts: Facts) -> State | None:
+    """Say how the database differs from what the chain makes, where that was shown."""
+    proof = facts.proof
+    if proof is None or not facts.is_untrue or (facts.differences and not proof.agrees):
+        return None
+    told = proof.apart or proof.differences
+    recorded = ", ".join(facts.recorded)
+    evidence = [f"at {recorded} the chain and the database differ: {told[0]}", *_few(told[1:])]
+    return _state("drift", evidence, cures.reset(facts))
+
+
+def _more(facts: Facts) -> State | None:
+    """Say what the database has beside what the chain makes."""
+    if facts.proof is None or facts.pending or not (facts.is_true and facts.proof.apart):
+        return None
+    why = "drop it, or write a migration that makes it; `invoke reset-db` would leave it out"
+    return _state("drift", _few(facts.proof.apart), cures.by_hand(why))
 
 
 def _behind(facts: Facts) -> State | None:
@@ -186,13 +212,13 @@ def _drift(facts: Facts) -> State | None:
             f"the database is what the chain makes: {cures.migration(facts)}, "
             f"then `invoke upgrade`; or accept it: {cures.ACCEPT}"
         )
-    elif facts.proof and not facts.proof.unbuilt and facts.proof.agrees:
-        cure = cures.reset(facts.proof)
     return _state("drift", _few(facts.differences), cure)
 
 
 def _at_head(facts: Facts) -> State:
-    return _state("at head", [f"the database is at {', '.join(facts.recorded)}"], Cure(way="none"))
+    proved = ", and its schema is what the chain makes: proved" if facts.is_true else ""
+    evidence = [f"the database is at {', '.join(facts.recorded)}{proved}"]
+    return _state("at head", evidence, Cure(way="none"))
 
 
 def _state(name: str, evidence: Sequence[str], cure: Cure) -> State:
@@ -229,6 +255,6 @@ def _folder(facts: Facts, problem: Problem) -> str:
 
 _RULES: tuple[Callable[[Facts], State | None], ...] = (
     *(_no_server, _broken_chain, _wrong_database, _orphaned, _overlapping, _several_heads),
-    *(_no_database, _empty, _ahead, _half_applied, _stamped, _behind),
-    *(_models_not_loaded, _drift, _at_head),
+    *(_no_database, _empty, _ahead, _half_applied, _stamped, _unlike, _behind),
+    *(_models_not_loaded, _more, _drift, _at_head),
 )

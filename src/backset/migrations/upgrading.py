@@ -6,21 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from backset.errors import AlembicError
+from backset.catalogs import versions
+from backset.errors import AlembicError, StepFailedError
+from backset.wording import explanations
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
 
 
 def upgrade(
-    worker: Worker, session: Session, progress: Callable[[str], None], to: str = ""
+    worker: Worker,
+    session: Session,
+    progress: Callable[[str], None],
+    *,
+    to: Sequence[str] = (),
+    watched: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the migrations on the database of `session`; return the worker's answer.
 
-    to: a revision; without it, where the chain ends.
+    to: revisions; without them, where the chain ends. watched: what is looked at after each of them,
+    as alembic_worker.places has it; `places` in the answer is what was seen.
 
     `schemas` in it are those that were made first: Alembic writes to its version table before the
     first migration could make the schema of that. Raises StepFailedError.
@@ -28,9 +37,30 @@ def upgrade(
     made: list[str] = []
     while True:
         try:
-            return {**worker.ask("upgrade", session, progress, to=to), "schemas": made}
+            done = worker.ask("upgrade", session, progress, to=list(to), watched=watched)
         except AlembicError as error:
             if error.kind != "missing schema" or error.words in made:
                 raise
             made.append(error.words)
+        else:
+            _demand_written(worker, session, done)
+            return {**done, "schemas": made}
         session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made[-1])))
+
+
+def _demand_written(worker: Worker, session: Session, done: Mapping[str, Any]) -> None:
+    """Raise StepFailedError where env.py has rolled back what Alembic has done.
+
+    The catalogs are asked first. Where our role does not see the version table, Alembic is.
+    """
+    if not done["count"]:
+        return
+    seen = {row for table in versions.tables(session) for row in table.revisions}
+    if seen.issuperset(done["after"]):
+        return
+    if not set(worker.ask("current", session)["revisions"]).issuperset(done["after"]):
+        ran = count(done["count"], "revision")
+        what = (
+            f"{ran} ran up to {', '.join(done['after'])}, and env.py's transaction was rolled back"
+        )
+        raise StepFailedError(f"{what}: nothing was written", explanations.COMMIT)

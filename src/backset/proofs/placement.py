@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, difference, schema
 from backset.catalogs.difference import Sides
+from backset.configuration.values import ALL_HEADS
 from backset.connections.session import explained
 from backset.diagnoses.facts import Proof
 from backset.errors import RefusedError, StepFailedError
 from backset.migrations import upgrading
 from backset.proofs import scratch
-from backset.scripts import graph, row_changes
+from backset.scripts import graph, retrieval, row_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.catalogs.difference import Difference, Item
-    from backset.catalogs.sharing import Sharing
-    from backset.connections.session import Session
     from backset.proofs.scratch import Scratch
     from backset.runs.build import Build
+    from backset.scripts.recipes import Recipe
     from backset.scripts.revisions import Revision
 
     Progress = Callable[[str], None]
@@ -28,57 +33,204 @@ if TYPE_CHECKING:
 
 # Who owns what and who may do what is an administrator's matter as well as the chain's.
 _MINOR = frozenset({"owner", "rights", "version", "default acl"})
+_BASE = "base"  # Alembic's word for where no revision has run
 _SIDES = Sides("the migrations", "the database")
 
 
-def find(build: Build, progress: Progress, notice: Callable[[str], None] | None = None) -> Proof:
+def find(
+    build: Build,
+    progress: Progress,
+    notice: Callable[[str], None] | None = None,
+    recipe: Recipe | None = None,
+) -> Proof:
     """Build the chain in a scratch database, and compare it with the target at every revision.
 
+    Alembic itself runs it, in its own order and with the project's own commands, as a rebuild does;
+    it is looked at from inside of the migrations' own transaction.
     What belongs to others is not compared, nor an extension that the role could not make there: the
     proof names it. It wants a build without a session on the target: what stood there before the
     lock is ended.
     The target is only read. A chain that cannot be built proves nothing, and the proof says so.
-    notice: is told for whom we wait, if we may wait. Raises LockedError.
+    notice: is told for whom we wait, if we may wait. recipe: missing files that the chain is built
+    with, without bringing them back. Raises LockedError.
     """
     name = build.server.names.scratch
-    same: list[str] = []
-    last: list[Difference] = []
     try:
         with explained(build.target):
             scratch.prepare(build, [name], "build the chain to compare it", notice)
-            others = build.sharing
-            live, columns = _schema(build.live, others), _columns(build.live, others)
-        with explained(build.target), scratch.made(build, name) as made:
-            spare = [f"extension {each}" for each in made.inheritance.uncreatable]
-            live = {key: each for key, each in live.items() if key not in spare}
-            for at, is_end in _climb(made, progress):
-                # The names alone are soon read.
-                if is_end or _columns(made.session, others) == columns:
-                    last = compare(made, live)
-                    same += [at] if is_proved(last) else []
-            agrees = _agrees(made)
-            unseen, filling = _traceless(made, same)
+            live = _Live.of(build)
+        with explained(build.target), _versions(build, recipe) as versions:
+            with scratch.made(build, name, versions=versions) as made:
+                uncreatable = {f"extension {each}" for each in made.inheritance.uncreatable}
+                live = live.without(uncreatable)
+                reached = list(_walk(made, live, progress))
+                agrees = _agrees(made)
+                is_aside = _is_aside(made, live, reached)
+                scripts = [each for worker in made.workers for each in worker.scripts.revisions]
+            if is_aside:  # Alembic has taken the branches in another order than this database did
+                with scratch.made(build, name, versions=versions) as made:
+                    reached.insert(0, _straight(made, live, progress))
+            same = [each.rows for each in reached if each.is_same(live)]
+            unseen, filling = _traceless(scripts, same)
     except StepFailedError as error:
         return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
     except RefusedError as error:
         return Proof(unbuilt=f"{error.what} → {error.remedy}")
-    texts = tuple(each.text for each in last if not each.minor)
-    spare += [others.whose] if others.whose else []
+    at_head = _major(reached[-1].compared(live))
+    recorded = next((each for each in reached if each.rows == live.rows), None)
+    apart = _major(recorded.compared(live)) if recorded else []
+    open_ends = {each.subject for each in at_head}
+    early = [each for each in apart if each.subject not in open_ends]
+    whose = build.sharing.whose
     return Proof(
         same=tuple(same),
-        differences=texts,
+        differences=_texts(at_head),
+        lacks=any(each.what != "added" for each in at_head),
+        apart=_texts(apart),
+        early=_texts(early),
+        reached=recorded is not None,
+        stands=recorded is not None
+        and all(each.what == "added" and each not in early for each in apart),
         agrees=agrees,
         unseen=unseen,
         filling=filling,
-        spare=tuple(spare),
+        spare=(*sorted(uncreatable), *([whose] if whose else [])),
     )
 
 
-def _traceless(made: Scratch, same: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    """The target: its objects, a text of its columns, and the rows of its version tables."""
+
+    items: Mapping[str, Item]
+    names: str
+    rows: str
+
+    @classmethod
+    def of(cls, build: Build) -> _Live:
+        session, others = build.live, build.sharing
+        spare = catalog.version_tables(session)
+        tables = {each for each in {*catalog.tables(session)} - {*spare} if not others.has(each)}
+        columns = catalog.table_columns(session)
+        names = sorted(f"{'.'.join(each)}.{own}" for each in tables for own in columns[each])
+        return cls(
+            items=schema.read(session, spare=spare, others=others),
+            names="\n".join(names),
+            rows=_place(catalog.revisions(session, others.has)),
+        )
+
+    def without(self, keys: Collection[str]) -> _Live:
+        items = {key: each for key, each in self.items.items() if key not in keys}
+        return replace(self, items=items)
+
+    @property
+    def watched(self) -> dict[str, Any]:
+        """What a worker is told that looks for it."""
+        return {
+            "names": catalog.COLUMN_NAMES,
+            "wanted": self.names,
+            "recorded": self.rows.split(),
+            "settings": schema.STATEMENTS,
+            "schema": schema.ROWS,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """A place of the chain: the rows that the version table has there, and the schema.
+
+    None: the tables have other columns than the target's, and nothing else was read.
+    """
+
+    rows: str
+    items: Mapping[str, Item] | None
+
+    def compared(self, live: _Live) -> list[Difference]:
+        return [] if self.items is None else compare(self.items, live.items)
+
+    def is_same(self, live: _Live) -> bool:
+        return self.items is not None and is_proved(self.compared(live))
+
+
+def _is_plain(made: Scratch) -> bool:
+    """Tell whether Alembic alone builds it, which can be looked at on its way."""
+    settings, (worker, *more) = made.settings, made.workers
+    return not (more or settings.init or worker.lineage.init or worker.has_door)
+
+
+def _is_aside(made: Scratch, live: _Live, reached: Sequence[_Reached]) -> bool:
+    """Tell whether there is a way to where the database stands, which was not gone."""
+    known = {each.id for worker in made.workers for each in worker.scripts.revisions}
+    is_passed = any(each.rows == live.rows for each in reached)
+    return _is_plain(made) and not is_passed and known.issuperset(live.rows.split())
+
+
+def _straight(made: Scratch, live: _Live, progress: Progress) -> _Reached:
+    """Build the chain up to the revisions that the database has, and no further."""
+    upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
+    made.inheritance.complete(made.session)
+    return _Reached(live.rows, made.schema())
+
+
+def _walk(made: Scratch, live: _Live, progress: Progress) -> Iterator[_Reached]:
+    """Build the chain, and yield its places; the last one is its end.
+
+    Of several chains in one database, and where a command of the project migrates, only the
+    beginning and the end are places.
+    """
+    if not live.names:
+        yield _Reached(_BASE, made.schema())
+    seen: list[dict[str, Any]] = []
+    if _is_plain(made):
+        worker = made.workers[0]
+        to = () if worker.lineage.heads else ALL_HEADS
+        told = upgrading.upgrade(worker, made.session, progress, to=to, watched=live.watched)
+        seen = told["places"]
+    else:
+        made.upgrade(progress)
+    made.inheritance.complete(made.session)
+    own = schema.keys(made.session, catalog.version_tables(made.session))
+    for each in seen[:-1]:
+        found = each["schema"]
+        yield _Reached(_place(each["rows"]), found and schema.items(found, own))
+    yield _Reached(_place(catalog.revisions(made.session)), made.schema())
+
+
+def _place(rows: Iterable[str]) -> str:
+    return " ".join(sorted(rows)) or _BASE
+
+
+def _major(found: Sequence[Difference]) -> list[Difference]:
+    return [each for each in found if not each.minor]
+
+
+def _texts(found: Sequence[Difference]) -> tuple[str, ...]:
+    return tuple(each.text for each in found)
+
+
+@contextmanager
+def _versions(build: Build, recipe: Recipe | None) -> Iterator[Path | None]:
+    """Give a folder with today's migrations and those of a recipe; None where there is no recipe.
+
+    Raises StepFailedError where a file cannot be had.
+    """
+    if recipe is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
+        for each in build.scripts.revisions:
+            shutil.copy(each.path, folder)
+        for item, content in retrieval.contents(recipe, build.settings.plain_env):
+            Path(folder, item.home.name).write_bytes(content)
+        yield Path(folder)
+
+
+def _traceless(
+    known: Sequence[Revision], same: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the files of what may have run or not, and of what has filled tables before that."""
     if not same:
         return (), ()
-    known = [each for worker in made.workers for each in worker.scripts.revisions]
     first, latest = (graph.ancestors(each.split(), known) for each in (same[0], same[-1]))
     texts = {each: _text(each) for each in graph.ordered(known)}
     return (
@@ -101,63 +253,13 @@ def _text(script: Revision) -> str:
     return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
 
 
-def _schema(session: Session, others: Sharing) -> dict[str, Item]:
-    return schema.read(session, spare=catalog.version_tables(session), others=others)
-
-
-def _columns(session: Session, others: Sharing) -> dict[str, set[str]]:
-    tables = set(catalog.tables(session)) - set(catalog.version_tables(session))
-    tables = {each for each in tables if not others.has(each)}
-    every = catalog.columns(session)
-    return {name: every[name] for name in (catalog.shown(*each) for each in tables)}
-
-
-def _climb(made: Scratch, progress: Progress) -> Iterator[tuple[str, bool]]:
-    """Yield each place of the chain once it is reached, and whether it is the end.
-
-    A place is named by the rows that the version table has there, with a space between. Of several
-    chains in one database only the end of all of them is a place.
-    """
-    if len(made.workers) > 1:
-        made.upgrade(progress)
-        made.inheritance.complete(made.session)
-        heads = [head for worker in made.workers for head in worker.scripts.heads]
-        yield " ".join(sorted(heads)), True
-        return
-    (worker,) = made.workers
-    scripts = worker.scripts
-    wanted = graph.ancestors(scripts.heads, scripts.revisions)
-    order = [each for each in graph.ordered(scripts.revisions) if each.id in wanted]
-    yield "base", not order
-    for number, each in enumerate(order, 1):
-        progress(f"{number}/{len(order)} {each.id}")
-        upgrading.upgrade(worker, made.session, lambda _text: None, to=each.id)
-        is_end = number == len(order)
-        if is_end:
-            made.inheritance.complete(made.session)
-        rows = graph.heads(order[:number])
-        _demand(set(rows), made)
-        yield " ".join(sorted(rows)), is_end
-
-
-def _demand(rows: set[str], made: Scratch) -> None:
-    """Raise StepFailedError if the version table is elsewhere: an application migrates by itself.
-
-    Otherwise every place would look like the one to which it has gone.
-    """
-    found = set(catalog.revisions(made.session))
-    if not found <= rows:
-        what = f"env.py or its application went on to {', '.join(sorted(found - rows))} by itself"
-        raise StepFailedError(what, "let it not migrate when it is loaded")
-
-
-def compare(made: Scratch, live: Mapping[str, Item]) -> list[Difference]:
+def compare(made: Mapping[str, Item], live: Mapping[str, Item]) -> list[Difference]:
     """Return how a schema differs from what was built; rows and the version table are left out.
 
     What is `minor` (the order of columns, owners, rights, versions of extensions) is no reason
     against a stamp.
     """
-    return difference.between(made.schema(), live, _SIDES, minor=_MINOR)
+    return difference.between(made, live, _SIDES, minor=_MINOR)
 
 
 def is_proved(found: Sequence[Difference]) -> bool:

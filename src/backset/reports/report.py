@@ -138,6 +138,8 @@ class Report:
             self.say(f"tables    {tables}")
         if not status.findings:
             self.say(str(status.verdict))
+        if status.unlooked:
+            self.say(f"not compared: {'; '.join(status.unlooked)}")
 
     def _chains(self, status: Status) -> None:
         for name, chain in status.verdict.chains.items():

@@ -33,10 +33,10 @@ def retrieve(recipe: Recipe, env: Mapping[str, str]) -> None:
     env: the environment for git. Raises StepFailedError where a file cannot be had, is another
     one by now, or would be written over one that exists; nothing of it is there then.
     """
-    contents = [_content(each, recipe.root, env) for each in recipe.items]
+    found = contents(recipe, env)
     with ExitStack() as scratch, ExitStack() as undo:
         placed = []
-        for item, content in zip(recipe.items, contents, strict=True):
+        for item, content in found:
             folder = scratch.enter_context(_folder(recipe.root, item.home.parent, makes=True))
             placed.append((folder, _written(folder, content, scratch), item.home, content))
         for folder, partial, home, content in placed:
@@ -46,6 +46,11 @@ def retrieve(recipe: Recipe, env: Mapping[str, str]) -> None:
                 raise StepFailedError(f"{home} does not read back as it was written", _BY_HAND)
             os.fsync(folder)
         undo.pop_all()
+
+
+def contents(recipe: Recipe, env: Mapping[str, str]) -> list[tuple[Item, bytes]]:
+    """Return what each file of the recipe has. Raises StepFailedError as retrieve() does."""
+    return [(each, _content(each, recipe.root, env)) for each in recipe.items]
 
 
 def _content(item: Item, root: Path, env: Mapping[str, str]) -> bytes:

@@ -1,0 +1,53 @@
+"""Looks at what a migration has just made, from inside of its transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from .connections import own
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def rows(context: Any) -> tuple[str, ...]:
+    """Return the rows of the version table, and leave no transaction begun for that."""
+    connection = context.connection
+    was_begun = connection.in_transaction()
+    found = tuple(context.get_current_heads())
+    if not was_begun and connection.in_transaction():  # Alembic would take it for env.py's own
+        connection.get_transaction().rollback()
+    return found
+
+
+def look(connection: Any, watched: dict[str, Any], found: Sequence[str]) -> list[Any] | None:
+    """Return the schema as it is after a migration; None where it is not asked for.
+
+    watched: `names`, a query whose text tells the columns of all tables; `wanted`, the text for
+    which the schema is asked for; `recorded`, the rows of the version table for which it always is;
+    `settings`, statements, and `schema`, the query for that.
+    """
+    driver = own(connection.connection)
+    is_alone = getattr(driver, "autocommit", False)
+    was_begun = connection.in_transaction()
+    cursor = driver.cursor()
+    cursor.execute("BEGIN" if is_alone else "SAVEPOINT backset_look")
+    try:
+        for each in watched["settings"]:
+            cursor.execute(each)
+        if sorted(found) != watched["recorded"]:
+            cursor.execute(watched["names"])
+            (names,) = cursor.fetchone()
+            if names != watched["wanted"]:
+                return None
+        cursor.execute(watched["schema"])
+        (text,) = cursor.fetchone()
+        return json.loads(text)  # type: ignore[no-any-return]
+    finally:
+        cursor.execute("ROLLBACK" if is_alone else "ROLLBACK TO SAVEPOINT backset_look")
+        if not is_alone:
+            cursor.execute("RELEASE SAVEPOINT backset_look")
+        cursor.close()
+        if not (is_alone or was_begun):
+            driver.rollback()
