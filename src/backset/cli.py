@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CLONES = frozenset({"reset-db", "carry"})
 _WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
-_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check"})
+_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check", "alembic"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
 

@@ -474,14 +474,18 @@ def psql(c: Context) -> None:
     _call("commands.programs", "psql", _after_dashes(), plan=_dry(c))
 
 
-@task
-def alembic(c: Context) -> None:
+@task(
+    auto_shortflags=False,
+    help={"chain": "the name of one of several chains, as [[tool.backset.chains]] has it"},
+)
+def alembic(c: Context, chain: str = "") -> None:
     """Run alembic: `invoke alembic -- history` and the like.
 
-    It runs under the project's interpreter, with the database's URL; it ends
-    with Alembic's exit code.
+    It runs under the project's interpreter, and reaches the same database as
+    the other tasks: a connection to another one is refused, whatever env.py
+    and its files say. It ends with Alembic's exit code.
     """
-    _call("commands.programs", "alembic", _after_dashes(), plan=_dry(c))
+    _call("commands.programs", "alembic", _after_dashes(), chain=chain, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})

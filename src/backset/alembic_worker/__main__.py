@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,9 @@ def hang_up_with(link: socket.socket) -> None:
     """End this process when the parent's end of the socket closes, whatever a migration does."""
 
     def watch() -> None:
-        while link.recv(1, socket.MSG_PEEK):
-            ended.wait(0.2)
+        with suppress(ConnectionResetError):  # there is something of ours that it did not read
+            while link.recv(1, socket.MSG_PEEK):
+                ended.wait(0.2)
         os._exit(1)
 
     ended = threading.Event()
@@ -60,15 +62,16 @@ def hang_up_with(link: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve on the inherited socket."""
+    """Serve on the inherited socket; what Alembic's own command line ends with, ends us."""
     # Mako would import all of Pygments, a tenth of our start, to colour error pages for browsers.
     sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     demand_versions()
     worker = imported()
-    with socket.socket(fileno=int(sys.argv[1])) as link:
-        hang_up_with(link)
-        worker.Worker(link).serve()
-        os._exit(0)  # tearing the interpreter down would only cost time
+    link = socket.socket(fileno=int(sys.argv[1]))
+    link.set_inheritable(False)  # else a program that a migration leaves behind would keep it open
+    hang_up_with(link)
+    worker.Worker(link).serve()
+    os._exit(0)  # tearing the interpreter down would only cost time
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import os
 import sys
 from argparse import Namespace
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from alembic import command
 from alembic.config import Config
@@ -28,7 +29,8 @@ def opened(given: dict[str, Any]) -> Config:
     `section`, `arguments` (of -x), `urls` (the database's URL by driver; `""`: as it was written),
     `options` (of the ini file, by name).
     """
-    config = _read(given.get("file") or "", given.get("section") or "alembic")
+    file, section = given.get("file") or "", given.get("section") or "alembic"
+    config = _configured_in_code(file, section, io.StringIO()) or _demanded(file, section)
     arguments = given.get("arguments") or None
     config.cmd_opts = Namespace(
         config=config.config_file_name,
@@ -40,6 +42,33 @@ def opened(given: dict[str, Any]) -> Config:
         tag=None,
         autogenerate=False,
     )
+    _complete(config, given)
+    return config
+
+
+def of_command_line(given: dict[str, Any], options: Namespace) -> Config:
+    """Return it as Alembic's own command line has it, with the same URL in it.
+
+    options: what that has parsed; the arguments of -x come behind ours. What is wrong with the
+    files is Alembic's to say.
+    """
+    words = [options.config] if isinstance(options.config, str) else options.config or []
+    files = {Path(each).suffix == ".toml": each for each in words}
+    file = files.get(False) or files.get(True) or given.get("file") or ""
+    section = options.name or given.get("section") or "alembic"
+    options.name, options.x = section, [*(given.get("arguments") or []), *(options.x or [])] or None
+    config = _configured_in_code(file, section, sys.stdout)
+    if config is None:
+        config = _config(*_paths(file, files.get(True, "")), section, sys.stdout)
+    options.config = options.config or config.config_file_name
+    config.cmd_opts = options
+    if _location(config) or config.file_config.has_section(section):
+        _complete(config, given)
+    return config
+
+
+def _complete(config: Config, given: dict[str, Any]) -> None:
+    """Let it lead to the scripts and to the database."""
     _default_location(config)
     sys.path.append(str(Path.cwd()))  # as `python -m alembic` does; last, to shadow nothing
     options = dict(given.get("options") or {})
@@ -47,31 +76,54 @@ def opened(given: dict[str, Any]) -> Config:
         options.setdefault(_URL, urls.get(_driver(config, urls[""]), urls[""]))
     for name, value in options.items():
         config.set_main_option(name, value.replace("%", "%%"))
+
+
+def _configured_in_code(file: str, section: str, stdout: TextIO) -> Config | None:
+    """Return the configuration of an env.py whose project has no file for it."""
+    if Path(file).name != "env.py" or not Path(file).is_file():
+        return None
+    config = Config(ini_section=section, stdout=stdout)
+    location = str(Path(file).resolve().parent).replace("%", "%%")
+    config.set_main_option("script_location", location)
     return config
 
 
-def _read(file: str, section: str) -> Config:
-    if Path(file).name == "env.py" and Path(file).is_file():  # configured in the project's code
-        config = Config(ini_section=section, stdout=io.StringIO())
-        location = str(Path(file).resolve().parent).replace("%", "%%")
-        config.set_main_option("script_location", location)
-        return config
-    toml, ini = (file, "alembic.ini") if file.endswith(".toml") else ("pyproject.toml", file)
-    ini = ini or "alembic.ini"
+def _demanded(file: str, section: str) -> Config:
+    toml, ini = _paths(file)
     if not Path(ini).is_file() and not (Path(toml).is_file() and _has_table(Path(toml))):
         what = file or "no alembic.ini, and no [tool.alembic] in pyproject.toml"
         raise NoConfigurationError(f"{what} is not there" if file else what)
-    words = {"ini_section": section, "stdout": io.StringIO()}  # type: dict[str, Any]
-    try:
-        config = Config(ini, toml_file=toml, **words)
-    except TypeError:  # Alembic before 1.16
-        if not Path(ini).is_file():
-            raise NoConfigurationError("[tool.alembic] needs Alembic 1.16 or later") from None
-        config = Config(ini, **words)
+    if not (Path(ini).is_file() or "toml_file" in signature(Config.__init__).parameters):
+        raise NoConfigurationError("[tool.alembic] needs Alembic 1.16 or later")
+    config = _config(toml, ini, section, io.StringIO())
     if Path(ini).is_file() and section not in (sections := _sections(config)):
         names = ", ".join(sections)
         raise NoConfigurationError(f"{ini} has no section {section!r}; it has {names}")
     return config
+
+
+def _paths(file: str, toml: str = "") -> tuple[str, str]:
+    """Return the toml and the ini file; toml: where both are named."""
+    if file.endswith(".toml"):
+        return file, "alembic.ini"
+    return toml or "pyproject.toml", file or "alembic.ini"
+
+
+def _config(toml: str, ini: str, section: str, stdout: TextIO) -> Config:
+    words = {"ini_section": section, "stdout": stdout}  # type: dict[str, Any]
+    try:
+        return Config(ini, toml_file=toml, **words)
+    except TypeError:  # Alembic before 1.16
+        return Config(ini, **words)
+
+
+def _location(config: Config) -> str:
+    """Return where the scripts are; nothing where the files do not say so."""
+    read = getattr(config, "get_alembic_option", None) or config.get_main_option
+    try:
+        return read("script_location") or ""
+    except Exception:  # noqa: BLE001  (Alembic says what is wrong, once a command wants it)
+        return ""
 
 
 def _sections(config: Config) -> list[str]:

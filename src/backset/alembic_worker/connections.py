@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from .failures import FoundError, WrongTargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PLAIN = (str, int, bool)  # what of a connection's parameters can be told to the parent
 # Where projects look whether their own database exists.
@@ -22,6 +25,7 @@ class Gate:
     """Sends what is meant for one database to another one, and demands the proof of it.
 
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
+    agree: asks for that lock, where it is not held before something is opened.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
     writes: whether this process is to write where its login may only read.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
@@ -34,6 +38,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.lock_key = None  # type: int | None
+        self.agree: Callable[[], int] | None = None
         self.names = ("", "")
         self.writes = False
         self._tables = self._rights = self._back = ""
@@ -65,6 +70,7 @@ class Gate:
         self._stop_if_looking()
         if dialect.name != "postgresql":
             raise WrongTargetError(f"a database of {dialect.name}")
+        self._demand_lock()
         self.is_waiting = True
         old, new = self.names
         key = "dbname" if "dbname" in cparams else "database"
@@ -86,6 +92,7 @@ class Gate:
         if self.only_looks:
             self.opened = {key: each for key, each in told.items() if isinstance(each, _PLAIN)}
             self._stop_if_looking()
+        self._demand_lock()  # with it, the server is there
         return self.names[1] if told.get("dbname") == self.is_kept_from else ""
 
     @property
@@ -99,6 +106,10 @@ class Gate:
         where = connection.info.get(_HELD) if connection is not None else None
         if where and not self.only_looks:
             raise WrongTargetError(where)
+
+    def _demand_lock(self) -> None:
+        if self.lock_key is None and self.agree is not None:
+            self.lock_key = self.agree()
 
     def _stop_if_looking(self) -> None:
         name = self.opened.get("dbname") or self.opened.get("database")
@@ -185,6 +196,7 @@ class Gate:
             self._stop_if_looking()
             record.info[_HELD] = self.server
             return
+        self._demand_lock()
         if self.lock_key is None:
             raise WrongTargetError("env.py opened a connection though no database was agreed on")
         cursor = connection.cursor()

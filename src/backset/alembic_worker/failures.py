@@ -24,6 +24,10 @@ class FoundError(BaseException):
     """The connection that was looked for. Not an Exception, for the same reason."""
 
 
+class UnagreedError(BaseException):
+    """Our parent agrees on no database, and says why. Not an Exception, for the same reason."""
+
+
 class BrokenChainError(Exception):
     """The scripts do not make up a chain: a file is missing, or two have one id."""
 

@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from alembic import command, util
 from alembic.runtime.environment import EnvironmentContext
@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from . import (
     application,
+    command_line,
     comparison,
     configuration,
     drivers,
@@ -37,6 +38,7 @@ from .failures import (
     BrokenChainError,
     FoundError,
     SeveralDatabasesError,
+    UnagreedError,
     UnreadableFileError,
     WrongTargetError,
     explained,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
 
 _ALL = ("heads",)  # as in backset's lineage
+_REFUSED = 4  # our exit status, where our parent says why
 
 
 class Worker:
@@ -87,6 +90,8 @@ class Worker:
         if given["rights"]:
             self._gate.write_alone(**given["rights"])
         self._lineage = given["lineage"]  # as in backset's Lineage
+        if given.get("words") is not None:
+            self._become_alembic(given["words"], given["configuration"])
         if given.get("watched_port"):
             self._witness = witness.Witness(given["watched_port"])
         self._guarded(lambda: self._open(given["configuration"]), "ready")
@@ -109,6 +114,28 @@ class Worker:
                 "inputs": self._inputs,
             }
             self._guarded(self._shared(answers[self._request["command"]]), "done")
+
+    def _become_alembic(self, words: list[str], given: dict[str, Any]) -> NoReturn:
+        """Run Alembic's own command line. The lock is asked for when something is opened."""
+        self._gate.agree = self._agreed
+        gc.enable()
+        self.send("ready")
+        try:
+            command_line.run(words, given, self._gate)
+        except WrongTargetError as error:
+            self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
+            sys.exit(_REFUSED)
+        except UnagreedError:
+            sys.exit(_REFUSED)
+        sys.exit()
+
+    def _agreed(self) -> int:
+        """Return the key of the lock that our parent takes now. Raises UnagreedError."""
+        self.send("lock")
+        answer = json.loads(self._lines.readline() or "{}")
+        if "lock_key" not in answer:
+            raise UnagreedError
+        return int(answer["lock_key"])
 
     def _guarded(self, command: Callable[[], dict[str, Any]], kind: str) -> None:
         try:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from json import dumps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from backset.cli import WOULD_START, leave, opened
+from backset.cli import WOULD_START, leave, opened, settled
+from backset.configuration.lineage import Lineage
+from backset.errors import BacksetError, SettingsError
+from backset.migrations import command_line
 from backset.processes.terminal import attach
+from backset.servers import location
 from backset.servers.programs import Programs, with_tls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from backset.configuration.lineage import Lineage
     from backset.configuration.settings import Settings
-    from backset.connections.target import Target
     from backset.reports.report import Report
 
-# `python -m alembic`, but for the arguments, which may hold a password: `ps` shows them to everyone
-_UNSEEN = """\
-import json, sys
-from os import environ
-sys.argv[:] = ["alembic", *json.loads(environ.pop("BACKSET_ARGV"))]
-from alembic.config import main
-main(prog="alembic")
-"""
+# Commands that are about no chain.
+_OF_NO_CHAIN = frozenset({"init", "list_templates", "--version", "-h", "--help"})
+# What comes before a command, and has a value behind it.
+_NAMED = {"-c": "config", "--config": "config", "-n": "section", "--name": "section", "-x": "x"}
 
 
 def psql(arguments: Sequence[str], *, plan: bool) -> None:
@@ -34,64 +29,95 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
     with opened("psql") as (settings, told):
         program = Programs(settings.environ, settings.root).newest("psql")
         argv = [str(program), *arguments]
-        if target := _target_or_plan(settings, told, argv, plan=plan):
-            env = with_tls(program, {**settings.environ, **target.libpq_env})
-            _attach(settings, told, argv, env)
+        if plan:
+            _tell(settings, told, argv)
+            return
+        env = {**settings.environ, **location.locate(settings).libpq_env}
+        if code := attach(argv, env=with_tls(program, env), cwd=settings.root):
+            _leave(told, code)
 
 
-def alembic(arguments: Sequence[str], *, plan: bool) -> None:
+def alembic(arguments: Sequence[str], *, chain: str, plan: bool) -> None:
     """Run alembic on the target, with the project's interpreter and environment."""
-    with opened("alembic") as (settings, told):
-        lineage = settings.lineages[0]
-        words, folder = _configured(settings, lineage)
-        shown = [*words, *_x(lineage.arguments), *arguments]
-        run = [settings.python, "-m", "alembic", *shown]
-        if target := _target_or_plan(settings, told, run, plan=plan):
-            env = settings.child_env(target)
-            if lineage.arguments:
-                given = [*words, *_x(settings.arguments(lineage, target)), *arguments]
-                run, env = [settings.python, "-c", _UNSEEN], {**env, "BACKSET_ARGV": dumps(given)}
-            here = replace(settings, root=folder)
-            _attach(here, told, run, env, lambda line: settings.redact(target, line))
+    with opened("alembic") as (loaded, told):
+        settings, unknown = loaded, None
+        try:
+            settings = settled(loaded)
+        except BacksetError as error:  # a command that needs no database runs all the same
+            unknown = error
+        lineage, words = _chosen(settings, arguments, chain), list(arguments)
+        if plan:
+            _tell(
+                settings,
+                told,
+                [settings.python, "-m", "alembic", *_shown(settings, lineage), *words],
+            )
+        elif code := command_line.run(settings, lineage, words, unknown):
+            _leave(told, code)
 
 
-def _x(arguments: Iterable[str]) -> list[str]:
-    return [word for argument in arguments for word in ("-x", argument)]
+def _shown(settings: Settings, lineage: Lineage) -> list[str]:
+    """Return what would tell `alembic` of that chain."""
+    file = str(settings.root / lineage.config) if lineage.config else ""
+    pairs = [("-c", file), ("-n", lineage.section), *(("-x", each) for each in lineage.arguments)]
+    return [word for flag, value in pairs if value for word in (flag, value)]
 
 
-def _configured(settings: Settings, lineage: Lineage) -> tuple[list[str], Path]:
-    """Return what tells `alembic` its configuration, and the folder to start it in.
+def _chosen(settings: Settings, words: Sequence[str], name: str) -> Lineage:
+    """Return the chain that is meant.
 
-    A file beside env.py, as Flask-Migrate has it, is seen from the project's root.
+    name: what `--chain` says; without it `-n` or `-c` tells which it is, if there are several.
+    Raises SettingsError.
     """
-    file = settings.root / lineage.config
-    flags = {"-c": str(file) if lineage.config else "", "-n": lineage.section}
-    words = [word for flag, value in flags.items() if value for word in (flag, value)]
-    beside = not lineage.config or (file.parent / "env.py").is_file()
-    return words, settings.root if beside else file.parent
+    lineages, root = settings.lineages, settings.root
+    if name:
+        found = [each for each in lineages if each.name == name]
+        if not found:
+            raise _undecided(lineages, f"there is no chain {name!r}")
+        return found[0]
+    if len(lineages) == 1:
+        return lineages[0]
+    said, found = _said(words), list(lineages)
+    if file := said.get("config"):
+        found = [each for each in found if root / (each.config or "alembic.ini") == root / file]
+        if not found:  # one of its own, which must lead to the target like the others
+            return Lineage()
+    if section := said.get("section"):
+        found = [each for each in found if (each.section or "alembic") == section]
+    if len(found) == 1:
+        return found[0]
+    if _OF_NO_CHAIN.intersection(words[:1]):
+        return Lineage()
+    raise _undecided(lineages, "the database has several chains")
 
 
-def _target_or_plan(
-    settings: Settings, told: Report, argv: list[str], *, plan: bool
-) -> Target | None:
-    """Return the target; None after saying what would be run on it."""
-    from backset.servers import location
+def _undecided(lineages: Sequence[Lineage], what: str) -> SettingsError:
+    names = ", ".join(each.name for each in lineages if each.name)
+    if not names:
+        return SettingsError([(what, "leave --chain out: the database has one chain")])
+    remedy = f"say which of them: `{lineages[0].alembic} …` ({names})"
+    return SettingsError([(f"{what}: {names}" if len(lineages) > 1 else what, remedy)])
 
-    if not plan:
-        return location.locate(settings)
+
+def _said(words: Sequence[str]) -> dict[str, str]:
+    """Return what is said of the configuration before the command: `config`, `section`."""
+    said: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            break
+        flag, _, value = word.partition("=") if word[:2] == "--" else (word[:2], "", word[2:])
+        if flag in _NAMED:
+            said[_NAMED[flag]] = value or next(rest, "")
+    return said
+
+
+def _tell(settings: Settings, told: Report, argv: Sequence[str]) -> None:
+    """Say what would be run on the target."""
     if location.peek(settings) is None:
         told.say(WOULD_START)
     told.say(settings.redact(settings.target, f"would run {' '.join(argv)}"))
-    return None
 
 
-def _attach(
-    settings: Settings,
-    told: Report,
-    argv: list[str],
-    env: dict[str, str],
-    redact: Callable[[str], str] | None = None,
-) -> None:
-    code = attach(argv, env=env, cwd=settings.root, redact=redact)
-    if code:
-        leave(told, code if code > 0 else 128 - code)
+def _leave(told: Report, code: int) -> NoReturn:
+    leave(told, code if code > 0 else 128 - code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,12 @@ class Lineage:
     def label(self) -> str:
         """How a line about it begins: `billing: `, and nothing where there is only one."""
         return f"{self.name}: " if self.name else ""
+
+    @property
+    def alembic(self) -> str:
+        """How a command of Alembic on it begins, for people to type."""
+        chain = f"--chain {shlex.quote(self.name)} " if self.name else ""
+        return f"invoke alembic {chain}--"
 
 
 # What a table of [[tool.backset.chains]] may have.

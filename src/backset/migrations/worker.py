@@ -99,7 +99,7 @@ class Worker:
         self._link, theirs = socket.socketpair()
         with theirs:
             self._child = process.Child(
-                [settings.python, str(_WORKER), str(theirs.fileno())],
+                program(settings, theirs.fileno()),
                 env=settings.plain_env,
                 cwd=settings.root,
                 pass_fds=[theirs.fileno()],
@@ -121,39 +121,16 @@ class Worker:
         watched: whether inputs() will be asked for.
         """
         self._target = target
-        settings = self._settings
-        urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
-        environ = settings.child_env(target)
-        named = {"PGAPPNAME": application_name(purpose), **target.options_env(environ)}
-        self._greet(
-            {**environ, **named},
-            names=[instead_of, target.database],
-            urls={"": target.url, **urls},
-            options=settings.options(target),
-            watched_port=settings.port(target) if watched else "",
-            rights=_RIGHTS if target.writes else {},
-        )
+        greeting = greet(self._settings, self.lineage, target, purpose, instead_of, watched=watched)
+        self._greet(greeting)
 
     def begin_alone(self) -> None:
         """Let the worker read the scripts as the project itself would: for where_to() only."""
-        self._greet(self._settings.plain_env, names=["", ""])
+        self._greet(greet(self._settings, self.lineage, None))
 
-    def _greet(
-        self,
-        environ: Mapping[str, str],
-        names: Sequence[str],
-        watched_port: str = "",
-        *,
-        rights: Mapping[str, str] | None = None,
-        **more: object,
-    ) -> None:
-        about = self.lineage
-        arguments = self._settings.arguments(about, self._target)
-        given = {"file": about.config, "section": about.section, "arguments": arguments}
-        more = {**more, "versions": self._versions}
-        message = {"environ": environ, "names": names, "configuration": {**given, **more}}
-        more = {"lineage": asdict(about), "watched_port": watched_port, "rights": rights}
-        self._send({**message, **more})
+    def _greet(self, greeting: dict[str, Any]) -> None:
+        greeting["configuration"]["versions"] = self._versions
+        self._send(greeting)
 
     def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
@@ -256,30 +233,11 @@ class Worker:
                 reply: dict[str, Any] = json.loads(line)
                 kind = reply.pop("event")
                 if kind == "failed":
-                    raise self._failed(reply)
+                    raise failure(self._settings, self.lineage, self._target, reply)
                 if kind != "progress":
                     return reply
                 progress(reply["text"])
         raise self._died()
-
-    def _failed(self, reply: dict[str, Any]) -> AlembicError:
-        message = self._settings.redact(self._target, reply["message"])
-        where = f"{reply['where']}: " if reply.get("where") else ""
-        target = self._target.shown if self._target else ""
-        what, remedy = explanations.of(
-            reply["kind"], message, where=where, target=target, python=self._settings.shown_python
-        )
-        origins = provenance.found(*self._surroundings, reply.get("opened", {}))
-        return AlembicError(
-            what + provenance.told(origins),
-            provenance.remedy(origins) or remedy,
-            kind=reply["kind"],
-            words=f"{where}{message}",
-        )
-
-    @property
-    def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
-        return self._settings.root, self._settings.environ, self._settings.dotenv
 
     def _died(self) -> StepFailedError:
         status = self._child.wait()
@@ -299,6 +257,66 @@ class Worker:
     def output(self) -> list[str]:
         """The last lines that the migrations and env.py printed, without passwords."""
         return [self._settings.redact(self._target, line) for line in self._child.tail]
+
+
+def greet(
+    settings: Settings,
+    lineage: Lineage,
+    target: Target | None,
+    purpose: str = "alembic",
+    instead_of: str = "",
+    *,
+    watched: bool = False,
+) -> dict[str, Any]:
+    """Return what a worker is told before all else, as Worker.begin() describes it.
+
+    target: without one, it is told what the project itself would see.
+    """
+    environ, names, more = settings.plain_env, ["", ""], {}
+    if target is not None:
+        environ, names = settings.child_env(target), [instead_of, target.database]
+        name = application_name(purpose)
+        environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
+        urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
+        more = {"urls": {"": target.url, **urls}, "options": settings.options(target)}
+    arguments = settings.arguments(lineage, target)
+    given = {"file": lineage.config, "section": lineage.section, "arguments": arguments}
+    return {
+        "environ": environ,
+        "names": names,
+        "configuration": {**given, **more},
+        "lineage": asdict(lineage),
+        "watched_port": settings.port(target) if watched and target else "",
+        "rights": _RIGHTS if target and target.writes else {},
+    }
+
+
+def failure(
+    settings: Settings, lineage: Lineage, target: Target | None, reply: Mapping[str, Any]
+) -> AlembicError:
+    """Return what a person reads of a worker's failure."""
+    message = settings.redact(target, reply["message"])
+    where = f"{reply['where']}: " if reply.get("where") else ""
+    what, remedy = explanations.of(
+        *(reply["kind"], message),
+        where=where,
+        target=target.shown if target else "",
+        python=settings.shown_python,
+        alembic=lineage.alembic,
+    )
+    surroundings = settings.root, settings.environ, settings.dotenv
+    origins = provenance.found(*surroundings, reply.get("opened", {}))
+    return AlembicError(
+        what + provenance.told(origins),
+        provenance.remedy(origins) or remedy,
+        kind=reply["kind"],
+        words=f"{where}{message}",
+    )
+
+
+def program(settings: Settings, descriptor: int) -> list[str]:
+    """Return the command line of a worker whose socket has that descriptor."""
+    return [settings.python, str(_WORKER), str(descriptor)]
 
 
 def _problem(content: dict[str, Any]) -> Problem:

@@ -22,20 +22,26 @@ def attach(
     env: Mapping[str, str],
     cwd: Path,
     redact: Callable[[str], str] | None = None,
+    pass_fds: Sequence[int] = (),
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> int:
     """Hand the terminal to an interactive program, such as psql; return its exit status.
 
     It stays in our process group, since a terminal talks to one group only; an INT is its own.
     redact: applied to each line that it writes to what is not a terminal, such as a log of CI.
+    meanwhile: is called once it runs, and returns when it has ended or needs nothing more.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
     ours = [sys.stdout, sys.stderr]
     kept = [redact is not None and each is not None and not each.isatty() for each in ours]
     pipes = [subprocess.PIPE if each else None for each in kept]
     try:
-        popen = subprocess.Popen(argv, env=env, cwd=cwd, stdout=pipes[0], stderr=pipes[1])
+        popen = subprocess.Popen(
+            argv, env=env, cwd=cwd, stdout=pipes[0], stderr=pipes[1], pass_fds=pass_fds
+        )
         with _copying(popen, ours, redact or str):
             try:
+                meanwhile()
                 return popen.wait()
             finally:
                 if popen.poll() is None:  # a signal to us was not one to it

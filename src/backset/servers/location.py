@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
 
 
+def named(settings: Settings) -> Target:
+    """Return the target, whether its server runs or not."""
+    cluster = embedded.project_cluster(settings.root)
+    return settings.target or Target.parse(cluster.url(settings.database))
+
+
 def locate(settings: Settings) -> Target:
     """Return the target; start the embedded server, and make its database, where that is ours."""
-    cluster = embedded.project_cluster(settings.root)
-    target = settings.target or Target.parse(cluster.url(settings.database))
+    cluster, target = embedded.project_cluster(settings.root), named(settings)
     if is_embedded(target, cluster) and cluster.start():
         with explained(target), Server(target, "start") as server:
             if server.names.target not in server.databases():
@@ -30,8 +35,7 @@ def locate(settings: Settings) -> Target:
 
 def peek(settings: Settings) -> Target | None:
     """Return the target without starting anything; None where that would be needed."""
-    cluster = embedded.project_cluster(settings.root)
-    target = settings.target or Target.parse(cluster.url(settings.database))
+    cluster, target = embedded.project_cluster(settings.root), named(settings)
     return None if is_embedded(target, cluster) and not cluster.is_running() else target
 
 

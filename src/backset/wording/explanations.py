@@ -68,7 +68,7 @@ _EXPLAINED = {
     ),
     "several heads": (
         "the migrations have several heads ({message})",
-        "join them: invoke alembic -- merge heads -m 'merge'",
+        "join them: {alembic} merge heads -m 'merge'",
     ),
     "several databases": (
         "env.py works on several databases ({message}), and a run rebuilds one of them",
@@ -109,11 +109,20 @@ _BETTER = (
 )
 
 
-def of(kind: str, message: str, *, where: str, target: str, python: str) -> tuple[str, str]:
+def of(
+    kind: str,
+    message: str,
+    *,
+    where: str,
+    target: str,
+    python: str,
+    alembic: str = "invoke alembic --",
+) -> tuple[str, str]:
     """Return what happened and the remedy.
 
     kind: of the worker's failures. where: the revision and line, ending in `: `, or empty.
     target: the database that it was to work on, as it may be shown. python: its interpreter.
+    alembic: how a command of Alembic begins.
     """
     what, remedy = _EXPLAINED.get(kind, ("{where}{message}", MEND))
     named = {"message": message, "where": where, "target": target, "python": python}
@@ -122,6 +131,8 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     for pattern, better in _BETTER:
         if pattern.search(message):
             return what.format(**named), better
+    if kind == "several heads":
+        remedy = remedy.format(alembic=alembic)
     if kind == "error":
         remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {OR_DOOR}"
     return what.format(**named), remedy
