@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 LEFTOVER = "leftover table"
 
 
-def drift(differences: Sequence[Mapping[str, str]], session: Session) -> list[Finding]:
+def drift(
+    differences: Sequence[Mapping[str, str]], session: Session, alembic: str
+) -> list[Finding]:
     """Return the findings of the worker's differences; one query where tables are left over.
+
+    alembic: how a command of Alembic on that chain begins.
 
     Alembic also calls a partition, or a table of an extension, one that no model has. They are
     nobody's to drop, and left out.
@@ -25,7 +29,7 @@ def drift(differences: Sequence[Mapping[str, str]], session: Session) -> list[Fi
     names = [each["name"] for each in differences if each["kind"] == LEFTOVER]
     rows = _rows(names, session) if names else {}
     return [
-        _leftover(each, rows[each["name"]]) if each["kind"] == LEFTOVER else _drift(each)
+        _leftover(each, rows[each["name"]]) if each["kind"] == LEFTOVER else _drift(each, alembic)
         for each in sorted(differences, key=lambda each: (each["kind"], each["name"], each["text"]))
         if each["kind"] != LEFTOVER or each["name"] in rows
     ]
@@ -51,11 +55,11 @@ def _leftover(difference: Mapping[str, str], rows: int) -> Finding:
     )
 
 
-def _drift(difference: Mapping[str, str]) -> Finding:
+def _drift(difference: Mapping[str, str], alembic: str) -> Finding:
     return Finding(
         kind="drift",
         name=difference["name"],
         what=difference["text"],
         why="models and migrations disagree",
-        remedy="invoke alembic -- revision --autogenerate -m '…'",
+        remedy=f"{alembic} revision --autogenerate -m '…'",
     )

@@ -12,18 +12,22 @@ if TYPE_CHECKING:
     from backset.migrations.worker import Worker
 
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
+_ALEMBIC = "invoke alembic --"
 
 
-def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> list[Finding]:
+def version_findings(
+    about: Mapping[str, Any], accepted: Sequence[str] = (), *, alembic: str = _ALEMBIC
+) -> list[Finding]:
     """Judge the rows of the version table against the heads of the scripts, some of them accepted.
 
+    alembic: how a command of Alembic on that chain begins.
     Rows and heads need not be the same: a head that another branch depends on has no row.
     """
     revisions, heads = about["revisions"], about["heads"]
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
         return [_orphaned(about, ", ".join(about["orphans"]))]
-    if several := several_heads(heads, accepted):
+    if several := several_heads(heads, accepted, alembic):
         return several
     if not heads:
         return [
@@ -50,11 +54,18 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
 def demand_destination(workers: Sequence[Worker]) -> None:
     """Raise StepFailedError if a chain has heads that the settings do not accept."""
     for worker in workers:
-        if found := several_heads(worker.scripts.heads, worker.scripts.goal):
+        if found := _several(worker):
             raise StepFailedError.of(found)
 
 
-def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
+def _several(worker: Worker) -> list[Finding]:
+    scripts = worker.scripts
+    return several_heads(scripts.heads, scripts.goal, worker.lineage.alembic)
+
+
+def several_heads(
+    heads: Sequence[str], goal: Sequence[str], alembic: str = _ALEMBIC
+) -> list[Finding]:
     """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
     if not goal and len(heads) > 1:
         return [
@@ -62,7 +73,7 @@ def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
                 "several heads",
                 f"the scripts have the heads {', '.join(sorted(heads))}",
                 "`alembic upgrade head` refuses",
-                "join them: `invoke alembic -- merge heads -m merge`, "
+                f"join them: `{alembic} merge heads -m merge`, "
                 'or accept them: heads = "all" in [tool.backset]',
             )
         ]
@@ -72,7 +83,7 @@ def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
             "unexpected head",
             f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
             "upgrade would leave it out",
-            "join it: `invoke alembic -- merge heads -m merge`, or add it to heads",
+            f"join it: `{alembic} merge heads -m merge`, or add it to heads",
             each,
         )
         for each in unexpected

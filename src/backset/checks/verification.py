@@ -108,7 +108,11 @@ class View:
     @property
     def version_findings(self) -> list[Finding]:
         """What is wrong with the rows of its version table."""
-        return self.named(heads.version_findings(self.about, self.worker.scripts.goal))
+        return self.named(
+            heads.version_findings(
+                *(self.about, self.worker.scripts.goal), alembic=self.worker.lineage.alembic
+            )
+        )
 
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings that begin with the chain's name."""
@@ -232,7 +236,7 @@ def comparison(
                 "import the modules of the models in env.py",
             )
         ]
-    found = drift(differences, session)
+    found = drift(differences, session, view.worker.lineage.alembic)
     return found + enums.findings(about["enums"], session)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backset.scripts.recipes import Recipe
 
 KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
-_STAMP = "invoke alembic -- stamp --purge"
+_STAMP = "stamp --purge"
 ACCEPT = "`invoke verify --accept`"
 _UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"
 PROVE = (
@@ -70,7 +70,7 @@ def by_file(facts: Facts) -> Cure:
     elif worst.kind == "no migrations":
         why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
         why += "[tool.backset.ini] version_locations; a new project makes its first one by "
-        why += "`invoke alembic -- revision --autogenerate -m initial`"
+        why += f"`{facts.alembic('revision --autogenerate -m initial', [])}`"
     else:
         why = "mend that file, or set what it asks for"
     return by_hand(why)
@@ -85,30 +85,34 @@ def proving(facts: Facts) -> Cure:
     if not facts.proof.same:
         return reset(facts)
     if facts.proof.unseen:
-        return _choosing(facts.proof)
+        return _choosing(facts, facts.proof)
     *others, latest = facts.proof.same
     why = f"a scratch build at {latest} is identical to the live schema"
     why += f" (as it is at {', '.join(others)})" if others else ""
     filling = ", ".join(facts.proof.filling)
     why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
-    return Cure(way="stamp", command=f"{_STAMP} {latest}", why=why, revision=latest)
+    return Cure(way="stamp", command=_stamp(facts, latest), why=why, revision=latest)
 
 
-def _choosing(proof: Proof) -> Cure:
+def _stamp(facts: Facts, place: str) -> str:
+    return facts.alembic(_STAMP, place.split())
+
+
+def _choosing(facts: Facts, proof: Proof) -> Cure:
     """Return what a person has to decide where revisions leave no trace in the schema."""
     first, latest = proof.same[0], proof.same[-1]
     return by_hand(
         f"the schema is that of {first} and of {latest} alike, and does not show whether "
-        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: `{_STAMP} "
-        f"{latest}`, if not: `{_STAMP} {first}`; then `invoke upgrade`"
+        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: "
+        f"`{_stamp(facts, latest)}`, if not: `{_stamp(facts, first)}`; then `invoke upgrade`"
     )
 
 
-def keeping(revisions: Sequence[str]) -> Cure:
+def keeping(facts: Facts, revisions: Sequence[str]) -> Cure:
     """Return the cure of a version table that has rows too many: these stay."""
     latest = " ".join(revisions)
     why = "Alembic refuses rows of which one comes after another, and the later one says it all"
-    return Cure(way="stamp", command=f"{_STAMP} {latest}", why=why, revision=latest)
+    return Cure(way="stamp", command=_stamp(facts, latest), why=why, revision=latest)
 
 
 def reset(facts: Facts) -> Cure:
@@ -125,7 +129,8 @@ def reset(facts: Facts) -> Cure:
 def migration(facts: Facts) -> str:
     """Return the command that writes what the models have and the chain lacks."""
     rest = " (the values of enums by hand)" if facts.enums_differ else ""
-    return f"`invoke alembic -- revision --autogenerate -m '…'`{rest}"
+    lines = facts.alembic_each("revision --autogenerate -m '…'", facts.differences)
+    return f"{', '.join(f'`{each}`' for each in lines)}{rest}"
 
 
 def by_hand(why: str) -> Cure:

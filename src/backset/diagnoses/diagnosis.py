@@ -135,9 +135,14 @@ def _status(build: Build) -> Status:
     except UnreachableError as error:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
     scripts = build.scripts
-    facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
+    chains = tuple((each.lineage, _ids(each.scripts)) for each in build.workers)
+    facts = replace(facts, chains=chains, problems=scripts.problems, exists=build.old is not None)
     found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build)))
     return _of_database(build, found) if build.old is not None else found
+
+
+def _ids(scripts: Scripts) -> frozenset[str]:
+    return frozenset(each.id for each in scripts.revisions)
 
 
 def _where(build: Build) -> str:

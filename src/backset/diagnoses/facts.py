@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backset.configuration.lineage import Lineage
+
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from backset.migrations.worker import Problem
     from backset.scripts.recipes import Recipe
 
@@ -72,6 +76,7 @@ class Facts:
     accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
     see. tables: without the version table. models: tables that they
     have; None where env.py names none. ours: tables that models and scripts speak of.
+    chains: the chains of the database, each with the ids of its scripts.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes. filled: tables of the project that have rows.
     restored: what a scratch build has shown of the chain with its missing files.
@@ -84,6 +89,7 @@ class Facts:
     elsewhere: str = ""
     elsewhere_remedy: str = ""
     exists: bool = True
+    chains: tuple[tuple[Lineage, frozenset[str]], ...] = ()
     problems: tuple[Problem, ...] = ()
     goal: tuple[str, ...] = ()
     several: bool = False
@@ -122,6 +128,24 @@ class Facts:
         proof = self.proof
         tells = proof is not None and proof.is_built and (proof.reached or bool(proof.same))
         return tells and not self.is_true
+
+    def alembic(self, words: str, revisions: Iterable[str]) -> str:
+        """Return the command line with these words and revisions; of several chains, one of each.
+
+        A revision goes to the chain that has it.
+        """
+        named = list(revisions)
+        if len(self.chains) < 2:  # noqa: PLR2004  (one is not several)
+            lineage = self.chains[0][0] if self.chains else Lineage()
+            return " ".join([lineage.alembic, words, *named])
+        own = ((lineage, [each for each in named if each in ids]) for lineage, ids in self.chains)
+        return " && ".join(" ".join([each.alembic, words, *some]) for each, some in own if some)
+
+    def alembic_each(self, words: str, texts: Collection[str]) -> list[str]:
+        """Return the command lines for the chains that some of the texts begin with."""
+        chains = [lineage for lineage, _ in self.chains] or [Lineage()]
+        meant = [each for each in chains if any(text.startswith(each.label) for text in texts)]
+        return [f"{each.alembic} {words}" for each in meant or chains]
 
     def shown(self, path: Path) -> Path:
         """Return a path as seen from the project's folder."""

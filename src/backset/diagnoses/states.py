@@ -99,14 +99,14 @@ def _overlapping(facts: Facts) -> State | None:
         return None
     kept = [each for each in facts.recorded if each not in facts.outdated]
     evidence = f"{facts.version_table} names {_some(facts.outdated)} beside {_some(kept)}"
-    return _state("half applied", [f"{evidence}, which comes after it"], cures.keeping(kept))
+    return _state("half applied", [f"{evidence}, which comes after it"], cures.keeping(facts, kept))
 
 
 def _several_heads(facts: Facts) -> State | None:
     if len(facts.goal) < 2 or facts.several:  # noqa: PLR2004  (one is not several)
         return None
     evidence = [f"the scripts have the heads {', '.join(facts.goal)}"]
-    command = "invoke alembic -- merge heads -m merge"
+    command = facts.alembic("merge heads -m merge", [])
     why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`; "
     why += 'if they are to stay apart: heads = "all" in [tool.backset]'
     return _state("several heads", evidence, Cure(way="merge heads", command=command, why=why))

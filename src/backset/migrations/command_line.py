@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.target import Target
 
+_TRACEBACK = 1  # the exit status of a Python program that ends with one
+
 
 def run(
     settings: Settings,
@@ -98,7 +100,7 @@ class _Side:
 
     def judge(self, status: int) -> None:
         """Raise what the worker was refused for, or why it is none."""
-        if self._refused and self._error:
+        if self._error and (self._refused or status == _TRACEBACK):
             raise self._error
         if status > 0 and not self._began:  # its own words stand above
             python = self._settings.python
