@@ -456,3 +456,103 @@ def test_two_revisions_that_need_the_same_file(repository: Repository) -> None:
     retrieve(recipe, ENV)
     assert not repository.trace("dead02").companions
     assert repository.names() == ["base00_x.py", "dead01_x.py", "dead02_x.py"]
+
+
+def two_generations(repository: Repository, down: str | None = "base00") -> tuple[str, str]:
+    """Remove a script, and later another one of the same id; return the commits that did it."""
+    first = repository.write("003", "base00", "003_users.py")
+    repository.commit("Add users")
+    first.unlink()
+    removed = repository.commit("Squash")
+    second = repository.write("003", "002b", "003_orders.py")
+    second.write_text(second.read_text().replace("Step 003", "Orders"))
+    between = repository.write("002b", down)
+    repository.commit("Add orders")
+    second.unlink()
+    if down is None:
+        between.unlink()
+    return removed, repository.commit("Drop orders")
+
+
+def test_of_two_scripts_with_one_id_that_which_fits_comes_back(repository: Repository) -> None:
+    """Both are named with their commits, and all evidence is of the one that the command brings."""
+    _squash, dropped = two_generations(repository)
+    found = repository.trace("003")
+    several, line = found.lines()
+    assert several.startswith("2 scripts have had this id: alembic/versions/003_orders.py of ")
+    assert "(after 002b, 'Orders'); alembic/versions/003_users.py of " in several
+    assert several.count(repository.git("rev-parse", "--short=10", f"{dropped}^").strip()) == 2
+    assert line.startswith(f"alembic/versions/003_orders.py was removed by {dropped} 'Drop orders'")
+    assert found.doc == "Orders"
+    repository.bring_back(found)
+    assert repository.names() == ["002b_x.py", "003_orders.py", "base00_x.py"]
+
+
+def test_of_two_scripts_with_one_id_the_older_one_may_be_the_one(repository: Repository) -> None:
+    """Not the last that was removed, but the one whose ancestors are there."""
+    squash, _dropped = two_generations(repository, None)
+    found = repository.trace("003")
+    assert found.removal is not None
+    assert found.removal.commit.id.startswith(squash)
+    assert [each["meant"] for each in found.content()["generations"]] == [False, True]
+    repository.bring_back(found)
+    assert repository.names() == ["003_users.py", "base00_x.py"]
+
+
+def test_of_two_scripts_that_both_fit_a_person_chooses(repository: Repository) -> None:
+    """One was removed here, another one is on a branch: nothing is brought back by guess."""
+    repository.git("switch", "-q", "-c", "feature")
+    repository.write("003", "base00", "003_orders.py").write_text(
+        SCRIPT.format(doc="Orders", id="003", down="base00")
+    )
+    repository.commit("Add orders")
+    repository.git("switch", "-q", "main")
+    path = repository.write("003", "base00", "003_users.py")
+    repository.commit("Add users")
+    path.unlink()
+    removed = repository.commit("Remove users")
+    found = repository.trace("003")
+    assert (found.recipe, found.refs, found.removal) == (None, (), None)
+    several, first, second = found.lines()
+    assert "it does not show which of them has run here" in several
+    assert first.endswith(f"git restore '--source={removed}^' -- alembic/versions/003_users.py")
+    assert second.endswith("git restore --source=feature -- alembic/versions/003_orders.py")
+    (repository.root / "versions_old").mkdir()
+    (repository.root / "versions_old/003_orders.py").write_text(
+        SCRIPT.format(doc="Orders", id="003", down="gone00")
+    )
+    assert len(repository.trace("003").content()["generations"]) == 3
+
+
+def test_an_edited_and_a_moved_script_are_the_same_one(repository: Repository) -> None:
+    """What was changed in place, and then renamed on a branch, is no second script."""
+    path = repository.write("003", "base00", "003_users.py")
+    repository.commit("Add users")
+    path.write_text(path.read_text() + "# mended\n")
+    repository.commit("Mend users")
+    repository.git("switch", "-q", "-c", "feature")
+    repository.git("mv", "alembic/versions/003_users.py", "alembic/versions/0003_users.py")
+    repository.commit("Rename")
+    repository.git("switch", "-q", "main")
+    path.unlink()
+    repository.commit("Remove users")
+    found = repository.trace("003")
+    assert found.generations == ()
+    assert found.refs == ("feature",)
+    repository.bring_back(found)
+    assert "# mended" in path.read_text()
+
+
+def test_another_project_of_the_repository_has_the_same_id(tmp_path: Path) -> None:
+    """Numbered by hand, ids are the same in each service; only those of this one are meant."""
+    repository = Repository(tmp_path, "services/api")
+    other = repository.write("003", "002", "../../../../services/web/alembic/003_other.py")
+    path = repository.write("003")
+    repository.commit("Add them")
+    path.unlink()
+    other.unlink()
+    repository.commit("Remove them")
+    found = repository.trace("003")
+    assert found.generations == ()
+    repository.bring_back(found)
+    assert path.exists()

@@ -285,6 +285,17 @@ class Packed(TypedDict):
     member: Annotated[str, "the script's name in it"]
 
 
+class Generation(TypedDict):
+    """One of several scripts that have had one id, in `generations`."""
+
+    path: Annotated[str, "its file"]
+    commit: Annotated[str | None, "a commit that has it; null for a copy in the project"]
+    after: Annotated[list[str], "the revisions that it needs"]
+    doc: Annotated[str, "the first line of its docstring"]
+    command: Annotated[str, "the command line that brings it back"]
+    meant: Annotated[bool, "whether it is the one that fits today's scripts"]
+
+
 class Orphan(TypedDict):
     """Where a revision went that no migration file has, in `orphans`."""
 
@@ -304,6 +315,11 @@ class Orphan(TypedDict):
     refs: Annotated[list[str], "branches and tags that still have it"]
     companions: Annotated[list[str], "other missing revisions that come back with it"]
     command: Annotated[str | None, "the command line that brings it back; null where none does"]
+    generations: Annotated[
+        list[Generation],
+        "the scripts that have had this id, where there are several: all else is about the one "
+        "that fits, and empty where a person has to choose",
+    ]
     not_searched: Annotated[list[str], "what could not be looked at, such as git's history"]
 
 

@@ -105,6 +105,17 @@ class Git:
             found += [line.partition(":") for line in self._grep(*arguments)]
         return [(name, _unquoted(path)) for name, _, path in found]
 
+    def blobs(self, places: Sequence[str]) -> list[str]:
+        """Return the ids of files, each given as `commit:path`, the path from the top."""
+        found: list[str] = []
+        for some in _portions(places):
+            found += self._lines("rev-parse", *some)
+        return found
+
+    def resolved(self, name: str) -> str:
+        """Return the id of the commit that has that name."""
+        return self._lines("rev-parse", f"{name}^{{commit}}")[0]
+
     def texts(self, name: str, paths: Sequence[str]) -> dict[str, str]:
         """Return the text of files of a commit; `paths` may be folders."""
         lines: dict[str, list[str]] = {}

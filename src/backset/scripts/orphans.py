@@ -8,18 +8,18 @@ nothing to catch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.scripts import bringing, revisions, sources, tarballs
+from backset.scripts import bringing, graph, revisions, sources, tarballs
 from backset.scripts.git import Git
 from backset.scripts.revisions import Revision
-from backset.scripts.traces import Removal, Trace
+from backset.scripts.traces import Generation, Removal, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.scripts.git import Commit
     from backset.scripts.recipes import Recipe
@@ -33,66 +33,150 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
     """
     current = folders.current()
     here, taken = revisions.by_id(current), {each.path for each in current}
-    copies = folders.containing(revision)
     gaps: list[str] = []
-    past = None
+    lives = _copied(folders, revision)
+    prefix = ""
     try:
         git = Git(folders.root, env)
         if git.is_shallow:
             gaps.append("older commits: this clone is shallow (git fetch --unshallow)")
-        past = _past(git, revision)
+        lives = _merged([*lives, *_past(git, revision)])
+        prefix = git.prefix
     except StepFailedError as error:
         gaps.append(f"git's history: {error.what}")
-    archives = [] if copies or past else list(tarballs.packed(folders.backups, revision))
-    needed: list[Revision] = []
-    recipe: Recipe | None = None
-    if copies:
-        beside = sources.read(sources.walk(copies[0].path.parent))
-        needed = _needed(revision, [copies[0], *beside], here)
-        recipe = bringing.from_folder(needed, folders, taken)
-    elif past:
-        needed = _needed(revision, past.beside, here)
-        recipe = bringing.from_git(needed, past.source, past.prefix, folders, taken, past.gone)
-    elif archives:
+    archives = [] if lives else list(tarballs.packed(folders.backups, revision))
+    if archives:
         tar, packed = archives[0]
         needed = _needed(revision, packed, here)
-        recipe = bringing.from_tar(needed, tar, folders, taken)
-    found = next((each for each in needed if each.id == revision), None)
+        return Trace(
+            revision=revision,
+            doc=_doc(revision, needed),
+            archives=tuple(
+                (folders.shown(path), script.path.as_posix())
+                for path, scripts in archives
+                for script in scripts
+                if script.id == revision
+            ),
+            companions=_companions(revision, needed),
+            scripts=tuple(needed),
+            recipe=bringing.from_tar(needed, tar, folders, taken),
+            gaps=tuple(gaps),
+        )
+    all_needed = [_needed(revision, [each.script, *each.beside], here) for each in lives]
+    recipes = [
+        each.recipe(needed, folders, taken, prefix)
+        for each, needed in zip(lives, all_needed, strict=True)
+    ]
+    meant = _meant(lives, [graph.fits(needed, current) for needed in all_needed])
+    generations = tuple(
+        Generation(
+            path=folders.shown(each.script.path) if each.copies else each.script.path.as_posix(),
+            commit=each.commit,
+            after=each.script.needs,
+            doc=each.script.doc,
+            command=recipe.command,
+            is_meant=each is meant,
+        )
+        for each, recipe in zip(lives, recipes, strict=True)
+        if len(lives) > 1
+    )
+    if meant is None:
+        return Trace(revision=revision, generations=generations, gaps=tuple(gaps))
+    needed = all_needed[lives.index(meant)]
     return Trace(
         revision=revision,
-        doc=found.doc if found else "",
-        copies=tuple(folders.shown(each.path) for each in copies),
-        archives=tuple(
-            (folders.shown(path), script.path.as_posix())
-            for path, scripts in archives
-            for script in scripts
-            if script.id == revision
-        ),
-        removal=past.removal if past else None,
-        uncommitted=past.uncommitted if past else "",
-        refs=past.refs if past else (),
-        companions=tuple(each.id for each in needed if each.id != revision),
+        doc=_doc(revision, needed),
+        copies=tuple(folders.shown(each.path) for each in meant.copies),
+        removal=meant.removal,
+        uncommitted=meant.uncommitted,
+        refs=meant.refs,
+        companions=_companions(revision, needed),
         scripts=tuple(needed),
-        recipe=recipe,
+        recipe=recipes[lives.index(meant)],
+        generations=generations,
         gaps=tuple(gaps),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Past:
-    """What git knows.
+class _Life:
+    """One script that has the id, with what is known of it and of no other one.
 
-    source: a commit or branch that has the file. beside: all scripts there. gone: the files there
-    that the work tree lacks.
+    source: a commit or branch that has the file; empty for a copy in the project. commit: its id,
+    for people. beside: all scripts there. gone: the files there that the work tree lacks.
     """
 
-    removal: Removal | None
-    uncommitted: str
-    refs: tuple[str, ...]
-    source: str
-    beside: list[Revision]
-    prefix: str
-    gone: set[str]
+    script: Revision
+    copies: tuple[Revision, ...] = ()
+    removal: Removal | None = None
+    uncommitted: str = ""
+    refs: tuple[str, ...] = ()
+    source: str = ""
+    commit: str = ""
+    beside: tuple[Revision, ...] = ()
+    gone: frozenset[str] = frozenset()
+
+    def is_same(self, other: Revision) -> bool:
+        """Tell whether another script is this one, moved or edited, and no other one of that id."""
+        mine = self.script
+        by_name = mine.path.name.split(".py")[0] == other.path.name.split(".py")[0]
+        return mine.needs == other.needs and (by_name or bool(mine.doc and mine.doc == other.doc))
+
+    def recipe(
+        self, needed: Sequence[Revision], folders: Folders, taken: Collection[Path], prefix: str
+    ) -> Recipe:
+        """Return what brings it back with those that it needs."""
+        if self.copies:
+            return bringing.from_folder(needed, folders, taken)
+        return bringing.from_git(needed, self.source, prefix, folders, taken, self.gone)
+
+
+def _copied(folders: Folders, revision: str) -> list[_Life]:
+    """Return the scripts of that id in the project's folders."""
+    lives: list[_Life] = []
+    for each in folders.containing(revision):
+        beside = tuple(sources.read(sources.walk(each.path.parent)))
+        lives.append(_Life(script=each, copies=(each,), beside=beside))
+    return _merged(lives)
+
+
+def _merged(lives: Iterable[_Life]) -> list[_Life]:
+    """Put together what is one script; of each part, what the first has that has some."""
+    found: list[_Life] = []
+    for each in lives:
+        at = next((number for number, known in enumerate(found) if known.is_same(each.script)), -1)
+        if at < 0:
+            found.append(each)
+            continue
+        known = found[at]
+        found[at] = replace(
+            known,
+            copies=(*known.copies, *each.copies),
+            removal=known.removal or each.removal,
+            uncommitted=known.uncommitted or each.uncommitted,
+            refs=tuple(dict.fromkeys((*known.refs, *each.refs))),
+        )
+    return found
+
+
+def _meant(lives: Sequence[_Life], fits: Sequence[bool]) -> _Life | None:
+    """Return the script that the database means: the only one, or the only one that fits today.
+
+    One that was deleted here, and that is not committed, needs no other reason.
+    """
+    fitting = [each for each, is_fit in zip(lives, fits, strict=True) if is_fit]
+    for some in (lives, [each for each in lives if each.uncommitted], fitting):
+        if len(some) == 1:
+            return some[0]
+    return None
+
+
+def _doc(revision: str, needed: Iterable[Revision]) -> str:
+    return next((each.doc for each in needed if each.id == revision), "")
+
+
+def _companions(revision: str, needed: Iterable[Revision]) -> tuple[str, ...]:
+    return tuple(each.id for each in needed if each.id != revision)
 
 
 def _needed(
@@ -103,46 +187,65 @@ def _needed(
     return [each for each in revisions.ancestry(revision, there) if each.id not in here]
 
 
-def _past(git: Git, revision: str) -> _Past | None:
+def _past(git: Git, revision: str) -> list[_Life]:
+    """Return the scripts that have had the id in git, each where it was last.
+
+    The nearest comes first: what HEAD has, what was taken out of its history, what a branch has.
+    """
     line = revisions.pattern(revision)
     commits = git.touching(line) or git.touching(line, reflog=True)
     events = _Events(git, revision, commits)
     if not events.homes:
-        return None
-    held = git.holding(git.tips(), events.expression, events.homes)
-    refs = tuple(dict.fromkeys(name for name, _path in held))
-    removal = None
+        return []
     lost = [path for path in events.in_head() if not (git.top / path).exists()]
-    if lost:
-        source, path = "HEAD", lost[0]
-    elif gone := events.removal():
-        commit, path, source = gone
-        removal = _removal(git, events, commit, path)
-        if held and not removal.is_ours:
-            source, path = held[0]
-    elif held:
-        source, path = held[0]
-    else:
-        source, path = events.anywhere()
-    folder = path.rpartition("/")[0]
-    beside = _scripts(git, source, [folder])
-    if all(each.id != revision for each in beside):  # it is written in a way of its own
-        beside.append(Revision(id=revision, path=Path(path)))
-    return _Past(
-        removal=removal,
-        uncommitted=lost[0] if lost else "",
-        refs=refs,
-        source=source,
-        beside=beside,
-        prefix=git.prefix,
-        gone=git.gone(source, [folder]),
+    held = git.holding(git.tips(), events.expression, events.homes)
+    gone = [
+        (source, path, _removal(git, events, commit, path))
+        for commit, path, source in events.removals()
+    ]
+    ends: list[tuple[str, str, Removal | None]] = [("HEAD", path, None) for path in lost]
+    ends += [each for each in gone if each[2].is_ours]
+    ends += [(name, path, None) for name, path in held]
+    ends += [each for each in gone if not each[2].is_ours]
+    ends = ends or [(*events.anywhere(), None)]
+    blobs = git.blobs([f"{source}:{path}" for source, path, _ in ends])
+    scripts: dict[str, Revision] = {}
+    lives = []
+    refs = {(name, path) for name, path in held}
+    for (source, path, removal), blob in zip(ends, blobs, strict=True):
+        if blob not in scripts:
+            found = _scripts(git, source, [path])
+            # Else it is written in a way of its own.
+            scripts[blob] = found[0] if found else Revision(id=revision, path=Path(path))
+        lives.append(
+            _Life(
+                script=replace(scripts[blob], path=Path(path)),
+                removal=removal,
+                uncommitted=path if source == "HEAD" else "",
+                refs=(source,) if (source, path) in refs else (),
+                source=source,
+            )
+        )
+    return [_with_others(git, each) for each in _merged(lives)]
+
+
+def _with_others(git: Git, life: _Life) -> _Life:
+    """Add what stands beside a script, where it is taken from."""
+    folder = life.script.path.as_posix().rpartition("/")[0]
+    return replace(
+        life,
+        commit=git.resolved(life.source)[:10],
+        beside=tuple(_scripts(git, life.source, [folder])),
+        gone=frozenset(git.gone(life.source, [folder])),
     )
 
 
 class _Events:
     """Which commits brought a revision's file, and which took it away.
 
-    homes: the paths at which any commit had it. added: (commit, path), the newest first.
+    homes: the paths at which any commit had it: those in the project, unless it was outside of that
+    only, as another project of the repository may have the same id. added: (commit, path), the
+    newest first.
     """
 
     def __init__(self, git: Git, revision: str, commits: Sequence[Commit]) -> None:
@@ -152,6 +255,8 @@ class _Events:
         paths = sorted({path for each in commits for path in _paths(each)})
         names = dict.fromkeys(name for each in commits for name in (each.id, *each.parents[:1]))
         self._had = set(git.holding(list(names), self.expression, paths)) if paths else set()
+        inside = {(name, path) for name, path in self._had if path.startswith(git.prefix)}
+        self._had = inside or self._had
         self.homes = sorted({path for _name, path in self._had})
         self.added = [
             (each.id, path)
@@ -170,21 +275,23 @@ class _Events:
         """Return the last commit that brought it, and the path; any that has it, if need be."""
         return next(iter(self.added), None) or min(self._had)
 
-    def removal(self) -> tuple[Commit, str, str] | None:
-        """Return the last commit that took it away, the path, and the name of its parent.
+    def removals(self) -> list[tuple[Commit, str, str]]:
+        """Return the commits that took it away, the path, and the name of the parent.
 
-        One in the history of what is checked out comes first. Merges are looked at only where no
-        other commit did it, since each merge lacks what one of its parents has.
+        The last one comes first. Merges are looked at only where no other commit in the history of
+        what is checked out did it, since each merge lacks what one of its parents has.
         """
-        removals = [
+        found = [
             (each, path, f"{each.short}^")
             for each in self._commits
             for path in (*each.removed, *each.changed)
             if (each.id, path) not in self._had
             and any((parent, path) in self._had for parent in each.parents[:1])
         ]
-        ours = (each for each in removals if self._git.is_ancestor(each[0].id))
-        return next(ours, None) or self._by_a_merge() or next(iter(removals), None)
+        if any(self._git.is_ancestor(each.id) for each, _, _ in found):
+            return found
+        merge = self._by_a_merge()
+        return [merge, *found] if merge else found
 
     def _by_a_merge(self) -> tuple[Commit, str, str] | None:
         if not any(self._git.is_ancestor(commit) for commit, _path in self.added):

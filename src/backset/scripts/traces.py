@@ -52,6 +52,39 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One of several scripts that have had the same id.
+
+    path: where it is, from the top. commit: the beginning of the id of one that has it there; of a
+    copy in the project there is none. after: what it needs. is_meant: whether it is the one that
+    fits, of which all else in the trace speaks.
+    """
+
+    path: str
+    commit: str
+    after: tuple[str, ...]
+    doc: str
+    command: str
+    is_meant: bool
+
+    def __str__(self) -> str:
+        where = f" of {self.commit}" if self.commit else ""
+        after = f"after {few(self.after)}" if self.after else "the first of its chain"
+        return f"{self.path}{where} ({after}{f', {self.doc!r}' if self.doc else ''})"
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "path": self.path,
+            "commit": self.commit or None,
+            "after": list(self.after),
+            "doc": self.doc,
+            "command": self.command,
+            "meant": self.is_meant,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """Where an orphaned revision went.
 
@@ -60,7 +93,9 @@ class Trace:
     that is not committed. refs: branches and tags that still have it.
     companions: other missing revisions that it needs, which come back with it.
     scripts: its script and theirs, where they are.
-    recipe: what brings them back; None where nothing was found. gaps: what was not looked at.
+    recipe: what brings them back; None where nothing was found, and where a person has to choose.
+    generations: where several scripts have had that id, each of them; all else is about the one
+    that is meant, and empty where none is. gaps: what was not looked at.
     """
 
     revision: str
@@ -73,6 +108,7 @@ class Trace:
     companions: tuple[str, ...] = ()
     scripts: tuple[Revision, ...] = ()
     recipe: Recipe | None = None
+    generations: tuple[Generation, ...] = ()
     gaps: tuple[str, ...] = ()
 
     @property
@@ -96,9 +132,23 @@ class Trace:
             found += [f"{path} has it as {name}" for path, name in self.archives[:1]]
         if self.companions:
             found.append(f"it needs {few(self.companions)}, which no migration file has either")
-        if not self.is_found:
+        found = self._several() + found
+        if not found:
             found.append("no folder, no commit and no backup here has its file")
         return found + [f"not searched: {gap}" for gap in self.gaps]
+
+    def _several(self) -> list[str]:
+        if not self.generations:
+            return []
+        meant = next((each for each in self.generations if each.is_meant), None)
+        names = "; ".join(map(str, self.generations))
+        line = f"{len(self.generations)} scripts have had this id: {names}"
+        if meant:
+            return [f"{line}; what follows is about {meant.path}{_at(meant)}, which fits here"]
+        return [
+            f"{line}; it does not show which of them has run here: choose one by its command",
+            *(f"{each.path}{_at(each)}: {each.command}" for each in self.generations),
+        ]
 
     def content(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -112,8 +162,13 @@ class Trace:
             "refs": list(self.refs),
             "companions": list(self.companions),
             "command": self.command or None,
+            "generations": [each.content() for each in self.generations],
             "not_searched": list(self.gaps),
         }
+
+
+def _at(generation: Generation) -> str:
+    return f" of {generation.commit}" if generation.commit else ""
 
 
 def few(names: Iterable[str]) -> str:
