@@ -1,0 +1,114 @@
+"""Where a name without a schema goes is the same after a rebuild, whoever has made that schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from backset.connections.target import Target
+from backset.properties.property import Property
+from backset.properties.schemas import Made
+from tests.marks import slow_but
+from tests.project import Project, laid_down, migrating
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WHERE = """
+SELECT n.nspname::text || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relkind = 'r' AND nspname !~ '^(pg_|information)' ORDER BY 1
+"""
+RIGHTS = """
+SELECT nspowner::regrole::text, unnest(nspacl)::text FROM pg_namespace WHERE nspname = 'app'
+ORDER BY 2
+"""
+IN_APP = [("app.alembic_version",), ("app.books",)]
+
+
+def led_to_app(project: Project, by: str) -> None:
+    """Make the schema by hand, with a right, and lead names without a schema there."""
+    target = Target.parse(project.url)
+    with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
+        session.execute("CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC")
+        if by == "options":
+            sign = "&" if "?" in project.url else "?"
+            project.env["DATABASE_URL"] += f"{sign}options={quote('-csearch_path=app,public')}"
+            return
+        who = "DATABASE {0}" if by == "database" else "ROLE CURRENT_USER IN DATABASE {0}"
+        who = who.format(target.database)
+        session.execute(f"ALTER {who} SET search_path = app, public".encode())
+
+
+@pytest.mark.parametrize(
+    ("by", "flag"),
+    slow_but(
+        [
+            ("database", ""),
+            ("database", "--in-place"),
+            ("role", ""),
+            ("role", "--in-place"),
+            ("options", ""),
+            ("options", "--in-place"),
+        ],
+        lambda case: case in {("database", ""), ("role", "--in-place")},
+    ),
+)
+def test_a_schema_that_no_migration_makes(
+    tmp_path: Path, database_url: str, by: str, flag: str
+) -> None:
+    """It is there before the migrations, with its owner and rights; no table is in `public`."""
+    project = laid_down(tmp_path / "p", "locations", database_url)
+    led_to_app(project, by)
+    assert project.invoke("upgrade").returncode == 0
+    rights = project.query(RIGHTS)
+    assert project.query(WHERE) == IN_APP
+    for _ in range(2):
+        done = project.invoke("reset-db", "--cold", *([flag] if flag else []))
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert project.query(WHERE) == IN_APP
+        assert project.query(RIGHTS) == rights
+
+
+@pytest.mark.parametrize("flag", slow_but(["", "--in-place"], lambda it: it == ""))
+def test_a_schema_that_a_migration_makes(tmp_path: Path, database_url: str, flag: str) -> None:
+    """It is left to that migration, which would stop at one that is there already."""
+    project = laid_down(tmp_path / "p", "locations", database_url)
+    (project.folder / "migrations/versions").mkdir()
+    toml = project.folder / "pyproject.toml"
+    toml.write_text(toml.read_text().replace("year_2023", "migrations/versions"))
+    migrating(project, "CREATE SCHEMA app; CREATE TABLE shelves (id int)")
+    for path in (project.folder / "year_2024").iterdir():
+        path.unlink()
+    name = Target.parse(database_url).database
+    project.query(f"ALTER DATABASE {name} SET search_path = app, public")
+    for _ in range(2):
+        done = project.invoke("reset-db", "--cold", *([flag] if flag else []))
+        assert (done.returncode, done.stderr) == (0, ""), done
+        assert project.query(WHERE) == [("app.shelves",), ("public.alembic_version",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('op.execute("CREATE SCHEMA app")', True),
+        ("op.execute('create schema \"app\"')", True),
+        ('op.execute("CREATE " "SCHEMA app AUTHORIZATION joe")', True),
+        ('op.execute(CreateSchema("app"))', True),
+        ('op.execute(sa.schema.CreateSchema("app", if_not_exists=True))', False),
+        ('op.execute("CREATE SCHEMA IF NOT EXISTS app")', False),
+        ('op.execute(f"CREATE SCHEMA {name}")', False),
+        ('op.execute("CREATE SCHEMA application")', False),
+        ('op.execute("CREATE TABLE app.books (id int)")', False),
+    ],
+)
+def test_what_the_scripts_say(tmp_path: Path, text: str, *, left: bool) -> None:
+    """One that holds a version table was there first, unless a script could not run then."""
+    (tmp_path / "a1.py").write_text(text)
+    made = Made.of([tmp_path], frozenset({"app"}))
+    schema = Property(kind="schema", name="app", value=(), statements=lambda _: [], own=True)
+    assert made.includes(schema) is left
+    soft = any(word in text for word in ("IF NOT", "if_not", "{name}"))
+    assert Made.of([tmp_path]).includes(schema) is (left or soft)
