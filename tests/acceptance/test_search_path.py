@@ -12,7 +12,7 @@ from backset.connections.target import Target
 from backset.properties.property import Property
 from backset.properties.schemas import Made
 from tests.marks import slow_but
-from tests.project import Project, laid_down, migrating
+from tests.project import Project, databases, laid_down, migrating
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,3 +112,38 @@ def test_what_the_scripts_say(tmp_path: Path, text: str, *, left: bool) -> None:
     assert made.includes(schema) is left
     soft = any(word in text for word in ("IF NOT", "if_not", "{name}"))
     assert Made.of([tmp_path]).includes(schema) is (left or soft)
+
+
+def test_the_schemas_of_tenants(tmp_path: Path, database_url: str) -> None:
+    """What env.py makes in schemas that `-x` names is found there: tables, columns, enums, rows."""
+    project = laid_down(tmp_path / "p", "tenants_asked", database_url)
+    assert project.invoke("reset-db").returncode == 0
+    assert project.invoke("status").returncode == 0
+    project.query("INSERT INTO red.orders DEFAULT VALUES")
+    for now, state in (
+        ("UPDATE {}.alembic_version SET version_num = 'a1'", "half applied: column orders.note"),
+        ("UPDATE {}.alembic_version SET version_num = 'dead'", "orphaned revision: red.alembic_ve"),
+        ("DELETE FROM {}.alembic_version", "ahead: "),
+    ):
+        for tenant in ("red", "blue"):
+            project.query(now.format(tenant))
+        assert f" state     {state}" in (found := project.invoke("status")).stdout, found
+        done = project.invoke("repair")
+        assert (done.returncode, " ✔ stamp " in done.stdout) == (0, True), done
+        assert project.query("SELECT id FROM red.orders") == [(1,)]
+    project.query("ALTER TYPE blue.order_state ADD VALUE 'gone'")
+    assert "extra enum value: the enum blue.order_state" in project.invoke("status").stderr
+
+
+def test_a_proof_has_that_schema_too(tmp_path: Path, database_url: str) -> None:
+    """A version that got lost is stamped: the chain makes the same in its scratch database."""
+    project = laid_down(tmp_path / "p", "locations", database_url)
+    led_to_app(project, "database")
+    assert project.invoke("upgrade").returncode == 0
+    project.query("INSERT INTO books DEFAULT VALUES")
+    project.query("DELETE FROM alembic_version")
+    done = project.invoke("repair", "--yes")
+    assert done.returncode == 0, done
+    assert project.query("SELECT version_num FROM app.alembic_version") == [("b1",)]
+    assert project.query("SELECT id FROM app.books") == [(1,)]
+    assert databases(project) == {""}

@@ -101,7 +101,7 @@ class Project(Protocol):
         """Return the version tables that the settings name, by schema and name."""
 
     def seen(self) -> tuple[str, Collection[str]]:
-        """Return env.py's version table, as people write it, and the rows that it sees there."""
+        """Return env.py's version tables, as people write them, and the rows that it sees there."""
 
 
 def look(session: Session, project: Project) -> Sharing:
@@ -233,7 +233,7 @@ def _told_apart(
         own = [
             name
             for name in tables
-            if catalog.shown(*name) == shown or (rows[name] and rows[name] <= set(seen))
+            if catalog.shown(*name) in shown.split(", ") or (rows[name] and rows[name] <= set(seen))
         ]
     return own, [name for name in tables if name not in own]
 

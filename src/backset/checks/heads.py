@@ -22,7 +22,7 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
     revisions, heads = about["revisions"], about["heads"]
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
-        return [_orphaned(about, ", ".join(about["orphans"]))]
+        return [_orphaned(about["strays"])]
     if several := several_heads(heads, accepted):
         return several
     if not heads:
@@ -79,8 +79,9 @@ def several_heads(heads: Sequence[str], goal: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
-    what = f"{about['version_table']} names {orphans}, which no migration file has"
+def _orphaned(strays: Mapping[str, Sequence[str]]) -> Finding:
+    named = "; ".join(f"{table} names {', '.join(rows)}" for table, rows in strays.items())
+    what = f"{named}, which no migration file has"
     return _finding(
         "orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET
     )

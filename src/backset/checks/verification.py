@@ -175,7 +175,9 @@ def verify(
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
-        about=standing.together([view.about for view in views]),
+        about=standing.together(
+            [view.about for view in views], [view.worker.lineage.label for view in views]
+        ),
         uncompared=uncompared,
         chains={
             view.worker.lineage.name: {
@@ -233,7 +235,7 @@ def comparison(
             )
         ]
     found = drift(differences, session)
-    return found + enums.findings(about["enums"], session)
+    return found + enums.findings(about["enums"], session, view.worker.lineage.schema)
 
 
 def _of(others: Sharing) -> list[str]:
@@ -256,7 +258,7 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         f"{table}.{column}"
         for table, expected in settings.expect.items()
         for column in expected
-        if column not in columns.get(table, set())
+        if column not in (columns.get(table) or _anywhere(table, columns))
     ]
     return [
         _finding(
@@ -268,6 +270,12 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         )
         for name in missing
     ]
+
+
+def _anywhere(table: str, columns: Mapping[str, set[str]]) -> set[str]:
+    """Return the columns of a table that is named without a schema, and is not in `public`."""
+    there = (own for name, own in columns.items() if name.endswith(f".{table}"))
+    return set().union(*there)
 
 
 def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:

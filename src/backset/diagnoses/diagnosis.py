@@ -151,7 +151,7 @@ def _of_database(build: Build, found: Status) -> Status:
             raise
         facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
         return replace(found, facts=facts)
-    facts = _compared(facts, verdict, scripts, session)
+    facts = _compared(build, facts, verdict, scripts)
     verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
     return replace(found, facts=facts, verdict=verdict)
 
@@ -176,8 +176,9 @@ def _recorded(build: Build, session: Session, scripts: Scripts) -> dict[str, Any
     }
 
 
-def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session) -> Facts:
+def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) -> Facts:
     """Add what models and scripts say of the database."""
+    session = build.session
     about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
     done = graph.ancestors(recorded, scripts.revisions)
@@ -188,6 +189,7 @@ def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session
         facts,
         recorded=recorded,
         orphans=tuple(about["orphans"]),
+        strays=about["strays"],
         pending=pending,
         version_table=about["version_table"],
         models=None if about["models"] is None else frozenset(models),
@@ -196,7 +198,12 @@ def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session
     )
     if not (differences or pending or facts.orphans) and facts.tables and recorded:
         return facts  # nothing to look into
-    seen = footprints.look(session, scripts.revisions, models, done=done, pending=pending)
+    homes = {each.schema for each in build.settings.lineages} | catalog.homes(session)
+    if homes - {"", "public"}:
+        homes -= build.sharing.schemas
+    seen = footprints.look(
+        session, scripts.revisions, models, done=done, pending=pending, homes=homes
+    )
     return replace(
         facts,
         ours=seen.ours,

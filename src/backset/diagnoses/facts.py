@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from backset.migrations.worker import Problem
     from backset.scripts.recipes import Recipe
 
@@ -52,6 +54,7 @@ class Facts:
     mended_in: what a person corrects where it is the wrong one.
     unreachable: libpq's words, where there is no connection. elsewhere: what is said of the
     other database that env.py opened.
+    strays: the orphans by version table, with its chain before it where there are several.
     outdated: rows of the only version table that others in it come after.
     pending: revisions that are to be run. goal: where `upgrade` ends; several where these are
     accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
@@ -73,6 +76,7 @@ class Facts:
     several: bool = False
     recorded: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    strays: Mapping[str, Sequence[str]] = field(default_factory=dict)
     outdated: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     version_table: str = "alembic_version"

@@ -87,7 +87,11 @@ def _wrong_database(facts: Facts) -> State | None:
 def _orphaned(facts: Facts) -> State | None:
     if not facts.orphans:
         return None
-    evidence = [f"{facts.version_table} names {_some(facts.orphans)}, which no migration file has"]
+    strays = facts.strays or {facts.version_table: facts.orphans}
+    evidence = [
+        f"{table} names {_some(rows)}, which no migration file has"
+        for table, rows in strays.items()
+    ]
     evidence += _traced(facts)
     return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
 
