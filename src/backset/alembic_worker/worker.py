@@ -159,6 +159,7 @@ class Worker:
             "goal": self._goal(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
+            "below": scripts.below(self._scripts),
             **scripts.locations(self._scripts),
         }
 

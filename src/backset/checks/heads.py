@@ -47,6 +47,24 @@ def version_findings(about: Mapping[str, Any], accepted: Sequence[str] = ()) -> 
     return []
 
 
+def passed_over(workers: Sequence[Worker]) -> list[Finding]:
+    """Say of scripts in folders below that the chain was taken to be without them."""
+    return [
+        _finding(
+            "scripts below",
+            f"{each.lineage.label}{each.scripts.passed_over}",
+            "the heads are those of the folder itself, as Alembic sees it",
+            f"if they are of the chain: {RECURSIVE}; if not: `invoke archive`, or move them away",
+            ", ".join(str(path) for path in each.scripts.locations),
+        )
+        for each in workers
+        if each.scripts.below
+    ]
+
+
+RECURSIVE = "recursive_version_locations = true in Alembic's configuration"
+
+
 def demand_destination(workers: Sequence[Worker]) -> None:
     """Raise StepFailedError if a chain has heads that the settings do not accept."""
     for worker in workers:

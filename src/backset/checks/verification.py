@@ -171,7 +171,7 @@ def verify(
         compared=any(each is not None for each in models),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about["orphans"]),
-        asides=(*swallowed, *(stale if fresh else unused)),
+        asides=(*swallowed, *(stale if fresh else unused), *heads.passed_over(workers)),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset.checks.heads import RECURSIVE
 from backset.scripts import recipes
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ def by_file(facts: Facts) -> Cure:
         why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
     elif worst.kind == "stale byte code":
         why = f"bring its source back, or let `invoke archive` put {', '.join(paths)} away"
+    elif worst.kind == "scripts below":
+        why = f"with them the chain is whole: {RECURSIVE}, or in [tool.backset.ini]"
     elif worst.kind == "no migrations":
         why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
-        why += "[tool.backset.ini] version_locations; a new project makes its first one by "
+        why += f"[tool.backset.ini] version_locations; or all of them: {RECURSIVE}; "
+        why += "a new project makes its first one by "
         why += "`invoke alembic -- revision --autogenerate -m initial`"
     else:
         why = "mend that file, or set what it asks for"

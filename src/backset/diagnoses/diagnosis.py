@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog
-from backset.checks import enums, verification
+from backset.checks import enums, heads, verification
 from backset.checks.drift import LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
@@ -14,11 +14,12 @@ from backset.diagnoses import footprints
 from backset.diagnoses.facts import Facts, Restorable
 from backset.diagnoses.states import state
 from backset.errors import AlembicError, Finding, UnreachableError
+from backset.migrations.worker import Problem
 from backset.runs import seeding
-from backset.scripts import graph, orphans
+from backset.scripts import graph, orphans, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.diagnoses.facts import Proof
@@ -39,7 +40,8 @@ class Status:
     """The state of a target.
 
     where: its URL without password, and what says so. python: the project's interpreter.
-    server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
+    server: its version; empty where nobody answers. heads: of the scripts. passed_over: what of
+    the scripts Alembic does not look at. rows: exact counts by
     table. verdict: what verification found. previous: whether `undo` has something to go back to.
     protected: whether it may be replaced. traces: where each missing revision went.
     """
@@ -49,6 +51,7 @@ class Status:
     python: str = ""
     server: str = ""
     heads: tuple[str, ...] = ()
+    passed_over: str = ""
     rows: Mapping[str, int | None]
     previous: bool = False
     protected: bool = False
@@ -90,7 +93,23 @@ def status(build: Build, proof: Proof | None = None) -> Status:
         traces = _traces(build, found.facts) if found.server else ()
     fits = tuple(_restorable(each, build.scripts) for each in traces)
     facts = replace(found.facts, restorable=fits, proof=proof)
+    if found.server and facts.orphans and not facts.problems:
+        below = _below(build.scripts, facts.orphans)
+        facts = replace(facts, problems=below, restorable=() if below else fits)
     return replace(found, facts=facts, traces=traces)
+
+
+def _passed_over(scripts: Scripts) -> str:
+    return f"{scripts.passed_over}: see {heads.RECURSIVE}" if scripts.below else ""
+
+
+def _below(scripts: Scripts, orphans: Sequence[str]) -> tuple[Problem, ...]:
+    """Return the scripts below as a problem where they make the chain whole, with such a row."""
+    below = list(sources.read(scripts.below))
+    if not ({each.id for each in below} & set(orphans) and graph.fits(below, scripts.revisions)):
+        return ()
+    text = f"{scripts.passed_over}, of which the database names {', '.join(orphans)}"
+    return (Problem(kind="scripts below", text=text, paths=scripts.locations),)
 
 
 def _status(build: Build) -> Status:
@@ -113,7 +132,12 @@ def _status(build: Build) -> Status:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
     scripts = build.scripts
     facts = replace(facts, problems=scripts.problems, exists=build.old is not None)
-    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build)))
+    found = replace(
+        found,
+        heads=scripts.heads,
+        passed_over=_passed_over(scripts),
+        facts=replace(facts, **_goal(build)),
+    )
     return _of_database(build, found) if build.old is not None else found
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
 
-_OF_SCRIPTS = frozenset({"broken chain", "unreadable file", "no configuration", "several heads"})
+_OF_SCRIPTS = frozenset(
+    {"broken chain", "unreadable file", "no configuration", "no section", "several heads"}
+)
 _BEHIND = "env.py runs only behind the project's own command"
 
 
