@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from tests.project import PROJECTS, laid_down
-from tests.situations import MORE
+from tests.project import PROJECTS, laid_down, prints
+from tests.situations import MORE, built
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +83,22 @@ def test_a_revision_in_a_folder_below(tmp_path: Path, database_url: str) -> None
     assert project.query("SELECT version_num FROM alembic_version") == [("c1",)]
     (year / "z9_old.py").write_text(MORE.format("z9", None))  # of a chain that was squashed away
     assert "orphaned revision" in project.invoke("status").stdout
+
+
+def test_two_applications_in_one_version_table(tmp_path: Path, database_url: str) -> None:
+    """The other one's row and tables are named as such, and its row is not purged by a repair."""
+    project = laid_down(tmp_path / "p", "states", database_url)
+    built(project)
+    project.query("INSERT INTO alembic_version VALUES ('9e0')")
+    project.query("CREATE TABLE geo_user (id int); INSERT INTO geo_user VALUES (1), (2)")
+    before = prints(project)
+    found = project.invoke("repair", "--yes")
+    assert found.returncode == 6, found
+    assert " state     orphaned revision: alembic_version names 9e0, which no" in found.stdout
+    assert " evidence  no model and no revision here knows geo_user\n" in found.stdout
+    assert "if 9e0 is of another application, give one of the two a version table" in found.stdout
+    assert prints(project) == before
+    plan = project.invoke("reset-db", "--plan").stdout
+    aside = f"no migration names geo_user 2: only {project.database}__previous would have these"
+    assert aside in plan, plan
+    assert "only the backup would have" in project.invoke("reset-db", "--plan", "--in-place").stdout

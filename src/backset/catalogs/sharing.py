@@ -272,6 +272,12 @@ def _makes(words: str, each: Object) -> bool:
     return mentions(words, each.name)
 
 
+def unnamed(tables: Iterable[tuple[str, str]], texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of some tables, by schema and name, that no text names."""
+    words = "\n".join(texts).replace('\\"', '"')
+    return [each for each in tables if not mentions(words, each[1])]
+
+
 def mentions(words: str, name: str) -> bool:
     """Tell whether a text has a name in quotes, or as SQL has one: qualified, or after a keyword.
 

@@ -52,6 +52,19 @@ def restoring(facts: Facts) -> Cure | None:
     return Cure(way="restore file", command=recipe.command, why=why, recipe=recipe)
 
 
+def parting(facts: Facts) -> Cure | None:
+    """Return what a person has to do where two applications may share a version table."""
+    if not (facts.shared and facts.strangers):
+        return None
+    own = " ".join(each for each in facts.recorded if each not in facts.orphans)
+    return by_hand(
+        f"if {', '.join(facts.orphans)} is of another application, give one of the two a version "
+        "table of its own: version_table in context.configure() of env.py, with its row moved "
+        f"there; if it is an old one of this project's: `{_STAMP} {own}`; nothing is replaced "
+        "without being asked: `invoke reset-db --plan` says what it would set aside"
+    )
+
+
 def by_file(facts: Facts) -> Cure:
     """Return what a person has to do about the worst file of a broken chain."""
     worst = facts.problems[0]

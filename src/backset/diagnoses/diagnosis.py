@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog
+from backset.catalogs import catalog, sharing, versions
 from backset.checks import enums, heads, verification
 from backset.checks.drift import LEFTOVER
 from backset.checks.verification import Verdict
@@ -19,7 +19,7 @@ from backset.runs import seeding
 from backset.scripts import graph, orphans, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.diagnoses.facts import Proof
@@ -230,11 +230,32 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     )
     return replace(
         facts,
+        **(_shared(build, facts, seen.ours) if facts.orphans else {}),
         ours=seen.ours,
         in_the_way=seen.in_the_way,
         unmade=seen.unmade,
         invalid=seen.invalid,
     )
+
+
+def _shared(build: Build, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
+    """Return what is there that may be of another application, with its row in a version table."""
+    spare = set(catalog.version_tables(build.session))
+    tables = [
+        each
+        for each in catalog.tables(build.session)
+        if catalog.shown(*each) in facts.tables - set(ours) and each not in spare
+    ]
+    strange = sharing.unnamed(tables, sources.texts(build.scripts.folders)) if tables else []
+    orphans = set(facts.orphans)
+    return {
+        "strangers": tuple(catalog.shown(*each) for each in strange),
+        "shared": tuple(
+            each.shown
+            for each in versions.tables(build.session)
+            if orphans & set(each.revisions) and set(each.revisions) - orphans
+        ),
+    }
 
 
 def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:

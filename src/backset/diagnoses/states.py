@@ -92,8 +92,11 @@ def _orphaned(facts: Facts) -> State | None:
         f"{table} names {_some(rows)}, which no migration file has"
         for table, rows in strays.items()
     ]
+    if facts.strangers:
+        evidence.append(f"no model and no revision here knows {_some(facts.strangers)}")
     evidence += _traced(facts)
-    return _state("orphaned revision", evidence, cures.restoring(facts) or cures.proving(facts))
+    cure = cures.restoring(facts) or cures.parting(facts) or cures.proving(facts)
+    return _state("orphaned revision", evidence, cure)
 
 
 def _overlapping(facts: Facts) -> State | None:
