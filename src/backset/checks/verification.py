@@ -13,6 +13,7 @@ from backset.checks.acceptance import Judged, judge
 from backset.checks.drift import LEFTOVER, drift
 from backset.errors import Finding
 from backset.migrations import standing
+from backset.scripts import sources
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -110,6 +111,12 @@ class View:
         """What is wrong with the rows of its version table."""
         return self.named(heads.version_findings(self.about, self.worker.scripts.goal))
 
+    def mentions(self, table: str) -> bool:
+        """Tell whether one of its migrations names a table."""
+        schema, _, name = table.rpartition(".")
+        texts = sources.texts(self.worker.scripts.folders)
+        return not sharing.unnamed([(schema, name)], texts)
+
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings that begin with the chain's name."""
         label = self.worker.lineage.label
@@ -140,10 +147,7 @@ def verify(
         View(each, standing.describe(each, session, only_looks=only_looks)) for each in workers
     ]
     versions = [each for view in views for each in view.version_findings]
-    found: list[Finding] = []
-    for view in views if not versions else ():
-        foreign = [name for other in views if other is not view for name in other.names]
-        found += view.named(comparison(view, foreign, session, others))
+    found = _compared(views, session, others) if not versions else []
     models = [view.about["models"] for view in views]
     found += [each for view in views for each in view.failures]
     found += soundness.findings(session)
@@ -178,7 +182,7 @@ def verify(
         about=standing.together(
             [view.about for view in views], [view.worker.lineage.label for view in views]
         ),
-        uncompared=uncompared,
+        uncompared=(*uncompared, *_unloaded(views)),
         chains={
             view.worker.lineage.name: {
                 "revisions": view.about["revisions"],
@@ -188,6 +192,46 @@ def verify(
             if view.worker.lineage.name
         },
     )
+
+
+def _compared(
+    views: Sequence[View], session: Session, others: Callable[[], Sharing]
+) -> list[Finding]:
+    """Compare models and database for each chain; what no chain's models have is said once."""
+    found: list[Finding] = []
+    leftovers: dict[str, Finding] = {}
+    for view in views:
+        foreign = [name for other in views if other is not view for name in other.names]
+        for each in comparison(view, foreign, session, others):
+            if each.kind == LEFTOVER:
+                leftovers.setdefault(each.name.removeprefix("public."), each)
+            else:
+                found += view.named([each])
+    for name, each in leftovers.items():
+        makers = [view for view in views if view.mentions(name)] if name else []
+        if any(not view.about["models"] for view in makers):
+            continue  # that chain's own, whose models nobody has loaded
+        found.append(_unimported(each) if makers else each)
+    return found
+
+
+def _unimported(leftover: Finding) -> Finding:
+    """Say of a table that a migration makes that its model may be one that was not loaded."""
+    rows = leftover.why.partition("; ")[2]
+    return replace(
+        leftover,
+        why=f"no model that env.py imports has it, though a migration names it; {rows}",
+        remedy=f"import its model in env.py, if it has one; else {leftover.remedy}",
+    )
+
+
+def _unloaded(views: Sequence[View]) -> list[str]:
+    """Say which of several chains have no models to compare."""
+    return [
+        f"{view.worker.lineage.label}env.py has no models to compare"
+        for view in views
+        if len(views) > 1 and view.about["models"] is None and not view.uncompared
+    ]
 
 
 def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:

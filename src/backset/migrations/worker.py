@@ -140,7 +140,7 @@ class Worker:
             {**environ, **named},
             names=[instead_of, target.database],
             urls={"": target.url, **urls},
-            options=settings.options(target),
+            options=settings.options(self.lineage, target),
             watched_port=settings.port(target) if watched else "",
             rights=_RIGHTS if target.writes else {},
         )
