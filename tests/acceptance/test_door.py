@@ -150,6 +150,9 @@ def test_two_chains_of_one_database(chains: Project) -> None:
     done = chains.invoke("verify")
     assert done.returncode == 6
     assert done.stderr.count("table leftover is only in the database") == 1
+    chains.query("CREATE TABLE stats_version (version_num varchar(32) PRIMARY KEY)")
+    told = "it has 0 rows; stats_version is of another chain, whose models were not loaded)"
+    assert told in chains.invoke("verify").stderr
     assert "billing_items" not in done.stderr
 
 

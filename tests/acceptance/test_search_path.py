@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psycopg
@@ -11,11 +11,14 @@ import pytest
 from backset.connections.target import Target
 from backset.properties.property import Property
 from backset.properties.schemas import Made
+from tests.conftest import ROLE
 from tests.marks import slow_but
 from tests.project import Project, databases, laid_down, migrating
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from backset.servers.cluster import Cluster
 
 WHERE = """
 SELECT n.nspname::text || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -112,6 +115,24 @@ def test_what_the_scripts_say(tmp_path: Path, text: str, *, left: bool) -> None:
     assert made.includes(schema) is left
     soft = any(word in text for word in ("IF NOT", "if_not", "{name}"))
     assert Made.of([tmp_path]).includes(schema) is (left or soft)
+
+
+@pytest.mark.slow
+def test_a_schema_of_another_role(
+    tmp_path: Path, tcp_url: str, superuser: psycopg.Connection[Any], cluster: Cluster
+) -> None:
+    """Owner and rights of an administrator's schema: as far as the role may give them, or told."""
+    project = laid_down(tmp_path / "p", "locations", tcp_url)
+    name = Target.parse(tcp_url).database
+    with psycopg.connect(cluster.url(name), autocommit=True) as session:
+        session.execute(f"CREATE SCHEMA app; GRANT USAGE, CREATE ON SCHEMA app TO {ROLE}".encode())
+        session.execute(f"ALTER DATABASE {name} SET search_path = app".encode())
+    assert project.invoke("upgrade").returncode == 0
+    assert project.query(WHERE) == IN_APP
+    done = project.invoke("reset-db", "--cold")
+    assert done.returncode == 0, done
+    assert "does not have rights on schema app: owner 'postgres'" in done.stdout + done.stderr
+    assert project.query(WHERE) == IN_APP
 
 
 def test_the_schemas_of_tenants(tmp_path: Path, database_url: str) -> None:

@@ -207,12 +207,24 @@ def _compared(
                 leftovers.setdefault(each.name.removeprefix("public."), each)
             else:
                 found += view.named([each])
+    strange = _strange_tables(views, session) if leftovers else ""
     for name, each in leftovers.items():
-        makers = [view for view in views if view.mentions(name)] if name else []
+        makers = [view for view in views if view.mentions(name)]
         if any(not view.about["models"] for view in makers):
             continue  # that chain's own, whose models nobody has loaded
-        found.append(_unimported(each) if makers else each)
+        told = replace(each, why=f"{each.why}{strange}")
+        found.append(_unimported(each) if makers else told)
     return found
+
+
+def _strange_tables(views: Sequence[View], session: Session) -> str:
+    """Say that there are chains of others, whose models nobody has loaded, after a leftover."""
+    own = {name for view in views for name in view.names}
+    names = (catalog.shown(*each) for each in catalog.version_tables(session))
+    strange = [each for each in names if each not in own]
+    if not strange:
+        return ""
+    return f"; {', '.join(strange)} is of another chain, whose models were not loaded"
 
 
 def _unimported(leftover: Finding) -> Finding:
