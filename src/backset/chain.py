@@ -234,6 +234,8 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
                 smaller = mending.PLANS.get(step)
                 text = smaller(build) if smaller else plans.plan(step, build)
                 lines.append((step.__name__, text))
+        if upgrade in wanted and chain.beside and (aside := plans.set_aside(build)):
+            lines.append(("aside", aside))
         return Plan(lines, *consent, problems)
 
 

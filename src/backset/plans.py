@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from backset.backups import proof
 from backset.carrying import origins, snapshot
 from backset.carrying import plan as decision
-from backset.catalogs import catalog, columns, objects
+from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
+from backset.scripts import sources
 from backset.steps import (
     Done,
     backup,
@@ -66,6 +67,25 @@ def _plan_reset(build: Build) -> str:
 def _as_whom(build: Build) -> str:
     role = build.ownership.role
     return f", as {role}, whose tables these are" if role else ""
+
+
+def set_aside(build: Build) -> str:
+    """Say which tables with rows a rebuild would not make again; empty where there is none."""
+    if build.old is None or build.recalled is not None:
+        return ""
+    spare = {*catalog.version_tables(build.live), *build.unreadable}
+    tables = [
+        each
+        for each in catalog.tables(build.live)
+        if each not in spare and not build.sharing.has(each)
+    ]
+    strange = sharing.unnamed(tables, sources.texts(build.scripts.folders))
+    counts = {table: rows for table, rows in catalog.counts(build.live, strange).items() if rows}
+    if not counts:
+        return ""
+    rows = " · ".join(f"{table} {number}" for table, number in counts.items())
+    where = build.server.names.previous if build.is_beside else "the backup"
+    return f"no migration names {rows}: only {where} would have these rows"
 
 
 def _plan_clear(build: Build) -> str:

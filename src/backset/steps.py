@@ -97,6 +97,7 @@ def clear(build: Build, progress: Progress) -> Done:
     if build.options.carries and build.taken is not None:
         build.past = past.read(build.live)
     dropped = in_place.clear(build)
+    build.inheritance.renew(build.live, lambda: build.scripts.folders)
     text = f"{count(dropped, 'object')} dropped in {build.target.database}"
     text += f" · ended {listed(ended)}" if ended else ""
     return Done(text, {"dropped": dropped, "ended": [each.content() for each in ended]})

@@ -61,9 +61,9 @@ def test_a_project_with_drift_can_be_rebuilt_once_that_is_accepted(project: Proj
     assert len(lines) == 2
     assert all("or accept it: invoke reset-db --accept" in line for line in lines)
     assert (
-        "leftover table: table runs is only in the database (no model has it; it has 0 rows)"
-        in (done.stderr)
-    )
+        "leftover table: table runs is only in the database (no model that env.py imports has it, "
+        "though a migration names it; it has 0 rows) → import its model in env.py"
+    ) in done.stderr
     assert project.query("SELECT count(*) FROM pg_class WHERE relname = 'users'") == [(0,)]
 
     done = project.invoke("reset-db", "--accept")

@@ -149,7 +149,10 @@ def test_two_chains_of_one_database(chains: Project) -> None:
     chains.query("CREATE TABLE leftover (id int)")
     done = chains.invoke("verify")
     assert done.returncode == 6
-    assert "core: table leftover is only in the database" in done.stderr
+    assert done.stderr.count("table leftover is only in the database") == 1
+    chains.query("CREATE TABLE stats_version (version_num varchar(32) PRIMARY KEY)")
+    told = "it has 0 rows; stats_version is of another chain, whose models were not loaded)"
+    assert told in chains.invoke("verify").stderr
     assert "billing_items" not in done.stderr
 
 
@@ -216,6 +219,53 @@ def test_flask_migrate(tmp_path: Path, database_url: str, flask_venv: Path) -> N
     for task in ("reset-db", "status"):
         done = project.invoke(task)
         assert done.returncode == 0, done.stderr
+
+
+def test_what_is_wrong_in_one_of_two_chains(chains: Project) -> None:
+    """An orphan is told of its own version table, and of its chain."""
+    assert chains.invoke("reset-db").returncode == 0
+    chains.query("UPDATE billing_version SET version_num = 'dead'")
+    done = chains.invoke("status")
+    told = "orphaned revision: billing: billing_version names dead, which no migration file has"
+    assert f" state     {told}\n" in done.stdout, done
+    assert "core_version names" not in done.stdout + done.stderr
+    assert told in chains.invoke("verify").stderr
+
+
+def test_a_chain_without_models(chains: Project) -> None:
+    """What its migrations make is its own, and that its models were not loaded is said."""
+    env = chains.folder / "billing/env.py"
+    env.write_text(env.read_text().replace("=metadata", "=None"))
+    done = chains.invoke("reset-db")
+    assert done.returncode == 0, done
+    told = "some models were not compared: billing: env.py has no models to compare"
+    assert told in done.stdout
+    env.write_text(env.read_text().replace("=None", "=MetaData()"))
+    script = chains.folder / "core/versions/core1_items.py"
+    extra = '    op.create_table("extra", sa.Column("id", sa.Integer()))\n'
+    script.write_text(script.read_text() + extra)
+    done = chains.invoke("reset-db", "--cold")
+    assert "leftover table: table extra is only in the database (no model that env.py impor" in (
+        done.stdout + done.stderr
+    ), done
+    assert "billing_items is only" not in done.stdout + done.stderr
+
+
+def test_options_of_one_chain(chains: Project) -> None:
+    """`ini` of a chain is over what is said for all, and each URL is that of the run."""
+    for name, option in (("core", "core.url"), ("billing", "other.url")):
+        env = chains.folder / name / "env.py"
+        text = env.read_text().replace(
+            'os.environ["DATABASE_URL"]', f'context.config.get_main_option("{option}")'
+        )
+        env.write_text(text)
+    toml = chains.folder / "pyproject.toml"
+    toml.write_text(
+        f'{toml.read_text()}ini = {{"other.url" = "{{url}}"}}\n'
+        '[tool.backset.ini]\n"core.url" = "{url}"\n"other.url" = "nowhere"\n'
+    )
+    done = chains.invoke("reset-db")
+    assert done.returncode == 0, done
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ version_table = "billing_version"
 schema = "billing"
 upgrade = ["billing", "db", "upgrade"]
 init = ["billing", "db", "create"]
+ini = {"billing.url" = "{url}"}
 """
 
 
@@ -56,6 +57,7 @@ def test_the_table_keeps_its_order_and_the_single_keys_are_its_defaults(tmp_path
         schema="billing",
         upgrade=("billing", "db", "upgrade"),
         init=("billing", "db", "create"),
+        ini={"billing.url": "{url}"},
         heads=("heads",),
     )
     assert billing.label == "billing: "
@@ -69,6 +71,7 @@ def test_the_table_keeps_its_order_and_the_single_keys_are_its_defaults(tmp_path
         ('chains = [{name = "a"}, {name = "a"}]', "a name of its own in each"),
         ('chains = [{name = "a", scheme = "b"}]', "without 'scheme' in table 1"),
         ('chains = [{name = "a", heads = 3}]', "with heads in table 1 as a list of revisions"),
+        ('chains = [{name = "a", ini = {x = "{y}"}}]', "with ini in table 1 as a table of texts"),
         ("heads = 3", 'a list of revisions, such as ["4f1c", "97ab"], or "all"'),
     ],
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backset.configuration.lineage import Lineage
 from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.connections.url import respelled
@@ -99,7 +100,9 @@ def test_templates_get_a_driver_and_the_parts_that_a_url_leaves_out(tmp_path: Pa
     env = settings.child_env(settings.target)
     assert env["A"] == "postgresql+asyncpg:///app?ssl=require"
     assert env["B"] == "me@localhost:5432"
-    assert settings.options(settings.target) == {"url": "postgresql:///app?sslmode=require"}
+    assert settings.options(Lineage(), settings.target) == {
+        "url": "postgresql:///app?sslmode=require"
+    }
 
 
 @pytest.mark.parametrize("template", ["{url:mysql}", "{user:x}", "{url!r}", "{oops}"])

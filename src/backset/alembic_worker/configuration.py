@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 
 from . import application
-from .failures import NoConfigurationError, UnreadableConfigurationError
+from .failures import NoConfigurationError, NoSectionError, UnreadableConfigurationError
 
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _URL = "sqlalchemy.url"
@@ -97,6 +97,8 @@ def _demanded(file: str, section: str) -> Config:
         raise NoConfigurationError("[tool.alembic] needs Alembic 1.16 or later")
     config = _config(toml, ini, section, io.StringIO())
     if Path(ini).is_file() and section not in (sections := _sections(config)):
+        if others := _with_scripts(config):
+            raise NoSectionError(_without_scripts(Path(ini).name, config, others))
         names = ", ".join(sections)
         raise NoConfigurationError(f"{ini} has no section {section!r}; it has {names}")
     return config
@@ -133,6 +135,17 @@ def _sections(config: Config) -> list[str]:
         raise UnreadableConfigurationError(str(error)) from error
 
 
+def _with_scripts(config: Config) -> list[str]:
+    """Return the sections that have scripts of their own, as `alembic -n SECTION` chooses one."""
+    own = config.file_config._sections  # type: ignore[attr-defined]  # noqa: SLF001  (without DEFAULT)
+    return [name for name, options in own.items() if "script_location" in options]
+
+
+def _without_scripts(file: str, config: Config, others: list[str]) -> str:
+    own = f"{file}: [{config.config_ini_section}] has no script_location"
+    return f"{own}; {', '.join(f'[{each}]' for each in others)} {'have' if others[1:] else 'has'}"
+
+
 def _has_table(toml: Path) -> bool:
     return "[tool.alembic]" in toml.read_text(encoding="utf-8")
 
@@ -144,6 +157,8 @@ def _default_location(config: Config) -> None:
         return
     folder, read = file.resolve().parent, getattr(config, "get_alembic_option", None)
     location = (read or config.get_main_option)("script_location")
+    if location is None and not _has_env(folder) and (others := _with_scripts(config)):
+        raise NoSectionError(_without_scripts(file.name, config, others))
     is_template = bool(location and "{" in location)  # which the project's own program fills in
     if location is None or is_template:
         scripts = _beside(folder) if is_template else folder

@@ -40,6 +40,10 @@ class NoConfigurationError(Exception):
     """There is no Alembic configuration where it should be."""
 
 
+class NoSectionError(Exception):
+    """Other sections of the file have scripts, and the one that was read has none."""
+
+
 class UnreadableConfigurationError(Exception):
     """Alembic's configuration is there, and is no INI file."""
 
@@ -68,6 +72,7 @@ _KINDS = (
     (UnreadableFileError, "unreadable file"),
     (BrokenChainError, "broken chain"),
     (NoConfigurationError, "no configuration"),
+    (NoSectionError, "no section"),
     (UnreadableConfigurationError, "unreadable configuration"),
     (SeveralDatabasesError, "several databases"),
     (NoConnectionError, "no connection"),

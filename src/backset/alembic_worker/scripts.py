@@ -40,6 +40,20 @@ def locations(directory: ScriptDirectory) -> dict[str, Any]:
     return {"locations": folders, "is_recursive": bool(recursive)}
 
 
+def below(directory: ScriptDirectory) -> list[str]:
+    """Return the scripts in folders below those that are loaded, which Alembic passes over."""
+    if locations(directory)["is_recursive"]:
+        return []
+    folders = locations(directory)["locations"]
+    paths = {
+        path
+        for each in folders
+        for path in Path(each).glob("*/**/*.py")
+        if str(path.parent) not in folders and path.is_file()
+    }
+    return [str(each) for each in sorted(paths) if b"down_revision" in each.read_bytes()]
+
+
 def described(script: Script) -> dict[str, Any]:
     """Return one script as JSON; its names are as in backset's Revision."""
     return {

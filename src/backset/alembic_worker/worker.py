@@ -196,6 +196,7 @@ class Worker:
             "goal": self._goal(),
             "revisions": list(map(scripts.described, found)),
             "problems": self._problems,
+            "below": scripts.below(self._scripts),
             **scripts.locations(self._scripts),
         }
 
@@ -309,6 +310,7 @@ class Worker:
         heads = self._heads()
         known = {script.revision for script in self._scripts.walk_revisions()}
         found = {"revisions": [], "orphans": [], "heads": heads, "pending": 0}  # type: dict[str, Any]
+        tables, strays = {}, {}  # type: dict[str, None], dict[str, list[str]]
 
         def look(current: Any, context: Any) -> list[Any]:
             """Add up the version tables, of which env.py may have several."""
@@ -318,8 +320,11 @@ class Worker:
             if not orphans and self._is_clear(heads, known):
                 found["pending"] += len(self._todo(current))
             metadata = context.opts.get("target_metadata")
+            tables[_shown(context)] = None
+            strays.update({_shown(context): orphans} if orphans else {})
             found.update(
-                version_table=_shown(context),
+                version_table=", ".join(tables),
+                strays=strays,
                 models=comparison.count(metadata),
                 enums=enums.of_models(metadata),
                 columns=comparison.columns(metadata),

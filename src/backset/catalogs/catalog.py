@@ -41,6 +41,15 @@ def empty_schemas(session: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in session.execute(_EMPTY_SCHEMAS)]
 
 
+def homes(session: psycopg.Connection[Any]) -> set[str]:
+    """Return the schemas that a name without a schema may mean to a project.
+
+    Those of the search path, and those with a version table: env.py may set a path of its own.
+    """
+    path = session.execute("SELECT unnest(current_schemas(false))").fetchall()
+    return {name for (name,) in path} | {schema for schema, _ in version_tables(session)}
+
+
 def is_empty(session: psycopg.Connection[Any]) -> bool:
     """Tell whether nobody has made anything here since the database was created."""
     return session.execute(_OBJECTS).fetchone() == (False,)

@@ -102,7 +102,7 @@ class Project(Protocol):
         """Return the version tables that the settings name, by schema and name."""
 
     def seen(self) -> tuple[str, Collection[str]]:
-        """Return env.py's version table, as people write it, and the rows that it sees there."""
+        """Return env.py's version tables, as people write them, and the rows that it sees there."""
 
 
 def look(session: Session, project: Project) -> Sharing:
@@ -234,7 +234,7 @@ def _told_apart(
         own = [
             name
             for name in tables
-            if catalog.shown(*name) == shown or (rows[name] and rows[name] <= set(seen))
+            if catalog.shown(*name) in shown.split(", ") or (rows[name] and rows[name] <= set(seen))
         ]
     return own, [name for name in tables if name not in own]
 
@@ -271,6 +271,12 @@ def _makes(words: str, each: Object) -> bool:
         name = rf"(?:\"?[\w$]+\"?\.)?\"?{re.escape(each.name)}\"?"
         return bool(re.search(rf"(?i:\b{_ROUTINE})\s+{name}\s*\(|['\"]{name}\(", words))
     return mentions(words, each.name)
+
+
+def unnamed(tables: Iterable[tuple[str, str]], texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return those of some tables, by schema and name, that no text names."""
+    words = "\n".join(texts).replace('\\"', '"')
+    return [each for each in tables if not mentions(words, each[1])]
 
 
 def mentions(words: str, name: str) -> bool:

@@ -23,8 +23,8 @@ def drift(
 
     alembic: how a command of Alembic on that chain begins.
 
-    Alembic also calls a partition, or a table of an extension, one that no model has. They are
-    nobody's to drop, and left out.
+    Alembic also calls a partition, a table of an extension, or a version table in the schema of a
+    tenant one that no model has. They are nobody's to drop, and left out.
     """
     names = [each["name"] for each in differences if each["kind"] == LEFTOVER]
     rows = _rows(names, session) if names else {}
@@ -37,7 +37,9 @@ def drift(
 
 def _rows(names: Sequence[str], session: Session) -> dict[str, int]:
     """Return the rows of the tables; a name without a schema means the first of that name."""
-    tables = sorted(catalog.tables(session), key=lambda each: each[0] != "public", reverse=True)
+    spare = set(catalog.version_tables(session))  # Alembic's own, wherever env.py says it is
+    found_there = [each for each in catalog.tables(session) if each not in spare]
+    tables = sorted(found_there, key=lambda each: each[0] != "public", reverse=True)
     known = {table: (schema, table) for schema, table in tables}
     known |= {f"{schema}.{table}": (schema, table) for schema, table in tables}
     wanted = {name: known[name] for name in names if name in known}

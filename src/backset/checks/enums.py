@@ -5,6 +5,7 @@ Alembic compares no enum's values: it sees neither an added nor a removed one.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs.catalog import shown
@@ -18,27 +19,50 @@ if TYPE_CHECKING:
 KINDS = frozenset({"missing enum", "missing enum value", "extra enum value", "enum order"})
 
 
-def findings(models: Sequence[Mapping[str, Any]], session: Session) -> list[Finding]:
+def findings(
+    models: Sequence[Mapping[str, Any]], session: Session, schema: str = ""
+) -> list[Finding]:
     """Compare the worker's list of the models' enums with the database, in one query.
 
-    An enum without a schema is the one that the search path finds.
+    schema: where those of this chain are, if the settings say so. An enum without a schema is the
+    one there, else the one that the search path finds, else those beside a version table: env.py
+    may go through the schemas of tenants.
     """
     if not models:
         return []
-    found: dict[tuple[str | None, str], list[str]] = {}
-    for schema, name, is_visible, values in session.execute(_QUERY).fetchall():
-        found[schema, name] = values
-        if is_visible:
-            found[None, name] = values
-    return [
-        finding
-        for each in models
-        for finding in compare(
-            shown(each["schema"] or "public", each["name"]),
-            each["values"],
-            found.get((each["schema"], each["name"])),
-        )
-    ]
+    found = [Enum(*row) for row in session.execute(_QUERY).fetchall()]
+    return [finding for each in models for finding in _compared(each, _meant(each, found, schema))]
+
+
+@dataclass(frozen=True, slots=True)
+class Enum:
+    """An enum type of a database. is_at_home: whether a version table is beside it."""
+
+    schema: str
+    name: str
+    is_visible: bool
+    is_at_home: bool
+    values: list[str]
+
+
+def _meant(model: Mapping[str, Any], every: Sequence[Enum], schema: str) -> list[Enum]:
+    """Return the types that an enum of the models may mean; several where there are tenants."""
+    same = [each for each in every if each.name == model["name"]]
+    if model["schema"]:
+        return [each for each in same if each.schema == model["schema"]]
+    ranked = (
+        [each for each in same if each.schema == schema],
+        [each for each in same if each.is_visible],
+        [each for each in same if each.is_at_home],
+    )
+    return next(filter(None, ranked), [])
+
+
+def _compared(model: Mapping[str, Any], meant: Sequence[Enum]) -> Iterator[Finding]:
+    for each in meant:
+        yield from compare(shown(each.schema, each.name), model["values"], each.values)
+    if not meant:
+        yield from compare(shown(model["schema"] or "public", model["name"]), model["values"], None)
 
 
 def compare(name: str, wanted: Sequence[str], existing: Sequence[str] | None) -> Iterator[Finding]:
@@ -85,7 +109,9 @@ def _literal(value: str) -> str:
 
 
 _QUERY = """
-SELECT n.nspname, t.typname, pg_type_is_visible(t.oid),
+SELECT n.nspname, t.typname, pg_type_is_visible(t.oid), EXISTS (
+           SELECT FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+           WHERE c.relnamespace = n.oid AND c.relkind = 'r' AND a.attname = 'version_num'),
        ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid
              ORDER BY e.enumsortorder)
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype = 'e'

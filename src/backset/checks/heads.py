@@ -26,7 +26,7 @@ def version_findings(
     revisions, heads = about["revisions"], about["heads"]
     found = ", ".join(revisions) or "base"
     if about["orphans"]:
-        return [_orphaned(about, ", ".join(about["orphans"]))]
+        return [_orphaned(about["strays"])]
     if several := several_heads(heads, accepted, alembic):
         return several
     if not heads:
@@ -49,6 +49,24 @@ def version_findings(
             )
         ]
     return []
+
+
+def passed_over(workers: Sequence[Worker]) -> list[Finding]:
+    """Say of scripts in folders below that the chain was taken to be without them."""
+    return [
+        _finding(
+            "scripts below",
+            f"{each.lineage.label}{each.scripts.passed_over}",
+            "the heads are those of the folder itself, as Alembic sees it",
+            f"if they are of the chain: {RECURSIVE}; if not: `invoke archive`, or move them away",
+            ", ".join(str(path) for path in each.scripts.locations),
+        )
+        for each in workers
+        if each.scripts.below
+    ]
+
+
+RECURSIVE = "recursive_version_locations = true in Alembic's configuration"
 
 
 def demand_destination(workers: Sequence[Worker]) -> None:
@@ -90,8 +108,9 @@ def several_heads(
     ]
 
 
-def _orphaned(about: Mapping[str, Any], orphans: str) -> Finding:
-    what = f"{about['version_table']} names {orphans}, which no migration file has"
+def _orphaned(strays: Mapping[str, Sequence[str]]) -> Finding:
+    named = "; ".join(f"{table} names {', '.join(rows)}" for table, rows in strays.items())
+    what = f"{named}, which no migration file has"
     return _finding(
         "orphaned revision", what, "alembic upgrade, current and stamp all refuse", RESET
     )

@@ -13,6 +13,7 @@ from backset.checks.acceptance import Judged, judge
 from backset.checks.drift import LEFTOVER, drift
 from backset.errors import Finding
 from backset.migrations import standing
+from backset.scripts import sources
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -114,6 +115,12 @@ class View:
             )
         )
 
+    def mentions(self, table: str) -> bool:
+        """Tell whether one of its migrations names a table."""
+        schema, _, name = table.rpartition(".")
+        texts = sources.texts(self.worker.scripts.folders)
+        return not sharing.unnamed([(schema, name)], texts)
+
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings that begin with the chain's name."""
         label = self.worker.lineage.label
@@ -144,10 +151,7 @@ def verify(
         View(each, standing.describe(each, session, only_looks=only_looks)) for each in workers
     ]
     versions = [each for view in views for each in view.version_findings]
-    found: list[Finding] = []
-    for view in views if not versions else ():
-        foreign = [name for other in views if other is not view for name in other.names]
-        found += view.named(comparison(view, foreign, session, others))
+    found = _compared(views, session, others) if not versions else []
     models = [view.about["models"] for view in views]
     found += [each for view in views for each in view.failures]
     found += soundness.findings(session)
@@ -175,12 +179,14 @@ def verify(
         compared=any(models),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about["orphans"]),
-        asides=(*swallowed, *(stale if fresh else unused)),
+        asides=(*swallowed, *(stale if fresh else unused), *heads.passed_over(workers)),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
-        about=standing.together([view.about for view in views]),
-        uncompared=uncompared,
+        about=standing.together(
+            [view.about for view in views], [view.worker.lineage.label for view in views]
+        ),
+        uncompared=(*uncompared, *_unloaded(views)),
         chains={
             view.worker.lineage.name: {
                 "revisions": view.about["revisions"],
@@ -190,6 +196,58 @@ def verify(
             if view.worker.lineage.name
         },
     )
+
+
+def _compared(
+    views: Sequence[View], session: Session, others: Callable[[], Sharing]
+) -> list[Finding]:
+    """Compare models and database for each chain; what no chain's models have is said once."""
+    found: list[Finding] = []
+    leftovers: dict[str, Finding] = {}
+    for view in views:
+        foreign = [name for other in views if other is not view for name in other.names]
+        for each in comparison(view, foreign, session, others):
+            if each.kind == LEFTOVER:
+                leftovers.setdefault(each.name.removeprefix("public."), each)
+            else:
+                found += view.named([each])
+    strange = _strange_tables(views, session) if leftovers else ""
+    for name, each in leftovers.items():
+        makers = [view for view in views if view.mentions(name)]
+        if any(not view.about["models"] for view in makers):
+            continue  # that chain's own, whose models nobody has loaded
+        told = replace(each, why=f"{each.why}{strange}")
+        found.append(_unimported(each) if makers else told)
+    return found
+
+
+def _strange_tables(views: Sequence[View], session: Session) -> str:
+    """Say that there are chains of others, whose models nobody has loaded, after a leftover."""
+    own = {name for view in views for name in view.names}
+    names = (catalog.shown(*each) for each in catalog.version_tables(session))
+    strange = [each for each in names if each not in own]
+    if not strange:
+        return ""
+    return f"; {', '.join(strange)} is of another chain, whose models were not loaded"
+
+
+def _unimported(leftover: Finding) -> Finding:
+    """Say of a table that a migration makes that its model may be one that was not loaded."""
+    rows = leftover.why.partition("; ")[2]
+    return replace(
+        leftover,
+        why=f"no model that env.py imports has it, though a migration names it; {rows}",
+        remedy=f"import its model in env.py, if it has one; else {leftover.remedy}",
+    )
+
+
+def _unloaded(views: Sequence[View]) -> list[str]:
+    """Say which of several chains have no models to compare."""
+    return [
+        f"{view.worker.lineage.label}env.py has no models to compare"
+        for view in views
+        if len(views) > 1 and view.about["models"] is None and not view.uncompared
+    ]
 
 
 def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
@@ -237,7 +295,7 @@ def comparison(
             )
         ]
     found = drift(differences, session, view.worker.lineage.alembic)
-    return found + enums.findings(about["enums"], session)
+    return found + enums.findings(about["enums"], session, view.worker.lineage.schema)
 
 
 def _of(others: Sharing) -> list[str]:
@@ -260,7 +318,7 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         f"{table}.{column}"
         for table, expected in settings.expect.items()
         for column in expected
-        if column not in columns.get(table, set())
+        if column not in (columns.get(table) or _anywhere(table, columns))
     ]
     return [
         _finding(
@@ -272,6 +330,12 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         )
         for name in missing
     ]
+
+
+def _anywhere(table: str, columns: Mapping[str, set[str]]) -> set[str]:
+    """Return the columns of a table that is named without a schema, and is not in `public`."""
+    there = (own for name, own in columns.items() if name.endswith(f".{table}"))
+    return set().union(*there)
 
 
 def _finding(kind: str, what: str, why: str, remedy: str, name: str = "") -> Finding:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset.configuration import values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class Lineage:
     arguments: templates of what env.py is given as `-x`, each `key=value`.
     version_table, schema: where its version table is, if not where env.py or Alembic put it;
     everything in `schema` belongs to it.
+    ini: templates of options of its Alembic configuration, over those of every chain.
     upgrade, init: the project's own commands for this one.
     heads: where `upgrade` goes, and what the version table must then name; empty means one head.
     """
@@ -34,6 +35,7 @@ class Lineage:
     arguments: tuple[str, ...] = ()
     version_table: str = ""
     schema: str = ""
+    ini: Mapping[str, str] = field(default_factory=dict)
     upgrade: tuple[str, ...] = ()
     init: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
@@ -58,6 +60,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "arguments": values.arguments,
     "version_table": values.name,
     "schema": values.name,
+    "ini": values.templates,
     "upgrade": values.argv,
     "init": values.argv,
     "heads": values.heads,

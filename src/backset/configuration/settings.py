@@ -108,9 +108,9 @@ class Settings:
         """Return the environment of a child of the project that is to work on `target`."""
         return {**self.plain_env, **self._filled(self.env, target)}
 
-    def options(self, target: Target) -> dict[str, str]:
-        """Return the options that Alembic's configuration is given for `target`."""
-        return self._filled(self.ini, target)
+    def options(self, lineage: Lineage, target: Target) -> dict[str, str]:
+        """Return the options that the Alembic configuration of a chain is given for `target`."""
+        return self._filled({**self.ini, **lineage.ini}, target)
 
     def arguments(self, lineage: Lineage, target: Target | None) -> list[str]:
         """Return what env.py gets as `-x`; what names a target is left out where there is none."""

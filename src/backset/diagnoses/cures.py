@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset.checks.heads import RECURSIVE
 from backset.scripts import recipes
 from backset.scripts.traces import few
 
@@ -57,6 +58,19 @@ def restoring(facts: Facts) -> Cure | None:
     return Cure(way="restore file", command=recipe.command, why=why, recipe=recipe)
 
 
+def parting(facts: Facts) -> Cure | None:
+    """Return what a person has to do where two applications may share a version table."""
+    if not (facts.shared and facts.strangers):
+        return None
+    own = " ".join(each for each in facts.recorded if each not in facts.orphans)
+    return by_hand(
+        f"if {', '.join(facts.orphans)} is of another application, give one of the two a version "
+        "table of its own: version_table in context.configure() of env.py, with its row moved "
+        f"there; if it is an old one of this project's: `{_stamp(facts, own)}`; nothing is replaced "
+        "without being asked: `invoke reset-db --plan` says what it would set aside"
+    )
+
+
 def by_file(facts: Facts) -> Cure:
     """Return what a person has to do about the worst file of a broken chain."""
     worst = facts.problems[0]
@@ -67,9 +81,12 @@ def by_file(facts: Facts) -> Cure:
         why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
     elif worst.kind == "stale byte code":
         why = f"bring its source back, or let `invoke archive` put {', '.join(paths)} away"
+    elif worst.kind == "scripts below":
+        why = f"with them the chain is whole: {RECURSIVE}, or in [tool.backset.ini]"
     elif worst.kind == "no migrations":
         why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
-        why += "[tool.backset.ini] version_locations; a new project makes its first one by "
+        why += f"[tool.backset.ini] version_locations; or all of them: {RECURSIVE}; "
+        why += "a new project makes its first one by "
         why += f"`{facts.alembic('revision --autogenerate -m initial', [])}`"
     else:
         why = "mend that file, or set what it asks for"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog
-from backset.checks import enums, verification
+from backset.catalogs import catalog, sharing, versions
+from backset.checks import enums, heads, verification
 from backset.checks.drift import LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
@@ -14,11 +14,12 @@ from backset.diagnoses import footprints
 from backset.diagnoses.facts import Facts, Restorable
 from backset.diagnoses.states import state
 from backset.errors import AlembicError, Finding, UnreachableError
+from backset.migrations.worker import Problem
 from backset.runs import seeding
-from backset.scripts import graph, orphans
+from backset.scripts import graph, orphans, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.diagnoses.states import State
@@ -42,7 +43,8 @@ class Status:
     """The state of a target.
 
     where: its URL without password, and what says so. python: the project's interpreter.
-    server: its version; empty where nobody answers. heads: of the scripts. rows: exact counts by
+    server: its version; empty where nobody answers. heads: of the scripts. passed_over: what of
+    the scripts Alembic does not look at. rows: exact counts by
     table. verdict: what verification found. previous: whether `undo` has something to go back to.
     protected: whether it may be replaced. traces: where each missing revision went.
     """
@@ -52,6 +54,7 @@ class Status:
     python: str = ""
     server: str = ""
     heads: tuple[str, ...] = ()
+    passed_over: str = ""
     rows: Mapping[str, int | None]
     previous: bool = False
     protected: bool = False
@@ -113,7 +116,24 @@ def status(build: Build) -> Status:
         found = _status(build)
         traces = _traces(build, found.facts) if found.server else ()
     fits = tuple(_restorable(each, build.scripts) for each in traces)
-    return replace(found, facts=replace(found.facts, restorable=fits), traces=traces)
+    facts = replace(found.facts, restorable=fits)
+    if found.server and facts.orphans and not facts.problems:
+        below = _below(build.scripts, facts.orphans)
+        facts = replace(facts, problems=below, restorable=() if below else fits)
+    return replace(found, facts=facts, traces=traces)
+
+
+def _passed_over(scripts: Scripts) -> str:
+    return f"{scripts.passed_over}: see {heads.RECURSIVE}" if scripts.below else ""
+
+
+def _below(scripts: Scripts, orphans: Sequence[str]) -> tuple[Problem, ...]:
+    """Return the scripts below as a problem where they make the chain whole, with such a row."""
+    below = list(sources.read(scripts.below))
+    if not ({each.id for each in below} & set(orphans) and graph.fits(below, scripts.revisions)):
+        return ()
+    text = f"{scripts.passed_over}, of which the database names {', '.join(orphans)}"
+    return (Problem(kind="scripts below", text=text, paths=scripts.locations),)
 
 
 def _status(build: Build) -> Status:
@@ -137,7 +157,12 @@ def _status(build: Build) -> Status:
     scripts = build.scripts
     chains = tuple((each.lineage, _ids(each.scripts)) for each in build.workers)
     facts = replace(facts, chains=chains, problems=scripts.problems, exists=build.old is not None)
-    found = replace(found, heads=scripts.heads, facts=replace(facts, **_goal(build)))
+    found = replace(
+        found,
+        heads=scripts.heads,
+        passed_over=_passed_over(scripts),
+        facts=replace(facts, **_goal(build)),
+    )
     return _of_database(build, found) if build.old is not None else found
 
 
@@ -179,7 +204,7 @@ def _of_database(build: Build, found: Status) -> Status:
             raise
         facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
         return replace(found, facts=facts)
-    facts = _compared(facts, verdict, scripts, session)
+    facts = _compared(build, facts, verdict, scripts)
     verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
     return replace(found, facts=facts, verdict=verdict)
 
@@ -212,8 +237,9 @@ def _has_rows(table: tuple[str, str], rows: Mapping[str, int | None]) -> bool:
     return rows.get(catalog.shown(*table)) != 0
 
 
-def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session) -> Facts:
+def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) -> Facts:
     """Add what models and scripts say of the database."""
+    session = build.session
     about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
     done = graph.ancestors(recorded, scripts.revisions)
@@ -224,6 +250,7 @@ def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session
         facts,
         recorded=recorded,
         orphans=tuple(about["orphans"]),
+        strays=about["strays"],
         pending=pending,
         version_table=about["version_table"],
         models=None if about["models"] is None else frozenset(models),
@@ -232,14 +259,40 @@ def _compared(facts: Facts, verdict: Verdict, scripts: Scripts, session: Session
     )
     if not (differences or pending or facts.orphans) and facts.tables and recorded:
         return facts  # nothing to look into
-    seen = footprints.look(session, scripts.revisions, models, done=done, pending=pending)
+    homes = {each.schema for each in build.settings.lineages} | catalog.homes(session)
+    if homes - {"", "public"}:
+        homes -= build.sharing.schemas
+    seen = footprints.look(
+        session, scripts.revisions, models, done=done, pending=pending, homes=homes
+    )
     return replace(
         facts,
+        **(_shared(build, facts, seen.ours) if facts.orphans else {}),
         ours=seen.ours,
         in_the_way=seen.in_the_way,
         unmade=seen.unmade,
         invalid=seen.invalid,
     )
+
+
+def _shared(build: Build, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
+    """Return what is there that may be of another application, with its row in a version table."""
+    spare = set(catalog.version_tables(build.session))
+    tables = [
+        each
+        for each in catalog.tables(build.session)
+        if catalog.shown(*each) in facts.tables - set(ours) and each not in spare
+    ]
+    strange = sharing.unnamed(tables, sources.texts(build.scripts.folders)) if tables else []
+    orphans = set(facts.orphans)
+    return {
+        "strangers": tuple(catalog.shown(*each) for each in strange),
+        "shared": tuple(
+            each.shown
+            for each in versions.tables(build.session)
+            if orphans & set(each.revisions) and set(each.revisions) - orphans
+        ),
+    }
 
 
 def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backset.configuration.lineage import Lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.migrations.worker import Problem
     from backset.scripts.recipes import Recipe
@@ -71,6 +71,9 @@ class Facts:
     mended_in: what a person corrects where it is the wrong one.
     unreachable: libpq's words, where there is no connection. elsewhere: what is said of the
     other database that env.py opened.
+    strays: the orphans by version table, with its chain before it where there are several.
+    strangers: tables that no model and no revision knows, looked for where there are orphans.
+    shared: the version tables that have such a row beside one of the project's.
     outdated: rows of the only version table that others in it come after.
     pending: revisions that are to be run. goal: where `upgrade` ends; several where these are
     accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
@@ -95,6 +98,9 @@ class Facts:
     several: bool = False
     recorded: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    strays: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    strangers: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     version_table: str = "alembic_version"

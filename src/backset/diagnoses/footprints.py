@@ -37,30 +37,47 @@ def look(
     *,
     done: Collection[str],
     pending: Collection[str],
+    homes: Collection[str] = (),
 ) -> Footprints:
     """Compare what the scripts make with what there is.
 
-    models: columns by table. done, pending: the ids of revisions.
+    models: columns by table. done, pending: the ids of revisions. homes: the schemas beside
+    `public` that a name without a schema may mean. Such a name is in the way in one of these; it is
+    made wherever it is found, since only a run tells in which schema that was.
     """
     order = graph.ordered(revisions)
-    columns, indexes = catalog.columns(session), catalog.indexes(session)
-    existing = {
-        "table": set(columns),
-        "column": {f"{table}.{each}" for table, own in columns.items() for each in own},
-        "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
-    }
+    indexes = catalog.indexes(session)
+    columns = catalog.columns(session)
+    existing = _existing(columns, indexes, homes)
+    anywhere = _existing(columns, indexes, {each.rpartition(".")[0] for each in columns})
     every = _read(order)
     standing = operations.standing(_of(every, done))
     made = {name for kind, name in operations.standing(_of(every)) if kind == "table"}
+    ours = {*models, *made}
     return Footprints(
-        ours=frozenset({*models, *made}),
+        ours=frozenset(ours.union(each for each in columns if each.rpartition(".")[2] in ours)),
         in_the_way=tuple(
             f"{each.kind} {each.name} exists already, which {file}:{each.line} makes"
             for file, each in operations.in_the_way(_of(every, pending), existing)
         ),
-        unmade=tuple(_unmade(standing, existing, models)),
+        unmade=tuple(_unmade(standing, anywhere, models)),
         invalid=tuple(sorted(name for name, valid in indexes.items() if not valid)),
     )
+
+
+def _existing(
+    columns: Mapping[str, set[str]], indexes: Mapping[str, bool], homes: Collection[str]
+) -> dict[str, set[str]]:
+    """Return the names of what there is, by kind; without a schema too, of what is in `homes`."""
+    tables = [*columns.items()]
+    for name, own in columns.items():
+        schema, _, bare = name.rpartition(".")
+        tables += [(bare, own)] if schema in homes else []
+    return {
+        "table": {name for name, _ in tables},
+        "column": {f"{name}.{each}" for name, own in tables for each in own},
+        "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
+    }
 
 
 def _unmade(

@@ -87,10 +87,16 @@ def _wrong_database(facts: Facts) -> State | None:
 def _orphaned(facts: Facts) -> State | None:
     if not facts.orphans:
         return None
-    evidence = [f"{facts.version_table} names {_some(facts.orphans)}, which no migration file has"]
+    strays = facts.strays or {facts.version_table: facts.orphans}
+    evidence = [
+        f"{table} names {_some(rows)}, which no migration file has"
+        for table, rows in strays.items()
+    ]
+    if facts.strangers:
+        evidence.append(f"no model and no revision here knows {_some(facts.strangers)}")
     evidence += _traced(facts)
     is_stamp = facts.proof is not None and facts.proof.same
-    cure = None if is_stamp else cures.restoring(facts)
+    cure = cures.parting(facts) or (None if is_stamp else cures.restoring(facts))
     return _state("orphaned revision", evidence, cure or cures.proving(facts))
 
 

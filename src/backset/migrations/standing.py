@@ -13,23 +13,33 @@ from backset.catalogs import versions
 from backset.errors import AlembicError, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from backset.catalogs.versions import VersionTable
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
 
-_OF_SCRIPTS = frozenset({"broken chain", "unreadable file", "no configuration", "several heads"})
+_OF_SCRIPTS = frozenset(
+    {"broken chain", "unreadable file", "no configuration", "no section", "several heads"}
+)
 _BEHIND = "env.py runs only behind the project's own command"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a database stands in one chain, by its version tables and the scripts."""
+    """Where a database stands in one chain, by its version tables and the scripts.
+
+    strays: the orphaned revisions of each version table that has some.
+    """
 
     tables: tuple[VersionTable, ...]
-    orphans: tuple[str, ...]
+    strays: Mapping[str, list[str]]
     pending: int
+
+    @property
+    def orphans(self) -> tuple[str, ...]:
+        """The rows of all its version tables that no script has."""
+        return tuple(sorted({each for rows in self.strays.values() for each in rows}))
 
     @property
     def revisions(self) -> list[str]:
@@ -48,8 +58,9 @@ def place(worker: Worker, session: Session) -> Place:
     """Read the version tables of the worker's chain, and hold them against its scripts."""
     found = tuple(versions.of(worker.lineage, versions.tables(session), worker.beside))
     places = [worker.place(table.revisions) for table in found] or [worker.place(())]
-    orphans = tuple(sorted({each for place in places for each in place["orphans"]}))
-    return Place(found, orphans, sum(place["pending"] for place in places))
+    pairs = zip(found, places, strict=False)
+    strays = {table.shown: place["orphans"] for table, place in pairs if place["orphans"]}
+    return Place(found, strays, sum(place["pending"] for place in places))
 
 
 def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> dict[str, Any]:
@@ -77,14 +88,22 @@ def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> d
     return found if found["revisions"] else about
 
 
-def together(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the descriptions of several chains as if they were one."""
+def together(several: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+    """Return the descriptions of several chains as if they were one.
+
+    labels: how a line about each of them begins.
+    """
     if len(several) == 1:
         return several[0]
     counts = [each["models"] for each in several if each["models"] is not None]
     return {
         "revisions": [row for each in several for row in each["revisions"]],
         "orphans": [row for each in several for row in each["orphans"]],
+        "strays": {
+            f"{label}{table}": rows
+            for label, each in zip(labels, several, strict=True)
+            for table, rows in each["strays"].items()
+        },
         "columns": {name: own for each in several for name, own in each["columns"].items()},
         "version_table": ", ".join(each["version_table"] for each in several),
         "models": sum(counts) if counts else None,
@@ -105,6 +124,7 @@ def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:
     return {
         "revisions": found.revisions,
         "orphans": list(found.orphans),
+        "strays": found.strays,
         "pending": found.pending,
         "heads": list(worker.scripts.heads),
         "version_table": ", ".join(each.shown for each in found.tables) or "no version table",

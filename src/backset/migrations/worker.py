@@ -21,6 +21,7 @@ from backset.processes.identity import application_name
 from backset.scripts.revisions import Revision
 from backset.scripts.sources import Folders
 from backset.wording import explanations
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,9 +39,9 @@ _WORKER = Path(__file__).parents[1] / "alembic_worker"
 class Problem:
     """What keeps the scripts from being one whole chain.
 
-    kind: `missing file`, `duplicate id`, `no migrations`, `stale byte code`, `unreadable file` or
-    `no chain`. paths: the files, or for `no migrations` the folders. missing: the revision that
-    no file has.
+    kind: `missing file`, `duplicate id`, `no migrations`, `stale byte code`, `unreadable file`,
+    `no chain` or `scripts below`. paths: the files, or for `no migrations` the folders. missing:
+    the revision that no file has.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Scripts:
     A broken chain has no heads, but the revisions that could be read, and its problems.
     locations: the folders that Alembic loads scripts from, and whether from those below, too.
     goal: the heads that the settings accept, where they name some.
+    below: the scripts in folders below those, where Alembic does not look into these.
     """
 
     heads: tuple[str, ...]
@@ -65,13 +67,22 @@ class Scripts:
     locations: tuple[Path, ...] = ()
     is_recursive: bool = False
     goal: tuple[str, ...] = ()
+    below: tuple[Path, ...] = ()
+
+    @property
+    def passed_over(self) -> str:
+        """Say of the scripts below that they are no part of the chain; empty if there is none."""
+        if not self.below:
+            return ""
+        folders = ", ".join(sorted({each.parent.name for each in self.below}))
+        return f"{count(len(self.below), 'script')} in folders below ({folders}) not loaded"
 
     @classmethod
     def together(cls, several: Sequence[Scripts]) -> Scripts:
         """Return the scripts of several chains as if they were one; what they share, once."""
         if len(several) == 1:
             return several[0]
-        names = ("heads", "folders", "revisions", "problems", "locations", "goal")
+        names = ("heads", "folders", "revisions", "problems", "locations", "goal", "below")
         united = {
             name: tuple(dict.fromkeys(item for each in several for item in getattr(each, name)))
             for name in names
@@ -168,6 +179,7 @@ class Worker:
             locations=tuple(map(Path, ready["locations"])),
             is_recursive=ready["is_recursive"],
             goal=tuple(ready["goal"]),
+            below=tuple(map(Path, ready["below"])),
         )
 
     @property
@@ -278,7 +290,7 @@ def greet(
         name = application_name(purpose)
         environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
         urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
-        more = {"urls": {"": target.url, **urls}, "options": settings.options(target)}
+        more = {"urls": {"": target.url, **urls}, "options": settings.options(lineage, target)}
     arguments = settings.arguments(lineage, target)
     given = {"file": lineage.config, "section": lineage.section, "arguments": arguments}
     return {

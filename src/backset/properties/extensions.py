@@ -12,7 +12,7 @@ from backset.catalogs.system import FIRST_OF_A_USER
 from backset.properties.property import Property, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from backset.connections.session import Session
@@ -68,13 +68,7 @@ class Announced:
     @classmethod
     def of(cls, folders: Iterable[Path]) -> Announced:
         """Read the scripts, Python and SQL, in `folders`."""
-        paths = {path for folder in folders for path in folder.rglob("*")}
-        scripts = [path for path in paths if path.suffix in {".py", ".sql"} and path.is_file()]
-        found = {
-            name.casefold()
-            for path in scripts
-            for name in _CREATE.findall(_joined(path.read_text("utf-8", errors="replace")))
-        }
+        found = {name.casefold() for text in texts(folders) for name in _CREATE.findall(text)}
         plain = frozenset(name for name in found if _PLAIN.fullmatch(name))
         return cls(plain, dynamic=plain != found)
 
@@ -86,6 +80,13 @@ class Announced:
         by hand, and migrations may count on them.
         """
         return extension.name.casefold() in self.names or (self.dynamic and extension.own)
+
+
+def texts(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield the scripts, Python and SQL, in `folders`, with literals that follow each other one."""
+    for path in {path for folder in folders for path in folder.rglob("*")}:
+        if path.suffix in {".py", ".sql"} and path.is_file():
+            yield _joined(path.read_text("utf-8", errors="replace"))
 
 
 def _joined(text: str) -> str:

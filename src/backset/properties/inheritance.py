@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from backset.catalogs import catalog
 from backset.connections.session import one_line
 from backset.errors import Finding
-from backset.properties import extensions, grants, parameters, publications
+from backset.properties import extensions, grants, parameters, publications, schemas
 from backset.properties import property as properties
 from backset.properties.property import Property, Source, When
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from backset.connections.session import Session
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 OF_DATABASE: Sequence[Source] = (*parameters.SOURCES, *grants.OF_DATABASE)
 EVERYTHING: Sequence[Source] = (
     *OF_DATABASE,
+    *schemas.SOURCES,  # before the extensions, which may be in one of them
     *extensions.SOURCES,  # before the default privileges: those are not for its objects
     *grants.SOURCES,
     *publications.SOURCES,
@@ -44,6 +46,7 @@ class Inheritance:
         self._missing: list[Property] = []
         self._left: list[Property] = []
         self._there: set[tuple[str, str]] = set()
+        self._filled: frozenset[str] = frozenset()  # the schemas that have a version table
         self._given = False
         self.given: list[Property] = []
         self._words: dict[tuple[str, str], str] = {}
@@ -53,18 +56,24 @@ class Inheritance:
 
         folders: where the scripts are; asked for only if there are extensions to make.
         """
-        self._wanted = properties.read(old, self._sources, self._names.target)
+        self._read(old)
         self._compare(new)
-        made = [each for each in self._missing if each.kind == extensions.KIND]
-        announced = extensions.Announced.of(folders()) if made else None
-        self._left = [each for each in made if announced and announced.includes(each)]
+        self._leave(folders)
         self._give(new, {When.EMPTY})
 
     def remember(self, target: Session) -> None:
         """Read what the target has before it is cleared, for complete() to give it back."""
         self._names = replace(self._names, next=self._names.target)
-        self._wanted = properties.read(target, self._sources, self._names.target)
+        self._read(target)
         self._given = True
+
+    def renew(self, target: Session, folders: Callable[[], Sequence[Path]]) -> None:
+        """Make those schemas again that went with the objects of the target, for the migrations."""
+        if any(each.kind == schemas.KIND for each in self._wanted):
+            self._compare(target)
+            self._leave(folders)
+            self._give(target, {When.EMPTY}, {schemas.KIND})
+            self._left = []
 
     def complete(self, new: Session) -> None:
         """Give it, when the migrations have run, what waited for them or what they took away."""
@@ -100,14 +109,43 @@ class Inheritance:
         missing = (each for each in self._missing if each not in self._left)
         return tuple(each.name for each in missing if each.kind == extensions.KIND)
 
+    def _read(self, old: Session) -> None:
+        """Read what is wanted; of schemas, only where names without a schema may be found."""
+        found = properties.read(old, self._sources, self._names.target)
+        path = schemas.on_path(old) if any(each.kind == schemas.KIND for each in found) else ()
+        self._wanted = [each for each in found if each.kind != schemas.KIND or each.name in path]
+        if any(each.kind == schemas.KIND for each in self._wanted):
+            self._filled = frozenset(schema for schema, _ in catalog.version_tables(old))
+
+    def _leave(self, folders: Callable[[], Sequence[Path]]) -> None:
+        """Leave to the migrations what they make themselves."""
+        kinds = {each.kind for each in self._missing} & {extensions.KIND, schemas.KIND}
+        if not kinds:
+            return
+        paths = folders()
+        announced = extensions.Announced.of(paths) if extensions.KIND in kinds else None
+        made = schemas.Made.of(paths, self._filled) if schemas.KIND in kinds else None
+        self._left = [
+            each
+            for each in self._missing
+            if (each.kind == extensions.KIND and announced and announced.includes(each))
+            or (each.kind == schemas.KIND and made and made.includes(each))
+        ]
+
     def _compare(self, new: Session) -> None:
         if self._wanted:
             found = properties.read(new, self._sources, self._names.next)
             self._there = {each.key for each in found}
             self._missing = properties.missing(self._wanted, found)
 
-    def _give(self, new: Session, stages: set[When]) -> None:
-        now = [each for each in self._missing if each.when in stages and each not in self._left]
+    def _give(self, new: Session, stages: set[When], kinds: Collection[str] | None = None) -> None:
+        now = [
+            each
+            for each in self._missing
+            if each.when in stages
+            and each not in self._left
+            and (kinds is None or each.kind in kinds)
+        ]
         if now:
             self._given = True
             self.given += now

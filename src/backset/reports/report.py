@@ -148,6 +148,8 @@ class Report:
         if not status.verdict.chains:
             self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
             self.say(f"heads     {', '.join(status.heads) or 'none'}")
+        if status.passed_over:
+            self.say(f"scripts   {status.passed_over}")
 
     def state(self, state: State) -> None:
         """Print a state with its evidence and its cure."""

@@ -111,6 +111,7 @@ class JsonReport(Report):
             python=status.python,
             revisions=list(status.verdict.revisions),
             heads=list(status.heads),
+            passed_over=status.passed_over or None,
             rows=dict(status.rows),
             orphans=[each.content() for each in status.traces],
             previous=status.previous,

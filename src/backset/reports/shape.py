@@ -443,6 +443,9 @@ class Content(TypedDict):
         Annotated[list[str], "`status`, `repair`: the rows of the version table"]
     ]
     heads: NotRequired[Annotated[list[str], "`status`, `repair`: the heads of the scripts"]]
+    passed_over: NotRequired[
+        Annotated[str | None, "the same: scripts in folders below, which Alembic does not load"]
+    ]
     rows: NotRequired[
         Annotated[
             dict[str, int | None],

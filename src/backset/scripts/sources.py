@@ -83,6 +83,12 @@ def walk(folder: Path, besides: Collection[Path] = ()) -> Iterator[Path]:
                 yield here / name
 
 
+def texts(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield what is written in the Python files in and below some folders."""
+    for path in {path for folder in folders for path in folder.rglob("*.py")}:
+        yield path.read_text(encoding="utf-8", errors="replace")
+
+
 def read(paths: Iterable[Path], containing: str = "revision") -> Iterator[Revision]:
     """Yield the scripts among files; one that cannot be read, or is too long for one, is none."""
     wanted = containing.encode()

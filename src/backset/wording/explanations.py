@@ -40,6 +40,10 @@ COMMIT = (
 _DOOR = f"mend env.py, {OR_DOOR}"
 _TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
 _OTHER_DIALECT = re.compile("^a database of ")
+_CHOOSE_SECTION = (
+    'choose one, as `alembic -n NAME` does: [tool.backset] section = "NAME", or '
+    "BACKSET_SECTION=NAME; for several, one [[tool.backset.chains]] with a section for each"
+)
 _EXPLAINED = {
     "no application": (
         "env.py works within the Flask application: {message}",
@@ -49,6 +53,7 @@ _EXPLAINED = {
         "{message}",
         "go to the project's folder, or name the file: `backset -c FILE …`, [tool.backset] config",
     ),
+    "no section": ("{message}", _CHOOSE_SECTION),
     "unreadable configuration": ("{message}", "mend that file"),
     "missing module": (
         "{python}: {where}{message}",
@@ -129,7 +134,7 @@ def of(
     if where.startswith("revision") and _NO_TABLE.search(message):
         remedy = _FIRST_TABLES
     for pattern, better in _BETTER:
-        if pattern.search(message):
+        if kind != "no section" and pattern.search(message):
             return what.format(**named), better
     if kind == "several heads":
         remedy = remedy.format(alembic=alembic)
