@@ -21,7 +21,7 @@ from backset.carrying import (
 )
 from backset.carrying.leftovers import Left
 from backset.carrying.watch import Watch
-from backset.catalogs import configured, counters, partitions
+from backset.catalogs import configured, counters, partitions, past
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -33,16 +33,21 @@ if TYPE_CHECKING:
     from backset.carrying.plan import CarryPlan
     from backset.catalogs.configured import Rows
     from backset.configuration.rules import Rules
+    from backset.errors import Finding
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
 
 class Carried(NamedTuple):
-    """What was done: the plan, how many rows each table got, by its name, and what else is so."""
+    """What was done: the plan, how many rows each table got, by its name, and what else is so.
+
+    findings: what could not be done, and loses no row.
+    """
 
     plan: CarryPlan
     rows: dict[str, int]
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
@@ -86,6 +91,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         of_extensions = (
             configured.read(old.session) if build.past is None else build.past.configured
         )
+        filled = past.populated(old.session) if old.populated is None else old.populated
     if watch is not None:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)
@@ -95,8 +101,9 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     if rules.carries_all:
         _give(build, of_extensions, rules)
     sequences.advance(build.session, before, decided.transfers)
-    views.refresh(build.session)
-    return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
+    unfilled = views.refresh(build.session, filled)
+    by_name = {shown(*table): rows[table] for table in sorted(rows)}
+    return Carried(decided, by_name, tuple(stayed), tuple(unfilled))
 
 
 def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:

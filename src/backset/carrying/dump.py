@@ -64,7 +64,7 @@ def opened(build: Build, name: str, progress: Progress) -> Iterator[Source]:
             with closing(connected()) as session:
                 _tell_rowless(found, session, progress)
                 _load(build, found, database, _wanted(session, build.options.carries), doubts)
-                yield Source(database, session, connected)
+                yield Source(database, session, connected, populated=found.populated)
 
 
 def _define(build: Build, found: Archive, database: Target) -> str:

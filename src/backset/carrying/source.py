@@ -19,7 +19,8 @@ class Source:
     """A database, a session on it that is in no transaction, and what opens another one.
 
     schemas: what both sides are, where the rows stand under other names in the new database itself;
-    counters: the old sequences, where they are gone.
+    counters: the old sequences, and populated: the materialized views that could be read, where
+    these are gone.
     """
 
     target: Target
@@ -27,3 +28,4 @@ class Source:
     connect: Callable[[], Session]
     schemas: Schemas | None = None
     counters: Sequence[Counter] | None = None
+    populated: frozenset[tuple[str, str]] | None = None
