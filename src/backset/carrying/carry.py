@@ -75,8 +75,9 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
                 else ""
             )
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
+        carried = [each.table for each in decided.transfers]
         set_aside = aside.set_aside(build.session, decided.transfers)
-        lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
+        lookups_there = lookups.keep(build.session, carried, rules.replaces)
         rows = streaming.copy(
             *(decided.transfers, moment, old.connect, new),
             keys=set_aside.keys,
@@ -96,7 +97,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         watch.copied = copied
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    replaced.demand_none(build.session, lookups_there, set_aside.constraints)
+    replaced.demand_none(build.session, lookups_there, set_aside.constraints, carried, rules)
     rebuilding.rebuild(set_aside, new, progress)
     if rules.carries_all:
         _give(build, of_extensions, rules)

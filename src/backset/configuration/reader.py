@@ -120,6 +120,8 @@ class _Reader:
             rename=self._value("rename"),
             fill=self._value("fill"),
             leave=self._value("leave"),
+            exclude=self._value("exclude"),
+            replace=self._value("replace"),
             schemas=self._value("schemas"),
             ignore=self._value("ignore"),
             baseline=self.root / self._value("baseline"),
