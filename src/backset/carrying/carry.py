@@ -67,7 +67,8 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
             progress(each, lasting=True)
-        split = build.past.partitions if build.past else partitions.read(old.session)
+        is_here = build.past is not None and old.schemas is not None
+        split = build.past.partitions if build.past and is_here else partitions.read(old.session)
         for made in partitions.make(build.session, split, _names(decided)):
             own = (
                 "; what it had of its own, rights or row security, it has not"
@@ -88,13 +89,12 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=set_aside.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
+        live = old.session if build.options.origin else build.live  # no copy has these rows
         before = counters.read(old.session) if old.counters is None else old.counters
-        of_extensions = (
-            configured.read(old.session) if build.past is None else build.past.configured
-        )
+        of_extensions = build.past.configured if build.past else configured.read(live)
         filled = past.populated(old.session) if old.populated is None else old.populated
     if watch is not None:
-        watch.copied = copied
+        watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
     replaced.demand_none(build.session, lookups_there, set_aside.constraints, carried, rules)

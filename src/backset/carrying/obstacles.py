@@ -312,6 +312,15 @@ def made_way(
     )
 
 
+def going_without(revisions: Sequence[str]) -> str:
+    """Return the ways out where pending revisions would change rows, and cannot."""
+    listed = ", ".join(map(string, revisions))
+    return (
+        "`invoke upgrade` first, then this; or, where the rows need not go through that: "
+        f"[tool.backset] unmigrated = [{listed}]"
+    )
+
+
 def _quoted(name: str) -> str:
     plain = name.isidentifier() and name.isascii() and name == name.lower()
     return name if plain else '"' + name.replace('"', '""') + '"'

@@ -11,6 +11,7 @@ from backset.carrying import expressions, leftovers, matching, obstacles, suitab
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
 from backset.catalogs import columns, past
+from backset.configuration.rules import Rules
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from backset.carrying.leftovers import Left
     from backset.carrying.matching import Pair, Tables
-    from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
 
@@ -57,6 +57,14 @@ class Schemas:
     def read(cls, old: Session, new: Session) -> Schemas:
         """Read them where each has a database of its own."""
         return cls(columns.read(old), columns.read(new), past.large_objects(old))
+
+
+def whole(session: Session, rules: Rules) -> tuple[Transfer, ...]:
+    """Return every table that is carried as it stands, for comparing a database with its copy."""
+    tables = columns.read(session)
+    same = Rules(tables=rules.tables, exclude=rules.exclude)
+    pairs = (pair for pair in matching.pairs(tables, tables, same) if pair.ways)
+    return tuple(_transfer(pair, 0) for pair in pairs if pair.old.shown not in rules.leave)
 
 
 def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = None) -> CarryPlan:

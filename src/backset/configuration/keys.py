@@ -232,6 +232,14 @@ KEYS: Mapping[str, Key] = {
         unset="rows that only the migrations have stay beside them",
         variable="",
     ),
+    "unmigrated": Key(
+        what="revisions that carried rows need not go through, as a list: the rows of a database "
+        "that has not run them are carried as they are, though these would change them",
+        check=values.argv,
+        default=(),
+        unset="the rows go through all of them, in a copy",
+        variable="",
+    ),
     "schemas": Key(
         what="schemas that are this project's, though no migration names them, such as "
         '`["reporting"]`; a rebuild asks before one goes that nobody knows',

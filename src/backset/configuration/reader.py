@@ -122,6 +122,7 @@ class _Reader:
             leave=self._value("leave"),
             exclude=self._value("exclude"),
             replace=self._value("replace"),
+            unmigrated=self._value("unmigrated"),
             schemas=self._value("schemas"),
             ignore=self._value("ignore"),
             baseline=self.root / self._value("baseline"),

@@ -48,6 +48,7 @@ def wanted(
         leave=settings.leave,
         exclude=settings.exclude,
         replace=settings.replace,
+        unmigrated=settings.unmigrated,
         drops=drops,
         seeds=seeds,
         flag=flag,
@@ -64,6 +65,7 @@ class Rules:
     leave: tables and columns of the old schema whose content may be left behind.
     exclude: names and patterns of tables that are not carried, whatever `tables` says.
     replace: carried tables in which no row of the migrations stays.
+    unmigrated: pending revisions that the old rows need not go through.
     drops: whether everything may be left behind that has no place in the new schema.
     seeds: whether the seed command runs, too, after the rows. flag: what has named the tables.
     """
@@ -74,6 +76,7 @@ class Rules:
     leave: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     replace: tuple[str, ...] = ()
+    unmigrated: tuple[str, ...] = ()
     drops: bool = False
     seeds: bool = False
     flag: str = _FLAG
