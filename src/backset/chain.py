@@ -143,6 +143,10 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
         companions.clear(build.server, build.databases)
         if reset in wanted:
             build.begin_next()
+    if build.is_in_place and carry in wanted and build.options.carries and not build.old_is_empty:
+        from backset.carrying import pending
+
+        pending.refuse_in_place(build)
     build.migrates = upgrade in wanted and build.recalled is None
     if build.is_in_place or backup not in wanted:  # else while the dump is written
         with signals.limited(answer.timeout_s):

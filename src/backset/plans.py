@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import proof
-from backset.carrying import origins, snapshot
+from backset.carrying import origins, pending, snapshot
 from backset.carrying import plan as decision
 from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
@@ -159,6 +159,7 @@ def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     if build.options.carries is None or origins.is_empty(build):
         return ["nothing to carry (the database is new)"], ()
     if build.is_in_place:
+        pending.refuse_in_place(build)
         return _plan_carry_in_place(build, build.options.carries), ()
     name, told = build.server.names.scratch, []
 
@@ -180,8 +181,10 @@ def _plan_carry_in_place(build: Build, rules: Rules) -> list[str]:
     tables = [each for each in columns.read(build.live).values() if rules.carries(each.shown)]
     counts = catalog.counts(build.live, [each.key for each in tables])
     rows = " · ".join(f"{table} {number}" for table, number in counts.items())
+    through = pending.files(build.pending)
     return [
         f"would bring back from the backup, by name: {rows or 'no rows'}",
+        *([f"the old rows would go through {through} in a copy first"] if through else []),
         "what fits is known after the migrations; what does not, restores the backup (exit code 5)",
     ]
 

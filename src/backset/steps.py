@@ -197,7 +197,7 @@ def carry(build: Build, progress: Progress) -> Done:
     text += f" · from {origin.shown}" if origin else ""
     lagging = tuple(seeding.lagging(build.session))
     details = {"rows": done.rows, "left": left} | ({"origin": origin.shown} if origin else {})
-    return Done(text, details, lagging)
+    return Done(text, details, (*done.findings, *lagging))
 
 
 def seed(build: Build, progress: Progress) -> Done:

@@ -66,3 +66,113 @@ def test_what_a_database_prefers_changes_no_value(
         assert bare.query("TABLE t") == rows
         setting, _, value = preference.split()
         assert bare.query(f"SHOW {setting}") == [(value,)]
+
+
+# What a migration that draws its ids at random writes: other ones in each build.
+DRAWN = """
+CREATE TABLE roles (id uuid PRIMARY KEY, name text UNIQUE);
+CREATE TABLE perms (id uuid PRIMARY KEY, role uuid REFERENCES roles, what text);
+CREATE TABLE staff (email text PRIMARY KEY, role uuid REFERENCES roles);
+INSERT INTO roles VALUES (gen_random_uuid(), 'admin'), (gen_random_uuid(), 'user');
+INSERT INTO perms SELECT gen_random_uuid(), id, 'read' FROM roles;
+"""
+
+
+@pytest.mark.parametrize("where", ["project", "owned"], ids=["swap", "in place"])
+def test_rows_with_random_ids_are_replaced(
+    tmp_path: Path, request: pytest.FixtureRequest, where: str
+) -> None:
+    """The setting that is printed can be pasted, and the old rows are there alone, each time.
+
+    What refers to them goes on to do so.
+    """
+    bare = laid_down(tmp_path / "bare", "objects", request.getfixturevalue(where).url)
+    migrating(bare, DRAWN)
+    assert bare.invoke("reset-db").returncode == 0
+    bare.query("INSERT INTO staff SELECT name || '@x', id FROM roles")
+    rows = [bare.query(f"SELECT * FROM {each} ORDER BY 1") for each in ("roles", "perms", "staff")]
+    done = bare.invoke("reset-db", "--carry", "--cold")  # a clone would have the ids of before
+    assert done.returncode == (4 if where == "project" else 5), done.stdout + done.stderr
+    assert "perms_role_fkey: 2 rows refer to what a migration wrote to roles" in done.stderr
+    setting = 'replace = ["roles", "perms"]'
+    assert f"let the old rows alone be there: [tool.backset] {setting}" in done.stderr
+    (bare.folder / "pyproject.toml").write_text(f"[tool.backset]\n{setting}\n")
+    plan = bare.invoke("reset-db", "--carry", "--plan")
+    assert plan.returncode == 0, plan.stderr
+    if where == "project":
+        assert "roles: 2 rows of the migrations would make way" in plan.stdout
+    for _ in range(2):
+        done = bare.invoke("reset-db", "--carry", "--cold")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "perms: 2 rows of the migrations made way" in done.stdout
+        names = ("roles", "perms", "staff")
+        assert [bare.query(f"SELECT * FROM {each} ORDER BY 1") for each in names] == rows
+
+
+def test_tables_are_left_out_by_name_and_pattern(bare: Project) -> None:
+    """Nobody types the others: excluded tables have what the migrations write there alone."""
+    migrating(
+        bare,
+        "CREATE SCHEMA logs; CREATE TABLE a (id int); CREATE TABLE logs.x (id int); "
+        "CREATE TABLE audit_a (id int); CREATE TABLE audit_b (id int); INSERT INTO audit_b "
+        "VALUES (0); CREATE TABLE parent (id int PRIMARY KEY); "
+        "CREATE TABLE child (id int REFERENCES parent)",
+    )
+    settings = bare.folder / "pyproject.toml"
+    settings.write_text("[tool.backset]\nexclude = ['audit_*', 'logs.*', 'parent']\n")
+    assert bare.invoke("reset-db").returncode == 0
+    for each in ("a", "logs.x", "audit_a", "audit_b", "parent", "child"):
+        bare.query(f"INSERT INTO {each} VALUES (1)")
+    done = bare.invoke("reset-db", "--carry", "--plan")
+    assert done.returncode == 4
+    assert "let [tool.backset] exclude name child as well, or parent no longer" in done.stderr
+    settings.write_text("[tool.backset]\nexclude = ['audit_*', 'logs.*']\nreplace = 'all'\n")
+    done = bare.invoke("reset-db", "--carry", "--plan")
+    assert "not carried, as exclude says: audit_a, audit_b, logs.x" in done.stdout
+    done = bare.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = "SELECT (SELECT sum(id) FROM audit_a), (SELECT sum(id) FROM audit_b), "
+    counts += "(SELECT sum(id) FROM logs.x), (SELECT sum(id) FROM a), (SELECT sum(id) FROM child)"
+    assert bare.query(counts) == [(None, 0, None, 1, 1)]
+    settings.write_text("[tool.backset]\nexclude = ['audits_*']\nreplace = ['rolse']\n")
+    done = bare.invoke("reset-db", "--carry", "--plan")
+    assert done.returncode == 4
+    assert "exclude names audits_*, which is not in that schema" in done.stderr
+    assert "replace names rolse, which is not in that schema" in done.stderr
+
+
+VIEWS = """
+CREATE TABLE t (id int PRIMARY KEY, n int);
+CREATE MATERIALIZED VIEW total AS SELECT sum(n) FROM t WITH NO DATA;
+CREATE VIEW said AS SELECT 'total ' || sum FROM total;
+CREATE MATERIALIZED VIEW above AS SELECT * FROM said WITH NO DATA;
+CREATE MATERIALIZED VIEW asleep AS SELECT * FROM t WITH NO DATA;
+CREATE MATERIALIZED VIEW share AS SELECT 6 / n FROM t WITH NO DATA;
+"""
+POPULATED = "SELECT matviewname FROM pg_matviews WHERE ispopulated ORDER BY 1"
+
+
+@pytest.mark.parametrize("where", ["project", "owned"], ids=["swap", "in place"])
+def test_views_that_could_be_read_can_be_read_again(
+    tmp_path: Path, request: pytest.FixtureRequest, where: str
+) -> None:
+    """Those that were filled are filled, one after what it reads; the others are left as they are.
+
+    One that the new rows make fail is a finding, and every row is there.
+    """
+    bare = laid_down(tmp_path / "bare", "objects", request.getfixturevalue(where).url)
+    migrating(bare, VIEWS)
+    assert bare.invoke("reset-db").returncode == 0
+    bare.query("INSERT INTO t VALUES (1, 2), (2, 3)")
+    for each in ("total", "above", "share"):
+        bare.query(f"REFRESH MATERIALIZED VIEW {each}")
+    done = bare.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bare.query(POPULATED) == [("above",), ("share",), ("total",)]
+    assert bare.query("SELECT * FROM above") == [("total 5",)]
+    bare.query("INSERT INTO t VALUES (3, 0)")
+    done = bare.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the materialized view share could not be filled: division by zero" in done.stdout
+    assert bare.query("SELECT count(*) FROM t") == [(3,)]
+    assert bare.query(POPULATED) == [("above",), ("total",)]

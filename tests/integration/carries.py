@@ -81,8 +81,11 @@ class Carry:
         return self.server.names.previous in self.server.databases()
 
 
-def copied(server: Server, rules: Rules) -> Watch:
-    """Copy the rows of the target into the new database, as `carry` does."""
+def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
+    """Copy the rows of the target into the new database, as `carry` does.
+
+    whole: by way of a copy in which they were changed.
+    """
 
     def opened(target: Target) -> Callable[[], Session]:
         return lambda: connect(target, "test")
@@ -98,7 +101,9 @@ def copied(server: Server, rules: Rules) -> Watch:
                 keys={},
             )
             old.execute(SPELLING.encode())
-            watch.copied = [(each, digest.of_old(old, each)) for each in decided.transfers]
+            watch.is_whole = whole
+            each_of = plan.whole(old, rules) if whole else decided.transfers
+            watch.copied = [(each, digest.of_old(old, each)) for each in each_of]
     return watch
 
 

@@ -16,7 +16,7 @@ from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.servers import swap
 from tests.clusters import crash
-from tests.integration.carries import EVERYTHING, Carry, carried, copied
+from tests.integration.carries import EVERYTHING, Carry, built, carried, copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +83,39 @@ def test_what_was_written_since_the_copy_stops_the_swap(carry: Carry, what: str)
     with pytest.raises(StepFailedError, match=f"since it was copied: {table} (has|is)"):
         carry.promote()
     assert not carry.is_promoted
+
+
+BY_WAY_OF_A_COPY = {
+    "insert": r"tasks has 3 rows",
+    "update": r"tasks has other values",
+    "gone": r"tasks is gone",
+    "a partition": r"Other one\.Log has",
+    "a new table": r"young is new",
+    "large objects": r"it has large objects now",
+}
+
+
+@pytest.mark.parametrize("what", BY_WAY_OF_A_COPY)
+def test_rows_that_were_changed_in_a_copy_are_watched_as_they_were(
+    writable: Cluster, what: str
+) -> None:
+    """The old database is held against what it was, and not against what came of it."""
+    with built(writable) as server:
+        run = Carry(writable, server, copied(server, EVERYTHING, whole=True))
+        run.write(*ALIKE["rolled back"], *(WRITES.get(what) or HOMELESS[what][0]))
+        with pytest.raises(StepFailedError, match=BY_WAY_OF_A_COPY[what]):
+            run.promote()
+        assert not run.is_promoted
+
+
+@pytest.mark.parametrize("what", ["rolled back", "rewritten", "numbers not kept"])
+def test_what_was_changed_in_a_copy_may_be_read_again(writable: Cluster, what: str) -> None:
+    """The same rows in the old database are no difference."""
+    with built(writable) as server:
+        run = Carry(writable, server, copied(server, EVERYTHING, whole=True))
+        run.write(*ALIKE[what])
+        run.promote()
+        assert run.is_promoted
 
 
 HOMELESS = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from backset.scripts.row_changes import is_idle, speaks_of_rows
+from backset.scripts.row_changes import depends_on_rows, is_idle, speaks_of_rows
 
+UP = "def upgrade():\n    "
+RUN = UP + 'op.execute("%s")'
 MERGE = 'revision, down_revision = "c", ("a", "b")\n'
 
 
@@ -48,3 +50,30 @@ def test_what_does_nothing(body: str, *, idle: bool) -> None:
 def test_what_speaks_of_rows(body: str, *, speaks: bool) -> None:
     """A statement in the text or a call that makes one, but for what takes it back."""
     assert speaks_of_rows(MERGE + body) == speaks
+
+
+@pytest.mark.parametrize(
+    ("body", "depends"),
+    [
+        (RUN % "UPDATE users SET email = lower(email)", True),
+        (RUN % "DELETE FROM t WHERE a = 1", True),
+        (RUN % "INSERT INTO t SELECT a FROM u", True),
+        (RUN % "CREATE TABLE t AS SELECT a FROM u", True),
+        (RUN % "DO $$ BEGIN UPDATE t SET a = 1; END $$", True),
+        (RUN % "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = 2", True),
+        (UP + "op.get_bind().execute(sa.update(t).values(a=1))", True),
+        (UP + "with Session(op.get_bind()) as session:\n        rename(session)", True),
+        (UP + "op.bulk_insert(t, [{'a': x} for x in bind.execute(sa.select(u.c.a))])", True),
+        (RUN % "INSERT INTO t VALUES (1), (2)", False),
+        (UP + "op.bulk_insert(t, [{'a': 1}])", False),
+        (UP + "'Update the users, and set their names.'\n    op.add_column('t', c)", False),
+        (RUN % "ALTER TABLE t ADD CHECK (a) ON UPDATE CASCADE ON DELETE SET NULL", False),
+        (RUN % "CREATE FUNCTION f() RETURNS void AS $$ UPDATE t SET a = 1 $$", False),
+        (RUN % "CREATE TRIGGER x BEFORE UPDATE ON t EXECUTE FUNCTION f(); SET x = 1", False),
+        (RUN % "CREATE VIEW v AS SELECT a FROM t", False),
+        ("def upgrade(): pass\ndef downgrade():\n    op.execute('UPDATE t SET a = 1')", False),
+    ],
+)  # fmt: skip
+def test_what_depends_on_rows(body: str, *, depends: bool) -> None:
+    """What changes rows, or makes some of others; not what says the same over no rows at all."""
+    assert depends_on_rows(MERGE + body) == depends

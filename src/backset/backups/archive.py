@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _FROM = re.compile(r"^;\s+Dumped from database version: (\d+)", re.MULTILINE)
 _ENTRY = re.compile(
-    r"^\d+; \d+ \d+ (EXTENSION -|TABLE ATTACH|TABLE DATA|TABLE|SEQUENCE SET|BLOB METADATA) (.*)$"
+    r"^\d+; \d+ \d+ (EXTENSION -|TABLE ATTACH|TABLE DATA|TABLE|MATERIALIZED VIEW DATA|SEQUENCE SET"
+    r"|BLOB METADATA) (.*)$"
 )
 _TOO_NEW = "unsupported version"  # pg_restore's words
 _MAKE = "take it with pg_dump --format=custom"
@@ -51,6 +52,13 @@ class Archive:
     def extensions(self) -> list[str]:
         """The extensions that it would make."""
         return [text.partition(" ")[0] for text in self.texts("EXTENSION -")]
+
+    @property
+    def populated(self) -> frozenset[Name]:
+        """The materialized views that a restore fills."""
+        texts = self.texts("MATERIALIZED VIEW DATA")
+        names = (each.rpartition(" ")[0].split(" ", 1) for each in texts)
+        return frozenset((schema, name) for schema, name in names)
 
     def rows(self, of: Collection[Name] | None) -> list[str]:
         """Return the lines of the rows of tables, values of sequences, the list of large objects.

@@ -86,6 +86,30 @@ def take(
             return Backup(dump, about)
 
 
+def alone(
+    folder: Path,
+    target: Target,
+    programs: Programs,
+    *,
+    zstd_above: int,
+    left_out: LeftOut = NOTHING,
+) -> Path:
+    """Dump `target` into a file in `folder`, without what makes a backup of it.
+
+    Raises StepFailedError, and RefusedError where pg_dump is missing.
+    """
+    with connect(target, "backup") as session:
+        pg_dump = programs.find("pg_dump", session.info.server_version // 10000)
+        both = pg_dump, programs.beside(pg_dump, "pg_restore")
+        _begin_snapshot(session)
+        form = dumps.choose(catalog.size_bytes(session), zstd_above, pg_dump, programs)
+        path = _private(folder / f"copy{form.suffix}")
+        options = [*_options(session, target), *left_out.options()]
+        with dumps.written(form, path, programs, both, *options, target=target) as finish:
+            finish()
+    return path
+
+
 def _begin_snapshot(session: Session) -> None:
     session.execute("SET row_security = off")  # as pg_dump does: an error rather than fewer rows
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

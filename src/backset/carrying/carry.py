@@ -21,7 +21,7 @@ from backset.carrying import (
 )
 from backset.carrying.leftovers import Left
 from backset.carrying.watch import Watch
-from backset.catalogs import configured, counters, partitions
+from backset.catalogs import configured, counters, partitions, past
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
 from backset.errors import StepFailedError
@@ -33,16 +33,21 @@ if TYPE_CHECKING:
     from backset.carrying.plan import CarryPlan
     from backset.catalogs.configured import Rows
     from backset.configuration.rules import Rules
+    from backset.errors import Finding
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
 
 class Carried(NamedTuple):
-    """What was done: the plan, how many rows each table got, by its name, and what else is so."""
+    """What was done: the plan, how many rows each table got, by its name, and what else is so.
+
+    findings: what could not be done, and loses no row.
+    """
 
     plan: CarryPlan
     rows: dict[str, int]
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
@@ -62,7 +67,8 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
             progress(each, lasting=True)
-        split = build.past.partitions if build.past else partitions.read(old.session)
+        is_here = build.past is not None and old.schemas is not None
+        split = build.past.partitions if build.past and is_here else partitions.read(old.session)
         for made in partitions.make(build.session, split, _names(decided)):
             own = (
                 "; what it had of its own, rights or row security, it has not"
@@ -70,8 +76,9 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
                 else ""
             )
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
+        carried = [each.table for each in decided.transfers]
         set_aside = aside.set_aside(build.session, decided.transfers)
-        lookups_there = lookups.keep(build.session, [each.table for each in decided.transfers])
+        lookups_there = lookups.keep(build.session, carried, rules.replaces)
         rows = streaming.copy(
             *(decided.transfers, moment, old.connect, new),
             keys=set_aside.keys,
@@ -82,21 +89,22 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=set_aside.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
+        live = old.session if build.options.origin else build.live  # no copy has these rows
         before = counters.read(old.session) if old.counters is None else old.counters
-        of_extensions = (
-            configured.read(old.session) if build.past is None else build.past.configured
-        )
+        of_extensions = build.past.configured if build.past else configured.read(live)
+        filled = past.populated(old.session) if old.populated is None else old.populated
     if watch is not None:
-        watch.copied = copied
+        watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
         build.handover = partial(handover.promote, build.server, watch)
     stayed = lookups.bring_back(build.session, lookups_there)
-    replaced.demand_none(build.session, lookups_there, set_aside.constraints)
+    replaced.demand_none(build.session, lookups_there, set_aside.constraints, carried, rules)
     rebuilding.rebuild(set_aside, new, progress)
     if rules.carries_all:
         _give(build, of_extensions, rules)
     sequences.advance(build.session, before, decided.transfers)
-    views.refresh(build.session)
-    return Carried(decided, {shown(*table): rows[table] for table in sorted(rows)}, tuple(stayed))
+    unfilled = views.refresh(build.session, filled)
+    by_name = {shown(*table): rows[table] for table in sorted(rows)}
+    return Carried(decided, by_name, tuple(stayed), tuple(unfilled))
 
 
 def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Lookups: rows that the migrations wrote into tables that are carried, such as a list of roles.
 
-The old rows win where both have the same key; a row that only the migrations know stays beside.
+The old rows win where both have the same key; a row that only the migrations know stays beside,
+unless the settings say that the old ones are to be there alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from backset.catalogs.catalog import shown
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from backset.connections.session import Session
 
@@ -25,12 +26,14 @@ class Kept:
     """The rows of one table, in a temporary one of the session.
 
     columns: those that can be written. is_keyed: whether some key tells its rows from others.
+    makes_way: whether none of them comes back.
     """
 
     table: tuple[str, str]
     number: int
     columns: tuple[str, ...]
     is_keyed: bool
+    makes_way: bool
 
     @property
     def place(self) -> sql.Identifier:
@@ -38,11 +41,16 @@ class Kept:
         return _place(self.number)
 
 
-def keep(session: Session, names: Iterable[tuple[str, str]]) -> list[Kept]:
+def keep(
+    session: Session,
+    names: Iterable[tuple[str, str]],
+    makes_way: Callable[[str], bool] = lambda _name: False,
+) -> list[Kept]:
     """Set the rows of the tables of these names aside, where there are any, and empty these.
 
     session: on the new database, and open until bring_back(). Foreign keys are set aside before.
     Those of a table that inherits from one of these are left to it.
+    makes_way: tells of a table, by its shown name, whether its rows are not to come back.
     """
     kept = []
     for number, table in enumerate(names):
@@ -54,7 +62,7 @@ def keep(session: Session, names: Iterable[tuple[str, str]]) -> list[Kept]:
             session.execute(sql.SQL("DELETE FROM {}").format(own))
             values = {"schema": table[0], "table": table[1]}
             columns, is_keyed = session.execute(_ABOUT, values).fetchone() or ((), False)
-            kept.append(Kept(table, number, tuple(columns), is_keyed))
+            kept.append(Kept(table, number, tuple(columns), is_keyed, makes_way(shown(*table))))
     return kept
 
 
@@ -63,6 +71,10 @@ def bring_back(session: Session, kept: Iterable[Kept]) -> list[str]:
     lines = []
     for each in kept:
         own = tables.alone(session, each.table)
+        if each.makes_way:
+            gone = session.execute(sql.SQL("SELECT FROM {}").format(each.place)).rowcount
+            lines.append(f"{shown(*each.table)}: {count(gone, 'row')} of the migrations made way")
+            continue
         stayed = session.execute(_insert(each, own)).rowcount
         if stayed:
             lines.append(f"{shown(*each.table)}: {count(stayed, 'row')} of the migrations beside")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from backset.configuration import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -171,9 +174,14 @@ def unknown(old: Tables, new: Tables, rules: Rules) -> list[tuple[str, str]]:
     before, after = _all_names(old), _all_names(new)
     wanted = [] if rules.carries_all else [("carry", name, before | after) for name in rules.tables]
     wanted += [("rename", name, after) for name in rules.rename]
+    made = {each.shown for each in new.values()}
+    if rules.replace != values.ALL_TABLES:
+        wanted += [("replace", name, made) for name in rules.replace]
     wanted += [("rename", was, before) for name, was in rules.rename.items() if name not in before]
     wanted += [("fill", name, after) for name in rules.fill]
-    return [(key, name) for key, name, known in wanted if name not in known]
+    tables = made | {each.shown for each in old.values()}
+    idle = [("exclude", each) for each in rules.exclude if not fnmatch.filter(tables, each)]
+    return [(key, name) for key, name, known in wanted if name not in known] + idle
 
 
 def _all_names(tables: Tables) -> set[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from backset.carrying.matching import Way
     from backset.catalogs.columns import Column
+    from backset.configuration.rules import Rules
 
 _SAMPLES = {  # what a filling may look like, by the type that it is for
     "boolean": "false",
@@ -75,7 +76,7 @@ def unknown(key: str, name: str) -> Finding:
         what=f"{key} names {name}, which is not in that schema",
         why="a rule that means nothing hides a mistake",
         remedy='tables as "users" or "schema.users", columns as "users.email"; in rename and fill '
-        "the new name comes first",
+        "the new name comes first, and replace names tables of the new schema",
     )
 
 
@@ -270,17 +271,53 @@ def cut(name: str, way: Way, rows: int) -> Finding:
     )
 
 
-def alone(table: str, wanted: str, flag: str, chosen: tuple[str, ...]) -> Finding:
-    """Say that rows refer to rows of a table that is not carried, and is empty.
-
-    flag: what has named the tables that were chosen.
-    """
+def alone(table: str, wanted: str, rules: Rules) -> Finding:
+    """Say that rows refer to rows of a table that is not carried, and is empty."""
+    remedy = f"{rules.flag} {','.join([*rules.tables, wanted])}"
+    if rules.excludes(wanted):
+        remedy = f"let [tool.backset] exclude name {table} as well, or {wanted} no longer"
     return Finding(
         kind="missing parent",
         name=table,
         what=f"rows of {table} refer to {wanted}, which is not carried",
         why="its foreign key would refuse them",
-        remedy=f"{flag} {','.join([*chosen, wanted])}",
+        remedy=remedy,
+    )
+
+
+def made_way(
+    what: str, name: str, table: str, columns: str, carried: Sequence[str], rules: Rules
+) -> Finding:
+    """Say that a row refers to one of the migrations in `table` that made way for an old one.
+
+    what: in words. name: of the table that refers to it, by these columns of `table`. carried: the
+    tables that get old rows.
+    """
+    setting = None
+    remedy = (
+        f"in the old database, give that row of {table} the {columns} that the migration gives it, "
+        f"or carry no rows of {table}: [tool.backset] exclude"
+    )
+    if name in carried:
+        both = dict.fromkeys([*rules.replace, table, name])
+        setting = Setting(table="tool.backset", key="replace", value=tuple(map(string, both)))
+        remedy = f"let the old rows alone be there: {_line(setting)}"
+    return Finding(
+        kind="missing parent",
+        name=name,
+        what=what,
+        why="its foreign key would refuse it",
+        remedy=remedy,
+        setting=setting,
+    )
+
+
+def going_without(revisions: Sequence[str]) -> str:
+    """Return the ways out where pending revisions would change rows, and cannot."""
+    listed = ", ".join(map(string, revisions))
+    return (
+        "`invoke upgrade` first, then this; or, where the rows need not go through that: "
+        f"[tool.backset] unmigrated = [{listed}]"
     )
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.carrying import dump, remote, scratch_schema
+from backset.backups import backup
+from backset.carrying import dump, pending, remote, scratch_schema
 from backset.carrying.source import Source
+from backset.catalogs.left_out import NOTHING
 from backset.connections.session import connect
+from backset.errors import RefusedError, StepFailedError
+from backset.servers import companions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from backset.connections.target import Target
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
+    from backset.scripts.revisions import Revision
 
 
 def is_empty(build: Build) -> bool:
@@ -34,17 +42,60 @@ def check(build: Build) -> None:
 
 @contextmanager
 def opened(build: Build, progress: Progress) -> Iterator[Source]:
-    """Open it for the block. What is made for that is dropped again, whatever happens."""
+    """Open it for the block. What is made for that is dropped again, whatever happens.
+
+    Where revisions are pending that change rows, it is a copy that has gone through them.
+    """
     origin = build.options.origin
-    if build.past is not None:
+    if build.past is not None and build.pending and build.taken:
+        with dump.opened(build, str(build.taken.dump), progress, is_own=True) as source:
+            yield source
+    elif build.past is not None:
         with scratch_schema.filled(build, build.past, progress) as source:
             yield source
     elif origin is None:
         connected = partial(connect, build.target, build.purpose)
-        yield Source(build.target, build.live, connected)
+        own = Source(build.target, build.live, connected)
+        with _as_it_would_be(build, own, progress) as source:
+            yield source
     elif origin.database is not None:
-        with remote.opened(build, origin.database) as source:
+        with (
+            remote.opened(build, origin.database) as found,
+            _as_it_would_be(build, found, progress) as source,
+        ):
             yield source
     else:
         with dump.opened(build, origin.dump, progress) as source:
             yield source
+
+
+@contextmanager
+def _as_it_would_be(build: Build, source: Source, progress: Progress) -> Iterator[Source]:
+    """Open the copy of a database that has gone through what is pending; itself, if nothing is."""
+    waiting = pending.found(source.session, build)
+    if not waiting:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = _dumped(build, source.target, Path(folder), waiting, progress)
+        is_own = source.target == build.target
+        with dump.opened(build, str(path), progress, is_own=is_own) as copy:
+            path.unlink()
+            yield copy
+
+
+def _dumped(
+    build: Build, target: Target, folder: Path, waiting: Sequence[Revision], progress: Progress
+) -> Path:
+    """Dump a database, in order to change a copy of it. Raises StepFailedError."""
+    server = build.server
+    progress(f"copying {target.database}, for {pending.files(waiting)}")
+    try:
+        companions.refuse_scratch(
+            server, [server.names.scratch_old], server.databases(), "change a copy"
+        )
+        spare = build.left_out if target == build.target else NOTHING
+        above = build.settings.zstd_above
+        return backup.alone(folder, target, build.programs, zstd_above=above, left_out=spare)
+    except (StepFailedError, RefusedError) as error:
+        raise pending.failed(waiting, error) from None

@@ -11,13 +11,14 @@ from backset.carrying import expressions, leftovers, matching, obstacles, suitab
 from backset.carrying.fit import Fit, fit
 from backset.carrying.transfer import Transfer
 from backset.catalogs import columns, past
+from backset.configuration.rules import Rules
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from backset.carrying.leftovers import Left
     from backset.carrying.matching import Pair, Tables
-    from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
 
@@ -58,6 +59,14 @@ class Schemas:
         return cls(columns.read(old), columns.read(new), past.large_objects(old))
 
 
+def whole(session: Session, rules: Rules) -> tuple[Transfer, ...]:
+    """Return every table that is carried as it stands, for comparing a database with its copy."""
+    tables = columns.read(session)
+    same = Rules(tables=rules.tables, exclude=rules.exclude)
+    pairs = (pair for pair in matching.pairs(tables, tables, same) if pair.ways)
+    return tuple(_transfer(pair, 0) for pair in pairs if pair.old.shown not in rules.leave)
+
+
 def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = None) -> CarryPlan:
     """Compare two catalogs, and ask the old rows where these alone cannot tell.
 
@@ -77,7 +86,8 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         *leftovers.find(old, before, schemas.large_objects, pairs, rules),
         *leftovers.of_extensions(old, new, rules),
     ]
-    assumed, notes = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)], []
+    assumed = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)]
+    notes = [*_excluded(before, rules), *_replaced(new, pairs, rules)]
     for pair, rows in counted:
         if rows:
             found = suitability.judge(old, pair, rows, rules.leave)
@@ -120,6 +130,21 @@ def _idle(pairs: Sequence[Pair]) -> Iterator[str]:
         yield f"not filled, since the old table has values of its own: {', '.join(idle)}"
 
 
+def _excluded(before: Tables, rules: Rules) -> Iterator[str]:
+    names = sorted(each.shown for each in before.values() if rules.excludes(each.shown))
+    if names:
+        yield f"not carried, as exclude says: {', '.join(names)}"
+
+
+def _replaced(new: Session, pairs: Sequence[Pair], rules: Rules) -> Iterator[str]:
+    """Yield which rows of the migrations would be taken away."""
+    for pair in pairs:
+        if pair.ways and rules.replaces(pair.new.shown):
+            (rows,) = expressions.counts(new, pair.new)
+            if rows:
+                yield f"{pair.new.shown}: {count(rows, 'row')} of the migrations would make way"
+
+
 def _transfer(pair: Pair, rows: int) -> Transfer:
     return Transfer(
         source=pair.old.key,
@@ -156,4 +181,4 @@ def _alone(
             if len(values) == len(reference.columns):
                 all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
                 if expressions.counts(old, pair.old, [all_set])[1]:
-                    yield obstacles.alone(pair.new.shown, wanted.shown, rules.flag, rules.tables)
+                    yield obstacles.alone(pair.new.shown, wanted.shown, rules)

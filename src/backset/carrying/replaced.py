@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import tables, violations
+from backset.carrying import obstacles, tables, violations
 from backset.catalogs.catalog import shown
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
@@ -16,27 +16,42 @@ if TYPE_CHECKING:
 
     from backset.carrying.constraints import Constraint
     from backset.carrying.lookups import Kept
+    from backset.configuration.rules import Rules
     from backset.connections.session import Session
+    from backset.errors import Finding
 
 _SHOWN_KEYS = 5
 
 
-def demand_none(session: Session, kept: Iterable[Kept], constraints: Sequence[Constraint]) -> None:
+def demand_none(
+    session: Session,
+    kept: Iterable[Kept],
+    constraints: Sequence[Constraint],
+    carried: Sequence[tuple[str, str]],
+    rules: Rules,
+) -> None:
     """Demand that nobody refers to a row that made way; after lookups.bring_back().
 
     An old row takes the place of one that is the same by any unique key, and its other columns may
-    differ. Raises StepFailedError with the foreign key.
+    differ. carried: the tables that get old rows. Raises StepFailedError with every foreign key.
     """
-    for each in kept:
-        for constraint in constraints:
-            if constraint.validate and constraint.other == list(each.table):
-                _demand(session, each, constraint)
+    names = [shown(*each) for each in carried]
+    found = [
+        _problem(session, each, constraint, keys, names, rules)
+        for each in kept
+        for constraint in constraints
+        if constraint.validate and constraint.other == list(each.table)
+        if (keys := _referring(session, each, constraint))
+    ]
+    if found:
+        raise StepFailedError.of(found)
 
 
-def _demand(session: Session, kept: Kept, constraint: Constraint) -> None:
+def _referring(session: Session, kept: Kept, constraint: Constraint) -> Sequence[Sequence[str]]:
+    """Return the keys of rows that refer to what made way, each with the number of all rows."""
     gone = _gone(session, kept, constraint)
     if session.execute(sql.SQL("SELECT EXISTS ({})").format(gone)).fetchone() == (False,):
-        return
+        return []
     ours = sql.SQL(", ").join(sql.Identifier("ours", each) for each in constraint.columns)
     texts = (sql.Identifier("ours", each) + sql.SQL("::text") for each in constraint.columns)
     query = sql.SQL(_REFERRING).format(
@@ -46,8 +61,7 @@ def _demand(session: Session, kept: Kept, constraint: Constraint) -> None:
         gone=gone,
         limit=_SHOWN_KEYS + 1,
     )
-    if keys := session.execute(query).fetchall():
-        raise _error(session, kept, constraint, keys)
+    return session.execute(query).fetchall()
 
 
 def _gone(session: Session, kept: Kept, constraint: Constraint) -> sql.Composed:
@@ -60,21 +74,26 @@ def _gone(session: Session, kept: Kept, constraint: Constraint) -> sql.Composed:
     )
 
 
-def _error(
-    session: Session, kept: Kept, constraint: Constraint, keys: Sequence[Sequence[str]]
-) -> StepFailedError:
+def _problem(
+    session: Session,
+    kept: Kept,
+    constraint: Constraint,
+    keys: Sequence[Sequence[str]],
+    carried: Sequence[str],
+    rules: Rules,
+) -> Finding:
     number, name = int(keys[0][-1]), shown(*kept.table)
     same = _same(session, kept, constraint) or "an old one"
     named = [violations.key(constraint.columns, key[:-1]) for key in keys[:_SHOWN_KEYS]]
     more = ["…"] * (len(keys) > _SHOWN_KEYS)
+    ours = shown(constraint.of[0], constraint.of[1])
     what = (
-        f"{shown(constraint.of[0], constraint.of[1])}: {constraint.name}: {count(number, 'row')} "
+        f"{ours}: {constraint.name}: {count(number, 'row')} "
         f"{'refers' if number == 1 else 'refer'} to what a migration wrote to {name}, which made "
         f"way for {same}: {'; '.join([*named, *more])}"
     )
     referred = ", ".join(constraint.referred)
-    remedy = f"in the old database, give that row of {name} the {referred} that the migration "
-    return StepFailedError(what, f"{remedy}gives it, or name the tables without {name}: --carry=…")
+    return obstacles.made_way(what, ours, name, referred, carried, rules)
 
 
 def _same(session: Session, kept: Kept, constraint: Constraint) -> str:

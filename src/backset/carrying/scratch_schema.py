@@ -58,7 +58,7 @@ def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterato
     objects = past.large_objects - large_objects(session)
     schemas = Schemas(_tables(session, past, made), after, objects)
     connected = partial(connect, build.target, build.purpose)
-    yield Source(build.target, session, connected, schemas, past.counters)
+    yield Source(build.target, session, connected, schemas, past.counters, past.populated)
     names = sql.SQL(", ").join(map(sql.Identifier, made.schemas))
     session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(names))
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from backset.carrying.digest import Digest
     from backset.carrying.plan import Schemas
+    from backset.carrying.transfer import Transfer
     from backset.catalogs.counters import Counter
     from backset.connections.session import Session
     from backset.connections.target import Target
@@ -19,7 +21,10 @@ class Source:
     """A database, a session on it that is in no transaction, and what opens another one.
 
     schemas: what both sides are, where the rows stand under other names in the new database itself;
-    counters: the old sequences, where they are gone.
+    counters: the old sequences, and populated: the materialized views that could be read, where
+    these are gone.
+    copied: where the rows have been changed in a copy of the target, what that was before, table by
+    table.
     """
 
     target: Target
@@ -27,3 +32,5 @@ class Source:
     connect: Callable[[], Session]
     schemas: Schemas | None = None
     counters: Sequence[Counter] | None = None
+    populated: frozenset[tuple[str, str]] | None = None
+    copied: Sequence[tuple[Transfer, Digest]] | None = None

@@ -16,6 +16,7 @@ from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from backset.carrying.digest import Digest
     from backset.carrying.marks import Marks
@@ -31,11 +32,13 @@ class Watch:
     """The rules of a carry, the old database's marks, and the digests of what was copied.
 
     before: from before the snapshot of the copy; after a look, those of that look.
+    is_whole: whether whole tables were copied, whatever of them came into the new database.
     """
 
     rules: Rules
     before: Marks
     copied: Sequence[tuple[Transfer, Digest]] = field(default_factory=tuple)
+    is_whole: bool = False
 
     @classmethod
     def begin(cls, session: Session, rules: Rules) -> Watch:
@@ -55,16 +58,18 @@ class Watch:
             return True
         return self.rules.carries(shown(*name)) and not self.rules.leaves(shown(*name))
 
-    def compare(self, session: Session, new: Session, tables: Collection[Name]) -> None:
+    def compare(self, session: Session, new: Session, tables: AbstractSet[Name]) -> None:
         """Demand that the plan is still what it was, and that some tables have the rows copied.
 
         A new table, or a value in a column that had none, has no place in the new schema.
         session: in the transaction in which lock() was called. Raises StepFailedError.
         """
-        decided = plan.decide(session, new, self.rules)
-        if decided.problems:
-            raise StepFailedError.of(decided.problems)
-        found = {each.table: each for each in decided.transfers}
+        found = {each.table: each for each in self._transfers(session, new)}
+        known = {each.source for each, _ in self.copied}
+        if self.is_whole and (others := found.keys() & tables - known):
+            raise _written(f"{', '.join(shown(*each) for each in sorted(others))} is new")
+        if self.is_whole and marks.LARGE_OBJECTS in tables and past.large_objects(session):
+            raise _written("it has large objects now")
         differences = [
             words
             for transfer, copied in self.copied
@@ -73,6 +78,14 @@ class Watch:
         ]
         if differences:
             raise _written("; ".join(differences))
+
+    def _transfers(self, session: Session, new: Session) -> Sequence[Transfer]:
+        if self.is_whole:
+            return plan.whole(session, self.rules)
+        decided = plan.decide(session, new, self.rules)
+        if decided.problems:
+            raise StepFailedError.of(decided.problems)
+        return decided.transfers
 
 
 def lock(session: Session, tables: Collection[Name]) -> None:

@@ -62,7 +62,7 @@ class Past:
     are. types: those of the columns, and what these consist of, by oid.
     parents: tables that others inherit from. counters: the sequences.
     large_objects: how many there were. configured: the rows of a user's in tables of extensions.
-    partitions: of the tables.
+    partitions: of the tables. populated: the materialized views that could be read.
     """
 
     tables: Mapping[Name, Table]
@@ -75,6 +75,7 @@ class Past:
     large_objects: int
     configured: Sequence[Rows]
     partitions: Sequence[Partition]
+    populated: frozenset[Name]
 
     @property
     def type_schemas(self) -> set[str]:
@@ -88,6 +89,12 @@ def large_objects(session: Session) -> int:
     """Return how many large objects there are."""
     found = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone() or (0,)
     return int(found[0])
+
+
+def populated(session: Session) -> frozenset[Name]:
+    """Return the materialized views that can be read, since they were filled."""
+    found = session.execute("SELECT schemaname, matviewname FROM pg_matviews WHERE ispopulated")
+    return frozenset((schema, name) for schema, name in found)
 
 
 def read(session: Session) -> Past:
@@ -112,6 +119,7 @@ def read(session: Session) -> Past:
         large_objects=large_objects(session),
         configured=configured.read(session),
         partitions=partitions.read(session),
+        populated=populated(session),
     )
 
 

@@ -216,6 +216,30 @@ KEYS: Mapping[str, Key] = {
         unset="nothing",
         variable="",
     ),
+    "exclude": Key(
+        what="tables whose rows are never carried, as a list of names and patterns, such as "
+        '`["sessions", "audit_*", "logs.*"]`; the new database has what the migrations write there',
+        check=values.table_patterns,
+        default=(),
+        unset="none",
+        variable="words",
+    ),
+    "replace": Key(
+        what='carried tables that get the rows of the old database alone, as a list, or `"all"`: '
+        "what the migrations write there, such as rows with random ids, is taken away first",
+        check=values.tables,
+        default=(),
+        unset="rows that only the migrations have stay beside them",
+        variable="",
+    ),
+    "unmigrated": Key(
+        what="revisions that carried rows need not go through, as a list: the rows of a database "
+        "that has not run them are carried as they are, though these would change them",
+        check=values.argv,
+        default=(),
+        unset="the rows go through all of them, in a copy",
+        variable="",
+    ),
     "schemas": Key(
         what="schemas that are this project's, though no migration names them, such as "
         '`["reporting"]`; a rebuild asks before one goes that nobody knows',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,9 @@ def wanted(
         rename=settings.rename,
         fill=settings.fill,
         leave=settings.leave,
+        exclude=settings.exclude,
+        replace=settings.replace,
+        unmigrated=settings.unmigrated,
         drops=drops,
         seeds=seeds,
         flag=flag,
@@ -59,6 +63,9 @@ class Rules:
     tables: whose rows are carried. rename: the new name of a table or a column → the old one.
     fill: a column of the new schema → an SQL expression over the row of the old table.
     leave: tables and columns of the old schema whose content may be left behind.
+    exclude: names and patterns of tables that are not carried, whatever `tables` says.
+    replace: carried tables in which no row of the migrations stays.
+    unmigrated: pending revisions that the old rows need not go through.
     drops: whether everything may be left behind that has no place in the new schema.
     seeds: whether the seed command runs, too, after the rows. flag: what has named the tables.
     """
@@ -67,18 +74,30 @@ class Rules:
     rename: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     fill: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     leave: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    unmigrated: tuple[str, ...] = ()
     drops: bool = False
     seeds: bool = False
     flag: str = _FLAG
 
     @property
     def carries_all(self) -> bool:
-        """Whether the rows of every table are carried."""
+        """Whether the rows of every table are carried, but for those that are excluded."""
         return self.tables == values.ALL_TABLES
 
     def carries(self, *names: str) -> bool:
         """Tell whether the rows of a table are carried; it may have a name in each schema."""
-        return self.carries_all or not {*names}.isdisjoint(self.tables)
+        chosen = self.carries_all or not {*names}.isdisjoint(self.tables)
+        return chosen and not any(map(self.excludes, names))
+
+    def excludes(self, name: str) -> bool:
+        """Tell whether the settings keep a table out of every carry."""
+        return any(fnmatchcase(name, each) for each in self.exclude)
+
+    def replaces(self, name: str) -> bool:
+        """Tell whether a carried table gets the old rows alone."""
+        return self.replace == values.ALL_TABLES or name in self.replace
 
     def leaves(self, name: str) -> bool:
         """Tell whether the user agrees that this is left behind."""

@@ -34,7 +34,9 @@ class Settings:
     env: templates of what env.py and the project's commands are given, over `environ`.
     expect: columns that must exist, by table. rows: least rows after the seed, by table.
     carry: the tables whose rows are carried; empty is none. Of these rows: rename has old names by
-    new ones, fill SQL expressions by column, leave what may stay behind.
+    new ones, fill SQL expressions by column, leave what may stay behind, exclude patterns of tables
+    that are not carried, replace those that get the old rows alone, unmigrated the revisions that
+    these rows need not go through.
     schemas: those that are the project's beside what its migrations name.
     ignore: findings that are noise. baseline: the file of the accepted differences.
     server_log: whether every task that migrates or seeds looks into the log of any server.
@@ -63,6 +65,9 @@ class Settings:
     rename: Mapping[str, str]
     fill: Mapping[str, str]
     leave: tuple[str, ...]
+    exclude: tuple[str, ...]
+    replace: tuple[str, ...]
+    unmigrated: tuple[str, ...]
     schemas: tuple[str, ...]
     ignore: tuple[Ignore, ...]
     baseline: Path

@@ -115,6 +115,14 @@ def tables(raw: object) -> tuple[str, ...]:
     raise ValueError('a list of tables, such as ["users", "tasks"], or "all"')
 
 
+def table_patterns(raw: object) -> tuple[str, ...]:
+    """Return names of tables, and patterns of them."""
+    try:
+        return tuple(_shown(each) for each in argv(raw))
+    except ValueError:
+        raise ValueError('a list of tables and patterns, such as ["sessions", "audit_*"]') from None
+
+
 def names(raw: object) -> tuple[str, ...]:
     """Return the names of tables and columns."""
     try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.properties.property import Source
     from backset.runs.build import Build
 
     Progress = Callable[[str], None]
@@ -88,8 +89,25 @@ def made(
     settings: of the project whose chain it is, if not the target's. versions: a folder of revisions
     in place of those that the configuration names.
     """
+    with (
+        companions.scratch(build.server, name, build.old) as target,
+        opened(build, target, EVERYTHING, settings=settings, versions=versions) as scratch,
+    ):
+        yield scratch
+
+
+@contextmanager
+def opened(
+    build: Build,
+    target: Target,
+    sources: Sequence[Source],
+    *,
+    settings: Settings | None = None,
+    versions: Path | None = None,
+) -> Iterator[Scratch]:
+    """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
     settings = settings or build.settings
-    with companions.scratch(build.server, name, build.old) as target, ExitStack() as stack:
+    with ExitStack() as stack:
         workers = [
             stack.enter_context(Worker(settings, lineage, versions))
             for lineage in settings.lineages
@@ -97,7 +115,7 @@ def made(
         for worker in workers:
             worker.begin(target, build.purpose, build.target.database)
         session = stack.enter_context(closing(connect(target, build.purpose)))
-        inheritance = _inherit(build, name, session, workers)
+        inheritance = _inherit(build, target.database, session, workers, sources)
         yield Scratch(
             settings=settings,
             target=target,
@@ -108,11 +126,13 @@ def made(
         )
 
 
-def _inherit(build: Build, name: str, new: Session, workers: Sequence[Worker]) -> Inheritance:
+def _inherit(
+    build: Build, name: str, new: Session, workers: Sequence[Worker], sources: Sequence[Source]
+) -> Inheritance:
     names = replace(build.server.names, next=name)
     if build.old is None:
         return Inheritance(build.target, names)
-    inheritance = Inheritance(build.target, names, EVERYTHING)
+    inheritance = Inheritance(build.target, names, sources)
 
     def folders() -> list[Path]:
         return [folder for worker in workers for folder in worker.scripts.folders]

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from backset.properties.property import Source
     from backset.runs.ownership import Ownership
     from backset.runs.policy import Rung
+    from backset.scripts.revisions import Revision
     from backset.templates.memory import Memory
     from backset.templates.recalled import Recalled
 
@@ -68,6 +69,7 @@ class Build:
     belonged to the server before and after the migrations. watched: whether Alembic's process
     notes what it reads. uncloned: why nothing is cloned. keeps: the templates that this run made;
     unkept: why it made none.
+    pending: revisions that the target had not run when it was cleared, and that change its rows.
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     is_rebuilt: whether all of that is done in place, and its marks are gone.
@@ -94,6 +96,7 @@ class Build:
         self.is_in_place = self.is_asked_in_place = False
         self.frozen: list[Object] = []
         self.past: Past | None = None
+        self.pending: list[Revision] = []
         self.taken: Backup | None = None
         self._worker = worker
         self._choice = choice

@@ -9,7 +9,23 @@ _SQL = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE\s+\S+.*?\sSET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_CALLS = frozenset({"bulk_insert", "insert", "update", "delete", "Session", "sessionmaker"})
+_INSERTS = frozenset({"bulk_insert", "insert"})
+_CHANGES = frozenset({"update", "delete", "Session", "sessionmaker"})
+_CALLS = _INSERTS | _CHANGES
+# What changes rows that are there, or writes others that are made of them.
+_CHANGE = re.compile(
+    r"\b(?:UPDATE\s+(?:ONLY\s+)?[^\s;]+[^;]*?\sSET|UPDATE\s+SET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE"
+    r"|INSERT\s+INTO\b[^;]*?\bSELECT|CREATE\s+(?:UNLOGGED\s+)?TABLE\b[^;]*?\bAS\s+(?:SELECT|WITH))\b",
+    re.IGNORECASE,
+)
+_READ = re.compile(r"\bSELECT\b.*\bFROM\b", re.IGNORECASE | re.DOTALL)
+_READS = frozenset({"select", "query"})
+# What is said of rows that a statement does not touch: rules of keys, triggers, and functions.
+_SAID = re.compile(
+    r"\b(?:ON|FOR|BEFORE|AFTER|OF|OR)\s+(?:UPDATE|DELETE|TRUNCATE)\b"
+    r"|\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\b.*?(\$\w*\$).*?\1",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def is_idle(source: str) -> bool:
@@ -33,14 +49,40 @@ def speaks_of_rows(source: str) -> bool:
     return any(_changes_rows(node) for each in kept for node in ast.walk(each))
 
 
+def depends_on_rows(source: str) -> bool:
+    """Tell whether the text, but for its `downgrade`, changes old rows or makes new ones of them.
+
+    What inserts rows of its own alone does not: it does the same without any old row. What cannot
+    be told from the text, such as the statement of an ORM session, is taken for a change.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    kept = [each for each in tree.body if getattr(each, "name", "") != "downgrade"]
+    nodes = [node for each in kept for node in ast.walk(each)]
+    said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+    texts = [
+        _SAID.sub(" ", node.value)
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
+    ]
+    calls = {_called(node) for node in nodes if isinstance(node, ast.Call)}
+    if calls & _CHANGES or any(map(_CHANGE.search, texts)):
+        return True
+    inserts = calls & _INSERTS or any(map(_SQL.search, texts))
+    return bool(inserts and (calls & _READS or any(map(_READ.search, texts))))
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def _changes_rows(node: ast.AST) -> bool:
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str) and bool(_SQL.search(node.value))
-    if not isinstance(node, ast.Call):
-        return False
-    function = node.func
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name in _CALLS
+    return isinstance(node, ast.Call) and _called(node) in _CALLS
 
 
 def _upgrade(source: str) -> ast.FunctionDef | None:
