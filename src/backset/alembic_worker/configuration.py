@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
@@ -123,7 +124,9 @@ def _driver(config: Config, url: str) -> str:
         scheme = each.partition("://")[0]
         if scheme.startswith("postgres") and "+" in scheme:
             return scheme.partition("+")[2]
-    return next((each for each in _DRIVERS if find_spec(each)), "")
+    is_old = sqlalchemy.__version__.startswith("1.")  # it does not know psycopg 3
+    fit = [each for each in _DRIVERS if each != "psycopg" or not is_old]
+    return next((each for each in fit if find_spec(each)), "")
 
 
 def written(config: Config) -> str:

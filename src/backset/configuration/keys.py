@@ -28,6 +28,9 @@ LIBPQ_VARIABLES = frozenset(
 )
 PREFIX = "BACKSET_"  # of the variables
 TEMPORARY = f"{PREFIX}TEMPORARY"  # no key: where throw-away servers are, whatever the project
+# No key: `host:port` of the throw-away server that a rehearsal tells its tasks about.
+THROW_AWAY = f"{PREFIX}THROW_AWAY"
+NO_KEYS = frozenset({TEMPORARY, THROW_AWAY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

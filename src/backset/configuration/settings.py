@@ -29,6 +29,8 @@ class Settings:
     upgrade: the project's own command that migrates, in place of Alembic's process.
     init: its command for a database that is empty, before that.
     is_configured: whether [tool.backset] has anything in it.
+    is_throw_away: whether the target is on a server of ours, over TCP, that nobody else has and
+    that stands in for the project's own: what env.py opens elsewhere is opened there.
     ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
@@ -48,6 +50,7 @@ class Settings:
 
     root: Path
     is_configured: bool
+    is_throw_away: bool
     target: Target | None
     database: str
     seed: tuple[str, ...]
@@ -106,11 +109,20 @@ class Settings:
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
-        return {**self.plain_env, **self._filled(self.env, target)}
+        return {**self.plain_env, **self.filled_env(target)}
+
+    def filled_env(self, target: Target) -> dict[str, str]:
+        """Return what the settings say to it beside the environment."""
+        return self._filled(self.env, target)
 
     def options(self, target: Target) -> dict[str, str]:
         """Return the options that Alembic's configuration is given for `target`."""
         return self._filled(self.ini, target)
+
+    @property
+    def plain_options(self) -> dict[str, str]:
+        """Those of them that name no target."""
+        return {name: text for name, text in self.ini.items() if "{" not in text}
 
     def arguments(self, lineage: Lineage, target: Target | None) -> list[str]:
         """Return what env.py gets as `-x`; what names a target is left out where there is none."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from backset.catalogs import rights
@@ -128,15 +129,20 @@ class Worker:
         self._greet(
             {**environ, **named},
             names=[instead_of, target.database],
+            elsewhere=_server_of(target) if settings.is_throw_away else {},
             urls={"": target.url, **urls},
             options=settings.options(target),
             watched_port=settings.port(target) if watched else "",
             rights=_RIGHTS if target.writes else {},
         )
 
-    def begin_alone(self) -> None:
-        """Let the worker read the scripts as the project itself would: for where_to() only."""
-        self._greet(self._settings.plain_env, names=["", ""])
+    def begin_alone(self, environ: Mapping[str, str] | None = None) -> None:
+        """Let the worker read the scripts as the project itself would: for where_to() only.
+
+        environ: the environment of a command of the project, in place of the plain one.
+        """
+        given = self._settings.plain_env if environ is None else environ
+        self._greet(given, names=["", ""], options=self._settings.plain_options)
 
     def _greet(
         self,
@@ -144,6 +150,7 @@ class Worker:
         names: Sequence[str],
         watched_port: str = "",
         *,
+        elsewhere: Mapping[str, object] = MappingProxyType({}),
         rights: Mapping[str, str] | None = None,
         **more: object,
     ) -> None:
@@ -152,6 +159,7 @@ class Worker:
         given = {"file": about.config, "section": about.section, "arguments": arguments}
         more = {**more, "versions": self._versions}
         message = {"environ": environ, "names": names, "configuration": {**given, **more}}
+        message["elsewhere"] = dict(elsewhere)
         more = {"lineage": asdict(about), "watched_port": watched_port, "rights": rights}
         self._send({**message, **more})
 
@@ -269,17 +277,13 @@ class Worker:
         what, remedy = explanations.of(
             reply["kind"], message, where=where, target=target, python=self._settings.shown_python
         )
-        origins = provenance.found(*self._surroundings, reply.get("opened", {}))
+        origins = provenance.found(self._settings, reply.get("opened", {}), self._target)
         return AlembicError(
             what + provenance.told(origins),
             provenance.remedy(origins) or remedy,
             kind=reply["kind"],
             words=f"{where}{message}",
         )
-
-    @property
-    def _surroundings(self) -> tuple[Path, Mapping[str, str], frozenset[str]]:
-        return self._settings.root, self._settings.environ, self._settings.dotenv
 
     def _died(self) -> StepFailedError:
         status = self._child.wait()
@@ -299,6 +303,12 @@ class Worker:
     def output(self) -> list[str]:
         """The last lines that the migrations and env.py printed, without passwords."""
         return [self._settings.redact(self._target, line) for line in self._child.tail]
+
+
+def _server_of(target: Target) -> dict[str, object]:
+    """Return a server over TCP and the login, as every driver's parameters call them."""
+    named = {name: target.params.get(name, "") for name in ("host", "user", "password")}
+    return {**named, "port": int(target.params["port"])}
 
 
 def _problem(content: dict[str, Any]) -> Problem:

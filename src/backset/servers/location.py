@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from backset.configuration import drivers
 from backset.connections.session import explained
 from backset.connections.target import Target
+from backset.connections.url import respelled
 from backset.errors import StepFailedError
 from backset.servers import embedded, swap
 from backset.servers.server import Server
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 def locate(settings: Settings) -> Target:
     """Return the target; start the embedded server, and make its database, where that is ours."""
     cluster = embedded.project_cluster(settings.root)
-    target = settings.target or Target.parse(cluster.url(settings.database))
+    target = settings.target or on(cluster, settings)
     if is_embedded(target, cluster) and cluster.start():
         with explained(target), Server(target, "start") as server:
             if server.names.target not in server.databases():
@@ -31,8 +33,14 @@ def locate(settings: Settings) -> Target:
 def peek(settings: Settings) -> Target | None:
     """Return the target without starting anything; None where that would be needed."""
     cluster = embedded.project_cluster(settings.root)
-    target = settings.target or Target.parse(cluster.url(settings.database))
+    target = settings.target or on(cluster, settings)
     return None if is_embedded(target, cluster) and not cluster.is_running() else target
+
+
+def on(cluster: Cluster, settings: Settings) -> Target:
+    """Return the project's database on the embedded server, as its driver wants it."""
+    url, driver = cluster.url(settings.database), drivers.needed(settings)
+    return Target.parse(respelled(url, driver) if driver else url)
 
 
 def is_embedded(target: Target, cluster: Cluster) -> bool:
