@@ -241,6 +241,13 @@ KEYS: Mapping[str, Key] = {
         check=values.text,
         default="backset-baseline.toml",
     ),
+    "strict": Key(
+        what="whether a rebuild fails where its models and migrations differ; else it says so, and "
+        "`verify` and `check` fail",
+        check=values.flag,
+        default=None,
+        unset="`true` where there is a baseline, else `false`",
+    ),
     "inputs": Key(
         what="files that the rebuilt database depends on beside those that `env.py` reads, as a "
         'list of patterns: `["data/*.csv"]`',

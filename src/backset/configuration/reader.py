@@ -112,7 +112,6 @@ class _Reader:
         self._report_unknown()
         return Settings(
             root=self.root,
-            is_configured=bool(self.table),
             target=(target := self._target()),
             is_throw_away=target is not None and self._is_throw_away(target),
             database=self._value("database") or derived_name(self.root.name, ""),
@@ -132,6 +131,7 @@ class _Reader:
             schemas=self._value("schemas"),
             ignore=self._value("ignore"),
             baseline=self.root / self._value("baseline"),
+            strict=self._value("strict"),
             server_log=self._value("server_log"),
             backups=self.root / Path(self._value("backups")).expanduser(),
             inputs=self._value("inputs"),

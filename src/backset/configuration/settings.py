@@ -28,7 +28,6 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     upgrade: the project's own command that migrates, in place of Alembic's process.
     init: its command for a database that is empty, before that.
-    is_configured: whether [tool.backset] has anything in it.
     is_throw_away: whether the target is on a server of ours, over TCP, that nobody else has and
     that stands in for the project's own: what env.py opens elsewhere is opened there.
     ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
@@ -39,6 +38,7 @@ class Settings:
     new ones, fill SQL expressions by column, leave what may stay behind.
     schemas: those that are the project's beside what its migrations name.
     ignore: findings that are noise. baseline: the file of the accepted differences.
+    strict: whether a rebuild fails with differences of the models; None: where it has a baseline.
     server_log: whether every task that migrates or seeds looks into the log of any server.
     inputs: patterns of the files that a build depends on, seen from `root`. cache_seed: whether the
     seeded state is kept.
@@ -49,7 +49,6 @@ class Settings:
     """
 
     root: Path
-    is_configured: bool
     is_throw_away: bool
     target: Target | None
     database: str
@@ -69,6 +68,7 @@ class Settings:
     schemas: tuple[str, ...]
     ignore: tuple[Ignore, ...]
     baseline: Path
+    strict: bool | None
     server_log: bool
     backups: Path
     inputs: tuple[str, ...]
