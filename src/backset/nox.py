@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import nox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backset.rehearsals.checks import Check
     from backset.rehearsals.stage import NoxStage
+    from backset.servers.service import Service
 
 # Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
 # other 0.2 s that it would leave to it are not enough to end what it has started.
@@ -61,8 +62,8 @@ def migrate_session(
         if install:
             session.install(*install)
         env = _environment(session, server)
-        with signals.raised(), _served(session, server, wait_s) as (url, log):
-            stage = NoxStage(session, {**env, "DATABASE_URL": url}, log, broken, CLEANING_S)
+        with signals.raised(), _served(session, server, env, wait_s) as (given, service):
+            stage = NoxStage(session, {**env, **given}, service, broken, CLEANING_S)
             checks = _rehearsed(stage, downgrades=downgrades, wait_s=wait_s)
         _report(session, f"{name}({server.name})", checks)
 
@@ -113,22 +114,45 @@ def _environment(session: nox.Session, server: Server) -> dict[str, str | None]:
 
 
 @contextmanager
-def _served(session: nox.Session, server: Server, wait_s: int) -> Iterator[tuple[str, Path | None]]:
-    """Give the URL for as long as the block lasts, and the log of a throw-away server."""
+def _served(
+    session: nox.Session, server: Server, env: Mapping[str, str | None], wait_s: int
+) -> Iterator[tuple[dict[str, str], Service | None]]:
+    """Give what names the server for as long as the block lasts, and a throw-away one itself."""
     from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
     from backset.servers import service  # noqa: PLC0415
 
-    if not server.url:
-        keep = "--keep" in session.posargs
-        with service.throw_away(_DATABASE, server.major, keep=keep) as it:
-            yield it.url, it.log
-        return
     try:
+        if not server.url:
+            with _thrown_away(session, server.major, env) as it:
+                yield it
+            return
         if not _in_ci() and "--service" not in session.posargs:
             service.refuse_rows(server.url, wait_s)
     except BacksetError as error:
         session.error("\n".join(error.lines()))
-    yield server.url, None
+    yield {"DATABASE_URL": server.url}, None
+
+
+@contextmanager
+def _thrown_away(
+    session: nox.Session, major: int, env: Mapping[str, str | None]
+) -> Iterator[tuple[dict[str, str], Service]]:
+    """Run a server that stands in for the project's own. Raises SettingsError."""
+    from backset.configuration.keys import THROW_AWAY  # noqa: PLC0415  (likewise)
+    from backset.configuration.reader import load  # noqa: PLC0415
+    from backset.connections.target import Target  # noqa: PLC0415
+    from backset.migrations import standing_in  # noqa: PLC0415
+    from backset.servers import service  # noqa: PLC0415
+
+    given = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
+    settings = load(Path.cwd(), given)
+    meant = standing_in.own(settings)
+    names = standing_in.names(settings, meant, _DATABASE)
+    with service.throw_away(names, major, keep="--keep" in session.posargs) as it:
+        target = Target.parse(it.url)
+        told = standing_in.told(settings, meant, target)
+        where = f"{target.params['host']}:{target.params['port']}"
+        yield {**told, "DATABASE_URL": it.url, THROW_AWAY: where}, it
 
 
 def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]:

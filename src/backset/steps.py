@@ -166,6 +166,8 @@ def verify(build: Build, progress: Progress) -> Done:
         error = kind.of((*found.findings, *found.asides))
         if log.unread and log is not server_log.NOT_ASKED:
             error.add_note(str(log))
+        if fresh and found.is_failed_by_models:
+            error.add_note(found.strictness)
         raise error
     details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
     text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""

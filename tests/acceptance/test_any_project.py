@@ -125,15 +125,19 @@ def test_a_repository_without_a_file_of_ours(
 
 
 @pytest.mark.parametrize(
-    ("project", "place", "line"),
+    ("project", "place", "cure"),
     [
-        ("overridden", "APP_DB_URL (.env)", 'APP_DB_URL = "{url:psycopg}"'),
-        ("parts", "APP__DATABASE__NAME (.env)", 'APP__DATABASE__NAME = "{database}"'),
-        ("hard_coded", "alembic/env.py line 6", 'DATABASE_URL = "{url}"'),
+        ("overridden", "APP_DB_URL (.env)", '[tool.backset.env] APP_DB_URL = "{url:psycopg}"'),
+        (
+            "parts",
+            "APP__DATABASE__NAME (.env)",
+            '[tool.backset.env] APP__DATABASE__NAME = "{database}"',
+        ),
+        ("hard_coded", "alembic/env.py line 6", 'let env.py take it from environ["DATABASE_URL"]'),
     ],
 )
 def test_a_url_that_leads_elsewhere_executes_nothing(
-    made: Callable[[str], Foreign], name: str, project: str, place: str, line: str
+    made: Callable[[str], Foreign], name: str, project: str, place: str, cure: str
 ) -> None:
     """The error says what env.py opened, where that comes from, and the line that mends it."""
     foreign = made(project)
@@ -145,7 +149,7 @@ def test_a_url_that_leads_elsewhere_executes_nothing(
     assert f"not to postgresql://{ROLE}@127.0.0.1" in done.stderr
     assert "nothing was executed" in done.stderr
     assert place in done.stderr
-    assert f"[tool.backset.env] {line}" in done.stderr
+    assert cure in done.stderr
     assert PASSWORD not in done.stderr
     assert quote(PASSWORD, safe="") not in done.stderr
     for database in (name, f"{name}_mine"):
@@ -389,11 +393,10 @@ def test_an_application_that_is_not_found_is_asked_for(made: Callable[[str], For
     assert "→ name it: FLASK_APP=" in done.stderr
 
 
-@pytest.mark.slow
 def test_models_that_differ_upstream_are_told_and_stop_nothing(
     made: Callable[[str], Foreign],
 ) -> None:
-    """What the migrations make was asked for; with settings of ours a project is held to more."""
+    """What the migrations make was asked for, whatever else is set; `strict` holds it to more."""
     foreign = made("stock")
     env = foreign.folder / "alembic/env.py"
     columns = 'Column("id", Integer, primary_key=True), Column("name", Text)'
@@ -405,10 +408,37 @@ def test_models_that_differ_upstream_are_told_and_stop_nothing(
     assert "1 difference of the models from the migrations" in done.stdout
     assert "! verify    drift: column things.name is only in the models" in done.stdout
     assert "accept it: backset reset-db --accept" in done.stdout
-    (foreign.folder / "pyproject.toml").write_text("[tool.backset]\nkeep = 3\n")
+    assert "not strict, since there is no baseline" in done.stdout
+    settings = foreign.folder / "pyproject.toml"
+    settings.write_text("[tool.backset]\nkeep = 3\n")
+    assert foreign.run("reset-db").returncode == 0
+    assert foreign.run("verify").returncode == 6
+    settings.write_text("[tool.backset]\nstrict = true\n")
     held = foreign.run("reset-db")
     assert held.returncode == 4
     assert "drift: column things.name is only in the models" in held.stderr
+    assert "[tool.backset] strict = true" in held.stderr
+
+
+@pytest.mark.slow
+def test_a_baseline_makes_a_rebuild_strict(made: Callable[[str], Foreign]) -> None:
+    """What is not in it is new; the line says that, and what changes it."""
+    foreign = made("stock")
+    entry = '{ kind = "drift", what = "something else", reason = "" }'
+    (foreign.folder / "backset-baseline.toml").write_text(f"differences = [{entry}]\n")
+    env = foreign.folder / "alembic/env.py"
+    table = 'Table("things", models, Column("id", Integer, primary_key=True), Column("n", Text))'
+    text = f"from sqlalchemy import *\nmodels = MetaData()\n{table}\n"
+    env.write_text(text + env.read_text().replace("target_metadata=None", "target_metadata=models"))
+    held = foreign.run("reset-db")
+    assert held.returncode == 4
+    assert "strict, since there is a baseline; otherwise with [tool.backset] strict = false" in (
+        held.stderr
+    )
+    (foreign.folder / "pyproject.toml").write_text("[tool.backset]\nstrict = false\n")
+    let = foreign.run("reset-db")
+    assert let.returncode == 0, let.stderr
+    assert "([tool.backset] strict = false)" in let.stdout
 
 
 def test_flask_migrate_needs_no_right_script_location(made: Callable[[str], Foreign]) -> None:

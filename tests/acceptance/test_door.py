@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import slow_but
 from tests.project import Project
 
 PROJECTS = Path(__file__).parents[1] / "projects" / "door"
@@ -57,6 +58,46 @@ def test_without_the_setting_status_says_what_to_write(manage: Project) -> None:
     assert done.returncode != 0
     assert "RuntimeError: run manage.py upgrade" in done.stderr
     assert "[tool.backset] upgrade = " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", slow_but(["ddl_version", "alembic_versions"], "ddl_version".__eq__)
+)
+def test_a_version_table_of_another_name(manage: Project, name: str) -> None:
+    """The command knows it and env.py does not say it: the rows tell which one it is."""
+    env = manage.folder / "migrations/env.py"
+    text = env.read_text()
+    assert "target_metadata=None," in text
+    new = f"target_metadata=None, version_table={name!r},"
+    env.write_text(text.replace("target_metadata=None,", new))
+    for task, said in (
+        ("reset-db", "base → b2, 2 revisions"),
+        ("upgrade", "already at b2"),
+        ("verify", "models were not compared"),
+        ("status", "at head"),
+    ):
+        done = manage.invoke(task)
+        assert done.returncode == 0, (task, done.stdout + done.stderr)
+        assert said in done.stdout
+    manage.query(f"UPDATE {name} SET version_num = 'gone'")
+    status = manage.invoke("status", "--json")
+    assert json.loads(status.stdout)["state"] == "orphaned revision"
+    assert f"{name} names gone" in manage.invoke("status").stderr
+    done = manage.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    assert manage.invoke("status").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_version_table_that_cannot_be_told_is_to_be_named(manage: Project) -> None:
+    """With the setting that names it, and not as if nothing had been migrated."""
+    by(manage, "create")
+    manage.query("CREATE TABLE first (version_num varchar(32)); INSERT INTO first VALUES ('x')")
+    manage.query("CREATE TABLE second (version_num varchar(32)); INSERT INTO second VALUES ('y')")
+    done = manage.invoke("upgrade")
+    assert done.returncode == 4
+    assert "has none of its revisions in first or second" in done.stderr
+    assert "version_table in a table of [[tool.backset.chains]]" in done.stderr
 
 
 @pytest.mark.slow

@@ -191,6 +191,41 @@ def test_one_of_several_databases(tmp_path: Path, database_url: str) -> None:
     ]
 
 
+SECTIONS = """
+import re
+from alembic import context
+from sqlalchemy import engine_from_config
+config = context.config
+for name in re.split(r",\\s*", config.get_main_option("databases")):
+    engine = engine_from_config(config.get_section(name), prefix="sqlalchemy.")
+    with engine.connect() as connection:
+        context.configure(connection=connection, upgrade_token=f"{name}_upgrades")
+        with context.begin_transaction():
+            context.run_migrations(engine_name=name)
+"""
+
+
+def test_one_of_several_databases_that_the_ini_names(tmp_path: Path, database_url: str) -> None:
+    """As Alembic's template has it: the line that the error names is all that is needed."""
+    project = laid_down(tmp_path / "p", "multidb", database_url)
+    (project.folder / "migrations/env.py").write_text(SECTIONS)
+    ini = project.folder / "alembic.ini"
+    url = database_url.replace("postgresql:", "postgresql+psycopg:").replace("%", "%%")
+    ini.write_text(ini.read_text().replace("postgresql://set-by-env.py/billing", url))
+    del project.env["DATABASE_URL"]
+    refused = project.invoke("status")
+    assert refused.returncode == 4
+    assert 'name that one: databases = "…" in [tool.backset.ini]' in refused.stderr
+    (project.folder / "pyproject.toml").write_text('[tool.backset.ini]\ndatabases = "billing"\n')
+    done = project.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    project.env["DATABASE_URL"] = database_url
+    made = "SELECT to_regclass('bills')::text, to_regclass('users')"
+    assert project.query(made) == [("bills", None)]
+    del project.env["DATABASE_URL"]
+    assert project.invoke("check").returncode == 0
+
+
 @pytest.mark.slow
 def test_several_rows_in_the_version_table(tmp_path: Path, database_url: str) -> None:
     """A database at the tips of two branches is behind their merge; `upgrade` joins the rows."""

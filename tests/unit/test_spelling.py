@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backset.configuration.drivers import chosen
 from backset.configuration.lineage import Lineage
 from backset.configuration.reader import load
 from backset.connections.target import Target
@@ -16,6 +17,8 @@ from backset.migrations.provenance import found, remedy, told
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from backset.configuration.settings import Settings
 
 PLAIN = "postgresql://u:p%40@h:1/app"
 
@@ -115,21 +118,88 @@ def test_a_template_that_cannot_be_filled_is_told(tmp_path: Path, template: str)
     assert line.endswith("or {url:asyncpg} for a driver")
 
 
+def settings_of(
+    folder: Path, environ: dict[str, str] | None = None, dotenv: str = "", table: str = ""
+) -> Settings:
+    """Read the settings of a project that has these."""
+    (folder / ".env").write_text(dotenv)
+    (folder / "pyproject.toml").write_text(table)
+    return load(folder, {"DATABASE_URL": "postgresql://h/mine", **(environ or {})})
+
+
 def test_where_a_url_probably_comes_from(tmp_path: Path) -> None:
-    """Variables first, since a line of settings mends these; else the lines of the files."""
+    """Variables first, since lines of settings mend these; else the lines of the files."""
     (tmp_path / "env.py").write_text('\nengine("postgresql://h/app")\n')
-    environ = {
-        "X_URL": "postgresql+asyncpg://h/app",
-        "X_DB": "app",
-        "PGDATABASE": "app",
-        "Y": "app",
-    }
-    origins = found(tmp_path, environ, {"X_DB"}, {"dbname": "app"})
-    assert told(origins) == "; that probably comes from X_URL (the environment), X_DB (.env)"
-    assert remedy(origins) == 'write [tool.backset.env] X_URL = "{url:asyncpg}"'
-    origins = found(tmp_path, {}, (), {"database": "app"})
+    environ = {"X_URL": "postgresql+asyncpg://h/app", "PGDATABASE": "app", "Y": "app"}
+    both = settings_of(tmp_path, environ, "X_DB=app\n")
+    origins = found(both, {"dbname": "app"})
+    assert sorted(told(origins).split("from ")[1].split(", ")) == [
+        "X_DB (.env)",
+        "X_URL (the environment)",
+    ]
+    assert 'X_URL = "{url:asyncpg}"' in remedy(origins)
+    assert 'X_DB = "{database}"' in remedy(origins)
+    none = settings_of(tmp_path)
+    origins = found(none, {"database": "app"})
     assert told(origins) == "; that probably comes from env.py line 2"
     (tmp_path / "colours.py").write_text("username = 'app'\n")
-    assert found(tmp_path, {}, (), {"database": "app"}) == origins
-    assert found(tmp_path, {}, (), {"database": "other"}) == []
+    assert found(none, {"database": "app"}) == origins
+    assert found(none, {"database": "other"}) == []
     assert remedy([]) == ""
+
+
+PARTS = """
+DB__HOST=db.example
+DB__PORT=5433
+DB__USER=app
+DB__PASSWORD=app
+DB__NAME=app
+CACHE__HOST=db.example
+"""
+
+
+def test_settings_in_parts_are_named_all_at_once(tmp_path: Path) -> None:
+    """A line for each variable that leads elsewhere, and for none that is in place already."""
+    opened = {"host": "db.example", "port": 5433, "user": "app", "password": "app"}
+    opened = {**opened, "dbname": "app"}
+    wanted = Target.parse("postgresql://app@localhost:5432/app")
+    lines = {
+        'DB__NAME = "{database}"',
+        'DB__HOST = "{host}"',
+        'DB__PORT = "{port}"',
+        'DB__PASSWORD = "{password}"',
+    }
+    origins = found(settings_of(tmp_path, dotenv=PARTS), opened, wanted)
+    assert {each.line.removeprefix("[tool.backset.env] ") for each in origins} == lines
+    assert all(line in remedy(origins) for line in lines)
+    assert remedy(origins).count("[tool.backset.env]") == 1
+    table = '[tool.backset.env]\nDB__NAME = "{database}"\nDB__HOST = "{host}"\n'
+    left = found(settings_of(tmp_path, dotenv=PARTS, table=table), opened, wanted)
+    assert {each.variable for each in left} == {"DB__PORT", "DB__PASSWORD"}
+
+
+def test_our_own_settings_are_no_cure_of_themselves(tmp_path: Path) -> None:
+    """A line of [tool.backset] that has the name is not what leads env.py elsewhere."""
+    table = '[tool.backset]\ndatabase = "app"\n[tool.backset.ini]\nurl = "{url}"\n'
+    (tmp_path / "alembic.ini").write_text("[alembic]\nurl = postgresql://h/app\n")
+    (origin,) = found(settings_of(tmp_path, table=table), {"dbname": "app"})
+    assert (origin.place, origin.line) == ("alembic.ini line 2", "")
+
+
+@pytest.mark.parametrize(
+    ("sqlalchemy", "installed", "driver"),
+    [
+        ("2.0.51", ("psycopg",), "psycopg"),
+        ("2.0.51", ("psycopg", "psycopg2"), ""),
+        ("2.1.0b2", ("psycopg2",), "psycopg2"),
+        ("2.1.9", ("psycopg", "asyncpg"), ""),
+        ("1.4.54", ("psycopg", "pg8000"), "pg8000"),
+        ("2.0.51", ("asyncpg",), "asyncpg"),
+        ("2.0.51", (), ""),
+    ],
+)
+def test_the_driver_that_a_url_of_ours_names(
+    sqlalchemy: str, installed: tuple[str, ...], driver: str
+) -> None:
+    """One that is installed and that this SQLAlchemy knows; none where its own choice is there."""
+    assert chosen(sqlalchemy, installed) == driver

@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, TextIO
 
+import sqlalchemy
 from alembic import command
 from alembic.config import Config
 
@@ -190,7 +191,9 @@ def _driver(config: Config, url: str) -> str:
         scheme = each.partition("://")[0]
         if scheme.startswith("postgres") and "+" in scheme:
             return scheme.partition("+")[2]
-    return next((each for each in _DRIVERS if find_spec(each)), "")
+    is_old = sqlalchemy.__version__.startswith("1.")  # it does not know psycopg 3
+    fit = [each for each in _DRIVERS if each != "psycopg" or not is_old]
+    return next((each for each in fit if find_spec(each)), "")
 
 
 def written(config: Config) -> str:

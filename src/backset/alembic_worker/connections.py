@@ -19,6 +19,14 @@ _PLAIN = (str, int, bool)  # what of a connection's parameters can be told to th
 # Where projects look whether their own database exists.
 _MAINTENANCE = frozenset({"postgres", "template1"})
 _HELD = "held by backset"
+# What belongs to a server, beside what begins with ssl: another one has nothing of it.
+_OF_A_SERVER = frozenset(
+    {
+        *("host", "hostaddr", "port", "user", "password", "passfile", "service", "unix_sock"),
+        *("dsn", "conninfo", "direct_tls", "channel_binding", "require_auth", "requirepeer"),
+        *("target_session_attrs", "load_balance_hosts", "gssencmode", "krbsrvname", "krbspn"),
+    }
+)
 
 
 class Gate:
@@ -27,6 +35,7 @@ class Gate:
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     agree: asks for that lock, where it is not held before something is opened.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
+    elsewhere: host, port, user and password of a throw-away server, which stands in for any other.
     writes: whether this process is to write where its login may only read.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
     only_looks: whether the first connection is to be told, and not made; one to the maintenance
@@ -40,6 +49,8 @@ class Gate:
         self.lock_key = None  # type: int | None
         self.agree: Callable[[], int] | None = None
         self.names = ("", "")
+        self.elsewhere = {}  # type: dict[str, Any]
+        self._meant = ""
         self.writes = False
         self._tables = self._rights = self._back = ""
         self._revoked = []  # type: list[list[Any]]
@@ -72,10 +83,38 @@ class Gate:
             raise WrongTargetError(f"a database of {dialect.name}")
         self._demand_lock()
         self.is_waiting = True
+        key = "dbname" if dialect.driver.startswith("psycopg") else "database"
+        name = self._stand_in(cparams.get(key))
+        if self.elsewhere:
+            told = self.led_elsewhere(cparams)
+            cparams.clear()
+            cparams.update({**told, key: name})
+        elif name:
+            cparams[key] = name
+
+    def _stand_in(self, name: Any) -> Any:
+        """Return the database to open in place of another one, which is itself where none is.
+
+        On a throw-away server it is the same one whatever env.py calls it, but it stands in for
+        one only: what belongs into two is not to be built in one.
+        """
         old, new = self.names
-        key = "dbname" if "dbname" in cparams else "database"
-        if old and cparams.get(key) == old:
-            cparams[key] = new
+        if not self.elsewhere or name in _MAINTENANCE:
+            return new if old and name == old else name
+        is_told = name == new != old  # by us, and not by what env.py has of its own
+        self._meant = self._meant or ("" if is_told else name)
+        if name and name != self._meant and not is_told:
+            raise WrongTargetError(f"{name} on {self.server}, and before that to {self._meant}")
+        return new
+
+    def led_elsewhere(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Return a connection's parameters with the throw-away server in them, and no other."""
+        kept = {
+            key: each
+            for key, each in told.items()
+            if key not in _OF_A_SERVER and not key.startswith("ssl")
+        }
+        return {**kept, **self.elsewhere}
 
     def _explain(self, context: Any) -> None:
         """Tell another server, which has no database of that name, by the error."""
@@ -93,7 +132,10 @@ class Gate:
             self.opened = {key: each for key, each in told.items() if isinstance(each, _PLAIN)}
             self._stop_if_looking()
         self._demand_lock()  # with it, the server is there
-        return self.names[1] if told.get("dbname") == self.is_kept_from else ""
+        name = told.get("dbname")
+        if self.elsewhere:
+            return str(self._stand_in(name) or "")
+        return self.names[1] if name == self.is_kept_from else ""
 
     @property
     def is_kept_from(self) -> str | None:

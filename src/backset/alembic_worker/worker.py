@@ -87,6 +87,7 @@ class Worker:
         os.environ.clear()
         os.environ.update(given["environ"])
         self._gate.names = tuple(given["names"])
+        self._gate.elsewhere = given["elsewhere"]
         if given["rights"]:
             self._gate.write_alone(**given["rights"])
         self._lineage = given["lineage"]  # as in backset's Lineage

@@ -10,7 +10,7 @@ from psycopg import sql
 from backset.catalogs.system import is_users
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     import psycopg
 
@@ -21,11 +21,15 @@ _NAME = "alembic_version"  # where neither env.py nor the settings say another o
 
 @dataclass(frozen=True, slots=True)
 class VersionTable:
-    """A version table with its rows."""
+    """A version table with its rows.
+
+    has_nothing_else: whether it has Alembic's one column, and no other.
+    """
 
     schema: str
     name: str
     revisions: tuple[str, ...]
+    has_nothing_else: bool = True
 
     @property
     def shown(self) -> str:
@@ -40,12 +44,14 @@ def tables(session: psycopg.Connection[Any]) -> list[VersionTable]:
         return []
     rows = sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT {}, version_num::text FROM {}").format(number, sql.Identifier(*name))
-        for number, name in enumerate(names)
+        for number, (*name, _) in enumerate(names)
     )
     found = session.execute(rows).fetchall()
     return [
-        VersionTable(schema, name, tuple(sorted(row for each, row in found if each == number)))
-        for number, (schema, name) in enumerate(names)
+        VersionTable(
+            schema, name, tuple(sorted(row for each, row in found if each == number)), is_alone
+        )
+        for number, (schema, name, is_alone) in enumerate(names)
     ]
 
 
@@ -64,13 +70,47 @@ def of(
     ]
 
 
+def likely(
+    lineage: Lineage,
+    found: Sequence[VersionTable],
+    known: Collection[str],
+    others: Sequence[Lineage] = (),
+    *,
+    is_behind: bool,
+) -> list[VersionTable]:
+    """Return those of one chain whose table the settings do not name, as the rows tell it.
+
+    A command of the project gives it the name that it likes. Where no table has Alembic's, one with
+    a row that is a revision of the chain is it. Behind a command, whose env.py cannot be asked, it
+    is else the only one that there is: its row may be an orphaned one.
+    known: the revisions of the chain. others: as above. is_behind: whether it is such a command's.
+    """
+    named = of(lineage, found, others)
+    if lineage.version_table or any(each.revisions for each in named):
+        return named
+    told = [each for each in others if each.version_table or each.schema]
+    free = [
+        table
+        for table in found
+        if table.revisions
+        and lineage.schema in {"", table.schema}
+        and not any(_is_of(each, table) for each in told)
+    ]
+    written = [each for each in free if not set(known).isdisjoint(each.revisions)]
+    is_only = is_behind and len(free) == 1 and not others
+    alone = [each for each in free if is_only and each.has_nothing_else]
+    return written or named or alone
+
+
 def _is_of(lineage: Lineage, table: VersionTable) -> bool:
     is_named = table.name == (lineage.version_table or _NAME)
     return is_named and lineage.schema in {"", table.schema}
 
 
 _TABLES = f"""
-SELECT n.nspname, c.relname
+SELECT n.nspname, c.relname, NOT EXISTS (
+    SELECT FROM pg_attribute other WHERE other.attrelid = c.oid AND other.attnum > 0
+        AND NOT other.attisdropped AND other.attnum <> a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relkind IN ('r', 'p') AND a.attname = 'version_num' AND NOT a.attisdropped

@@ -29,8 +29,8 @@ ACCEPT_FRESH = "invoke reset-db --accept"
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
 _OF_THE_PROJECT = baseline.DIFFERENCES | {"models not loaded"}
-# What a rebuild says without failing in a project that has nothing of ours: its models and
-# migrations differ upstream, and the database that they make is what was asked for.
+# What a rebuild says without failing where it is not to be strict: models and migrations differ
+# upstream in many projects, and the database that they make is what was asked for.
 _TOLERATED = _OF_THE_PROJECT | {server_log.KIND}
 
 
@@ -45,6 +45,7 @@ class Verdict:
     uncompared: why the models of a chain could not be asked for. chains: `revisions` and `heads`
     of each, by its name; empty where the database has only one.
     about: what standing.describe() says of them all.
+    strictness: whether differences of the models fail a rebuild, since what, and what changes it.
     """
 
     revisions: tuple[str, ...]
@@ -59,6 +60,7 @@ class Verdict:
     uncompared: tuple[str, ...] = ()
     chains: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    strictness: str = ""
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
@@ -69,9 +71,15 @@ class Verdict:
             agree = f"{count(self.accepted, 'accepted difference')}, no other"
         if self.tolerated:
             agree = f"{count(self.tolerated, 'difference')} of the models from the migrations"
+            agree += f" ({self.strictness})"
         silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
         recorded = f" · {self.recorded}" if self.recorded else ""
         return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
+
+    @property
+    def is_failed_by_models(self) -> bool:
+        """Whether there are findings that fail a strict rebuild only."""
+        return any(each.kind in _OF_THE_PROJECT for each in self.findings)
 
     @property
     def tolerated(self) -> int:
@@ -168,7 +176,8 @@ def verify(
         known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
         recorded = baseline.changes(old, known)
     judged = judge_by(known)
-    quiet = {server_log.KIND} if settings.is_configured or known.reasons else _TOLERATED
+    is_strict = bool(known.reasons) if settings.strict is None else settings.strict
+    quiet = {server_log.KIND} if is_strict else _TOLERATED
     swallowed = [each for each in judged.findings if fresh and each.kind in quiet]
     loud = [each for each in judged.findings if each not in swallowed]
     stale = judged.expired + (judged.vanished if is_complete else ())
@@ -186,6 +195,7 @@ def verify(
         about=standing.together(
             [view.about for view in views], [view.worker.lineage.label for view in views]
         ),
+        strictness=_strictness(settings, is_strict=is_strict) if fresh else "",
         uncompared=(*uncompared, *_unloaded(views)),
         chains={
             view.worker.lineage.name: {
@@ -248,6 +258,16 @@ def _unloaded(views: Sequence[View]) -> list[str]:
         for view in views
         if len(views) > 1 and view.about["models"] is None and not view.uncompared
     ]
+
+
+def _strictness(settings: Settings, *, is_strict: bool) -> str:
+    """Say whether differences of the models fail a rebuild, and what makes that otherwise."""
+    if settings.strict is None:
+        why = f"there is {'a' if is_strict else 'no'} baseline"
+        other = str(not is_strict).lower()
+        word = "strict" if is_strict else "not strict"
+        return f"{word}, since {why}; otherwise with [tool.backset] strict = {other}"
+    return f"[tool.backset] strict = {str(is_strict).lower()}"
 
 
 def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from backset.cli import opened
+from backset.errors import StepFailedError
+
+if TYPE_CHECKING:
+    from backset.configuration.settings import Settings
+    from backset.connections.target import Target
+    from backset.reports.report import Report
+    from backset.servers.service import Service
 
 
 def check(*, as_json: bool, plan: bool) -> None:
     """Build the chain on a throw-away server, and hold it against the models; exit 4 or 6."""
     with opened("check", as_json=as_json) as (settings, told):
-        from backset import chain
-        from backset.configuration.reader import on_embedded
         from backset.connections.target import Target
-        from backset.runs.build import Build
-        from backset.runs.guard import Answer
-        from backset.runs.options import Options
+        from backset.migrations import standing_in
         from backset.servers import service
 
         if plan:
             where, what = "on a throw-away server", "would compare that with the models"
             told.plan([("upgrade", f"would build the chain {where}"), ("verify", what)])
             return
-        with service.throw_away(settings.database) as server:
+        meant = standing_in.own(settings)
+        with service.throw_away(standing_in.names(settings, meant, settings.database)) as server:
             target = Target.parse(server.url)
-            here = replace(on_embedded(settings), target=target)
-            quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
-            with Build(here, target, "check", beside=False, options=quiet) as build:
-                chain.run(build, "check", told, skip=frozenset(), answer=Answer())
+            _run(standing_in.settled(settings, meant, target), target, server, told)
         told.done("")
+
+
+def _run(settings: Settings, target: Target, server: Service, told: Report) -> None:
+    """Run the steps; from an empty database again for each role that migrations take for given."""
+    from backset import chain
+    from backset.runs.build import Build
+    from backset.runs.guard import Answer
+    from backset.runs.options import Options
+
+    quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
+    while True:
+        try:
+            with Build(settings, target, "check", beside=False, options=quiet) as build:
+                chain.run(build, "check", told, skip=frozenset(), answer=Answer())
+        except StepFailedError:
+            if not server.has_made_roles():
+                raise
+            server.make()
+        else:
+            return

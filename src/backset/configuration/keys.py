@@ -28,6 +28,9 @@ LIBPQ_VARIABLES = frozenset(
 )
 PREFIX = "BACKSET_"  # of the variables
 TEMPORARY = f"{PREFIX}TEMPORARY"  # no key: where throw-away servers are, whatever the project
+# No key: `host:port` of the throw-away server that a rehearsal tells its tasks about.
+THROW_AWAY = f"{PREFIX}THROW_AWAY"
+NO_KEYS = frozenset({TEMPORARY, THROW_AWAY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +264,13 @@ KEYS: Mapping[str, Key] = {
         what="the file of the accepted differences",
         check=values.text,
         default="backset-baseline.toml",
+    ),
+    "strict": Key(
+        what="whether a rebuild fails where its models and migrations differ; else it says so, and "
+        "`verify` and `check` fail",
+        check=values.flag,
+        default=None,
+        unset="`true` where there is a baseline, else `false`",
     ),
     "inputs": Key(
         what="files that the rebuilt database depends on beside those that `env.py` reads, as a "

@@ -15,7 +15,15 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from backset.configuration import interpreter
-from backset.configuration.keys import KEYS, LIBPQ_VARIABLES, PREFIX, TEMPORARY, nearest
+from backset.configuration.keys import (
+    KEYS,
+    LIBPQ_VARIABLES,
+    NO_KEYS,
+    PREFIX,
+    TEMPORARY,
+    THROW_AWAY,
+    nearest,
+)
 from backset.configuration.lineage import Lineage
 from backset.configuration.locations import configurations
 from backset.configuration.settings import Settings
@@ -104,8 +112,8 @@ class _Reader:
         self._report_unknown()
         return Settings(
             root=self.root,
-            is_configured=bool(self.table),
-            target=self._target(),
+            target=(target := self._target()),
+            is_throw_away=target is not None and self._is_throw_away(target),
             database=self._value("database") or derived_name(self.root.name, ""),
             seed=self._value("seed"),
             upgrade=self._value("upgrade"),
@@ -126,6 +134,7 @@ class _Reader:
             schemas=self._value("schemas"),
             ignore=self._value("ignore"),
             baseline=self.root / self._value("baseline"),
+            strict=self._value("strict"),
             server_log=self._value("server_log"),
             backups=self.root / Path(self._value("backups")).expanduser(),
             inputs=self._value("inputs"),
@@ -168,7 +177,7 @@ class _Reader:
             names = (name for name in layer if name.startswith(PREFIX))
             given += [(source, name, name.removeprefix(PREFIX).lower()) for name in names]
         for source, shown, key in given:
-            if shown == TEMPORARY and source == "the environment":
+            if shown in NO_KEYS and source == "the environment":
                 continue
             if key not in KEYS:
                 self.problems.append((f"{source}: unknown key {shown!r}", _guess(shown, key)))
@@ -251,6 +260,11 @@ class _Reader:
             if target and keyword not in target.params and "," in self.environ.get(name, ""):
                 self.problems.append((f"the environment: {name} names several hosts", ONE_HOST))
         return target
+
+    def _is_throw_away(self, target: Target) -> bool:
+        """Tell whether a rehearsal has told us of the very server that the target is on."""
+        where = f"{target.params.get('host')}:{target.params.get('port')}"
+        return self.environ.get(THROW_AWAY) == where
 
     def _python(self, config: str) -> str:
         wanted = self._value("python")

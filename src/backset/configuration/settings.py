@@ -28,7 +28,8 @@ class Settings:
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
     upgrade: the project's own command that migrates, in place of Alembic's process.
     init: its command for a database that is empty, before that.
-    is_configured: whether [tool.backset] has anything in it.
+    is_throw_away: whether the target is on a server of ours, over TCP, that nobody else has and
+    that stands in for the project's own: what env.py opens elsewhere is opened there.
     ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
     lineages: the chains of revisions, in the order in which they are migrated; at least one.
     env: templates of what env.py and the project's commands are given, over `environ`.
@@ -39,6 +40,7 @@ class Settings:
     these rows need not go through.
     schemas: those that are the project's beside what its migrations name.
     ignore: findings that are noise. baseline: the file of the accepted differences.
+    strict: whether a rebuild fails with differences of the models; None: where it has a baseline.
     server_log: whether every task that migrates or seeds looks into the log of any server.
     inputs: patterns of the files that a build depends on, seen from `root`. cache_seed: whether the
     seeded state is kept.
@@ -49,7 +51,7 @@ class Settings:
     """
 
     root: Path
-    is_configured: bool
+    is_throw_away: bool
     target: Target | None
     database: str
     seed: tuple[str, ...]
@@ -71,6 +73,7 @@ class Settings:
     schemas: tuple[str, ...]
     ignore: tuple[Ignore, ...]
     baseline: Path
+    strict: bool | None
     server_log: bool
     backups: Path
     inputs: tuple[str, ...]
@@ -111,11 +114,20 @@ class Settings:
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
-        return {**self.plain_env, **self._filled(self.env, target)}
+        return {**self.plain_env, **self.filled_env(target)}
+
+    def filled_env(self, target: Target) -> dict[str, str]:
+        """Return what the settings say to it beside the environment."""
+        return self._filled(self.env, target)
 
     def options(self, lineage: Lineage, target: Target) -> dict[str, str]:
         """Return the options that the Alembic configuration of a chain is given for `target`."""
         return self._filled({**self.ini, **lineage.ini}, target)
+
+    def plain_options(self, lineage: Lineage) -> dict[str, str]:
+        """Return those of them that name no target."""
+        every = {**self.ini, **lineage.ini}
+        return {name: text for name, text in every.items() if "{" not in text}
 
     def arguments(self, lineage: Lineage, target: Target | None) -> list[str]:
         """Return what env.py gets as `-x`; what names a target is left out where there is none."""

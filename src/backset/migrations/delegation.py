@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from backset.migrations.worker import Worker
 
 _MEND = "mend the command, then run this again"
+_NAME_IT = (
+    "name the chain's version table: version_table in a table of [[tool.backset.chains]], beside "
+    "the name"
+)
 _LOCATE = (
     "name the folders of its scripts, which the command may set by itself: [tool.backset.ini] "
     'version_locations = "…", or recursive_version_locations = "true"'
@@ -72,6 +76,9 @@ def _judged(worker: Worker, session: Session, done: Outcome, door: Door) -> Plac
     found, name = place(worker, session), f"{worker.lineage.label}{door.subject.database}"
     if not any(table.revisions for table in found.tables):
         what = f"{name} has no revision in a version table: nothing was migrated there"
+        if others := [each.shown for each in versions.tables(session) if each.revisions]:
+            what = f"{name} has none of its revisions in {' or '.join(others)}"
+            raise StepFailedError(f"{_ended(done)}, but {what}", _NAME_IT)
     elif found.orphans:
         what = f"{name} is at {', '.join(found.orphans)}, which no migration file has"
     elif found.pending:

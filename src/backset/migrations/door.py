@@ -11,8 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset.errors import AstrayError, Finding, StepFailedError
+from backset.connections.target import ENV_PY, Target
+from backset.errors import AstrayError, BacksetError, Finding, StepFailedError
 from backset.migrations import forerunner, provenance
+from backset.migrations.discovery import url_of
+from backset.migrations.worker import Worker
 from backset.processes import process
 from backset.processes.identity import application_name
 from backset.servers.lookout import Lookout
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
-    from backset.connections.target import Target
     from backset.migrations.forerunner import Forerunner
     from backset.servers.lookout import Visitor
 
@@ -105,6 +107,8 @@ class Door:
     def run(self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]) -> Outcome:
         """Run a command to its end. Raises StepFailedError if it went to the live database."""
         self._ready()
+        if self.settings.is_throw_away and purpose != "seed":  # which may have a way of its own
+            self._demand_destination(command)
         name = application_name(purpose)
         seen = Lookout(self._session, self.subject.database, self.target.database, name)
         seen.begin()
@@ -124,6 +128,28 @@ class Door:
         if seen.astray:
             raise self._astray(command, seen.astray[0], seen)
         return Outcome(self._redacted(" ".join(command)), status, said, seen)
+
+    def _demand_destination(self, command: Sequence[str]) -> None:
+        """Do not run it on the project's own server, which nobody watches here.
+
+        Its env.py tells where it leads; where that cannot be asked, nobody knows.
+        """
+        try:
+            with Worker(self.settings) as worker:
+                worker.begin_alone(self.settings.child_env(self.subject))
+                opened, environ = worker.where_to()
+            there = Target.parse(url_of(opened, environ), ENV_PY)
+        except BacksetError:
+            return
+        where = {name: there.params.get(name) for name in ("host", "port", "dbname")}
+        if where == {name: self.subject.params.get(name) for name in where}:
+            return
+        origins = provenance.found(self.settings, opened, self.subject)
+        shown = f"{self._redacted(' '.join(command))} would migrate {there.shown}"
+        what = f"{shown}, and not the throw-away database; it was not run"
+        raise StepFailedError(
+            what + provenance.told(origins), provenance.remedy(origins) or _ANYWHERE
+        )
 
     def _redacted(self, text: str) -> str:
         return self.settings.redact(self.subject, text)
@@ -164,16 +190,9 @@ class Door:
 
     def remedy(self) -> str:
         """Say which lines of [tool.backset.env] would lead the project's commands here."""
-        settings = self.settings
-        if settings.env.keys() & settings.dotenv:
+        if self.settings.env.keys() & self.settings.dotenv:
             return _DOTENV
-        untold = {
-            name: value
-            for name, value in settings.environ.items()
-            if name not in settings.env and not name.startswith("BACKSET_")
-        }
-        opened = {"dbname": self.target.database}
-        origins = provenance.found(settings.root, untold, settings.dotenv, opened)
+        origins = provenance.found(self.settings, self.target.params, self.subject)
         return provenance.remedy(origins) or _ANYWHERE
 
 

@@ -56,7 +56,10 @@ class Place:
 
 def place(worker: Worker, session: Session) -> Place:
     """Read the version tables of the worker's chain, and hold them against its scripts."""
-    found = tuple(versions.of(worker.lineage, versions.tables(session), worker.beside))
+    known = {each.id for each in worker.scripts.revisions}
+    every = versions.tables(session)
+    where = (worker.lineage, every, known, worker.beside)
+    found = tuple(versions.likely(*where, is_behind=worker.has_door))
     places = [worker.place(table.revisions) for table in found] or [worker.place(())]
     pairs = zip(found, places, strict=False)
     strays = {table.shown: place["orphans"] for table, place in pairs if place["orphans"]}

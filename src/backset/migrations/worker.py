@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from backset.catalogs import rights
@@ -135,9 +136,13 @@ class Worker:
         greeting = greet(self._settings, self.lineage, target, purpose, instead_of, watched=watched)
         self._greet(greeting)
 
-    def begin_alone(self) -> None:
-        """Let the worker read the scripts as the project itself would: for where_to() only."""
-        self._greet(greet(self._settings, self.lineage, None))
+    def begin_alone(self, environ: Mapping[str, str] | None = None) -> None:
+        """Let the worker read the scripts as the project itself would: for where_to() only.
+
+        environ: the environment of a command of the project, in place of the plain one.
+        """
+        greeting = greet(self._settings, self.lineage, None)
+        self._greet(greeting if environ is None else {**greeting, "environ": dict(environ)})
 
     def _greet(self, greeting: dict[str, Any]) -> None:
         greeting["configuration"]["versions"] = self._versions
@@ -284,7 +289,8 @@ def greet(
 
     target: without one, it is told what the project itself would see.
     """
-    environ, names, more = settings.plain_env, ["", ""], {}
+    environ, names = settings.plain_env, ["", ""]
+    more: dict[str, Any] = {"options": settings.plain_options(lineage)}
     if target is not None:
         environ, names = settings.child_env(target), [instead_of, target.database]
         name = application_name(purpose)
@@ -298,6 +304,7 @@ def greet(
         "names": names,
         "configuration": {**given, **more},
         "lineage": asdict(lineage),
+        "elsewhere": _server_of(target) if target and settings.is_throw_away else {},
         "watched_port": settings.port(target) if watched and target else "",
         "rights": _RIGHTS if target and target.writes else {},
     }
@@ -316,8 +323,7 @@ def failure(
         python=settings.shown_python,
         alembic=lineage.alembic,
     )
-    surroundings = settings.root, settings.environ, settings.dotenv
-    origins = provenance.found(*surroundings, reply.get("opened", {}))
+    origins = provenance.found(settings, reply.get("opened", {}), target)
     return AlembicError(
         what + provenance.told(origins),
         provenance.remedy(origins) or remedy,
@@ -329,6 +335,12 @@ def failure(
 def program(settings: Settings, descriptor: int) -> list[str]:
     """Return the command line of a worker whose socket has that descriptor."""
     return [settings.python, str(_WORKER), str(descriptor)]
+
+
+def _server_of(target: Target) -> dict[str, object]:
+    """Return a server over TCP and the login, as every driver's parameters call them."""
+    named = {name: target.params.get(name, "") for name in ("host", "user", "password")}
+    return {**named, "port": int(target.params["port"])}
 
 
 def _problem(content: dict[str, Any]) -> Problem:

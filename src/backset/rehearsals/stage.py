@@ -15,9 +15,10 @@ from backset.servers.cluster import LOG_LINE_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     import nox
+
+    from backset.servers.service import Service
 
 _IN_JSON = frozenset({"reset-db", "undo", "restore", "seed", "status"})
 _AGREED = frozenset({"reset-db", "undo", "restore", "reset"})  # these may want consent
@@ -28,7 +29,7 @@ class NoxStage:
     """A server as a session of Nox plays on it.
 
     env: of every program, DATABASE_URL in it; None takes a variable away.
-    log: that of a throw-away server; a service keeps its own to itself.
+    server: a throw-away one; None where it is a service, which keeps its log to itself.
     broken: the command that leaves a broken database, if there is one.
     cleaning_s: how many seconds an interrupted program has, to end what it has started.
     """
@@ -37,21 +38,32 @@ class NoxStage:
         self,
         session: nox.Session,
         env: Mapping[str, str | None],
-        log: Path | None,
+        server: Service | None,
         broken: Sequence[str],
         cleaning_s: float,
     ) -> None:
-        self._session, self._env, self._log, self._broken = session, env, log, broken
+        self._session, self._env, self._broken = session, env, broken
+        self._server, self._has_built = server, False
         self._cleaning_s = cleaning_s
 
     def task(self, words: Sequence[str]) -> dict[str, Any]:
         """Run a task of backset; return what it says in JSON, or the like of it."""
+        while True:
+            done = self._once(words)
+            if not (done["exit_code"] and self._server and self._server.has_made_roles()):
+                self._has_built |= words[0] == "reset-db" and not done["exit_code"]
+                return done
+            if not self._has_built:
+                self._server.make()
+
+    def _once(self, words: Sequence[str]) -> dict[str, Any]:
         flags = ["--json"] if words[0] in _IN_JSON else []
         agreed = self._agreed(words) if words[0] in _AGREED else []
         command = [*_BACKSET, words[0], *flags, *agreed, *words[1:]]
-        if flags:
-            return dict(json.loads(self._run(command, codes=range(256))))
-        return self._ended(command)
+        return self._done(command) if flags else self._ended(command)
+
+    def _done(self, command: Sequence[str]) -> dict[str, Any]:
+        return dict(json.loads(self._run(command, codes=range(256))))
 
     def _ended(self, command: Sequence[str]) -> dict[str, Any]:
         """Run a program that speaks no JSON; return the like of it, with its last words."""
@@ -101,9 +113,9 @@ class NoxStage:
 
         A service keeps its log to itself: None; what its role may read of it, the tasks tell.
         """
-        if self._log is None:
+        if self._server is None:
             return 0, None
-        text = self._log.read_bytes()
+        text = self._server.log.read_bytes()
         said = text[since:].decode("utf-8", "replace")
         found = log_lines.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
         return len(text), found

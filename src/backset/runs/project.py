@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
+from backset.migrations import standing
 from backset.migrations.worker import Worker
 from backset.templates import memory
 
@@ -70,7 +71,7 @@ class Project:
         for lineage in self._settings.lineages:
             with suppress(StepFailedError), Worker(self._settings, lineage) as worker:
                 worker.begin(self._target, "gate")
-                about = worker.ask("describe", self._session)
+                about = standing.describe(worker, self._session)
                 shown, rows = about["version_table"], rows | set(about["revisions"])
         return shown, rows
 

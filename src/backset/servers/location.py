@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from backset.configuration import drivers
 from backset.connections.session import explained
 from backset.connections.target import Target
+from backset.connections.url import respelled
 from backset.errors import StepFailedError
 from backset.servers import embedded, swap
 from backset.servers.server import Server
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 def named(settings: Settings) -> Target:
     """Return the target, whether its server runs or not."""
     cluster = embedded.project_cluster(settings.root)
-    return settings.target or Target.parse(cluster.url(settings.database))
+    return settings.target or on(cluster, settings)
 
 
 def locate(settings: Settings) -> Target:
@@ -37,6 +39,12 @@ def peek(settings: Settings) -> Target | None:
     """Return the target without starting anything; None where that would be needed."""
     cluster, target = embedded.project_cluster(settings.root), named(settings)
     return None if is_embedded(target, cluster) and not cluster.is_running() else target
+
+
+def on(cluster: Cluster, settings: Settings) -> Target:
+    """Return the project's database on the embedded server, as its driver wants it."""
+    url, driver = cluster.url(settings.database), drivers.needed(settings)
+    return Target.parse(respelled(url, driver) if driver else url)
 
 
 def is_embedded(target: Target, cluster: Cluster) -> bool:

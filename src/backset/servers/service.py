@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from psycopg import sql
 
@@ -16,6 +18,7 @@ from backset.connections.target import Target
 from backset.errors import RefusedError
 from backset.processes import signals
 from backset.servers import readiness
+from backset.servers.cluster import SUPERUSER
 from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import EMBEDDED_MAJOR, installations
 from backset.servers.server import Server
@@ -24,26 +27,79 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from backset.connections.session import Session
     from backset.servers.cluster import Cluster
 
 _ROLE = "ci"
+_RESERVED = frozenset({"public", "none"})
+_NO_ROLE = re.compile(r'ERROR:  role "(.+?)" does not exist$', re.MULTILINE)  # FATAL: of a login
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the URL of a throw-away server is made of; an empty role is one of ours."""
+
+    database: str
+    role: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A throw-away server: the URL for the tasks, and the file that it logs into."""
+    """A throw-away server: the URL for the tasks, and the file that it logs into.
+
+    role, database: what the URL names. made: the roles that were made because migrations name them.
+    """
 
     url: str
     log: Path
+    role: str
+    database: str
+    _cluster: Cluster
+    made: set[str] = field(default_factory=set)
+
+    def has_made_roles(self) -> bool:
+        """Make the roles that statements have missed, by the log; False where there are none.
+
+        Roles belong to a cluster, and the project's own has those that its migrations grant to.
+        Ours may act for each, as an owner may that hands its tables to another role.
+        """
+        missing = {each[1] for each in _NO_ROLE.finditer(self.log.read_text("utf-8", "replace"))}
+        new = sorted(missing - self.made)
+        for name in new:
+            with self._session() as session:
+                session.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
+                names = sql.Identifier(name), sql.Identifier(self.role)
+                session.execute(sql.SQL("GRANT {} TO {}").format(*names))
+            self.made.add(name)
+        return bool(new)
+
+    def make(self) -> None:
+        """Make the database anew and empty; those roles may own tables in it.
+
+        PostgreSQL demands that of an owner, and no migration could say it before it begins.
+        """
+        name, ours = sql.Identifier(self.database), sql.Identifier(self.role)
+        with self._session() as session:
+            session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0")
+            session.execute(create.format(name, ours))
+        with self._session(self.database) as session:
+            for each in map(sql.Identifier, sorted(self.made)):
+                session.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(each))
+
+    def _session(self, database: str = "postgres") -> Session:
+        return connect(Target.parse(self._cluster.url(database)), "service")
 
 
 @contextmanager
 def throw_away(
-    database: str, major: int = EMBEDDED_MAJOR, *, keep: bool = False
+    names: Names, major: int = EMBEDDED_MAJOR, *, keep: bool = False
 ) -> Iterator[Service]:
     """Run a server for as long as the block lasts, TERM and INT included.
 
-    The role has a password and may create databases, and is no superuser; `database` is not made.
+    The role has a password and may create databases, and is no superuser, unless it is called like
+    the one that every cluster has; the database is not made.
     keep: whether it goes on after the block; how it is looked at and ended is then printed.
     """
     installation = installations().get(major)
@@ -55,16 +111,26 @@ def throw_away(
         ) as cluster,
     ):
         cluster.start()
-        with connect(Target.parse(cluster.url("postgres")), "service") as session:
-            role = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
-            session.execute(role.format(sql.Identifier(_ROLE), sql.Literal(password)))
-        url = f"postgresql://{_ROLE}:{password}@127.0.0.1:{cluster.port}/{database}"
+        role = _made(cluster, names.role, password)
+        scheme = f"postgresql+{names.driver}" if names.driver else "postgresql"
+        where = f"127.0.0.1:{cluster.port}/{quote(names.database, safe='')}"
+        url = f"{scheme}://{quote(role, safe='')}:{password}@{where}"
         try:
-            yield Service(url, cluster.log)
+            yield Service(url, cluster.log, role, names.database, cluster)
         finally:
             if keep:
                 with signals.deferred():
-                    _show(cluster, database)
+                    _show(cluster, names.database)
+
+
+def _made(cluster: Cluster, role: str, password: str) -> str:
+    """Let a role log in, of that name where the server takes it; return whom."""
+    name = role if role and not role.startswith("pg_") and role not in _RESERVED else _ROLE
+    verb = "ALTER" if name == SUPERUSER else "CREATE"
+    make = sql.SQL(f"{verb} ROLE {{}} LOGIN CREATEDB PASSWORD {{}}")
+    with connect(Target.parse(cluster.url("postgres")), "service") as session:
+        session.execute(make.format(sql.Identifier(name), sql.Literal(password)))
+    return name
 
 
 def _show(cluster: Cluster, database: str) -> None:

@@ -154,7 +154,7 @@ def _settings(settings: Settings) -> list[object]:
         [asdict(each) | {"over": each.has_expired(today)} for each in settings.ignore],
         [dict(each) for each in (settings.env, settings.ini, settings.expect)],
         [settings.upgrade, settings.init, settings.inputs, settings.baseline],
-        [settings.is_configured, settings.server_log],
+        [settings.strict, settings.server_log],
     ]
 
 
