@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 MEND = "mend the migration or env.py, then run this again"
-_PACKAGES = "'alembic>=1.9' 'sqlalchemy>=1.4' 'psycopg[binary]'"
+_MISSING = re.compile(r"No module named '(\w+)")
+_OLD = re.compile(r"^too old: (\w+)")
+_BESIDE = re.compile(r"beside SQLAlchemy (\d+\.\d+)")
+# From which version on; that of SQLAlchemy stays below the next one, for which code is rewritten.
+_LEAST = {"alembic": "alembic>=1.9", "sqlalchemy": "sqlalchemy>=1.4,<2"}
 # In the server's own words, which depend on its lc_messages.
 _CLUSTER_WIDE = re.compile('(role|tablespace) "[^"]*" already exists')
 _ONLY_IF_MISSING = (
@@ -119,9 +124,17 @@ def of(kind: str, message: str, *, where: str, target: str, python: str) -> tupl
     return what.format(**named), remedy
 
 
-def installation(python: str, *, is_old: bool) -> str:
-    """Return what installs in an interpreter what the worker needs there, unless it is too old."""
-    if is_old:
+def installation(python: str, said: str) -> str:
+    """Return what installs what the worker lacks in an interpreter, or finds too old there.
+
+    said: its words, with the version of SQLAlchemy: that stays what it is.
+    """
+    old, missing = _OLD.search(said), _MISSING.search(said)
+    package = (old or missing or ["", "alembic"])[1].lower()
+    if package == "python":
         return INTERPRETER
+    wanted = [_LEAST.get(package, package) if old or package == "alembic" else package]
+    wanted += [f"sqlalchemy=={kept[1]}.*" for kept in [_BESIDE.search(said)] if kept]
+    wanted += ["psycopg[binary]"] if "nor 'sqlalchemy'" in said else []
     named = "name the project's interpreter: [tool.backset] python"
-    return f"{python} -m pip install {_PACKAGES}, or {named}"
+    return f"{python} -m pip install {shlex.join(wanted)}, or {named}"
