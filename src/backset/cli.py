@@ -165,11 +165,11 @@ def run_chain(
         ask = dialogue.asking(told) if told.can_ask else None
         whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
-        skip |= chain.unwanted(carries)
         answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
+            skip |= chain.unwanted(carries)
             order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
             told.plan([("start", WOULD_START), ("then", order)])
             return

@@ -49,7 +49,7 @@ def backup(build: Build, progress: Progress) -> Done:
     gone = {"ended": [each.content() for each in ended]} if build.is_in_place else {}
     if build.old_is_empty:
         build.demand_destination()
-        return Done(f"nothing to back up (the database is new){farewell}", gone)
+        return Done(f"nothing to back up ({build.why_empty}){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
         build.prepare_ahead()  # asked for late: the worker is still importing
@@ -184,8 +184,9 @@ def carry(build: Build, progress: Progress) -> Done:
     from backset.carrying import origins
 
     rules, origin = build.options.carries, build.options.origin
-    if rules is None or origins.is_empty(build):
-        return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
+    assert rules is not None  # noqa: S101  (else this step is left out)
+    if origins.is_empty(build):
+        return Done(f"nothing to carry ({build.why_empty})", {"rows": {}, "left": []})
     if build.is_in_place and (kept := in_place.keep_rows_of_others(build)):
         progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
     done = carrying.carry(build, rules, progress)
