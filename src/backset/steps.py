@@ -111,7 +111,7 @@ def upgrade(build: Build, progress: Progress) -> Done:
     told, doubts = migrating.migrate(build, progress)
     for each in told:
         build.writers.note(**{name: each[name] for name in ("revoked", "was_open") if name in each})
-    moved = any(each["count"] for each in told)
+    moved = build.settings.has_door or any(each["count"] for each in told)
     after_all = cluster_wide.look(build.session) if moved else before_all
     build.outside = before_all, after_all
     made = cluster_wide.made(before_all, after_all)
@@ -129,14 +129,21 @@ def upgrade(build: Build, progress: Progress) -> Done:
         for each, done in zip(lineages, told, strict=True)
     ]
     details = {"chains": chains, "cluster_wide": [each.name for each in made]}
-    lines = [_migrated(each.label, done) for each, done in zip(lineages, chains, strict=True)]
+    lines = [_migrated(each.label, done) for each, done in zip(lineages, told, strict=True)]
     return Done(" · ".join(lines), details, (*findings, *made, *doubts))
 
 
 def _migrated(label: str, done: Mapping[str, Any]) -> str:
-    before, after = _revisions(done["from"]), _revisions(done["to"])
-    text = f"{before} → {after}, {count(done['ran'], 'revision')}"
-    text = text if done["ran"] else f"already at {after}"
+    before, after = _revisions(done["before"]), _revisions(done["heads"])
+    if done["count"]:
+        text = f"{before} → {after}, {count(done['count'], 'revision')}"
+        text += " after `init`" if done.get("init") else ""
+    elif done.get("init") and before != after:
+        text = f"{before} → {after} by `init`"
+    elif done.get("moved"):
+        text = f"at {after}, by the project's command"
+    else:
+        text = f"already at {after}"
     made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
     return label + text + "".join(made)
 
