@@ -144,7 +144,7 @@ def begin_with(project: Project, *words: str) -> None:
             "CREATE EXTENSION vector",
             "CREATE TYPE mood AS ENUM ('ok')",
             "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO pg_monitor",
-            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET jit = 0', current_database()); END$$",
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET jit = 0', current_catalog); END$$",
         ],
         lambda statement: statement == "CREATE EXTENSION vector",
     ),

@@ -27,6 +27,12 @@ ACCEPT = "invoke verify --accept"
 ACCEPT_FRESH = "invoke reset-db --accept"
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
+LOAD_MODELS = (
+    "import the modules of the models in env.py; or, where a command of the project loads them, "
+    'name that: [tool.backset] upgrade = ["COMMAND", "ARGUMENT"]; or silence it: '
+    '[[tool.backset.ignore]] kind = "models not loaded", name = "*", reason = "…", until = a day'
+)
+
 _OF_THE_PROJECT = baseline.DIFFERENCES | {"models not loaded"}
 # What a rebuild says without failing in a project that has nothing of ours: its models and
 # migrations differ upstream, and the database that they make is what was asked for.
@@ -168,7 +174,7 @@ def verify(
     return Verdict(
         revisions=tuple(row for view in views for row in view.about["revisions"]),
         tables=len(catalog.tables(session)),
-        compared=any(each is not None for each in models),
+        compared=any(models),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about["orphans"]),
         asides=(*swallowed, *(stale if fresh else unused)),
@@ -229,7 +235,7 @@ def comparison(
                 "models not loaded",
                 "env.py's target_metadata has no table",
                 "models and database cannot be compared",
-                "import the modules of the models in env.py",
+                LOAD_MODELS,
             )
         ]
     found = drift(differences, session)
