@@ -237,6 +237,22 @@ def test_status_says_which_interpreter_it_is(made: Callable[[str], Foreign]) -> 
     assert f".venv: python is '{python}', which does not run → make that environment" in done.stderr
 
 
+def test_an_option_that_env_py_misses_is_asked_for_by_its_setting(
+    made: Callable[[str], Foreign],
+) -> None:
+    """`KeyError: 'url'` says nothing: the line of [tool.backset.ini] does, and it works."""
+    foreign = made("stock")
+    env = foreign.folder / "alembic/env.py"
+    env.write_text(env.read_text().replace('"sqlalchemy."', '"app."'))
+    done = foreign.run("upgrade", DATABASE_URL=foreign.url)
+    assert done.returncode == 4
+    assert "KeyError: 'url' → name the option that env.py reads" in done.stderr
+    assert '[tool.backset.ini] "PREFIX.url" = "{url}"' in done.stderr
+    settings = '[tool.backset.ini]\n"app.url" = "{url:psycopg}"\n'
+    (foreign.folder / "pyproject.toml").write_text(settings)
+    assert foreign.run("upgrade", DATABASE_URL=foreign.url).returncode == 0
+
+
 @pytest.mark.parametrize("start", ["alembic/versions", "../elsewhere"])
 def test_the_variable_of_alembic_is_read_as_alembic_does(
     made: Callable[[str], Foreign], start: str

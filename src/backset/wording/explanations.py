@@ -40,6 +40,12 @@ OR_DOOR = (
 )
 _DOOR = f"mend env.py, {OR_DOOR}"
 _TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
+# Of engine_from_config(): sqlalchemy.url in Alembic's own section is given to every project.
+_NO_OPTION = re.compile("^KeyError: 'url'")
+_NAME_IT = (
+    'name the option that env.py reads, with its prefix: [tool.backset.ini] "PREFIX.url" = '
+    '"{url}"; or the section, where it reads another one: [tool.backset] section = "…"'
+)
 _OTHER_DIALECT = re.compile("^a database of ")
 _EXPLAINED = {
     "no application": (
@@ -102,6 +108,7 @@ _BETTER = (
     (_UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
+    (_NO_OPTION, _NAME_IT),
     (_OTHER_DIALECT, f"{_TAKE_IT}; {OR_DOOR}"),
 )
 
