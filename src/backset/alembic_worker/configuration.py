@@ -39,6 +39,8 @@ def opened(given: dict[str, Any]) -> Config:
         sql=False,
         tag=None,
         autogenerate=False,
+        revision="head",
+        quiet=False,
     )
     _default_location(config)
     sys.path.append(str(Path.cwd()))  # as `python -m alembic` does; last, to shadow nothing
