@@ -239,7 +239,8 @@ def comparison(
             )
         ]
     found = drift(differences, session)
-    return found + enums.findings(about["enums"], session)
+    typed = [each["name"] for each in differences if ": type " in each["text"]]
+    return found + enums.findings(about["enums"], session, typed)
 
 
 def _of(others: Sharing) -> list[str]:
