@@ -75,6 +75,11 @@ def unreadable(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
     return {(schema, name) for schema, name in session.execute(_CLOSED).fetchall()}
 
 
+def guarded(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
+    """Return those of unreadable() of which row security hides rows; no GRANT shows them."""
+    return {(schema, name) for schema, name in session.execute(_GUARDED).fetchall()}
+
+
 def counts(
     session: psycopg.Connection[Any],
     names: Sequence[tuple[str, str]],
@@ -250,6 +255,11 @@ _CLOSED = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA}
   AND NOT ({_READABLE})
+"""
+_GUARDED = f"""
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA} AND row_security_active(c.oid)
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 """
 _CATALOGS = (
     *("pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_extension", "pg_publication"),
