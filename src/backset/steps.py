@@ -273,6 +273,8 @@ def promote(build: Build, progress: Progress) -> Done:
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    if build.unkept and build.outside:  # it has been built, and the next run will build it again
+        text += f" · nothing kept to clone: {build.unkept}"
     details = {"previous": kept, "ended": [each.content() for each in ended]}
     told = {"kept": build.keeps, "unkept": build.unkept or None}
     return Done(text, {**details, **told}, findings)

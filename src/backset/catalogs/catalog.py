@@ -35,6 +35,11 @@ def schemas(session: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in session.execute(_SCHEMAS)]
 
 
+def remote(session: psycopg.Connection[Any]) -> str:
+    """Return in words what may have brought rows from another place here; empty where nothing."""
+    return ", ".join(text for (text,) in session.execute(_REMOTE))
+
+
 def empty_schemas(session: psycopg.Connection[Any]) -> list[str]:
     """Return every schema that nothing is in, as SQL has its name."""
     return [name for (name,) in session.execute(_EMPTY_SCHEMAS)]
@@ -238,6 +243,11 @@ _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
 _READABLE = """has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
     AND NOT row_security_active(c.oid)"""
+_REMOTE = """
+SELECT 'the foreign server ' || quote_ident(srvname) FROM pg_foreign_server
+UNION ALL SELECT 'the extension ' || extname FROM pg_extension WHERE extname IN ('dblink', 'http')
+ORDER BY 1
+"""
 _EMPTY_SCHEMAS = """
 SELECT quote_ident(nspname) FROM pg_namespace n WHERE NOT EXISTS (
     SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = n.oid
