@@ -78,6 +78,10 @@ def exit_codes() -> str:
             ("`1`", "A bug, with its traceback; or a task or flag that does not exist."),
             *rows,
             (codes, f"HUP, INT, TERM. {_said(errors.Interrupted)}"),
+            (
+                f"`{128 + signal.SIGPIPE}`",
+                "Nobody reads any more, as after `… | head -1`.",
+            ),
         ],
     )
 

@@ -117,6 +117,7 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 build.choose_backup()  # before this run takes a newer one
             in_place.finish(build, watcher.notice, replaces=chain.beside)
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
+        skip |= unwanted(build.options.carries)
         wanted = [step for step in chosen if step.__name__ not in skip]
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
@@ -224,6 +225,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
             if build.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
+        skip |= unwanted(build.options.carries)
         wanted = [step for step in chosen if step.__name__ not in skip]
         problems: tuple[Finding, ...] = ()
         if reset in wanted and upgrade in wanted:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from invoke.exceptions import Exit
 
 from backset.configuration.reader import load, restored_environment
-from backset.errors import BacksetError, ConsentError, Interrupted, StepFailedError
+from backset.errors import BacksetError, ConsentError, FindingsError, Interrupted, StepFailedError
 from backset.migrations.worker import Worker
 from backset.processes import identity, process, signals, streams
 from backset.reports.report import Report, shortened
@@ -55,7 +55,8 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
             raise
         except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
             _tell_bug(told, settings)
-        _close(told)
+        if code := _close(told, 0):
+            raise Exit(code=code)
 
 
 def settled(settings: Settings) -> Settings:
@@ -67,19 +68,27 @@ def settled(settings: Settings) -> Settings:
     return discovery.settled(settings)
 
 
-def _close(told: Report) -> None:
-    """End the report of a task that is done; nobody may be reading it any more."""
+def _close(told: Report, code: int) -> int:
+    """End the report; return the exit code, which is another where it cannot be written."""
     try:
-        told.close(0)
+        told.close(code)
+    except BrokenPipeError:
+        streams.abandon()
+        return code or streams.UNREAD
     except OSError as error:
-        streams.abandon_stdout()
-        line = f" ✘ the task is done, but its report cannot be written: {error.strerror}"
-        print(line, file=sys.stderr)  # noqa: T201  (the report cannot)
-        raise Exit(code=StepFailedError.exit_code) from None
+        streams.abandon()
+        done = "ended" if code else "is done"
+        line = f" ✘ the task {done}, but its report cannot be written: {error.strerror}"
+        streams.tell(line, is_error=True)
+        return code or StepFailedError.exit_code
+    return code or (streams.UNREAD if streams.is_abandoned() else 0)
 
 
 def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
     signals.ignore()
+    looked = isinstance(error, FindingsError) and streams.is_abandoned()
+    if error.exit_code == streams.UNREAD or looked:  # quietly, as every program does
+        raise Exit(code=streams.UNREAD)
     if isinstance(error, ConsentError):
         told.stakes(error.stakes, error.digest)
     told.findings(error.findings)
@@ -93,7 +102,7 @@ def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
     shown = settings.redact(settings.target, trace) if settings else redaction.blank(trace)
     if isinstance(told, JsonReport):
         told.fail(shown.splitlines()[-1:], _BUG)
-    told.close(_BUG)
+    _close(told, _BUG)
     print(shown, end="", file=sys.stderr)  # noqa: T201  (it is not a line of the report)
     raise Exit(code=_BUG)
 
@@ -117,8 +126,7 @@ def _lines(error: BacksetError | Interrupted, at_most: int | None) -> list[str]:
 
 def leave(told: Report, code: int) -> NoReturn:
     """End the task, and the report of it, with an exit code."""
-    told.close(code)
-    raise Exit(code=code)
+    raise Exit(code=_close(told, code))
 
 
 def run_chain(
@@ -157,11 +165,11 @@ def run_chain(
         ask = dialogue.asking(told) if told.can_ask else None
         whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
-        skip |= chain.unwanted(carries)
         answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
+            skip |= chain.unwanted(carries)
             order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
             told.plan([("start", WOULD_START), ("then", order)])
             return

@@ -46,7 +46,7 @@ def _plan_backup(build: Build) -> str:
         proof.refuse(build.server, build.databases)
     ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
-        return f"nothing to back up (the database is new){ending}"
+        return f"nothing to back up ({build.why_empty}){ending}"
     size = amount(build.old.size_bytes or 0) if build.old else ""
     folder = build.settings.shown(build.vault.folder)
     text = f"would dump {build.target.database} ({size}) into {folder}"
@@ -156,8 +156,9 @@ def _plan_promote(build: Build) -> str:
 
 def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     """Migrate a scratch database, say what a carry into it would do, and drop it again."""
-    if build.options.carries is None or origins.is_empty(build):
-        return ["nothing to carry (the database is new)"], ()
+    assert build.options.carries is not None  # noqa: S101  (else the step is left out)
+    if origins.is_empty(build):
+        return [f"nothing to carry ({build.why_empty})"], ()
     if build.is_in_place:
         pending.refuse_in_place(build)
         return _plan_carry_in_place(build, build.options.carries), ()

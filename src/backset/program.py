@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from invoke.parser.argument import Argument
 from invoke.program import Program
 
 from backset.configuration import reader
-from backset.processes import identity
+from backset.processes import identity, streams
 from backset.tasks import namespace
 
 if TYPE_CHECKING:
@@ -73,4 +74,11 @@ def main() -> None:
         binary_names=["backset"],
         config_class=_Config,
     )
-    program.run()
+    try:
+        try:
+            program.run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # of --list and --help, which Invoke prints
+        streams.abandon()
+        sys.exit(streams.UNREAD)

@@ -49,7 +49,7 @@ def backup(build: Build, progress: Progress) -> Done:
     gone = {"ended": [each.content() for each in ended]} if build.is_in_place else {}
     if build.old_is_empty:
         build.demand_destination()
-        return Done(f"nothing to back up (the database is new){farewell}", gone)
+        return Done(f"nothing to back up ({build.why_empty}){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
         build.prepare_ahead()  # asked for late: the worker is still importing
@@ -112,7 +112,7 @@ def upgrade(build: Build, progress: Progress) -> Done:
     told, doubts = migrating.migrate(build, progress)
     for each in told:
         build.writers.note(**{name: each[name] for name in ("revoked", "was_open") if name in each})
-    moved = any(each["count"] for each in told)
+    moved = build.settings.has_door or any(each["count"] for each in told)
     after_all = cluster_wide.look(build.session) if moved else before_all
     build.outside = before_all, after_all
     made = cluster_wide.made(before_all, after_all)
@@ -130,14 +130,21 @@ def upgrade(build: Build, progress: Progress) -> Done:
         for each, done in zip(lineages, told, strict=True)
     ]
     details = {"chains": chains, "cluster_wide": [each.name for each in made]}
-    lines = [_migrated(each.label, done) for each, done in zip(lineages, chains, strict=True)]
+    lines = [_migrated(each.label, done) for each, done in zip(lineages, told, strict=True)]
     return Done(" · ".join(lines), details, (*findings, *made, *doubts))
 
 
 def _migrated(label: str, done: Mapping[str, Any]) -> str:
-    before, after = _revisions(done["from"]), _revisions(done["to"])
-    text = f"{before} → {after}, {count(done['ran'], 'revision')}"
-    text = text if done["ran"] else f"already at {after}"
+    before, after = _revisions(done["before"]), _revisions(done["heads"])
+    if done["count"]:
+        text = f"{before} → {after}, {count(done['count'], 'revision')}"
+        text += " after `init`" if done.get("init") else ""
+    elif done.get("init") and before != after:
+        text = f"{before} → {after} by `init`"
+    elif done.get("moved"):
+        text = f"at {after}, by the project's command"
+    else:
+        text = f"already at {after}"
     made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
     return label + text + "".join(made)
 
@@ -187,8 +194,9 @@ def carry(build: Build, progress: Progress) -> Done:
     from backset.carrying import origins
 
     rules, origin = build.options.carries, build.options.origin
-    if rules is None or origins.is_empty(build):
-        return Done("nothing to carry (the database is new)", {"rows": {}, "left": []})
+    assert rules is not None  # noqa: S101  (else this step is left out)
+    if origins.is_empty(build):
+        return Done(f"nothing to carry ({build.why_empty})", {"rows": {}, "left": []})
     if build.is_in_place and (kept := in_place.keep_rows_of_others(build)):
         progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
     done = carrying.carry(build, rules, progress)
@@ -268,6 +276,8 @@ def promote(build: Build, progress: Progress) -> Done:
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    if build.unkept and build.outside:  # it has been built, and the next run will build it again
+        text += f" · nothing kept to clone: {build.unkept}"
     details = {"previous": kept, "ended": [each.content() for each in ended]}
     told = {"kept": build.keeps, "unkept": build.unkept or None}
     return Done(text, {**details, **told}, findings)

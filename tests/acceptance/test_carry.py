@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backset import chain
+from backset.configuration.reader import load
+from backset.runs.build import Build
+from backset.runs.guard import Answer
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import CLEAN_REVISION, COUNTS, break_it
 
@@ -174,7 +178,21 @@ def test_a_new_database_has_nothing_to_carry(project: Project) -> None:
     """Where there is no database yet, or an empty one, --carry is no error."""
     done = project.invoke("reset-db", "--carry")
     assert done.returncode == 0, done.stderr
-    assert "nothing to carry" in done.stdout
+    assert f"nothing to carry ({project.database} is empty)" in done.stdout
+    project.env["DATABASE_URL"] = project.url.replace(project.database, f"{project.database}_2")
+    assert "nothing to carry (the database is new)" in project.invoke("reset-db", "--carry").stdout
+
+
+def test_a_rebuild_that_carries_nothing_does_not_say_why(
+    built: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for it: a database with rows is neither new nor empty."""
+    monkeypatch.setenv("DATABASE_URL", built.url)
+    settings = load(built.folder)
+    assert settings.target
+    with Build(settings, settings.target, "test", beside=True) as build:
+        planned = chain.plan(build, "reset-db", skip=frozenset(), answer=Answer(yes=True))
+    assert "carry" not in dict(planned.lines)
 
 
 def test_rows_of_the_migrations(built: Project) -> None:

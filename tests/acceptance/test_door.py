@@ -170,6 +170,78 @@ def test_init_makes_what_the_chain_cannot_start_without(manage: Project) -> None
     assert manage.query("SELECT count(*) FROM legacy") == [(0,)]
 
 
+def begin_with(project: Project, *words: str) -> None:
+    """Let a command of the project be its `init`."""
+    with (project.folder / "pyproject.toml").open("a") as file:
+        file.write(f"init = {json.dumps(['python', 'manage.py', *words])}\n")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    slow_but(
+        [
+            "CREATE SCHEMA app",
+            "CREATE EXTENSION vector",
+            "CREATE TYPE mood AS ENUM ('ok')",
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO pg_monitor",
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET jit = 0', current_catalog); END$$",
+        ],
+        lambda statement: statement == "CREATE EXTENSION vector",
+    ),
+    ids=["schema", "extension", "type", "right", "setting"],
+)
+def test_an_init_need_not_make_a_table(manage: Project, statement: str) -> None:
+    """What the chain cannot start without may be anything; one that makes nothing is refused."""
+    begin_with(manage, "execute", statement)
+    done = manage.invoke("upgrade")
+    assert done.returncode == 0, done.stderr
+    assert "base → b2, 2 revisions after `init`" in done.stdout
+
+
+def test_an_init_that_makes_nothing_is_refused(manage: Project) -> None:
+    """With its last words, and before anything else is run."""
+    begin_with(manage, "execute", "SELECT 1", "no licence")
+    done = manage.invoke("upgrade")
+    assert done.returncode == 4
+    assert "ended with 1: no licence, and created nothing" in done.stderr
+
+
+def test_an_init_that_fails_is_told_with_what_follows(manage: Project) -> None:
+    """The next error is what it leads to; the last words of the first are its cause."""
+    begin_with(manage, "execute", "CREATE TABLE users ()", "the tenant has no name")
+    done = manage.invoke("reset-db")
+    assert done.returncode == 4
+    (line,) = done.stderr.splitlines()
+    assert "init: " in line
+    assert "ended with 1: the tenant has no name; then " in line
+    assert 'relation "users" already exists' in line
+    assert "→ mend what init says first; else " in line
+
+
+def test_what_init_has_done_was_not_there_already(manage: Project) -> None:
+    """One that makes the tables and stamps them leaves the upgrade nothing to do."""
+    statements = (
+        "CREATE TABLE users (id serial PRIMARY KEY, email text NOT NULL, name text); "
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY); "
+        "INSERT INTO alembic_version VALUES ('b2')"
+    )
+    begin_with(manage, "execute", statements)
+    for said in ("base → b2 by `init`", "already at b2"):
+        done = manage.invoke("upgrade")
+        assert done.returncode == 0, done.stderr
+        assert f"✔ upgrade   {said}\n" in done.stdout
+
+
+def test_what_the_command_has_done_was_not_there_already(manage: Project) -> None:
+    """A tenant that comes to an up-to-date database is the command's work."""
+    assert manage.invoke("upgrade").returncode == 0
+    by(manage, "tenants")
+    for said in ("at b2, by the project's command", "already at b2"):
+        done = manage.invoke("upgrade")
+        assert done.returncode == 0, done.stderr
+        assert f"✔ upgrade   {said}\n" in done.stdout
+
+
 @pytest.fixture
 def chains(tmp_path: Path, database_url: str) -> Project:
     """A project with two chains of revisions in one database."""

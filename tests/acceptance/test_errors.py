@@ -166,6 +166,30 @@ def test_closed_streams_stop_nothing(project: Project) -> None:
     assert project.query("SELECT count(*) FROM tasks") == [(5,)]
 
 
+@pytest.mark.parametrize(
+    "task", [["reset-db"], ["status"], ["verify", "--json"], ["history"], ["--list"]], ids=" ".join
+)
+def test_a_reader_that_goes_away_ends_it_quietly(project: Project, task: list[str]) -> None:
+    """As SIGPIPE ends every program, `… | head -1` says nothing and is 141; the database stays."""
+    rebuilt(project)
+    before = prints(project)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "backset", *task],
+            cwd=project.folder,
+            env={**os.environ, **project.env},
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+    assert prints(project) == before
+    assert "__next" not in databases(project)
+
+
 def test_a_role_without_rights_is_told_what_an_administrator_would_run(
     project: Project, superuser: psycopg.Connection[object], cluster: Cluster
 ) -> None:

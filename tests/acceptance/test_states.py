@@ -114,6 +114,34 @@ CASES = [
 ]  # fmt: skip
 
 
+IGNORED = """
+[[tool.backset.ignore]]
+kind = "models not loaded"
+name = "*"
+reason = "the application imports them"
+until = 2100-01-01
+"""
+
+
+@pytest.mark.parametrize("setting", ['upgrade = ["alembic", "upgrade", "head"]\n', IGNORED])
+def test_the_ways_out_of_models_that_nobody_loads(
+    tmp_path: Path, database_url: str, setting: str
+) -> None:
+    """Each that the cure names leads to `at head`, and what was not compared is said."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    no_models(project)
+    cure = project.invoke("status").stdout
+    for way in ("import the modules", "[tool.backset] upgrade", "[[tool.backset.ignore]]"):
+        assert way in cure
+    settings = project.folder / "pyproject.toml"
+    text = settings.read_text() if settings.exists() else "[tool.backset]\n"
+    settings.write_text(text.replace("[tool.backset]\n", f"[tool.backset]\n{setting}", 1))
+    done = project.invoke("status")
+    assert done.returncode == 0, done.stderr
+    assert "at head" in done.stdout
+    assert "models and database agree" not in done.stdout
+
+
 # One for each way of a cure; the others are cured in the same ways, from other states.
 ONE_EACH = {squashed, made_by_hand, deleted, two_heads, invalid_index}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.every_python
 
 CHAIN = """\
- ✔ backup    nothing to back up (the database is new)
+ ✔ backup    nothing to back up ({name} is empty)
  ✔ reset     {next} created
  ✔ upgrade   base → 0b228e9fec0b, 1 revision
  ✔ verify    4 tables, models and database agree

@@ -322,6 +322,24 @@ def test_migrations_that_reach_beyond_their_database_run_each_time(
     assert not would_clone(shop)
 
 
+def test_rows_of_another_place_are_fetched_each_time(shop: Project) -> None:
+    """What a view has of a foreign table would be as old as the clone; people see why."""
+    path = shop.folder / "migrations/versions/a1_all.py"
+    start = "def upgrade():\n"
+    remote = (
+        "CREATE FOREIGN DATA WRAPPER far; CREATE SERVER prices FOREIGN DATA WRAPPER far;"
+        "CREATE FOREIGN TABLE quotes (id int) SERVER prices;"
+        "CREATE MATERIALIZED VIEW kept AS SELECT 1 AS id WITH NO DATA"
+    )
+    path.write_text(path.read_text().replace(start, f"{start}    op.execute({remote!r})\n"))
+    done = shop.invoke("reset-db")
+    assert done.returncode == 0, done.stderr
+    why = "nothing kept to clone: the foreign server prices may show other rows by then"
+    assert f"is the new database · {why}\n" in done.stdout
+    assert not cloned(shop)
+    assert "__clean" not in databases(shop)
+
+
 @pytest.mark.parametrize(
     ("code", "why"),
     slow_but(

@@ -469,7 +469,10 @@ def test_rows_that_the_role_may_not_read(
             f"{USERS}{ROWS}; ALTER TABLE users ENABLE ROW LEVEL SECURITY; "
             f"GRANT SELECT ON users TO {role}; SET ROLE {role}"
         )
-        assert kinds(decide(old, USERS)) == [("unreadable rows", "users")]
+        (hidden,) = decide(old, USERS).problems
+        assert (hidden.kind, hidden.name) == ("unreadable rows", "users")
+        assert "ALTER ROLE … BYPASSRLS" in hidden.remedy
+        assert "GRANT SELECT" not in hidden.remedy
         decide("DROP OWNED BY " + role, "SELECT")
     finally:
         superuser.execute(f"DROP ROLE {role}".encode())

@@ -170,6 +170,35 @@ def test_enum_values_are_compared_both_ways_and_in_order(session: Session) -> No
     ]
 
 
+def test_a_column_that_is_no_enum_is_found_beside_the_type(session: Session) -> None:
+    """Alembic may not compare types; to make the missing type alone would be no cure."""
+    session.execute(
+        "CREATE TABLE users (mood varchar(9), moods text[], other text); CREATE SCHEMA other;"
+        "CREATE TYPE other.mood AS ENUM ('x'); CREATE DOMAIN other.same AS other.mood;"
+        "CREATE TABLE other.users (mood other.mood, moods other.mood[], other other.same);"
+        "INSERT INTO users VALUES ('sad', '{sad,ok}', 'x')"
+    )
+    here = [[None, "users", "mood"], [None, "users", "moods"], [None, "users", "gone"]]
+    there = [["other", "users", name] for name in ("mood", "moods", "other")]
+    models: list[dict[str, Any]] = [
+        {"schema": None, "name": "mood", "values": ["sad", "ok"], "columns": here},
+        {"schema": "other", "name": "mood", "values": ["x"], "columns": there},
+    ]
+    found = enums.findings(models, session)
+    assert said(found) == [
+        ("missing enum", "mood", "the enum type mood does not exist"),
+        ("enum column", "users.mood",
+         "users.mood is character varying(9), and the models have the enum mood"),
+        ("enum column", "users.moods", "users.moods is text[], and the models have the enum mood"),
+    ]  # fmt: skip
+    told = enums.findings(models, session, ["users.mood"])
+    assert [each.name for each in told] == ["mood", "users.moods"]
+    for finding in found:
+        assert len(enums.findings(models, session)) > 0
+        session.execute(finding.remedy.partition('"')[2].partition('"')[0])
+    assert enums.findings(models, session) == []
+
+
 def test_leftover_tables_have_their_rows(session: Session) -> None:
     """But partitions and tables of extensions are nobody's leftovers."""
     session.execute(

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from backset.connections.session import connect
+from backset.connections.session import connect, explained
 from backset.connections.target import Target
-from backset.errors import Interrupted
+from backset.errors import Interrupted, StepFailedError
 from backset.processes import signals
 
 
@@ -31,3 +31,22 @@ def test_an_interrupted_connect_hangs_up_at_once() -> None:
             while client.recv(1024):  # its opening packet, and then the end
                 pass
     assert caught.value.exit_code == 130
+
+
+def test_no_grant_is_asked_for_rows_that_row_security_hides(database_url: str, plain: str) -> None:
+    """The server calls both a lack of privileges, in the language of its messages."""
+    target = Target.parse(database_url)
+    with connect(target, "test") as session:
+        session.execute(
+            f"CREATE TABLE hidden (id int); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;"
+            f"CREATE TABLE closed (); GRANT SELECT, INSERT ON hidden TO {plain};"
+            f"SET row_security = off; SET ROLE {plain}".encode()
+        )
+        for statement, remedy in (
+            ("SELECT FROM hidden", "BYPASSRLS; no GRANT shows hidden rows"),
+            ("SET row_security = on; INSERT INTO hidden VALUES (1)", "BYPASSRLS; no GRANT"),
+            ("SELECT FROM closed", "let an administrator GRANT that to your role"),
+        ):
+            with pytest.raises(StepFailedError) as caught, explained(target):
+                session.execute(statement.encode())
+            assert remedy in caught.value.remedy

@@ -95,6 +95,19 @@ def test_upgrade_describe_check(project: Project) -> None:
     assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
 
 
+def test_env_py_sees_where_the_command_goes(project: Project) -> None:
+    """In `cmd_opts.revision`, as the command line of Alembic puts it there."""
+    extra = 'open("seen", "a").write(context.config.cmd_opts.revision + " ")'
+    versions = rewrite(project, extra=extra)
+    add(versions, "aaa")
+    add(versions, "bbb", "aaa")
+    with working(project) as (worker, session, _):
+        worker.ask("upgrade", session, to="aaa")
+        worker.ask("upgrade", session)
+        worker.ask("downgrade", session)
+    assert (project.folder / "seen").read_text().split() == ["aaa", "head", "base"]
+
+
 def test_a_hard_coded_url_executes_nothing(
     project: Project, superuser: psycopg.Connection[Any]
 ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 import pytest
 
 from backset.errors import Interrupted
-from backset.processes import signals
+from backset.processes import signals, streams
 
 EACH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -82,6 +83,23 @@ def test_nothing_interrupts_what_ends_anyway() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
     with signals.raised(), pytest.raises(Interrupted):
         send()
+
+
+def test_a_reader_that_goes_away_waits_like_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A swap that prints a line is not torn; what is said afterwards goes nowhere."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        with signals.raised(), pytest.raises(Interrupted) as caught:  # noqa: PT012  (likewise)
+            with signals.deferred():
+                streams.tell("one")
+                streams.tell("two")
+                done = True
+            raise AssertionError
+        assert streams.is_abandoned()
+    assert done
+    assert caught.value.exit_code == streams.UNREAD == 141
 
 
 def test_a_run_that_goes_on_listens_again() -> None:

@@ -15,6 +15,7 @@ import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,23 @@ from typing import Any
 def demand_versions() -> None:
     """End with one line where this interpreter, or what it has, is too old."""
     _demand("Python", ".".join(map(str, sys.version_info[:3])), (3, 9))
-    from alembic import __version__ as alembic  # noqa: PLC0415  (it may not be there)
-    from sqlalchemy import __version__ as sqlalchemy  # noqa: PLC0415
+    if find_spec("sqlalchemy") is None and find_spec("alembic") is None:
+        sys.exit("ModuleNotFoundError: No module named 'alembic', nor 'sqlalchemy'")
+    from sqlalchemy import __version__ as sqlalchemy  # noqa: PLC0415  (it may not be there)
 
-    _demand("Alembic", alembic, (1, 9))
     _demand("SQLAlchemy", sqlalchemy, (1, 4))
+    beside = f" (beside SQLAlchemy {sqlalchemy})"  # which is to stay what it is
+    try:
+        from alembic import __version__ as alembic  # noqa: PLC0415  (nor this)
+    except ModuleNotFoundError as error:
+        sys.exit(f"ModuleNotFoundError: {error}{beside}")
+    _demand("Alembic", alembic, (1, 9), beside)
 
 
-def _demand(name: str, version: str, least: tuple[int, int]) -> None:
+def _demand(name: str, version: str, least: tuple[int, int], beside: str = "") -> None:
     if tuple(map(int, version.split(".")[:2])) < least:
-        sys.exit(f"too old: {name} {version}; backset works with {'.'.join(map(str, least))}")
+        wanted = ".".join(map(str, least))
+        sys.exit(f"too old: {name} {version}{beside}; backset works with {wanted}")
 
 
 def imported() -> Any:

@@ -42,6 +42,8 @@ def opened(given: dict[str, Any]) -> Config:
         sql=False,
         tag=None,
         autogenerate=False,
+        revision="head",
+        quiet=False,
     )
     _complete(config, given)
     return config

@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 
 
 def of_models(metadata: Any) -> list[dict[str, Any]]:
-    """Return schema (None: the search path decides), name and values of each, once."""
-    found = {}  # type: dict[tuple[str | None, str], list[str]]
+    """Return schema (None: the search path decides), name and values of each, once.
+
+    `columns` are those that have it: schema of the table, which may be None too, table and column.
+    """
+    found = {}  # type: dict[tuple[str | None, str], dict[str, Any]]
     for table in tables(metadata):
         for column in table.columns:
             for enum in _enums(column.type):
-                found.setdefault((enum.schema, enum.name), list(enum.enums))
-    return [{"schema": key[0], "name": key[1], "values": found[key]} for key in found]
+                key = {"schema": enum.schema, "name": enum.name}
+                first = {**key, "values": list(enum.enums), "columns": []}
+                each = found.setdefault((enum.schema, enum.name), first)
+                each["columns"].append([table.schema, table.name, column.name])
+    return list(found.values())
 
 
 def _enums(type_: Any) -> Iterator[Any]:

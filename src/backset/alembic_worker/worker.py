@@ -245,9 +245,12 @@ class Worker:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
+        ends = self._ends()
+        self._show(ends[0] if len(ends) == 1 else "heads")
         return self._move(self._todo)
 
     def _downgrade(self) -> dict[str, Any]:
+        self._show("base")
         return self._move(lambda current: self._scripts._downgrade_revs("base", current))  # noqa: SLF001
 
     def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
@@ -279,10 +282,18 @@ class Worker:
         told["places"] = seen
         return {**told, **self._gate.take_revoked()}
 
+    def _show(self, revision: str) -> None:
+        """Let env.py see where the command goes."""
+        if self._config.cmd_opts is not None:
+            self._config.cmd_opts.revision = revision
+
+    def _ends(self) -> list[str]:
+        """Return the revisions that the request or the settings name, else `head`."""
+        return self._request.get("to") or self._lineage.get("heads") or ["head"]
+
     def _todo(self, current: Any) -> list[Any]:
         """Return the steps from the rows of a version table to where the lineage ends."""
-        given = self._request.get("to")
-        heads = given or self._lineage.get("heads") or ["head"]
+        given, heads = self._request.get("to"), self._ends()
         # Alembic takes a text for one revision, and a tuple for several that must not overlap, as
         # those do of which one depends on another.
         destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from backset.carrying.fit import is_array
 from backset.errors import Finding, Setting
 from backset.wording.quantities import count
+from backset.wording.rights import UNHIDDEN
 from backset.wording.toml import BLANK, string
 
 if TYPE_CHECKING:
@@ -80,15 +81,18 @@ def unknown(key: str, name: str) -> Finding:
     )
 
 
-def unreadable(name: str, flag: str) -> Finding:
-    """Say that the role may not read every row of an old table. flag: what names others."""
+def unreadable(name: str, flag: str, *, guarded: bool) -> Finding:
+    """Say that the role may not read every row of an old table. flag: what names others.
+
+    guarded: whether row security hides them.
+    """
     return Finding(
         kind="unreadable rows",
         name=name,
         what=f"the role may not read every row of {name}",
         why="the rest would be left behind unseen",
-        remedy=f"GRANT SELECT ON {name}, or lift its row security for the role, or carry others "
-        f"with {flag} TABLE,…",
+        remedy=f"{UNHIDDEN if guarded else f'GRANT SELECT ON {name}'}; or carry others with {flag} "
+        "TABLE,…",
     )
 
 

@@ -162,9 +162,10 @@ def _unasked(
 ) -> Iterator[Finding]:
     """Yield what is wrong before any row is looked at: names, and rights."""
     yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
-    closed = {pair.old.shown for pair in pairs if not pair.old.readable}
-    closed |= {t.shown for t in matching.left_tables(before, pairs, rules) if not t.readable}
-    yield from (obstacles.unreadable(name, rules.flag) for name in sorted(closed))
+    asked = [pair.old for pair in pairs] + [*matching.left_tables(before, pairs, rules)]
+    closed = {each.shown: each.guarded for each in asked if not each.readable}
+    for name in sorted(closed):
+        yield obstacles.unreadable(name, rules.flag, guarded=closed[name])
 
 
 def _alone(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.catalogs.catalog import shown
+from backset.connections.session import denied
 from backset.errors import StepFailedError
 from backset.wording import redaction
 
@@ -78,7 +79,7 @@ def _what(error: psycopg.Error, name: str, columns: Sequence[str], holders: Hold
 
 def _remedy(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return "let an administrator GRANT that to your role, then run this again"
+        return denied(error)
     if isinstance(error, (psycopg.errors.IntegrityError, psycopg.errors.DataError)):
         return MEND
     return "see the server's log, then run this again"

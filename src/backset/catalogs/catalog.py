@@ -36,6 +36,11 @@ def schemas(session: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in session.execute(_SCHEMAS)]
 
 
+def remote(session: psycopg.Connection[Any]) -> str:
+    """Return in words what may have brought rows from another place here; empty where nothing."""
+    return ", ".join(text for (text,) in session.execute(_REMOTE))
+
+
 def empty_schemas(session: psycopg.Connection[Any]) -> list[str]:
     """Return every schema that nothing is in, as SQL has its name."""
     return [name for (name,) in session.execute(_EMPTY_SCHEMAS)]
@@ -83,6 +88,11 @@ def readable_counts(session: psycopg.Connection[Any]) -> dict[str, int | None]:
 def unreadable(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
     """Return schema and name of the tables whose rows the role may not read, or not all of them."""
     return {(schema, name) for schema, name in session.execute(_CLOSED).fetchall()}
+
+
+def guarded(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
+    """Return those of unreadable() of which row security hides rows; no GRANT shows them."""
+    return {(schema, name) for schema, name in session.execute(_GUARDED).fetchall()}
 
 
 def counts(
@@ -252,6 +262,11 @@ _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
 _READABLE = """has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
     AND NOT row_security_active(c.oid)"""
+_REMOTE = """
+SELECT 'the foreign server ' || quote_ident(srvname) FROM pg_foreign_server
+UNION ALL SELECT 'the extension ' || extname FROM pg_extension WHERE extname IN ('dblink', 'http')
+ORDER BY 1
+"""
 _EMPTY_SCHEMAS = """
 SELECT quote_ident(nspname) FROM pg_namespace n WHERE NOT EXISTS (
     SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = n.oid
@@ -269,6 +284,11 @@ _CLOSED = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA}
   AND NOT ({_READABLE})
+"""
+_GUARDED = f"""
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA} AND row_security_active(c.oid)
+  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 """
 _CATALOGS = (
     *("pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_extension", "pg_publication"),

@@ -51,6 +51,7 @@ class Table:
     """A table; a partitioned one stands for its partitions, and `partitioned` says so.
 
     size_bytes: without indexes. readable: whether the role may read every row of it.
+    guarded: whether row security hides rows from it.
     place: schema and name of where its rows are, if that is not under its own name.
     """
 
@@ -62,6 +63,7 @@ class Table:
     references: tuple[Reference, ...]
     columns: tuple[Column, ...]
     place: tuple[str, str] | None = None
+    guarded: bool = False
 
     @property
     def key(self) -> tuple[str, str]:
@@ -89,18 +91,19 @@ def read(session: Session) -> dict[tuple[str, str], Table]:
         while cursor.nextset():
             pass
         rows = cursor.fetchall()
-    tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:6])]
+    tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:7])]
     return {each.key: each for each in tables if each.key not in versions}
 
 
 def _table(about: tuple[Any, ...], rows: Iterable[tuple[Any, ...]]) -> Table:
-    schema, name, partitioned, size, readable, references = about
+    schema, name, partitioned, size, readable, guarded, references = about
     return Table(
         schema=schema,
         name=name,
         partitioned=partitioned,
         size_bytes=size,
         readable=readable,
+        guarded=guarded,
         references=tuple(
             Reference(tuple(columns), (to_schema, to_name))
             for columns, to_schema, to_name in references
@@ -129,6 +132,7 @@ SELECT n.nspname::text, c.relname::text, c.relkind = 'p',
             SELECT relid AS p FROM pg_partition_tree(c.oid) UNION SELECT c.oid) AS parts),
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
            AND NOT row_security_active(c.oid),
+       has_table_privilege(c.oid, 'SELECT') AND row_security_active(c.oid),
        (SELECT coalesce(jsonb_agg(jsonb_build_array(
                    (SELECT jsonb_agg(x.attname ORDER BY x.attnum) FROM pg_attribute x
                     WHERE x.attrelid = k.conrelid AND x.attnum = ANY(k.conkey)),

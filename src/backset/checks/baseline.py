@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DIFFERENCES = frozenset(
     {
         *("drift", "leftover table", "invalid index", "not valid constraint", "disabled trigger"),
-        *("missing enum", "missing enum value", "extra enum value", "enum order"),
+        *("missing enum", "missing enum value", "extra enum value", "enum order", "enum column"),
     }
 )
 _HEADER = """\

@@ -12,18 +12,25 @@ from backset.catalogs.catalog import shown
 from backset.errors import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
 
-KINDS = frozenset({"missing enum", "missing enum value", "extra enum value", "enum order"})
+KINDS = frozenset(
+    {"missing enum", "missing enum value", "extra enum value", "enum order", "enum column"}
+)
 
 
 def findings(
-    models: Sequence[Mapping[str, Any]], session: Session, schema: str = ""
+    models: Sequence[Mapping[str, Any]],
+    session: Session,
+    schema: str = "",
+    told: Collection[str] = (),
 ) -> list[Finding]:
-    """Compare the worker's list of the models' enums with the database, in one query.
+    """Compare the worker's list of the models' enums with the database, in two queries.
 
+    told: the columns, as people write them, of which Alembic has said that their type differs; it
+    need not compare types.
     schema: where those of this chain are, if the settings say so. An enum without a schema is the
     one there, else the one that the search path finds, else those beside a version table: env.py
     may go through the schemas of tenants.
@@ -31,7 +38,10 @@ def findings(
     if not models:
         return []
     found = [Enum(*row) for row in session.execute(_QUERY).fetchall()]
-    return [finding for each in models for finding in _compared(each, _meant(each, found, schema))]
+    return [
+        *(each for model in models for each in _compared(model, _meant(model, found, schema))),
+        *_columns(models, session, told),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,34 @@ def _compared(model: Mapping[str, Any], meant: Sequence[Enum]) -> Iterator[Findi
         yield from compare(shown(each.schema, each.name), model["values"], each.values)
     if not meant:
         yield from compare(shown(model["schema"] or "public", model["name"]), model["values"], None)
+
+
+def _columns(
+    models: Sequence[Mapping[str, Any]], session: Session, told: Collection[str]
+) -> Iterator[Finding]:
+    """Find the columns that are of another type than the enum, such as varchar."""
+    wanted = [(column, each) for each in models for column in each.get("columns", ())]
+    names = [[str(column[part]) for column, _ in wanted] for part in (1, 2)]
+    there = {(row[0], *row[2:4]): row for row in session.execute(_COLUMNS, names)}
+    there |= {(None, *row[2:4]): row for row in there.values() if row[1]}
+    for column, enum in wanted:
+        if (row := there.get(tuple(column))) is None:
+            continue
+        schema, _, table, name, is_array, of_schema, of_name, type_, quoted, altered = row
+        owner = f"{shown(schema, table)}.{name}"
+        is_it = of_name == enum["name"] and enum["schema"] in {None, of_schema}
+        if is_it or owner in told:
+            continue
+        type_name = shown(enum["schema"] or "public", enum["name"])
+        brackets = "[]" if is_array else ""
+        yield _finding(
+            "enum column",
+            owner,
+            f"{owner} is {type_}, and the models have the enum {type_name}",
+            "the database lets in what no model can read, and a comparison with the enum fails",
+            f'op.execute("{altered} TYPE {type_name}{brackets} USING '
+            f'{quoted}::text{brackets}::{type_name}{brackets}") in a migration',
+        )
 
 
 def compare(name: str, wanted: Sequence[str], existing: Sequence[str] | None) -> Iterator[Finding]:
@@ -108,6 +146,20 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+_COLUMNS = """
+SELECT n.nspname, pg_table_is_visible(c.oid), c.relname, a.attname, t.typcategory = 'A',
+       en.nspname, e.typname, format_type(a.atttypid, a.atttypmod),
+       quote_ident(a.attname),
+       format('ALTER TABLE %%s ALTER COLUMN %%I', c.oid::regclass, a.attname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_type d ON d.oid = a.atttypid
+     JOIN pg_type t ON t.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
+     JOIN pg_type e ON e.oid = CASE t.typcategory WHEN 'A' THEN t.typelem ELSE t.oid END
+     JOIN pg_namespace en ON en.oid = e.typnamespace
+WHERE c.relkind IN ('r', 'p') AND NOT a.attisdropped
+  AND (c.relname, a.attname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
 _QUERY = """
 SELECT n.nspname, t.typname, pg_type_is_visible(t.oid), EXISTS (
            SELECT FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid

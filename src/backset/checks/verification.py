@@ -28,6 +28,12 @@ ACCEPT = "invoke verify --accept"
 ACCEPT_FRESH = "invoke reset-db --accept"
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
+LOAD_MODELS = (
+    "import the modules of the models in env.py; or, where a command of the project loads them, "
+    'name that: [tool.backset] upgrade = ["COMMAND", "ARGUMENT"]; or silence it: '
+    '[[tool.backset.ignore]] kind = "models not loaded", name = "*", reason = "…", until = a day'
+)
+
 _OF_THE_PROJECT = baseline.DIFFERENCES | {"models not loaded"}
 # What a rebuild says without failing where it is not to be strict: models and migrations differ
 # upstream in many projects, and the database that they make is what was asked for.
@@ -311,11 +317,13 @@ def comparison(
                 "models not loaded",
                 "env.py's target_metadata has no table",
                 "models and database cannot be compared",
-                "import the modules of the models in env.py",
+                LOAD_MODELS,
             )
         ]
     found = drift(differences, session, view.worker.lineage.alembic)
-    return found + enums.findings(about["enums"], session, view.worker.lineage.schema)
+    typed = [each["name"] for each in differences if ": type " in each["text"]]
+    schema = view.worker.lineage.schema
+    return found + enums.findings(about["enums"], session, schema, typed)
 
 
 def _of(others: Sharing) -> list[str]:

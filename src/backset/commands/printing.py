@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from backset.cli import WOULD_START, opened
+from backset.processes.streams import tell
 
 
 def backups(*, as_json: bool) -> None:
@@ -26,6 +25,6 @@ def url(*, reveal: bool, plan: bool) -> None:
         if target is None:
             told.plan([("start", WOULD_START)])
             return
-        print(target.url if reveal else target.shown)  # noqa: T201  (the one thing it is for)
+        tell(target.url if reveal else target.shown)
         if not reveal and target.shown != target.url:
-            print("the password is left out → --reveal", file=sys.stderr)  # noqa: T201
+            tell("the password is left out → --reveal", is_error=True)

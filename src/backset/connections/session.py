@@ -19,6 +19,7 @@ from backset.errors import (
     UnreachableError,
 )
 from backset.processes.identity import application_name
+from backset.wording.rights import GRANTED, UNHIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,10 +107,21 @@ def explained(target: Target) -> Iterator[None]:
 
 def _remedy(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return "let an administrator GRANT that to your role, then run this again"
+        return denied(error)
     if isinstance(error, psycopg.errors.OutOfMemory):
         return "raise max_locks_per_transaction of the server, restart it, and run this again"
     return "see the server's log, then run this again"
+
+
+# Of the server: what it says itself depends on its lc_messages.
+_OF_ROW_SECURITY = frozenset({"check_enable_rls", "ExecWithCheckOptions"})
+
+
+def denied(error: psycopg.Error) -> str:
+    """Return the remedy where a role may not do something: of row security no GRANT is one."""
+    if error.diag.source_function in _OF_ROW_SECURITY:
+        return UNHIDDEN
+    return GRANTED
 
 
 def one_line(error: BaseException, target: Target) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backset.checks.verification import LOAD_MODELS
 from backset.connections import unreached
 from backset.diagnoses import cures
 from backset.diagnoses.cures import Cure
@@ -201,9 +202,7 @@ def _models_not_loaded(facts: Facts) -> State | None:
     if not facts.differences or facts.models is None or facts.models:
         return None
     evidence = f"env.py's target_metadata has no table, the database has {len(facts.tables)}"
-    return _state(
-        "models not loaded", [evidence], cures.by_hand("import the modules of the models in env.py")
-    )
+    return _state("models not loaded", [evidence], cures.by_hand(LOAD_MODELS))
 
 
 def _drift(facts: Facts) -> State | None:

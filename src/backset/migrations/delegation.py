@@ -5,20 +5,23 @@ An exit status proves nothing: a command can end with 0 and have migrated anothe
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, versions
+from backset.catalogs import catalog, schema, versions
 from backset.errors import Finding, StepFailedError
 from backset.migrations.standing import Place, place
+from backset.properties import cluster_wide
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backset.connections.session import Session
     from backset.migrations.door import Door, Outcome
     from backset.migrations.worker import Worker
 
+_STATUS = "exit status"
 _MEND = "mend the command, then run this again"
 _NAME_IT = (
     "name the chain's version table: version_table in a table of [[tool.backset.chains]], beside "
@@ -33,14 +36,37 @@ _LOCATE = (
 def init(
     door: Door, command: Sequence[str], session: Session, on_line: Callable[[str], None]
 ) -> list[Finding]:
-    """Let the project make what its chain cannot start without; return what is doubtful."""
-    before = catalog.tables(session)
+    """Let the project make what its chain cannot start without; return what is doubtful.
+
+    Raises StepFailedError where it has made nothing: no table, schema or extension, no right and
+    no role.
+    """
+    before = _everything(session)
     done = door.run(command, "init", on_line)
-    if catalog.tables(session) == before:
+    if _everything(session) == before:
         raise StepFailedError(
             f"{_ended(done)}, and created nothing{_seen(done)}", _remedy(done, door)
         )
     return [*door.doubts(done), *_status(done)]
+
+
+def _everything(session: Session) -> object:
+    return schema.read(session), cluster_wide.look(session)
+
+
+@contextmanager
+def after_init(doubts: Sequence[Finding]) -> Iterator[None]:
+    """Let an error of the block begin with the last words of an `init` that has failed.
+
+    doubts: what init() has returned; it may have made enough, so that alone is no error.
+    """
+    try:
+        yield
+    except StepFailedError as error:
+        if said := [each.what for each in doubts if each.kind == _STATUS]:
+            error.what = f"init: {'; '.join(said)}; then {error.what}"
+            error.remedy = f"mend what init says first; else {error.remedy}"
+        raise
 
 
 def upgrade(
@@ -64,7 +90,8 @@ def upgrade(
         {
             "before": old.revisions,
             "heads": new.revisions,
-            "count": old.pending - new.pending,
+            "count": max(old.pending - new.pending, 0),
+            "moved": old.tables != new.tables,
             "schemas": [],
         }
         for old, new in zip(before, after, strict=True)
@@ -115,7 +142,7 @@ def _status(done: Outcome) -> list[Finding]:
     if not done.status:
         return []
     finding = Finding(
-        kind="exit status",
+        kind=_STATUS,
         what=done.words,
         why="the database is as it should be all the same",
         remedy="let the command end with 0 when it has done its work",

@@ -65,14 +65,22 @@ def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
 
     Raises StepFailedError, which names the chain where there are several.
     """
-    settings, session, doubts = ground.settings, ground.session, []
-    workers = ground.workers
-    if settings.init and not catalog.tables(session):
-        doubts += delegation.init(ground.door, settings.init, session, progress)
+    settings, session, workers = ground.settings, ground.session, ground.workers
+    if not settings.init or catalog.tables(session):
+        return _each(ground, progress)
+    before = [place(each, session).revisions for each in workers]
+    doubts = delegation.init(ground.door, settings.init, session, progress)
+    with delegation.after_init(doubts):
+        told, more = _each(ground, progress)
+    told = [{**each, "before": rows, "init": True} for each, rows in zip(told, before, strict=True)]
+    return told, doubts + more
+
+
+def _each(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
+    settings, workers, doubts = ground.settings, ground.workers, []
     if settings.upgrade:
-        command = settings.upgrade
-        told, more = delegation.upgrade(ground.door, command, workers, session, progress)
-        return told, doubts + more
+        where = (settings.upgrade, workers, ground.session)
+        return delegation.upgrade(ground.door, *where, progress)
     told = []
     for worker in workers:
         with _named(worker.lineage), _unshared(worker, workers):
@@ -85,7 +93,7 @@ def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
 def _one(
     ground: Ground, worker: Worker, progress: Progress
 ) -> tuple[dict[str, Any], list[Finding]]:
-    lineage, session, doubts = worker.lineage, ground.session, []
+    lineage, session = worker.lineage, ground.session
 
     def told(text: str) -> None:
         progress(f"{lineage.label}{text}")
@@ -94,12 +102,18 @@ def _one(
         lasting = not text.startswith("1/1 ")  # of one alone, the line of the step says all
         progress(f"{lineage.label}{text}", lasting=lasting)
 
-    if lineage.init and not place(worker, session).tables:
-        doubts += delegation.init(ground.door, lineage.init, session, told)
-    if not lineage.upgrade:
-        return upgrading.upgrade(worker, session, each_revision), doubts
-    (done,), more = delegation.upgrade(ground.door, lineage.upgrade, [worker], session, told)
-    return done, doubts + more
+    def migrated() -> tuple[dict[str, Any], list[Finding]]:
+        if not lineage.upgrade:
+            return upgrading.upgrade(worker, session, each_revision), []
+        (done,), more = delegation.upgrade(ground.door, lineage.upgrade, [worker], session, told)
+        return done, more
+
+    if not lineage.init or place(worker, session).tables:
+        return migrated()
+    doubts = delegation.init(ground.door, lineage.init, session, told)
+    with delegation.after_init(doubts):
+        done, more = migrated()
+    return {**done, "before": [], "init": True}, doubts + more
 
 
 @contextmanager

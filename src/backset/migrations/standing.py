@@ -84,6 +84,8 @@ def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> d
             return {**found, "failure": _failure(error)}
         said = f"it opens {error.words}" if error.kind == "wrong target" else error.words
         return _by_catalogs(worker, session, f"{_BEHIND}: {said}")
+    if worker.has_door and about["models"] == 0:  # the command imports them, and env.py does not
+        about = {**about, "models": None, "uncompared": f"{_BEHIND}: it loads no model by itself"}
     if about["revisions"] or not worker.has_door:
         return about
     why = f"{_BEHIND}: it does not see the version tables by itself"

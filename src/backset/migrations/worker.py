@@ -263,9 +263,7 @@ class Worker:
         if said.startswith("SyntaxError"):  # what reads our first file cannot read the project's
             return StepFailedError(f"{python}: {said}", explanations.INTERPRETER)
         if "ModuleNotFoundError" in said or said.startswith("too old: "):
-            remedy = explanations.installation(
-                self._settings.python, is_old="too old: Python" in said
-            )
+            remedy = explanations.installation(self._settings.python, said)
             return StepFailedError(f"{python}: {said}", remedy)
         what = f"Alembic's process ended with {status}: {said} ({python})"
         return StepFailedError(what, explanations.MEND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,12 @@ def listen() -> None:
 def has_come() -> bool:
     """Tell whether the run is ending, as after a signal whose Interrupted somebody swallowed."""
     return _ignored
+
+
+def come(signum: int) -> None:
+    """Do what the signal would; it is raised in the main thread only, as they all are."""
+    if threading.current_thread() is threading.main_thread():
+        _interrupt(signum, None)
 
 
 def _interrupt(signum: int, _frame: FrameType | None) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TextIO
+
+from backset.processes import signals
+
+UNREAD = 128 + signal.SIGPIPE  # the exit code where nobody reads what is written
+_abandoned: TextIO | None = None
 
 
 def open_closed() -> None:
@@ -19,9 +25,30 @@ def open_closed() -> None:
     sys.stderr = sys.stderr or _nowhere()
 
 
-def abandon_stdout() -> None:
+def tell(text: str, *, is_error: bool = False) -> None:
+    """Print a line. Raises Interrupted where nobody reads any more, as SIGPIPE ends a program.
+
+    Not by the signal itself: it comes for every socket and pipe, and a swap must not be torn.
+    """
+    try:
+        print(text, file=sys.stderr if is_error else sys.stdout, flush=True)
+    except BrokenPipeError:
+        abandon(is_error=is_error)
+        signals.come(signal.SIGPIPE)
+
+
+def abandon(*, is_error: bool = False) -> None:
     """Write to nowhere from now on: what could not be written would fail again when we end."""
-    sys.stdout = _nowhere()
+    if is_error:
+        sys.stderr = _nowhere()
+    else:
+        global _abandoned  # noqa: PLW0603  (so is the stream)
+        sys.stdout = _abandoned = _nowhere()
+
+
+def is_abandoned() -> bool:
+    """Tell whether what goes to stdout is read by nobody any more."""
+    return sys.stdout is _abandoned
 
 
 def _nowhere() -> TextIO:

@@ -63,7 +63,7 @@ def _copying(
     """Copy what a program writes into pipes to our own streams, a redacted line at a time."""
 
     def copy(source: IO[bytes], sink: IO[bytes]) -> None:
-        with suppress(OSError):  # nobody reads our stream any more
+        with suppress(OSError), source:  # nobody reads our stream any more: nor we the program's
             for line in source:
                 text = redact(line.decode(errors="surrogateescape"))
                 sink.write(text.encode(errors="surrogateescape"))

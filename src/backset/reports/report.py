@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from backset.processes.identity import spoken
+from backset.processes.streams import tell
 from backset.wording import toml
 from backset.wording.quantities import age, amount
 
@@ -170,7 +171,7 @@ class Report:
     def settings(self, settings: Sequence[Setting]) -> None:
         """Print what would mend it, for pasting."""
         if lines := toml.block(settings):
-            print(*["", " in pyproject.toml:", "", *lines], sep="\n", file=sys.stderr, flush=True)
+            tell("\n".join(["", " in pyproject.toml:", "", *lines]), is_error=True)
 
     def close(self, exit_code: int) -> None:
         """End the report."""
@@ -182,11 +183,10 @@ class Report:
         self._print_error(spoken(text))
 
     def _print(self, text: str) -> None:
-        print(f" {text}", flush=True)
+        tell(f" {text}")
 
     def _print_line(self, sign: str, step: str, text: str) -> None:
-        print(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}", flush=True)
+        tell(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}")
 
     def _print_error(self, text: str) -> None:
-        sys.stdout.flush()
-        print(f" ✘ {text}", file=sys.stderr, flush=True)
+        tell(f" ✘ {text}", is_error=True)

@@ -209,6 +209,11 @@ class Build:
         return self.old is None or catalog.is_empty(self.live)
 
     @property
+    def why_empty(self) -> str:
+        """Why there is nothing to back up or to carry, where old_is_empty says so."""
+        return "the database is new" if self.old is None else f"{self.target.database} is empty"
+
+    @property
     def old_is_bare(self) -> bool:
         """Whether the target has nothing that a new one does not inherit; asked anew."""
         return self.old is None or catalog.is_bare(self.live)

@@ -152,6 +152,7 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         uncreatable = extensions.uncreatable(build.live)
     if in_place and not build.old_is_empty:
         barred += _bars_of_a_carry(build)
+    unread = _unread(build) if builds else ()
     heirs = build.ownership
     is_of_all = build.target.database == policy.MAINTENANCE
     clients = listed(build.sessions_on_target) if is_of_all else ""
@@ -184,7 +185,8 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         unknown=build.sharing.unknown,
         is_claimed=bool(build.sharing.claimed),
         sessions=build.server.free_sessions(),
-        unread=_unread(build) if builds else (),
+        unread=unread,
+        guarded=_guarded(build, unread),
         backs_up=task != "restore",
         needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
@@ -198,6 +200,11 @@ def _unread(build: Build) -> tuple[str, ...]:
         return ()
     ours = (each for each in catalog.tables(build.live) if not build.sharing.has(each))
     return tuple(catalog.shown(*each) for each in ours if each in closed)
+
+
+def _guarded(build: Build, unread: tuple[str, ...]) -> tuple[str, ...]:
+    hidden = {catalog.shown(*each) for each in catalog.guarded(build.live)} if unread else set()
+    return tuple(each for each in unread if each in hidden)
 
 
 def _bars(build: Build) -> tuple[tuple[str, str], ...]:

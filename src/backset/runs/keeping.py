@@ -119,6 +119,8 @@ class Keeping:
         if (before.server, before.database) != (after.server, after.database):
             raise _NotKeptError("something was changed outside of the content of the database")
         build = self._build
+        if remote := catalog.remote(build.session):
+            raise _NotKeptError(f"{remote} may show other rows by then")
         self._finish()
         found = build.server.databases()
         name, source = self._name(what), found[self._name("next")]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from backset.wording.rights import UNHIDDEN
+
 if TYPE_CHECKING:
     from backset.connections.locality import Locality
 
@@ -34,8 +36,8 @@ class Circumstances:
     shared: what in the target belongs to others, in words. mixed: version tables of other
     applications, beside tables of this project. unknown: schemas that no migration knows.
     sessions: how many the run may have at once, and what limits it. needed: how many it needs.
-    unread: tables of the project that the role may not read whole. backs_up: whether a swap takes a
-    backup, too.
+    unread: tables of the project that the role may not read whole; guarded: those of them of which
+    row security hides rows. backs_up: whether a swap takes a backup, too.
     is_claimed: whether the migrations make what belongs to somebody else.
     tied: what PostgreSQL ties to the target, each with its remedy.
     barred: why the objects of the target cannot be dropped and made again by the role.
@@ -71,6 +73,7 @@ class Circumstances:
     sessions: tuple[int, str] = (100, "")
     needed: int = 0
     unread: tuple[str, ...] = ()
+    guarded: tuple[str, ...] = ()
     backs_up: bool = True
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
@@ -129,8 +132,10 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
     reasons += facts.tied
     if facts.unread and (facts.backs_up or way.way == "in place"):
         what = f"the role {facts.role} may not read every row of {', '.join(facts.unread)}"
-        remedy = "as its owner: GRANT SELECT on it, or ALTER TABLE … NO FORCE ROW LEVEL SECURITY"
-        reasons.append((f"{what}, so that no backup is whole", remedy))
+        remedies = [UNHIDDEN] if facts.guarded else []
+        if set(facts.unread) - set(facts.guarded):
+            remedies.append("as its owner: GRANT SELECT on it")
+        reasons.append((f"{what}, so that no backup is whole", "; else ".join(remedies)))
     free, limit = facts.sessions
     if free < facts.needed:
         what = f"the run needs {facts.needed} sessions at once: {limit}"

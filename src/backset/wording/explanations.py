@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 MEND = "mend the migration or env.py, then run this again"
-_PACKAGES = "'alembic>=1.9' 'sqlalchemy>=1.4' 'psycopg[binary]'"
+_MISSING = re.compile(r"No module named '(\w+)")
+_OLD = re.compile(r"^too old: (\w+)")
+_BESIDE = re.compile(r"beside SQLAlchemy (\d+\.\d+)")
+# From which version on; that of SQLAlchemy stays below the next one, for which code is rewritten.
+_LEAST = {"alembic": "alembic>=1.9", "sqlalchemy": "sqlalchemy>=1.4,<2"}
 # In the server's own words, which depend on its lc_messages.
 _CLUSTER_WIDE = re.compile('(role|tablespace) "[^"]*" already exists')
 _ONLY_IF_MISSING = (
@@ -39,6 +44,12 @@ COMMIT = (
 )
 _DOOR = f"mend env.py, {OR_DOOR}"
 _TAKE_IT = "let env.py take its URL from DATABASE_URL, or say in [tool.backset.env] where it looks"
+# Of engine_from_config(): sqlalchemy.url in Alembic's own section is given to every project.
+_NO_OPTION = re.compile("^KeyError: 'url'")
+_NAME_IT = (
+    'name the option that env.py reads, with its prefix: [tool.backset.ini] "PREFIX.url" = '
+    '"{url}"; or the section, where it reads another one: [tool.backset] section = "…"'
+)
 _OTHER_DIALECT = re.compile("^a database of ")
 _CHOOSE_SECTION = (
     'choose one, as `alembic -n NAME` does: [tool.backset] section = "NAME", or '
@@ -110,6 +121,7 @@ _BETTER = (
     (_UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
+    (_NO_OPTION, _NAME_IT),
     (_OTHER_DIALECT, f"{_TAKE_IT}; {OR_DOOR}"),
 )
 
@@ -143,9 +155,17 @@ def of(
     return what.format(**named), remedy
 
 
-def installation(python: str, *, is_old: bool) -> str:
-    """Return what installs in an interpreter what the worker needs there, unless it is too old."""
-    if is_old:
+def installation(python: str, said: str) -> str:
+    """Return what installs what the worker lacks in an interpreter, or finds too old there.
+
+    said: its words, with the version of SQLAlchemy: that stays what it is.
+    """
+    old, missing = _OLD.search(said), _MISSING.search(said)
+    package = (old or missing or ["", "alembic"])[1].lower()
+    if package == "python":
         return INTERPRETER
+    wanted = [_LEAST.get(package, package) if old or package == "alembic" else package]
+    wanted += [f"sqlalchemy=={kept[1]}.*" for kept in [_BESIDE.search(said)] if kept]
+    wanted += ["psycopg[binary]"] if "nor 'sqlalchemy'" in said else []
     named = "name the project's interpreter: [tool.backset] python"
-    return f"{python} -m pip install {_PACKAGES}, or {named}"
+    return f"{python} -m pip install {shlex.join(wanted)}, or {named}"

@@ -34,6 +34,12 @@ def create(database: str) -> None:
         session.execute("CREATE TABLE legacy (id int PRIMARY KEY)")
 
 
+def execute(database: str, statements: str) -> None:
+    """Run SQL, as an `init` does that makes what is no table."""
+    with psycopg.connect(database) as session:
+        session.execute(statements)
+
+
 def main() -> None:
     """Do what the first argument says."""
     here, there = os.environ["DATABASE_URL"], os.environ.get("LIVE_URL", "")
@@ -42,6 +48,9 @@ def main() -> None:
         upgrade(here)
     elif way == "create":
         create(here)
+    elif way == "execute":
+        execute(here, sys.argv[2])
+        sys.exit(sys.argv[3] if len(sys.argv) > 3 else 0)
     elif way == "fail-after":
         upgrade(here)
         sys.exit("the mail server did not answer")
