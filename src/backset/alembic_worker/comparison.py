@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_LONGEST_BYTES = 63
 _ARGUMENTS = {
     "message": None,
     "autogenerate": True,
@@ -46,7 +47,7 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     found = []  # type: list[Any]
     for operations in context.generated_revisions[-1].upgrade_ops_list:
         found += operations.as_diffs()
-    return [worded(each) for each in _without_parts_of_leftovers(list(_flat(found)))]
+    return [worded(each) for each in _without_parts_of_leftovers(_without_cut(list(_flat(found))))]
 
 
 def count(metadata: Any) -> int | None:
@@ -59,7 +60,8 @@ def columns(metadata: Any) -> dict[str, list[str]]:
     found = {}
     for table in tables(metadata):
         schema = table.schema if table.schema != "public" else None
-        found[".".join(filter(None, (schema, table.name)))] = [each.name for each in table.columns]
+        name = ".".join(filter(None, (schema, stored(table.name))))
+        found[name] = [stored(each.name) for each in table.columns]
     return found
 
 
@@ -77,6 +79,47 @@ def _several(metadata: Any) -> list[Any]:
 def _flat(found: list[Any]) -> Iterator[Any]:
     for each in found:  # changes of one column come together, as a list
         yield from each if isinstance(each, list) else [each]
+
+
+def stored(name: Any) -> str:
+    """Return a name as the server stores it: cut to 63 bytes."""
+    return str(name).encode()[:_LONGEST_BYTES].decode("utf-8", "ignore")
+
+
+def _without_cut(found: list[Any]) -> list[Any]:
+    """Leave out what differs in its name alone, which the server has cut."""
+    removed = {_kind_and_name(each): each for each in found if each[0].startswith("remove_")}
+    cut = []  # type: list[Any]
+    for each in found:
+        kind, *name = _kind_and_name(each)
+        is_long = each[0].startswith("add_") and name[-1] != stored(name[-1])
+        twin = removed.get((kind, *map(stored, name))) if is_long else None
+        cut += [each, twin] if twin is not None else []
+    gone = [each[1] for each in cut if each[0].endswith("_table")]
+
+    def is_out(each: Any) -> bool:
+        return any(each is other for other in cut) or (
+            not each[0].endswith("_table")
+            and any(getattr(each[1], "table", None) is table for table in gone)
+        )
+
+    return [each for each in found if not is_out(each)]
+
+
+def _kind_and_name(difference: Any) -> tuple[str, ...]:
+    """Return what was added or removed: its kind, its table and its name."""
+    operation, *rest = difference
+    kind = operation.partition("_")[2]
+    if kind == "column":
+        schema, table, column = rest
+        return kind, _dotted(schema, stored(table)), str(column.name)
+    if operation.startswith("modify_"):
+        return operation, ""
+    table = getattr(rest[0], "table", None)
+    owner = _dotted(table.schema, stored(table.name)) if table is not None else ""
+    if kind == "table":
+        owner = str(rest[0].schema or "")
+    return kind, owner, str(getattr(rest[0], "name", None) or "")
 
 
 def _without_parts_of_leftovers(found: list[Any]) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 
-from .comparison import DIALECT, tables
+from .comparison import DIALECT, stored, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +21,11 @@ def of_models(metadata: Any) -> list[dict[str, Any]]:
     for table in tables(metadata):
         for column in table.columns:
             for enum in _enums(column.type):
-                key = {"schema": enum.schema, "name": enum.name}
+                key = {"schema": enum.schema, "name": stored(enum.name)}
                 first = {**key, "values": list(enum.enums), "columns": []}
                 each = found.setdefault((enum.schema, enum.name), first)
-                each["columns"].append([table.schema, table.name, column.name])
+                where = [table.schema, stored(table.name), stored(column.name)]
+                each["columns"].append(where)
     return list(found.values())
 
 

@@ -179,6 +179,12 @@ def indexes(session: psycopg.Connection[Any]) -> dict[str, bool]:
     return {shown(*name): valid for *name, valid in session.execute(_INDEXES).fetchall()}
 
 
+def other_names(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return kind and shown name of every sequence, view, type, domain and value of an enum."""
+    found = session.execute(_OTHER_NAMES).fetchall()
+    return [(kind, shown(schema, name)) for kind, schema, name in found]
+
+
 def youngest_row(session: psycopg.Connection[Any]) -> str:
     """Return the latest moment in any column of a date or time that is not in the future."""
     latest = sql.SQL(
@@ -357,6 +363,18 @@ SELECT n.nspname, c.relname, i.indisvalid OR c.relkind = 'I' OR EXISTS (
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
      JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION}
+"""
+_OTHER_NAMES = f"""
+SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, n.nspname, c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('S', 'v', 'm') AND {_USER_SCHEMA}
+UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, n.nspname, t.typname
+FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE t.typtype IN ('e', 'd', 'r', 'c') AND {_USER_SCHEMA} AND NOT EXISTS (
+    SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c')
+UNION ALL SELECT 'value', n.nspname, concat_ws('.', t.typname, e.enumlabel)
+FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE {_USER_SCHEMA}
 """
 _TIMES = f"""
 SELECT n.nspname, c.relname, a.attname

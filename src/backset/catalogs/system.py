@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_LONGEST_BYTES = 63  # NAMEDATALEN - 1: the server cuts a longer name, with a notice at most
 FIRST_OF_A_USER = 16384  # FirstNormalObjectId: below it is what initdb made
 
 
@@ -12,3 +13,9 @@ def is_users(schema: str) -> str:
     `pg_toast_temp_N` behind for ever once a session has had a temporary table.
     """
     return f"({schema} !~ '^pg_' AND {schema} <> 'information_schema')"
+
+
+def stored(name: str) -> str:
+    """Return a name, which may have its schema or table before it, as the server stores it."""
+    parts = (each.encode()[:_LONGEST_BYTES].decode("utf-8", "ignore") for each in name.split("."))
+    return ".".join(parts)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, sharing
+from backset.catalogs.system import stored
 from backset.checks import baseline, enums, heads, server_log, soundness
 from backset.checks.acceptance import Judged, judge
 from backset.checks.drift import LEFTOVER, drift
@@ -346,7 +347,7 @@ def missing_columns(settings: Settings, columns: Mapping[str, set[str]]) -> list
         f"{table}.{column}"
         for table, expected in settings.expect.items()
         for column in expected
-        if column not in (columns.get(table) or _anywhere(table, columns))
+        if stored(column) not in (columns.get(stored(table)) or _anywhere(stored(table), columns))
     ]
     return [
         _finding(

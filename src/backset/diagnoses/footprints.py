@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backset.catalogs import catalog
+from backset.catalogs.system import stored
 from backset.scripts import graph, operations
 
 if TYPE_CHECKING:
@@ -48,8 +50,11 @@ def look(
     order = graph.ordered(revisions)
     indexes = catalog.indexes(session)
     columns = catalog.columns(session)
-    existing = _existing(columns, indexes, homes)
-    anywhere = _existing(columns, indexes, {each.rpartition(".")[0] for each in columns})
+    others = catalog.other_names(session)
+    existing = _existing(columns, indexes, others, homes)
+    anywhere = _existing(
+        columns, indexes, others, {each.rpartition(".")[0] for each in columns}
+    )
     every = _read(order)
     standing = operations.standing(_of(every, done))
     made = {name for kind, name in operations.standing(_of(every)) if kind == "table"}
@@ -66,14 +71,22 @@ def look(
 
 
 def _existing(
-    columns: Mapping[str, set[str]], indexes: Mapping[str, bool], homes: Collection[str]
+    columns: Mapping[str, set[str]],
+    indexes: Mapping[str, bool],
+    others: Sequence[tuple[str, str]],
+    homes: Collection[str],
 ) -> dict[str, set[str]]:
     """Return the names of what there is, by kind; without a schema too, of what is in `homes`."""
     tables = [*columns.items()]
     for name, own in columns.items():
         schema, _, bare = name.rpartition(".")
         tables += [(bare, own)] if schema in homes else []
+    found: dict[str, set[str]] = defaultdict(set)
+    for kind, name in others:
+        schema, _, bare = name.partition(".")
+        found[kind] |= {name, bare} if schema in homes else {name}
     return {
+        **found,
         "table": {name for name, _ in tables},
         "column": {f"{name}.{each}" for name, own in tables for each in own},
         "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
@@ -103,11 +116,13 @@ def _unmade(
 
 def _read(revisions: Iterable[Revision]) -> list[tuple[Revision, list[Operation]]]:
     """Read the texts of scripts; one whose source is gone says nothing."""
-    return [
-        (each, operations.read(each.path.read_text(encoding="utf-8", errors="replace")))
-        for each in revisions
-        if each.path.suffix == ".py"
-    ]
+    return [(each, list(_stored(each))) for each in revisions if each.path.suffix == ".py"]
+
+
+def _stored(revision: Revision) -> Iterator[Operation]:
+    """Yield what a script does, by names as the server stores them."""
+    for each in operations.read(revision.path.read_text(encoding="utf-8", errors="replace")):
+        yield replace(each, name=stored(each.name), owner=stored(each.owner))
 
 
 def _of(

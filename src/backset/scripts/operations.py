@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One thing that a script does: it makes or drops a table, a column or an index.
+    """One thing that a script does: it makes or drops an object, a column or a value of an enum.
 
+    kind: `table`, `column`, `index`, `type`, `domain`, `sequence`, `view` or `value`.
     name: `users`, `audit.users`, `users.email`; an index has no schema. owner: an index's table.
     optional: it is done under a condition, or `IF NOT EXISTS`.
     """
@@ -115,14 +116,15 @@ class _Reader(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id in self._functions:
             self.visit(self._functions.pop(node.func.id))
-        elif isinstance(node.func, ast.Attribute):
+        elif isinstance(node.func, ast.Attribute) or _called(node) in _VERBS:
             self._operation(node, node.func)
         else:
             self.generic_visit(node)
 
-    def _operation(self, node: ast.Call, function: ast.Attribute) -> None:
-        owner = function.value.id if isinstance(function.value, ast.Name) else ""
-        batch, verb = self._batches.get(owner), function.attr
+    def _operation(self, node: ast.Call, function: ast.expr) -> None:
+        value = getattr(function, "value", None)  # of a name that was imported there is none
+        owner = value.id if isinstance(value, ast.Name) else ""
+        batch, verb = self._batches.get(owner), _called(node)
         words = [_text(each) for each in node.args]
         if verb == "execute":
             self._execute(node, words[0] if words else "")
@@ -169,6 +171,13 @@ class _Reader(ast.NodeVisitor):
             line = node.lineno
             conditional = bool(self._conditions or match["if"] or match["add_if"])
             kind = (match["kind"] or "table").lower()
+            if match["enum"]:
+                name = f"{_plain(match['enum'])}.{match['value']}"
+                optional = bool(self._conditions or match["value_if"])
+                self.found.append(
+                    Operation(makes=True, kind="value", name=name, line=line, optional=optional)
+                )
+                continue
             name = _plain(match["name"] or match["altered"])
             if match["renamed"]:
                 new = ".".join(filter(None, (name.rpartition(".")[0], _plain(match["renamed"]))))
@@ -185,14 +194,21 @@ class _Reader(ast.NodeVisitor):
             self.found.append(Operation(makes, kind, name, line, owner, conditional))
 
 
+_VERBS = frozenset(
+    {f"{verb}_{kind}" for verb in ("create", "drop") for kind in ("table", "index")}
+    | {"add_column", "drop_column", "rename_table", "execute"}
+)
 _NAME = r'(?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?'
 _SQL = re.compile(
     rf"""
-    \b(?P<verb>CREATE|DROP)\s+(?:UNIQUE\s+|UNLOGGED\s+)?(?P<kind>TABLE|INDEX)\s+(?:CONCURRENTLY\s+)?
+    \b(?P<verb>CREATE|DROP)\s+(?:UNIQUE\s+|UNLOGGED\s+|MATERIALIZED\s+)?
+    (?P<kind>TABLE|INDEX|TYPE|DOMAIN|SEQUENCE|VIEW)\s+(?:CONCURRENTLY\s+)?
     (?P<if>IF\s+(?:NOT\s+)?EXISTS\s+)?(?P<name>{_NAME})(?:\s+ON\s+(?:ONLY\s+)?(?P<owner>{_NAME}))?
     | \bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?P<altered>{_NAME})\s+
     (?: RENAME\s+TO\s+(?P<renamed>{_NAME})
       | (?P<change>ADD|DROP)\s+COLUMN\s+(?P<add_if>IF\s+(?:NOT\s+)?EXISTS\s+)?(?P<column>{_NAME}) )
+    | \bALTER\s+TYPE\s+(?P<enum>{_NAME})\s+ADD\s+VALUE\s+(?P<value_if>IF\s+NOT\s+EXISTS\s+)?
+    '(?P<value>(?:[^']|'')*)'
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -208,7 +224,9 @@ def _plain(name: str) -> str:
 
 
 def _called(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    """Return the name of what is called, of `op.add_column` and of an imported `add_column`."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _qualified(name: str, call: ast.Call) -> str:
