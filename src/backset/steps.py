@@ -206,8 +206,9 @@ def carry(build: Build, progress: Progress) -> Done:
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
     text += f" · from {origin.shown}" if origin else ""
     lagging = tuple(seeding.lagging(build.session))
-    details = {"rows": done.rows, "left": left} | ({"origin": origin.shown} if origin else {})
-    return Done(text, details, (*done.findings, *lagging))
+    details = {"rows": done.rows, "left": left, "through": [*done.through]}
+    more = {"origin": origin.shown} if origin else {}
+    return Done(text, {**details, **more}, (*done.findings, *lagging))
 
 
 def seed(build: Build, progress: Progress) -> Done:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.marks import slow_but
 from tests.project import Project, databases, laid_down
 
 if TYPE_CHECKING:
@@ -68,9 +70,10 @@ def test_old_rows_go_through_what_is_pending(tmp_path: Path, project: Project) -
     assert "the migrations drop or rename there: users.name" in plan.stdout
     assert "would carry cities 1 · users 2" in plan.stdout
     assert not [each for each in databases(old) if "scratch" in each]
-    done = old.invoke("reset-db", "--carry")
+    done = old.invoke("reset-db", "--carry", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the old rows go through a2_lower.py in a copy first" in done.stdout
+    (step,) = [each for each in json.loads(done.stdout)["steps"] if each["step"] == "carry"]
+    assert step["through"] == ["a2_lower.py"]
     assert old.query(NEW) == AS_IT_SHOULD_BE
     assert old.query("SELECT * FROM cities") == [("Rome",)]
     assert old.query("INSERT INTO users (email) VALUES ('c') RETURNING id") == [(3,)]
@@ -136,6 +139,7 @@ def test_in_place_it_is_refused_before_anything_is_dropped(tmp_path: Path, owned
     assert old.query(NEW) == AS_IT_SHOULD_BE
 
 
+@pytest.mark.slow
 def test_in_place_with_a_copy(tmp_path: Path, project: Project) -> None:
     """Where a copy can be made, the rows of the backup go through what is pending there."""
     old = behind(tmp_path / "old", project.url)
@@ -147,7 +151,7 @@ def test_in_place_with_a_copy(tmp_path: Path, project: Project) -> None:
     assert not [each for each in databases(old) if "scratch" in each]
 
 
-@pytest.mark.parametrize("how", ["dump", "URL"])
+@pytest.mark.parametrize("how", slow_but(["dump", "URL"], lambda how: how == "dump"))
 def test_rows_from_elsewhere_go_through_it(
     tmp_path: Path,
     project: Project,

@@ -78,7 +78,11 @@ INSERT INTO perms SELECT gen_random_uuid(), id, 'read' FROM roles;
 """
 
 
-@pytest.mark.parametrize("where", ["project", "owned"], ids=["swap", "in place"])
+@pytest.mark.parametrize(
+    "where",
+    slow_but(["project", "owned"], lambda where: where == "project"),
+    ids=["swap", "in place"],
+)
 def test_rows_with_random_ids_are_replaced(
     tmp_path: Path, request: pytest.FixtureRequest, where: str
 ) -> None:
@@ -170,6 +174,12 @@ def test_views_that_could_be_read_can_be_read_again(
     assert done.returncode == 0, done.stdout + done.stderr
     assert bare.query(POPULATED) == [("above",), ("share",), ("total",)]
     assert bare.query("SELECT * FROM above") == [("total 5",)]
+    if where == "project":
+        assert bare.invoke("backup").returncode == 0
+        dump = max(bare.folder.rglob("*.dump"))
+        done = bare.invoke("carry", "--from", str(dump))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert bare.query(POPULATED) == [("above",), ("share",), ("total",)]
     bare.query("INSERT INTO t VALUES (3, 0)")
     done = bare.invoke("reset-db", "--carry")
     assert done.returncode == 0, done.stdout + done.stderr

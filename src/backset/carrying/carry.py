@@ -41,12 +41,14 @@ if TYPE_CHECKING:
 class Carried(NamedTuple):
     """What was done: the plan, how many rows each table got, by its name, and what else is so.
 
-    findings: what could not be done, and loses no row.
+    through: the files of the migrations that the rows went through in a copy. findings: what could
+    not be done, and loses no row.
     """
 
     plan: CarryPlan
     rows: dict[str, int]
     notes: tuple[str, ...]
+    through: Sequence[str]
     findings: tuple[Finding, ...]
 
 
@@ -104,7 +106,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     sequences.advance(build.session, before, decided.transfers)
     unfilled = views.refresh(build.session, filled)
     by_name = {shown(*table): rows[table] for table in sorted(rows)}
-    return Carried(decided, by_name, tuple(stayed), tuple(unfilled))
+    return Carried(decided, by_name, tuple(stayed), old.through, tuple(unfilled))
 
 
 def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:

@@ -88,7 +88,12 @@ def opened(
                 if waiting:
                     _make(build, found, database, "post-data", how)
                     _go_through(build, database, session, waiting, progress)
-                yield Source(database, session, connected, populated=found.populated, copied=copied)
+                yield Source(
+                    *(database, session, connected),
+                    populated=found.populated,
+                    through=[each.path.name for each in waiting],
+                    copied=copied,
+                )
 
 
 def _digests(connected: Callable[[], Session], rules: Rules) -> list[tuple[Transfer, Digest]]:

@@ -76,7 +76,7 @@ def _as_it_would_be(build: Build, source: Source, progress: Progress) -> Iterato
     if not waiting:
         yield source
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="backset-") as folder:
         path = _dumped(build, source.target, Path(folder), waiting, progress)
         is_own = source.target == build.target
         with dump.opened(build, str(path), progress, is_own=is_own) as copy:

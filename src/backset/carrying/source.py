@@ -23,8 +23,8 @@ class Source:
     schemas: what both sides are, where the rows stand under other names in the new database itself;
     counters: the old sequences, and populated: the materialized views that could be read, where
     these are gone.
-    copied: where the rows have been changed in a copy of the target, what that was before, table by
-    table.
+    through: the files of pending revisions that the rows have gone through in a copy; copied: where
+    that is one of the target, what was in it before, table by table.
     """
 
     target: Target
@@ -33,4 +33,5 @@ class Source:
     schemas: Schemas | None = None
     counters: Sequence[Counter] | None = None
     populated: frozenset[tuple[str, str]] | None = None
+    through: Sequence[str] = ()
     copied: Sequence[tuple[Transfer, Digest]] | None = None

@@ -112,7 +112,8 @@ def tables(raw: object) -> tuple[str, ...]:
             return ALL_TABLES
         if all(names):
             return tuple(_shown(name) for name in names)
-    raise ValueError('a list of tables, such as ["users", "tasks"], or "all"')
+    beside = "; exclude, replace and unmigrated stand beside it" if isinstance(raw, dict) else ""
+    raise ValueError(f'a list of tables, such as ["users", "tasks"], or "all"{beside}')
 
 
 def table_patterns(raw: object) -> tuple[str, ...]:

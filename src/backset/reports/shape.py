@@ -169,6 +169,12 @@ class Step(TypedDict):
     left: NotRequired[
         Annotated[list[Left], "`carry`: what has no place in the new schema, and was left behind"]
     ]
+    through: NotRequired[
+        Annotated[
+            list[str],
+            "`carry`: the files of pending migrations that the rows went through in a copy",
+        ]
+    ]
     origin: NotRequired[
         Annotated[str, "`carry` of the task `carry`: what the rows came from, without passwords"]
     ]
