@@ -156,6 +156,32 @@ def test_the_schemas_of_tenants(tmp_path: Path, database_url: str) -> None:
     assert "extra enum value: the enum blue.order_state" in project.invoke("status").stderr
 
 
+def test_a_schema_that_stands_for_others(tmp_path: Path, database_url: str) -> None:
+    """What migrations make in one that is translated for each tenant is found in theirs."""
+    project = laid_down(tmp_path / "p", "tenants_asked", database_url)
+    scripts = "migrations/versions"
+    translated = 'connection=connection.execution_options(schema_translate_map={"tenant": schema})'
+    for path, old, new in (
+        (f"{scripts}/a1_orders.py", '"orders",', '"orders", schema="tenant", *['),
+        (f"{scripts}/a1_orders.py", 'name="order_state")),', 'name="order_state"))],'),
+        (f"{scripts}/b1_note.py", 'op.add_column("orders"', 'op.create_table("notes"'),
+        (f"{scripts}/b1_note.py", "sa.Text))", 'sa.Text), schema="tenant")'),
+        ("migrations/env.py", "target_metadata=models.metadata", "target_metadata=None"),
+        ("migrations/env.py", "connection=connection", translated),
+    ):
+        text = (project.folder / path).read_text()
+        assert old in text
+        (project.folder / path).write_text(text.replace(old, new, 1))
+    assert project.invoke("upgrade").returncode == 0
+    for tenant in ("red", "blue"):
+        project.query(f"UPDATE {tenant}.alembic_version SET version_num = 'a1'")
+        project.query(f"DROP TABLE {tenant}.notes")
+    done = project.invoke("status")
+    assert " state     behind: the database is at a1, head is b1: 1 revision" in done.stdout, done
+    done = project.invoke("repair")
+    assert (done.returncode, " ✔ upgrade " in done.stdout) == (0, True), done
+
+
 def test_a_proof_has_that_schema_too(tmp_path: Path, database_url: str) -> None:
     """A version that got lost is stamped: the chain makes the same in its scratch database."""
     project = laid_down(tmp_path / "p", "locations", database_url)

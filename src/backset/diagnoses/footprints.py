@@ -45,22 +45,23 @@ def look(
 
     models: columns by table. done, pending: the ids of revisions. homes: the schemas beside
     `public` that a name without a schema may mean. Such a name is in the way in one of these; it is
-    made wherever it is found, since only a run tells in which schema that was.
+    made wherever it is found, since only a run tells in which schema that was. So is one in a
+    schema that is not there at all: it may stand for those of tenants (schema_translate_map).
     """
     order = graph.ordered(revisions)
     indexes = catalog.indexes(session)
     columns = catalog.columns(session)
     others = catalog.other_names(session)
-    existing = _existing(columns, indexes, others, homes)
-    anywhere = _existing(
-        columns, indexes, others, {each.rpartition(".")[0] for each in columns}
-    )
     every = _read(order)
     standing = operations.standing(_of(every, done))
     made = {name for kind, name in operations.standing(_of(every)) if kind == "table"}
     ours = {*models, *made}
+    schemas = {each.rpartition(".")[0] for each in columns}
+    stand_ins = {each.rpartition(".")[0] for each in ours} - schemas | {""}
+    existing = _existing(columns, indexes, others, homes, {""})
+    anywhere = _existing(columns, indexes, others, schemas, stand_ins)
     return Footprints(
-        ours=frozenset(ours.union(each for each in columns if each.rpartition(".")[2] in ours)),
+        ours=frozenset(ours.union(each for each in columns if _meant(each, stand_ins) & ours)),
         in_the_way=tuple(
             f"{each.kind} {each.name} exists already, which {file}:{each.line} makes"
             for file, each in operations.in_the_way(_of(every, pending), existing)
@@ -75,12 +76,13 @@ def _existing(
     indexes: Mapping[str, bool],
     others: Sequence[tuple[str, str]],
     homes: Collection[str],
+    stand_ins: Collection[str],
 ) -> dict[str, set[str]]:
-    """Return the names of what there is, by kind; without a schema too, of what is in `homes`."""
+    """Return the names of what there is, by kind; of what is in `homes`, all that may mean it."""
     tables = [*columns.items()]
     for name, own in columns.items():
-        schema, _, bare = name.rpartition(".")
-        tables += [(bare, own)] if schema in homes else []
+        if name.rpartition(".")[0] in homes:
+            tables += [(each, own) for each in _meant(name, stand_ins)]
     found: dict[str, set[str]] = defaultdict(set)
     for kind, name in others:
         schema, _, bare = name.partition(".")
@@ -91,6 +93,12 @@ def _existing(
         "column": {f"{name}.{each}" for name, own in tables for each in own},
         "index": {name.rpartition(".")[2] for name, valid in indexes.items() if valid},
     }
+
+
+def _meant(table: str, stand_ins: Collection[str]) -> set[str]:
+    """Return how a table may be named by a script; stand_ins: schemas, an empty one for none."""
+    bare = table.rpartition(".")[2]
+    return {f"{schema}.{bare}" if schema else bare for schema in stand_ins}
 
 
 def _unmade(
