@@ -202,7 +202,8 @@ def test_each_cure_works(stateful: Project, case: Case) -> None:
     repaired = stateful.invoke("repair", "--json", *(["--yes"] if "carry" in case.ways else []))
     content: dict[str, Any] = json.loads(repaired.stdout)
     assert content["state"] == case.ends, repaired.stdout
-    assert repaired.returncode == content["exit_code"] == (0 if case.ends == "at head" else case.code)
+    code = 0 if case.ends == "at head" else case.code
+    assert repaired.returncode == content["exit_code"] == code
     assert people(stateful) == known
     assert tuple(each["cure"]["way"] for each in content["repairs"]) == case.ways
     assert "c4nary" not in repaired.stdout
@@ -233,7 +234,7 @@ def test_a_small_cure_keeps_every_row(
 
 @pytest.mark.slow
 def test_a_rebuild_can_be_undone(tmp_path: Path, database_url: str) -> None:
-    """What is left when nothing smaller helps carries the rows, and the database stays for `undo`."""
+    """What is left when nothing smaller helps carries the rows; the old database stays for `undo`."""
     project = laid_down(tmp_path / "project", "states", database_url)
     made_by_hand(project)
     before = project.query("SELECT oid FROM pg_database WHERE datname = current_database()")

@@ -191,7 +191,7 @@ def test_a_column_that_is_no_enum_is_found_beside_the_type(session: Session) -> 
          "users.mood is character varying(9), and the models have the enum mood"),
         ("enum column", "users.moods", "users.moods is text[], and the models have the enum mood"),
     ]  # fmt: skip
-    told = enums.findings(models, session, ["users.mood"])
+    told = enums.findings(models, session, told=["users.mood"])
     assert [each.name for each in told] == ["mood", "users.moods"]
     for finding in found:
         assert len(enums.findings(models, session)) > 0

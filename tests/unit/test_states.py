@@ -98,7 +98,7 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "at b the chain and the database differ: check c", "reset", "invoke reset-db"),
         ({**AT, "proof": replace(STANDS, apart=("view v is only in app",))}, "drift",
          "view v is only in app", "by hand", "drop it, or write a migration that makes it"),
-        ({**AT, "proof": SAME}, "at head", "its schema is what the chain makes: proved", "none", ""),
+        ({**AT, "proof": SAME}, "at head", "is what the chain makes: proved", "none", ""),
         ({**BEHIND, "invalid": ("ix",)}, "half applied", "index ix is invalid", "drop index",
          "invoke psql -- -c 'DROP INDEX CONCURRENTLY ix'"),
         ({**AT, "unmade": ("table u does not exist",)}, "stamped but not migrated",

@@ -87,39 +87,39 @@ def stored(name: Any) -> str:
 
 
 def _without_cut(found: list[Any]) -> list[Any]:
-    """Leave out what differs in its name alone, which the server has cut."""
-    removed = {_kind_and_name(each): each for each in found if each[0].startswith("remove_")}
+    """Leave out what differs in a name alone, of its own or its table's, that the server has cut."""
+    removed = {_stored_key(each): each for each in found if each[0].startswith("remove_")}
     cut = []  # type: list[Any]
     for each in found:
-        kind, *name = _kind_and_name(each)
-        is_long = each[0].startswith("add_") and name[-1] != stored(name[-1])
-        twin = removed.get((kind, *map(stored, name))) if is_long else None
-        cut += [each, twin] if twin is not None else []
-    gone = [each[1] for each in cut if each[0].endswith("_table")]
-
-    def is_out(each: Any) -> bool:
-        return any(each is other for other in cut) or (
-            not each[0].endswith("_table")
-            and any(getattr(each[1], "table", None) is table for table in gone)
-        )
-
-    return [each for each in found if not is_out(each)]
+        twin = removed.get(_stored_key(each)) if each[0].startswith("add_") else None
+        if twin is not None and any(name != stored(name) for name in _names(each)):
+            cut += [each, twin]
+    return [each for each in found if not any(each is other for other in cut)]
 
 
-def _kind_and_name(difference: Any) -> tuple[str, ...]:
-    """Return what was added or removed: its kind, its table and its name."""
+def _stored_key(difference: Any) -> tuple[Any, ...]:
+    """Return what was added or removed, by names as the server has them."""
+    columns = () if difference[0].endswith("_table") else getattr(difference[1], "columns", ())
+    names = (stored(getattr(each, "name", each)) for each in columns)
+    return (
+        difference[0].partition("_")[2],
+        *map(stored, _names(difference)),
+        tuple(sorted(names)),
+    )
+
+
+def _names(difference: Any) -> tuple[str, ...]:
+    """Return the schema, the table and the name of what was added or removed."""
     operation, *rest = difference
-    kind = operation.partition("_")[2]
-    if kind == "column":
-        schema, table, column = rest
-        return kind, _dotted(schema, stored(table)), str(column.name)
     if operation.startswith("modify_"):
-        return operation, ""
+        return ()
+    if operation.endswith("_column"):
+        schema, table, column = rest
+        return str(schema or ""), str(table), str(column.name)
     table = getattr(rest[0], "table", None)
-    owner = _dotted(table.schema, stored(table.name)) if table is not None else ""
-    if kind == "table":
-        owner = str(rest[0].schema or "")
-    return kind, owner, str(getattr(rest[0], "name", None) or "")
+    owner = rest[0] if table is None else table
+    name = "" if table is None else getattr(rest[0], "name", None)
+    return str(getattr(owner, "schema", None) or ""), str(getattr(owner, "name", "")), str(name)
 
 
 def _without_parts_of_leftovers(found: list[Any]) -> list[Any]:

@@ -71,8 +71,8 @@ def look(
                 proof = placement.find(build, told.progress, notice)
             if restoring and not (proof and proof.same):
                 restored = placement.find(build, told.progress, notice, restoring.recipe)
-    last = restored or proof
-    told.end("prove", Done(_shown(last), {"same": last.same, "not_compared": last.spare}))
+    if last := restored or proof:
+        told.end("prove", Done(_shown(last), {"same": last.same, "not_compared": last.spare}))
     return replace(found, facts=replace(found.facts, proof=proof, restored=restored))
 
 

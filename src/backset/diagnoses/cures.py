@@ -66,8 +66,8 @@ def parting(facts: Facts) -> Cure | None:
     return by_hand(
         f"if {', '.join(facts.orphans)} is of another application, give one of the two a version "
         "table of its own: version_table in context.configure() of env.py, with its row moved "
-        f"there; if it is an old one of this project's: `{_stamp(facts, own)}`; nothing is replaced "
-        "without being asked: `invoke reset-db --plan` says what it would set aside"
+        f"there; if it is an old one of this project's: `{_stamp(facts, own)}`; nothing is "
+        "replaced without being asked: `invoke reset-db --plan` says what it would set aside"
     )
 
 

@@ -28,8 +28,8 @@ def upgrade(
 ) -> dict[str, Any]:
     """Run the migrations on the database of `session`; return the worker's answer.
 
-    to: revisions; without them, where the chain ends. watched: what is looked at after each of them,
-    as alembic_worker.places has it; `places` in the answer is what was seen.
+    to: revisions; without them, where the chain ends. watched: what is looked at after each, as
+    alembic_worker.places has it; `places` in the answer is what was seen.
 
     `schemas` in it are those that were made first: Alembic writes to its version table before the
     first migration could make the schema of that. Raises StepFailedError.
