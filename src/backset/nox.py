@@ -144,7 +144,8 @@ def _thrown_away(
     from backset.migrations import standing_in  # noqa: PLC0415
     from backset.servers import service  # noqa: PLC0415
 
-    given = {name: value for name, value in {**os.environ, **env}.items() if value is not None}
+    given = {name: value for name, value in os.environ.items() if not name.startswith("BACKSET_")}
+    given |= {name: value for name, value in env.items() if value is not None}
     settings = load(Path.cwd(), given)
     meant = standing_in.own(settings)
     names = standing_in.names(settings, meant, _DATABASE)

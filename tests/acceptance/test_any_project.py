@@ -133,7 +133,7 @@ def test_a_repository_without_a_file_of_ours(
             "APP__DATABASE__NAME (.env)",
             '[tool.backset.env] APP__DATABASE__NAME = "{database}"',
         ),
-        ("hard_coded", "alembic/env.py line 6", 'let env.py take it from environ["DATABASE_URL"]'),
+        ("hard_coded", "alembic/env.py line 6", 'line 6 read environ["DATABASE_URL"]'),
     ],
 )
 def test_a_url_that_leads_elsewhere_executes_nothing(

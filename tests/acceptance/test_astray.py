@@ -62,7 +62,7 @@ def test_a_seed_with_the_url_of_the_live_database_is_ended(live: Project) -> Non
     assert done.returncode == 4
     assert f"connected to {name}, the live database" in done.stderr
     assert f"and not to {name}__next; it was ended" in done.stderr
-    assert "[tool.backset.env]" in done.stderr
+    assert 'scripts/other.py line 3 read environ["DATABASE_URL"]' in done.stderr
     ((rows,),) = live.query("SELECT count(*) FROM marks")
     assert rows == 1 or "and up to 1 row written there" in done.stderr
 

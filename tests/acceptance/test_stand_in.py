@@ -188,6 +188,16 @@ def test_the_projects_own_command_is_told_all_of_it(laid: Callable[[str], Path])
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_a_command_that_knows_libpqs_variables_alone(in_files: Path) -> None:
+    """They name the throw-away server, too."""
+    write_env(in_files, "url = 'postgresql+psycopg://'")
+    command = f'upgrade = ["{sys.executable}", "-m", "alembic", "upgrade", "head"]\n'
+    (in_files / "pyproject.toml").write_text(f"[tool.backset]\n{command}")
+    done = check(in_files, PGHOST="db.invalid", PGUSER="shop", PGDATABASE="shop", PGPASSWORD="x")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_command_that_would_go_elsewhere_is_not_run(in_files: Path) -> None:
     """The project's own database is no place for a check."""
     line = "upgrade = ['python', '-c', 'open(\"was_run\", \"w\")']\n"

@@ -122,7 +122,7 @@ def test_a_hard_coded_url_executes_nothing(
     (line,) = caught.value.lines()
     assert f"env.py connected to {other} on a Unix socket, not to postgresql://" in line
     assert "nothing was executed" in line
-    assert 'take it from environ["DATABASE_URL"]' in line
+    assert 'read environ["DATABASE_URL"], which is set' in line
     for database in (other, None):
         assert project.query(
             "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database

@@ -83,8 +83,10 @@ def remedy(origins: Sequence[Origin]) -> str:
     if lines:
         return f"write {lines[0]}"
     if origins:
-        place = origins[0].place
-        return f'let env.py take it from environ["DATABASE_URL"], which is set, not from {place}'
+        place, variable = origins[0].place, 'environ["DATABASE_URL"], which is set to the right one'
+        if ".py line" in place:
+            return f"let {place} read {variable}"
+        return f"let the code take it from {variable}, and not from {place}"
     return ""
 
 

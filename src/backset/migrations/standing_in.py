@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backset.configuration import drivers
+from backset.configuration.keys import LIBPQ_VARIABLES
 from backset.configuration.reader import on_embedded, restored_environment
 from backset.connections.url import PATTERN
 from backset.errors import BacksetError
@@ -45,12 +46,16 @@ def names(settings: Settings, meant: Target | None, database: str) -> Names:
 
 
 def told(settings: Settings, meant: Target | None, stand_in: Target) -> dict[str, str]:
-    """Return the variables that name the project's own database, as they name the stand-in."""
+    """Return the variables that name the project's own database, as they name the stand-in.
+
+    libpq's are among them where there are any: a command may have no other word of the server.
+    """
     if meant is None:
         return {}
+    libpq = stand_in.libpq_env if LIBPQ_VARIABLES & settings.environ.keys() else {}
     origins = provenance.found(settings, meant.params, stand_in)
     templates = {each.variable: each.template for each in origins if each.variable}
-    return replace(settings, env=templates).filled_env(stand_in)
+    return {**libpq, **replace(settings, env=templates).filled_env(stand_in)}
 
 
 def settled(settings: Settings, meant: Target | None, stand_in: Target) -> Settings:
