@@ -234,7 +234,7 @@ def test_a_small_cure_keeps_every_row(
 
 @pytest.mark.slow
 def test_a_rebuild_can_be_undone(tmp_path: Path, database_url: str) -> None:
-    """What is left when nothing smaller helps carries the rows; the old database stays for `undo`."""
+    """What is left when nothing smaller helps carries the rows; the old one stays for `undo`."""
     project = laid_down(tmp_path / "project", "states", database_url)
     made_by_hand(project)
     before = project.query("SELECT oid FROM pg_database WHERE datname = current_database()")

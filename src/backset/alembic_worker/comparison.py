@@ -87,7 +87,7 @@ def stored(name: Any) -> str:
 
 
 def _without_cut(found: list[Any]) -> list[Any]:
-    """Leave out what differs in a name alone, of its own or its table's, that the server has cut."""
+    """Leave out what differs in a name alone, its own or its table's, which the server has cut."""
     removed = {_stored_key(each): each for each in found if each[0].startswith("remove_")}
     cut = []  # type: list[Any]
     for each in found:

@@ -124,9 +124,7 @@ class Facts:
         It may have something more, which no later revision makes.
         """
         proof = self.proof
-        return proof is not None and (
-            proof.stands or " ".join(sorted(self.recorded)) in proof.same
-        )
+        return proof is not None and (proof.stands or " ".join(sorted(self.recorded)) in proof.same)
 
     @property
     def is_untrue(self) -> bool:
