@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +20,7 @@ from tests.incident.project import run_alembic
 from tests.project import TASKS, Project, laid_down
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from subprocess import CompletedProcess
 
@@ -173,12 +179,64 @@ def test_it_has_the_terminal(ini: Project) -> None:
     assert versions(ini) == ["c1", "b1"]
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it(ini: Project, signum: int, code: int) -> None:
+    """INT as a terminal sends it, to both; TERM to us alone. Nothing goes on, and nothing stays."""
+    script = ini.folder / "migrations/versions/c1_waits.py"
+    script.write_text(
+        'from alembic import op\nrevision, down_revision = "c1", "b1"\n'
+        'def upgrade(): op.execute("SELECT pg_sleep(60)")\n'
+    )
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'"
+    waiting += f" AND datname = '{ini.database}'"
+    with subprocess.Popen(
+        [sys.executable, "-m", "invoke", "alembic", "--", "upgrade", "head"],
+        cwd=ini.folder,
+        env={**os.environ, **ini.env},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        wait_for(lambda: ini.query(waiting, "postgres") == [(1,)])
+        (os.killpg if signum == signal.SIGINT else os.kill)(process.pid, signum)
+        assert process.wait(30) == code
+    wait_for(lambda: ini.query(waiting, "postgres") == [(0,)])
+    assert versions(ini) == [None, "b1"]
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_driver_without_a_thread_of_its_own(tmp_path: Path, tcp_url: str) -> None:
+    """An async env.py is held to the target as well, also where it takes no URL of ours."""
+    url = tcp_url.replace("postgresql:", "postgresql+asyncpg:")
+    project = laid_down(tmp_path / "async", "async", url)
+    done = project.invoke("alembic", "--", "upgrade", "head")
+    assert done.returncode == 0, done.stderr
+    assert project.query("SELECT version_num FROM alembic_version") == [("b1",)]
+    other = Target.parse(url).named("postgres").url
+    env = project.folder / "migrations/env.py"
+    text = env.read_text()
+    assert 'os.environ["DATABASE_URL"]' in text
+    env.write_text(text.replace('os.environ["DATABASE_URL"]', repr(other)))
+    refused = project.invoke("alembic", "--", "stamp", "--purge", "base")
+    assert refused.returncode == 4
+    assert "env.py connected to postgres on " in refused.stderr
+    assert project.query("SELECT version_num FROM alembic_version") == [("b1",)]
+
+
+@pytest.mark.slow
 def test_an_editor_is_opened(ini: Project) -> None:
     """As `alembic edit` does it."""
     done = ini.invoke("alembic", "--", "edit", "a1", EDITOR=f"{shutil.which('cat')}")
     assert (done.returncode, "CREATE TABLE users" in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.slow
 def test_a_project_without_a_database_has_its_command_line(tmp_path: Path) -> None:
     """`init` in an empty folder, and `heads` after that; no server is started for them."""
     folder = tmp_path / "new"
@@ -219,6 +277,7 @@ def test_one_of_several_chains_is_chosen(chains: Project) -> None:
     assert "core, billing" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_the_printed_lines_are_one_for_each_chain(chains: Project) -> None:
     """What status says of several chains can be typed as it stands."""
     assert chains.invoke("reset-db").returncode == 0

@@ -73,6 +73,17 @@ def rebuilt(project: Project, python: Path, upgrade: str) -> None:
     assert project.invoke("undo").returncode == 0
 
 
+def passed_through(project: Project) -> None:
+    """Hold that Alembic's own command line is the one of that interpreter."""
+    assert project.invoke("alembic", "--", "-x", "a=1", "current").stdout == "a1 (head)\n"
+    assert project.invoke("alembic", "--", "-c", "alembic.ini", "heads").stdout == "a1 (head)\n"
+    assert project.invoke("alembic", "--", "stamp", "--purge", "base").returncode == 0
+    assert project.query("SELECT * FROM alembic_version") == []
+    assert project.invoke("alembic", "--", "stamp", "head").returncode == 0
+    failed = project.invoke("alembic", "--", "upgrade", "nonsense")
+    assert (failed.returncode, "FAILED: Can't locate" in failed.stdout) == (255, True), failed
+
+
 def spoilt(project: Project) -> None:
     """Hold that differences, an orphaned revision and a broken chain are told as ever."""
     project.query("ALTER TABLE users DROP email, ALTER id TYPE bigint; CREATE TABLE extra ()")
@@ -98,6 +109,7 @@ def test_a_project_with_models(
     """`[tool.backset] python` names the environment; every task works, and every finding."""
     project = laid_down(tmp_path / "p", "conventions", database_url)
     rebuilt(project, environment(packages), "base → a1, 1 revision")
+    passed_through(project)
     spoilt(project)
 
 
@@ -111,6 +123,8 @@ def test_an_older_python_is_named(tmp_path: Path, database_url: str, version: st
     assert done.returncode == 4
     assert "([tool.backset]): " in done.stderr
     assert "→ name one of Python 3.9 or later that has the project's packages" in done.stderr
+    done = project.invoke("alembic", "--", "heads")
+    assert (done.returncode, f"{python} ([tool.backset]) does" in done.stderr) == (4, True)
 
 
 @pytest.mark.slow

@@ -157,7 +157,14 @@ def repairs(told: Told, project: Project) -> None:
     situations.in_git(project)
     git(project.folder, "rm", "-q", "migrations/versions/c1_notes.py")
     commit(project.folder, "Forget it")
-    assert told.by(project, "status", code=6)["orphans"][0]["removal"]
+    another = situations.versions(project) / "c1_another.py"
+    another.write_text(situations.MORE.format("c1", "gone"))
+    commit(project.folder, "Take its id")
+    another.unlink()
+    commit(project.folder, "Forget that, too")
+    (orphan,) = told.by(project, "status", code=6)["orphans"]
+    assert orphan["removal"]["subject"] == "Forget it"
+    assert [each["meant"] for each in orphan["generations"]] == [False, True]
     told.by(project, "repair", "--plan")
     told.by(project, "repair")
     project.query("UPDATE alembic_version SET version_num = 'dead'")

@@ -248,17 +248,13 @@ class _Maker:
 
     def _lookup(self) -> Revision:
         name, code = self._name("l"), "sa.Integer, primary_key=True, autoincrement=False"
-        self.tables[name] = Table(
-            name, {"code": "sa.Integer, primary_key=True", "label": "sa.Text"}
-        )
+        self.tables[name] = Table(name, {"code": code, "label": "sa.Text"})
+        columns = f"sa.Column('code', {code}), sa.Column('label', sa.Text)"
+        rows = "[{'code': 1, 'label': 'one'}, {'code': 2, 'label': 'two'}]"
         return Revision(
             "",
-            [
-                f"made = op.create_table({name!r}, sa.Column('code', sa.Integer, primary_key=True), "
-                "sa.Column('label', sa.Text))",
-                "op.bulk_insert(made, [{'code': 1, 'label': 'one'}, {'code': 2, 'label': 'two'}])",
-            ],
-            f"CREATE TABLE {name} (code serial PRIMARY KEY, label text)",
+            [f"made = op.create_table({name!r}, {columns})", f"op.bulk_insert(made, {rows})"],
+            f"CREATE TABLE {name} (code int PRIMARY KEY, label text)",
         )
 
     def _idle(self) -> Revision:

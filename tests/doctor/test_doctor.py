@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_a_row_that_is_lost_is_noticed(
     """Were a repair to lose one, a trial would say so."""
     ask = trial._ask  # noqa: SLF001
 
-    def careless(project: trial.Project, one: trial.Trial, *words: str) -> dict[str, object]:
+    def careless(project: Project, one: trial.Trial, *words: str) -> dict[str, Any]:
         told = ask(project, one, *words)
         if words[0] == "repair":
             project.query("DELETE FROM by_hand")

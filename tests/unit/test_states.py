@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backset.configuration.lineage import Lineage
 from backset.diagnoses.facts import Facts, Proof, Restorable
 from backset.diagnoses.states import state
 from backset.migrations.worker import Problem
@@ -207,3 +208,20 @@ def test_what_fits_to_the_chain_of_today(
 ) -> None:
     """A file that is brought back must close a gap, and not open another."""
     assert fits(found, today) == fitting
+
+
+def test_the_command_lines_of_several_chains_are_one_for_each() -> None:
+    """Each with the revisions that are its own; a difference is a matter of its own chain."""
+    core, billing = Lineage(name="core"), Lineage(name="the bills")
+    facts = Facts(
+        database="app", chains=((core, frozenset({"a", "b"})), (billing, frozenset({"x"})))
+    )
+    stamps = facts.alembic("stamp --purge", ["x", "b"])
+    assert stamps == (
+        "invoke alembic --chain core -- stamp --purge b && "
+        "invoke alembic --chain 'the bills' -- stamp --purge x"
+    )
+    lines = facts.alembic_each("check", ["the bills: column t.c is only in the models"])
+    assert lines == ["invoke alembic --chain 'the bills' -- check"]
+    alone = Facts(database="app", chains=((Lineage(), frozenset({"a"})),))
+    assert alone.alembic("stamp --purge", ["base"]) == "invoke alembic -- stamp --purge base"

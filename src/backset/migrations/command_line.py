@@ -103,9 +103,8 @@ class _Side:
         if self._error and (self._refused or status == _TRACEBACK):
             raise self._error
         if status > 0 and not self._began:  # its own words stand above
-            python = self._settings.python
             what = f"{self._settings.shown_python} does not run Alembic"
-            raise StepFailedError(what, explanations.installation(python, ""))
+            raise StepFailedError(what, explanations.INTERPRETER)
 
     def _locked(self) -> dict[str, int]:
         """Hold a lock in the target until the end; return its key, or nothing where we cannot."""
