@@ -12,6 +12,8 @@ from tests.marks import slow_but
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.project import Project
+
 
 TRIALS = 200
 QUICK = 15

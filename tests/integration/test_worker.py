@@ -102,7 +102,7 @@ def test_env_py_sees_where_the_command_goes(project: Project) -> None:
     add(versions, "aaa")
     add(versions, "bbb", "aaa")
     with working(project) as (worker, session, _):
-        worker.ask("upgrade", session, to="aaa")
+        worker.ask("upgrade", session, to=["aaa"])
         worker.ask("upgrade", session)
         worker.ask("downgrade", session)
     assert (project.folder / "seen").read_text().split() == ["aaa", "head", "base"]

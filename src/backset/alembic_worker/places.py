@@ -34,13 +34,13 @@ def look(connection: Any, watched: dict[str, Any], found: Sequence[str]) -> list
     cursor = driver.cursor()
     cursor.execute("BEGIN" if is_alone else "SAVEPOINT backset_look")
     try:
-        for each in watched["settings"]:
-            cursor.execute(each)
         if sorted(found) != watched["recorded"]:
             cursor.execute(watched["names"])
             (names,) = cursor.fetchone()
             if names != watched["wanted"]:
                 return None
+        for each in watched["settings"]:
+            cursor.execute(each)
         cursor.execute(watched["schema"])
         (text,) = cursor.fetchone()
         return json.loads(text)  # type: ignore[no-any-return]

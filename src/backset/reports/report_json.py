@@ -116,6 +116,7 @@ class JsonReport(Report):
             orphans=[each.content() for each in status.traces],
             previous=status.previous,
             protected=status.protected,
+            not_compared=list(status.unlooked),
             chains=[{"name": name, **each} for name, each in status.verdict.chains.items()],
         )
 

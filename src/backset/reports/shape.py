@@ -467,6 +467,9 @@ class Content(TypedDict):
     protected: NotRequired[
         Annotated[bool, "`status`, `repair`: whether the database has the marker of `protect`"]
     ]
+    not_compared: NotRequired[
+        Annotated[list[str], "`status`, `repair`: what was not looked at, in words"]
+    ]
     chains: NotRequired[
         Annotated[
             list[Chain],
