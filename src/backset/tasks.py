@@ -362,7 +362,7 @@ def backups(_c: Context, json: bool = False) -> None:
     auto_shortflags=False,
     help={
         "json": _CHAIN["json"],
-        "prove": "build the chain in a scratch database, where that decides which cure it is",
+        "prove": "build the chain in a scratch database, and compare every object with what it makes",
     },
 )
 def status(c: Context, json: bool = False, prove: bool = False) -> None:
@@ -392,10 +392,11 @@ def repair(
 ) -> None:
     """Do the smallest cure of the state that `status` shows.
 
-    It looks again after each, and goes on until the database is at head or a
-    person is needed. It takes a backup before it changes the database in
-    another way than by an upgrade, and asks before it replaces one that is
-    not empty; without a terminal it wants `--yes`.
+    Each is proved first, in a scratch database. It looks again after each,
+    and goes on until the database is at head or a person is needed. It takes
+    a backup before it changes the database in another way than by an
+    upgrade. One that has rows is rebuilt only with them (`reset-db --carry`),
+    and after asking; without a terminal it wants `--yes`.
     """
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
