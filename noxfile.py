@@ -130,6 +130,13 @@ def faults(session: nox.Session) -> None:
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
 
 
+@nox.session(venv_backend="none")
+def doctor(session: nox.Session) -> None:
+    """Damage databases of random chains, and hold each cure: -- --trials N --seed S."""
+    command = [sys.executable, "-m", "tests.doctor", *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
+
+
 @nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
     """Measure everything beside its peers, for docs/performance.md: -- --quick --only NAME."""

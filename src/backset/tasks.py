@@ -362,7 +362,7 @@ def backups(_c: Context, json: bool = False) -> None:
     auto_shortflags=False,
     help={
         "json": _CHAIN["json"],
-        "prove": "build the chain in a scratch database, and compare every object with what it makes",
+        "prove": "build the chain in a scratch database, and compare every object of it",
     },
 )
 def status(c: Context, json: bool = False, prove: bool = False) -> None:

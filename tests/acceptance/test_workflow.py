@@ -33,7 +33,7 @@ def test_its_sessions_exist() -> None:
     known = set(re.findall(r"^[*-] (\w+)", listed, re.MULTILINE))
     named = [re.search(r"nox -s ([^-]*)", step.get("run", "")) for step in STEPS]
     found = {word for each in named if each for word in re.findall(r"\b[a-z]+\b", each[1])}
-    assert found == {"lint", "types", "docs", "tests", "migrate", "faults"}
+    assert found == {"lint", "types", "docs", "tests", "migrate", "faults", "doctor"}
     assert found <= known
 
 
