@@ -24,7 +24,7 @@ def test_no_diagnosis_is_false_and_no_cure_hurts(
     tmp_path: Path, database_url: str, seed: int
 ) -> None:
     """No row is lost, nothing is rebuilt twice, and a healthy database stays as it is."""
-    done = trial.perform(seed, tmp_path, database_url)
+    done = trial.perform(seed, tmp_path, database_url, is_brief=True)
     assert not done.broken, "\n".join([*done.broken, *done.log])
 
 
@@ -42,5 +42,5 @@ def test_a_row_that_is_lost_is_noticed(
 
     monkeypatch.setattr(trial, "_ask", careless)
     seed = damages.DAMAGES.index(damages.leftover)
-    done = trial.perform(seed, tmp_path, database_url)
+    done = trial.perform(seed, tmp_path, database_url, is_brief=True)
     assert [each for each in done.broken if "token-by-hand" in each]

@@ -38,8 +38,11 @@ class Trial:
         return f" {sign} {self.seed:5} {self.damage:22} {self.found:26} {did:24} → {self.ended}"
 
 
-def perform(seed: int, folder: Path, url: str) -> Trial:
-    """Perform the trial of a seed with an empty database; return what came of it."""
+def perform(seed: int, folder: Path, url: str, *, is_brief: bool = False) -> Trial:
+    """Perform the trial of a seed with an empty database; return what came of it.
+
+    is_brief: a repair says what it has found, and what it has left, so that nobody else is asked.
+    """
     rng = random.Random(seed)
     chain = chains.grow(rng)
     chain.write(folder)
@@ -54,26 +57,28 @@ def perform(seed: int, folder: Path, url: str) -> Trial:
         raise RuntimeError(f"the chain of seed {seed} does not run: {done.stderr}")
     _write_rows(project)
     damage(case)
-    _judge(case, trial)
+    _judge(case, trial, is_brief=is_brief)
     return trial
 
 
-def _judge(case: Case, trial: Trial) -> None:
+def _judge(case: Case, trial: Trial, *, is_brief: bool) -> None:
     project, before = case.project, _standing(case.project)
-    plain = _ask(project, trial, "status")
-    proved = _ask(project, trial, "status", "--prove")
-    trial.found = proved["state"]
+    plain = _ask(project, trial, "status") if case.is_healthy or not is_brief else {}
+    proved = {} if is_brief else _ask(project, trial, "status", "--prove")
     looked = _standing(project)
     repaired = _ask(project, trial, "repair", "--yes")
-    trial.ways = tuple(each["cure"]["way"] for each in repaired.get("repairs", ()))
+    repairs = repaired.get("repairs", ())
+    trial.found = (proved or (repairs or [repaired])[0])["state"]
+    trial.ways = tuple(each["cure"]["way"] for each in repairs)
     trial.ended = f"{repaired['exit_code']} {repaired['state']}"
     after = _standing(project)
-    again = proved if repaired["exit_code"] else _ask(project, trial, "status", "--prove")
+    is_done = not repaired["exit_code"]
+    again = _ask(project, trial, "status", "--prove") if is_done and not is_brief else repaired
     lines = (repaired.get("error") or {}).get("lines", ())
     lost = before.tokens - after.tokens
     promises = {
         f"a false diagnosis: it is one of {set(case.truth)}": trial.found in case.truth,
-        f"a healthy database is called {plain['state']}": not case.is_healthy
+        f"a healthy database is called {plain.get('state')}": not case.is_healthy
         or (plain["state"], plain["exit_code"]) == ("at head", 0),
         "looking has changed something": looked == before,
         f"rows are lost: {sorted(lost)[:5]}": not lost,
@@ -81,7 +86,7 @@ def _judge(case: Case, trial: Trial) -> None:
         f"a cure has not cured: {lines}": not any("diagnosis is wrong" in each for each in lines),
         f"repair ended with {repaired['exit_code']}": repaired["exit_code"] in {0, *_REFUSALS},
         "a healthy database was changed": not case.is_healthy or after == before,
-        f"after a repair it is {again['state']}": bool(repaired["exit_code"])
+        f"after a repair it is {again['state']}": not is_done
         or (again["state"], again["exit_code"]) == ("at head", 0),
     }
     trial.broken += [promise for promise, is_kept in promises.items() if not is_kept]
