@@ -150,3 +150,12 @@ def test_every_module_says_what_it_is_for() -> None:
     """A module's first line is its contract."""
     silent = [module for module in FILES if not all(map(ast.get_docstring, TREES[module]))]
     assert silent == []
+
+
+def test_what_is_the_servers_own_is_said_in_one_place() -> None:
+    """A query with a filter of its own forgets what the others have learned."""
+    spelled = ("'^pg_", "LIKE 'pg", "16384")
+    found = {
+        module for module in FILES for text in TEXTS[module] if any(e in text for e in spelled)
+    }
+    assert found == {"catalogs.system"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from backset.catalogs.system import is_users
 from backset.properties.extensions import texts
 from backset.properties.property import Property, Source
 
@@ -90,9 +91,9 @@ _CREATE = re.compile(
 )
 SOURCES = (
     Source(
-        """
+        f"""
 SELECT nspname, nspowner = to_regrole(quote_ident(current_user)) AS own FROM pg_namespace n
-WHERE nspname NOT IN ('public', 'information_schema') AND nspname !~ '^pg_'
+WHERE nspname <> 'public' AND {is_users("nspname")}
 AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass
                 AND x.objid = n.oid AND x.deptype = 'e') ORDER BY nspname""",
         _schema,
