@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from alembic import autogenerate
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import quoted_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +38,20 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     Alembic's own `check` does the same, but keeps the differences to itself before 1.10.
     """
     context = autogenerate.RevisionContext(config, scripts, dict(_ARGUMENTS))
+    found = []  # type: list[dict[str, str]]
 
     def compare(current: Any, migration: Any) -> list[Any]:
-        context.run_autogenerate(current, migration)
+        with _stored(tables(migration.opts["target_metadata"])):
+            context.run_autogenerate(current, migration)
+            for each in context.generated_revisions[-1:]:
+                told = list(_flat(each.upgrade_ops_list[-1].as_diffs()))
+                found.extend(map(worded, _without_parts_of_leftovers(told)))
         return []
 
     options = {"template_args": context.template_args, "revision_context": context}
     with EnvironmentContext(config, scripts, fn=compare, as_sql=False, **options):
         scripts.run_env()
-    found = []  # type: list[Any]
-    for operations in context.generated_revisions[-1].upgrade_ops_list:
-        found += operations.as_diffs()
-    return [worded(each) for each in _without_parts_of_leftovers(_without_cut(list(_flat(found))))]
+    return found
 
 
 def count(metadata: Any) -> int | None:
@@ -86,40 +90,40 @@ def stored(name: Any) -> str:
     return str(name).encode()[:_LONGEST_BYTES].decode("utf-8", "ignore")
 
 
-def _without_cut(found: list[Any]) -> list[Any]:
-    """Leave out what differs in its name alone, which the server has cut."""
-    removed = {_kind_and_name(each): each for each in found if each[0].startswith("remove_")}
-    cut = []  # type: list[Any]
-    for each in found:
-        kind, *name = _kind_and_name(each)
-        is_long = each[0].startswith("add_") and name[-1] != stored(name[-1])
-        twin = removed.get((kind, *map(stored, name))) if is_long else None
-        cut += [each, twin] if twin is not None else []
-    gone = [each[1] for each in cut if each[0].endswith("_table")]
+@contextmanager
+def _stored(several: list[Any]) -> Iterator[None]:
+    """Let the models have the names that the server stores, for the block."""
+    before = []  # type: list[tuple[Any, str, Any]]
+    for named in _named_parts(several):
+        for attribute in ("name", "fullname"):
+            name = getattr(named, attribute, None)
+            # SQLAlchemy itself shortens those of a naming convention, which are of another type.
+            if type(name) in {str, quoted_name} and _cut(name) != name:
+                before.append((named, attribute, name))
+                setattr(named, attribute, quoted_name(_cut(name), getattr(name, "quote", None)))
+    found = [(each.metadata.tables, each.fullname, each) for each in several]
+    added = [(known, key) for known, key, _ in found if key not in known]
+    try:
+        for known, key, table in found:
+            dict.__setitem__(known, key, table)  # beside its own key, which foreign keys may name
+        yield
+    finally:
+        for known, key in added:
+            dict.__delitem__(known, key)
+        for named, attribute, name in before:
+            setattr(named, attribute, name)
 
-    def is_out(each: Any) -> bool:
-        return any(each is other for other in cut) or (
-            not each[0].endswith("_table")
-            and any(getattr(each[1], "table", None) is table for table in gone)
-        )
 
-    return [each for each in found if not is_out(each)]
+def _cut(name: str) -> str:
+    return ".".join(map(stored, name.split(".")))
 
 
-def _kind_and_name(difference: Any) -> tuple[str, ...]:
-    """Return what was added or removed: its kind, its table and its name."""
-    operation, *rest = difference
-    kind = operation.partition("_")[2]
-    if kind == "column":
-        schema, table, column = rest
-        return kind, _dotted(schema, stored(table)), str(column.name)
-    if operation.startswith("modify_"):
-        return operation, ""
-    table = getattr(rest[0], "table", None)
-    owner = _dotted(table.schema, stored(table.name)) if table is not None else ""
-    if kind == "table":
-        owner = str(rest[0].schema or "")
-    return kind, owner, str(getattr(rest[0], "name", None) or "")
+def _named_parts(several: list[Any]) -> Iterator[Any]:
+    """Yield tables with their columns, types, indexes and constraints."""
+    for table in several:
+        yield from (table, *table.columns, *table.indexes, *table.constraints)
+        for column in table.columns:
+            yield getattr(column.type, "item_type", column.type)  # of an array
 
 
 def _without_parts_of_leftovers(found: list[Any]) -> list[Any]:
