@@ -242,8 +242,10 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     session = build.session
     about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
-    done = graph.ancestors(recorded, scripts.revisions)
-    wanted = graph.ancestors(facts.goal, scripts.revisions) - done
+    begun = graph.ancestors(recorded, scripts.revisions)
+    # What Alembic itself would run tells of a tenant that is behind the others.
+    wanted = graph.ancestors(facts.goal, scripts.revisions) - begun | {*about["pending"]}
+    done = begun - wanted
     pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
     differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
     facts = replace(
@@ -263,7 +265,7 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     if homes - {"", "public"}:
         homes -= build.sharing.schemas
     seen = footprints.look(
-        session, scripts.revisions, models, done=done, pending=pending, homes=homes
+        session, scripts.revisions, models, done=done, pending=wanted - begun, homes=homes
     )
     return replace(
         facts,
