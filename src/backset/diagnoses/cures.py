@@ -50,6 +50,12 @@ def restoring(facts: Facts) -> Cure | None:
         return None
     if facts.restored is not None and not facts.restored.is_built:
         return None
+    others = [line for each in fitting for line in each.others]
+    if others and facts.restored is not None and not facts.restored.stands:
+        return by_hand(
+            f"{facts.database} does not have what the script that fits here makes; others have had "
+            f"that id, choose one by its command: {'; '.join(others)}; or `invoke reset-db --carry`"
+        )
     names = ", ".join(each.revision for each in fitting)
     recipe = recipes.joined(each.recipe for each in fitting if each.recipe)
     why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"

@@ -311,6 +311,7 @@ def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
         evidence=tuple(trace.lines()),
         recipe=trace.recipe,
         connects=graph.fits(trace.scripts, scripts.revisions),
+        others=tuple(f"{each}: {each.command}" for each in trace.generations if not each.is_meant),
     )
 
 

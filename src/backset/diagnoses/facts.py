@@ -55,13 +55,15 @@ class Proof:
 class Restorable:
     """A missing file that can be brought back: what is known of it, and the recipe for that.
 
-    connects: whether it makes one whole chain with today's scripts, with no head more.
+    connects: whether it makes one whole chain with today's scripts, with no head more. others: the
+    other scripts that have had that id, each with the command that brings it back.
     """
 
     revision: str
     evidence: tuple[str, ...]
     recipe: Recipe | None
     connects: bool
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
