@@ -114,7 +114,13 @@ def proving(facts: Facts) -> Cure:
     why += f" (as it is at {', '.join(others)})" if others else ""
     filling = ", ".join(facts.proof.filling)
     why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
-    return Cure(way="stamp", command=_stamp(facts, latest), why=why, revision=latest)
+    return _stamped(facts, latest, why)
+
+
+def _stamped(facts: Facts, place: str, why: str) -> Cure:
+    # Where env.py runs only behind a command of the project, Alembic's own command line does not.
+    command = "invoke repair" if facts.has_door else _stamp(facts, place)
+    return Cure(way="stamp", command=command, why=why, revision=place)
 
 
 def _stamp(facts: Facts, place: str) -> str:
@@ -135,7 +141,7 @@ def keeping(facts: Facts, revisions: Sequence[str]) -> Cure:
     """Return the cure of a version table that has rows too many: these stay."""
     latest = " ".join(revisions)
     why = "Alembic refuses rows of which one comes after another, and the later one says it all"
-    return Cure(way="stamp", command=_stamp(facts, latest), why=why, revision=latest)
+    return _stamped(facts, latest, why)
 
 
 def reset(facts: Facts) -> Cure:

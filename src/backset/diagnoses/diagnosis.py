@@ -156,7 +156,9 @@ def _status(build: Build) -> Status:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
     scripts = build.scripts
     chains = tuple((each.lineage, _ids(each.scripts)) for each in build.workers)
-    facts = replace(facts, chains=chains, problems=scripts.problems, exists=build.old is not None)
+    has_door = any(each.has_door for each in build.workers)
+    facts = replace(facts, chains=chains, has_door=has_door, problems=scripts.problems)
+    facts = replace(facts, exists=build.old is not None)
     found = replace(
         found,
         heads=scripts.heads,

@@ -81,7 +81,8 @@ class Facts:
     accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
     see. tables: without the version table. models: tables that they
     have; None where env.py names none. ours: tables that models and scripts speak of.
-    chains: the chains of the database, each with the ids of its scripts.
+    chains: the chains of the database, each with the ids of its scripts. has_door: whether a
+    command of the project migrates one of them.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes. filled: tables of the project that have rows.
     restored: what a scratch build has shown of the chain with its missing files.
@@ -95,6 +96,7 @@ class Facts:
     elsewhere_remedy: str = ""
     exists: bool = True
     chains: tuple[tuple[Lineage, frozenset[str]], ...] = ()
+    has_door: bool = False
     problems: tuple[Problem, ...] = ()
     goal: tuple[str, ...] = ()
     several: bool = False
