@@ -102,20 +102,20 @@ def _stored(several: list[Any]) -> Iterator[None]:
                 before.append((named, attribute, name))
                 setattr(named, attribute, quoted_name(_cut(name), getattr(name, "quote", None)))
     found = [(each.metadata.tables, each.fullname, each) for each in several]
-    added = [(known, key) for known, key, _ in found if key not in known]
+    added = [each for each in found if each[1] not in each[0]]
     try:
-        for known, key, table in found:
-            dict.__setitem__(known, key, table)  # beside its own key, which foreign keys may name
+        for known, key, table in added:  # beside its own key, which foreign keys may name
+            dict.__setitem__(known, key, table)
         yield
     finally:
-        for known, key in added:
+        for known, key, _ in added:
             dict.__delitem__(known, key)
         for named, attribute, name in before:
             setattr(named, attribute, name)
 
 
-def _cut(name: str) -> str:
-    return ".".join(map(stored, name.split(".")))
+def _cut(name: Any) -> str:
+    return ".".join(map(stored, str(name).split(".")))
 
 
 def _named_parts(several: list[Any]) -> Iterator[Any]:
