@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from alembic import autogenerate
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import quoted_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +38,20 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     Alembic's own `check` does the same, but keeps the differences to itself before 1.10.
     """
     context = autogenerate.RevisionContext(config, scripts, dict(_ARGUMENTS))
+    found = []  # type: list[dict[str, str]]
 
     def compare(current: Any, migration: Any) -> list[Any]:
-        context.run_autogenerate(current, migration)
+        with _stored(tables(migration.opts["target_metadata"])):
+            context.run_autogenerate(current, migration)
+            for each in context.generated_revisions[-1:]:
+                told = list(_flat(each.upgrade_ops_list[-1].as_diffs()))
+                found.extend(map(worded, _without_parts_of_leftovers(told)))
         return []
 
     options = {"template_args": context.template_args, "revision_context": context}
     with EnvironmentContext(config, scripts, fn=compare, as_sql=False, **options):
         scripts.run_env()
-    found = []  # type: list[Any]
-    for operations in context.generated_revisions[-1].upgrade_ops_list:
-        found += operations.as_diffs()
-    return [worded(each) for each in _without_parts_of_leftovers(_without_cut(list(_flat(found))))]
+    return found
 
 
 def count(metadata: Any) -> int | None:
@@ -86,40 +90,40 @@ def stored(name: Any) -> str:
     return str(name).encode()[:_LONGEST_BYTES].decode("utf-8", "ignore")
 
 
-def _without_cut(found: list[Any]) -> list[Any]:
-    """Leave out what differs in a name alone, its own or its table's, which the server has cut."""
-    removed = {_stored_key(each): each for each in found if each[0].startswith("remove_")}
-    cut = []  # type: list[Any]
-    for each in found:
-        twin = removed.get(_stored_key(each)) if each[0].startswith("add_") else None
-        if twin is not None and any(name != stored(name) for name in _names(each)):
-            cut += [each, twin]
-    return [each for each in found if not any(each is other for other in cut)]
+@contextmanager
+def _stored(several: list[Any]) -> Iterator[None]:
+    """Let the models have the names that the server stores, for the block."""
+    before = []  # type: list[tuple[Any, str, Any]]
+    for named in _named_parts(several):
+        for attribute in ("name", "fullname"):
+            name = getattr(named, attribute, None)
+            # SQLAlchemy itself shortens those of a naming convention, which are of another type.
+            if type(name) in {str, quoted_name} and _cut(name) != name:
+                before.append((named, attribute, name))
+                setattr(named, attribute, quoted_name(_cut(name), getattr(name, "quote", None)))
+    found = [(each.metadata.tables, each.fullname, each) for each in several]
+    added = [each for each in found if each[1] not in each[0]]
+    try:
+        for known, key, table in added:  # beside its own key, which foreign keys may name
+            dict.__setitem__(known, key, table)
+        yield
+    finally:
+        for known, key, _ in added:
+            dict.__delitem__(known, key)
+        for named, attribute, name in before:
+            setattr(named, attribute, name)
 
 
-def _stored_key(difference: Any) -> tuple[Any, ...]:
-    """Return what was added or removed, by names as the server has them."""
-    columns = () if difference[0].endswith("_table") else getattr(difference[1], "columns", ())
-    names = (stored(getattr(each, "name", each)) for each in columns)
-    return (
-        difference[0].partition("_")[2],
-        *map(stored, _names(difference)),
-        tuple(sorted(names)),
-    )
+def _cut(name: Any) -> str:
+    return ".".join(map(stored, str(name).split(".")))
 
 
-def _names(difference: Any) -> tuple[str, ...]:
-    """Return the schema, the table and the name of what was added or removed."""
-    operation, *rest = difference
-    if operation.startswith("modify_"):
-        return ()
-    if operation.endswith("_column"):
-        schema, table, column = rest
-        return str(schema or ""), str(table), str(column.name)
-    table = getattr(rest[0], "table", None)
-    owner = rest[0] if table is None else table
-    name = "" if table is None else getattr(rest[0], "name", None)
-    return str(getattr(owner, "schema", None) or ""), str(getattr(owner, "name", "")), str(name)
+def _named_parts(several: list[Any]) -> Iterator[Any]:
+    """Yield tables with their columns, types, indexes and constraints."""
+    for table in several:
+        yield from (table, *table.columns, *table.indexes, *table.constraints)
+        for column in table.columns:
+            yield getattr(column.type, "item_type", column.type)  # of an array
 
 
 def _without_parts_of_leftovers(found: list[Any]) -> list[Any]:

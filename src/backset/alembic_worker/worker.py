@@ -301,6 +301,9 @@ class Worker:
             destination = "heads"
         return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
 
+    def _waiting(self, current: Any) -> list[str]:
+        return [each.revision.revision for each in self._todo(current)]
+
     def _stamp(self) -> dict[str, Any]:
         """Write revisions into the version table, and run nothing; `purge` removes all others."""
         self._heads()
@@ -321,7 +324,7 @@ class Worker:
     def _describe(self) -> dict[str, Any]:
         heads = self._heads()
         known = {script.revision for script in self._scripts.walk_revisions()}
-        found = {"revisions": [], "orphans": [], "heads": heads, "pending": 0}  # type: dict[str, Any]
+        found = {"revisions": [], "orphans": [], "heads": heads, "pending": []}  # type: dict[str, Any]
         tables, strays = {}, {}  # type: dict[str, None], dict[str, list[str]]
 
         def look(current: Any, context: Any) -> list[Any]:
@@ -330,7 +333,7 @@ class Worker:
             orphans = [each for each in current if each not in known]
             found["orphans"] += [each for each in orphans if each not in found["orphans"]]
             if not orphans and self._is_clear(heads, known):
-                found["pending"] += len(self._todo(current))
+                found["pending"] += self._waiting(current)
             metadata = context.opts.get("target_metadata")
             tables[_shown(context)] = None
             strays.update({_shown(context): orphans} if orphans else {})
@@ -363,7 +366,7 @@ class Worker:
         known = {script.revision for script in self._scripts.walk_revisions()}
         orphans = [each for each in rows if each not in known]
         is_clear = not orphans and self._is_clear(heads, known)
-        return {"orphans": orphans, "pending": len(self._todo(rows)) if is_clear else 0}
+        return {"orphans": orphans, "pending": self._waiting(rows) if is_clear else []}
 
     def _inputs(self) -> dict[str, Any]:
         """Return what the project's code has depended on so far, as the witness has it."""

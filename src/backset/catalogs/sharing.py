@@ -217,7 +217,7 @@ def _told_apart(
     """Return the version tables that are this project's, and those of other applications.
 
     A table is ours if the settings name it, if it is empty, or if a migration has its revision.
-    Where none is, its revision may be an orphaned one: then env.py is asked where it looks.
+    The revision of any other may be an orphaned one: then env.py is asked where it looks.
     """
     known, closed = set(project.version_tables()), catalog.unreadable(session)
     rows: dict[tuple[str, str], set[str]] = {}
@@ -229,12 +229,14 @@ def _told_apart(
         for name in tables
         if name in known or (name not in closed and all(mentions(words, row) for row in rows[name]))
     ]
-    if not own and set(tables) - closed:
+    if set(tables) - closed - set(own):
         shown, seen = project.seen()
         own = [
             name
             for name in tables
-            if catalog.shown(*name) in shown.split(", ") or (rows[name] and rows[name] <= set(seen))
+            if name in own
+            or catalog.shown(*name) in shown.split(", ")
+            or (rows[name] and rows[name] <= set(seen))
         ]
     return own, [name for name in tables if name not in own]
 

@@ -55,6 +55,16 @@ def tables(session: psycopg.Connection[Any]) -> list[VersionTable]:
     ]
 
 
+def write(session: psycopg.Connection[Any], table: VersionTable, revisions: Iterable[str]) -> None:
+    """Let a version table have these rows and no other, all at once."""
+    name = sql.Identifier(table.schema, table.name)
+    with session.transaction():
+        session.execute(sql.SQL("DELETE FROM {}").format(name))
+        for each in revisions:
+            insert = sql.SQL("INSERT INTO {} (version_num) VALUES (%s)").format(name)
+            session.execute(insert, [each])
+
+
 def of(
     lineage: Lineage, found: Iterable[VersionTable], others: Iterable[Lineage] = ()
 ) -> list[VersionTable]:

@@ -50,6 +50,12 @@ def restoring(facts: Facts) -> Cure | None:
         return None
     if facts.restored is not None and not facts.restored.is_built:
         return None
+    others = [line for each in fitting for line in each.others]
+    if others and facts.restored is not None and not facts.restored.stands:
+        return by_hand(
+            f"{facts.database} does not have what the script that fits here makes; others have had "
+            f"that id, choose one by its command: {'; '.join(others)}; or `invoke reset-db --carry`"
+        )
     names = ", ".join(each.revision for each in fitting)
     recipe = recipes.joined(each.recipe for each in fitting if each.recipe)
     why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
@@ -108,7 +114,13 @@ def proving(facts: Facts) -> Cure:
     why += f" (as it is at {', '.join(others)})" if others else ""
     filling = ", ".join(facts.proof.filling)
     why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
-    return Cure(way="stamp", command=_stamp(facts, latest), why=why, revision=latest)
+    return _stamped(facts, latest, why)
+
+
+def _stamped(facts: Facts, place: str, why: str) -> Cure:
+    # Where env.py runs only behind a command of the project, Alembic's own command line does not.
+    command = "invoke repair" if facts.has_door else _stamp(facts, place)
+    return Cure(way="stamp", command=command, why=why, revision=place)
 
 
 def _stamp(facts: Facts, place: str) -> str:
@@ -129,7 +141,7 @@ def keeping(facts: Facts, revisions: Sequence[str]) -> Cure:
     """Return the cure of a version table that has rows too many: these stay."""
     latest = " ".join(revisions)
     why = "Alembic refuses rows of which one comes after another, and the later one says it all"
-    return Cure(way="stamp", command=_stamp(facts, latest), why=why, revision=latest)
+    return _stamped(facts, latest, why)
 
 
 def reset(facts: Facts) -> Cure:

@@ -156,7 +156,9 @@ def _status(build: Build) -> Status:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
     scripts = build.scripts
     chains = tuple((each.lineage, _ids(each.scripts)) for each in build.workers)
-    facts = replace(facts, chains=chains, problems=scripts.problems, exists=build.old is not None)
+    has_door = any(each.has_door for each in build.workers)
+    facts = replace(facts, chains=chains, has_door=has_door, problems=scripts.problems)
+    facts = replace(facts, exists=build.old is not None)
     found = replace(
         found,
         heads=scripts.heads,
@@ -242,8 +244,10 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     session = build.session
     about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
-    done = graph.ancestors(recorded, scripts.revisions)
-    wanted = graph.ancestors(facts.goal, scripts.revisions) - done
+    begun = graph.ancestors(recorded, scripts.revisions)
+    # What Alembic itself would run tells of a tenant that is behind the others.
+    wanted = graph.ancestors(facts.goal, scripts.revisions) - begun | {*about["pending"]}
+    done = begun - wanted
     pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
     differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
     facts = replace(
@@ -263,7 +267,7 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     if homes - {"", "public"}:
         homes -= build.sharing.schemas
     seen = footprints.look(
-        session, scripts.revisions, models, done=done, pending=pending, homes=homes
+        session, scripts.revisions, models, done=done, pending=wanted - begun, homes=homes
     )
     return replace(
         facts,
@@ -309,6 +313,7 @@ def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
         evidence=tuple(trace.lines()),
         recipe=trace.recipe,
         connects=graph.fits(trace.scripts, scripts.revisions),
+        others=tuple(f"{each}: {each.command}" for each in trace.generations if not each.is_meant),
     )
 
 

@@ -55,13 +55,15 @@ class Proof:
 class Restorable:
     """A missing file that can be brought back: what is known of it, and the recipe for that.
 
-    connects: whether it makes one whole chain with today's scripts, with no head more.
+    connects: whether it makes one whole chain with today's scripts, with no head more. others: the
+    other scripts that have had that id, each with the command that brings it back.
     """
 
     revision: str
     evidence: tuple[str, ...]
     recipe: Recipe | None
     connects: bool
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,8 @@ class Facts:
     accepted, which `several` says. enums_differ: in values, which Alembic's autogenerate does not
     see. tables: without the version table. models: tables that they
     have; None where env.py names none. ours: tables that models and scripts speak of.
-    chains: the chains of the database, each with the ids of its scripts.
+    chains: the chains of the database, each with the ids of its scripts. has_door: whether a
+    command of the project migrates one of them.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes. filled: tables of the project that have rows.
     restored: what a scratch build has shown of the chain with its missing files.
@@ -93,6 +96,7 @@ class Facts:
     elsewhere_remedy: str = ""
     exists: bool = True
     chains: tuple[tuple[Lineage, frozenset[str]], ...] = ()
+    has_door: bool = False
     problems: tuple[Problem, ...] = ()
     goal: tuple[str, ...] = ()
     several: bool = False

@@ -90,7 +90,7 @@ def upgrade(
         {
             "before": old.revisions,
             "heads": new.revisions,
-            "count": max(old.pending - new.pending, 0),
+            "count": max(len(old.pending) - len(new.pending), 0),
             "moved": old.tables != new.tables,
             "schemas": [],
         }
@@ -109,7 +109,7 @@ def _judged(worker: Worker, session: Session, done: Outcome, door: Door) -> Plac
     elif found.orphans:
         what = f"{name} is at {', '.join(found.orphans)}, which no migration file has"
     elif found.pending:
-        what = f"{name} is {count(found.pending, 'revision')} before head ({found.shown})"
+        what = f"{name} is {count(len(found.pending), 'revision')} before head ({found.shown})"
     else:
         return found
     remedy = _LOCATE if found.orphans and not done.status else _remedy(done, door)

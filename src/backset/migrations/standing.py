@@ -29,12 +29,13 @@ _BEHIND = "env.py runs only behind the project's own command"
 class Place:
     """Where a database stands in one chain, by its version tables and the scripts.
 
-    strays: the orphaned revisions of each version table that has some.
+    strays: the orphaned revisions of each version table that has some. pending: what is to be run,
+    in some of the tables.
     """
 
     tables: tuple[VersionTable, ...]
     strays: Mapping[str, list[str]]
-    pending: int
+    pending: tuple[str, ...]
 
     @property
     def orphans(self) -> tuple[str, ...]:
@@ -63,7 +64,7 @@ def place(worker: Worker, session: Session) -> Place:
     places = [worker.place(table.revisions) for table in found] or [worker.place(())]
     pairs = zip(found, places, strict=False)
     strays = {table.shown: place["orphans"] for table, place in pairs if place["orphans"]}
-    return Place(found, strays, sum(place["pending"] for place in places))
+    return Place(found, strays, tuple(each for place in places for each in place["pending"]))
 
 
 def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def together(several: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[s
     return {
         "revisions": [row for each in several for row in each["revisions"]],
         "orphans": [row for each in several for row in each["orphans"]],
+        "pending": [each for about in several for each in about["pending"]],
         "strays": {
             f"{label}{table}": rows
             for label, each in zip(labels, several, strict=True)
@@ -130,7 +132,7 @@ def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:
         "revisions": found.revisions,
         "orphans": list(found.orphans),
         "strays": found.strays,
-        "pending": found.pending,
+        "pending": list(found.pending),
         "heads": list(worker.scripts.heads),
         "version_table": ", ".join(each.shown for each in found.tables) or "no version table",
         "models": None,
