@@ -71,6 +71,8 @@ def find(
                 with scratch.made(build, name, versions=versions) as made:
                     reached.insert(0, _straight(made, live, progress))
             same = [each.rows for each in reached if each.is_same(live)]
+            if same and not _is_plain(made):  # the places on its way were not looked at
+                same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
             unseen, filling = _traceless(scripts, same)
     except StepFailedError as error:
         return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
@@ -245,6 +247,19 @@ def _traceless(
             if each.id in first and row_changes.speaks_of_rows(text)
         ),
     )
+
+
+def _before(place: str, known: Sequence[Revision]) -> str:
+    """Return the earliest place whose schema, by the texts of what follows, is that of this one."""
+    scripts = {each.id: each for each in known}
+
+    def earliest(row: str) -> str:
+        each = scripts.get(row)
+        if each is None or len(each.needs) != 1 or row_changes.shapes(_text(each)):
+            return row
+        return earliest(each.needs[0])
+
+    return _place({earliest(each) for each in place.split()})
 
 
 def _text(script: Revision) -> str:
