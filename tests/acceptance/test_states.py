@@ -353,6 +353,7 @@ def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str
     told = project.invoke("repair", "--yes")
     assert told.returncode == 6
     assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert "views, policies, …)\n" in told.stdout, "it does not say to do what was just done"
     assert project.query("SELECT name FROM users") == [("ann",)]
     script.write_text(whole)
     assert project.invoke("repair").returncode == 0
