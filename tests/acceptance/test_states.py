@@ -210,6 +210,14 @@ def test_each_cure_works(stateful: Project, case: Case) -> None:
         assert stateful.invoke("verify").returncode == 0
 
 
+def test_a_plan_says_that_a_proof_comes_first(stateful: Project) -> None:
+    """What a scratch build shows is not known beforehand; with no database there is none."""
+    assert "· prove " not in stateful.invoke("repair", "--plan").stdout
+    behind(stateful)
+    planned = stateful.invoke("repair", "--plan").stdout
+    assert "; where that shows another state, its cure is taken instead\n · upgrade " in planned
+
+
 @pytest.mark.parametrize(
     "make",
     slow_but(
