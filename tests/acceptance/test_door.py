@@ -439,3 +439,54 @@ def test_accepted_heads_and_an_unexpected_one(chains: Project) -> None:
         assert "the scripts have the head third" in done.stderr
     chains.configure('["core1", "side"]', '"all"')
     assert chains.invoke("upgrade").returncode == 0
+
+
+ROWS_ALONE = '''"""an admin"""
+from alembic import op
+
+revision, down_revision = "c3", "b2"
+
+
+def upgrade() -> None:
+    op.execute("INSERT INTO users (email) VALUES ('admin@example.com')")
+'''
+
+
+def test_a_revision_of_rows_is_not_proved_by_the_schema(manage: Project) -> None:
+    """A command of the project is looked at when it is done: no place before the end was seen.
+
+    Where that revision has not run the database is behind; where nobody knows, a person looks.
+    """
+    (manage.folder / "migrations/versions/c3_admin.py").write_text(ROWS_ALONE)
+    assert manage.invoke("upgrade").returncode == 0
+    manage.query("DELETE FROM users")
+    for recorded, said in (
+        ("b2", "state     behind: the database is at b2"),
+        ("gone", "does not show whether c3_admin.py has run here"),
+    ):
+        manage.query(f"UPDATE alembic_version SET version_num = '{recorded}'")
+        told = manage.invoke("status", "--prove")
+        assert said in told.stdout, told.stdout
+    assert manage.invoke("repair", "--yes").returncode == 6
+    assert manage.query("SELECT version_num FROM alembic_version") == [("gone",)]
+    manage.query("UPDATE alembic_version SET version_num = 'b2'")
+    done = manage.invoke("repair", "--yes")
+    assert manage.query("SELECT email FROM users") == [("admin@example.com",)], done.stdout
+
+
+def test_rows_of_a_revision_that_a_command_passes_over(manage: Project) -> None:
+    """An `init` that makes all tables and stamps the head inserts no row of the migrations."""
+    statements = (
+        "CREATE TABLE users (id serial PRIMARY KEY, email text NOT NULL, name text); "
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY); "
+        "INSERT INTO alembic_version VALUES ('c3')"
+    )
+    assert manage.invoke("upgrade").returncode == 0
+    manage.query("INSERT INTO users (email) VALUES ('ann@example.com')")
+    (manage.folder / "migrations/versions/c3_admin.py").write_text(ROWS_ALONE)
+    begin_with(manage, "execute", statements)
+    done = manage.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the old rows go through c3_admin.py in a copy first" in done.stdout
+    found = manage.query("SELECT email FROM users ORDER BY id")
+    assert found == [("ann@example.com",), ("admin@example.com",)]

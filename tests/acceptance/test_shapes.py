@@ -391,3 +391,16 @@ def test_a_seed_command_that_asks(tmp_path: Path, database_url: str) -> None:
     assert done.returncode == 4
     assert "EOFError" in done.stderr
     assert "stdin is closed" in done.stderr
+
+
+def test_a_docstring_of_one_paragraph_is_told_by_its_first_line(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Alembic takes the first paragraph, which without an empty line is all of it."""
+    project = laid_down(tmp_path / "p", "states", database_url)
+    script = project.folder / "migrations/versions/a1_users.py"
+    script.write_text('"""users\nRevision ID: a1\n"""\n' + script.read_text().partition("\n")[2])
+    for task, told in (("upgrade", "1/3 a1 users\n"), ("history", "users\n")):
+        done = project.invoke(task)
+        assert told in done.stdout, done.stdout
+        assert "Revision ID" not in done.stdout

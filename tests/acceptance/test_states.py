@@ -211,6 +211,14 @@ def test_each_cure_works(stateful: Project, case: Case) -> None:
         assert stateful.invoke("verify").returncode == 0
 
 
+def test_a_plan_says_that_a_proof_comes_first(stateful: Project) -> None:
+    """What a scratch build shows is not known beforehand; with no database there is none."""
+    assert "· prove " not in stateful.invoke("repair", "--plan").stdout
+    behind(stateful)
+    planned = stateful.invoke("repair", "--plan").stdout
+    assert "; where that shows another state, its cure is taken instead\n · upgrade " in planned
+
+
 @pytest.mark.parametrize(
     "make",
     slow_but(
@@ -354,6 +362,7 @@ def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str
     told = project.invoke("repair", "--yes")
     assert told.returncode == 6
     assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert "views, policies, …)\n" in told.stdout, "it does not say to do what was just done"
     assert project.query("SELECT name FROM users") == [("ann",)]
     script.write_text(whole)
     assert project.invoke("repair").returncode == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.scripts.row_changes import depends_on_rows, is_idle, speaks_of_rows
+from backset.scripts.row_changes import depends_on_rows, is_idle, shapes, speaks_of_rows
 
 UP = "def upgrade():\n    "
 RUN = UP + 'op.execute("%s")'
@@ -77,3 +77,25 @@ def test_what_speaks_of_rows(body: str, *, speaks: bool) -> None:
 def test_what_depends_on_rows(body: str, *, depends: bool) -> None:
     """What changes rows, or makes some of others; not what says the same over no rows at all."""
     assert depends_on_rows(MERGE + body) == depends
+
+
+@pytest.mark.parametrize(
+    ("body", "may"),
+    [
+        (RUN % "INSERT INTO t VALUES ('O', 0)", False),
+        (UP + "'Create the users.'\n    op.bulk_insert(sa.table('t', c), rows)", False),
+        (UP + "op.get_bind().execute(sa.update(t).values(a=1))", False),
+        (UP + "with Session(op.get_bind()) as session:\n        session.add(User())", False),
+        ("def upgrade(): pass", False),
+        (RUN % "INSERT INTO t VALUES (1); CREATE INDEX i ON t (a)", True),
+        (UP + "op.bulk_insert(t, rows)\n    op.alter_column('t', 'a', nullable=False)", True),
+        (UP + "kind.create(op.get_bind())\n    op.execute('UPDATE t SET a = 1')", True),
+        (UP + "t = op.create_table('t')\n    op.bulk_insert(t, rows)", True),
+        (UP + "move_rows()", True),
+        ("from shared import upgrade", True),
+        ("def upgrade(:", True),
+    ],
+)  # fmt: skip
+def test_what_may_change_the_schema(body: str, *, may: bool) -> None:
+    """All but what is seen to change rows alone, or to do nothing."""
+    assert shapes(MERGE + body) == may

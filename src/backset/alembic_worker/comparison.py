@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import autogenerate
 from alembic.runtime.environment import EnvironmentContext
+from sqlalchemy import UniqueConstraint
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import quoted_name
 
@@ -41,10 +42,11 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     found = []  # type: list[dict[str, str]]
 
     def compare(current: Any, migration: Any) -> list[Any]:
-        with _stored(tables(migration.opts["target_metadata"])):
+        models = tables(migration.opts["target_metadata"])
+        with _stored(models):
             context.run_autogenerate(current, migration)
             for each in context.generated_revisions[-1:]:
-                told = list(_flat(each.upgrade_ops_list[-1].as_diffs()))
+                told = _without_implied(list(_flat(each.upgrade_ops_list[-1].as_diffs())), models)
                 found.extend(map(worded, _without_parts_of_leftovers(told)))
         return []
 
@@ -124,6 +126,27 @@ def _named_parts(several: list[Any]) -> Iterator[Any]:
         yield from (table, *table.columns, *table.indexes, *table.constraints)
         for column in table.columns:
             yield getattr(column.type, "item_type", column.type)  # of an array
+
+
+def _without_implied(found: list[Any], models: list[Any]) -> list[Any]:
+    """Leave out a UNIQUE of a primary key's own columns.
+
+    Where both stand in one CREATE TABLE, as in that of create_all, the server makes the key alone.
+    """
+    keys = {(each.schema, each.name): _names(each.primary_key) for each in models}
+
+    def is_implied(each: Any) -> bool:
+        if each[0] != "add_constraint" or not isinstance(each[1], UniqueConstraint):
+            return False
+        table = each[1].table
+        is_key = _names(each[1]) == keys.get((table.schema, table.name))
+        return is_key and not (each[1].deferrable or each[1].initially)
+
+    return [each for each in found if not is_implied(each)]
+
+
+def _names(constraint: Any) -> list[str]:
+    return [each.name for each in constraint.columns]
 
 
 def _without_parts_of_leftovers(found: list[Any]) -> list[Any]:

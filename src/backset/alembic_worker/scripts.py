@@ -62,8 +62,13 @@ def described(script: Script) -> dict[str, Any]:
         "depends_on": list(util.to_tuple(script.dependencies, default=())),
         "labels": sorted(util.to_tuple(script.branch_labels, default=())),
         "path": script.path,
-        "doc": script.doc or "",
+        "doc": title(script),
     }
+
+
+def title(script: Any) -> str:
+    """Return the first line of what a script says of itself; Alembic takes the first paragraph."""
+    return next(iter((script.doc or "").strip().splitlines()), "")
 
 
 def problems(directory: ScriptDirectory, scripts: list[Script]) -> list[dict[str, Any]]:

@@ -266,7 +266,7 @@ class Worker:
             todo = revisions(current)
             for number, self._step in enumerate(todo, 1):
                 revision = self._step.revision
-                text = f"{number}/{len(todo)} {revision.revision} {revision.doc}"
+                text = f"{number}/{len(todo)} {revision.revision} {scripts.title(revision)}"
                 self.send("progress", text=text)
                 yield self._step
                 count += 1

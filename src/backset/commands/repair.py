@@ -146,6 +146,10 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
         planned = chain.Plan([("prove", where), ("then", otherwise)])
     elif not state.is_good:
         planned = chain.Plan([("by hand", cure.why)])
+    if found.is_provable and cure.way != "prove":
+        first = f"would build the chain beside {target.database}; where that shows another state, "
+        lines = [("prove", f"{first}its cure is taken instead"), *planned.lines]
+        planned = planned._replace(lines=lines)
     told.plan(planned.lines, planned.facts, planned.digest)
 
 

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
 _DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
-_BEYOND_MODELS = (
-    "what Alembic does not compare (CHECK, triggers, functions, views, policies, …): "
-    "`invoke status --prove`"
-)
+_BEYOND_MODELS = "what Alembic does not compare (CHECK, triggers, functions, views, policies, …)"
+_PROVE = ": `invoke status --prove`"
 # Kinds that the state says in more words, or with another cure.
 _JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
 
@@ -79,7 +77,8 @@ class Status:
         if not (self.server and facts.exists and facts.recorded):
             return ()
         models = () if verdict.compared else ("the models",)
-        return (*models, *verdict.uncompared, _BEYOND_MODELS)
+        beyond = _BEYOND_MODELS + (_PROVE if facts.proof is None else "")
+        return (*models, *verdict.uncompared, beyond)
 
     @property
     def state(self) -> State:

@@ -193,7 +193,7 @@ class Door:
         if self.settings.env.keys() & self.settings.dotenv:
             return _DOTENV
         origins = provenance.found(self.settings, self.target.params, self.subject)
-        return provenance.remedy(origins) or _ANYWHERE
+        return provenance.remedy(origins, "that command") or _ANYWHERE
 
 
 def _doubt(what: str, why: str, remedy: str) -> Finding:

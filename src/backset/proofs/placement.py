@@ -72,6 +72,8 @@ def find(
                 with scratch.made(build, name, versions=versions) as made:
                     reached.insert(0, _straight(made, live, progress))
             same = [each.rows for each in reached if each.is_same(live)]
+            if same and not _is_plain(made):  # the places on its way were not looked at
+                same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
             unseen, filling = _traceless(scripts, same)
     except StepFailedError as error:
         return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
@@ -258,6 +260,19 @@ def _traceless(
     )
 
 
+def _before(place: str, known: Sequence[Revision]) -> str:
+    """Return the earliest place whose schema, by the texts of what follows, is that of this one."""
+    scripts = {each.id: each for each in known}
+
+    def earliest(row: str) -> str:
+        each = scripts.get(row)
+        if each is None or len(each.needs) != 1 or row_changes.shapes(_text(each)):
+            return row
+        return earliest(each.needs[0])
+
+    return _place({earliest(each) for each in place.split()})
+
+
 def _text(script: Revision) -> str:
     """Return the text of a script; nothing of one whose source is gone."""
     is_source = script.path.suffix == ".py"
@@ -281,7 +296,7 @@ def is_proved(found: Sequence[Difference]) -> bool:
 def _agrees(made: Scratch) -> bool:
     """Tell whether the models agree with what the chain makes, but for tables without a model."""
     for worker in made.workers:
-        about = standing.describe(worker, made.session)
+        about = standing.describe(worker, made.session)  # a command may be env.py's only door
         found = worker.ask("check", made.session)["differences"] if about["models"] else ()
         if any(each["kind"] != LEFTOVER for each in found):
             return False

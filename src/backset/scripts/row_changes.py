@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SQL = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE\s+\S+.*?\sSET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\b",
@@ -17,6 +21,10 @@ _CHANGE = re.compile(
     r"\b(?:UPDATE\s+(?:ONLY\s+)?[^\s;]+[^;]*?\sSET|UPDATE\s+SET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE"
     r"|INSERT\s+INTO\b[^;]*?\bSELECT|CREATE\s+(?:UNLOGGED\s+)?TABLE\b[^;]*?\bAS\s+(?:SELECT|WITH))\b",
     re.IGNORECASE,
+)
+_SHAPE = re.compile(r"\b(?:CREATE|ALTER|DROP|COMMENT\s+ON|GRANT|REVOKE)\s+\w", re.IGNORECASE)
+_SHAPES = re.compile(
+    r"(?:create|drop)(?:_\w+)?|alter_\w+|add_column|rename_table|batch_alter_table"
 )
 _READ = re.compile(r"\bSELECT\b.*\bFROM\b", re.IGNORECASE | re.DOTALL)
 _READS = frozenset({"select", "query"})
@@ -41,12 +49,19 @@ def is_idle(source: str) -> bool:
 
 def speaks_of_rows(source: str) -> bool:
     """Tell whether the text, but for its `downgrade`, has a statement that changes rows."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    kept = [each for each in tree.body if getattr(each, "name", "") != "downgrade"]
-    return any(_changes_rows(node) for each in kept for node in ast.walk(each))
+    return any(map(_changes_rows, _nodes(source)))
+
+
+def shapes(source: str) -> bool:
+    """Tell whether `upgrade` may change the schema; what does no more than change rows does not.
+
+    What cannot be told from the text, such as a call of another module, is taken for a change.
+    """
+    nodes = _nodes(source)
+    if not (is_idle(source) or any(map(_changes_rows, nodes))):
+        return True
+    calls = {_called(node) for node in nodes if isinstance(node, ast.Call)}
+    return any(map(_SHAPES.fullmatch, calls)) or any(map(_SHAPE.search, _texts(nodes)))
 
 
 def depends_on_rows(source: str) -> bool:
@@ -55,23 +70,32 @@ def depends_on_rows(source: str) -> bool:
     What inserts rows of its own alone does not: it does the same without any old row. What cannot
     be told from the text, such as the statement of an ORM session, is taken for a change.
     """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    kept = [each for each in tree.body if getattr(each, "name", "") != "downgrade"]
-    nodes = [node for each in kept for node in ast.walk(each)]
-    said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
-    texts = [
-        _SAID.sub(" ", node.value)
-        for node in nodes
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
-    ]
+    nodes = _nodes(source)
+    texts = [_SAID.sub(" ", each) for each in _texts(nodes)]
     calls = {_called(node) for node in nodes if isinstance(node, ast.Call)}
     if calls & _CHANGES or any(map(_CHANGE.search, texts)):
         return True
     inserts = calls & _INSERTS or any(map(_SQL.search, texts))
     return bool(inserts and (calls & _READS or any(map(_READ.search, texts))))
+
+
+def _nodes(source: str) -> list[ast.AST]:
+    """Return all that stands in the text, but for its `downgrade`; nothing of no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    kept = [each for each in tree.body if getattr(each, "name", "") != "downgrade"]
+    return [node for each in kept for node in ast.walk(each)]
+
+
+def _texts(nodes: Sequence[ast.AST]) -> list[str]:
+    said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
+    return [
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
+    ]
 
 
 def _called(node: ast.Call) -> str:
