@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic import autogenerate
 from alembic.runtime.environment import EnvironmentContext
+from sqlalchemy import UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     """
     context = autogenerate.RevisionContext(config, scripts, dict(_ARGUMENTS))
 
+    models = []  # type: list[Any]
+
     def compare(current: Any, migration: Any) -> list[Any]:
+        models.extend(tables(migration.opts.get("target_metadata")))
         context.run_autogenerate(current, migration)
         return []
 
@@ -47,7 +51,8 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     found = []  # type: list[Any]
     for operations in context.generated_revisions[-1].upgrade_ops_list:
         found += operations.as_diffs()
-    return [worded(each) for each in _without_parts_of_leftovers(_without_cut(list(_flat(found))))]
+    found = _without_implied(_without_cut(list(_flat(found))), models)
+    return [worded(each) for each in _without_parts_of_leftovers(found)]
 
 
 def count(metadata: Any) -> int | None:
@@ -104,6 +109,27 @@ def _without_cut(found: list[Any]) -> list[Any]:
         )
 
     return [each for each in found if not is_out(each)]
+
+
+def _without_implied(found: list[Any], models: list[Any]) -> list[Any]:
+    """Leave out a UNIQUE of a primary key's own columns.
+
+    Where both stand in one CREATE TABLE, as in that of create_all, the server makes the key alone.
+    """
+    keys = {(each.schema, each.name): _keyed(each.primary_key) for each in models}
+
+    def is_implied(each: Any) -> bool:
+        if each[0] != "add_constraint" or not isinstance(each[1], UniqueConstraint):
+            return False
+        table = each[1].table
+        is_key = _keyed(each[1]) == keys.get((table.schema, table.name))
+        return is_key and not (each[1].deferrable or each[1].initially)
+
+    return [each for each in found if not is_implied(each)]
+
+
+def _keyed(constraint: Any) -> list[str]:
+    return [each.name for each in constraint.columns]
 
 
 def _kind_and_name(difference: Any) -> tuple[str, ...]:

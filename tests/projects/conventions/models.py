@@ -15,5 +15,5 @@ class User(Base):
 
 class Note(Other):
     __tablename__ = "notes"
-    id = Column(Integer, primary_key=True)
+    id = Column(Integer, primary_key=True, unique=True)  # the server makes the key alone
     text = Column(String(100))

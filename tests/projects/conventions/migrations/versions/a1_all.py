@@ -18,7 +18,7 @@ def upgrade():
         users.create_unique_constraint(op.f("uq_users_email"), ["email"])
     op.create_table(
         "notes",
-        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("id", sa.Integer, primary_key=True, unique=True),
         sa.Column("text", sa.String(99)),  # compare_type says that this does not matter
     )
     op.execute("CREATE TABLE legacy_things (id int)")
