@@ -186,6 +186,14 @@ def test_our_own_settings_are_no_cure_of_themselves(tmp_path: Path) -> None:
     assert (origin.place, origin.line) == ("alembic.ini line 2", "")
 
 
+def test_a_line_that_names_the_server_comes_first(tmp_path: Path) -> None:
+    """Of two that name the database, one may be the example of a container."""
+    (tmp_path / "alembic.ini").write_text("[alembic]\nurl = postgresql://container/app\n")
+    (tmp_path / "app.toml").write_text('db_url = "postgresql+psycopg2://u@db.example:5433/app"\n')
+    origins = found(settings_of(tmp_path), {"dbname": "app", "host": "db.example"})
+    assert [each.place for each in origins] == ["app.toml line 1", "alembic.ini line 2"]
+
+
 @pytest.mark.parametrize(
     ("sqlalchemy", "installed", "driver"),
     [

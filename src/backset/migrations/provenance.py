@@ -63,7 +63,7 @@ def found(
         return []
     variables = list(_variables(settings, name))
     beside = list(_beside(settings, variables, parts, wanted))
-    lines = [] if variables or beside else list(_lines(settings, name))
+    lines = [] if variables or beside else list(_lines(settings, name, parts["host"]))
     return [*variables[:_SOME], *beside, *lines[:_SOME]]
 
 
@@ -137,8 +137,13 @@ def _database_of(value: str) -> str:
         return ""
 
 
-def _lines(settings: Settings, name: str) -> Iterator[Origin]:
-    """Find a line with a URL of that database, or with its name as a whole text of such a key."""
+def _lines(settings: Settings, name: str, host: str) -> list[Origin]:
+    """Return the lines with a URL of that database, or with its name as a whole text of such a key.
+
+    Those that name another server come last: they may mean the same one, by another name.
+    """
+    last: list[Origin] = []
+    first: list[Origin] = []
     url = re.compile(rf"postgres[^\s]*/{re.escape(name)}\b")
     text = re.compile(rf"[\"']{re.escape(name)}[\"']")
     for path in _texts(settings.root):
@@ -149,7 +154,9 @@ def _lines(settings: Settings, name: str) -> Iterator[Origin]:
                 ours = _ours(line, path, settings)
                 if header.startswith("[tool.backset") and not ours:
                     continue  # of our own settings
-                yield Origin(f"{path.relative_to(settings.root).as_posix()} line {number}", ours)
+                place = f"{path.relative_to(settings.root).as_posix()} line {number}"
+                (first if host in line else last).append(Origin(place, ours))
+    return first + last
 
 
 def _ours(line: str, path: Path, settings: Settings) -> str:
