@@ -96,3 +96,16 @@ def test_the_hook_runs_what_it_says(alone: Project) -> None:
     assert (alone.folder / "used").exists()
     for path in ("alembic/versions/0b22.py", "db/migrations/env.py", "app/models.py"):
         assert re.search(hook["files"], path)
+
+
+def test_an_extension_that_the_throw_away_server_lacks(alone: Project) -> None:
+    """Neither a package of the system nor DATABASE_URL would give it one."""
+    path = alone.folder / "alembic/versions/aaaa.py"
+    text = EMPTY.format("aaaa", "0b228e9fec0b").replace(
+        "upgrade(): pass", 'upgrade(): op.execute("CREATE EXTENSION no_such_thing")'
+    )
+    path.write_text(f"from alembic import op\n{text}")
+    done = alone.invoke("check")
+    assert done.returncode == 4, done.stderr
+    assert 'extension "no_such_thing" is not available → the throw-away server' in done.stderr
+    assert "migrate_session()" in done.stderr

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 from backset.cli import opened
 from backset.errors import StepFailedError
 
+_ELSEWHERE = (
+    "the throw-away server has only those of its package: rehearse the chain on one that has more, "
+    "by migrate_session() of backset.nox and its DATABASE_URL; `invoke reset-db` builds it on yours"
+)
+
 if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.target import Target
@@ -38,13 +43,16 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     from backset.runs.build import Build
     from backset.runs.guard import Answer
     from backset.runs.options import Options
+    from backset.wording import explanations
 
     quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
     while True:
         try:
             with Build(settings, target, "check", beside=False, options=quiet) as build:
                 chain.run(build, "check", told, skip=frozenset(), answer=Answer())
-        except StepFailedError:
+        except StepFailedError as error:
+            if explanations.UNAVAILABLE.search(error.what):
+                raise StepFailedError(error.what, _ELSEWHERE) from error
             if not server.has_made_roles():
                 raise
             server.make()

@@ -17,7 +17,7 @@ _ONLY_IF_MISSING = (
     "it belongs to the server, and no reset of a database removes it: let the migration make it "
     "only where it is missing, or drop it by hand"
 )
-_UNAVAILABLE = re.compile('extension "[^"]*" is not available')
+UNAVAILABLE = re.compile('extension "[^"]*" is not available')
 _INSTALL_EXTENSION = (
     "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
     "DATABASE_URL to a server that has them"
@@ -118,7 +118,7 @@ _EXPLAINED = {
 # What a message means, whatever its kind.
 _BETTER = (
     (_CLUSTER_WIDE, _ONLY_IF_MISSING),
-    (_UNAVAILABLE, _INSTALL_EXTENSION),
+    (UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
     (_NO_OPTION, _NAME_IT),
