@@ -472,3 +472,21 @@ def test_a_revision_of_rows_is_not_proved_by_the_schema(manage: Project) -> None
     manage.query("UPDATE alembic_version SET version_num = 'b2'")
     done = manage.invoke("repair", "--yes")
     assert manage.query("SELECT email FROM users") == [("admin@example.com",)], done.stdout
+
+
+def test_rows_of_a_revision_that_a_command_passes_over(manage: Project) -> None:
+    """An `init` that makes all tables and stamps the head inserts no row of the migrations."""
+    statements = (
+        "CREATE TABLE users (id serial PRIMARY KEY, email text NOT NULL, name text); "
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY); "
+        "INSERT INTO alembic_version VALUES ('c3')"
+    )
+    assert manage.invoke("upgrade").returncode == 0
+    manage.query("INSERT INTO users (email) VALUES ('ann@example.com')")
+    (manage.folder / "migrations/versions/c3_admin.py").write_text(ROWS_ALONE)
+    begin_with(manage, "execute", statements)
+    done = manage.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the old rows go through c3_admin.py in a copy first" in done.stdout
+    found = manage.query("SELECT email FROM users ORDER BY id")
+    assert found == [("ann@example.com",), ("admin@example.com",)]

@@ -12,7 +12,6 @@ from backset.scripts import graph, row_changes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
     from backset.runs.build import Build
@@ -23,8 +22,9 @@ def found(session: Session, build: Build) -> list[Revision]:
     """Return them in their order, as far as the version tables of a database say where it stands.
 
     Of an orphaned database, or one without a version, nothing is known, and nothing is pending.
-    What only inserts rows of its own has done so in the new database; it counts where the settings
-    let old rows replace those.
+    What only inserts rows of its own has done so in the new database. It counts where the settings
+    let old rows replace those, and where a command of the project made that database: one that
+    creates all tables and stamps the head has run no migration.
     """
     rules = build.options.carries
     places = [each.revisions for each in versions.tables(session) if each.revisions]
@@ -35,7 +35,8 @@ def found(session: Session, build: Build) -> list[Revision]:
         each
         for worker in build.workers
         for each in _of(worker, places)
-        if each.id not in rules.unmigrated and _matters(each, rules)
+        if each.id not in rules.unmigrated
+        and _matters(each, alone=not (rules.replace or _is_by_command(build, worker)))
     ]
 
 
@@ -52,12 +53,16 @@ def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
     return [each for each in graph.ordered(scripts.revisions) if each.id in waiting]
 
 
-def _matters(revision: Revision, rules: Rules) -> bool:
+def _is_by_command(build: Build, worker: Worker) -> bool:
+    return bool(build.settings.init or worker.lineage.init or worker.has_door)
+
+
+def _matters(revision: Revision, *, alone: bool) -> bool:
+    """Tell whether old rows need it. alone: the rows that it inserts are there in any case."""
     if revision.path.suffix != ".py":
         return False
     text = revision.path.read_text(encoding="utf-8", errors="replace")
-    needs_rows = row_changes.depends_on_rows(text)
-    return needs_rows or bool(rules.replace and row_changes.speaks_of_rows(text))
+    return (row_changes.depends_on_rows if alone else row_changes.speaks_of_rows)(text)
 
 
 def files(revisions: Sequence[Revision]) -> str:
