@@ -145,8 +145,10 @@ class Door:
         if where == {name: self.subject.params.get(name) for name in where}:
             return
         origins = provenance.found(self.settings, opened, self.subject)
-        shown = f"{self._redacted(' '.join(command))} would migrate {there.shown}"
-        what = f"{shown}, and not the throw-away database; it was not run"
+        what = (
+            f"{self._redacted(' '.join(command))} was not run: env.py leads to {there.shown}, and "
+        )
+        what += "so may that command, not to the throw-away database"
         raise StepFailedError(
             what + provenance.told(origins), provenance.remedy(origins) or _ANYWHERE
         )
