@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from backset import chain
 from backset.configuration import rules
 from backset.diagnoses import cures, diagnosis
 from backset.errors import StepFailedError
+from backset.migrations.worker import Worker
 from backset.processes import signals
 from backset.proofs import placement
 from backset.runs.build import Build
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.facts import Facts, Proof
     from backset.diagnoses.states import State
-    from backset.migrations.worker import Worker
     from backset.reports.report import Report
     from backset.runs.guard import Answer
 
@@ -57,20 +58,24 @@ def look(
 
     answer: whether the proof waits for the lock, and for how long it may go on.
     """
-    with Build(settings, target, "status", beside=False, worker=worker) as build:
-        found = diagnosis.status(build)
-    restoring = cures.restoring(found.facts)
-    if not proves or not (found.is_provable or restoring):
-        return found
-    told.begin("prove")
-    proof = restored = None
-    with Build(settings, target, "repair", beside=False) as build:
-        notice = told.notice if answer and answer.wait else None
+    with ExitStack() as stack:
+        lineages = settings.lineages if proves else ()  # they import Alembic while we look
+        ahead = [stack.enter_context(Worker(settings, each)) for each in lineages]
+        with Build(settings, target, "status", beside=False, worker=worker) as build:
+            found = diagnosis.status(build)
+        restoring = cures.restoring(found.facts)
+        if not proves or not (found.is_provable or restoring):
+            return found
+        told.begin("prove")
+        proof = restored = None
+        build = stack.enter_context(Build(settings, target, "repair", beside=False))
+        where = build, told.progress, told.notice if answer and answer.wait else None
         with signals.limited(answer.timeout_s if answer else 0):
             if found.is_provable:
-                proof = placement.find(build, told.progress, notice)
+                differ = bool(found.facts.differences)
+                proof = placement.find(*where, ahead=ahead, differ=differ)
             if restoring and not (proof and proof.same):
-                restored = placement.find(build, told.progress, notice, restoring.recipe)
+                restored = placement.find(*where, restoring.recipe)
     if last := restored or proof:
         told.end("prove", Done(_shown(last), {"same": last.same, "not_compared": last.spare}))
     return replace(found, facts=replace(found.facts, proof=proof, restored=restored))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.catalogs.difference import Difference, Item
+    from backset.migrations.worker import Worker
     from backset.proofs.scratch import Scratch
     from backset.runs.build import Build
     from backset.scripts.recipes import Recipe
@@ -43,6 +44,9 @@ def find(
     progress: Progress,
     notice: Callable[[str], None] | None = None,
     recipe: Recipe | None = None,
+    *,
+    ahead: Sequence[Worker] = (),
+    differ: bool = True,
 ) -> Proof:
     """Build the chain in a scratch database, and compare it with the target at every revision.
 
@@ -53,7 +57,9 @@ def find(
     lock is ended.
     The target is only read. A chain that cannot be built proves nothing, and the proof says so.
     notice: is told for whom we wait, if we may wait. recipe: missing files that the chain is built
-    with, without bringing them back. Raises LockedError.
+    with, without bringing them back. ahead: processes of Alembic that were started for it already.
+    differ: whether the models differ from the target, so that those are held against the chain as
+    well. Raises LockedError.
     """
     name = build.server.names.scratch
     try:
@@ -61,11 +67,11 @@ def find(
             scratch.prepare(build, [name], "build the chain to compare it", notice)
             live = _Live.of(build)
         with explained(build.target), _versions(build, recipe) as versions:
-            with scratch.made(build, name, versions=versions) as made:
+            with scratch.made(build, name, versions=versions, ahead=ahead) as made:
                 uncreatable = {f"extension {each}" for each in made.inheritance.uncreatable}
                 live = live.without(uncreatable)
                 reached = list(_walk(made, live, progress))
-                agrees = _agrees(made)
+                agrees = not differ or _agrees(made)
                 is_aside = _is_aside(made, live, reached)
                 scripts = [each for worker in made.workers for each in worker.scripts.revisions]
             if is_aside:  # Alembic has taken the branches in another order than this database did

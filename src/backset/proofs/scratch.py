@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, schema
 from backset.connections.session import connect
@@ -81,17 +81,24 @@ def prepare(
 
 @contextmanager
 def made(
-    build: Build, name: str, *, settings: Settings | None = None, versions: Path | None = None
+    build: Build,
+    name: str,
+    *,
+    settings: Settings | None = None,
+    versions: Path | None = None,
+    ahead: Sequence[Worker] = (),
 ) -> Iterator[Scratch]:
     """Make a scratch database in the likeness of the target for the block; prepare() comes before.
 
     It is dropped whatever happens; after a kill -9, the next run does it.
     settings: of the project whose chain it is, if not the target's. versions: a folder of revisions
-    in place of those that the configuration names.
+    in place of those that the configuration names. ahead: processes of Alembic that were started
+    for it already.
     """
+    given: dict[str, Any] = {"settings": settings, "versions": versions, "ahead": ahead}
     with (
         companions.scratch(build.server, name, build.old) as target,
-        opened(build, target, EVERYTHING, settings=settings, versions=versions) as scratch,
+        opened(build, target, EVERYTHING, **given) as scratch,
     ):
         yield scratch
 
@@ -104,15 +111,14 @@ def opened(
     *,
     settings: Settings | None = None,
     versions: Path | None = None,
+    ahead: Sequence[Worker] = (),
 ) -> Iterator[Scratch]:
     """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
     settings = settings or build.settings
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(Worker(settings, lineage, versions))
-            for lineage in settings.lineages
-        ]
+        workers = [*ahead] or [Worker(settings, each, versions) for each in settings.lineages]
         for worker in workers:
+            stack.enter_context(worker)
             worker.begin(target, build.purpose, build.target.database)
         session = stack.enter_context(closing(connect(target, build.purpose)))
         inheritance = _inherit(build, target.database, session, workers, sources)
