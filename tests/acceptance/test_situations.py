@@ -143,8 +143,8 @@ SITUATIONS = [
               corpus.temporary_and_lost, "ahead", "prove", PROVED),
 ]  # fmt: skip
 
-QUICK = {  # a stamp with an upgrade, and the stamp that is better than a file
-    "a value of an enum is there already, which no downgrade took away",
+QUICK = {  # what needs no cure, and the stamp that is better than a file
+    "a session has used a temporary table",
     "a squash keeps the id of the first revision; what was deleted is in git",
 }
 
