@@ -131,6 +131,12 @@ def with_init(project: Project) -> None:
     upgraded(project)
 
 
+def with_a_new_tenant(project: Project) -> None:
+    """Name one more schema to env.py, which nothing has been made in."""
+    upgraded(project)
+    settings(project, 'arguments = ["schemas=red,blue,green"]')
+
+
 def led(project: Project) -> None:
     """Migrate into a schema that the database's search path names, and no migration makes."""
     led_to_app(project, "database")

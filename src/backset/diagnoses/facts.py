@@ -122,20 +122,32 @@ class Facts:
     restored: Proof | None = None
 
     @property
+    def is_uneven(self) -> bool:
+        """Whether a version table is behind another one that is at the end, as of two tenants.
+
+        No place of the chain is where such a database stands.
+        """
+        return bool(self.pending) and set(self.goal) <= set(self.recorded)
+
+    @property
     def is_true(self) -> bool:
         """Whether it is proved that the live schema is what the recorded revisions make.
 
         It may have something more, which no later revision makes.
         """
         proof = self.proof
-        return proof is not None and (proof.stands or " ".join(sorted(self.recorded)) in proof.same)
+        return (
+            not self.is_uneven
+            and proof is not None
+            and (proof.stands or " ".join(sorted(self.recorded)) in proof.same)
+        )
 
     @property
     def is_untrue(self) -> bool:
         """Whether that is disproved."""
         proof = self.proof
         tells = proof is not None and proof.is_built and (proof.reached or bool(proof.same))
-        return tells and not self.is_true
+        return tells and not (self.is_true or self.is_uneven)
 
     def alembic(self, words: str, revisions: Iterable[str]) -> str:
         """Return the command line with these words and revisions; of several chains, one of each.

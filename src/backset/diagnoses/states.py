@@ -146,8 +146,9 @@ def _half_applied(facts: Facts) -> State | None:
     if not facts.pending or (facts.is_true and not facts.invalid):
         return None
     told = [*facts.in_the_way]
-    if facts.is_untrue and proof:
-        told = [*proof.early] or [f"the schema is that of {each}" for each in proof.same[-1:]]
+    if (facts.is_untrue or facts.is_uneven) and proof:
+        early = () if facts.is_uneven else proof.early
+        told = [*early] or [f"the schema is that of {each}" for each in proof.same[-1:]]
     if not (told or facts.invalid):
         return None
     failed = "is invalid: its CREATE INDEX CONCURRENTLY failed"
