@@ -93,7 +93,8 @@ def find(
     early = [
         each
         for each in apart
-        if each.subject not in open_ends or (each.what == "added" and each.subject in of_head)
+        if (each.subject not in open_ends or (each.what == "added" and each.subject in of_head))
+        and not live.is_invalid(each.subject)
     ]
     whose = build.sharing.whose
     return Proof(
@@ -132,6 +133,10 @@ class _Live:
             names="\n".join(names),
             rows=_place(catalog.revisions(session, others.has)),
         )
+
+    def is_invalid(self, key: str) -> bool:
+        """Tell whether it is an index that a CREATE INDEX CONCURRENTLY did not finish."""
+        return key in self.items and "valid" in self.items[key].aspects
 
     def without(self, keys: Collection[str]) -> _Live:
         items = {key: each for key, each in self.items.items() if key not in keys}
