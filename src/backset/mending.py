@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.catalogs import versions
-from backset.errors import AlembicError
+from backset.catalogs import catalog, versions
+from backset.errors import AlembicError, StepFailedError
 from backset.migrations import standing
 from backset.steps import Done
 
@@ -40,11 +40,16 @@ def stamp(build: Build, _progress: Progress) -> Done:
 
 def drop_indexes(build: Build, progress: Progress) -> Done:
     """Drop the invalid indexes that a CREATE INDEX CONCURRENTLY has left behind."""
-    names = build.options.drops
+    names, there = build.options.drops, catalog.invalid_indexes(build.session)
     for name in names:
+        if name not in there:
+            what = f"{name} is no invalid index any more"
+            raise StepFailedError(what, "run `invoke status` again")
         progress(f"dropping {name}")
-        statement = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}")
-        build.session.execute(statement.format(sql.Identifier(*name.split("."))))
+        statement = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(*there[name]))
+        build.session.execute(statement)
+    if left := sorted({*names} & {*catalog.invalid_indexes(build.session)}):
+        raise StepFailedError(f"{', '.join(left)}: still there", "look at it with `invoke psql`")
     return Done(f"{', '.join(names)} dropped", {"indexes": list(names)})
 
 

@@ -13,12 +13,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset import mending
 from backset.catalogs import catalog, schema
 from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
 from backset.proofs import placement, scratch
 from backset.runs.build import Build
+from backset.runs.options import Options
 from backset.servers.server import Server
 from tests.conftest import ROLE
 
@@ -140,6 +142,34 @@ def test_an_orphaned_database_is_stamped_when_it_is_proved(project: Project) -> 
         assert placement.is_proved(differences(build))
         build.worker.ask("stamp", build.session, revisions=["0b228e9fec0b"], purge=True)
     assert project.invoke("status").returncode == 0
+
+
+NAMESAKES = """
+CREATE SCHEMA app; CREATE SCHEMA "Odd one";
+CREATE TABLE app.t (id int); CREATE TABLE public.t (id int); CREATE TABLE "Odd one".t (id int);
+INSERT INTO public.t VALUES (1), (1); INSERT INTO "Odd one".t VALUES (1), (1);
+CREATE INDEX ix ON app.t (id);
+"""
+
+
+def test_only_the_index_that_is_invalid_is_dropped(project: Project) -> None:
+    """Whatever the search path is, and whatever its name needs; what was done is looked at."""
+    project.query(NAMESAKES)
+    project.query(f"ALTER DATABASE {project.database} SET search_path = app, public")
+    with psycopg.connect(project.url, autocommit=True) as session:
+        for name, table in (("ix", "public.t"), ('"select"', '"Odd one".t')):
+            statement = f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} (id)"
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                session.execute(statement.encode())
+    with built(project) as build:
+        found = tuple(catalog.invalid_indexes(build.session))
+        assert found == ('"Odd one"."select"', "public.ix")
+        build.options = Options(drops=found)
+        mending.drop_indexes(build, lambda _text: None)
+        assert catalog.invalid_indexes(build.session) == {}
+        with pytest.raises(StepFailedError, match="no invalid index any more"):
+            mending.drop_indexes(build, lambda _text: None)
+    assert project.query("SELECT schemaname FROM pg_indexes WHERE indexname = 'ix'") == [("app",)]
 
 
 def test_a_failing_chain_leaves_nothing(project: Project) -> None:

@@ -179,6 +179,12 @@ def indexes(session: psycopg.Connection[Any]) -> dict[str, bool]:
     return {shown(*name): valid for *name, valid in session.execute(_INDEXES).fetchall()}
 
 
+def invalid_indexes(session: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]:
+    """Return schema and name of every index that is not valid, by both as SQL spells them."""
+    found = session.execute(_INVALID_INDEXES).fetchall()
+    return {spelled: (schema, name) for spelled, schema, name in found}
+
+
 def other_names(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     """Return kind and shown name of every sequence, view, type, domain and value of an enum."""
     found = session.execute(_OTHER_NAMES).fetchall()
@@ -363,6 +369,10 @@ SELECT n.nspname, c.relname, i.indisvalid OR c.relkind = 'I' OR EXISTS (
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
      JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION}
+"""
+_INVALID_INDEXES = f"""
+SELECT concat_ws('.', quote_ident(schema), quote_ident(name)), schema, name
+FROM ({_INDEXES}) AS every (schema, name, is_valid) WHERE NOT is_valid ORDER BY 1
 """
 _OTHER_NAMES = f"""
 SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, n.nspname, c.relname

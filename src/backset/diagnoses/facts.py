@@ -84,8 +84,9 @@ class Facts:
     chains: the chains of the database, each with the ids of its scripts. has_door: whether a
     command of the project migrates one of them.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
-    a recorded revision made it. invalid: indexes. filled: tables of the project that have rows.
-    restored: what a scratch build has shown of the chain with its missing files.
+    a recorded revision made it. invalid: indexes, as SQL spells them. filled: tables of the
+    project that have rows. restored: what a scratch build has shown of the chain with its missing
+    files.
     """
 
     root: Path = field(default_factory=Path)

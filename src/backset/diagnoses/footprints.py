@@ -67,7 +67,7 @@ def look(
             for file, each in operations.in_the_way(_of(every, pending), existing)
         ),
         unmade=tuple(_unmade(standing, anywhere, models)),
-        invalid=tuple(sorted(name for name, valid in indexes.items() if not valid)),
+        invalid=tuple(catalog.invalid_indexes(session)),
     )
 
 

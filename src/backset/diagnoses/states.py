@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backset.catalogs.difference import shown
 from backset.checks.verification import LOAD_MODELS
 from backset.connections import unreached
 from backset.diagnoses import cures
@@ -152,7 +153,7 @@ def _half_applied(facts: Facts) -> State | None:
     if not (told or facts.invalid):
         return None
     failed = "is invalid: its CREATE INDEX CONCURRENTLY failed"
-    evidence = [*_few(told), *(f"index {each} {failed}" for each in facts.invalid)]
+    evidence = [*_few(told), *(f"index {shown(each)} {failed}" for each in facts.invalid)]
     evidence.append(f"the version is {', '.join(facts.recorded) or 'none'}")
     cure = cures.proving(facts) if told else cures.drop_indexes(facts.invalid)
     return _state("half applied", evidence, cure)
