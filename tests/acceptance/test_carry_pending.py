@@ -82,6 +82,7 @@ def test_old_rows_go_through_what_is_pending(tmp_path: Path, project: Project) -
     assert old.query(OLD) == AS_IT_WAS
 
 
+@pytest.mark.slow
 def test_a_migration_that_fails_on_the_rows_loses_none(tmp_path: Path, project: Project) -> None:
     """Exit 4, the file and what the server said; with the printed setting they come as they are."""
     old = behind(tmp_path / "old", project.url)
@@ -102,6 +103,7 @@ def test_a_migration_that_fails_on_the_rows_loses_none(tmp_path: Path, project: 
     assert ("Ann@X",) in old.query("SELECT email FROM users")
 
 
+@pytest.mark.slow
 def test_what_only_inserts_rows_needs_no_copy(tmp_path: Path, project: Project) -> None:
     """The new database has them from its own migrations; where they would be replaced, it does."""
     old = behind(tmp_path / "old", project.url)
@@ -151,6 +153,7 @@ def test_in_place_with_a_copy(tmp_path: Path, project: Project) -> None:
     assert not [each for each in databases(old) if "scratch" in each]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", slow_but(["dump", "URL"], lambda how: how == "dump"))
 def test_rows_from_elsewhere_go_through_it(
     tmp_path: Path,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.project import PROJECTS, laid_down, prints
 from tests.situations import MORE, built
 
@@ -47,6 +49,7 @@ def sorted_by_year(tmp_path: Path, url: str) -> tuple[Project, Path]:
     return project, year
 
 
+@pytest.mark.slow
 def test_scripts_in_folders_below(tmp_path: Path, database_url: str) -> None:
     """The heads of the folder alone are not taken for those of all without a word."""
     project, year = sorted_by_year(tmp_path, database_url)

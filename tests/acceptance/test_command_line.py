@@ -109,6 +109,7 @@ def test_another_server_is_refused_though_the_name_is_the_same(
     assert versions(ini) == [None, "b1"]
 
 
+@pytest.mark.slow
 def test_no_server_is_needed_where_alembic_needs_none(ini: Project) -> None:
     """Neither a server nor a database has to be there, and the words are Alembic's own."""
     missing = Target.parse(ini.url).named(f"{ini.database}_missing").url
@@ -142,6 +143,7 @@ def test_what_needs_a_database_that_is_missing_says_so(ini: Project) -> None:
     assert f'database "{ini.database}_missing" does not exist' in line
 
 
+@pytest.mark.slow
 def test_it_ends_as_alembic_does(ini: Project) -> None:
     """The same exit status, stdout and stderr, for what it refuses and for what it asks."""
     leading(ini, spelled(ini.url))
@@ -211,6 +213,7 @@ def wait_for(is_so: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_driver_without_a_thread_of_its_own(tmp_path: Path, tcp_url: str) -> None:
     """An async env.py is held to the target as well, also where it takes no URL of ours."""
     url = tcp_url.replace("postgresql:", "postgresql+asyncpg:")
@@ -259,6 +262,7 @@ def chains(tmp_path: Path, database_url: str) -> Project:
     return laid_down(tmp_path / "chains", "door/chains", database_url)
 
 
+@pytest.mark.slow
 def test_one_of_several_chains_is_chosen(chains: Project) -> None:
     """By its name, or by its section; without either, the line names them."""
     undecided = chains.invoke("alembic", "--", "heads")

@@ -218,6 +218,7 @@ def test_an_init_that_fails_is_told_with_what_follows(manage: Project) -> None:
     assert "→ mend what init says first; else " in line
 
 
+@pytest.mark.slow
 def test_what_init_has_done_was_not_there_already(manage: Project) -> None:
     """One that makes the tables and stamps them leaves the upgrade nothing to do."""
     statements = (
@@ -232,6 +233,7 @@ def test_what_init_has_done_was_not_there_already(manage: Project) -> None:
         assert f"✔ upgrade   {said}\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_the_command_has_done_was_not_there_already(manage: Project) -> None:
     """A tenant that comes to an up-to-date database is the command's work."""
     assert manage.invoke("upgrade").returncode == 0
@@ -452,6 +454,7 @@ def upgrade() -> None:
 '''
 
 
+@pytest.mark.slow
 def test_a_revision_of_rows_is_not_proved_by_the_schema(manage: Project) -> None:
     """A command of the project is looked at when it is done: no place before the end was seen.
 
@@ -474,6 +477,7 @@ def test_a_revision_of_rows_is_not_proved_by_the_schema(manage: Project) -> None
     assert manage.query("SELECT email FROM users") == [("admin@example.com",)], done.stdout
 
 
+@pytest.mark.slow
 def test_rows_of_a_revision_that_a_command_passes_over(manage: Project) -> None:
     """An `init` that makes all tables and stamps the head inserts no row of the migrations."""
     statements = (

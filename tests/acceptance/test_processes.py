@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 from backset.connections.target import Target
@@ -75,12 +78,33 @@ def test_each_exit_code(project: Project) -> None:
     add_failing_migration(project.folder)
     seen["5"] = project.run("reset-db", "--in-place")
     for code, done in seen.items():
-        assert str(done.returncode) == code, done.stdout + done.stderr
+        assert str(done.returncode) == code, done.stderr
         assert bool(done.stderr) is (code != "0"), code
         assert "Traceback" not in done.stderr
     interrupted = {str(128 + each): ended_by(project, each) for each in SIGNALS}
     assert interrupted == {str(128 + each): 128 + each for each in SIGNALS}
+    seen["141"] = unread(project)
     assert seen.keys() | interrupted.keys() == CODES
+
+
+def unread(project: Project) -> subprocess.CompletedProcess[str]:
+    """Run a task whose reader has gone, as that of `… | head -1` does; judge it here."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", "url"],
+            cwd=project.folder,
+            env={**os.environ, **project.env},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+    return done
 
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

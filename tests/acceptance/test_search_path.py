@@ -135,6 +135,7 @@ def test_a_schema_of_another_role(
     assert project.query(WHERE) == IN_APP
 
 
+@pytest.mark.slow
 def test_the_schemas_of_tenants(tmp_path: Path, database_url: str) -> None:
     """What env.py makes in schemas that `-x` names is found there: tables, columns, enums, rows."""
     project = laid_down(tmp_path / "p", "tenants_asked", database_url)
@@ -156,6 +157,7 @@ def test_the_schemas_of_tenants(tmp_path: Path, database_url: str) -> None:
     assert "extra enum value: the enum blue.order_state" in project.invoke("status").stderr
 
 
+@pytest.mark.slow
 def test_a_schema_that_stands_for_others(tmp_path: Path, database_url: str) -> None:
     """What migrations make in one that is translated for each tenant is found in theirs."""
     project = laid_down(tmp_path / "p", "tenants_asked", database_url)
@@ -182,6 +184,7 @@ def test_a_schema_that_stands_for_others(tmp_path: Path, database_url: str) -> N
     assert (done.returncode, " ✔ upgrade " in done.stdout) == (0, True), done
 
 
+@pytest.mark.slow
 def test_a_proof_has_that_schema_too(tmp_path: Path, database_url: str) -> None:
     """A version that got lost is stamped: the chain makes the same in its scratch database."""
     project = laid_down(tmp_path / "p", "locations", database_url)

@@ -179,6 +179,7 @@ def test_two_databases_are_not_built_in_one(in_files: Path) -> None:
     assert "env.py connected to other on db.invalid" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_projects_own_command_is_told_all_of_it(laid: Callable[[str], Path]) -> None:
     """Its five variables name the throw-away server, without a line of settings."""
     folder = laid("parts")

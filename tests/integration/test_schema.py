@@ -192,7 +192,7 @@ def test_a_temporary_table_makes_no_difference(server: Cluster) -> None:
     with psycopg.connect(server.url("with_temporary"), autocommit=True) as session:
         session.execute("CREATE TEMPORARY TABLE tried (id int)")
         session.execute("CREATE FUNCTION pg_temp.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-        assert session.execute("SELECT FROM pg_namespace WHERE nspname ~ '^pg_temp_'").fetchone()
+        assert session.execute("SELECT 1 FROM pg_namespace WHERE nspname ~ '^pg_temp_'").fetchone()
         assert schema.read(session).keys() == {"schema public"}
         assert inventory.inventory(session) == {}
         assert objects.found(session) == []
