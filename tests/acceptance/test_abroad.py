@@ -653,6 +653,7 @@ def test_rows_that_the_role_may_not_read_are_known_before_anything_is_done(
     succeed(project, "reset-db")
 
 
+@pytest.mark.slow
 def test_what_was_mended_elsewhere_is_not_brought_back(
     server: Cluster, word: str, tmp_path: Path
 ) -> None:
