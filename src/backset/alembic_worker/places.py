@@ -24,21 +24,31 @@ def rows(context: Any) -> tuple[str, ...]:
 def look(connection: Any, watched: dict[str, Any], found: Sequence[str]) -> list[Any] | None:
     """Return the schema as it is after a migration; None where it is not asked for.
 
-    watched: `names`, a query whose text tells the columns of all tables; `wanted`, the text for
-    which the schema is asked for; `recorded`, the rows of the version table for which it always is;
-    `settings`, statements, and `schema`, the query for that.
+    watched: `signs`, queries with the answers for which the schema is asked for, from the cheapest
+    one on; `recorded`, the rows of the version table for which it always is; `settings`,
+    statements, and `schema`, the query for that.
     """
     driver = own(connection.connection)
     is_alone = getattr(driver, "autocommit", False)
     was_begun = connection.in_transaction()
     cursor = driver.cursor()
-    cursor.execute("BEGIN" if is_alone else "SAVEPOINT backset_look")
     try:
         if sorted(found) != watched["recorded"]:
-            cursor.execute(watched["names"])
-            (names,) = cursor.fetchone()
-            if names != watched["wanted"]:
-                return None
+            for query, wanted in watched["signs"]:
+                cursor.execute(query)
+                if cursor.fetchone()[0] not in wanted:
+                    return None
+        return _schema(cursor, watched, is_alone=is_alone)
+    finally:
+        cursor.close()
+        if not (is_alone or was_begun):
+            driver.rollback()
+
+
+def _schema(cursor: Any, watched: dict[str, Any], *, is_alone: bool) -> list[Any]:
+    """Read it under settings that end with that."""
+    cursor.execute("BEGIN" if is_alone else "SAVEPOINT backset_look")
+    try:
         for each in watched["settings"]:
             cursor.execute(each)
         cursor.execute(watched["schema"])
@@ -48,6 +58,3 @@ def look(connection: Any, watched: dict[str, Any], found: Sequence[str]) -> list
         cursor.execute("ROLLBACK" if is_alone else "ROLLBACK TO SAVEPOINT backset_look")
         if not is_alone:
             cursor.execute("RELEASE SAVEPOINT backset_look")
-        cursor.close()
-        if not (is_alone or was_begun):
-            driver.rollback()

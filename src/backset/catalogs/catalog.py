@@ -351,7 +351,9 @@ WHERE c.relkind = 'r' AND {_USER_SCHEMA} AND attnum > 0 AND NOT attisdropped
 GROUP BY 1, 2 HAVING array_agg(attname::text || ' ' || atttypid::regtype)
     IN (ARRAY['version_num character varying'], ARRAY['version_num text'])
 """
-# For a session that gives one text back; the version table is left out.
+# For a session of somebody else's: how many tables there are, version tables too.
+TABLE_COUNT = f"SELECT count(*) FROM ({TABLES}) every"
+# The columns in one text; the version table is left out.
 COLUMN_NAMES = f"""
 SELECT coalesce(string_agg(name, E'\\n' ORDER BY name COLLATE "C"), '') FROM (
     SELECT concat_ws('.', schema, own, attname) AS name,

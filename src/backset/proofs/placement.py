@@ -115,10 +115,14 @@ def find(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Live:
-    """The target: its objects, a text of its columns, and the rows of its version tables."""
+    """The target: its objects, a text of its columns, and the rows of its version tables.
+
+    counts: how many tables there may be where these are.
+    """
 
     items: Mapping[str, Item]
     names: str
+    counts: range
     rows: str
 
     @classmethod
@@ -131,6 +135,7 @@ class _Live:
         return cls(
             items=schema.read(session, spare=spare, others=others),
             names="\n".join(names),
+            counts=range(len(tables), len(tables) + 1 + max(1, len(spare))),
             rows=_place(catalog.revisions(session, others.has)),
         )
 
@@ -146,8 +151,10 @@ class _Live:
     def watched(self) -> dict[str, Any]:
         """What a worker is told that looks for it."""
         return {
-            "names": catalog.COLUMN_NAMES,
-            "wanted": self.names,
+            "signs": [
+                (catalog.TABLE_COUNT, [*self.counts]),
+                (catalog.COLUMN_NAMES, [self.names]),
+            ],
             "recorded": self.rows.split(),
             "settings": schema.STATEMENTS,
             "schema": schema.ROWS,
