@@ -81,7 +81,7 @@ CASES = [
     Case(squashed, "orphaned revision", "names dead", "invoke repair", ("stamp",)),
     Case(squashed_otherwise, "orphaned revision", "dead", "invoke repair", ("carry",),
          ends="orphaned revision", code=4),
-    Case(two_heads, "several heads", "c1, d1", "merge heads", ("merge heads", "upgrade")),
+    Case(two_heads, "several heads", "c1, d1", "merge -m merge c1 d1", ("merge heads", "upgrade")),
     Case(missing_middle, "broken chain", "migrations/versions: c1_notes.py follows b1",
          "git restore", ("restore file",)),
     Case(duplicate, "broken chain", "c1 is the id of c1_notes.py and of d1_copy.py",

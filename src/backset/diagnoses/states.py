@@ -114,7 +114,7 @@ def _several_heads(facts: Facts) -> State | None:
     if len(facts.goal) < 2 or facts.several:  # noqa: PLR2004  (one is not several)
         return None
     evidence = [f"the scripts have the heads {', '.join(facts.goal)}"]
-    command = facts.alembic("merge heads -m merge", [])
+    command = facts.alembic("merge -m merge", facts.goal)
     why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`; "
     why += 'if they are to stay apart: heads = "all" in [tool.backset]'
     return _state("several heads", evidence, Cure(way="merge heads", command=command, why=why))
