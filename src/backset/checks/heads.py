@@ -92,8 +92,7 @@ def several_heads(
                 "several heads",
                 f"the scripts have the heads {', '.join(sorted(heads))}",
                 "`alembic upgrade head` refuses",
-                f"join them: `{merge}`, "
-                'or accept them: heads = "all" in [tool.backset]',
+                f'join them: `{merge}`, or accept them: heads = "all" in [tool.backset]',
             )
         ]
     unexpected = sorted(set(heads) - set(goal)) if goal else []
