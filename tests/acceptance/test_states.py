@@ -362,11 +362,25 @@ def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str
     told = project.invoke("repair", "--yes")
     assert told.returncode == 6
     assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert "`invoke reset-db --carry` rebuilds it without a proof" in told.stdout
     assert "views, policies, …)\n" in told.stdout, "it does not say to do what was just done"
     assert project.query("SELECT name FROM users") == [("ann",)]
     script.write_text(whole)
     assert project.invoke("repair").returncode == 0
     assert project.query("SELECT name FROM users") == [("ann",)]
+
+
+def test_large_objects_are_not_lost_for_want_of_rows(tmp_path: Path, database_url: str) -> None:
+    """A database is not empty that has them in place of rows: no cure leaves them behind."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    drifted(project)
+    for statement in ("TRUNCATE users, tasks, notes", "SELECT lo_from_bytea(0, 'a photo')"):
+        project.query(statement)
+    done = project.invoke("repair", "--yes")
+    assert done.returncode == 4, done
+    assert "reset-db --carry" in done.stdout
+    assert "left behind: the large objects (1 object)" in done.stderr
+    assert project.query("SELECT count(*) FROM pg_largeobject_metadata") == [(1,)]
 
 
 def test_verify_does_not_send_an_unversioned_database_to_upgrade_alone(

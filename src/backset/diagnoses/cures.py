@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
 _STAMP = "stamp --purge"
 ACCEPT = "`invoke verify --accept`"
-_UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"
+_UNPROVED = f"then `invoke repair`; {{}} rebuilds it without a proof ({KEPT})"
 PROVE = (
     "it builds the chain beside the database: where the schema is identical it stamps the version, "
     f"else it rebuilds the database and carries its rows, or does nothing ({KEPT})"
@@ -104,7 +104,8 @@ def proving(facts: Facts) -> Cure:
     if facts.proof is None:
         return Cure(way="prove", command="invoke repair", why=PROVE)
     if facts.proof.unbuilt:
-        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {_UNPROVED}")
+        unproved = _UNPROVED.format(rebuilding(facts))
+        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {unproved}")
     if not facts.proof.same:
         return reset(facts)
     if facts.proof.unseen:
@@ -142,6 +143,11 @@ def keeping(facts: Facts, revisions: Sequence[str]) -> Cure:
     latest = " ".join(revisions)
     why = "Alembic refuses rows of which one comes after another, and the later one says it all"
     return _stamped(facts, latest, why)
+
+
+def rebuilding(facts: Facts) -> str:
+    """Return the command that rebuilds the database, as people write it: rows come along."""
+    return f"`invoke reset-db{' --carry' if facts.filled else ''}`"
 
 
 def reset(facts: Facts) -> Cure:

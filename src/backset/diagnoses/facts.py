@@ -85,8 +85,8 @@ class Facts:
     command of the project migrates one of them.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes, as SQL spells them. filled: tables of the
-    project that have rows. restored: what a scratch build has shown of the chain with its missing
-    files.
+    project that have rows, and what else a rebuild would lose. restored: what a scratch build has
+    shown of the chain with its missing files.
     """
 
     root: Path = field(default_factory=Path)
