@@ -298,6 +298,19 @@ def test_a_stamp_never_leaves_out_a_change_of_rows(
     assert project.query("SELECT name FROM users") == [("filled",)]
 
 
+def test_a_stamp_passes_over_no_change_of_rows(tmp_path: Path, database_url: str) -> None:
+    """What by the version table has not run is not stamped over, though all later tables exist."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    unrecorded(project)
+    (versions(project) / "b2_fill.py").write_text(FILL.replace('"d1", "c1"', '"b2", "b1"'))
+    script = versions(project) / "c1_notes.py"
+    script.write_text(script.read_text().replace('"b1"', '"b2"'))
+    told = project.invoke("repair", "--yes")
+    assert told.returncode == 6, told
+    assert "by the version table b2_fill.py has not run here" in told.stdout
+    assert project.query("SELECT version_num FROM alembic_version") == [("b1",)]
+
+
 @pytest.mark.slow
 def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url: str) -> None:
     """Rows that an earlier revision inserts are no part of the proof, and that is said."""

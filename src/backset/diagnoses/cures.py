@@ -110,6 +110,8 @@ def proving(facts: Facts) -> Cure:
         return reset(facts)
     if facts.proof.unseen:
         return _choosing(facts, facts.proof)
+    if facts.proof.unrun:
+        return _passing_over(facts, facts.proof)
     *others, latest = facts.proof.same
     why = f"a scratch build at {latest} is identical to the live schema"
     why += f" (as it is at {', '.join(others)})" if others else ""
@@ -135,6 +137,16 @@ def _choosing(facts: Facts, proof: Proof) -> Cure:
         f"the schema is that of {first} and of {latest} alike, and does not show whether "
         f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: "
         f"`{_stamp(facts, latest)}`, if not: `{_stamp(facts, first)}`; then `invoke upgrade`"
+    )
+
+
+def _passing_over(facts: Facts, proof: Proof) -> Cure:
+    """Return what a person has to do where a stamp would leave out a change of rows."""
+    latest, unrun = proof.same[-1], ", ".join(proof.unrun)
+    return by_hand(
+        f"the schema is that of {latest}; but by the version table {unrun} has not run here, and no "
+        "schema shows that: see whether its rows are there, and do by hand what it does to them "
+        f"where they are not; then `{_stamp(facts, latest)}`"
     )
 
 

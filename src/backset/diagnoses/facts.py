@@ -29,7 +29,8 @@ class Proof:
     the head. stands: whether all that the recorded revisions make is there, and nothing of what
     follows them. agrees: whether models and chain agree at the head.
     unseen: files of the revisions between these places, which do something that no schema shows.
-    filling: files of the revisions before them that speak of rows. spare: what was not compared.
+    filling: files of the revisions before them that speak of rows. unrun: those that do nothing
+    else, and have not run by the version table. spare: what was not compared.
     """
 
     same: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Proof:
     agrees: bool = True
     unseen: tuple[str, ...] = ()
     filling: tuple[str, ...] = ()
+    unrun: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
 
     @property

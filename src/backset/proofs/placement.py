@@ -81,6 +81,7 @@ def find(
             if same and not _is_plain(made):  # the places on its way were not looked at
                 same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
             unseen, filling = _traceless(scripts, same)
+            unrun = _unrun(scripts, same, live.rows)
     except StepFailedError as error:
         return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
     except RefusedError as error:
@@ -109,6 +110,7 @@ def find(
         agrees=agrees,
         unseen=unseen,
         filling=filling,
+        unrun=unrun,
         spare=(*sorted(uncreatable), *([whose] if whose else [])),
     )
 
@@ -268,6 +270,20 @@ def _traceless(
             for each, text in texts.items()
             if each.id in first and row_changes.speaks_of_rows(text)
         ),
+    )
+
+
+def _unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tuple[str, ...]:
+    """Return the files of what only changes rows, and has not run by what the target records."""
+    begun = graph.ancestors(recorded.split(), known)
+    if not (same and begun.issuperset(recorded.split())):
+        return ()  # an orphaned row, or none, tells nothing of what has run
+    passed = graph.ancestors(same[0].split(), known) - begun
+    texts = {each: _text(each) for each in graph.ordered(known) if each.id in passed}
+    return tuple(
+        each.path.name
+        for each, text in texts.items()
+        if not (row_changes.is_idle(text) or row_changes.shapes(text))
     )
 
 
