@@ -311,6 +311,32 @@ def test_a_stamp_passes_over_no_change_of_rows(tmp_path: Path, database_url: str
     assert project.query("SELECT version_num FROM alembic_version") == [("b1",)]
 
 
+PARTED = """revision, down_revision = "d1", "c1"
+def upgrade():
+    from alembic import op
+    op.execute("CREATE TABLE events (at date PRIMARY KEY) PARTITION BY RANGE (at)")
+"""
+
+
+def test_partitions_that_an_application_makes_are_no_drift(
+    tmp_path: Path, database_url: str
+) -> None:
+    """They are there for rows: the database is what the chain makes, and none is to be dropped."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    (versions(project) / "d1_events.py").write_text(PARTED)
+    models = project.folder / "models.py"
+    added = (
+        'Table("events", metadata, Column("at", __import__("sqlalchemy").Date, primary_key=True))'
+    )
+    models.write_text(f"{models.read_text()}{added}\n")
+    assert project.invoke("upgrade").returncode == 0
+    project.query("CREATE TABLE events_rest PARTITION OF events DEFAULT")
+    project.query("INSERT INTO events VALUES ('2024-02-29')")
+    told = project.invoke("status", "--prove")
+    assert "and its schema is what the chain makes: proved" in told.stdout, told
+    assert told.returncode == 0
+
+
 @pytest.mark.slow
 def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url: str) -> None:
     """Rows that an earlier revision inserts are no part of the proof, and that is said."""

@@ -144,8 +144,8 @@ def _passing_over(facts: Facts, proof: Proof) -> Cure:
     """Return what a person has to do where a stamp would leave out a change of rows."""
     latest, unrun = proof.same[-1], ", ".join(proof.unrun)
     return by_hand(
-        f"the schema is that of {latest}; but by the version table {unrun} has not run here, and no "
-        "schema shows that: see whether its rows are there, and do by hand what it does to them "
+        f"the schema is that of {latest}; but by the version table {unrun} has not run here, and "
+        "no schema shows that: see whether its rows are there, and do by hand what it does to them "
         f"where they are not; then `{_stamp(facts, latest)}`"
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, difference, schema
+from backset.catalogs import catalog, difference, partitions, schema
 from backset.catalogs.difference import Sides
 from backset.checks.drift import LEFTOVER
 from backset.configuration.values import ALL_HEADS
@@ -117,11 +117,15 @@ def find(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Live:
-    """The target: its objects, a text of its columns, and the rows of its version tables."""
+    """The target: its objects, a text of its columns, and the rows of its version tables.
+
+    partitions: the keys of those tables that hold a part of another one's rows.
+    """
 
     items: Mapping[str, Item]
     names: str
     rows: str
+    partitions: frozenset[str]
 
     @classmethod
     def of(cls, build: Build) -> _Live:
@@ -134,6 +138,7 @@ class _Live:
             items=schema.read(session, spare=spare, others=others),
             names="\n".join(names),
             rows=_place(catalog.revisions(session, others.has)),
+            partitions=partitions.keys(session),
         )
 
     def is_invalid(self, key: str) -> bool:
@@ -167,7 +172,16 @@ class _Reached:
     items: Mapping[str, Item] | None
 
     def compared(self, live: _Live) -> list[Difference]:
-        return [] if self.items is None else compare(self.items, live.items)
+        if self.items is None:
+            return []
+        # Partitions that an application makes while it runs belong to its rows.
+        of_rows = live.partitions - {*self.items}
+        items = {
+            key: each
+            for key, each in live.items.items()
+            if not (key in of_rows or each.parent in of_rows)
+        }
+        return compare(self.items, items)
 
     def is_same(self, live: _Live) -> bool:
         return self.items is not None and is_proved(self.compared(live))
