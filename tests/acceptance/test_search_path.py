@@ -28,6 +28,10 @@ RIGHTS = """
 SELECT nspowner::regrole::text, unnest(nspacl)::text FROM pg_namespace WHERE nspname = 'app'
 ORDER BY 2
 """
+LED = (
+    "poolclass=pool.NullPool",
+    "poolclass=pool.NullPool, connect_args={'options': '-csearch_path=app,public'}",
+)
 IN_APP = [("app.alembic_version",), ("app.books",)]
 
 
@@ -36,6 +40,11 @@ def led_to_app(project: Project, by: str) -> None:
     target = Target.parse(project.url)
     with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
         session.execute("CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO PUBLIC")
+        if by == "env.py":
+            file = project.folder / "migrations/env.py"
+            file.write_text(file.read_text().replace(*LED))
+            assert "csearch_path" in file.read_text()
+            return
         if by == "options":
             sign = "&" if "?" in project.url else "?"
             project.env["DATABASE_URL"] += f"{sign}options={quote('-csearch_path=app,public')}"
@@ -55,8 +64,10 @@ def led_to_app(project: Project, by: str) -> None:
             ("role", "--in-place"),
             ("options", ""),
             ("options", "--in-place"),
+            ("env.py", ""),
+            ("env.py", "--in-place"),
         ],
-        lambda case: case in {("database", ""), ("role", "--in-place")},
+        lambda case: case in {("database", ""), ("role", "--in-place"), ("env.py", "")},
     ),
 )
 def test_a_schema_that_no_migration_makes(

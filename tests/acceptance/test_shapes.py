@@ -152,12 +152,22 @@ def test_several_heads_stop_before_anything(tmp_path: Path, database_url: str) -
         done = project.invoke(*words)
         assert done.returncode == 4, words
         assert "several heads: the scripts have the heads a2, p1" in done.stderr
-        assert "merge heads" in done.stderr
+        assert "merge -m merge a2 p1" in done.stderr
         assert "[tool.backset]" in done.stderr
         assert "✔" not in done.stdout
     merged = project.invoke("alembic", "--", "merge", "heads", "-m", "join", "--rev-id", "m1")
     assert merged.returncode == 0, merged.stderr
     assert "✔ upgrade   base → m1, 4 revisions\n" in project.invoke("reset-db").stdout
+
+
+def test_heads_are_merged_of_which_one_needs_another(tmp_path: Path, database_url: str) -> None:
+    """The file joins all of them, also one that Alembic does not count among its `heads`."""
+    project = laid_down(tmp_path / "p", "two_heads", database_url)
+    plugin = project.folder / "plugin/p1_plugin.py"
+    plugin.write_text(plugin.read_text().replace('"a1"', '"a2"'))
+    done = project.invoke("repair")
+    assert done.returncode == 0, done
+    assert "_merge_heads.py joins a2, p1; commit it\n" in done.stdout
 
 
 @pytest.mark.parametrize("accepted", slow_but(['"all"', '["a2", "p1"]'], lambda it: "all" in it))

@@ -81,7 +81,7 @@ CASES = [
     Case(squashed, "orphaned revision", "names dead", "invoke repair", ("stamp",)),
     Case(squashed_otherwise, "orphaned revision", "dead", "invoke repair", ("carry",),
          ends="orphaned revision", code=4),
-    Case(two_heads, "several heads", "c1, d1", "merge heads", ("merge heads", "upgrade")),
+    Case(two_heads, "several heads", "c1, d1", "merge -m merge c1 d1", ("merge heads", "upgrade")),
     Case(missing_middle, "broken chain", "migrations/versions: c1_notes.py follows b1",
          "git restore", ("restore file",)),
     Case(duplicate, "broken chain", "c1 is the id of c1_notes.py and of d1_copy.py",
@@ -294,6 +294,45 @@ def test_a_stamp_never_leaves_out_a_change_of_rows(
     assert project.query("SELECT name FROM users") == [("filled",)]
 
 
+def test_a_stamp_passes_over_no_change_of_rows(tmp_path: Path, database_url: str) -> None:
+    """What by the version table has not run is not stamped over, though all later tables exist."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    unrecorded(project)
+    (versions(project) / "b2_fill.py").write_text(FILL.replace('"d1", "c1"', '"b2", "b1"'))
+    script = versions(project) / "c1_notes.py"
+    script.write_text(script.read_text().replace('"b1"', '"b2"'))
+    told = project.invoke("repair", "--yes")
+    assert told.returncode == 6, told
+    assert "by the version table b2_fill.py has not run here" in told.stdout
+    assert project.query("SELECT version_num FROM alembic_version") == [("b1",)]
+
+
+PARTED = """revision, down_revision = "d1", "c1"
+def upgrade():
+    from alembic import op
+    op.execute("CREATE TABLE events (at date PRIMARY KEY) PARTITION BY RANGE (at)")
+"""
+
+
+def test_partitions_that_an_application_makes_are_no_drift(
+    tmp_path: Path, database_url: str
+) -> None:
+    """They are there for rows: the database is what the chain makes, and none is to be dropped."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    (versions(project) / "d1_events.py").write_text(PARTED)
+    models = project.folder / "models.py"
+    added = (
+        'Table("events", metadata, Column("at", __import__("sqlalchemy").Date, primary_key=True))'
+    )
+    models.write_text(f"{models.read_text()}{added}\n")
+    assert project.invoke("upgrade").returncode == 0
+    project.query("CREATE TABLE events_rest PARTITION OF events DEFAULT")
+    project.query("INSERT INTO events VALUES ('2024-02-29')")
+    told = project.invoke("status", "--prove")
+    assert "and its schema is what the chain makes: proved" in told.stdout, told
+    assert told.returncode == 0
+
+
 @pytest.mark.slow
 def test_a_stamp_says_whose_rows_were_not_compared(tmp_path: Path, database_url: str) -> None:
     """Rows that an earlier revision inserts are no part of the proof, and that is said."""
@@ -358,11 +397,25 @@ def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str
     told = project.invoke("repair", "--yes")
     assert told.returncode == 6
     assert "nothing is proved: the chain cannot be built: revision b1" in told.stdout
+    assert "`invoke reset-db --carry` rebuilds it without a proof" in told.stdout
     assert "views, policies, …)\n" in told.stdout, "it does not say to do what was just done"
     assert project.query("SELECT name FROM users") == [("ann",)]
     script.write_text(whole)
     assert project.invoke("repair").returncode == 0
     assert project.query("SELECT name FROM users") == [("ann",)]
+
+
+def test_large_objects_are_not_lost_for_want_of_rows(tmp_path: Path, database_url: str) -> None:
+    """A database is not empty that has them in place of rows: no cure leaves them behind."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    drifted(project)
+    for statement in ("TRUNCATE users, tasks, notes", "SELECT lo_from_bytea(0, 'a photo')"):
+        project.query(statement)
+    done = project.invoke("repair", "--yes")
+    assert done.returncode == 4, done
+    assert "reset-db --carry" in done.stdout
+    assert "left behind: the large objects (1 object)" in done.stderr
+    assert project.query("SELECT count(*) FROM pg_largeobject_metadata") == [(1,)]
 
 
 def test_verify_does_not_send_an_unversioned_database_to_upgrade_alone(

@@ -317,7 +317,8 @@ class Worker:
 
     def _merge(self) -> dict[str, Any]:
         """Write the script of a revision that joins all heads."""
-        made = command.merge(self._config, "heads", message="merge heads")  # type: Any
+        # By their names: of "heads" Alembic leaves out those that another one depends on.
+        made = command.merge(self._config, self._heads(), message="merge heads")  # type: Any
         path, down = str(Path(made.path).resolve()), list(made.down_revision)
         return {"revision": made.revision, "path": path, "down": down}
 

@@ -37,6 +37,15 @@ class Partition:
     has_rows: bool
 
 
+def keys(session: Session) -> frozenset[str]:
+    """Return all partitions by their keys among the objects of a schema."""
+    found = session.execute(
+        "SELECT format('table %I.%I', nspname, relname) FROM pg_class c "
+        "JOIN pg_namespace n ON n.oid = relnamespace WHERE relispartition AND relkind IN ('r', 'p')"
+    )
+    return frozenset(key for (key,) in found)
+
+
 def read(session: Session) -> list[Partition]:
     """Return all partitions, each after its parent."""
     found = session.execute(_PARTITIONS).fetchall()

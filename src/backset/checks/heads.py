@@ -85,14 +85,14 @@ def several_heads(
     heads: Sequence[str], goal: Sequence[str], alembic: str = _ALEMBIC
 ) -> list[Finding]:
     """Judge the heads of the scripts; goal: the accepted ones, where the settings name some."""
+    merge = f"{alembic} merge -m merge {' '.join(sorted(heads))}"
     if not goal and len(heads) > 1:
         return [
             _finding(
                 "several heads",
                 f"the scripts have the heads {', '.join(sorted(heads))}",
                 "`alembic upgrade head` refuses",
-                f"join them: `{alembic} merge heads -m merge`, "
-                'or accept them: heads = "all" in [tool.backset]',
+                f'join them: `{merge}`, or accept them: heads = "all" in [tool.backset]',
             )
         ]
     unexpected = sorted(set(heads) - set(goal)) if goal else []
@@ -101,7 +101,7 @@ def several_heads(
             "unexpected head",
             f"the scripts have the head {each}, and [tool.backset] heads has {', '.join(goal)}",
             "upgrade would leave it out",
-            f"join it: `{alembic} merge heads -m merge`, or add it to heads",
+            f"join it: `{merge}`, or add it to heads",
             each,
         )
         for each in unexpected

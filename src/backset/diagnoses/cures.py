@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
 _STAMP = "stamp --purge"
 ACCEPT = "`invoke verify --accept`"
-_UNPROVED = f"then `invoke repair`; `invoke reset-db` rebuilds it without a proof ({KEPT})"
+_UNPROVED = f"then `invoke repair`; {{}} rebuilds it without a proof ({KEPT})"
 PROVE = (
     "it builds the chain beside the database: where the schema is identical it stamps the version, "
     f"else it rebuilds the database and carries its rows, or does nothing ({KEPT})"
@@ -104,11 +104,14 @@ def proving(facts: Facts) -> Cure:
     if facts.proof is None:
         return Cure(way="prove", command="invoke repair", why=PROVE)
     if facts.proof.unbuilt:
-        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {_UNPROVED}")
+        unproved = _UNPROVED.format(rebuilding(facts))
+        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {unproved}")
     if not facts.proof.same:
         return reset(facts)
     if facts.proof.unseen:
         return _choosing(facts, facts.proof)
+    if facts.proof.unrun:
+        return _passing_over(facts, facts.proof)
     *others, latest = facts.proof.same
     why = f"a scratch build at {latest} is identical to the live schema"
     why += f" (as it is at {', '.join(others)})" if others else ""
@@ -137,11 +140,26 @@ def _choosing(facts: Facts, proof: Proof) -> Cure:
     )
 
 
+def _passing_over(facts: Facts, proof: Proof) -> Cure:
+    """Return what a person has to do where a stamp would leave out a change of rows."""
+    latest, unrun = proof.same[-1], ", ".join(proof.unrun)
+    return by_hand(
+        f"the schema is that of {latest}; but by the version table {unrun} has not run here, and "
+        "no schema shows that: see whether its rows are there, and do by hand what it does to them "
+        f"where they are not; then `{_stamp(facts, latest)}`"
+    )
+
+
 def keeping(facts: Facts, revisions: Sequence[str]) -> Cure:
     """Return the cure of a version table that has rows too many: these stay."""
     latest = " ".join(revisions)
     why = "Alembic refuses rows of which one comes after another, and the later one says it all"
     return _stamped(facts, latest, why)
+
+
+def rebuilding(facts: Facts) -> str:
+    """Return the command that rebuilds the database, as people write it: rows come along."""
+    return f"`invoke reset-db{' --carry' if facts.filled else ''}`"
 
 
 def reset(facts: Facts) -> Cure:

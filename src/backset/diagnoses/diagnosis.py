@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, sharing, versions
+from backset.catalogs import catalog, configured, past, sharing, versions
 from backset.checks import enums, heads, verification
 from backset.checks.drift import LEFTOVER
 from backset.checks.verification import Verdict
@@ -229,8 +229,17 @@ def _recorded(
         "recorded": recorded,
         "orphans": tuple(each for each in recorded if each not in known),
         "tables": frozenset(catalog.shown(*each) for each in names),
-        "filled": tuple(sorted(catalog.shown(*each) for each in names if _has_rows(each, rows))),
+        "filled": (
+            *sorted(catalog.shown(*each) for each in names if _has_rows(each, rows)),
+            *_beside_tables(session),
+        ),
     }
+
+
+def _beside_tables(session: Session) -> list[str]:
+    """Return what has content of people's and is no table of theirs: a rebuild would lose it."""
+    found = [name for name, number in configured.counts(session).items() if number]
+    return found + [past.LARGE_OBJECTS] * bool(past.large_objects(session))
 
 
 def _has_rows(table: tuple[str, str], rows: Mapping[str, int | None]) -> bool:

@@ -29,7 +29,8 @@ class Proof:
     the head. stands: whether all that the recorded revisions make is there, and nothing of what
     follows them. agrees: whether models and chain agree at the head.
     unseen: files of the revisions between these places, which do something that no schema shows.
-    filling: files of the revisions before them that speak of rows. spare: what was not compared.
+    filling: files of the revisions before them that speak of rows. unrun: those that do nothing
+    else, and have not run by the version table. spare: what was not compared.
     """
 
     same: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Proof:
     agrees: bool = True
     unseen: tuple[str, ...] = ()
     filling: tuple[str, ...] = ()
+    unrun: tuple[str, ...] = ()
     spare: tuple[str, ...] = ()
 
     @property
@@ -85,8 +87,8 @@ class Facts:
     command of the project migrates one of them.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes, as SQL spells them. filled: tables of the
-    project that have rows. restored: what a scratch build has shown of the chain with its missing
-    files.
+    project that have rows, and what else a rebuild would lose. restored: what a scratch build has
+    shown of the chain with its missing files.
     """
 
     root: Path = field(default_factory=Path)

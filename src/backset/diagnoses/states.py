@@ -114,7 +114,7 @@ def _several_heads(facts: Facts) -> State | None:
     if len(facts.goal) < 2 or facts.several:  # noqa: PLR2004  (one is not several)
         return None
     evidence = [f"the scripts have the heads {', '.join(facts.goal)}"]
-    command = facts.alembic("merge heads -m merge", [])
+    command = facts.alembic("merge -m merge", facts.goal)
     why = "`alembic upgrade head` refuses; a merge makes one head of them, then `invoke upgrade`; "
     why += 'if they are to stay apart: heads = "all" in [tool.backset]'
     return _state("several heads", evidence, Cure(way="merge heads", command=command, why=why))
@@ -186,7 +186,8 @@ def _more(facts: Facts) -> State | None:
     """Say what the database has beside what the chain makes."""
     if facts.proof is None or facts.pending or not (facts.is_true and facts.proof.apart):
         return None
-    why = "drop it, or write a migration that makes it; `invoke reset-db` would leave it out"
+    rebuilding = cures.rebuilding(facts)
+    why = f"drop it, or write a migration that makes it; {rebuilding} would leave it out"
     return _state("drift", _few(facts.proof.apart), cures.by_hand(why))
 
 
@@ -212,7 +213,7 @@ def _drift(facts: Facts) -> State | None:
         return None
     cure = cures.by_hand(
         f"if the models are right: {cures.migration(facts)}; if the database is not: "
-        f"`invoke reset-db`; if both are to stay: {cures.ACCEPT}"
+        f"{cures.rebuilding(facts)}; if both are to stay: {cures.ACCEPT}"
     )
     if facts.is_true:
         cure = cures.by_hand(

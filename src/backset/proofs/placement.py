@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, difference, schema
+from backset.catalogs import catalog, difference, partitions, schema
 from backset.catalogs.difference import Sides
 from backset.checks.drift import LEFTOVER
 from backset.configuration.values import ALL_HEADS
@@ -81,6 +81,7 @@ def find(
             if same and not _is_plain(made):  # the places on its way were not looked at
                 same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
             unseen, filling = _traceless(scripts, same)
+            unrun = _unrun(scripts, same, live.rows)
     except StepFailedError as error:
         return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
     except RefusedError as error:
@@ -109,6 +110,7 @@ def find(
         agrees=agrees,
         unseen=unseen,
         filling=filling,
+        unrun=unrun,
         spare=(*sorted(uncreatable), *([whose] if whose else [])),
     )
 
@@ -117,13 +119,15 @@ def find(
 class _Live:
     """The target: its objects, a text of its columns, and the rows of its version tables.
 
-    counts: how many tables there may be where these are.
+    counts: how many tables there may be where these are. partitions: the keys of those tables that
+    hold a part of another one's rows.
     """
 
     items: Mapping[str, Item]
     names: str
     counts: range
     rows: str
+    partitions: frozenset[str]
 
     @classmethod
     def of(cls, build: Build) -> _Live:
@@ -137,6 +141,7 @@ class _Live:
             names="\n".join(names),
             counts=range(len(tables), len(tables) + 1 + max(1, len(spare))),
             rows=_place(catalog.revisions(session, others.has)),
+            partitions=partitions.keys(session),
         )
 
     def is_invalid(self, key: str) -> bool:
@@ -172,7 +177,16 @@ class _Reached:
     items: Mapping[str, Item] | None
 
     def compared(self, live: _Live) -> list[Difference]:
-        return [] if self.items is None else compare(self.items, live.items)
+        if self.items is None:
+            return []
+        # Partitions that an application makes while it runs belong to its rows.
+        of_rows = live.partitions - {*self.items}
+        items = {
+            key: each
+            for key, each in live.items.items()
+            if not (key in of_rows or each.parent in of_rows)
+        }
+        return compare(self.items, items)
 
     def is_same(self, live: _Live) -> bool:
         return self.items is not None and is_proved(self.compared(live))
@@ -275,6 +289,20 @@ def _traceless(
             for each, text in texts.items()
             if each.id in first and row_changes.speaks_of_rows(text)
         ),
+    )
+
+
+def _unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tuple[str, ...]:
+    """Return the files of what only changes rows, and has not run by what the target records."""
+    begun = graph.ancestors(recorded.split(), known)
+    if not (same and begun.issuperset(recorded.split())):
+        return ()  # an orphaned row, or none, tells nothing of what has run
+    passed = graph.ancestors(same[0].split(), known) - begun
+    texts = {each: _text(each) for each in graph.ordered(known) if each.id in passed}
+    return tuple(
+        each.path.name
+        for each, text in texts.items()
+        if not (row_changes.is_idle(text) or row_changes.shapes(text))
     )
 
 

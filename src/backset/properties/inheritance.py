@@ -110,12 +110,17 @@ class Inheritance:
         return tuple(each.name for each in missing if each.kind == extensions.KIND)
 
     def _read(self, old: Session) -> None:
-        """Read what is wanted; of schemas, only where names without a schema may be found."""
+        """Read what is wanted; of schemas, only where names without a schema may be found.
+
+        env.py may set a path of its own: then its version table is where that leads to.
+        """
         found = properties.read(old, self._sources, self._names.target)
-        path = schemas.on_path(old) if any(each.kind == schemas.KIND for each in found) else ()
-        self._wanted = [each for each in found if each.kind != schemas.KIND or each.name in path]
-        if any(each.kind == schemas.KIND for each in self._wanted):
+        if any(each.kind == schemas.KIND for each in found):
             self._filled = frozenset(schema for schema, _ in catalog.version_tables(old))
+            # Of several, some may be another application's.
+            path = schemas.on_path(old) | (self._filled if len(self._filled) == 1 else frozenset())
+            found = [each for each in found if each.kind != schemas.KIND or each.name in path]
+        self._wanted = list(found)
 
     def _leave(self, folders: Callable[[], Sequence[Path]]) -> None:
         """Leave to the migrations what they make themselves."""
