@@ -319,6 +319,7 @@ def embedded(short_tmp: Path) -> Iterator[Project]:
     project.invoke("stop")
 
 
+@pytest.mark.slow
 def test_an_error_that_somebody_swallowed_is_in_the_servers_log(embedded: Project) -> None:
     """Of a migration and of the seed command; it stops no rebuild, and can be silenced."""
     path = embedded.folder / "alembic/versions/aaaaaaaaaaaa_more.py"

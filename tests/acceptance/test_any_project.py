@@ -426,6 +426,7 @@ def test_an_application_that_is_not_found_is_asked_for(made: Callable[[str], For
     assert "→ name it: FLASK_APP=" in done.stderr
 
 
+@pytest.mark.slow
 def test_models_that_differ_upstream_are_told_and_stop_nothing(
     made: Callable[[str], Foreign],
 ) -> None:

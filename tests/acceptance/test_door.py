@@ -250,6 +250,7 @@ def chains(tmp_path: Path, database_url: str) -> Project:
     return laid(tmp_path, database_url, "chains")
 
 
+@pytest.mark.slow
 def test_two_chains_of_one_database(chains: Project) -> None:
     """Each is migrated and verified; the tables of the one are no drift of the other."""
     done = chains.invoke("reset-db")
