@@ -248,7 +248,7 @@ def test_rows_come_from_a_backup(project: Project, url: str, above: str) -> None
 
 
 @pytest.mark.parametrize("how", ["custom", "directory", "tar"])
-@pytest.mark.parametrize("major", [18, 16])
+@pytest.mark.parametrize("major", slow_but([18, 16], lambda major: major == 18))
 def test_rows_come_from_a_colleagues_dump(
     project: Project, servers: dict[int, Cluster], tmp_path: Path, how: str, major: int
 ) -> None:
