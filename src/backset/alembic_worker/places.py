@@ -21,23 +21,31 @@ def rows(context: Any) -> tuple[str, ...]:
     return found
 
 
+def may_be_of_interest(revision: str, watched: dict[str, Any]) -> bool:
+    """Tell whether a place that begins with this revision may be asked for, see look()."""
+    return bool(watched["signs"]) or revision in watched["recorded"]
+
+
 def look(connection: Any, watched: dict[str, Any], found: Sequence[str]) -> list[Any] | None:
     """Return the schema as it is after a migration; None where it is not asked for.
 
     watched: `signs`, queries with the answers for which the schema is asked for, from the cheapest
-    one on; `recorded`, the rows of the version table for which it always is; `settings`,
+    one on, and none where it never is; `recorded`, the rows of the version table for which it
+    always is; `settings`,
     statements, and `schema`, the query for that.
     """
+    is_recorded = sorted(found) == watched["recorded"]
+    if not (is_recorded or watched["signs"]):
+        return None
     driver = own(connection.connection)
     is_alone = getattr(driver, "autocommit", False)
     was_begun = connection.in_transaction()
     cursor = driver.cursor()
     try:
-        if sorted(found) != watched["recorded"]:
-            for query, wanted in watched["signs"]:
-                cursor.execute(query)
-                if cursor.fetchone()[0] not in wanted:
-                    return None
+        for query, wanted in () if is_recorded else watched["signs"]:
+            cursor.execute(query)
+            if cursor.fetchone()[0] not in wanted:
+                return None
         return _schema(cursor, watched, is_alone=is_alone)
     finally:
         cursor.close()

@@ -270,7 +270,7 @@ class Worker:
                 self.send("progress", text=text)
                 yield self._step
                 count += 1
-                if watched:
+                if watched and places.may_be_of_interest(revision.revision, watched):
                     found = places.rows(context)
                     schema = places.look(context.connection, watched, found)
                     seen.append({"rows": sorted(found), "schema": schema})

@@ -70,10 +70,14 @@ def find(
             with scratch.made(build, name, versions=versions, ahead=ahead) as made:
                 uncreatable = {f"extension {each}" for each in made.inheritance.uncreatable}
                 live = live.without(uncreatable)
-                reached = list(_walk(made, live, progress))
+                is_short = _is_plain(made) and _knows(made, live)
+                reached = list(_walk(made, live, progress, everywhere=not is_short))
                 agrees = not differ or _agrees(made)
                 is_aside = _is_aside(made, live, reached)
                 scripts = [each for worker in made.workers for each in worker.scripts.revisions]
+            if is_short and not _stands(reached, live):  # so that every place is of interest
+                with scratch.made(build, name, versions=versions) as made:
+                    reached = list(_walk(made, live, progress, everywhere=True))
             if is_aside:  # Alembic has taken the branches in another order than this database did
                 with scratch.made(build, name, versions=versions) as made:
                     reached.insert(0, _straight(made, live, progress))
@@ -152,14 +156,11 @@ class _Live:
         items = {key: each for key, each in self.items.items() if key not in keys}
         return replace(self, items=items)
 
-    @property
-    def watched(self) -> dict[str, Any]:
-        """What a worker is told that looks for it."""
+    def watched(self, *, everywhere: bool) -> dict[str, Any]:
+        """Return what a worker is told that looks for it."""
+        signs = [(catalog.TABLE_COUNT, [*self.counts]), (catalog.COLUMN_NAMES, [self.names])]
         return {
-            "signs": [
-                (catalog.TABLE_COUNT, [*self.counts]),
-                (catalog.COLUMN_NAMES, [self.names]),
-            ],
+            "signs": signs if everywhere else [],
             "recorded": self.rows.split(),
             "settings": schema.STATEMENTS,
             "schema": schema.ROWS,
@@ -215,8 +216,24 @@ def _straight(made: Scratch, live: _Live, progress: Progress) -> _Reached:
     return _Reached(live.rows, made.schema())
 
 
-def _walk(made: Scratch, live: _Live, progress: Progress) -> Iterator[_Reached]:
+def _knows(made: Scratch, live: _Live) -> bool:
+    """Tell whether there are scripts of all that the target names."""
+    known = {each.id for worker in made.workers for each in worker.scripts.revisions}
+    return known.issuperset(live.rows.split())
+
+
+def _stands(reached: Sequence[_Reached], live: _Live) -> bool:
+    """Tell whether the target is what the revisions that it names make."""
+    return any(each.rows == live.rows and each.is_same(live) for each in reached)
+
+
+def _walk(
+    made: Scratch, live: _Live, progress: Progress, *, everywhere: bool
+) -> Iterator[_Reached]:
     """Build the chain, and yield its places; the last one is its end.
+
+    everywhere: whether each place is looked at that may be like the target, and not only the one
+    that the target names.
 
     Of several chains in one database, and where a command of the project migrates, only the
     beginning and the end are places.
@@ -227,18 +244,20 @@ def _walk(made: Scratch, live: _Live, progress: Progress) -> Iterator[_Reached]:
     if _is_plain(made):
         worker = made.workers[0]
         to = () if worker.lineage.heads else ALL_HEADS
-        told = upgrading.upgrade(worker, made.session, progress, to=to, watched=live.watched)
+        watched = live.watched(everywhere=everywhere)
+        told = upgrading.upgrade(worker, made.session, progress, to=to, watched=watched)
         seen = told["places"]
     else:
         made.upgrade(progress)
     made.inheritance.complete(made.session)
     own = schema.keys(made.session, catalog.version_tables(made.session))
-    rows = [_place(each["rows"]) for each in seen]
+    rows, end = [_place(each["rows"]) for each in seen], _place(catalog.revisions(made.session))
     if len({*rows}) == len(rows):  # else env.py goes through it for each tenant: it has no places
-        for place, each in zip(rows[:-1], seen, strict=False):
+        for place, each in zip(rows, seen, strict=True):
             found = each["schema"]
-            yield _Reached(place, found and schema.items(found, own))
-    yield _Reached(_place(catalog.revisions(made.session)), made.schema())
+            if place != end:
+                yield _Reached(place, found and schema.items(found, own))
+    yield _Reached(end, made.schema())
 
 
 def _place(rows: Iterable[str]) -> str:
