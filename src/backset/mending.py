@@ -31,8 +31,8 @@ def stamp(build: Build, _progress: Progress) -> Done:
             worker.ask("stamp", build.session, revisions=revisions, purge=True)
         except AlembicError:
             tables = standing.place(worker, build.session).tables if worker.has_door else ()
-            if not tables:
-                raise
+            if not tables or not all(each.has_nothing_else for each in tables):
+                raise  # rows that say more than a revision are not ours to replace
             for table in tables:  # env.py runs only behind the project's own command
                 versions.write(build.session, table, [each for each in revisions if each != "base"])
     return Done(f"the version is {', '.join(wanted)}", {"revisions": wanted})
@@ -40,7 +40,7 @@ def stamp(build: Build, _progress: Progress) -> Done:
 
 def drop_indexes(build: Build, progress: Progress) -> Done:
     """Drop the invalid indexes that a CREATE INDEX CONCURRENTLY has left behind."""
-    names, there = build.options.drops, catalog.invalid_indexes(build.session)
+    names, there = build.options.drops, _invalid(build)
     for name in names:
         if name not in there:
             what = f"{name} is no invalid index any more"
@@ -48,9 +48,16 @@ def drop_indexes(build: Build, progress: Progress) -> Done:
         progress(f"dropping {name}")
         statement = sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.Identifier(*there[name]))
         build.session.execute(statement)
-    if left := sorted({*names} & {*catalog.invalid_indexes(build.session)}):
+    if left := sorted({*names} & {*_invalid(build)}):
         raise StepFailedError(f"{', '.join(left)}: still there", "look at it with `invoke psql`")
     return Done(f"{', '.join(names)} dropped", {"indexes": list(names)})
+
+
+def _invalid(build: Build) -> dict[str, tuple[str, str]]:
+    def is_others(table: tuple[str, str]) -> bool:
+        return build.sharing.has(table)  # looked at only where there is such an index
+
+    return catalog.invalid_indexes(build.session, is_others)
 
 
 def merge(build: Build, _progress: Progress) -> Done:

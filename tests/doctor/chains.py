@@ -44,7 +44,7 @@ def upgrade():
 
 
 def downgrade():
-    raise NotImplementedError
+    pass
 """
 
 

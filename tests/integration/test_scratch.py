@@ -164,6 +164,8 @@ def test_only_the_index_that_is_invalid_is_dropped(project: Project) -> None:
     with built(project) as build:
         found = tuple(catalog.invalid_indexes(build.session))
         assert found == ('"Odd one"."select"', "public.ix")
+        theirs = {("Odd one", "t")}
+        assert [*catalog.invalid_indexes(build.session, theirs.__contains__)] == ["public.ix"]
         build.options = Options(drops=found)
         mending.drop_indexes(build, lambda _text: None)
         assert catalog.invalid_indexes(build.session) == {}

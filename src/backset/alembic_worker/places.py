@@ -31,8 +31,7 @@ def look(connection: Any, watched: dict[str, Any], found: Sequence[str]) -> list
 
     watched: `signs`, queries with the answers for which the schema is asked for, from the cheapest
     one on, and none where it never is; `recorded`, the rows of the version table for which it
-    always is; `settings`,
-    statements, and `schema`, the query for that.
+    always is; `settings`, statements, and `schema`, the query for that.
     """
     is_recorded = sorted(found) == watched["recorded"]
     if not (is_recorded or watched["signs"]):

@@ -179,10 +179,19 @@ def indexes(session: psycopg.Connection[Any]) -> dict[str, bool]:
     return {shown(*name): valid for *name, valid in session.execute(_INDEXES).fetchall()}
 
 
-def invalid_indexes(session: psycopg.Connection[Any]) -> dict[str, tuple[str, str]]:
-    """Return schema and name of every index that is not valid, by both as SQL spells them."""
+def invalid_indexes(
+    session: psycopg.Connection[Any], spare: Callable[[tuple[str, str]], bool] = lambda _: False
+) -> dict[str, tuple[str, str]]:
+    """Return schema and name of every index that is not valid, by both as SQL spells them.
+
+    spare: which tables are somebody else's, by schema and name, and their indexes as well.
+    """
     found = session.execute(_INVALID_INDEXES).fetchall()
-    return {spelled: (schema, name) for spelled, schema, name in found}
+    return {
+        spelled: (schema, name)
+        for spelled, schema, name, table in found
+        if not spare((schema, table))
+    }
 
 
 def other_names(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
@@ -373,7 +382,10 @@ FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION}
 """
 _INVALID_INDEXES = f"""
-SELECT concat_ws('.', quote_ident(schema), quote_ident(name)), schema, name
+SELECT concat_ws('.', quote_ident(schema), quote_ident(name)), schema, name, (
+    SELECT t.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
+         JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
+    WHERE (n.nspname, x.relname) = (every.schema, every.name))
 FROM ({_INDEXES}) AS every (schema, name, is_valid) WHERE NOT is_valid ORDER BY 1
 """
 _OTHER_NAMES = f"""

@@ -47,12 +47,13 @@ def items(
 
     spared: keys of what is left out with its parts. schemas: those that are left out whole.
     """
+    spared = frozenset(spared)
     found = {
         f"{kind} {name}": Item(kind=kind, name=name, parent=parent or "", aspects=aspects)
         for kind, name, parent, aspects, schema in rows
         if schema not in schemas
     }
-    return {key: each for key, each in found.items() if not {key, each.parent} & set(spared)}
+    return {key: each for key, each in found.items() if not {key, each.parent} & spared}
 
 
 def keys(session: Session, tables: Collection[tuple[str, str]]) -> set[str]:

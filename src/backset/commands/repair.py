@@ -166,12 +166,12 @@ def _build(settings: Settings, target: Target, purpose: str, name: str, found: S
 
 def _options(settings: Settings, state: State, facts: Facts) -> Options:
     cure = state.cure
-    carries = rules.wanted(settings, said="all", drops=False, seeds=False)
+    carries = cure.way == "carry"
     stamps = tuple(cure.revision.split())
     drops = facts.invalid if cure.way == "drop index" else ()
     return Options(
         stamps=stamps,
         drops=drops,
         recipe=cure.recipe,
-        carries=carries if cure.way == "carry" else None,
+        carries=rules.wanted(settings, said="all", drops=False, seeds=False) if carries else None,
     )

@@ -274,8 +274,18 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     homes = {each.schema for each in build.settings.lineages} | catalog.homes(session)
     if homes - {"", "public"}:
         homes -= build.sharing.schemas
+
+    def is_others(table: tuple[str, str]) -> bool:
+        return build.sharing.has(table)  # looked at only where an index is not valid
+
     seen = footprints.look(
-        session, scripts.revisions, models, done=done, pending=wanted - begun, homes=homes
+        session,
+        scripts.revisions,
+        models,
+        done=done,
+        pending=wanted - begun,
+        homes=homes,
+        spare=is_others,
     )
     return replace(
         facts,

@@ -25,9 +25,9 @@ class Proof:
     differences: in words, at the head. lacks: whether something that the chain makes is missing
     there, or is another one; else the database has more than that.
     apart: how it differs from what the recorded revisions make. reached: whether that was built.
-    early: what of that is as it is at
-    the head. stands: whether all that the recorded revisions make is there, and nothing of what
-    follows them. agrees: whether models and chain agree at the head.
+    early: what of that is as it is at the head. stands: whether all that the recorded revisions
+    make is there, and nothing of what follows them. agrees: whether models and chain agree at the
+    head.
     unseen: files of the revisions between these places, which do something that no schema shows.
     filling: files of the revisions before them that speak of rows. unrun: those that do nothing
     else, and have not run by the version table. spare: what was not compared.

@@ -11,7 +11,7 @@ from backset.catalogs.system import stored
 from backset.scripts import graph, operations
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.scripts.operations import Operation
@@ -40,6 +40,7 @@ def look(
     done: Collection[str],
     pending: Collection[str],
     homes: Collection[str] = (),
+    spare: Callable[[tuple[str, str]], bool] = lambda _: False,
 ) -> Footprints:
     """Compare what the scripts make with what there is.
 
@@ -47,6 +48,7 @@ def look(
     `public` that a name without a schema may mean. Such a name is in the way in one of these; it is
     made wherever it is found, since only a run tells in which schema that was. So is one in a
     schema that is not there at all: it may stand for those of tenants (schema_translate_map).
+    spare: which tables are somebody else's, whose indexes are not ours to judge.
     """
     order = graph.ordered(revisions)
     indexes = catalog.indexes(session)
@@ -67,7 +69,7 @@ def look(
             for file, each in operations.in_the_way(_of(every, pending), existing)
         ),
         unmade=tuple(_unmade(standing, anywhere, models)),
-        invalid=tuple(catalog.invalid_indexes(session)),
+        invalid=tuple(catalog.invalid_indexes(session, spare)),
     )
 
 
