@@ -46,13 +46,17 @@ def empty_schemas(session: psycopg.Connection[Any]) -> list[str]:
     return [name for (name,) in session.execute(_EMPTY_SCHEMAS)]
 
 
-def homes(session: psycopg.Connection[Any]) -> set[str]:
+def homes(session: psycopg.Connection[Any]) -> frozenset[str]:
     """Return the schemas that a name without a schema may mean to a project.
 
     Those of the search path, and those with a version table: env.py may set a path of its own.
     """
-    path = session.execute("SELECT unnest(current_schemas(false))").fetchall()
-    return {name for (name,) in path} | {schema for schema, _ in version_tables(session)}
+    return search_path(session) | {schema for schema, _ in version_tables(session)}
+
+
+def search_path(session: psycopg.Connection[Any]) -> frozenset[str]:
+    """Return the schemas that a name without a schema is looked for in, on this session."""
+    return frozenset(name for (name,) in session.execute("SELECT unnest(current_schemas(false))"))
 
 
 def is_empty(session: psycopg.Connection[Any]) -> bool:

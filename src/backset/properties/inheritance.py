@@ -118,7 +118,9 @@ class Inheritance:
         if any(each.kind == schemas.KIND for each in found):
             self._filled = frozenset(schema for schema, _ in catalog.version_tables(old))
             # Of several, some may be another application's.
-            path = schemas.on_path(old) | (self._filled if len(self._filled) == 1 else frozenset())
+            path = catalog.search_path(old) | (
+                self._filled if len(self._filled) == 1 else frozenset()
+            )
             found = [each for each in found if each.kind != schemas.KIND or each.name in path]
         self._wanted = list(found)
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from backset.connections.session import Session
 
 KIND = "schema"
 
@@ -34,11 +33,6 @@ def _schema(row: Mapping[str, Any]) -> Property:
         statements=lambda _database: [create],
         own=row["own"],
     )
-
-
-def on_path(session: Session) -> frozenset[str]:
-    """Return the schemas that a name without a schema is looked for in, on this session."""
-    return frozenset(name for (name,) in session.execute("SELECT unnest(current_schemas(false))"))
 
 
 @dataclass(frozen=True, slots=True)
