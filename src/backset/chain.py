@@ -136,6 +136,8 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
     if reset in wanted and upgrade in wanted:
         recalling.recall(build, seeds=seed in wanted)
     build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
+    build.migrates = upgrade in wanted and build.recalled is None
+    build.demand_commands()
     if build.recalled is None:
         build.begin_worker()
     else:
@@ -148,7 +150,6 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
         from backset.carrying import pending
 
         pending.refuse_in_place(build)
-    build.migrates = upgrade in wanted and build.recalled is None
     if build.is_in_place or backup not in wanted:  # else while the dump is written
         with signals.limited(answer.timeout_s):
             build.demand_destination()
@@ -180,8 +181,6 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     _check_origin(build)
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
-    if load in chain.steps:
-        _ = build.chosen_backup  # or an error, before anything is done
     if build.is_beside:
         for client, remedy in build.server.immovable():
             watcher.notice(_stands_in_the_way(client, remedy), [client])
