@@ -135,9 +135,7 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     if reset in wanted and upgrade in wanted:
         recalling.recall(build, seeds=seed in wanted)
-    build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
-    build.migrates = upgrade in wanted and build.recalled is None
-    build.demand_commands()
+    _look_ahead(build, wanted)
     if build.recalled is None:
         build.begin_worker()
     else:
@@ -155,6 +153,13 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
             build.demand_destination()
     if upgrade in wanted and not build.is_beside:
         build.make_target()
+
+
+def _look_ahead(build: Build, wanted: Sequence[Step]) -> None:
+    """Note what the run comes to; raise StepFailedError where a program for that is not there."""
+    build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
+    build.migrates = upgrade in wanted and build.recalled is None
+    build.demand_commands()
 
 
 def _done(step: Step, build: Build, watcher: Watcher, timeout_s: float) -> Done:
@@ -229,6 +234,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
         problems: tuple[Finding, ...] = ()
         if reset in wanted and upgrade in wanted:
             build.uncloned = recalling.look(build, seeds=seed in wanted)
+        _look_ahead(build, wanted)
         if upgrade in chosen and build.recalled is None:
             heads.demand_destination(build.workers)
         for step in wanted:

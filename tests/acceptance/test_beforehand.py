@@ -70,6 +70,9 @@ def test_what_is_not_there_is_said_before_the_backup(
     """Nothing is dumped for a run that cannot come to its end, and nothing else is done."""
     rebuilt(project)
     words = break_it(project)
+    if break_it not in {no_python, no_module}:
+        planned = project.invoke("reset-db", "--plan")
+        assert (planned.returncode, words in planned.stderr) == (4, True)
     done = project.invoke("reset-db", "--cold")
     assert done.returncode == 4
     assert words in done.stderr

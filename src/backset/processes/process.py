@@ -270,7 +270,8 @@ def demand(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
     program = str(cwd / argv[0]) if os.sep in argv[0] else argv[0]
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     if shutil.which(program, path=os.pathsep.join(str(cwd / each) for each in folders)) is None:
-        raise cannot_start(argv, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        code = errno.EACCES if (cwd / argv[0]).exists() else errno.ENOENT
+        raise cannot_start(argv, OSError(code, os.strerror(code)))
 
 
 def cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
