@@ -347,7 +347,7 @@ def test_a_password_that_stands_in_the_database(
     assert set(codes.values()) == {0}, codes
     code, shown = project.on_a_terminal("reset-db", "--carry")
     assert (code, leaks(shown)) == (0, [])
-    project.query(f"ALTER TABLE {_NAME} ADD {_NAME[:-1]}_more\" text DEFAULT {_TEXT}")
+    project.query(f'ALTER TABLE {_NAME} ADD {_NAME[:-1]}_more" text DEFAULT {_TEXT}')
     for flags in ([], ["--json"], ["--plan"], ["--write"]):
         done = project.invoke("reset-db", "--carry", *flags)
         assert done.returncode == 4
