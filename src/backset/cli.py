@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -219,6 +219,14 @@ def _ahead(
 def alembic_for(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
     """Start Alembic's process for the tasks that need it, before we import our own half."""
     return nullcontext(None) if name in _WITHOUT_ALEMBIC else Worker(settings)
+
+
+@contextmanager
+def alembic_for_proof(settings: Settings, *, proves: bool = True) -> Iterator[Sequence[Worker]]:
+    """Start a process of Alembic for each chain, before our own imports, if there is a proof."""
+    with ExitStack() as stack:
+        lineages = settings.lineages if proves else ()
+        yield [stack.enter_context(Worker(settings, each)) for each in lineages]
 
 
 def _farewell(name: str, build: Build) -> str:
