@@ -136,14 +136,17 @@ def test_an_async_project(tmp_path: Path, tcp_url: str, environment: Environment
 
 
 @pytest.mark.slow
-def test_the_oldest_meets_shapes(
-    tmp_path: Path, database_url: str, environment: Environments
-) -> None:
-    """Branches, a schema of the version table, and Alembic's transactions of each revision."""
-    for name, upgrade in (
+@pytest.mark.parametrize(
+    ("name", "upgrade"),
+    [
         ("branches", "base → d1, 5 revisions"),
         ("schemas", "base → b1, 2 revisions · made the schema accounts of the version table"),
         ("per_migration", "base → d1, 4 revisions"),
-    ):
-        project = laid_down(tmp_path / name, name, database_url)
-        rebuilt(project, environment(OLDEST), upgrade)
+    ],
+)
+def test_the_oldest_meets_shapes(
+    tmp_path: Path, database_url: str, environment: Environments, name: str, upgrade: str
+) -> None:
+    """Branches, a schema of the version table, and Alembic's transactions of each revision."""
+    project = laid_down(tmp_path / name, name, database_url)
+    rebuilt(project, environment(OLDEST), upgrade)

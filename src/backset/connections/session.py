@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -37,6 +38,7 @@ _KEEPALIVES = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
+_ENDING_S = 3.0  # for so long a session that was left may still count
 
 
 def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Session:
@@ -73,7 +75,14 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
 
 
 def _opened(params: Mapping[str, str]) -> Session:
-    return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+    until = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+        except psycopg.OperationalError as error:
+            if not unreached.is_full(str(error)) or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def _demand_one_host(session: Session) -> None:
