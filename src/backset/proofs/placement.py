@@ -62,6 +62,7 @@ class Placement:
         self._recipe = recipe
         self._ahead = ahead
         self._unbuilt = ""
+        self._is_crowded = False
         self._first: Walk | None = None
         self._open = ExitStack()
 
@@ -108,7 +109,8 @@ class Placement:
         if self._build.old is None:
             return
         self._prepare()
-        if self._build.server.free_sessions()[0] >= _SESSIONS:
+        self._is_crowded = self._build.server.free_sessions()[0] < _SESSIONS
+        if not self._is_crowded:
             self._first = self._begun()
 
     def _prepare(self) -> None:
@@ -134,6 +136,8 @@ class Placement:
 
     def _proof(self, *, differ: bool) -> Proof:
         build, progress = self._build, self._progress
+        if self._is_crowded:
+            build.leave()  # what has looked at the target makes room
         if self._first is None:
             self._prepare()
         first = self._first or self._begun()
