@@ -392,8 +392,9 @@ def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, ta
         "import os, signal\nfrom backset.servers import swap\nfrom backset.tasks import namespace\n"
         "rename = swap._rename\n"
         "def interrupted(*arguments):\n"
-        "    rename(*arguments)\n"
+        "    called = rename(*arguments)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return called\n"
         "swap._rename = interrupted\n"
     )
     done = project.invoke(task)

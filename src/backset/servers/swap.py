@@ -103,7 +103,9 @@ def drop(server: Server, name: str, *, is_own: bool = False) -> None:
     is_own: only if this run has made it. Raises RefusedError or LockedError where it is not to be
     dropped: see demand_droppable().
     """
-    if _is_there(server, server.session, name, is_own=is_own):
+    with explained(server.target):
+        is_there = _is_there(server, server.session, name, is_own=is_own)
+    if is_there:
         _execute(server, _drop(name))
 
 
