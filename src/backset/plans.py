@@ -11,6 +11,7 @@ from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
 from backset.scripts import sources
+from backset.servers import standbys
 from backset.steps import (
     Done,
     backup,
@@ -151,7 +152,15 @@ def _plan_promote(build: Build) -> str:
         text += f", the old one {names.previous}"
     if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
-    return text + _ended(build)
+    return text + _ended(build) + _durable(build)
+
+
+def _durable(build: Build) -> str:
+    """Say that a swap does not wait for standbys while it keeps everybody out."""
+    names = standbys.awaited(build.server.session)
+    limit = f"{standbys.LIMIT_S:.0f} s"
+    how = f"would commit to the server's own disk, then wait up to {limit} for a standby ({names})"
+    return f" · {how}" if names else ""
 
 
 def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
@@ -198,6 +207,8 @@ _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     verify: _plan_verify,
     seed: _plan_seed,
     promote: _plan_promote,
-    undo: lambda build: f"would swap {build.server.names.target} and {build.kept.name}",
+    undo: lambda build: (
+        f"would swap {build.server.names.target} and {build.kept.name}{_durable(build)}"
+    ),
     load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
 }

@@ -261,7 +261,6 @@ def promote(build: Build, progress: Progress) -> Done:
             build.inheritance.close(session)
 
         with signals.deferred():  # so that an interruption knows whether the swap has happened
-            build.check_protection()
             build.promoted = None
             swap.promote(
                 *(build.server, old, build.previous),
@@ -277,6 +276,7 @@ def promote(build: Build, progress: Progress) -> Done:
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    text += f" · {late}" if (late := build.confirmed()) else ""
     if build.unkept and build.outside:  # it has been built, and the next run will build it again
         text += f" · nothing kept to clone: {build.unkept}"
     details = {"previous": kept, "ended": [each.content() for each in ended]}
@@ -290,12 +290,12 @@ def undo(build: Build, progress: Progress) -> Done:
     progress(f"swapping {names.target} and {names.previous}")
     ended = [each for name in (names.target, previous.name) for each in build.server.endable(name)]
     with signals.deferred():
-        build.check_protection()
         build.promoted = None
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
     other += f" · ended {listed(ended)}" if ended else ""
+    other += f" · {late}" if (late := build.confirmed()) else ""
     text = f"{names.target} is the database from before{other}"
     return Done(text, {"ended": [each.content() for each in ended]})
 

@@ -224,8 +224,8 @@ def test_a_killed_one_is_removed_by_the_next_run(project: Project) -> None:
 def test_one_that_was_made_and_not_marked_is_removed(
     project: Project, superuser: psycopg.Connection[Any], name: str
 ) -> None:
-    """A kill between CREATE DATABASE and its comment leaves an empty one without a mark."""
-    superuser.execute(f"CREATE DATABASE {name}__scratch_old".encode())
+    """A kill between CREATE DATABASE and its comment leaves a closed one without a mark."""
+    superuser.execute(f"CREATE DATABASE {name}__scratch_old ALLOW_CONNECTIONS false".encode())
     assert project.invoke("backup").returncode == 0
     assert databases(project) == {""}
 
@@ -234,8 +234,9 @@ def test_one_that_was_made_and_not_marked_is_removed(
 def test_somebody_elses_database_stays(
     project: Project, superuser: psycopg.Connection[Any], name: str, suffix: str
 ) -> None:
-    """One of that name with something in it is refused, and never dropped."""
+    """One of that name is refused, and never dropped, be it empty or not."""
     superuser.execute(f"CREATE DATABASE {name}{suffix}".encode())
+    assert project.invoke("backup").returncode == 0
     project.query("CREATE TABLE theirs ()", f"{name}{suffix}")
     with (
         built(project) as build,

@@ -102,10 +102,9 @@ class _Last:
         self._over.set()
         self._thread.join()
 
-    def judge(self, renaming: Session) -> None:
+    def judge(self, _renaming: Session) -> None:
         """Raise _WrittenError if something was written; called when RENAME has come through."""
         self._thread.join()
-        renaming.execute(_DURABLE)
         if self._seen is None:
             words = one_line(self._error, self._server.target) if self._error else "no answer"
             what = f"whether it was written to since it was copied cannot be told: {words}"
@@ -145,11 +144,4 @@ SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
 _IS_ALONE = """
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity
                    WHERE datname = current_database() AND pid <> pg_backend_pid())
-"""
-# Sessions on the new database need not wait for the disk: the log is one for the whole server, and
-# a COMMIT that waits has all of it on disk that was written before (xact.c:
-# RecordTransactionCommit, XLogFlush). So this one has to wait, whatever the role prefers.
-_DURABLE = """
-SELECT set_config('synchronous_commit', 'on', true)
-WHERE current_setting('synchronous_commit') = 'off'
 """

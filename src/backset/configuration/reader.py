@@ -114,7 +114,7 @@ class _Reader:
             root=self.root,
             target=(target := self._target()),
             is_throw_away=target is not None and self._is_throw_away(target),
-            database=self._value("database") or derived_name(self.root.name, ""),
+            database=self._value("database") or derived_name(self.root.name, "", digits=8),
             seed=self._value("seed"),
             upgrade=self._value("upgrade"),
             init=self._value("init"),

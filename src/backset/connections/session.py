@@ -96,7 +96,8 @@ def _demand_one_host(session: Session) -> None:
 def conninfo(target: Target, purpose: str) -> str:
     """Return the connection string of a program of PostgreSQL, named and without its secrets."""
     given = psycopg.conninfo.conninfo_to_dict(target.conninfo)
-    named = {**_KEEPALIVES, **given, "application_name": application_name(purpose)}
+    name = application_name(purpose, is_child=True)
+    named = {**_KEEPALIVES, **given, "application_name": name}
     return psycopg.conninfo.make_conninfo("", **named)
 
 
@@ -158,7 +159,12 @@ def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
     settings |= _READ_AS_EVER
     settings |= {"synchronous_commit": "off"} if is_disposable else {}
-    settings |= {"default_transaction_read_only": "off"} if target.writes else {}
+    # In place, a commit that waits for a standby would keep everybody out; see standbys.py.
+    settings |= (
+        {"default_transaction_read_only": "off", "synchronous_commit": "local"}
+        if target.writes
+        else {}
+    )
     settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
     if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket
         settings |= {

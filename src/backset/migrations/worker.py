@@ -298,7 +298,7 @@ def greet(
     more: dict[str, Any] = {"options": settings.plain_options(lineage)}
     if target is not None:
         environ, names = settings.child_env(target), [instead_of, target.database]
-        name = application_name(purpose)
+        name = application_name(purpose, is_child=True)
         environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
         urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
         more = {"urls": {"": target.url, **urls}, "options": settings.options(lineage, target)}

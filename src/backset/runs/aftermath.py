@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.errors import AstrayError, Interrupted, StepFailedError
+from backset.errors import AstrayError, BacksetError, Interrupted, StepFailedError
 from backset.servers import swap
 from backset.servers.server import Server
 
@@ -50,20 +50,20 @@ def what_stands(
 
 
 def remove_next(server: Server, error: BaseException) -> None:
-    """Drop `__next`; what keeps us from that is added to the error.
+    """Drop the `__next` of this run; what keeps us from that is added to the error.
 
     A loaded server can take longer over a session than DROP waits, and a signal can leave our own
     in the middle of a statement.
     """
     name = server.names.next
     attempts: tuple[Callable[[], None], ...] = (
-        lambda: swap.drop(server, name),
-        lambda: swap.drop_aside(server, [name]),
+        lambda: swap.drop(server, name, is_own=True),
+        lambda: swap.drop_aside(server, [name], is_own=True),
     )
     for attempt in attempts:
         try:
             attempt()
-        except (StepFailedError, OSError) as second:
+        except (BacksetError, OSError) as second:
             problem = second
         else:
             return

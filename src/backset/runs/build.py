@@ -20,14 +20,14 @@ from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import EVERYTHING, Inheritance
-from backset.runs import aftermath, login, ownership, policy
+from backset.runs import aftermath, login, ownership
 from backset.runs.beside import Beside
 from backset.runs.login import Writers
 from backset.runs.options import Options
 from backset.runs.project import Project
-from backset.servers import swap
+from backset.servers import standbys, swap
 from backset.servers.programs import Programs
-from backset.servers.server import Database, Server
+from backset.servers.server import Database, Server, protection
 from backset.servers.waits import Waits
 
 if TYPE_CHECKING:
@@ -347,6 +347,11 @@ class Build:
             raise StepFailedError(what, "a rebuild, such as `invoke reset-db`, keeps one")
         return self.previous
 
+    def confirmed(self) -> str:
+        """Wait for synchronous standbys, once the target is another one; say what they lack."""
+        missing = standbys.confirm(self.server)
+        return f"{self.target.database} is {missing}" if missing else ""
+
     @cached_property
     def chosen_backup(self) -> Backup:
         """The backup that `restore` was asked for."""
@@ -435,7 +440,7 @@ class Build:
         """Raise RefusedError if the target is protected now, which the gate may not have seen."""
         now = self.server.databases().get(self.server.names.target)
         if now is not None and now.protected:
-            raise RefusedError([policy.protection(now.name)])
+            raise RefusedError([protection(now.name)])
 
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""

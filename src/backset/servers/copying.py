@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from backset.connections.session import connect, one_line
+from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,6 @@ def copy(
     session.execute(statement)
 
 
-def open_again(session: Session, name: str) -> None:
-    """Let others connect to a database that was made closed."""
-    statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
-    session.execute(statement.format(sql.Identifier(name)))
-
-
 def _has_shared_blocks(session: Session, statement: sql.Composed) -> bool:
     """Try to let the file system share the blocks of both; tell whether it could."""
     try:
@@ -80,6 +75,7 @@ class Copying:
         self._name = name
         self._then = then
         self._session = connect(server.maintenance, "keep")
+        self._session.execute(LOCALLY.encode())
         self._thread = Thread(target=self._run, daemon=True)
         self.problem = ""
 
