@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from urllib.parse import quote, quote_plus
 
@@ -33,3 +34,19 @@ def spellings(secret: str) -> dict[str, str]:
         "SQL": secret.replace("'", "''"),
         "shell": shlex.quote(secret)[1:-1],
     }
+
+
+# What acts on a terminal (it writes to the clipboard, and empties the screen), ends the line, and
+# then looks like two commands of GitHub's runner.
+ACTING = "\x1b]52;c;QQ\x07\x9b2J\r\n::error::x\n##[error]y"
+_ACTS = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def acting(text: str) -> list[str]:
+    """Return the lines of an output that would do something, and not only say it."""
+    lines = text.removesuffix("\n").split("\n")
+    return [
+        ascii(line)
+        for line in lines
+        if _ACTS.search(line) or line.lstrip().startswith("::") or "##[" in line
+    ]

@@ -144,7 +144,7 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     if reset in wanted and upgrade in wanted:
         recalling.recall(build, seeds=seed in wanted)
-    build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
+    _look_ahead(build, wanted)
     if build.recalled is None:
         build.begin_worker()
     else:
@@ -157,12 +157,18 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
         from backset.carrying import pending
 
         pending.refuse_in_place(build)
-    build.migrates = upgrade in wanted and build.recalled is None
     if build.is_in_place or backup not in wanted:  # else while the dump is written
         with signals.limited(answer.timeout_s):
             build.demand_destination()
     if upgrade in wanted and not build.is_beside:
         build.make_target()
+
+
+def _look_ahead(build: Build, wanted: Sequence[Step]) -> None:
+    """Note what the run comes to; raise StepFailedError where a program for that is not there."""
+    build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
+    build.migrates = upgrade in wanted and build.recalled is None
+    build.demand_commands()
 
 
 def _done(step: Step, build: Build, watcher: Watcher, timeout_s: float) -> Done:
@@ -189,8 +195,6 @@ def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[S
     _check_origin(build)
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
-    if load in chain.steps:
-        _ = build.chosen_backup  # or an error, before anything is done
     if build.is_beside:
         for client, remedy in build.server.immovable():
             watcher.notice(_stands_in_the_way(client, remedy), [client])
@@ -239,6 +243,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
         problems: tuple[Finding, ...] = ()
         if reset in wanted and upgrade in wanted:
             build.uncloned = recalling.look(build, seeds=seed in wanted)
+        _look_ahead(build, wanted)
         if upgrade in chosen and build.recalled is None:
             heads.demand_destination(build.workers)
         for step in wanted:

@@ -6,6 +6,7 @@ import gc
 import sys
 import traceback
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,12 +19,13 @@ from backset.migrations.worker import Worker
 from backset.processes import identity, process, signals, streams
 from backset.reports.report import Report, shortened
 from backset.reports.report_json import JsonReport
-from backset.wording import redaction
+from backset.wording import redaction, toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from backset.configuration.settings import Settings
+    from backset.errors import Finding
     from backset.runs.build import Build
     from backset.templates.memory import Memory
 
@@ -38,19 +40,22 @@ WOULD_START = "would start the embedded PostgreSQL"
 def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error."""
     streams.open_closed()
+    streams.conceal(())
     told = _report(task, as_json=as_json)
     settings: Settings | None = None
     with signals.raised(last=identity.is_command()), restored_environment():
         try:
             with process.all_ended():
                 settings = load(Path.cwd())
+                streams.conceal(settings.secrets(settings.target))
                 settings = settings if task in _WITHOUT_TARGET else settled(settings)
+                streams.conceal(settings.secrets(settings.target))
                 yield settings, told
             signals.ignore()  # what has happened is told whole
         except OSError as error:
             _fail(told, StepFailedError.from_system(error))
         except (BacksetError, Interrupted) as error:
-            _fail(told, error)
+            _fail(told, error, settings.root if settings else None)
         except Exit:
             raise
         except Exception:  # noqa: BLE001  (a bug: its traceback, but no password)
@@ -84,7 +89,34 @@ def _close(told: Report, code: int) -> int:
     return code or (streams.UNREAD if streams.is_abandoned() else 0)
 
 
-def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
+@contextmanager
+def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
+    """Put into pyproject.toml what would mend the error of the block; a plan shows it alone."""
+    try:
+        yield
+    except BacksetError as error:
+        from backset.configuration import writing
+
+        wanted = [setting for each in error.findings for setting in each.settings]
+        try:
+            change = writing.change(settings.root, wanted)
+            if diff := change.diff():
+                told.rewriting(diff)
+            if diff and not plan:
+                change.make()
+                told.note(pyproject={"diff": diff, "written": True})
+                error.findings = tuple(map(_unwritten, error.findings))
+                error.add_note(f"{writing.NAME} has what is shown above: run this again")
+        except (StepFailedError, OSError) as second:
+            error.add_note(f"nothing was written: {second}")
+        raise
+
+
+def _unwritten(finding: Finding) -> Finding:
+    return replace(finding, settings=tuple(filter(toml.is_open, finding.settings)))
+
+
+def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = None) -> NoReturn:
     signals.ignore()
     looked = isinstance(error, FindingsError) and streams.is_abandoned()
     if error.exit_code == streams.UNREAD or looked:  # quietly, as every program does
@@ -93,7 +125,11 @@ def _fail(told: Report, error: BacksetError | Interrupted) -> NoReturn:
         told.stakes(error.stakes, error.digest)
     told.findings(error.findings)
     told.fail(_lines(error, told.most_lines), error.exit_code)
-    told.settings([each.setting for each in error.findings if each.setting])
+    wanted = [setting for each in error.findings for setting in each.settings]
+    if wanted and root is not None:
+        from backset.configuration import writing
+
+        told.settings(wanted, writing.text(root / writing.NAME))
     leave(told, error.exit_code)
 
 
@@ -103,7 +139,8 @@ def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
     if isinstance(told, JsonReport):
         told.fail(shown.splitlines()[-1:], _BUG)
     _close(told, _BUG)
-    print(shown, end="", file=sys.stderr)  # noqa: T201  (it is not a line of the report)
+    for each in shown.splitlines():
+        streams.tell(each, is_error=True)
     raise Exit(code=_BUG)
 
 
@@ -146,8 +183,10 @@ def run_chain(
     words: more words for the seed command.
     said, asked: the fields of guard.Answer and build.Options that the flags say.
     """
+    writes = asked.get("carries", {}).get("writes")
     with (
         opened(name, as_json=as_json) as (loaded, told),
+        _written(loaded, told, plan=plan) if writes else nullcontext(),
         _ahead(loaded, name, asked) as (memory, worker),
     ):
         gc.disable()  # as in tasks: while modules are imported there is no garbage

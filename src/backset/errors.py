@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 class Setting:
     """A line of pyproject.toml, under the header of `table`, with key and value as TOML has them.
 
-    A value that is a tuple is a list: those of one key belong into one. advice: what else may be
-    meant; a value without one is for the user to find.
+    A value that is a tuple is a list: those of one key belong into one, behind what is there
+    `already`. is_choice: whether others mend it as well, and do something else with the rows, so
+    that none may be taken unseen. advice: when this one is right.
     """
 
     table: str
     key: str
     value: str | tuple[str, ...]
+    already: tuple[str, ...] = ()
     advice: str = ""
+    is_choice: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,7 @@ class Finding:
     what: what is so, and where. why: why it matters. remedy: what to do.
     name: of the object that it is about, by which the settings can silence it.
     line: what people read of it, where they have read the rest already.
-    setting: what would mend it, if that is one.
+    settings: what would mend it, if that is one, or the choice between several.
     """
 
     kind: str
@@ -41,7 +44,7 @@ class Finding:
     remedy: str
     name: str = ""
     line: str = ""
-    setting: Setting | None = None
+    settings: tuple[Setting, ...] = ()
 
     def __str__(self) -> str:
         return self.line or f"{self.kind}: {self.what} ({self.why}) → {self.remedy}"

@@ -108,6 +108,7 @@ def upgrade(build: Build, progress: Progress) -> Done:
     if build.recalled is not None:
         build.inheritance.complete(build.session)
         return Done(*_told(build.recalled, "upgrade"))
+    build.work_on_live("upgrade")
     before_all = cluster_wide.look(build.session)
     told, doubts = migrating.migrate(build, progress)
     for each in told:
@@ -220,10 +221,12 @@ def seed(build: Build, progress: Progress) -> Done:
         return Done(*_told(build.recalled, "seed"))
     if not build.is_beside:
         build.check_protection()
+    build.work_on_live("seed")
     rows, doubts = seeding.seed(build.settings, build.door, build.session, progress)
     if build.options.seeds_twice:
         progress("a second time")
-        doubts += _seed_again(build, rows, progress)
+        where = build.settings, build.door, build.session
+        doubts += seeding.seed_again(*where, rows, progress)
     first = [table for table in build.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
     text = " · ".join(f"{table} {rows[table]}" for table in shown)
@@ -233,15 +236,6 @@ def seed(build: Build, progress: Progress) -> Done:
     log = swallowed.look(build, asked=False)
     doubts += verification.unsilenced(log.findings(), build.settings)
     return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
-
-
-def _seed_again(build: Build, rows: dict[str, int], progress: Progress) -> list[Finding]:
-    try:
-        return seeding.seed_again(build.settings, build.door, build.session, rows, progress)
-    except StepFailedError as error:
-        if not (build.is_beside or build.is_in_place):
-            error.add_note(f"{build.target.database} keeps what both runs have written")
-        raise
 
 
 def promote(build: Build, progress: Progress) -> Done:

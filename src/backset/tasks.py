@@ -25,6 +25,7 @@ _CHAIN = {
 }
 _TIMEOUT = {"timeout": "seconds after which a step is stopped, and the run with it"}
 _SEED_TWICE = "run the seed command a second time, which must give the same rows"
+_WRITE = "where rows do not fit, put the settings that mend it into pyproject.toml, shown as a diff"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
 _REPLACES = {
     **_CHAIN,
@@ -94,6 +95,7 @@ def _after_dashes() -> list[str]:
         "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
         "--carry= of none, whatever the settings say",
         "drop_data": "with --carry: leave behind what has no place in the new schema",
+        "write": f"with --carry: {_WRITE}",
         "seed": "run the seed command after --carry, too",
         "no_seed": "leave the new database without mock data",
         "seed_twice": _SEED_TWICE,
@@ -106,6 +108,7 @@ def reset_db(
     plan: bool = False,
     carry: str | None = None,
     drop_data: bool = False,
+    write: bool = False,
     seed: bool = False,
     no_seed: bool = False,
     json: bool = False,
@@ -130,7 +133,7 @@ def reset_db(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
-    asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed}
+    asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
     _run_chain("reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip)
 
 
@@ -143,6 +146,7 @@ def reset_db(
         "variable with one",
         "tables": "carry the rows of these alone, as users,tasks",
         "drop_data": "leave behind what has no place in the new schema",
+        "write": _WRITE,
         "seed": "run the seed command afterwards",
         "accept": "accept the differences of the new database from the models, and go on",
         "cold": "run every migration, whatever an earlier run has kept",
@@ -154,6 +158,7 @@ def carry(
     tables: str = "",
     plan: bool = False,
     drop_data: bool = False,
+    write: bool = False,
     seed: bool = False,
     json: bool = False,
     wait: bool = False,
@@ -172,7 +177,7 @@ def carry(
     said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
-    asked["carries"]["flag"] = "--tables"
+    asked["carries"] |= {"writes": write, "flag": "--tables"}
     _run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 

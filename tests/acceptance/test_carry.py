@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -108,16 +109,48 @@ def test_what_is_printed_can_be_pasted(built: Project) -> None:
     done = built.invoke("reset-db", "--carry")
     assert done.returncode == 4
     _, _, block = done.stderr.partition(" in pyproject.toml:\n")
-    assert tomllib.loads(block)["tool"]["backset"]["leave"] == [
-        *("users.old", "users.nickname", "users.shop")
-    ]
-    filling, _, leaving = block.strip().partition("\n\n")
-    _, _, lines = leaving.partition("[tool.backset]\n")
+    written = tomllib.loads(path.read_text())
+    path.write_text(f"{path.read_text()}\n{block}")
+    after = tomllib.loads(path.read_text())["tool"]["backset"]
+    assert after == {**written["tool"]["backset"], "fill": after["fill"]}
+    _, _, lines = block.strip().partition("[tool.backset], which is there already:\n# ")
+    lines = lines.partition("\n")[0]
+    assert lines == 'leave = ["users.old", "users.nickname", "users.shop"]'
     built.configure('leave = ["users.old"]\n', f"{lines}\n")
-    path.write_text(f"{path.read_text()}\n{filling}\n")
     done = built.invoke("reset-db", "--carry")
     assert done.returncode == 0, done.stderr
     assert built.query("SELECT DISTINCT prompt FROM tasks") == [("",)]
+
+
+def test_what_is_chosen_is_written(built: Project) -> None:
+    """Shown as a diff first; what only the user can choose is not, and no value is lost by it."""
+    built.query(
+        "ALTER TABLE users RENAME github_username TO login; ALTER TABLE users ADD old jsonb;"
+        """UPDATE users SET old = '{}', login = 'me'"""
+    )
+    path = built.folder / "pyproject.toml"
+    before = path.read_text()
+    planned = built.invoke("reset-db", "--carry", "--write", "--plan")
+    assert (planned.returncode, path.read_text()) == (4, before)
+    assert '+leave = ["users.old"]' in planned.stderr
+    done = built.invoke("reset-db", "--carry", "--write")
+    assert done.returncode == 4
+    assert '+leave = ["users.old"]' in done.stderr
+    assert "pyproject.toml has what is shown above: run this again" in done.stderr
+    settings = tomllib.loads(path.read_text())["tool"]["backset"]
+    assert (settings["leave"], settings.get("rename", {}), settings.get("fill", {})) == (
+        ["users.old"], {}, {},
+    )  # fmt: skip
+    again = built.invoke("reset-db", "--carry", "--write", "--json")
+    assert "users.login" in json.loads(again.stdout)["error"]["lines"][0]
+    assert "pyproject" not in json.loads(again.stdout)
+    (renaming,) = re.findall(
+        r'^# ("users.github_username" = "users.login")', done.stderr, re.MULTILINE
+    )
+    path.write_text(f"{path.read_text()}\n[tool.backset.rename]\n{renaming}\n")
+    done = built.invoke("reset-db", "--carry")
+    assert done.returncode == 0, done.stderr
+    assert built.query("SELECT count(*) FROM users WHERE github_username = 'me'") == [(1,)]
 
 
 def test_rules_mend_what_does_not_fit(built: Project) -> None:

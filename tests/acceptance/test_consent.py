@@ -53,6 +53,18 @@ def test_without_a_terminal_the_digest_is_required(telling: Project) -> None:
     assert (prints(telling), databases(telling)) == (before, {"", "__clean"})
 
 
+@pytest.mark.parametrize("words", [["undo"], ["restore", "20260101T000000.000Z-x"]])
+def test_where_there_is_nothing_to_go_back_to_nobody_is_asked(
+    telling: Project, words: list[str]
+) -> None:
+    """That comes before all that one would have to agree to."""
+    for flags in ([], ["--yes"], ["--plan"]):
+        done = telling.invoke(*words, *flags)
+        assert done.returncode == 4, done.stdout + done.stderr
+        assert "to go back to" in done.stderr or "has no backup" in done.stderr
+        assert "--confirm" not in done.stdout + done.stderr
+
+
 def test_the_digest_is_good_for_these_facts_only(telling: Project) -> None:
     """One more row, another task, another client: each makes it void."""
     good = digest(telling, "reset-db")

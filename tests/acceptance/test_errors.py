@@ -80,7 +80,8 @@ def test_bad_settings_are_all_told(project: Project) -> None:
 
 def test_a_failing_step_in_json(project: Project) -> None:
     """One object on stdout, nothing else; the step, the line and the code are in it."""
-    project.configure("add_mock_task_data.py", "no_such_file.py")
+    (project.folder / "scripts/fails.py").write_text("open('no_such_file.py')\n")
+    project.configure("add_mock_task_data.py", "fails.py")
     done = project.invoke("reset-db", "--json")
     assert done.returncode == 4
     content = json.loads(done.stdout)

@@ -16,7 +16,7 @@ from backset.tasks import namespace
 from tests.canary import CANARY, spellings
 from tests.incident.project import lay_down
 from tests.marks import slow_but
-from tests.project import REPOSITORY, Project
+from tests.project import REPOSITORY, Project, laid_down, migrating
 from tests.servers import OWNER, SecuredServer
 
 if TYPE_CHECKING:
@@ -316,3 +316,39 @@ def test_a_password_that_is_not_in_the_url(
     assert done.returncode == 4
     assert leaks(done.stdout + done.stderr) == []
     assert Vault.of(owned.folder / "backups", own_database).list()
+
+
+_NAME = '"' + CANARY.replace('"', '""') + '"'
+_TEXT = "'" + CANARY.replace("'", "''") + "'"
+# Every kind of a name and a text that a database has.
+IN_A_DATABASE = f"""
+CREATE TABLE {_NAME} ({_NAME} text PRIMARY KEY DEFAULT {_TEXT},
+                      CONSTRAINT {_NAME[:-1]}_check" CHECK (length({_NAME}) < 99));
+CREATE TYPE {_NAME[:-1]}_type" AS ENUM ({_TEXT});
+CREATE VIEW {_NAME[:-1]}_view" AS SELECT * FROM {_NAME};
+CREATE SEQUENCE {_NAME[:-1]}_sequence";
+COMMENT ON TABLE {_NAME} IS {_TEXT};
+INSERT INTO {_NAME} VALUES ({_TEXT})
+"""
+
+
+def test_a_password_that_stands_in_the_database(
+    secured: SecuredServer, own_database: str, tmp_path: Path
+) -> None:
+    """As a name, a comment, a default or a value: no task shows it, to people or in JSON."""
+    project = laid_down(tmp_path / "p", "objects", secured.url(own_database))
+    migrating(project, IN_A_DATABASE)
+    (project.folder / "seed.py").write_text(TELL_ALL)
+    (project.folder / "pyproject.toml").write_text(
+        '[tool.backset]\nseed = ["python", "seed.py"]\nserver_log = true\n'
+    )
+    tasks = ("reset-db", "status", "backup", "backups", "verify", "upgrade", "seed", "history")
+    codes = run_tasks(project, tasks)
+    assert set(codes.values()) == {0}, codes
+    code, shown = project.on_a_terminal("reset-db", "--carry")
+    assert (code, leaks(shown)) == (0, [])
+    project.query(f'ALTER TABLE {_NAME} ADD {_NAME[:-1]}_more" text DEFAULT {_TEXT}')
+    for flags in ([], ["--json"], ["--plan"], ["--write"]):
+        done = project.invoke("reset-db", "--carry", *flags)
+        assert done.returncode == 4
+        assert leaks(done.stdout + done.stderr) == [], flags

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from backset.carrying import plan
 from backset.configuration.rules import Rules
+from backset.wording import toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +104,44 @@ def test_a_renamed_column(decide: Decide) -> None:
     # The rule stays in the settings when the database has been carried.
     again = decide("DROP TABLE users; " + new, "SELECT", rules)
     assert (kinds(again), again.transfers[0].columns) == ([], ("id", "full_name"))
+
+
+@pytest.mark.parametrize("new_type", ["text NOT NULL", "varchar(20) NOT NULL", "text"])
+def test_a_renaming_is_not_decided_for_the_user(decide: Decide, new_type: str) -> None:
+    """Neither is the new column filled by default, nor the old one left behind."""
+    found = decide(USERS + ROWS, f"CREATE TABLE users (id int PRIMARY KEY, full_name {new_type})")
+    settings = [setting for each in found.problems for setting in each.settings]
+    assert [(each.key, each.value) for each in settings if not toml.is_open(each)] == []
+    chosen = {each.table.rpartition(".")[2]: (each.key, each.value) for each in settings}
+    assert chosen["rename"] == ('"users.full_name"', '"users.name"')
+    assert chosen["backset"] == ("leave", ('"users.name"',))
+    assert ("fill" in chosen) == ("NOT NULL" in new_type)
+    assert "if it was renamed: [tool.backset.rename]" in found.problems[0].remedy
+
+
+def test_of_several_new_columns_none_is_taken_for_the_old_one(decide: Decide) -> None:
+    """Each may be it, the one first that is spelled like it; one of another kind may not."""
+    new = "id int PRIMARY KEY, note text NOT NULL, full_name text NOT NULL, age int NOT NULL"
+    found = decide(USERS + ROWS, f"CREATE TABLE users ({new})")
+    left, *missing = found.problems
+    assert [each.key for each in left.settings] == ['"users.full_name"', '"users.note"', "leave"]
+    assert {each.name: toml.is_open(each.settings[0]) for each in missing} == {
+        "users.note": True, "users.full_name": True, "users.age": False,
+    }  # fmt: skip
+    agreed = decide("SELECT", "SELECT", Rules(leave=("users.name",)))
+    assert [toml.is_open(each.settings[0]) for each in agreed.problems] == [False] * 3
+
+
+def test_a_table_may_have_been_renamed_too(decide: Decide) -> None:
+    """What has most of its columns may be it; what has few of them is another one."""
+    old = "CREATE TABLE users (id int, name text, mail text); INSERT INTO users VALUES (1)"
+    new = "CREATE TABLE people (id int, name text, mail text); CREATE TABLE other (id int, x int)"
+    (left,) = decide(old, new).problems
+    assert left.name == "users"
+    assert [(each.key, each.value) for each in left.settings] == [
+        ('"people"', '"users"'), ("leave", ('"users"',)),
+    ]  # fmt: skip
+    assert all(map(toml.is_open, left.settings))
 
 
 def test_a_renamed_table(decide: Decide) -> None:
@@ -229,8 +268,8 @@ def test_a_filling_instead_of_values_that_do_not_fit(decide: Decide) -> None:
         "0 in [tool.backset.fill] does not use the old values: "
         'to leave these behind, add [tool.backset] leave = ["users.age"]'
     )
-    assert told.setting
-    assert told.setting.value == ('"other"', '"users.age"')
+    (setting,) = told.settings
+    assert (setting.already, setting.value) == (('"other"',), ('"users.age"',))
     assert "coalesce(age::integer, 0)" in null.remedy
     found = decide("SELECT", "SELECT", replace(rules, leave=("users.age",)))
     assert kinds(found) == []
@@ -373,8 +412,8 @@ def test_the_line_for_a_null_works_as_it_is(decide: Decide, before: str, after: 
     """Whatever the type is, and whatever it was: the value that is proposed is one of it."""
     old = f"{MADE}CREATE TABLE t (a {before}); INSERT INTO t VALUES (NULL)"
     (problem,) = decide(old, f"{MADE}CREATE TABLE t (a {after} NOT NULL)").problems
-    assert problem.setting is not None
-    value = tomllib.loads(f"it = {problem.setting.value}")["it"]
+    (setting,) = problem.settings
+    value = tomllib.loads(f"it = {setting.value}")["it"]
     assert decide("SELECT", "SELECT", Rules(fill={"t.a": value})).problems == ()
 
 

@@ -32,7 +32,9 @@ DOORS = {
         *("migrations.upgrading", "proofs.inserted", "mending", "rehearsals.breaking"),
     },
     "dotenv": {"configuration.reader"},
-    "tomllib": {"checks.baseline", "configuration.reader"},
+    "re2": {"wording.redaction"},
+    "tomlkit": {"configuration.writing"},
+    "tomllib": {"checks.baseline", "configuration.reader", "configuration.writing", "wording.toml"},
     "invoke": {"tasks", "cli", "program"},
     "rich": {"reports.report_live"},
 }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from itertools import pairwise
+
 import pytest
 
 from backset.wording.redaction import blank
 from tests.canary import CANARY, spellings
+from tests.marks import slow_but
 
 SECRET = CANARY + "\\é🐘"
 SPELLINGS = spellings(SECRET)
@@ -38,6 +43,62 @@ def test_a_url_with_a_raw_password_leaves_no_piece_of_it() -> None:
     assert blank(text, {SECRET}) == "cannot connect to postgresql://u:***@h/x"
 
 
-def test_a_very_short_password_spoils_no_message() -> None:
-    """`a` as a password would turn every word into stars."""
-    assert blank("a database", {"a"}) == "a database"
+@pytest.mark.parametrize("secret", ["a", "q7", "p@1", "é", "'", "x y"])
+def test_a_short_password_takes_its_word_along(secret: str) -> None:
+    """Where it stood in a word, nobody could tell it from the stars; other words stay."""
+    found = spellings(secret)
+    for spelling in (found[each] for each in ("raw", "percent", "percent twice", "JSON", "SQL")):
+        for around in ("{}", "un{}ed", "ü{}é"):
+            text = f"no <{around.format(spelling)}> of it"
+            assert blank(text, {secret}) == "no <***> of it"
+    assert blank("", {secret}) == ""
+
+
+def test_no_password_blanks_nothing() -> None:
+    """An empty one stands everywhere."""
+    assert blank("a database", {""}) == "a database"
+
+
+# A password that begins like what a seed prints: `re` would try every combination of spellings.
+LIKE = "customer_portal_staging_pw1"
+SECRETS = [LIKE, "a" * 30 + "b", SECRET, "\\" * 20 + "x", "%25" * 9, "''\"\"%%''", "pw12", "q"]
+PIECES = [
+    *(LIKE[:-1], f"{LIKE[:-1]}2 ", "a", "a" * 30 + " ", "\\", "\\x", "\\u00", "%", "%25", "'\""),
+    *("q ", "://u:", "://u:x@", "password='", "password=x ", "password='\\'", "é", "::"),
+    *SECRETS[2:],
+    *SPELLINGS.values(),
+    *(each[:-1] for each in SPELLINGS.values()),
+]
+
+
+@pytest.mark.parametrize("secret", slow_but(SECRETS, lambda each: each in {LIKE, SECRET, "q"}))
+def test_a_line_of_a_megabyte_takes_no_time(secret: str) -> None:
+    """Whatever it consists of; nobody can stop us meanwhile."""
+    lines = {piece: piece * (1_000_000 // len(piece.encode())) for piece in PIECES}
+    slow = {piece for piece, line in lines.items() if seconds(line, secret) > 0.2}
+    assert {piece for piece in slow if seconds(lines[piece], secret) > 0.2} == set()
+
+
+def seconds(line: str, secret: str) -> float:
+    """Return how long it takes to blank a secret in a line."""
+    began = time.perf_counter()
+    blank(line, {secret})
+    return time.perf_counter() - began
+
+
+def test_others_go_on_meanwhile() -> None:
+    """A thread that looks for a password lets the one go on that hears signals."""
+    line = "customer_portal_" * 2_000_000
+    ticks: list[float] = []
+    thread = threading.Thread(target=blank, args=(line, {LIKE}))
+    thread.start()
+    while thread.is_alive():
+        ticks.append(time.perf_counter())
+    assert max(after - before for before, after in pairwise(ticks)) < (ticks[-1] - ticks[0]) / 2
+
+
+def test_of_very_many_the_rest_is_left_out() -> None:
+    """Each takes a little of Python's time; nobody reads the thousandth."""
+    text = blank("pw12 " * 5000, {"pw12"})
+    assert set(text.split()) == {"***"}
+    assert len(text) < 5000

@@ -24,6 +24,10 @@ class FoundError(BaseException):
     """The connection that was looked for. Not an Exception, for the same reason."""
 
 
+class LoadedError(BaseException):
+    """env.py has come to its work. Not an Exception, for the same reason."""
+
+
 class UnagreedError(BaseException):
     """Our parent agrees on no database, and says why. Not an Exception, for the same reason."""
 

@@ -37,6 +37,7 @@ from .connections import Gate
 from .failures import (
     BrokenChainError,
     FoundError,
+    LoadedError,
     SeveralDatabasesError,
     UnagreedError,
     UnreadableFileError,
@@ -110,6 +111,7 @@ class Worker:
                 "describe": self._describe,
                 "current": self._current,
                 "check": self._check,
+                "load": self._load,
                 "where": self._where_to,
                 "place": self._place,
                 "inputs": self._inputs,
@@ -396,12 +398,42 @@ class Worker:
         environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
         return {"opened": self._gate.opened, "environ": environ}
 
+    def _load(self) -> dict[str, Any]:
+        """Run env.py as far as it needs no database, so that what is wrong with it is known.
+
+        `is_spoiled`: it wanted to connect within an import. What was imported half, could not be
+        imported again.
+        """
+        self._gate.only_looks, self._gate.opened = True, {}
+        try:
+            self._run_env(lambda _current, _context: [], stops=True, dont_mutate=True)
+        except LoadedError:
+            pass
+        except FoundError as error:
+            return {"is_spoiled": _is_in_import(error)}
+        except (Exception, SystemExit) as error:
+            if not (self._gate.found or self._attributes.was_asked):
+                raise
+            return {"is_spoiled": _is_in_import(error)}
+        finally:
+            self._gate.only_looks = self._gate.found = False
+        return {"is_spoiled": False}
+
     @property
     def _application(self) -> AbstractContextManager[Any]:
         return application.context(Path(self._scripts.dir, "env.py"))
 
-    def _run_env(self, work: Callable[[Any, Any], Any], **options: Any) -> None:
-        """Run env.py, with `work` as what it does for each version table that it has."""
+    def _run_env(
+        self,
+        work: Callable[[Any, Any], Any],
+        *,
+        stops: bool = False,
+        **options: Any,
+    ) -> None:
+        """Run env.py, with `work` as what it does for each version table that it has.
+
+        stops: whether to end it where it begins to work, with all of its imports behind it.
+        """
         section = self._config.config_ini_section
         databases = self._config.file_config.get(section, "databases", fallback="")
         if "," in databases:  # Alembic's template `multidb`
@@ -415,7 +447,9 @@ class Worker:
             self._gate.demand_proof(context.connection)
             return work(current, context)
 
-        context = EnvironmentContext(self._config, self._scripts, fn=noting, **options)
+        context = EnvironmentContext(self._config, self._scripts, fn=noting, **options)  # type: Any
+        if stops:
+            context.is_offline_mode = context.configure = _stop
         with self._application, context as environment:
             try:
                 self._scripts.run_env()
@@ -427,6 +461,17 @@ class Worker:
                 raise meant from error
         if not ran:
             raise util.CommandError("env.py never called context.run_migrations()")
+
+
+def _stop(*_arguments: Any, **_options: Any) -> NoReturn:
+    raise LoadedError
+
+
+def _is_in_import(error: BaseException) -> bool:
+    """Tell whether env.py was importing something when that was raised."""
+    frames = traceback.extract_tb(error.__traceback__)  # without those of importlib
+    own = [number for number, each in enumerate(frames) if Path(each.filename).name == "env.py"]
+    return any(each.name == "<module>" for each in frames[(own or [-1])[-1] + 1 :])
 
 
 def _shown(context: Any) -> str:

@@ -70,6 +70,16 @@ def fit(old: Column, new: Column) -> Fit:
     return _into_extension(old, new)
 
 
+def is_kindred(old: Column, new: Column) -> bool:
+    """Tell whether one may be the other by another name, as far as their types can tell."""
+    before, after = _element(old), _element(new)
+    if is_array(old) != is_array(new):
+        return False
+    ranges = _WIDER.get(before, set()) | {each for each, more in _WIDER.items() if before in more}
+    is_zoned = {before, after} in _ZONED
+    return before == after or after in ranges or is_zoned or fit(old, new) is Fit.SAME
+
+
 def _into_enum(old: Column, new: Column) -> Fit:
     if is_array(old) == is_array(new) and old.labels and set(old.labels) <= set(new.labels):
         return Fit.SAME

@@ -27,14 +27,14 @@ class Left:
 
     what: `table` and `extension`, of which the rows are counted, `column`, the values, or
     `large objects`.
-    candidate: the new column that it may have been renamed to. is_computed: whether the new schema
-    has that column, as a generated one.
+    candidates: the names that it may have in the new schema, the likeliest first. is_computed:
+    whether the new schema has that column, as a generated one.
     """
 
     what: str
     name: str
     count: int
-    candidate: str = ""
+    candidates: tuple[str, ...] = ()
     is_computed: bool = False
 
     def __str__(self) -> str:
@@ -45,33 +45,36 @@ class Left:
         """Say that nobody has agreed to it. left_already: what the settings leave behind so far."""
         if self.is_computed:
             return obstacles.computed(self.name, str(self), left_already)
-        return obstacles.left(self.what, self.name, str(self), self.candidate, left_already)
+        return obstacles.left(self.what, self.name, str(self), self.candidates, left_already)
 
 
 def find(
-    old: Session, before: Tables, large_objects: int, pairs: Sequence[Pair], rules: Rules
+    old: Session,
+    before: Tables,
+    after: Tables,
+    large_objects: int,
+    pairs: Sequence[Pair],
+    rules: Rules,
 ) -> Iterator[Left]:
     """Yield what has no place in the new schema, where there is any of it.
 
-    before: the tables of the old database. large_objects: how many of them it has.
+    before, after: the tables of the old database, and of the new one. large_objects: how many of
+    them the old one has.
     """
     for table in matching.left_tables(before, pairs, rules):
         (rows,) = expressions.counts(old, table)
         if rows:
-            yield Left("table", table.shown, rows)
+            candidates = matching.renamed_tables(before, after, table, rules)
+            yield Left("table", table.shown, rows, candidates)
     for table, homeless in matching.left_columns(pairs).items():
         present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
         _, *values = expressions.counts(old, table, present)
-        taken: set[str] = set()
         for column, number in zip(homeless, values, strict=True):
             is_computed = matching.computes(pairs, table, column)
-            is_open = number and not is_computed
-            candidate = matching.renamed(pairs, table, column) if is_open else ""
-            candidate = "" if candidate in taken else candidate
-            taken.add(candidate)
+            candidates = () if is_computed else matching.renamed_columns(pairs, table, column)
             if number:
                 name = f"{table.shown}.{column.name}"
-                yield Left("column", name, number, candidate, is_computed=is_computed)
+                yield Left("column", name, number, candidates, is_computed=is_computed)
     if rules.carries_all and large_objects:  # then these are content, too
         yield Left("large objects", past.LARGE_OBJECTS, large_objects)
 

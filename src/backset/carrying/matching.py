@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from backset.carrying.fit import is_kindred
 from backset.configuration import values
 
 if TYPE_CHECKING:
@@ -109,16 +111,46 @@ def left_columns(found: Sequence[Pair]) -> dict[Table, list[Column]]:
     return left
 
 
-def renamed(found: Sequence[Pair], table: Table, column: Column) -> str:
-    """Return the new column that a left one was probably renamed to; empty if none stands out."""
-    candidates = [
-        pair.name(each)
-        for pair in found
-        if pair.old.key == table.key
-        for each in pair.others
-        if each.base == column.base and not each.generated
-    ]
-    return candidates[0] if len(candidates) == 1 else ""
+def renamed_columns(found: Sequence[Pair], table: Table, column: Column) -> tuple[str, ...]:
+    """Return the new columns that a left one may have been renamed to, the likeliest first."""
+    return _nearest(
+        column.name,
+        [
+            pair.name(each)
+            for pair in found
+            if pair.old.key == table.key
+            for each in pair.others
+            if is_kindred(column, each) and not each.generated
+        ],
+    )
+
+
+def renamed_tables(old: Tables, new: Tables, table: Table, rules: Rules) -> tuple[str, ...]:
+    """Return the new tables that a left one may have been renamed to, the likeliest first.
+
+    They are those without an old one that have more than half of its columns, by their names.
+    """
+    names = {each.name for each in table.columns}
+    return _nearest(
+        table.name,
+        [
+            each.shown
+            for each in new.values()
+            if _source(each, old, rules) is None
+            and 2 * len(names & {column.name for column in each.columns}) > len(names)
+        ],
+    )
+
+
+def _nearest(name: str, candidates: Sequence[str]) -> tuple[str, ...]:
+    """Return the candidates, those first that are spelled most like the name."""
+    alike = SequenceMatcher(b=name)
+
+    def unlike(candidate: str) -> float:
+        alike.set_seq1(candidate.rpartition(".")[2])
+        return -alike.ratio()
+
+    return tuple(sorted(candidates, key=unlike))
 
 
 def computes(found: Sequence[Pair], table: Table, column: Column) -> bool:

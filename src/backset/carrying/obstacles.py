@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from backset.carrying.fit import is_array
 from backset.errors import Finding, Setting
+from backset.wording import toml
 from backset.wording.quantities import count
 from backset.wording.rights import UNHIDDEN
 from backset.wording.toml import BLANK, string
@@ -41,6 +42,7 @@ _SAMPLES = {  # what a filling may look like, by the type that it is for
     "timestamp without time zone": "localtimestamp",
 }
 _UNSEEN = "it would be lost unseen"
+_MOST_CANDIDATES = 3  # are named
 
 
 def filling(name: str, expression: str) -> Setting:
@@ -48,16 +50,24 @@ def filling(name: str, expression: str) -> Setting:
     return Setting(table="tool.backset.fill", key=string(name), value=string(expression))
 
 
-def leaving(*names: str, advice: str = "") -> Setting:
-    """Return the setting that agrees to what is left behind."""
-    return Setting(
-        table="tool.backset", key="leave", value=tuple(map(string, names)), advice=advice
-    )
+def leaving(name: str, already: tuple[str, ...] = ()) -> Setting:
+    """Return the setting that agrees to what is left behind. already: what the settings leave."""
+    there = tuple(map(string, already))
+    return Setting(table="tool.backset", key="leave", value=(string(name),), already=there)
+
+
+def renaming(name: str, old: str) -> Setting:
+    """Return the setting that lets a table or a column have the values of an old one."""
+    return Setting(table="tool.backset.rename", key=string(name), value=string(old))
+
+
+def _choice(setting: Setting, advice: str) -> Setting:
+    return replace(setting, is_choice=True, advice=advice)
 
 
 def _line(setting: Setting) -> str:
     value = setting.value
-    text = value if isinstance(value, str) else f"[{', '.join(value)}]"
+    text = value if isinstance(value, str) else toml.listed([*setting.already, *value])
     return f"[{setting.table}] {setting.key} = {text}"
 
 
@@ -103,25 +113,33 @@ _UNCARRIED = {
 
 
 def left(
-    what: str, name: str, shown: str, candidate: str = "", left_already: tuple[str, ...] = ()
+    what: str,
+    name: str,
+    shown: str,
+    candidates: Sequence[str] = (),
+    left_already: tuple[str, ...] = (),
 ) -> Finding:
-    """Say that something has no place in the new schema. candidate: a column that may be its.
+    """Say that something has no place in the new schema.
 
+    candidates: the names that it may have there, the likeliest first; then only the user knows.
     left_already: what the settings leave behind so far.
     """
     where = _UNCARRIED.get(what, f"the new schema has no such {what}")
-    renaming = f"[tool.backset.rename] {string(candidate)} = {string(name)}"
-    renamed = f"if it was renamed: {renaming}; else " if candidate else ""
-    advice = f"{renamed}{string(name)} in leave" if candidate else ""
-    setting = leaving(*left_already, name, advice=advice)
-    remedy = f"{renamed}--drop-data, or {_line(leaving(name))}"
+    renamings = [renaming(each, name) for each in candidates[:_MOST_CANDIDATES]]
+    ways = ", or ".join(map(_line, renamings))
+    agreed = leaving(name, left_already)
+    settings: tuple[Setting, ...] = (agreed,)
+    if renamings:
+        chosen = [_choice(each, "if it was renamed") for each in renamings]
+        settings = (*chosen, _choice(agreed, "if it is gone"))
     return Finding(
         kind="left behind",
         name=name,
         what=f"{shown}: {where}",
         why=_UNSEEN,
-        remedy=remedy,
-        setting=setting,
+        remedy=(f"if it was renamed: {ways}; else " if ways else "")
+        + f"--drop-data, or {_line(leaving(name))}",
+        settings=settings,
     )
 
 
@@ -133,7 +151,7 @@ def computed(name: str, shown: str, left_already: tuple[str, ...]) -> Finding:
         what=f"{shown}: the column is generated in the new schema",
         why="what the server computes may be something else",
         remedy=f"--drop-data, or {_line(leaving(name))}",
-        setting=leaving(*left_already, name),
+        settings=(leaving(name, left_already),),
     )
 
 
@@ -141,19 +159,26 @@ def idle(found: Finding, expression: str, name: str, left_already: tuple[str, ..
     """Say of values that do not fit that a filling would do, once they may be left behind."""
     remedy = f"{expression} in [tool.backset.fill] does not use the old values: to leave these "
     remedy += f"behind, add {_line(leaving(name))}"
-    return replace(found, remedy=remedy, setting=leaving(*left_already, name))
+    return replace(found, remedy=remedy, settings=(leaving(name, left_already),))
 
 
-def missing(name: str, column: Column, rows: int) -> Finding:
-    """Say that a new column must have a value, and that old rows have none for it."""
-    setting = filling(name, _sample(column))
+def missing(name: str, column: Column, rows: int, could_be: Sequence[str] = ()) -> Finding:
+    """Say that a new column must have a value, and that old rows have none for it.
+
+    could_be: the old columns that have no place, and may have become this one.
+    """
+    setting, unless = filling(name, _sample(column)), ""
+    if could_be:
+        old = " or ".join(could_be[:_MOST_CANDIDATES])
+        setting = _choice(setting, f"if it is not {old} by another name")
+        unless = f"{setting.advice}: "
     return Finding(
         kind="missing value",
         name=name,
         what=f"{name} is new, NOT NULL and without a default, for {count(rows, 'row')}",
         why="the server would refuse the first of them",
-        remedy=_line(setting),
-        setting=setting,
+        remedy=unless + _line(setting),
+        settings=(setting,),
     )
 
 
@@ -170,7 +195,7 @@ def null(name: str, way: Way, rows: int) -> Finding:
         what=f"{name} is NOT NULL, and {count(rows, 'row')} would have NULL there",
         why="the server would refuse the first of them",
         remedy=_line(setting),
-        setting=setting,
+        settings=(setting,),
     )
 
 
@@ -187,13 +212,14 @@ def lossy(name: str, way: Way, rows: int, labels: Sequence[str] = ()) -> Finding
     if labels:
         change = f"{way.new.type} has no {', '.join(map(_literal, labels))}"
     setting = filling(name, sample)
+    changing = _choice(setting, f"this changes {count(rows, 'value')}")
     return Finding(
         kind="lossy type",
         name=name,
         what=f"{count(rows, 'value')} of {name} do{'es' * (rows == 1)} not fit: {change}",
         why="a cast would change them, or the server refuse them",
         remedy=_line(setting),
-        setting=setting,
+        settings=(changing,),
     )
 
 
@@ -218,7 +244,7 @@ def failing(name: str, way: Way, words: str) -> Finding:
         what=f"a value of {name} cannot be cast from {way.old.type} to {way.new.type}: {words}",
         why="the server would refuse it",
         remedy=_line(filling(name, BLANK)),
-        setting=filling(name, BLANK),
+        settings=(filling(name, BLANK),),
     )
 
 
@@ -231,7 +257,7 @@ def never(name: str, way: Way) -> Finding:
         what=f"{name} changes from {way.old.type} to {way.new.type}, for which there is no cast",
         why="nobody but you knows what its values become",
         remedy=_line(filling(name, BLANK)),
-        setting=filling(name, BLANK),
+        settings=(filling(name, BLANK),),
     )
 
 
@@ -246,7 +272,7 @@ def doubtful(name: str, way: Way) -> Finding:
         what=f"{name} changes from {way.old.type} to {way.new.type}",
         why="what its values mean then, depends on what they meant",
         remedy=_line(filling(name, sample)),
-        setting=filling(name, sample),
+        settings=(filling(name, sample),),
     )
 
 
@@ -264,14 +290,14 @@ def unfillable(name: str, expression: str, words: str) -> Finding:
 def cut(name: str, way: Way, rows: int) -> Finding:
     """Say that what fills a column would be cut or rounded there; a cast of the rule agrees."""
     setting = filling(name, f"({way.fill})::{way.new.base}")
-    setting = replace(setting, advice="this cuts or rounds the values to fit")
+    setting = _choice(setting, f"this cuts or rounds {count(rows, 'value')} to fit")
     return Finding(
         kind="lossy type",
         name=name,
         what=f"{count(rows, 'value')} of {way.fill} would not fit in {name}: {way.new.type}",
         why="a cast would cut or round them",
         remedy=f"if that is meant: {_line(setting)}",
-        setting=setting,
+        settings=(setting,),
     )
 
 
@@ -297,22 +323,24 @@ def made_way(
     what: in words. name: of the table that refers to it, by these columns of `table`. carried: the
     tables that get old rows.
     """
-    setting = None
+    settings: tuple[Setting, ...] = ()
     remedy = (
         f"in the old database, give that row of {table} the {columns} that the migration gives it, "
         f"or carry no rows of {table}: [tool.backset] exclude"
     )
     if name in carried:
-        both = dict.fromkeys([*rules.replace, table, name])
-        setting = Setting(table="tool.backset", key="replace", value=tuple(map(string, both)))
+        already = tuple(map(string, rules.replace))
+        both = tuple(map(string, dict.fromkeys([table, name])))
+        setting = Setting(table="tool.backset", key="replace", value=both, already=already)
         remedy = f"let the old rows alone be there: {_line(setting)}"
+        settings = (setting,)
     return Finding(
         kind="missing parent",
         name=name,
         what=what,
         why="its foreign key would refuse it",
         remedy=remedy,
-        setting=setting,
+        settings=settings,
     )
 
 

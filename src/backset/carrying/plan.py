@@ -83,17 +83,18 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     counted = [suitability.counted(old, pair) for pair in pairs if pair.ways]
     pairs = [pair for pair, _ in counted]
     left = [
-        *leftovers.find(old, before, schemas.large_objects, pairs, rules),
+        *leftovers.find(old, before, after, schemas.large_objects, pairs, rules),
         *leftovers.of_extensions(old, new, rules),
     ]
+    could_be = _open_renamings(left, rules)
     assumed = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)]
     notes = [*_excluded(before, rules), *_replaced(new, pairs, rules)]
+    problems += [each.problem(rules.leave) for each in left if not rules.leaves(each.name)]
     for pair, rows in counted:
         if rows:
-            found = suitability.judge(old, pair, rows, rules.leave)
+            found = suitability.judge(old, pair, rows, rules.leave, could_be)
             problems += found.problems
             notes += found.notes
-    problems += [each.problem(rules.leave) for each in left if not rules.leaves(each.name)]
     transfers = tuple(_transfer(pair, rows) for pair, rows in counted)
     problems += _alone(old, new, pairs, after, rules)
     return CarryPlan(
@@ -103,6 +104,15 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         notes=tuple(notes),
         problems=tuple(problems),
     )
+
+
+def _open_renamings(left: Sequence[Left], rules: Rules) -> dict[str, list[str]]:
+    """Return the new names that old columns may have, which nobody has agreed to leave behind."""
+    found: dict[str, list[str]] = {}
+    for each in left:
+        for name in () if rules.leaves(each.name) else each.candidates:
+            found.setdefault(name, []).append(each.name)
+    return found
 
 
 def _zoned(pairs: Sequence[Pair], zone: str) -> Iterator[str]:

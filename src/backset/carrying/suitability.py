@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,6 +13,8 @@ from backset.carrying import expressions, obstacles
 from backset.carrying.fit import Fit, fit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from backset.carrying.matching import Pair, Way
     from backset.connections.session import Session
     from backset.errors import Finding
@@ -46,15 +49,22 @@ def _emptied(way: Way) -> Way:
     return replace(way, is_empty=True)
 
 
-def judge(old: Session, pair: Pair, rows: int, left: tuple[str, ...] = ()) -> Judgement:
+def judge(
+    old: Session,
+    pair: Pair,
+    rows: int,
+    left: tuple[str, ...] = (),
+    could_be: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Judgement:
     """Look at each column of a pair of tables.
 
-    rows: how many the old one has, at least one. left: what the settings leave behind.
+    rows: how many the old one has, at least one. left: what the settings leave behind. could_be:
+    the old columns that may have become a new one.
     """
     found = Judgement()
-    found.problems += [
-        obstacles.missing(pair.name(column), column, rows) for column in pair.missing
-    ]
+    for column in pair.missing:
+        name = pair.name(column)
+        found.problems.append(obstacles.missing(name, column, rows, could_be.get(name, ())))
     fresh = [column.name for column in pair.others if not column.generated]
     if fresh:
         found.notes.append(f"{pair.new.shown}: without a value of its own: {', '.join(fresh)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset.configuration import writing
 from backset.errors import Finding, SettingsError
+from backset.wording import toml
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -84,11 +84,11 @@ def write(old: Baseline, findings: Iterable[Finding]) -> Baseline:
     found = {(each.kind, each.what) for each in findings if each.kind in DIFFERENCES}
     reasons = {key: old.reasons.get(key, "") for key in sorted(found)}
     lines = [
-        f"    {{ kind = {_text(kind)}, what = {_text(what)}, reason = {_text(reason)} }},\n"
-        for (kind, what), reason in reasons.items()
+        "    {{ kind = {}, what = {}, reason = {} }},\n".format(*map(toml.string, (*key, reason)))
+        for key, reason in reasons.items()
     ]
     if lines or old.path.exists():
-        _replace(old.path.resolve(), f"{_HEADER}differences = [\n{''.join(lines)}]\n")
+        writing.replace(old.path.resolve(), f"{_HEADER}differences = [\n{''.join(lines)}]\n")
     return Baseline(old.path, reasons)
 
 
@@ -98,27 +98,6 @@ def changes(old: Baseline, new: Baseline) -> str:
     if not (added or gone):
         return f"{new.path.name} is as it was" if old.reasons else "nothing to accept"
     return f"{new.path.name} has {count(len(new.reasons), 'difference')}: +{added} −{gone}"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside and rename, so that no reason is lost; a file that is read-only stays so."""
-    partial = path.with_name(f".{path.name}.partial")
-    if path.exists():
-        path.open("r+b").close()  # renaming alone would not ask whether we may write to it
-    try:
-        partial.write_text(text, encoding="utf-8")
-        if path.exists():
-            shutil.copymode(path, partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        error.filename = str(path)
-        raise
-
-
-def _text(text: str) -> str:
-    """Return a TOML string; JSON's escapes are TOML's, but TOML wants one for DEL too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _unreadable(path: Path, why: str) -> SettingsError:

@@ -25,6 +25,6 @@ def url(*, reveal: bool, plan: bool) -> None:
         if target is None:
             told.plan([("start", WOULD_START)])
             return
-        tell(target.url if reveal else target.shown)
+        tell(target.url if reveal else target.shown, reveals=reveal)
         if not reveal and target.shown != target.url:
             tell("the password is left out → --reveal", is_error=True)

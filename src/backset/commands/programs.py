@@ -33,7 +33,8 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
             _tell(settings, told, argv)
             return
         env = {**settings.environ, **location.locate(settings).libpq_env}
-        if code := attach(argv, env=with_tls(program, env), cwd=settings.root):
+        env = with_tls(program, env)
+        if code := attach(argv, env=env, cwd=settings.root, in_github=settings.is_in_github):
             _leave(told, code)
 
 

@@ -19,12 +19,18 @@ _FLAG = "--carry"
 
 
 def wanted(
-    settings: Settings, *, said: str | bool | None, drops: bool, seeds: bool, flag: str = _FLAG
+    settings: Settings,
+    *,
+    said: str | bool | None,
+    drops: bool,
+    seeds: bool,
+    writes: bool = False,
+    flag: str = _FLAG,
 ) -> Rules | None:
     """Return the rules of a run; None where nothing is carried.
 
     said: of the flag: None where it is not given, true without tables, else their names.
-    drops, seeds: whether `--drop-data` and `--seed` are given.
+    drops, seeds, writes: whether `--drop-data`, `--seed` and `--write` are given.
     flag: what names the tables: `--tables` of a task that carries in any case.
     Raises SettingsError.
     """
@@ -35,8 +41,8 @@ def wanted(
         raise SettingsError([(f"{flag} is {given!r}", f"it must be {error}")]) from None
     if not chosen and flag != _FLAG:
         chosen = values.ALL_TABLES
-    if not chosen and (drops or seeds):
-        flag = "--drop-data" if drops else "--seed"
+    if not chosen and (drops or seeds or writes):
+        flag = "--drop-data" if drops else "--seed" if seeds else "--write"
         what = f"{flag} is about a run that carries rows, and this one does not"
         raise SettingsError([(what, "add --carry, or leave it out")])
     if not chosen:

@@ -91,6 +91,11 @@ class Settings:
         return self.target is None and self.sources["database"] != "default"
 
     @property
+    def is_in_github(self) -> bool:
+        """Whether what a run says goes into a log of GitHub's runner."""
+        return bool(self.environ.get("GITHUB_ACTIONS"))
+
+    @property
     def shown_python(self) -> str:
         """The interpreter, and where it was found."""
         source = self.sources.get("python", "default")
@@ -152,8 +157,11 @@ class Settings:
 
     def redact(self, target: Target | None, text: str) -> str:
         """Blank the passwords in what a child or a bug says, PGPASSWORD included."""
-        known = {self.environ.get("PGPASSWORD", "")} | (target.secrets if target else set())
-        return blank(text, known)
+        return blank(text, self.secrets(target))
+
+    def secrets(self, target: Target | None) -> set[str]:
+        """Return the passwords that are known, of the target and of the environment."""
+        return {self.environ.get("PGPASSWORD", ""), *(target.secrets if target else ())}
 
     def seeded_with(self, words: Sequence[str]) -> Settings:
         """Return the same with more words for the seed command, which there must be then."""

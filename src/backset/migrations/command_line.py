@@ -55,6 +55,7 @@ def run(
                 env=settings.plain_env,
                 cwd=settings.root,
                 redact=lambda line: settings.redact(target, line),
+                in_github=settings.is_in_github,
                 pass_fds=[theirs.fileno()],
                 meanwhile=talk,
             )

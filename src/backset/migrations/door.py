@@ -91,6 +91,14 @@ class Door:
         argv, env = self.settings.command(command), self._env(purpose)
         return forerunner.Forerunner(argv, env=env, cwd=self.settings.root)
 
+    def demand(self, command: Sequence[str]) -> None:
+        """Raise StepFailedError where a command or its script is not there, and run nothing."""
+        root = self.settings.root
+        process.demand(self.settings.command(command), env=self._env("look"), cwd=root)
+        if script := forerunner.missing_script(command, root):
+            what = f"{self._redacted(' '.join(command))} cannot be run: there is no {script}"
+            raise StepFailedError(what, "correct the command, or bring that file back")
+
     def _env(self, purpose: str) -> dict[str, str]:
         named = {"PGAPPNAME": application_name(purpose, is_child=True)}
         return {**self.settings.child_env(self.subject), **named}

@@ -60,6 +60,13 @@ class Forerunner:
         return self._child
 
 
+def missing_script(command: Sequence[str], root: Path) -> str:
+    """Return the script that a plain Python is to run, and that is not there; else nothing."""
+    program, script, *_ = [*command, "", ""]
+    is_script = program in _PYTHONS and script and not script.startswith("-")
+    return script if is_script and not (root / script).exists() else ""
+
+
 def can_run(command: Sequence[str], root: Path) -> bool:
     """Tell whether a command is a script or a module of the project for a plain Python."""
     program, *words = [*command, ""]

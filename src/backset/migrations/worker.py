@@ -107,12 +107,16 @@ class Worker:
         self._versions = versions and str(versions.resolve())
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
+        self._greeting: dict[str, Any] = {}
+        self._start()
+
+    def _start(self) -> None:
         self._link, theirs = socket.socketpair()
         with theirs:
             self._child = process.Child(
-                program(settings, theirs.fileno()),
-                env=settings.plain_env,
-                cwd=settings.root,
+                program(self._settings, theirs.fileno()),
+                env=self._settings.plain_env,
+                cwd=self._settings.root,
                 pass_fds=[theirs.fileno()],
             )
         self._replies = self._link.makefile("r", encoding="utf-8")
@@ -145,7 +149,16 @@ class Worker:
 
     def _greet(self, greeting: dict[str, Any]) -> None:
         greeting["configuration"]["versions"] = self._versions
+        self._greeting = greeting
         self._send(greeting)
+
+    def load(self) -> None:
+        """Run env.py as far as it needs no database. Raises StepFailedError where that fails."""
+        if self.ask_alone("load")["is_spoiled"]:
+            self._end()
+            self._start()
+            self._send(self._greeting)
+            self._receive(lambda _text: None)
 
     def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
@@ -158,7 +171,7 @@ class Worker:
         return told["opened"], told["environ"]
 
     def ask_alone(self, command: str) -> dict[str, Any]:
-        """Run `where` or `merge`, which need no database. Raises StepFailedError."""
+        """Run `where`, `load` or `merge`, which need no database. Raises StepFailedError."""
         _ = self.scripts
         self._send({"command": command})
         return self._receive(lambda _text: None)
@@ -167,6 +180,9 @@ class Worker:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         self._replies.close()
         self._link.close()
         self._child.end()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +263,15 @@ def _identity(account: Account | None) -> dict[str, Any]:
         return {}
     user, group = account
     return {"user": user, "group": group, "extra_groups": []}
+
+
+def demand(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+    """Raise StepFailedError where a program is not there, without starting it."""
+    program = str(cwd / argv[0]) if os.sep in argv[0] else argv[0]
+    folders = env.get("PATH", os.defpath).split(os.pathsep)
+    if shutil.which(program, path=os.pathsep.join(str(cwd / each) for each in folders)) is None:
+        code = errno.EACCES if (cwd / argv[0]).exists() else errno.ENOENT
+        raise cannot_start(argv, OSError(code, os.strerror(code)))
 
 
 def cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:

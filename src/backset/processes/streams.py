@@ -1,4 +1,4 @@
-"""Our own stdin, stdout and stderr, where whoever started us has closed them, or reads no more."""
+"""Our own streams: where they are closed, or read no more; what goes out does nothing there."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from backset.processes import signals
+from backset.wording import printable, redaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UNREAD = 128 + signal.SIGPIPE  # the exit code where nobody reads what is written
 _abandoned: TextIO | None = None
+_secrets: frozenset[str] = frozenset()
 
 
 def open_closed() -> None:
@@ -25,13 +30,31 @@ def open_closed() -> None:
     sys.stderr = sys.stderr or _nowhere()
 
 
-def tell(text: str, *, is_error: bool = False) -> None:
-    """Print a line. Raises Interrupted where nobody reads any more, as SIGPIPE ends a program.
+def conceal(secrets: Iterable[str]) -> None:
+    """Let these passwords be in nothing that goes out from here on, whoever has written them."""
+    global _secrets  # noqa: PLW0603  (so are the streams)
+    _secrets = frozenset(secrets)
 
-    Not by the signal itself: it comes for every socket and pipe, and a swap must not be torn.
+
+def concealed(text: str) -> str:
+    """Return a text without the passwords of this run."""
+    return redaction.unguessed(text, _secrets)
+
+
+def shown(text: str) -> str:
+    """Return a text as it goes to a terminal or into a log: one line that does nothing there."""
+    return printable.line(concealed(text))
+
+
+def tell(text: str, *, is_error: bool = False, reveals: bool = False) -> None:
+    """Print one line. reveals: whether it may have a password, since somebody has asked for it.
+
+    Raises Interrupted where nobody reads any more, as SIGPIPE ends a program. Not by the signal
+    itself: it comes for every socket and pipe, and a swap must not be torn.
     """
     try:
-        print(text, file=sys.stderr if is_error else sys.stdout, flush=True)
+        line = printable.line(text) if reveals else shown(text)
+        print(line, file=sys.stderr if is_error else sys.stdout, flush=True)
     except BrokenPipeError:
         abandon(is_error=is_error)
         signals.come(signal.SIGPIPE)

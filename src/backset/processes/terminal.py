@@ -1,8 +1,10 @@
-"""Hands the terminal to an interactive program; what goes into a log instead is redacted."""
+"""Hands the terminal to an interactive program; what goes into a log instead is looked at."""
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, TextIO
 
 from backset.processes.process import GRACE_S, cannot_start
+from backset.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +25,7 @@ def attach(
     env: Mapping[str, str],
     cwd: Path,
     redact: Callable[[str], str] | None = None,
+    in_github: bool = False,
     pass_fds: Sequence[int] = (),
     meanwhile: Callable[[], None] = lambda: None,
 ) -> int:
@@ -29,17 +33,18 @@ def attach(
 
     It stays in our process group, since a terminal talks to one group only; an INT is its own.
     redact: applied to each line that it writes to what is not a terminal, such as a log of CI.
+    in_github: whether such a log takes some lines for commands, and not what they are.
     meanwhile: is called once it runs, and returns when it has ended or needs nothing more.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
     ours = [sys.stdout, sys.stderr]
-    kept = [redact is not None and each is not None and not each.isatty() for each in ours]
-    pipes = [subprocess.PIPE if each else None for each in kept]
+    passing = [_passing(each, redact, in_github=in_github) for each in ours]
+    pipes = [subprocess.PIPE if each else None for each in passing]
     try:
         popen = subprocess.Popen(
             argv, env=env, cwd=cwd, stdout=pipes[0], stderr=pipes[1], pass_fds=pass_fds
         )
-        with _copying(popen, ours, redact or str):
+        with _copying(popen, ours, passing):
             try:
                 meanwhile()
                 return popen.wait()
@@ -56,22 +61,40 @@ def attach(
         signal.signal(signal.SIGINT, before)
 
 
+def _passing(
+    ours: TextIO | None, redact: Callable[[str], str] | None, *, in_github: bool
+) -> Callable[[str], str] | None:
+    """Return what a line goes through on its way to one of our streams; None hands that over.
+
+    What goes into a file is no log of GitHub's, and stays as it is.
+    """
+    if ours is None or ours.isatty():
+        return None
+    if in_github and stat.S_ISREG(os.fstat(ours.fileno()).st_mode):
+        return redact
+    if in_github and redact is not None:
+        return lambda line: printable.no_command(redact(line))
+    return printable.no_command if in_github else redact
+
+
 @contextmanager
 def _copying(
-    popen: subprocess.Popen[bytes], ours: Sequence[TextIO], redact: Callable[[str], str]
+    popen: subprocess.Popen[bytes],
+    ours: Sequence[TextIO],
+    passing: Sequence[Callable[[str], str] | None],
 ) -> Iterator[None]:
-    """Copy what a program writes into pipes to our own streams, a redacted line at a time."""
+    """Copy what a program writes into pipes to our own streams, a line at a time."""
 
-    def copy(source: IO[bytes], sink: IO[bytes]) -> None:
+    def copy(source: IO[bytes], sink: IO[bytes], shown: Callable[[str], str]) -> None:
         with suppress(OSError), source:  # nobody reads our stream any more: nor we the program's
             for line in source:
-                text = redact(line.decode(errors="surrogateescape"))
+                text = shown(line.decode(errors="surrogateescape"))
                 sink.write(text.encode(errors="surrogateescape"))
                 sink.flush()
 
-    pairs = zip((popen.stdout, popen.stderr), ours, strict=True)
-    pipes = [(source, sink.buffer) for source, sink in pairs if source is not None]
-    threads = [threading.Thread(target=copy, args=pair, daemon=True) for pair in pipes]
+    found = zip((popen.stdout, popen.stderr), ours, passing, strict=True)
+    pipes = [(source, sink.buffer, each) for source, sink, each in found if source and each]
+    threads = [threading.Thread(target=copy, args=each, daemon=True) for each in pipes]
     for thread in threads:
         thread.start()
     try:

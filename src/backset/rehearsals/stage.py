@@ -11,6 +11,7 @@ from nox.command import CommandFailed
 
 from backset.checks import log_lines
 from backset.processes.process import last_words
+from backset.processes.streams import tell
 from backset.servers.cluster import LOG_LINE_PREFIX
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class NoxStage:
             said = output.read().splitlines()
         if not code:
             return {"exit_code": 0}
-        print(*said, sep="\n", flush=True)  # noqa: T201  (the session's output)
+        for each in said:
+            tell(each)
         why = last_words([each.lstrip(" ✘") for each in said if "✘" in each] or said)
         return {"exit_code": code, "error": {"lines": [why]}}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backset.wording import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,11 +38,12 @@ def commands(title: str, checks: Sequence[Check]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    shown = " ".join(map(printable.line, text.splitlines()))
+    return shown.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "%0A".join(printable.line(each).replace("%", "%25") for each in text.splitlines())
 
 
 def _property(text: str) -> str:

@@ -168,10 +168,15 @@ class Report:
         for line in lines:
             self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)
 
-    def settings(self, settings: Sequence[Setting]) -> None:
-        """Print what would mend it, for pasting."""
-        if lines := toml.block(settings):
-            tell("\n".join(["", " in pyproject.toml:", "", *lines]), is_error=True)
+    def settings(self, settings: Sequence[Setting], onto: str) -> None:
+        """Print what would mend it, for pasting at the end of pyproject.toml, which is `onto`."""
+        for each in ("", " in pyproject.toml:", "", *toml.block(settings, onto)):
+            tell(each, is_error=True)
+
+    def rewriting(self, diff: Sequence[str]) -> None:
+        """Print what pyproject.toml is about to get, or would."""
+        for each in ("", *diff, ""):
+            tell(each, is_error=True)
 
     def close(self, exit_code: int) -> None:
         """End the report."""

@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from backset.processes.identity import spoken
+from backset.processes.streams import concealed
 from backset.reports.report import Report
+from backset.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -128,8 +130,12 @@ class JsonReport(Report):
         """Keep the findings."""
         self._content["findings"] = [_finding(finding) for finding in findings]
 
-    def settings(self, settings: Sequence[Setting]) -> None:
+    def settings(self, settings: Sequence[Setting], onto: str) -> None:
         """Keep nothing: each finding has its remedy."""
+
+    def rewriting(self, diff: Sequence[str]) -> None:
+        """Keep what pyproject.toml is about to get, or would."""
+        self.note(pyproject={"diff": list(diff), "written": False})
 
     def fail(self, lines: Sequence[str], exit_code: int) -> None:
         """Keep the error, a line each."""
@@ -144,7 +150,17 @@ class JsonReport(Report):
         """Print the object."""
         self._content["exit_code"] = exit_code
         self._content["seconds"] = round(self.seconds, 3)
-        print(spoken(json.dumps(self._content, default=str)), flush=True)
+        text = json.dumps(_concealed(self._content), default=str)  # it escapes what is not ASCII
+        print(printable.no_command(spoken(text)), flush=True)
+
+
+def _concealed(content: Any) -> Any:  # noqa: ANN401  (JSON values)
+    """Return the same without the passwords of this run, wherever others have written them."""
+    if isinstance(content, dict):
+        return {concealed(str(key)): _concealed(each) for key, each in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_concealed(each) for each in content]
+    return concealed(content) if isinstance(content, str) else content
 
 
 def _finding(finding: Finding) -> shape.Finding:

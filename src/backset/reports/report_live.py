@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.spinner import Spinner
 
 from backset.processes.identity import spoken
+from backset.processes.streams import shown
 from backset.reports.report import WIDTH, Report
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LiveReport(Report):
     def notice(self, text: str, clients: Sequence[Client] = ()) -> None:  # noqa: ARG002  (JSON)
         """Print a line above the live one, which goes on."""
         step = f"{self._styled(self.step, '')}" if self.step else ""
-        self._console.print(f" [yellow]![/] {step}{escape(spoken(text))}")
+        self._console.print(f" [yellow]![/] {step}{_escaped(spoken(text))}")
 
     def close(self, exit_code: int) -> None:
         """Remove the live line."""
@@ -58,9 +59,8 @@ class LiveReport(Report):
 
     def _print(self, text: str) -> None:
         self._stop()
-        self._console.print(
-            f" {text}", style="dim" if text.startswith("done") else "", markup=False
-        )
+        style = "dim" if text.startswith("done") else ""
+        self._console.print(f" {shown(text)}", style=style, markup=False)
 
     def _print_line(self, sign: str, step: str, text: str) -> None:
         self._stop()
@@ -69,7 +69,7 @@ class LiveReport(Report):
 
     def _print_error(self, text: str) -> None:
         self._stop()
-        self._errors.print(f" [red]✘[/] {escape(text)}")
+        self._errors.print(f" [red]✘[/] {_escaped(text)}")
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -78,4 +78,9 @@ class LiveReport(Report):
 
     @staticmethod
     def _styled(step: str, text: str) -> str:
-        return f"[bold]{step:<{WIDTH}}[/] {escape(text)}"
+        return f"[bold]{step:<{WIDTH}}[/] {_escaped(text)}"
+
+
+def _escaped(text: str) -> str:
+    """Return a text that does nothing on a terminal, and is no markup of rich's."""
+    return escape(shown(text))

@@ -409,6 +409,13 @@ class KeptScript(TypedDict):
     why: Annotated[str, "why it stays"]
 
 
+class Rewriting(TypedDict):
+    """What `pyproject.toml` gets, with `--write`, in `pyproject`."""
+
+    diff: Annotated[list[str], "the lines of a unified diff"]
+    written: Annotated[bool, "whether the file has them; with `--plan` it has not"]
+
+
 class Content(TypedDict):
     """The whole object."""
 
@@ -431,6 +438,9 @@ class Content(TypedDict):
     ]
     sessions: NotRequired[
         Annotated[list[Session], "with `--plan` of the tasks that run steps: who is on the target"]
+    ]
+    pyproject: NotRequired[
+        Annotated[Rewriting, "with `--write`, where settings mend it: what becomes of that file"]
     ]
     stakes: NotRequired[
         Annotated[Stakes, "what consent is about; with `--plan`, and where that was missing"]

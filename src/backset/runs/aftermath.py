@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import psycopg
+
+from backset.catalogs import versions
+from backset.connections.session import connect
 from backset.errors import AstrayError, BacksetError, Interrupted, StepFailedError
 from backset.servers import swap
 from backset.servers.server import Server
@@ -12,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backset.backups.manifest import Backup
+    from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.servers.server import Database
 
@@ -47,6 +53,36 @@ def what_stands(
         back = f"; `invoke restore {taken.name}` takes that back" if taken else ""
         return f"{name} was not swapped, but may have been written to{back}"
     return f"{name} is as it was"
+
+
+def revisions(session: Session) -> tuple[str, ...]:
+    """Return what the version tables of a database name, as far as our role may read them."""
+    try:
+        found = {row for table in versions.tables(session) for row in table.revisions}
+    except psycopg.Error:
+        return ()
+    return tuple(sorted(found))
+
+
+def where_it_is(target: Target, purpose: str, step: str, before: tuple[str, ...]) -> str:
+    """Return what the live target is after a step that worked on it and failed.
+
+    before: the revisions that it was at. What has not been committed is taken back by the server.
+    """
+    name = target.database
+    if step == "seed":
+        return f"{name} keeps what the seed command had committed"
+    try:
+        with closing(connect(target, purpose)) as session:
+            now = revisions(session)
+    except (StepFailedError, OSError):
+        return f"the server does not say at which revision {name} is: ask `invoke status`"
+    there = f"{name} is at {', '.join(now) or 'base'}"
+    return (
+        f"{there}, as it was"
+        if now == before
+        else f"{there}; it was at {', '.join(before) or 'base'}"
+    )
 
 
 def remove_next(server: Server, error: BaseException) -> None:

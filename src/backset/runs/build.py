@@ -73,6 +73,8 @@ class Build:
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     is_rebuilt: whether all of that is done in place, and its marks are gone.
+    worked: the step that has begun to work on the live target itself, where it is to stay, and at
+    which revisions that was then.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Build:
         self.promoted: bool | None = False
         self.cleared: bool | None = False
         self.is_rebuilt = False
+        self.worked: tuple[str, tuple[str, ...]] | None = None
         self.is_in_place = self.is_asked_in_place = False
         self.frozen: list[Object] = []
         self.past: Past | None = None
@@ -114,7 +117,7 @@ class Build:
         self._next = Beside()
         self._locks: Callable[[Session], None] | None = None
         self._aside = ThreadPoolExecutor(1)
-        self._is_prepared = False
+        self._is_prepared = self._is_demanded = False
         self.migrates = self.seeds = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
@@ -144,6 +147,8 @@ class Build:
         self.close_sessions()
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
+        if self.worked and isinstance(error, (StepFailedError, Interrupted)):
+            error.add_note(aftermath.where_it_is(self.target, self.purpose, *self.worked))
         self._next.close()
         self._aside.shutdown()
         if self._next.is_begun and self.promoted is False and isinstance(error, BaseException):
@@ -261,12 +266,16 @@ class Build:
         return Scripts.together([each.scripts for each in self.workers])
 
     def demand_destination(self) -> None:
-        """Wait until Alembic's process has read the scripts; refuse a chain with the wrong heads.
+        """Wait until Alembic's process has read the scripts and env.py; refuse what is wrong there.
 
         Only where the run goes on to migrate. Raises StepFailedError.
         """
-        if self.migrates:
+        if self.migrates and not self._is_demanded:
             heads.demand_destination(self.workers)
+            for each in self.workers:
+                if not each.has_door:
+                    each.load()
+            self._is_demanded = True
 
     @cached_property
     def session(self) -> Session:
@@ -305,6 +314,24 @@ class Build:
         """What runs the project's own commands on the subject, and on no other database."""
         where = (self.settings, self.subject, self.target, self.server.session)
         return Door(*where, self._ahead, ready=self.writers.let_in)
+
+    def work_on_live(self, step: str) -> None:
+        """Note that a step begins to change the target itself, if nothing stands in for that."""
+        if not (self.is_beside or self.is_in_place or self.purpose == "check"):
+            self.worked = step, aftermath.revisions(self.session)
+
+    def demand_commands(self) -> None:
+        """Look whether the commands of the project are there that this run will come to.
+
+        Raises StepFailedError.
+        """
+        settings, wanted = self.settings, [self.settings.seed] if self.seeds else []
+        if self.migrates:
+            wanted += [settings.upgrade, *(each.upgrade for each in settings.lineages)]
+        if self.migrates and (self.is_beside or self.is_in_place):
+            wanted += [settings.init, *(each.init for each in settings.lineages)]
+        for command in filter(None, wanted):
+            self.door.demand(command)
 
     def begin_seed(self) -> None:
         """Start the seed command's Python, which imports libraries while the database is built."""

@@ -86,6 +86,8 @@ def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admissi
     circumstances = look(build, in_place=in_place, task=task)
     rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
     reasons = policy.refusals(circumstances, rung)
+    if not reasons:
+        _demand_aim(build, task)
     if not answer.yes:
         reasons += policy.doubts(circumstances)
     if answer.in_place and not in_place:
@@ -263,6 +265,14 @@ def _facts(build: Build, task: str, rung: Rung) -> Facts:
 
 def _known(rows: int | None) -> str:
     return "?" if rows is None else str(rows)
+
+
+def _demand_aim(build: Build, task: str) -> None:
+    """Raise an error where there is nothing to go back to: nobody need agree to that."""
+    if task == "undo":
+        _ = build.kept
+    if task == "restore":
+        _ = build.chosen_backup
 
 
 def _aim(build: Build, task: str) -> str:

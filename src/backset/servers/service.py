@@ -17,6 +17,7 @@ from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.errors import RefusedError
 from backset.processes import signals
+from backset.processes.streams import tell
 from backset.servers import readiness
 from backset.servers.cluster import SUPERUSER
 from backset.servers.embedded import temporary_cluster
@@ -136,8 +137,8 @@ def _made(cluster: Cluster, role: str, password: str) -> str:
 def _show(cluster: Cluster, database: str) -> None:
     """Print the way in, which needs no password, and the way to get rid of it."""
     pid = (cluster.data / "postmaster.pid").read_text(encoding="utf-8").split()[0]
-    print(f"kept: psql '{cluster.url(database)}'")  # noqa: T201  (somebody has asked for it)
-    print(f"then: kill -INT {pid} && sleep 1 && rm -rf {cluster.folder.parent}")  # noqa: T201
+    tell(f"kept: psql '{cluster.url(database)}'")
+    tell(f"then: kill -INT {pid} && sleep 1 && rm -rf {cluster.folder.parent}")
 
 
 def refuse_rows(url: str, wait_s: int) -> None:
