@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from backset.connections import activity
-from backset.connections.session import Session, connect, explained, one_line
+from backset.connections.session import Session, connect, explained, one_line, process_of
 from backset.errors import StepFailedError
 from backset.servers.server import MARK, Database, Server
 
@@ -129,6 +129,7 @@ def swap(
     with evicting(server, names, spare=spare):
         try:
             with server.session.transaction():
+                process_of(server.session)
                 server.session.execute(_VANISHED)
                 server.session.execute(_DURABLE)
                 server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
@@ -265,6 +266,7 @@ def _likeness(like: Database) -> list[sql.Composed]:
 
 def _execute(server: Server, statement: sql.Composed) -> None:
     try:
+        process_of(server.session)
         server.session.execute(statement)
     except psycopg.Error as error:
         what = statement.as_string(server.session).split(" TEMPLATE ")[0]
