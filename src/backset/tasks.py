@@ -43,22 +43,26 @@ _REBUILDS = {
 def _alone() -> Iterator[None]:
     """Let the block have the process to itself; for whoever called, it is as it was afterwards.
 
-    No garbage is looked for in what is imported, now and when the interpreter ends.
+    No garbage is looked for in what is imported, now and when the interpreter ends. In a process of
+    ours INT says nothing then.
     """
     interrupt, collects = signal.getsignal(signal.SIGINT), gc.isenabled()
     byte_code, frozen = sys.dont_write_bytecode, gc.get_freeze_count()
-    if interrupt is signal.default_int_handler:
+    is_pythons = getattr(interrupt, "__name__", "") in {"default_int_handler", "quiet"}
+    if is_pythons:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli takes over: Invoke would exit 1
     # Invoke turned byte code off for its own process; without it each run would compile us again.
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, interrupt)
+        is_command = import_module("backset.processes.identity").is_command()
+        if is_pythons and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            quiet = import_module("backset.processes.signals").quiet
+            signal.signal(signal.SIGINT, quiet if is_command else interrupt)
         sys.dont_write_bytecode = byte_code
         (gc.enable if collects else gc.disable)()
-        if import_module("backset.processes.identity").is_command():
+        if is_command:
             gc.freeze()
         elif not frozen:  # ours cannot be told from what the caller has frozen
             gc.unfreeze()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 from io import BufferedReader
+from threading import Event
 from typing import IO, TYPE_CHECKING
 
 from backset.backups import manifest
@@ -227,6 +228,7 @@ def _plain(
     from concurrent.futures import ThreadPoolExecutor
 
     pg_dump, pg_restore = both
+    over = Event()
     with ThreadPoolExecutor() as threads, ExitStack() as children:
         dumping = programs.start(pg_dump, *options, "--file", str(path), target=target)
         children.enter_context(dumping)
@@ -236,10 +238,15 @@ def _plain(
             # `pg_restore --list` would accept a dump whose tail is cut off.
             reading = programs.start(pg_restore, "--file", os.devnull, str(path))
             children.enter_context(reading)
+            if over.is_set():  # whoever ends them all has not seen this one
+                reading.end()
             programs.check(reading, pg_restore, None)
             return manifest.sha256(path)
 
-        yield threads.submit(read_back).result
+        try:
+            yield threads.submit(read_back).result
+        finally:
+            over.set()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from backset.carrying.marks import LARGE_OBJECTS
 from backset.carrying.pair import SPELLING
 from backset.carrying.watch import lock
 from backset.catalogs.catalog import shown
-from backset.connections.session import connect, explained, one_line
+from backset.connections.session import connect, end, explained, one_line, process_of
 from backset.errors import StepFailedError
 from backset.servers import swap
 
@@ -57,7 +57,7 @@ def promote(server: Server, watch: Watch, swap_them: swap.Swap, progress: Progre
             last = _Last(server, session, watch, doubtful)
             try:
                 with last:
-                    swap_them(spare=session.info.backend_pid, last=last.judge)
+                    swap_them(spare=process_of(session), last=last.judge)
             except _WrittenError as error:
                 doubtful |= error.tables
             else:
@@ -71,7 +71,7 @@ def _hold(server: Server, session: Session, watch: Watch, tables: set[Name]) -> 
     """Keep writers out of some tables until the session ends, and compare their rows."""
     session.execute(SPELLING.encode())
     session.execute("BEGIN")
-    names, spare = [server.names.target], session.info.backend_pid
+    names, spare = [server.names.target], process_of(session)
     with swap.evicting(server, names, spare=spare):  # a writer may sit on its locks for hours
         lock(session, tables - {LARGE_OBJECTS})
     next_ = server.target.named(server.names.next)
@@ -87,6 +87,7 @@ class _Last:
 
     def __init__(self, server: Server, session: Session, watch: Watch, held: set[Name]) -> None:
         self._server = server
+        self._renaming = process_of(server.session)
         self._session = session
         self._watch = watch
         self._held = held - {LARGE_OBJECTS}
@@ -118,6 +119,7 @@ class _Last:
                 while not self._over.wait(_LOOK_EVERY_S):
                     if self._is_last():
                         self._seen = self._watch.look(self._session) - self._held
+                        end(self._session)
                         return
         except psycopg.Error as error:
             self._error = error
@@ -130,7 +132,7 @@ class _Last:
         the server's numbers before it is no longer seen.
         """
         run = self._session.execute
-        if run(_IS_RENAMING, [self._server.session.info.backend_pid]).fetchone() != (True,):
+        if run(_IS_RENAMING, [self._renaming]).fetchone() != (True,):
             return False
         run("SELECT pg_stat_clear_snapshot()")
         return run(_IS_ALONE).fetchone() == (True,)

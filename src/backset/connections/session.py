@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg.conninfo
@@ -52,9 +53,8 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
         session = _opened(params)
-        told = pooling.Told(
-            session.info.backend_pid, _set(session, target, is_disposable=is_disposable)
-        )
+        pid = _set(session, target, is_disposable=is_disposable)
+        told = pooling.Told(session.info.backend_pid, pid)
         is_pooled = told.is_doubtful and pooling.is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
@@ -71,7 +71,24 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
         what = f"{target.shown} is a pooler that gives each transaction another session"
         name = "DATABASE_URL" if target.source == ENV_PY else target.mended_in
         raise SettingsError([(what, f"give {name} the address of PostgreSQL itself")])
+    _processes[session] = pid
     return session
+
+
+_processes: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
+
+
+def process_of(session: Session) -> int:
+    """Ask which process of the server a session has, and demand that it is the one from before.
+
+    Ask again before whatever depends on that: a lock, who is left alone, what nobody else may do.
+    Raises StepFailedError where a pooler has given the session to another process meanwhile.
+    """
+    pid = pooling.process_of(session)
+    if _processes.setdefault(session, pid) != pid:
+        what = "a pooler has given our session to somebody else, and the lock of this run with it"
+        raise StepFailedError(what, "give DATABASE_URL the address of PostgreSQL itself")
+    return pid
 
 
 def _opened(params: Mapping[str, str]) -> Session:
@@ -99,6 +116,13 @@ def conninfo(target: Target, purpose: str) -> str:
     name = application_name(purpose, is_child=True)
     named = {**_KEEPALIVES, **given, "application_name": name}
     return psycopg.conninfo.make_conninfo("", **named)
+
+
+def end(session: Session) -> None:
+    """Close a session, and that of the server behind it, which a pooler would keep."""
+    with closing(session), suppress(psycopg.Error):
+        if session.info.backend_pid != _processes.get(session):
+            session.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 @contextmanager

@@ -79,8 +79,12 @@ class Child:
                 _running.add(self)
                 if tethered:
                     self._tether = Tether(_END_GROUP, str(self._popen.pid))
-        except (OSError, subprocess.SubprocessError) as error:
-            raise cannot_start(argv, error) from None
+        except BaseException as error:
+            if self in _running:  # nobody knows of it yet: it would go on beside the cleaning
+                self.end()
+            if isinstance(error, OSError | subprocess.SubprocessError):
+                raise cannot_start(argv, error) from None
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -190,12 +194,20 @@ class Tether:
 
 @contextmanager
 def all_ended() -> Iterator[None]:
-    """End what runs after the block: a signal may come between a start and its `with`."""
+    """End what runs after the block."""
     try:
         yield
     finally:
-        for child in tuple(_running):
-            child.end()
+        end_all()
+
+
+def end_all() -> None:
+    """End every program that still runs, before what it works on is cleaned up.
+
+    A signal may come between the start of one and its `with`.
+    """
+    for child in tuple(_running):
+        child.end()
 
 
 def last_words(lines: Iterable[str]) -> str:

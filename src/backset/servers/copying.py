@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.connections.session import connect, one_line
+from backset.connections.session import connect, one_line, process_of
 from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Copying:
         self._name = name
         self._then = then
         self._session = connect(server.maintenance, "keep")
+        self._pid = process_of(self._session)
         self._session.execute(LOCALLY.encode())
         self._thread = Thread(target=self._run, daemon=True)
         self.problem = ""
@@ -108,7 +109,7 @@ class Copying:
         self.finish()
 
     def _asked(self, query: str) -> bool:
-        given = {"name": self._source.name, "pid": self._session.info.backend_pid}
+        given = {"name": self._source.name, "pid": self._pid}
         return self._server.session.execute(query, given).fetchone() == (True,)
 
     def _run(self) -> None:

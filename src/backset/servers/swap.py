@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from backset.connections import activity
-from backset.connections.session import Session, connect, explained, one_line
+from backset.connections.session import Session, connect, explained, one_line, process_of
 from backset.errors import RefusedError, StepFailedError
 from backset.processes.identity import token
 from backset.servers import ties
@@ -182,6 +182,7 @@ def swap(
     with evicting(server, oids=oids, spare=spare):
         try:
             with server.session.transaction():
+                process_of(server.session)
                 server.session.execute(_SHORTLY)
                 called = _rename(server.session, renames)
                 comments = _demand_same(server, renames, called)
@@ -384,6 +385,7 @@ def _likeness(like: Database) -> list[sql.Composed]:
 
 def _execute(server: Server, statement: sql.Composed) -> None:
     try:
+        process_of(server.session)
         server.session.execute(statement)
     except psycopg.Error as error:
         what = statement.as_string(server.session).split(" TEMPLATE ")[0]
