@@ -52,9 +52,10 @@ def _plan_backup(build: Build) -> str:
     text = f"would dump {build.target.database} ({size}) into {folder}"
     if build.options.proves:
         text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
-    server_id = catalog.server_id(build.server.session)
-    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
-    return text + (f" · would remove {len(surplus)} older" if surplus else "") + ending
+    if name := build.options.wish.name:
+        build.vault.refuse_name(name)
+        text += f" as {name}"
+    return text + ending
 
 
 def _plan_reset(build: Build) -> str:
@@ -151,7 +152,20 @@ def _plan_promote(build: Build) -> str:
         text += f", the old one {names.previous}"
     if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
-    return text + _ended(build)
+    return text + _surplus(build) + _ended(build)
+
+
+def _surplus(build: Build) -> str:
+    """Say how many backups would go; the one that the run takes is not there yet."""
+    if build.old_is_empty:
+        return ""
+    surplus = build.vault.surplus(
+        catalog.server_id(build.server.session),
+        keep=build.settings.keep - 1,
+        keep_days=build.settings.keep_days,
+        protected=build.protected_backups,
+    )
+    return f" · would remove {count(len(surplus), 'older backup')}" if surplus else ""
 
 
 def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:

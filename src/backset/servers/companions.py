@@ -92,14 +92,19 @@ def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target
     """
     drop(server, name)
     try:
-        with signals.deferred():
-            swap.create(server, name, _ours(server, like))
-            swap.comment(server, name, swap.marked("scratch"))
+        make_scratch(server, name, like)
         yield server.target.named(name)
         drop(server, name)
     except BaseException as error:
         _drop_after(server, name, error)
         raise
+
+
+def make_scratch(server: Server, name: str, like: Database | None) -> None:
+    """Make an empty scratch database, with its mark."""
+    with signals.deferred():
+        swap.create(server, name, _ours(server, like))
+        swap.comment(server, name, swap.marked("scratch"))
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:
