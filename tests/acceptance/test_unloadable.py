@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,8 @@ from tests.states import rebuilt
 from tests.unloadable import BY_ORDER, BY_PATH, BY_ROWS, PATHS
 
 if TYPE_CHECKING:
+    import psycopg
+
     from backset.servers.cluster import Cluster
 
 KINDS = {**BY_PATH, "order": BY_ORDER}
@@ -112,3 +116,24 @@ def test_rows_of_such_a_dump_are_carried(project: Project) -> None:
     done = project.invoke("carry", "--from", "real")
     assert done.returncode == 0, done.stderr
     assert project.query("SELECT DISTINCT prompt FROM tasks") == [("a real one",)]
+
+
+@pytest.mark.slow
+def test_a_signal_while_the_backup_is_tried_costs_nothing(
+    owned: Project, superuser: psycopg.Connection[object], cluster: Cluster, name: str
+) -> None:
+    """It may take long, so it can be ended; nothing is dropped yet."""
+    owned.query("CREATE TABLE many AS SELECT n, repeat('x', 200) FROM generate_series(1, 300000) n")
+    before = dumped(cluster, name)
+    process = owned.start("reset-db")
+    loading = "SELECT FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%FROM stdin%%'"
+    deadline = time.monotonic() + 60
+    while not superuser.execute(loading, [name]).fetchall():
+        assert time.monotonic() < deadline, "it was never tried"
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143, errors
+    assert f"{name} is as it was" in errors
+    assert dumped(cluster, name) == before
+    assert owned.invoke("reset-db").returncode == 0
