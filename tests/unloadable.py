@@ -18,6 +18,22 @@ CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT once($1
 CREATE TABLE numbers (n int, double int GENERATED ALWAYS AS (twice(n)) STORED);
 INSERT INTO numbers VALUES (1), (2);
 """,
+    "domain": """
+CREATE TABLE allowed AS SELECT 'a' AS word;
+CREATE FUNCTION is_allowed(text) RETURNS boolean LANGUAGE plpgsql AS
+    'BEGIN RETURN EXISTS (SELECT FROM allowed WHERE word = $1); END';
+CREATE DOMAIN allowed_word AS varchar(9) CHECK (is_allowed(value));
+CREATE TABLE words ("a word" allowed_word);
+INSERT INTO words VALUES ('a');
+""",
+    "partition": """
+CREATE FUNCTION once(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION twice(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+    'BEGIN RETURN once($1) + once($1); END';
+CREATE TABLE numbers (n int) PARTITION BY RANGE (twice(n));
+CREATE TABLE few PARTITION OF numbers FOR VALUES FROM (0) TO (9);
+INSERT INTO numbers VALUES (1), (2);
+""",
     "index": """
 CREATE FUNCTION once(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE FUNCTION twice(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS

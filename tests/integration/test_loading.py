@@ -13,7 +13,7 @@ from backset.backups import backup as backups
 from backset.backups import manifest, restoration
 from backset.connections.target import Target
 from backset.errors import StepFailedError
-from tests.backups import EMPTY, run, take
+from tests.backups import EMPTY, NEVER, run, take
 from tests.clusters import running
 from tests.unloadable import BY_ORDER, BY_PATH, BY_ROWS, PATHS
 
@@ -28,7 +28,7 @@ def read(target: Target, query: str) -> object:
         return session.execute(query.encode()).fetchone()
 
 
-@pytest.mark.parametrize("above", [10**12, 0])
+@pytest.mark.parametrize("above", [NEVER, 0])
 @pytest.mark.parametrize("kind", BY_PATH)
 def test_what_counts_on_the_search_path_loads_with_it(
     vault: Vault, target: Target, programs: Programs, kind: str, above: int
@@ -97,6 +97,28 @@ def test_what_no_way_loads_is_said_with_what_keeps_it(
     run(target, EMPTY)
     with pytest.raises(StepFailedError, match='violates check constraint "numbers_n_check"'):
         restoration.load(taken, target, 18, programs, emptied=lambda: run(target, EMPTY))
+
+
+@pytest.mark.parametrize("above", [NEVER, 0])
+def test_everything_else_comes_with_it(
+    vault: Vault, target: Target, programs: Programs, above: int
+) -> None:
+    """Large objects, sequences, and rows and names with whatever ends a line in them."""
+    run(
+        target,
+        BY_PATH["check"]
+        + """CREATE TABLE "odd ;\n" ("a\nb" text, " FROM stdin;\n" text);
+        INSERT INTO "odd ;\n" VALUES (E'a\\nb\\\\.', E'\\\\.'), (E'\\\\.\\n', 'COMMIT;');
+        CREATE SEQUENCE "s;\nCOPY '" START 7; SELECT nextval('"s;\nCOPY ''"');
+        SELECT lo_from_bytea(1, convert_to(repeat(md5('x'), 50000), 'UTF8'))""",
+    )
+    what = """SELECT (SELECT md5(string_agg(o::text, ',' ORDER BY o::text)) FROM "odd ;\n" o),
+        (SELECT last_value FROM "s;\nCOPY '"), md5(lo_get(1))"""
+    before = read(target, what)
+    taken = take(vault, target, programs, zstd_above=above)
+    run(target, f"{EMPTY}; SELECT lo_unlink(1)")
+    restoration.load(taken, target, 18, programs)
+    assert read(target, what) == before
 
 
 def test_to_look_changes_nothing(vault: Vault, target: Target, programs: Programs) -> None:

@@ -32,6 +32,7 @@ _COPY, _FROM = b"COPY ", b" FROM stdin;\n"
 _FRAME = rb"^(?:\\(?:un)?restrict \w+|SET transaction_timeout = 0;)$"
 _NOT_FOR_US = re.compile(_FRAME, re.MULTILINE)
 _NOT_FOR_US_AMONG_ROWS = re.compile(_FRAME + rb"|^(?:BEGIN|COMMIT);$", re.MULTILINE)
+_COMMENT = re.compile(rb"^--.*$", re.MULTILINE)
 _EMPTY_PATH = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 
 
@@ -94,20 +95,20 @@ class _Script:
     def load_rows(self, session: Session) -> None:
         """Load the rows, the values of sequences, and large objects."""
         with self._rows() as script:
-            between = bytearray()
+            statements = bytearray()
             for line in script:
-                if not line.startswith(_COPY):
-                    between += line
+                if line.startswith(_COPY) and not _is_open(statements):
+                    self._execute(session, statements)
+                    _copy(session, line, script)
                     continue
-                statement = line
-                while not statement.endswith(_FROM):  # a name may break the line
-                    statement += script.readline() or _FROM
-                session.execute(self._ours(bytes(between), _NOT_FOR_US_AMONG_ROWS))
-                between.clear()
-                with session.cursor() as cursor, cursor.copy(statement) as copy:
-                    for batch in batches(script):
-                        copy.write(batch)
-            session.execute(self._ours(bytes(between), _NOT_FOR_US_AMONG_ROWS))
+                statements += line
+                if len(statements) > _BATCH_BYTES and line.endswith(b";\n"):
+                    self._execute(session, statements)  # a large object comes in many of them
+            self._execute(session, statements)
+
+    def _execute(self, session: Session, statements: bytearray) -> None:
+        session.execute(self._ours(bytes(statements), _NOT_FOR_US_AMONG_ROWS))
+        statements.clear()
 
     @contextmanager
     def _rows(self) -> Iterator[IO[bytes]]:
@@ -124,12 +125,22 @@ class _Script:
         return text if self._emptied else text.replace(_EMPTY_PATH, b"", 1)
 
 
-def batches(script: IO[bytes]) -> Iterator[bytearray]:
-    """Yield the rows of a COPY up to its end."""
-    batch = bytearray()
-    while (line := script.readline()) not in {_END, b""}:
-        batch += line
-        if len(batch) >= _BATCH_BYTES:
-            yield batch
-            batch = bytearray()
-    yield batch
+def _is_open(statements: bytearray) -> bool:
+    """Tell whether the last statement ends within a text: a sequence's name may have lines."""
+    return _COMMENT.sub(b"", statements).count(b"'") % 2 == 1
+
+
+def _copy(session: Session, statement: bytes, script: IO[bytes]) -> None:
+    """Load the rows that follow a line with COPY; a column's name may have lines, too."""
+    while not statement.endswith(_FROM) or statement.count(b'"') % 2 == 1:
+        if not (line := script.readline()):
+            break  # the server says that this is no statement
+        statement += line
+    with session.cursor() as cursor, cursor.copy(statement) as copy:
+        batch = bytearray()
+        while (line := script.readline()) not in {_END, b""}:
+            batch += line
+            if len(batch) > _BATCH_BYTES:
+                copy.write(batch)
+                batch = bytearray()
+        copy.write(batch)

@@ -101,10 +101,20 @@ WHERE p.oid >= {FIRST_OF_A_USER} AND l.lanname NOT IN ('internal', 'c') AND p.pr
 _TABLES = f"""
 WITH loose AS (SELECT EXISTS ({_LOOSE}) AS is_any)
 SELECT n.nspname, c.relname,
-       (SELECT string_agg(pg_get_expr(k.conbin, c.oid), ' AND ')
-        FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated),
+       (SELECT string_agg(rule, ' AND ') FROM (
+            SELECT pg_get_expr(k.conbin, c.oid) AS rule
+            FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated
+            UNION ALL
+            SELECT pg_get_partition_constraintdef(c.oid) WHERE c.relispartition AND loose.is_any
+        ) AS rules),
        (SELECT array_agg(part) FROM (
-            SELECT format('count(ROW(%s))', string_agg(pg_get_expr(d.adbin, c.oid), ', ')) AS part
+            SELECT format('count((%I::%s)::%s)', a.attname,
+                          format_type(t.typbasetype, t.typtypmod), t.oid::regtype) AS part
+            FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'd'
+              AND t.oid >= {FIRST_OF_A_USER}
+            UNION ALL
+            SELECT format('count(ROW(%s))', string_agg(pg_get_expr(d.adbin, c.oid), ', '))
             FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
             WHERE a.attrelid = c.oid AND a.attgenerated = 's' HAVING count(*) > 0
             UNION ALL
