@@ -21,6 +21,7 @@ from backset.steps import (
     clear,
     load,
     promote,
+    pruned,
     reset,
     seed,
     undo,
@@ -138,6 +139,10 @@ def _run(
                 done = _done(step, build, watcher, answer.timeout_s)
                 watcher.end(step.__name__, done)
                 keeping.after(step.__name__, Told(done.text, done.details, done.findings))
+    if build.is_rebuilt:
+        _, words = pruned(build)
+        if words:
+            watcher.notice(words.removeprefix(" · "))
 
 
 def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:

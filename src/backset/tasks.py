@@ -208,11 +208,15 @@ def undo(
         **_CHAIN,
         **_TIMEOUT,
         "prove": "restore the dump into a scratch database, compare, and drop that",
+        "name": "by which `restore` finds it, such as before-demo; it stays until its files go",
+        "pin": "let it stay until its files are removed by hand",
     },
 )
 def backup(
     c: Context,
     prove: bool = False,
+    name: str = "",
+    pin: bool = False,
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
@@ -221,10 +225,12 @@ def backup(
     """Dump the database and the migration scripts into backups/.
 
     A manifest goes with them: exact row counts, a hash of every object's
-    definition, SHA-256.
+    definition, SHA-256. A state that another dump has is stored once: the
+    new one is a second name of that file.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
-    _run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    named = {"name": name, "pin": pin}
+    _run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked, named=named)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)

@@ -141,6 +141,7 @@ class _Reader:
             cache_seed=self._cache_seed(),
             ask_above=self._value("ask_above"),
             keep=self._value("keep"),
+            keep_days=self._value("keep_days"),
             zstd_above=self._value("zstd_above"),
             environ=self._children_environ(),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),

@@ -20,6 +20,7 @@ from backset.processes import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
 Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
@@ -27,6 +28,14 @@ GRACE_S = 5.0  # between TERM and KILL
 _ORPHANS_S = 1.0  # for what its leader has left behind
 _LOOK_EVERY_S = 0.005
 _TAIL_LINES = 40
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """Open a pipe; give its ends, that to read from and that to write to."""
+    ends = os.pipe()
+    with os.fdopen(ends[0], "rb", 0) as source, os.fdopen(ends[1], "wb", 0) as sink:
+        yield source, sink
 
 
 class Child:

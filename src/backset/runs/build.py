@@ -310,6 +310,12 @@ class Build:
         return until.enter_context(closing(session))
 
     @property
+    def makes_all_rows(self) -> bool:
+        """Whether the new database has the rows of migrations and seed command, and no others."""
+        is_built = self.migrates or self.recalled is not None
+        return is_built and self.options.carries is None and self._choice is None
+
+    @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
         where = (self.settings, self.subject, self.target, self.server.session)
@@ -442,6 +448,15 @@ class Build:
         self._next.wait()
         if acts and self.ownership.role:
             ownership.begin(self.server.session, self.server.names.next, self.ownership.role)
+
+    def make_next_anew(self) -> None:
+        """Make `__next` once more, in place of one that holds something."""
+        self.leave()
+        with signals.deferred():
+            swap.drop(self.server, self.server.names.next)
+        self._next.close()
+        self._next = Beside()
+        self.make_next(acts=False)
 
     def prepare(self) -> None:
         """Create `__next`, and give it what the target has; what was done ahead is not repeated."""

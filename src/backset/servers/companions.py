@@ -80,13 +80,18 @@ def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target
     """
     drop(server, name)
     try:
-        with signals.deferred():
-            swap.make(server, name, "scratch", _ours(server, like))
+        make_scratch(server, name, like)
         yield server.target.named(name)
         drop(server, name)
     except BaseException as error:
         _drop_after(server, name, error)
         raise
+
+
+def make_scratch(server: Server, name: str, like: Database | None) -> None:
+    """Make an empty scratch database, with its mark."""
+    with signals.deferred():
+        swap.make(server, name, "scratch", _ours(server, like))
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:
