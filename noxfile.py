@@ -114,7 +114,8 @@ def every(session: nox.Session) -> None:
     """Run every test, and `migrate`, on every PostgreSQL and every Python that is here."""
     session.install("-e", ".[test]")
     oldest = session.python == next(iter(installed_pythons().values()))
-    pytest(session, "python", "--every", *(() if oldest else ("-m", "every_python")))
+    which = ("--durations=60",) if oldest else ("-m", "every_python")
+    pytest(session, "python", "--every", *which)
     for each in MIGRATE if oldest and not session.posargs else ():
         session.notify(each)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -36,6 +37,11 @@ def run(target: Target, statements: str) -> None:
     """Run statements on a database."""
     with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
         session.execute(statements.encode())
+
+
+def change(target: Target, word: str = "") -> None:
+    """Change the state of a database, but neither its rows nor what a manifest has of objects."""
+    run(target, f"COMMENT ON SCHEMA public IS '{word or secrets.token_hex(4)}'")
 
 
 def take(

@@ -38,8 +38,9 @@ LONG = {"slow", "every_server"}  # marks of what takes long; pyproject.toml says
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let all tests be asked for."""
+    """Let all tests be asked for, and more trials of what is tried by number."""
     parser.addoption("--every", action="store_true", help="run what takes long, too")
+    parser.addoption("--trials", type=int, default=24, help="how many, of test_writing.py")
 
 
 def pytest_configure() -> None:

@@ -60,7 +60,8 @@ def rebuilt(project: Project, *, over_nothing: bool = False) -> None:
                     session, "ALTER DATABASE {} ALLOW_CONNECTIONS false", project.database + suffix
                 )
             comment = session.execute(_COMMENT, [f"kept_rebuilt{suffix}"]).fetchone()
-            _comment(session, project.database + suffix, (comment or ("",))[0])
+            text = (comment or ("",))[0].replace('"kept_rebuilt"', f'"{project.database}"')
+            _comment(session, project.database + suffix, text)
 
 
 def migrated(project: Project, shape: str, revision: str = "head") -> None:

@@ -21,6 +21,7 @@ from backset.steps import (
     clear,
     load,
     promote,
+    pruned,
     reset,
     seed,
     undo,
@@ -106,8 +107,17 @@ _SHORT = frozenset({promote, undo})  # these give up by themselves after seconds
 
 def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
+    with build.waits(watcher.notice):
+        _run(build, task, watcher, skip=skip, answer=answer)
+        if build.is_rebuilt and (late := build.confirmed()):
+            watcher.notice(late)
+
+
+def _run(
+    build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer
+) -> None:
     chain = CHAINS[task]
-    with build.waits(watcher.notice), in_place.safety(build), explained(build.target):
+    with in_place.safety(build), explained(build.target):
         if chain.locks:
             build.lock(watcher.notice if answer.wait else None)
             build.server.end_dead_runs()
@@ -129,6 +139,10 @@ def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answ
                 done = _done(step, build, watcher, answer.timeout_s)
                 watcher.end(step.__name__, done)
                 keeping.after(step.__name__, Told(done.text, done.details, done.findings))
+    if build.is_rebuilt:
+        _, words = pruned(build)
+        if words:
+            watcher.notice(words.removeprefix(" · "))
 
 
 def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -175,13 +175,15 @@ def run_chain(
     said: Mapping[str, Any] = MappingProxyType({}),
     skip: frozenset[str] = frozenset(),
     asked: Mapping[str, Any] = MappingProxyType({}),
+    named: Mapping[str, Any] = MappingProxyType({}),
     backup: str = "",
     into: str = "",
 ) -> None:
     """Run or plan one of the chains on the target.
 
     words: more words for the seed command.
-    said, asked: the fields of guard.Answer and build.Options that the flags say.
+    said, asked: the fields of guard.Answer and build.Options that the flags say. named: what is
+    asked of a backup that is taken.
     """
     writes = asked.get("carries", {}).get("writes")
     with (
@@ -191,6 +193,7 @@ def run_chain(
     ):
         gc.disable()  # as in tasks: while modules are imported there is no garbage
         from backset import chain
+        from backset.backups.backup import Wish
         from backset.configuration import origin, rules
         from backset.reports import dialogue
         from backset.runs.build import Build
@@ -204,6 +207,7 @@ def run_chain(
         ask = dialogue.asking(told) if told.can_ask else None
         whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
+        wish = Wish.of(**named)
         answer = Answer(**said, ask=ask)
         steps = chain.CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
@@ -223,7 +227,7 @@ def run_chain(
             beside=steps.beside,
             worker=worker,
             choice=choice,
-            options=Options(**{**asked, "carries": carries, "origin": whence}),
+            options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
             memory=memory,
         ) as build:
             told.note(database=target.database, url=target.shown)
@@ -258,6 +262,14 @@ def _ahead(
 def alembic_for(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
     """Start Alembic's process for the tasks that need it, before we import our own half."""
     return nullcontext(None) if name in _WITHOUT_ALEMBIC else Worker(settings)
+
+
+@contextmanager
+def alembic_for_proof(settings: Settings, *, proves: bool = True) -> Iterator[Sequence[Worker]]:
+    """Start a process of Alembic for each chain, before our own imports, if there is a proof."""
+    with ExitStack() as stack:
+        lineages = settings.lineages if proves else ()
+        yield [stack.enter_context(Worker(settings, each)) for each in lineages]
 
 
 def _farewell(name: str, build: Build) -> str:

@@ -11,6 +11,7 @@ from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
 from backset.scripts import sources
+from backset.servers import standbys
 from backset.steps import (
     Done,
     backup,
@@ -52,9 +53,10 @@ def _plan_backup(build: Build) -> str:
     text = f"would dump {build.target.database} ({size}) into {folder}"
     if build.options.proves:
         text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
-    server_id = catalog.server_id(build.server.session)
-    surplus = build.vault.surplus(build.settings.keep - 1, server_id, build.protected_backups)
-    return text + (f" · would remove {len(surplus)} older" if surplus else "") + ending
+    if name := build.options.wish.name:
+        build.vault.refuse_name(name)
+        text += f" as {name}"
+    return text + ending
 
 
 def _plan_reset(build: Build) -> str:
@@ -151,7 +153,28 @@ def _plan_promote(build: Build) -> str:
         text += f", the old one {names.previous}"
     if build.previous is not None and not build.old_is_bare:
         text += f" · would drop the {names.previous} of before"
-    return text + _ended(build)
+    return text + _surplus(build) + _ended(build) + _durable(build)
+
+
+def _durable(build: Build) -> str:
+    """Say that a swap does not wait for standbys while it keeps everybody out."""
+    names = standbys.awaited(build.server.session)
+    limit = f"{standbys.LIMIT_S:.0f} s"
+    how = f"would commit to the server's own disk, then wait up to {limit} for a standby ({names})"
+    return f" · {how}" if names else ""
+
+
+def _surplus(build: Build) -> str:
+    """Say how many backups would go; the one that the run takes is not there yet."""
+    if build.old_is_empty:
+        return ""
+    surplus = build.vault.surplus(
+        catalog.server_id(build.server.session),
+        keep=build.settings.keep - 1,
+        keep_days=build.settings.keep_days,
+        protected=build.protected_backups,
+    )
+    return f" · would remove {count(len(surplus), 'older backup')}" if surplus else ""
 
 
 def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
@@ -198,6 +221,8 @@ _PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
     verify: _plan_verify,
     seed: _plan_seed,
     promote: _plan_promote,
-    undo: lambda build: f"would swap {build.server.names.target} and {build.kept.name}",
+    undo: lambda build: (
+        f"would swap {build.server.names.target} and {build.kept.name}{_durable(build)}"
+    ),
     load: lambda build: f"would load {build.chosen_backup.name} into {build.subject.database}",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ from backset.backups import proof, restoration
 from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
-from backset.errors import Finding, FindingsError, StepFailedError
+from backset.errors import BacksetError, Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
 from backset.properties import cluster_wide, inheritance
-from backset.runs import in_place, ownership, refilling, seeding, swallowed
+from backset.runs import in_place, ownership, refilling, remade, seeding, swallowed
 from backset.servers import companions, swap
 from backset.wording.quantities import amount, count
 
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from backset.backups.manifest import Backup
     from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
     from backset.templates.recalled import Recalled
+
+
+LOADS_WITH_PATH = "loads only with the database's search_path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +62,48 @@ def backup(build: Build, progress: Progress) -> Done:
         return build.scripts.folders
 
     above = build.settings.zstd_above
-    spare, where = build.left_out, (build.vault, build.target)
-    taken = backups.take(*where, folders, build.programs, zstd_above=above, left_out=spare)
+    taken = backups.take(
+        *(build.vault, build.target, folders, build.programs),
+        zstd_above=above,
+        left_out=build.left_out,
+        wish=build.options.wish,
+        is_remade=lambda session: remade.is_remade(build, session),
+    )
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
-        proof.prove(taken, build.server, build.old, build.programs)
-    about = taken.manifest
-    stay = build.protected_backups | {taken.name}
-    removed = build.vault.prune(build.settings.keep, about.server_id, stay)
+        if proof.prove(taken, build.server, build.old, build.programs):
+            taken = build.taken = backups.noted(taken, needs_search_path=True)
+    about, twin = taken.manifest, build.vault.twin(taken)
     text = f"{build.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text += f" · the same state as {twin.name}, one file" if twin else ""
     text += " · proved: restored and compared" if build.options.proves else ""
-    text += f" · {removed} older removed" if removed else ""
+    text += f" · {LOADS_WITH_PATH}" if about.needs_search_path else ""
     unread = ", ".join(".".join(each) for each in about.left_out)
     text += f" · left out, since others own it: {unread}" if unread else ""
-    details = {"file": str(taken.dump), "rows": about.rows, "sha256": about.sha256, **gone}
-    return Done(text + farewell, {**details, "proved": build.options.proves, "removed": removed})
+    details = {
+        "file": str(taken.dump),
+        "rows": about.rows,
+        "sha256": about.sha256,
+        "proved": build.options.proves,
+        "same_as": twin.name if twin else None,
+        "needs_search_path": about.needs_search_path,
+    }
+    return Done(text + farewell, {**details, **gone}, _unloadable(build, taken))
+
+
+def _unloadable(build: Build, taken: Backup) -> tuple[Finding, ...]:
+    """Return what keeps a backup from being loaded; where it was loaded, nothing does."""
+    if build.options.proves or not taken.manifest.obstacle:
+        return ()
+    found = Finding(
+        kind="unloadable backup",
+        what=f"{taken.name} cannot be loaded as it is, {taken.manifest.obstacle}",
+        why="until that is mended, its rows come back by hand alone",
+        remedy="mend what it names in the database, and take another backup",
+        name=taken.name,
+    )
+    return (found,)
 
 
 def reset(build: Build, _progress: Progress) -> Done:
@@ -96,6 +127,8 @@ def clear(build: Build, progress: Progress) -> Done:
     build.inherit(inheritance.EVERYTHING)
     if build.options.carries and build.taken is not None:
         build.past = past.read(build.live)
+    if build.taken is not None:
+        progress("loading the backup, to see that it can be")
     dropped = in_place.clear(build)
     build.inheritance.renew(build.live, lambda: build.scripts.folders)
     text = f"{count(dropped, 'object')} dropped in {build.target.database}"
@@ -255,7 +288,6 @@ def promote(build: Build, progress: Progress) -> Done:
             build.inheritance.close(session)
 
         with signals.deferred():  # so that an interruption knows whether the swap has happened
-            build.check_protection()
             build.promoted = None
             swap.promote(
                 *(build.server, old, build.previous),
@@ -267,15 +299,39 @@ def promote(build: Build, progress: Progress) -> Done:
             build.promoted = True
             swap.discard(build.server)
 
+    horizon = remade.horizon(build)
     build.handover(swap_them, progress)
+    if build.makes_all_rows:
+        with suppress(OSError):  # then its rows count as somebody's
+            remade.note(build, horizon)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
+    text += f" · {late}" if (late := build.confirmed()) else ""
     if build.unkept and build.outside:  # it has been built, and the next run will build it again
         text += f" · nothing kept to clone: {build.unkept}"
-    details = {"previous": kept, "ended": [each.content() for each in ended]}
+    removed, words = pruned(build)
+    text += words
+    details = {"previous": kept, "ended": [each.content() for each in ended], "removed": removed}
     told = {"kept": build.keeps, "unkept": build.unkept or None}
     return Done(text, {**details, **told}, findings)
+
+
+def pruned(build: Build) -> tuple[int, str]:
+    """Remove the backups that may go; return how many, and words for people.
+
+    At the end of a run that has replaced the target, which cannot fail any more: what one that
+    fails would have removed may be all that is left of some rows.
+    """
+    if build.taken is None:
+        return 0, ""
+    settings, stay = build.settings, build.protected_backups | {build.taken.name}
+    where = settings.keep, build.taken.manifest.server_id
+    try:
+        removed = build.vault.prune(*where, stay, keep_days=settings.keep_days)
+    except (BacksetError, OSError) as error:
+        return 0, f" · no older backup removed: {error}"
+    return removed, f" · {count(removed, 'older backup')} removed" if removed else ""
 
 
 def undo(build: Build, progress: Progress) -> Done:
@@ -284,19 +340,19 @@ def undo(build: Build, progress: Progress) -> Done:
     progress(f"swapping {names.target} and {names.previous}")
     ended = [each for name in (names.target, previous.name) for each in build.server.endable(name)]
     with signals.deferred():
-        build.check_protection()
         build.promoted = None
         swap.exchange(build.server, build.old, previous)
         build.promoted = True
     other = f" · {names.previous} holds the other one" if build.old else ""
     other += f" · ended {listed(ended)}" if ended else ""
+    other += f" · {late}" if (late := build.confirmed()) else ""
     text = f"{names.target} is the database from before{other}"
     return Done(text, {"ended": [each.content() for each in ended]})
 
 
 def load(build: Build, progress: Progress) -> Done:
     """Load a backup into the database beside the target, and compare it with the manifest."""
-    chosen = build.chosen_backup
+    chosen, by_path = build.chosen_backup, False
     progress(f"loading {chosen.name}")
     chosen.check()
     if build.is_in_place:
@@ -306,10 +362,19 @@ def load(build: Build, progress: Progress) -> Done:
         restoration.program(chosen, build.programs)  # or a refusal, before making it
         build.make_next(acts=False)
         build.inherit(inheritance.OF_DATABASE)
-        restoration.load(chosen, build.subject, build.server.major, build.programs)
+
+        def emptied() -> None:
+            progress("the dump does not load by itself: once more, with the database's search_path")
+            build.make_next_anew()
+            build.inherit(inheritance.OF_DATABASE)
+
+        where = build.subject, build.server.major, build.programs
+        by_path |= restoration.load(chosen, *where, emptied=emptied)
         build.inheritance.repeat(build.session)  # the script of an extension may set search_path
     counts = chosen.manifest.rows
-    return Done(f"{chosen.name} · {_rows(counts)}, as its manifest says", {"rows": counts})
+    text = f"{chosen.name} · {_rows(counts)}, as its manifest says"
+    text += f" · {LOADS_WITH_PATH}" if by_path else ""
+    return Done(text, {"rows": counts})
 
 
 def _told(recalled: Recalled, step: str) -> tuple[str, Mapping[str, Any], tuple[Finding, ...]]:

@@ -43,22 +43,26 @@ _REBUILDS = {
 def _alone() -> Iterator[None]:
     """Let the block have the process to itself; for whoever called, it is as it was afterwards.
 
-    No garbage is looked for in what is imported, now and when the interpreter ends.
+    No garbage is looked for in what is imported, now and when the interpreter ends. In a process of
+    ours INT says nothing then.
     """
     interrupt, collects = signal.getsignal(signal.SIGINT), gc.isenabled()
     byte_code, frozen = sys.dont_write_bytecode, gc.get_freeze_count()
-    if interrupt is signal.default_int_handler:
+    is_pythons = getattr(interrupt, "__name__", "") in {"default_int_handler", "quiet"}
+    if is_pythons:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli takes over: Invoke would exit 1
     # Invoke turned byte code off for its own process; without it each run would compile us again.
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, interrupt)
+        is_command = import_module("backset.processes.identity").is_command()
+        if is_pythons and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            quiet = import_module("backset.processes.signals").quiet
+            signal.signal(signal.SIGINT, quiet if is_command else interrupt)
         sys.dont_write_bytecode = byte_code
         (gc.enable if collects else gc.disable)()
-        if import_module("backset.processes.identity").is_command():
+        if is_command:
             gc.freeze()
         elif not frozen:  # ours cannot be told from what the caller has frozen
             gc.unfreeze()
@@ -204,11 +208,15 @@ def undo(
         **_CHAIN,
         **_TIMEOUT,
         "prove": "restore the dump into a scratch database, compare, and drop that",
+        "name": "by which `restore` finds it, such as before-demo; it stays until its files go",
+        "pin": "let it stay until its files are removed by hand",
     },
 )
 def backup(
     c: Context,
     prove: bool = False,
+    name: str = "",
+    pin: bool = False,
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
@@ -217,10 +225,12 @@ def backup(
     """Dump the database and the migration scripts into backups/.
 
     A manifest goes with them: exact row counts, a hash of every object's
-    definition, SHA-256.
+    definition, SHA-256. A state that another dump has is stored once: the
+    new one is a second name of that file.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
-    _run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    named = {"name": name, "pin": pin}
+    _run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked, named=named)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)

@@ -505,6 +505,15 @@ def test_few_sessions_are_enough_or_refused_beforehand(
     succeed(project, "reset-db", *flags)
 
 
+def test_a_proof_needs_few_sessions(server: Cluster, word: str, tmp_path: Path) -> None:
+    """Where a role has no more than four, the chain is built after the target was looked at."""
+    made(server, f"CREATE ROLE {word} LOGIN CREATEDB", f"CREATE DATABASE {word} OWNER {word}")
+    project = project_of(server, tmp_path / "project", word, word)
+    succeed(project, "upgrade")
+    made(server, f"ALTER ROLE {word} CONNECTION LIMIT 4")
+    assert "the chain was built beside it: identical" in succeed(project, "status", "--prove")
+
+
 def test_what_a_run_in_place_says_is_true(server: Cluster, word: str, tmp_path: Path) -> None:
     """The command that goes back works as printed; who may not be ended is not said to be."""
     other = f"{word}_other"

@@ -133,16 +133,18 @@ def test_a_scratch_database_of_somebody_else_is_refused(
 
 
 def test_older_backups_go(built: Project) -> None:
-    """`keep` of them stay; the line and the plan say how many went."""
-    for _ in range(2):
-        assert built.invoke("backup").returncode == 0
+    """`keep` of them stay after a swap; the line and the plan say how many went."""
+    for number in range(2):
+        built.query(f"COMMENT ON TABLE users IS '{number}'")
+        assert built.invoke("backup", BACKSET_KEEP="1").returncode == 0
     first, second, third = listed(built)
-    assert "would remove 2 older" in built.invoke("backup", "--plan", BACKSET_KEEP="2").stdout
+    plan = built.invoke("reset-db", "--plan", BACKSET_KEEP="2").stdout
+    assert "would remove 2 older backups" in plan
     assert listed(built) == [first, second, third]
-    done = built.invoke("backup", BACKSET_KEEP="2")
-    assert "2 older removed" in done.stdout
-    kept = listed(built)
-    assert kept[0] == third
+    done = built.invoke("reset-db", BACKSET_KEEP="2")
+    assert "2 older backups removed" in done.stdout
+    kept = listed(built)  # the run's own is a second name of the third
+    assert kept[0] == second
     assert len(kept) == 2
     built.configure("[tool.backset.expect]", "keep = 0\n[tool.backset.expect]")
     done = built.invoke("backup")
@@ -263,3 +265,20 @@ def test_a_manifest_that_cannot_be_read_is_listed_as_that(built: Project) -> Non
     done = built.invoke("restore", bad)
     assert done.returncode == 4
     assert "cannot be read: it is damaged" in done.stderr
+
+
+def test_a_manifest_that_was_edited_by_hand_is_one_line(built: Project) -> None:
+    """Which value is wrong, and how; the good ones are listed beside it."""
+    assert built.invoke("backup", "--name", "edited").returncode == 0
+    (path,) = (built.folder / "backups").rglob("edited.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "size_bytes": "12"}))
+    done = built.invoke("backups")
+    assert (done.returncode, done.stderr) == (0, "")
+    good, bad = done.stdout.splitlines()
+    assert "old" in good
+    words = "edited.json cannot be read: Expected `int`, got `str` - at `$.size_bytes`"
+    assert words in bad
+    done = built.invoke("restore", "edited")
+    assert done.returncode == 4
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1

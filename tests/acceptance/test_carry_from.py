@@ -371,6 +371,8 @@ def test_the_target_is_not_its_own_origin(
     """Nor is what this run drops; the database from before is as good as any."""
     rebuilt(project)
     superuser.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(f"{name}__next")))
+    mark = sql.SQL("COMMENT ON DATABASE {} IS 'backset next'")  # as of backset before
+    superuser.execute(mark.format(sql.Identifier(f"{name}__next")))
     for database, words in [
         (name, "`invoke reset-db --carry` carries"),
         (f"{name}__next", "which every run makes anew"),

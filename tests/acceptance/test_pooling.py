@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -15,8 +10,16 @@ import psycopg
 import pytest
 
 from backset.connections.pooling import Told, is_shared
+from backset.connections.session import connect, process_of
+from backset.connections.target import Target
+from backset.errors import StepFailedError
+from backset.servers import swap
+from backset.servers.server import Server
+from tests import poolers
 from tests.clusters import free_port
 from tests.conftest import PASSWORD, ROLE
+from tests.project import databases, prints
+from tests.states import rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,70 +28,94 @@ if TYPE_CHECKING:
     from backset.servers.cluster import Cluster
     from tests.project import Project
 
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-CONFIGURATION = """\
-[databases]
-* = host=127.0.0.1 port={server} user={role} password='{password}'
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = {mode}
-"""
+needs_pgbouncer = pytest.mark.skipif(bool(poolers.why_not()), reason=poolers.why_not())
 
 
 @contextmanager
-def pooler(folder: Path, server: int, mode: str) -> Iterator[int]:
-    """Run PgBouncer before a server; yield its port."""
-    port, file = free_port(), folder / f"{mode}.ini"
-    secret = PASSWORD.replace("'", "''")
-    text = CONFIGURATION.format(server=server, port=port, mode=mode, role=ROLE, password=secret)
-    file.write_text(text)
-    account = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to run as root
-    if account:
-        file.chmod(0o644)
-        for each in (file.parent, *file.parents[1:-1]):
-            each.chmod(each.stat().st_mode | 0o011)
-    command = [str(PGBOUNCER), "-q", *account, str(file)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            _await(port)
-            yield port
-        finally:
-            process.terminate()
+def pooler(folder: Path, server: int, mode: str, more: str = "") -> Iterator[int]:
+    """Run PgBouncer before a server, with a configuration of its own; yield its port."""
+    port = free_port()
+    with poolers.running(folder, port, server, (ROLE, PASSWORD), f"pool_mode = {mode}\n{more}"):
+        yield port
 
 
-def _await(port: int) -> None:
-    until = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            assert time.monotonic() < until, "PgBouncer does not listen"
-            time.sleep(0.05)
-        else:
-            return
+def used(url: str) -> None:
+    """Let a pooler have several sessions of a database that nobody uses at the moment."""
+    with ExitStack() as opened:
+        for _ in range(3):
+            opened.enter_context(psycopg.connect(url)).execute("SELECT 1")
 
 
-@pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed")
+@needs_pgbouncer
+@pytest.mark.parametrize("more", ["", poolers.AROUND])
 def test_a_pooler_that_shares_sessions_is_refused(
-    project: Project, cluster: Cluster, name: str, tmp_path: Path
+    project: Project, cluster: Cluster, name: str, tmp_path: Path, more: str
 ) -> None:
     """At once, with what to do; a run would fail in its middle, and its lock would hold nobody."""
+    rebuilt(project)
     user = f"{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1"
     project.query(f'ALTER DATABASE "{name}" OWNER TO {ROLE}')
-    with pooler(tmp_path, cluster.port, "transaction") as port:
+    before, stood = prints(project), databases(project)
+    direct = project.url
+    with pooler(tmp_path, cluster.port, "transaction", more) as port:
         project.env["DATABASE_URL"] = f"postgresql://{user}:{port}/{name}"
+        for each in (name, "postgres"):
+            used(f"postgresql://{user}:{port}/{each}")
         for task in ("status", "reset-db", "wait"):
             done = project.invoke(task)
             assert done.returncode == 2, done.stdout + done.stderr
             (line,) = done.stderr.splitlines()
             assert "is a pooler that gives each transaction another session → give DATABASE" in line
+    project.env["DATABASE_URL"] = direct
+    assert (prints(project), databases(project)) == (before, stood)
+    assert project.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+
+
+@needs_pgbouncer
+def test_a_pooler_with_a_session_for_each_client_is_worked_through(
+    project: Project, cluster: Cluster, name: str, tmp_path: Path
+) -> None:
+    """Beside, with the rows, in place, and back: what it calls a session's process is not that."""
+    user = f"{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1"
+    project.query(f'ALTER DATABASE "{name}" OWNER TO {ROLE}')
+    direct = project.url
     with pooler(tmp_path, cluster.port, "session") as port:
         project.env["DATABASE_URL"] = f"postgresql://{user}:{port}/{name}"
-        done = project.invoke("reset-db")
-        assert done.returncode == 0, done.stderr
+        succeed(project, "reset-db")
+        write = "INSERT INTO users (id, email) VALUES ('me', 'me@here')"
+        mine = "SELECT email FROM users WHERE id = 'me'"
+        project.query(write)
+        succeed(project, "reset-db", "--carry")
+        assert project.query(mine) == [("me@here",)]
+        succeed(project, "reset-db", "--in-place")
+        assert project.query(mine) == []
+        project.query(write)
+        succeed(project, "reset-db", "--in-place", "--carry")
+        assert project.query(mine) == [("me@here",)]
+        succeed(project, "undo")
+        succeed(project, "status")
+    project.env["DATABASE_URL"] = direct
+    assert project.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+
+
+def succeed(project: Project, *words: str) -> None:
+    """Run a task that has to end well."""
+    done = project.invoke(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_session_that_is_somebody_elses_by_now_stops_a_run(database_url: str) -> None:
+    """What no look at a pooler has shown is asked again before each thing that depends on it."""
+    target = Target.parse(database_url)
+    with Server(target, "test") as server, connect(server.maintenance, "test") as other:
+        server.lock()
+        process_of(server.session)
+        server.session.pgconn, other.pgconn = other.pgconn, server.session.pgconn
+        with pytest.raises(StepFailedError, match="given our session to somebody else"):
+            swap.create(server, server.names.next, None)
+        with pytest.raises(StepFailedError, match="given our session to somebody else"):
+            swap.promote(server, server.databases()[server.names.target], None, old_is_empty=True)
+        assert set(server.databases()) == {server.names.target}
 
 
 def test_what_is_shared(database_url: str) -> None:

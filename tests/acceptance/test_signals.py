@@ -282,6 +282,25 @@ def test_an_interruption_before_anything_has_begun(built: Project) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
+def test_an_interruption_while_the_interpreter_ends_says_nothing(project: Project) -> None:
+    """All is done and told; what waits for threads then is ended by INT as by TERM."""
+    (project.folder / "tasks.py").write_text(
+        "import os, signal, sys, threading, time\nfrom backset.tasks import namespace\n"
+        "def interrupt():\n"
+        "    main = threading.main_thread().ident\n"
+        "    while True:\n"
+        "        frame = sys._current_frames()[main]\n"
+        "        while frame.f_back: frame = frame.f_back\n"
+        "        if frame.f_code.co_name == '_shutdown': break\n"
+        "        time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+        "threading.Thread(target=interrupt).start()\n"
+    )
+    done = project.run("backups")
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 @pytest.mark.parametrize(
     "words", slow_but([["reset-db"], ["backup", "reset-db"]], lambda words: len(words) == 2)
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -384,6 +386,43 @@ def test_a_proof_is_stopped_in_time(tmp_path: Path, database_url: str) -> None:
     name = Target.parse(project.url).database
     found = project.query("SELECT datname FROM pg_database")
     assert [each for (each,) in found if each.startswith(name)] == [name]
+
+
+SLEEPS_IN = """
+    if connection.exec_driver_sql("SELECT current_database()").scalar() == "{}":
+        connection.exec_driver_sql("SELECT pg_sleep(600)")
+"""
+
+
+def test_an_interruption_ends_the_look_and_the_build_beside_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    """The chain is built while the target is looked at; one signal ends both, and nothing stays."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    built(project)
+    script = versions(project) / "b1_tasks.py"
+    sleeps = "def upgrade():\n    op.execute('SELECT pg_sleep(600)')"
+    script.write_text(script.read_text().replace("def upgrade():", sleeps))
+    name = Target.parse(project.url).database
+    env = project.folder / "migrations/env.py"
+    env.write_text(env.read_text().rstrip("\n") + SLEEPS_IN.format(name))
+    with project.start("status", "--prove") as running:
+        for database in (name, f"{name}__scratch"):
+            wait_for_sleep(project, database)
+        running.send_signal(signal.SIGINT)
+        told, errors = running.communicate(timeout=120)
+    assert running.returncode == 130, told + errors
+    found = project.query("SELECT datname FROM pg_database")
+    assert [each for (each,) in found if each.startswith(name)] == [name]
+
+
+def wait_for_sleep(project: Project, database: str) -> None:
+    """Wait until a session in a database sleeps."""
+    sleeping = f"datname = '{database}' AND wait_event = 'PgSleep'"
+    until = time.monotonic() + 120
+    while not project.query(f"SELECT 1 FROM pg_stat_activity WHERE {sleeping}", "postgres"):
+        assert time.monotonic() < until, database
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -304,3 +304,26 @@ def test_waiting_can_be_ended(project: Project, signum: signal.Signals, code: in
     finally:
         holder.terminate()
         holder.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_two_roles_that_come_to_different_databases_have_one_lock(
+    project: Project, cluster: Cluster, superuser: psycopg.Connection[Any], name: str
+) -> None:
+    """The second, who could end the first one's sessions and drop what it builds, does neither."""
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    superuser.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    try:
+        project.env["DATABASE_URL"] = cluster.url(name, ROLE)
+        holder = held(project)
+        project.env["DATABASE_URL"] = cluster.url(name)
+        done = project.run("reset-db", "--yes")
+        assert done.returncode == 75, done.stdout + done.stderr
+        assert f", pid {holder.pid}, since" in done.stderr
+        assert holder.poll() is None
+        assert databases(project) == {"__next", "__clean"}
+    finally:
+        superuser.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        holder.terminate()
+        out, errors = holder.communicate(timeout=30)
+    assert holder.returncode == 143, out + errors

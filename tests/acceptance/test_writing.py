@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from backset.servers.cluster import Cluster
 
-TRIALS = 50
 TABLE = "CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text UNIQUE)"
 SEED = """
 import os, sys, time, psycopg
@@ -178,7 +177,13 @@ def lost(project: Project, applications: list[Application], trial: Trial) -> Map
     return {name: count for name, count in gone.items() if count}
 
 
-@pytest.mark.parametrize("number", slow_but(range(TRIALS), lambda each: each in {3, 6}))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Number the trials; 24 are one of each kind, and --trials asks for more."""
+    if "number" in metafunc.fixturenames:
+        trials = range(metafunc.config.getoption("trials"))
+        metafunc.parametrize("number", slow_but(trials, lambda each: each in {3, 6}))
+
+
 def test_no_acknowledged_row_is_lost(server: Cluster, tmp_path: Path, number: int) -> None:
     """By each strategy, whether it succeeds or fails in a migration or in the seed command."""
     chance = random.Random(number)  # noqa: S311  (a trial that can be made again)

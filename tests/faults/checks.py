@@ -140,7 +140,7 @@ def recovery(run: Run, world: World) -> Iterator[str]:
     complete = dumps(world)
     suffixes = (".json", ".scripts.tar.gz")
     whole = {f"{name(dump)}{suffix}" for dump in complete for suffix in suffixes}
-    whole.add("clean.template")  # what the kept build was made from
+    whole |= {"clean.template", "built.made"}  # what the kept build was made from, and when
     for path in world.backups.glob("*/*"):
         if path not in complete and path.name not in whole:
             yield f"the next reset-db leaves {path.name} behind"

@@ -134,7 +134,8 @@ def make_anew(server: Server) -> None:
         rename = "ALTER DATABASE {} RENAME TO {}"
         names = map(sql.Identifier, (server.names.previous, server.names.next))
         server.session.execute(sql.SQL(rename).format(*names))
+        swap.show(server, server.names.next, "next")
     elif not there:
-        for each in (server.names.target, server.names.next):
-            swap.create(server, each, None)
+        swap.create(server, server.names.target, None)
+        swap.make(server, server.names.next, "next", None)
     server.session.execute("ALTER DATABASE handed RESET ALL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from backset.backups import manifest, restoration
 from backset.backups.choice import Choice
 from backset.errors import RefusedError, StepFailedError
 from backset.servers.programs import Programs
-from tests.backups import EMPTY, NEVER, run, take
+from tests.backups import EMPTY, NEVER, change, run, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +88,7 @@ def test_a_disk_that_is_full_for_the_manifest(
             if program.name == "pg_restore":
                 fill(filler)
 
+    change(target)
     filler = vault.folder / "something else"
     with pytest.raises(StepFailedError, match=r"the disk of .* is full: No space left on device"):
         take(vault, target, Filling(programs.env, programs.cwd))
@@ -177,6 +179,7 @@ def test_a_damaged_dump(
     """One byte less, another byte, one byte more."""
     assert callable(damage)
     good = take(vault, target, programs)
+    change(target)
     bad = take(vault, target, programs)
     bad.dump.write_bytes(damage(bad.dump.read_bytes()))
     with pytest.raises(StepFailedError, match=words):
@@ -208,9 +211,12 @@ def test_a_renamed_backup_is_still_good(vault: Vault, target: Target, programs: 
     [
         (None, "has no manifest beside it"),
         ("", "cannot be read: it is damaged"),
-        ("[]", "cannot be read: it is damaged"),
-        ('{"format": 2}', "cannot be read: it is damaged"),
-        ('{"format": 2, "rows": [1]}', "cannot be read: it is damaged"),
+        ("[]", "cannot be read: Expected `object`, got `array`"),
+        ('{"format": 2}', "cannot be read: Object missing required field `database`"),
+        (
+            '{"format": 2, "rows": [1]}',
+            "cannot be read: Expected `object`, got `array` - at `$.rows`",
+        ),
         ('{"format": 99}', "has format 99"),
     ],
 )
@@ -224,12 +230,37 @@ def test_a_manifest_that_cannot_be_read(
         path.unlink()
     else:
         path.write_text(text)
-    with pytest.raises(StepFailedError, match=words):
+    with pytest.raises(StepFailedError, match=re.escape(words)):
         vault.find(bad.name)
     assert vault.list() == [good]
     (line,) = vault.unreadable()
     assert words in line
     assert " → " in line
+
+
+def test_a_manifest_that_was_edited_by_hand(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """Of each value it is said what it must be; no other kind of error comes out."""
+    path = manifest.beside(take(vault, target, programs).dump)
+    content = json.loads(path.read_text())
+    edits = {
+        ("taken_at", "2026-11-22T12:00:00"): "Expected `datetime` with a timezone component",
+        ("taken_at", "yesterday"): "Invalid RFC3339 encoded datetime",
+        ("size_bytes", "12"): "Expected `int`, got `str` - at `$.size_bytes`",
+        ("rows", (("users", -1),)): "Expected `int` >= 0",
+        ("rows", None): "Expected `object`, got `null` - at `$.rows`",
+        ("server_version", "new"): "Expected `str` matching regex",
+        ("revisions", "head"): "Expected `array`, got `str` - at `$.revisions`",
+        ("left_out", 1): "Expected `array`, got `int` - at `$.left_out`",
+        ("format", "4"): "Expected `int`, got `str` - at `$.format`",
+    }
+    for (key, value), words in edits.items():
+        edited = dict(value) if isinstance(value, tuple) else value
+        path.write_text(json.dumps({**content, key: edited}))
+        (line,) = vault.unreadable()
+        assert f"{path} cannot be read: {words}" in line
+        assert " → correct that, or choose another one" in line
 
 
 def test_a_manifest_of_the_earlier_format(vault: Vault, target: Target, programs: Programs) -> None:

@@ -13,7 +13,7 @@ from psycopg import sql
 from backset.carrying import digest
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
-from backset.errors import StepFailedError
+from backset.errors import RefusedError, StepFailedError
 from backset.servers import swap
 from tests.clusters import crash
 from tests.integration.carries import EVERYTHING, Carry, built, carried, copied
@@ -230,7 +230,7 @@ def test_a_write_that_was_copied_but_not_yet_counted_is_no_difference(writable: 
 def test_a_prepared_transaction_stops_the_swap(carry: Carry) -> None:
     """Nobody can tell what will become of it, and the server renames no such database."""
     carry.write("BEGIN; INSERT INTO tasks VALUES (3); PREPARE TRANSACTION 'later'")
-    with pytest.raises(StepFailedError, match="prepared transaction"):
+    with pytest.raises(RefusedError, match="prepared transaction"):
         carry.promote()
     assert not carry.is_promoted
     carry.write("ROLLBACK PREPARED 'later'")
@@ -248,9 +248,9 @@ def test_a_writer_with_an_open_transaction_does_not_hold_up_the_second_look(carr
 def test_a_swap_that_fails_leaves_no_session_behind(carry: Carry) -> None:
     """The next run can begin at once."""
     swap.drop(carry.server, carry.server.names.next)
-    with pytest.raises(StepFailedError, match="cannot be swapped"):
+    with pytest.raises(RefusedError, match="is not what this run has built"):
         carry.promote()
-    swap.create(carry.server, carry.server.names.next, None)
+    swap.make(carry.server, carry.server.names.next, "next", None)
     assert carry.server.sessions(carry.server.names.target) == []
     left = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     found = carry.server.session.execute(left, [carry.server.names.target]).fetchone()

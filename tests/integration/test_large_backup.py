@@ -105,7 +105,7 @@ def test_whether_pg_dump_has_zstd_is_found_without_a_server(
         both = pg_dump, pg_dump.with_name("pg_restore")
         options = (f"--dbname={target.url}",)
         with dumps.written(form, path, programs, both, *options, target=target) as finish:
-            assert finish() == hashlib.sha256(path.read_bytes()).hexdigest()
+            assert finish().file == hashlib.sha256(path.read_bytes()).hexdigest()
         run(target, f"{EMPTY}; DROP TABLE IF EXISTS many")
         into = ("--exit-on-error", "--dbname", target.url)
         assert bool(dumps.jobs(path)) is False  # it is small

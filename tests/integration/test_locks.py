@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -21,7 +22,7 @@ from backset.connections.activity import Client, listed
 from backset.connections.session import LOCK_TIMEOUT_S, connect, explained
 from backset.connections.target import Target
 from backset.errors import HeldUpError, LockedError, StepFailedError
-from backset.processes.identity import run_mark
+from backset.processes.identity import application_name, token, without_token
 from backset.servers import swap, waits
 from backset.servers.server import Server
 from backset.servers.waits import Waits
@@ -216,7 +217,7 @@ def test_a_swap_that_cannot_be_fails_soon_and_names_everyone(
 ) -> None:
     """Two seconds, not the five of RENAME; nothing is renamed and nobody was ended."""
     with Server(Target.parse(owned), "test") as plain:
-        swap.create(plain, plain.names.next, plain.databases()[name])
+        swap.make(plain, plain.names.next, "next", plain.databases()[name])
         with psycopg.connect(cluster.url(name)) as admin, psycopg.connect(owned) as own:
             before = time.monotonic()
             with pytest.raises(StepFailedError, match="cannot be swapped while") as caught:
@@ -230,7 +231,7 @@ def test_a_swap_that_cannot_be_fails_soon_and_names_everyone(
 
 def test_a_swap_waits_for_nobodys_transaction(server: Server) -> None:
     """Somebody else's uncommitted ALTER DATABASE stops it after five seconds, with a name."""
-    swap.create(server, server.names.next, None)
+    swap.make(server, server.names.next, "next", None)
     notices = Notices()
     lock = f'COMMENT ON DATABASE "{server.names.target}" IS NULL'
     with holding(server.maintenance.url, lock) as psql:
@@ -257,7 +258,7 @@ def test_who_waits_for_the_lock_goes_on_when_it_is_free(server: Server) -> None:
         thread.join(60)
         assert not thread.is_alive()
     (text,) = notices
-    who = f"backset test{run_mark()}, since "
+    who = f"{without_token(application_name('test'))}, since "
     assert text.startswith(f"waits for the lock of {server.names.target}: {who}")
 
 
@@ -284,6 +285,64 @@ def test_what_a_killed_run_left_connected_is_ended_under_the_lock(server: Server
     """Its seed command would write beside the next one; who only looks holds no lock, and stays."""
     url = server.target.url
     names = {"backset seed on x, pid 1": False, "backset verify on x, pid 1": True, "psql": True}
+    sessions = {each: psycopg.connect(url, application_name=each) for each in names}
+    server.lock()
+    server.end_dead_runs()
+    for each, lives in names.items():
+        if lives:
+            sessions[each].execute("SELECT 1")
+        else:
+            with pytest.raises(psycopg.OperationalError):
+                sessions[each].execute("SELECT 1")
+        sessions[each].close()
+
+
+def test_a_run_with_another_maintenance_database_is_seen(cluster: Cluster, server: Server) -> None:
+    """An advisory lock is of one database, and not every role may come to the same one."""
+    held = "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+    name = "backset reset-db on app, pid 7 #0123456789abcd"
+    with psycopg.connect(cluster.url("template1"), autocommit=True, application_name=name) as other:
+        other.execute(held, [f"backset:{server.names.target}"])
+        with pytest.raises(LockedError, match="backset reset-db on app, pid 7, since"):
+            server.lock()
+        notices: list[str] = []
+        thread = threading.Thread(target=server.lock, args=(notices.append,))
+        thread.start()
+        while not notices:
+            time.sleep(0.01)
+        assert thread.is_alive()
+        other.execute("SELECT pg_advisory_unlock_all()")
+        thread.join(60)
+        assert not thread.is_alive()
+    assert server.session.execute(_OURS).fetchone() == (1,)
+
+
+_OURS = """
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted
+"""
+
+
+def test_a_run_in_a_container_is_not_taken_for_a_dead_one(server: Server) -> None:
+    """It has our host name, and a pid that no process has here; its lock and its session stay."""
+    name = application_name("reset-db")
+    mark, pid = token(), f"pid {os.getpid()}"
+    elsewhere = name.replace(mark, "0" * 14).replace(pid, "pid 4194399")
+    with Server(server.target, "other") as other:
+        other.lock()
+        other.session.execute("SELECT set_config('application_name', %s, false)", [elsewhere])
+        with pytest.raises(LockedError, match="pid 4194399, since"):
+            server.lock()
+        other.session.execute("SELECT 1")
+
+
+def test_only_what_a_dead_run_left_connected_is_ended(server: Server) -> None:
+    """A run that waits for the lock may do so in the target; so may what its programs hold open."""
+    url, own = server.target.url, "backset reset-db on x, pid 1 #"
+    names = {
+        own + "aaaaaa11111111": True,  # waits for the lock, or has lost it
+        "backset seed for x, pid 1 #aaaaaa11111111": True,
+        "backset seed for x, pid 2 #bbbbbb22222222": False,
+    }
     sessions = {each: psycopg.connect(url, application_name=each) for each in names}
     server.lock()
     server.end_dead_runs()

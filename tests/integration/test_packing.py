@@ -14,6 +14,7 @@ import pytest
 
 from backset.backups import packing
 from backset.errors import StepFailedError
+from backset.processes.process import pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ MIXED = RANDOM.randbytes(700_000) + b"of words " * 300_000 + RANDOM.randbytes(3)
 def pack(path: Path, content: bytes) -> list[int]:
     """Pack content from a pipe, as it comes; return the sizes that were told."""
     told: SimpleQueue[int] = SimpleQueue()
-    with packing.pipe() as (source, sink):
+    with pipe() as (source, sink):
         writer = threading.Thread(target=packing.feed, args=([content[:9], content[9:]], sink))
         writer.start()
         packing.pack(source, path, told.put)
@@ -100,7 +101,7 @@ def test_nobody_who_listens_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "packed"
     pack(path, MIXED)
     pieces = packing.unpacked(path, [path.stat().st_size])
-    with packing.pipe() as (source, sink):
+    with pipe() as (source, sink):
         source.close()
         packing.feed(pieces, sink)
         assert sink.closed
@@ -110,6 +111,6 @@ def test_nobody_who_listens_is_no_error(tmp_path: Path) -> None:
 def test_a_source_that_cannot_be_read_ends_the_sizes(tmp_path: Path) -> None:
     """Whoever follows the file does not wait for ever."""
     told: SimpleQueue[int] = SimpleQueue()
-    with packing.pipe() as (_, sink), pytest.raises(OSError, match="Bad file descriptor"):
+    with pipe() as (_, sink), pytest.raises(OSError, match="Bad file descriptor"):
         packing.pack(os.fdopen(os.dup(sink.fileno()), "rb", 0), tmp_path / "packed", told.put)
     assert told.get(timeout=1) == 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.backups import manifest
-from tests.backups import take, take_folder
+from tests.backups import NEVER, change, run, take, take_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 def five(vault: Vault, target: Target, programs: Programs) -> list[Backup]:
     """Five backups of one server, the oldest first; one is a folder, one a dump in zstd."""
     first, folder = take(vault, target, programs), take_folder(vault, target, programs)
-    packed = take(vault, target, programs, zstd_above=0)
-    return [first, folder, packed, *(take(vault, target, programs) for _ in range(2))]
+    found = [first, folder, take(vault, target, programs, zstd_above=0)]
+    for _ in range(2):
+        change(target)
+        found.append(take(vault, target, programs))
+    return found
 
 
 def damage(backup: Backup) -> None:
@@ -113,3 +116,57 @@ def test_an_interruption_between_deletions(
     assert names(vault) == {each.name for each in vault.list()}
     vault.prune(2, five[0].manifest.server_id)
     assert vault.list() == five[3:]
+
+
+def test_no_state_is_stored_twice(vault: Vault, target: Target, programs: Programs) -> None:
+    """A second name of one file, in each format; each can go, and the other one stays good."""
+    for above in (NEVER, 0):
+        first = take(vault, target, programs, zstd_above=above)
+        second = take(vault, target, programs, zstd_above=above)
+        assert first.dump.samefile(second.dump)
+        assert vault.twin(second) == first
+        assert second.manifest.number == first.manifest.number + 1
+        second.check()
+        first.dump.unlink()
+        second.check()
+        change(target)
+
+
+def test_another_state_has_a_file_of_its_own(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """So has the same one of other objects: by their oids a run in place knows what stands."""
+    first = take(vault, target, programs)
+    run(target, "CREATE TABLE new (LIKE users); INSERT INTO new SELECT * FROM users")
+    run(target, "DROP TABLE users; ALTER TABLE new RENAME TO users")
+    second = take(vault, target, programs)
+    assert first.manifest.content_sha256 == second.manifest.content_sha256
+    assert not first.dump.samefile(second.dump)
+    run(target, "INSERT INTO users VALUES (99)")
+    third = take(vault, target, programs)
+    assert second.manifest.content_sha256 != third.manifest.content_sha256
+    assert (vault.twin(second), vault.twin(third)) == (None, None)
+
+
+def test_a_damaged_dump_gets_no_second_name(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """The new one is whole."""
+    first = take(vault, target, programs)
+    damage(first)
+    take(vault, target, programs).check()
+
+
+def test_the_order_is_that_in_which_they_were_taken(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """Not that of their times or names; one of an earlier format comes before all others."""
+    taken = [take(vault, target, programs) for _ in range(3)]
+    for each, year in zip(taken, (2099, 2020, 2050), strict=True):
+        path = manifest.beside(each.dump)
+        about = {**json.loads(path.read_text()), "taken_at": f"{year}-01-01T00:00:00Z"}
+        if each == taken[2]:
+            del about["number"], about["wal_position"]
+        path.write_text(json.dumps(about))
+    assert [each.name for each in vault.list()] == [taken[at].name for at in (2, 0, 1)]
+    assert vault.newest(taken[0].manifest.server_id).name == taken[1].name

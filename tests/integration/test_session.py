@@ -5,13 +5,19 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from backset.connections.session import connect, explained
 from backset.connections.target import Target
-from backset.errors import Interrupted, StepFailedError
+from backset.errors import Interrupted, StepFailedError, UnreachableError
 from backset.processes import signals
+
+if TYPE_CHECKING:
+    from backset.servers.cluster import Cluster
 
 
 def test_an_interrupted_connect_hangs_up_at_once() -> None:
@@ -50,3 +56,14 @@ def test_no_grant_is_asked_for_rows_that_row_security_hides(database_url: str, p
             with pytest.raises(StepFailedError) as caught, explained(target):
                 session.execute(statement.encode())
             assert remedy in caught.value.remedy
+
+
+def test_a_session_that_is_about_to_end_is_waited_for(cluster: Cluster, plain: str) -> None:
+    """The server counts one that was left a moment longer, and a role may have just enough."""
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as session:
+        session.execute(f"ALTER ROLE {plain} CONNECTION LIMIT 1".encode())
+    target = Target.parse(cluster.url("postgres", plain))
+    before = psycopg.connect(target.url)
+    threading.Timer(0.5, before.close).start()
+    with closing(connect(target, "test")), pytest.raises(UnreachableError, match="too many"):
+        connect(target, "test")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,20 @@ from psycopg import sql
 from backset.catalogs import catalog
 from backset.configuration.reader import load
 from backset.connections.target import Target
-from backset.errors import LockedError, StepFailedError
-from backset.processes.identity import run_mark
+from backset.errors import LockedError, RefusedError, StepFailedError
+from backset.processes.identity import application_name, token, without_token
+from backset.runs import aftermath
 from backset.runs.build import Build
 from backset.servers import companions, swap
 from backset.servers.server import Names, Server
 from tests.conftest import PASSWORD, ROLE
+from tests.marks import slow_but
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backset.servers.cluster import Cluster
+    from backset.servers.server import Database
 
 MARK = sql.SQL("CREATE TABLE {} ()")
 
@@ -48,19 +52,30 @@ def put(server: Server, database: str, content: str) -> None:
 def content(server: Server) -> dict[str, str]:
     """Return the recognizable table of each database: target, next, previous, discard."""
     found = {}
-    for database in server.databases():
-        with psycopg.connect(**server.target.named(database).params) as session:  # type: ignore[arg-type]
+    for each in server.databases().values():
+        if each.is_closed:
+            allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+            server.session.execute(allow.format(sql.Identifier(each.name)))
+        with psycopg.connect(**server.target.named(each.name).params) as session:  # type: ignore[arg-type]
             row = session.execute(
                 "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
             ).fetchone()
-            found[database.removeprefix(server.target.database)] = row[0] if row else ""
+            suffix = each.name.removeprefix(server.target.database)
+            found[suffix.removesuffix(f"_{each.oid}")] = row[0] if row else ""
     return found
+
+
+def drop_what_was_set_aside(server: Server) -> None:
+    """Do what the server does after each swap, and wait for it."""
+    for each in server.databases().values():
+        if each.mark == "discard":
+            swap.drop(server, each.name)
 
 
 def build_next(server: Server, what: str) -> None:
     """Make `__next` with something in it."""
     old = server.databases().get(server.names.target)
-    swap.create(server, server.names.next, old)
+    swap.make(server, server.names.next, "next", old)
     put(server, server.names.next, what)
 
 
@@ -96,7 +111,7 @@ def test_an_older_previous_steps_aside_in_the_same_transaction(server: Server) -
 def test_an_empty_target_never_displaces_a_good_previous(server: Server) -> None:
     """After `reset`, a rebuild keeps what `undo` should bring back."""
     put(server, server.names.target, "good")
-    swap.create(server, server.names.next, None)
+    swap.make(server, server.names.next, "next", None)
     promote(server)
     build_next(server, "new")
     promote(server, old_is_empty=True)
@@ -152,7 +167,7 @@ def test_a_client_that_reconnects_in_a_loop_cannot_stop_it(server: Server) -> No
         assert connected.wait(10)
         for _ in range(3):
             promote(server)
-            swap.drop(server, server.names.discard)
+            drop_what_was_set_aside(server)
             build_next(server, "newer")
     finally:
         over.set()
@@ -175,12 +190,18 @@ def test_an_open_transaction_is_ended_not_waited_for(server: Server) -> None:
         idle.close()
 
 
-def test_a_rename_that_fails_undoes_the_ones_before_it(server: Server) -> None:
-    """The second rename has no database to rename; the first is rolled back with it."""
+def test_what_fails_at_last_undoes_all_before_it(server: Server) -> None:
+    """The renames are rolled back with it."""
     put(server, server.names.target, "old")
-    with pytest.raises(StepFailedError, match="cannot be swapped"):
-        promote(server)  # there is no next
-    assert content(server) == {"": "old"}
+    build_next(server, "new")
+
+    def fail(session: psycopg.Connection[object]) -> None:
+        session.execute("SELECT 1/0")
+
+    old = server.databases()[server.names.target]
+    with pytest.raises(StepFailedError, match="cannot be swapped: division by zero"):
+        swap.promote(server, old, None, old_is_empty=False, last=fail)
+    assert content(server) == {"": "old", "__next": "new"}
 
 
 def test_a_session_that_may_not_be_ended_is_named(
@@ -192,7 +213,7 @@ def test_a_session_that_may_not_be_ended_is_named(
     )
     url = cluster.url(name, ROLE)
     with Server(Target.parse(url), "test") as plain:
-        swap.create(plain, plain.names.next, plain.databases()[name])
+        swap.make(plain, plain.names.next, "next", plain.databases()[name])
         admin = psycopg.connect(cluster.url(name))
         who = rf"postgres, pid {admin.info.backend_pid} on {name}.*"
         with admin, pytest.raises(StepFailedError, match=who):
@@ -218,14 +239,15 @@ def test_any_name_works(
                 [(database, ""), (Names.of(database).previous, "previous")]
             )
         finally:
-            for each in list(server.databases()):
-                swap.drop(server, each)
+            for each in server.databases():
+                drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+                superuser.execute(drop.format(sql.Identifier(each)))
 
 
 def test_the_likeness_of_the_target(server: Server, superuser: psycopg.Connection[object]) -> None:
     """Owner, encoding and locale of the new database are those of the old one."""
     database = server.names.target
-    swap.drop(server, database)
+    superuser.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(database)))
     like = sql.SQL(
         "CREATE DATABASE {} TEMPLATE template0 OWNER {} ENCODING 'LATIN1' "
         "LOCALE_PROVIDER libc LOCALE 'C'"
@@ -307,7 +329,7 @@ def test_a_template_can_be_set_aside_and_dropped(server: Server) -> None:
         server.session.execute(statement.format(sql.Identifier(server.names.target)))
         build_next(server, "new")
         promote(server)
-        swap.drop(server, server.names.discard)
+        drop_what_was_set_aside(server)
     assert content(server) == {"": "new", "__previous": "new"}
     plain = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false")
     server.session.execute(plain.format(sql.Identifier(server.names.previous)))
@@ -318,7 +340,7 @@ def test_a_second_run_stops_at_once_and_says_who_holds_the_lock(server: Server) 
     server.lock()
     with Server(server.target, "second") as second, pytest.raises(LockedError) as caught:
         second.lock()
-    assert f"backset test{run_mark()}, since" in caught.value.what
+    assert f"{without_token(application_name('test'))}, since" in caught.value.what
     with Server(server.target.named("another"), "third") as third:
         third.lock()
     server.session.close()
@@ -341,7 +363,7 @@ def test_the_lock_of_a_dead_run_is_waited_for(server: Server) -> None:
     """The server may still be at a killed run's last statement: that is nobody to wait for."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    name = f"backset reset-db{run_mark()}".replace(f"pid {os.getpid()}", f"pid {dead.pid}")
+    name = application_name("reset-db").replace(f"pid {os.getpid()}", f"pid {dead.pid}")
     with Server(server.target, "killed") as killed:
         killed.lock()
         killed.session.execute("SELECT set_config('application_name', %s, false)", [name])
@@ -365,7 +387,7 @@ def test_databases_that_come_and_go_meanwhile_are_no_error(
                 session.execute(made)
                 session.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
-    names = (server.names.next, server.names.previous, server.names.discard)
+    names = (server.names.next, server.names.previous, server.names.clean)
     threads = [threading.Thread(target=come_and_go, args=[name]) for name in names]
     for thread in threads:
         thread.start()
@@ -389,3 +411,222 @@ def test_a_wrong_password_is_one_line_without_it(cluster: Cluster, name: str) ->
     assert wrong not in line
     assert PASSWORD not in line
     assert "\n" not in line
+
+
+def seen(server: Server) -> tuple[Database, Database | None]:
+    """Return target and previous as a run sees them at its gate."""
+    databases = server.databases()
+    return databases[server.names.target], databases.get(server.names.previous)
+
+
+def everything(server: Server) -> list[tuple[object, ...]]:
+    """Return oid, name, comment and openness of each database that is named like the target."""
+    return server.session.execute(
+        "SELECT oid, datname, shobj_description(oid, 'pg_database'), datallowconn FROM pg_database"
+        " WHERE starts_with(datname, %s) ORDER BY oid",
+        [server.names.target],
+    ).fetchall()
+
+
+@pytest.fixture
+def promoted(server: Server) -> Server:
+    """A target with a `__previous`, and a `__next` that is ready for the next swap."""
+    put(server, server.names.target, "first")
+    build_next(server, "second")
+    promote(server)
+    build_next(server, "third")
+    return server
+
+
+PREVIOUS_ANEW = "DROP DATABASE {previous}; CREATE DATABASE {previous}"
+MEANWHILE = {
+    "an unmarked previous": (PREVIOUS_ANEW, "__previous is another database by now"),
+    "a previous that says it is ours": (
+        PREVIOUS_ANEW + "; COMMENT ON DATABASE {previous} IS 'backset previous'",
+        "__previous is another database by now",
+    ),
+    "a previous that somebody has taken over": (
+        "COMMENT ON DATABASE {previous} IS 'mine now'",
+        "the comment of .*__previous does not say any more what it is",
+    ),
+    "a protected previous": (
+        "ALTER DATABASE {previous} SET backset.protected = 'on'",
+        "__previous is protected",
+    ),
+    "a protected target": (
+        "ALTER DATABASE {target} SET backset.protected = 'on'",
+        " is protected",
+    ),
+    "another target": (
+        "ALTER DATABASE {target} RENAME TO {target}_aside; CREATE DATABASE {target}",
+        " is another database by now",
+    ),
+    "another next": (
+        "DROP DATABASE {next}; CREATE DATABASE {next}",
+        "__next is not what this run has built",
+    ),
+    "another run's next": (
+        """COMMENT ON DATABASE {next} IS 'backset next {{"of":"{target}","run":"abc"}}'""",
+        "__next is not what this run has built",
+    ),
+}
+QUICK = {"an unmarked previous", "a protected target", "another run's next"}
+
+
+@pytest.mark.parametrize("what", slow_but(MEANWHILE, lambda what: what in QUICK))
+def test_what_was_done_meanwhile_stops_the_swap(promoted: Server, what: str) -> None:
+    """Since the gate: it is refused by name, and every database stays as it is by then."""
+    statements, words = MEANWHILE[what]
+    old, previous = seen(promoted)
+    names = promoted.names
+    for each in statements.split("; "):
+        text = each.format(target=names.target, previous=names.previous, next=names.next)
+        promoted.session.execute(text.encode())
+    stood = everything(promoted)
+    with pytest.raises(RefusedError, match=words):
+        swap.promote(promoted, old, previous, old_is_empty=False)
+    assert everything(promoted) == stood
+
+
+def test_a_previous_that_came_meanwhile_stops_the_swap(server: Server) -> None:
+    """There was none at the gate; one that somebody made since is not ours, and keeps its users."""
+    build_next(server, "new")
+    old, previous = seen(server)
+    assert previous is None
+    swap.create(server, server.names.previous, None)
+    theirs = server.target.named(server.names.previous)
+    with psycopg.connect(**theirs.params) as session:  # type: ignore[arg-type]
+        with pytest.raises(RefusedError, match="__previous exists and backset did not make it"):
+            swap.promote(server, old, previous, old_is_empty=False)
+        session.execute("SELECT 1")
+
+
+def test_it_is_asked_again_when_nobody_can_change_it_any_more(
+    promoted: Server, superuser: psycopg.Connection[object]
+) -> None:
+    """Between the last look and the renames somebody is faster: all is rolled back."""
+    old, previous = seen(promoted)
+    assert previous is not None
+    text = f"COMMENT ON DATABASE {previous.name} IS 'mine now'".encode()
+    with psycopg.connect(superuser.info.dsn) as other:
+        other.execute(text)  # RENAME waits for this
+        ending = threading.Timer(0.5, other.commit)
+        ending.start()
+        with pytest.raises(RefusedError, match="does not say any more what it is"):
+            swap.promote(promoted, old, previous, old_is_empty=False)
+        ending.join()
+    assert content(promoted) == {"": "second", "__previous": "first", "__next": "third"}
+
+
+def test_a_comment_that_was_written_meanwhile_stays(promoted: Server) -> None:
+    """What the user says of the target last is what the new one says."""
+    old, previous = seen(promoted)
+    swap.comment(promoted, promoted.names.target, "written during the run")
+    swap.promote(promoted, old, previous, old_is_empty=False)
+    target, kept = seen(promoted)
+    assert target.comment == "written during the run"
+    assert kept is not None
+    assert (kept.mark, kept.comment) == ("previous", "written during the run")
+
+
+def test_nobody_comes_to_what_is_about_to_be_dropped(promoted: Server) -> None:
+    """Whatever somebody would begin there would be gone without a word."""
+    promote(promoted)
+    (discarded,) = [each for each in promoted.databases().values() if each.mark == "discard"]
+    where = promoted.target.named(discarded.name)
+    with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
+        psycopg.connect(**where.params)  # type: ignore[arg-type]
+
+
+def test_a_run_does_not_wait_for_the_drop_of_the_one_before(promoted: Server) -> None:
+    """The server takes its time over what was set aside; the next run goes on meanwhile."""
+    promote(promoted)
+    (discarded,) = [each for each in promoted.databases().values() if each.mark == "discard"]
+    with psycopg.connect(promoted.maintenance.url) as slow:
+        slow.execute(f"COMMENT ON DATABASE {discarded.name} IS NULL".encode())
+        slow.execute(swap.comment_on(discarded.name, swap.mark(promoted.names, "discard")))
+        swap.discard(promoted)
+        until = time.monotonic() + 10
+        while not promoted.is_being_dropped(discarded):
+            assert time.monotonic() < until
+        before = time.monotonic()
+        companions.clear(promoted, promoted.databases())
+        build_next(promoted, "fourth")
+        promote(promoted)
+        swap.discard(promoted)
+        assert time.monotonic() - before < 3
+        assert discarded.name in promoted.databases()
+    until = time.monotonic() + 30
+    while set(promoted.databases()) != {promoted.names.target, promoted.names.previous}:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@contextmanager
+def another_run(
+    url: str, name: str = "backset reset-db on app, pid 7 #0123456789abcd"
+) -> Iterator[psycopg.Connection[object]]:
+    """Have a session as that of a run on another machine or in a container; give it."""
+    with psycopg.connect(url, autocommit=True, application_name=name) as session:
+        yield session
+
+
+def another_runs_next(server: Server) -> None:
+    """Make `__next` as that run does."""
+    build_next(server, "theirs")
+    text = swap.mark(server.names, "next").replace(token(), "0123456789abcd")
+    swap.comment(server, server.names.next, text)
+
+
+def test_what_another_run_builds_is_not_dropped_while_that_lives(server: Server) -> None:
+    """It may have lost the lock, and goes on; nobody else takes away what it works on."""
+    another_runs_next(server)
+    with another_run(server.maintenance.url):
+        with pytest.raises(LockedError, match=r"works on \S+__next: backset reset-db on app"):
+            companions.clear(server, server.databases())
+        assert content(server) == {"": "", "__next": "theirs"}
+    companions.clear(server, server.databases())
+    assert content(server) == {"": ""}
+
+
+def test_a_run_that_fails_takes_away_its_own_alone(server: Server) -> None:
+    """Another one may have begun to build since: it had lost the lock without noticing."""
+    another_runs_next(server)
+    aftermath.remove_next(server, StepFailedError("a step failed", "mend it"))
+    assert content(server) == {"": "", "__next": "theirs"}
+    swap.comment(server, server.names.next, swap.mark(server.names, "next"))
+    aftermath.remove_next(server, StepFailedError("a step failed", "mend it"))
+    assert content(server) == {"": ""}
+
+
+OLDER = ("next", "previous 20261101-101010-abc", "discard", "scratch")
+
+
+@pytest.mark.parametrize("mark", OLDER)
+def test_marks_of_backset_before_are_understood(server: Server, mark: str) -> None:
+    """They name neither target nor run."""
+    word, _, label = mark.partition(" ")
+    name = getattr(server.names, word)
+    swap.create(server, name, None)
+    swap.comment(server, name, f"backset {mark}\nthe user's words")
+    found = server.databases()[name]
+    assert (found.mark, found.label, found.comment) == (word, label, "the user's words")
+    assert companions.foreign(server, server.databases()) == ()
+    companions.clear(server, server.databases())
+    assert (name in server.databases()) is (word == "previous")
+
+
+@pytest.mark.parametrize("word", ["next", "previous"])
+def test_what_says_that_it_is_anothers_is_not_ours(server: Server, word: str) -> None:
+    """Two long names could be cut to the same one: the mark has the whole name of the target."""
+    name = getattr(server.names, word)
+    swap.create(server, name, None)
+    other = Names.of(server.names.target + "_and_more")
+    swap.comment(server, name, swap.mark(other, word))
+    assert companions.foreign(server, server.databases()) == (name,)
+    old, previous = seen(server)
+    with pytest.raises(RefusedError):
+        swap.promote(server, old, previous, old_is_empty=False)
+    with pytest.raises(RefusedError, match=f"{name} exists and backset did not make it beside"):
+        swap.drop(server, name)
+    assert name in server.databases()

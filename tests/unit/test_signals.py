@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 
 import pytest
 
@@ -114,3 +116,39 @@ def test_a_run_that_goes_on_listens_again() -> None:
             signals.listen()
             send()
     assert caught.value.exit_code == 130
+
+
+def test_what_another_thread_must_not_tear_holds_nothing_up() -> None:
+    """Signals come to the main thread alone: one that was raised in another would be lost there."""
+    inside, over = threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with signals.deferred():
+                inside.set()
+                over.wait(10)
+        except BaseException as error:  # noqa: BLE001  (that is what must not come)
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    with signals.raised(), pytest.raises(Interrupted):  # noqa: PT012  (likewise)
+        thread.start()
+        inside.wait(10)
+        try:
+            send()
+            time.sleep(10)
+        finally:
+            over.set()
+            thread.join()
+    assert raised == []
+
+
+def test_int_is_pythons_own_while_a_program_runs() -> None:
+    """What comes after a task of ours, such as one of Invoke's own, is interrupted as ever."""
+    before = signal.signal(signal.SIGINT, signals.quiet)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -253,6 +253,7 @@ class Gate:
             raise WrongTargetError(where)
         if self.writes:
             cursor.execute(WRITE)
+            cursor.execute("SET synchronous_commit = local")  # the run itself waits for standbys
             if self._stays is None:
                 cursor.execute(self._tables)
                 self._stays = [oid for (oid,) in cursor.fetchall()]

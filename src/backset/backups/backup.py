@@ -4,25 +4,57 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from backset.backups import dumps, manifest
+from backset.backups import contents, dumps, manifest
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
-from backset.catalogs import catalog, inventory
+from backset.catalogs import catalog, evaluated, inventory
 from backset.catalogs.left_out import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
+from backset.errors import SettingsError, StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
 
     from backset.backups.vault import Vault
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.servers.programs import Programs
+
+
+_NAMED = re.compile(r"[A-Za-z0-9][\w.+-]{0,79}", re.ASCII)
+_ENDINGS = (*manifest.SUFFIXES, ".json", ".partial", ".zst", ".gz")  # what we tell files by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a person asks of a backup.
+
+    name: by which it is found again; such a one stays until a person removes it. is_pinned: whether
+    it stays without a name, too.
+    """
+
+    name: str = ""
+    is_pinned: bool = False
+
+    @classmethod
+    def of(cls, *, name: str = "", pin: bool = False) -> Wish:
+        """Return what the flags say. Raises SettingsError for a name that no file can have."""
+        if name and (not _NAMED.fullmatch(name) or name.endswith(_ENDINGS)):
+            rule = "it must begin with a letter or a digit; more of these and of . _ + - may follow"
+            raise SettingsError([(f"--name is {name!r}", f"{rule}, as in before-demo")])
+        return cls(name=name, is_pinned=pin)
+
+
+NO_WISH = Wish()
 
 
 def take(
@@ -34,23 +66,30 @@ def take(
     zstd_above: int,
     left_out: LeftOut = NOTHING,
     is_half_built: bool = False,
+    wish: Wish = NO_WISH,
+    is_remade: Callable[[Session], bool] = lambda _: False,
 ) -> Backup:
     """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
-    left_out: what is others', and neither dumped nor counted.
+    left_out: what is others', and neither dumped nor counted. is_remade: tells of the database
+    whether a rebuild makes all its rows again.
     A database of more than `zstd_above` bytes is compressed by zstd. Everything is
     written and read back under the mark of `.dump.partial`; the rename of the dump comes last.
-    Raises StepFailedError, and RefusedError where pg_dump is missing.
+    A state that another dump of the folder has becomes a second name of that file.
+    Raises StepFailedError, and RefusedError where pg_dump is missing or the name is taken.
     """
     with connect(target, "backup") as session:
         major = session.info.server_version // 10000
         pg_dump = programs.find("pg_dump", major)
         both = pg_dump, programs.beside(pg_dump, "pg_restore")
+        search_path = catalog.own_search_path(session)
         with vault.open():
+            if wish.name:
+                vault.refuse_name(wish.name)
             _begin_snapshot(session)
             moment = datetime.now(UTC)
             revisions = tuple(catalog.revisions(session, left_out.has))
-            name = _name(moment, revisions)
+            name = wish.name or _name(moment, revisions)
             partial = _private(vault.folder / f"{name}.dump.partial")
             form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
             dump = vault.folder / f"{name}{form.suffix}"
@@ -59,31 +98,104 @@ def take(
                 # While pg_dump works, in its snapshot.
                 rows = catalog.row_counts(session, lambda table: not left_out.has(table))
                 objects = inventory.inventory(session, left_out.condition())
-                tool_version = programs.run(both[0], "--version")[0]
-                server_id = catalog.server_id(session)
+                outcome = evaluated.look(session, search_path, left_out.has)
+                about = Manifest(
+                    name=name,
+                    database=target.database,
+                    taken_at=moment.replace(microsecond=0),
+                    server_id=catalog.server_id(session),
+                    server_version=session.info.parameter_status("server_version") or "",
+                    tool_version=programs.run(both[0], "--version")[0],
+                    revisions=revisions,
+                    rows=rows,
+                    objects=objects,
+                    size_bytes=0,
+                    sha256="",
+                    dump_format=form.words,
+                    by_hand=form.by_hand(name, with_path=outcome.needs_path),
+                    left_out=left_out.names(),
+                    is_half_built=is_half_built,
+                    wal_position=catalog.wal_position(session),
+                    is_pinned=wish.is_pinned or bool(wish.name),
+                    search_path=search_path,
+                    needs_search_path=outcome.needs_path,
+                    obstacle=target.redact(outcome.obstacle),
+                    is_remade=is_remade(session),
+                )
                 _pack(manifest.beside(dump, SCRIPTS), folders(), programs.cwd)
-                sha256 = finish()
+                digests = finish()
+            earlier = vault.list()
+            size_bytes, sha256 = manifest.size_bytes(partial), digests.file
+            about = replace(about, content_sha256=digests.content)
+            twin = _twin(earlier, about, partial, _listing(both[1], programs))
+            if twin and _linked(twin, partial):
+                size_bytes, sha256 = twin.manifest.size_bytes, twin.manifest.sha256
+                about = replace(about, tool_version=twin.manifest.tool_version)
             _sync(partial)
-            about = Manifest(
-                name=name,
-                database=target.database,
-                taken_at=moment.isoformat(timespec="seconds"),
-                server_id=server_id,
-                server_version=session.info.parameter_status("server_version") or "",
-                tool_version=tool_version,
-                revisions=revisions,
-                rows=rows,
-                objects=objects,
-                size_bytes=manifest.size_bytes(partial),
-                sha256=sha256,
-                dump_format=form.words,
-                by_hand=form.by_hand(name),
-                left_out=left_out.names(),
-                is_half_built=is_half_built,
-            )
-            write(manifest.beside(dump), json.dumps(about.content(), indent=2) + "\n")
+            number = 1 + max((each.manifest.number for each in earlier), default=0)
+            about = replace(about, size_bytes=size_bytes, sha256=sha256, number=number)
+            write(manifest.beside(dump), _text(about))
             partial.rename(dump)
             return Backup(dump, about)
+
+
+def noted(backup: Backup, *, needs_search_path: bool) -> Backup:
+    """Write into the manifest of a backup what a load of it has shown."""
+    by_hand = dumps.form(backup).by_hand(backup.name, with_path=needs_search_path)
+    about = replace(backup.manifest, needs_search_path=needs_search_path, by_hand=by_hand)
+    path = manifest.beside(backup.dump)
+    beside = path.with_name(f"{backup.name}~.dump.partial")  # rubbish, should this be torn
+    write(beside, _text(about))
+    beside.rename(path)
+    return Backup(backup.dump, about)
+
+
+def _text(about: Manifest) -> str:
+    return json.dumps(about.content(), indent=2) + "\n"
+
+
+def _listing(pg_restore: Path, programs: Programs) -> Callable[[Path], Sequence[str]]:
+    """Return what gives the entries of a dump, with the oids that its objects had."""
+
+    def listing(dump: Path) -> Sequence[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            return contents.read(dump, pg_restore, programs, Path(folder) / "toc")
+
+    return listing
+
+
+def _twin(
+    earlier: Sequence[Backup],
+    about: Manifest,
+    dump: Path,
+    listing: Callable[[Path], Sequence[str]],
+) -> Backup | None:
+    """Return an undamaged backup whose dump says the same, in the same format.
+
+    It must be of the same objects, too: what was restored meanwhile has other oids, by which a run
+    in place knows what still stands in a database.
+    """
+
+    def what(each: Manifest) -> tuple[object, ...]:
+        return each.content_sha256, each.dump_format, each.left_out, each.server_id
+
+    for each in reversed(earlier):
+        if what(each.manifest) == what(about):
+            with suppress(StepFailedError, OSError):
+                each.check()
+                return each if listing(each.dump) == listing(dump) else None
+    return None
+
+
+def _linked(twin: Backup, partial: Path) -> bool:
+    """Put a second name of a dump in place of one that says the same, if the disk knows such."""
+    link = partial.with_name(f"{manifest.stem(partial)}~.dump.partial")
+    try:
+        link.hardlink_to(twin.dump)
+        link.replace(partial)
+    except OSError:
+        return False
+    return True
 
 
 def alone(

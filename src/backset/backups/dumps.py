@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 from io import BufferedReader
-from typing import IO, TYPE_CHECKING
+from threading import Event
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from backset.backups import manifest
 from backset.connections.session import conninfo
 from backset.errors import StepFailedError
+from backset.processes.process import pipe
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
+    from backset.backups.manifest import Backup
     from backset.connections.target import Target
     from backset.processes.process import Child
     from backset.servers.programs import Programs
@@ -29,45 +33,74 @@ if TYPE_CHECKING:
 _KNOWS_TIMEOUT = 17  # the server's major version that brought transaction_timeout
 _TIMEOUT = b"SET transaction_timeout = 0;\n"
 _PIECE = 2**18  # bytes
+_RESTRICTED = re.compile(rb"(?<=^\\restrict )\w+$", re.MULTILINE)
+_FRAME = 4096  # bytes: in the first ones of a script that word stands, and in the last ones
+_PACKED = b"\x28\xb5\x2f\xfd"  # with which zstd begins
 _WORTH_JOBS = 4_000_000  # bytes of a dump, from which on several processes are worth their start
+
+
+class Digests(NamedTuple):
+    """What a dump was when it was read back: the SHA-256 of its file, and of what it says.
+
+    The latter is the same for two dumps of one state, though their files have the time in them.
+    """
+
+    file: str
+    content: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """How a dump is made.
 
-    words: what the manifest says of it. suffix: of its file. options: pg_dump's. command: what
-    loads it without us.
+    words: what the manifest says of it. suffix: of its file. options: pg_dump's. unpack:
+    what unpacks it without us. jobs: pg_restore's option for several processes.
     """
 
     words: str
     suffix: str
     options: tuple[str, ...]
-    command: str
+    unpack: str = ""
+    jobs: str = ""
 
-    def by_hand(self, name: str) -> str:
-        """Return the command that loads a dump without us, in the folder of the backup `name`."""
-        return self.command.format(name + self.suffix)
+    def by_hand(self, name: str, *, with_path: bool = False) -> str:
+        """Return the command that loads a dump without us, in the folder of the backup `name`.
+
+        with_path: with the search path of the database that it goes into.
+        """
+        file = name + self.suffix
+        unpack, file = (f"{self.unpack} {file} | ", "") if self.unpack else ("", f" {file}")
+        if not with_path:
+            restore = f"pg_restore --exit-on-error{self.jobs} --dbname DATABASE{file}"
+            return unpack + restore
+        less = "sed \"/^SELECT pg_catalog.set_config('search_path'/d\""
+        psql = "psql --set=ON_ERROR_STOP=1 --single-transaction DATABASE"
+        return f"{unpack}pg_restore --file=-{file} | {less} | {psql}"
 
 
 PLAIN = Form(
     words="custom, with gzip in it",
     suffix=".dump",
     options=("--format=custom",),
-    command="pg_restore --exit-on-error --dbname DATABASE {}",
 )
 NATIVE = Form(
     words="custom, with zstd in it",
     suffix=".dump",
     options=("--format=custom", "--compress=zstd:level=1"),
-    command=f"pg_restore --exit-on-error --jobs={JOBS} --dbname DATABASE {{}}",
+    jobs=f" --jobs={JOBS}",
 )
 PACKED = Form(
     words="custom, in zstd",
     suffix=".dump.zst",
     options=("--format=custom", "--compress=0"),
-    command="zstd -dc {} | pg_restore --exit-on-error --dbname DATABASE",
+    unpack="zstd -dc",
 )
+
+
+def form(backup: Backup) -> Form:
+    """Return how the dump of a backup was made."""
+    words = backup.manifest.dump_format
+    return next((each for each in (NATIVE, PACKED) if each.words == words), PLAIN)
 
 
 def choose(size_bytes: int, zstd_above: int, pg_dump: Path, programs: Programs) -> Form:
@@ -89,10 +122,10 @@ def written(
     both: tuple[Path, Path],
     *options: str,
     target: Target,
-) -> AbstractContextManager[Callable[[], str]]:
+) -> AbstractContextManager[Callable[[], Digests]]:
     """Run pg_dump for as long as the block lasts, which gets a function that waits for its end.
 
-    That has the dump read back whole, and returns its SHA-256. path: an empty file, for the dump.
+    That has the dump read back whole, and returns its digests. path: an empty file, for the dump.
     both: pg_dump and pg_restore. options: pg_dump's, beside those of the form. Raises
     StepFailedError, OSError.
     """
@@ -130,8 +163,8 @@ def load(
     others = [each for each in arguments if each not in at_once and not each.startswith("--jobs")]
     how = ["--no-psqlrc", "--quiet", "--output", os.devnull, "--set=ON_ERROR_STOP=1", "--file=-"]
     with (
-        packing.pipe() as (source, sink),
-        packing.pipe() as (script, dumped),
+        pipe() as (source, sink),
+        pipe() as (script, dumped),
         programs.start(psql, *how, *at_once, *where, target=target, stdin=source) as loading,
         reading(dump, pg_restore, *others, "--file=-", programs=programs, output=dumped) as child,
     ):
@@ -187,7 +220,7 @@ def reading(
     from backset.backups import packing
 
     with (
-        packing.pipe() as (source, sink),
+        pipe() as (source, sink),
         ThreadPoolExecutor() as threads,
         programs.start(pg_restore, *arguments, target=target, stdin=source, output=output) as child,
     ):
@@ -211,7 +244,12 @@ def jobs(dump: Path) -> list[str]:
 
 def is_packed(dump: Path) -> bool:
     """Tell whether pg_restore can read a dump only after it was unpacked."""
-    return dump.suffix == ".zst"
+    if dump.suffix == ".zst":
+        return True
+    if not dump.is_file():
+        return False
+    with dump.open("rb") as file:  # one that is still partial has no such name yet
+        return file.read(len(_PACKED)) == _PACKED
 
 
 def _can_pack() -> bool:
@@ -222,30 +260,38 @@ def _can_pack() -> bool:
 @contextmanager
 def _plain(
     path: Path, programs: Programs, both: tuple[Path, Path], *options: str, target: Target
-) -> Iterator[Callable[[], str]]:
+) -> Iterator[Callable[[], Digests]]:
     """Let pg_dump write, and read that back as soon as it has: nobody has to ask for it."""
     from concurrent.futures import ThreadPoolExecutor
 
     pg_dump, pg_restore = both
-    with ThreadPoolExecutor() as threads, ExitStack() as children:
+    over = Event()
+    with pipe() as (source, sink), ThreadPoolExecutor() as threads, ExitStack() as children:
         dumping = programs.start(pg_dump, *options, "--file", str(path), target=target)
         children.enter_context(dumping)
 
-        def read_back() -> str:
+        def read_back() -> Digests:
             programs.check(dumping, pg_dump, target)
             # `pg_restore --list` would accept a dump whose tail is cut off.
-            reading = programs.start(pg_restore, "--file", os.devnull, str(path))
+            reading = programs.start(pg_restore, "--file=-", str(path), output=sink)
             children.enter_context(reading)
+            if over.is_set():  # whoever ends them all has not seen this one
+                reading.end()
+            sink.close()
+            content = _content(source)
             programs.check(reading, pg_restore, None)
-            return manifest.sha256(path)
+            return Digests(manifest.sha256(path), content)
 
-        yield threads.submit(read_back).result
+        try:
+            yield threads.submit(read_back).result
+        finally:
+            over.set()
 
 
 @contextmanager
 def _packed(
     path: Path, programs: Programs, both: tuple[Path, Path], *options: str, target: Target
-) -> Iterator[Callable[[], str]]:
+) -> Iterator[Callable[[], Digests]]:
     """Pack what pg_dump writes, and read it back from the file meanwhile: two cores are busy then.
 
     The programs end before the threads, and those before the pipes: nobody waits for anybody.
@@ -267,22 +313,42 @@ def _packed(
         return digest.hexdigest()
 
     with (
-        packing.pipe() as (source, dumped),
-        packing.pipe() as (unpacked, sink),
+        pipe() as (source, dumped),
+        pipe() as (unpacked, sink),
+        pipe() as (script, written),
         ThreadPoolExecutor() as threads,
         programs.start(pg_dump, *options, target=target, output=dumped) as dumping,
-        programs.start(pg_restore, "--file", os.devnull, stdin=unpacked) as reading,
+        programs.start(pg_restore, "--file=-", stdin=unpacked, output=written) as reading,
     ):
-        dumped.close()
-        unpacked.close()
+        for each in (dumped, unpacked, written):
+            each.close()
         packed = threads.submit(packing.pack, source, path, sizes.put)
         checked = threads.submit(read_back)
+        content = threads.submit(_content, script)
 
-        def finish() -> str:
+        def finish() -> Digests:
             packed.result()  # first: of a full disk pg_dump knows only that nobody listens
             programs.check(dumping, pg_dump, target)
             found = checked.result()
             programs.check(reading, pg_restore, None)
-            return found
+            return Digests(found, content.result())
 
         yield finish
+
+
+def _content(script: FileIO) -> str:
+    """Return the SHA-256 of what pg_restore writes, to its end.
+
+    Without the word by which psql knows the end of a script: each script has another one.
+    """
+    digest, rest = sha256(), b""
+    with BufferedReader(script) as reader:
+        head = reader.read(_FRAME)
+        word = _RESTRICTED.search(head)
+        digest.update(head.replace(word[0], b"") if word else head)
+        while piece := reader.read1(_PIECE):
+            rest += piece
+            digest.update(rest[:-_FRAME])
+            rest = rest[-_FRAME:]
+    digest.update(rest.replace(word[0], b"") if word else rest)
+    return digest.hexdigest()

@@ -7,12 +7,14 @@ their sizes.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime  # noqa: TC003  (msgspec asks for the types)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from backset.errors import StepFailedError
 
@@ -21,17 +23,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".dump", ".dump.zst")  # of dumps
 SCRIPTS = ".scripts.tar.gz"  # of the migration scripts beside them
-_FORMAT = 3
-_EARLIER = {1, 2}  # without `objects` and `name`; without `dump_format` and `by_hand`
+_FORMAT = 4
+# Without `objects` and `name`; without `dump_format` and `by_hand`; without what orders them.
+_EARLIER = {1, 2, 3}
 _CHOOSE = "choose another one from `invoke backups`"
-_JSON_TYPES = {
-    "rows": dict,
-    "objects": dict,
-    "revisions": list,
-    "size_bytes": int,
-    "left_out": list,
-    "is_half_built": bool,
-}  # others: str
+_Natural = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +36,29 @@ class Manifest:
 
     name: the backup's, so that the manifest of another dump is known for what it is.
     server_id: PostgreSQL's system identifier; empty where the role may not ask for it.
-    revisions: the rows of the version table. rows: exact counts by table. taken_at: ISO 8601, UTC.
+    revisions: the rows of the version table. rows: exact counts by table. taken_at: UTC.
     objects: what inventory() gave; None in a manifest of the first format.
     left_out: what belonged to others, schemas and tables, and is not in the dump.
     is_half_built: whether a run in place had dropped the database's tables, and was not done.
     dump_format: in words. by_hand: the command that loads the dump without us, in its folder.
+    content_sha256: of what the dump says; two dumps of one state have the same.
+    number: of the backups of its folder, which each new one raises. wal_position: bytes that the
+    server had written to its log; None where it does not say.
+    is_pinned: whether it stays until a person removes it.
+    search_path: that of the database, as SET takes it; None in a manifest of an earlier format.
+    needs_search_path: whether the dump loads only with that one.
+    obstacle: why the dump does not load at all, in words; empty where nothing is known of that.
+    is_remade: whether a rebuild makes all its rows again.
     """
 
     database: str
-    taken_at: str
+    taken_at: Annotated[datetime, Meta(tz=True)]
     server_id: str
-    server_version: str
+    server_version: Annotated[str, Meta(pattern=r"^\d+")]
     tool_version: str
     revisions: tuple[str, ...]
-    rows: dict[str, int]
-    size_bytes: int
+    rows: dict[str, _Natural]
+    size_bytes: _Natural
     sha256: str
     name: str = ""
     objects: dict[str, str] | None = None
@@ -62,7 +66,25 @@ class Manifest:
     by_hand: str = ""
     left_out: tuple[tuple[str, ...], ...] = ()
     is_half_built: bool = False
+    content_sha256: str = ""
+    number: _Natural = 0
+    wal_position: _Natural | None = None
+    is_pinned: bool = False
+    search_path: str | None = None
+    needs_search_path: bool = False
+    obstacle: str = ""
+    is_remade: bool = False
     format: int = _FORMAT
+
+    @property
+    def order(self) -> tuple[int, int, datetime]:
+        """What comes later has more of it; the clock counts for earlier formats alone."""
+        return self.number, self.wal_position or 0, self.taken_at
+
+    @property
+    def needed_path(self) -> str | None:
+        """The search path with which alone the dump loads; None where it loads by itself."""
+        return self.search_path if self.needs_search_path else None
 
     @property
     def major(self) -> int:
@@ -77,7 +99,8 @@ class Manifest:
 
     def content(self) -> dict[str, Any]:
         """Return the manifest as plain values, as its file has them."""
-        return dataclasses.asdict(self)
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,34 +178,35 @@ def read(dump: Path) -> Backup:
     """Return the backup of a dump. Raises StepFailedError where its manifest cannot be read."""
     path = beside(dump)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format"]
-        if version not in {_FORMAT, *_EARLIER}:
-            remedy = "use the version of backset that wrote it"
-            raise StepFailedError(f"{path} has format {version!r}", remedy)
-        return Backup(dump, _manifest(content))
+        text = path.read_bytes()
+        try:
+            about = msgspec.json.decode(text, type=Manifest)
+        except msgspec.ValidationError:
+            _demand_format(path, msgspec.json.decode(text, type=_Formatted).format)
+            raise
+        _demand_format(path, about.format)
     except FileNotFoundError:
         raise StepFailedError(f"{dump} has no manifest beside it", _CHOOSE) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is damaged"
-        raise StepFailedError(f"{path} cannot be read: {reason}", _CHOOSE) from None
+    except OSError as error:
+        raise StepFailedError(f"{path} cannot be read: {error.strerror}", _CHOOSE) from None
+    except msgspec.ValidationError as error:
+        what = f"{path} cannot be read: {error}"
+        raise StepFailedError(what, f"correct that, or {_CHOOSE}") from None
+    except (msgspec.DecodeError, ValueError):
+        raise StepFailedError(f"{path} cannot be read: it is damaged", _CHOOSE) from None
+    return Backup(dump, about)
 
 
-def _manifest(content: dict[str, Any]) -> Manifest:
-    for name, value in content.items():
-        if value is not None and name != "format":
-            expected = _JSON_TYPES.get(name, str)
-            if not isinstance(value, expected):
-                raise TypeError(name)
-    about = Manifest(
-        **{
-            **content,
-            "revisions": tuple(content["revisions"]),
-            "left_out": tuple(map(tuple, content.get("left_out", ()))),
-        }
-    )
-    major(about.server_version)
-    return about
+class _Formatted(msgspec.Struct):
+    """What every format has."""
+
+    format: int
+
+
+def _demand_format(path: Path, version: int) -> None:
+    if version not in {_FORMAT, *_EARLIER}:
+        remedy = "use the version of backset that wrote it"
+        raise StepFailedError(f"{path} has format {version}", remedy)
 
 
 def _sha256(path: Path) -> str:

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
 _LEVEL = 1  # as small as gzip's, and no slower than a server sends; -1 is no faster
 _PIECE = 2**18  # bytes; it stays in a core's own cache
 _PARAMETER = zstd.CompressionParameter
-
-
-@contextmanager
-def pipe() -> Iterator[tuple[FileIO, FileIO]]:
-    """Open a pipe; give its ends, that to read from and that to write to."""
-    ends = os.pipe()
-    with os.fdopen(ends[0], "rb", 0) as source, os.fdopen(ends[1], "wb", 0) as sink:
-        yield source, sink
 
 
 def pack(source: FileIO, path: Path, written: Callable[[int], None]) -> None:

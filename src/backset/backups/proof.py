@@ -19,11 +19,18 @@ def refuse(server: Server, databases: Databases) -> None:
     companions.refuse_scratch(server, [server.names.scratch], databases, "prove a backup")
 
 
-def prove(backup: Backup, server: Server, like: Database | None, programs: Programs) -> None:
+def prove(backup: Backup, server: Server, like: Database | None, programs: Programs) -> bool:
     """Restore `backup` beside the target and compare rows and catalog with its manifest.
 
-    like: the database whose owner, encoding and locale the scratch database gets.
-    Raises StepFailedError with the differences; the scratch database is dropped in any case.
+    like: the database whose owner, encoding and locale the scratch database gets. Returns
+    whether it loads only with the search path of the database. Raises StepFailedError with the
+    differences; the scratch database is dropped in any case.
     """
-    with companions.scratch(server, server.names.scratch, like) as target:
-        restoration.load(backup, target, server.major, programs)
+    name = server.names.scratch
+
+    def emptied() -> None:
+        companions.drop(server, name)
+        companions.make_scratch(server, name, like)
+
+    with companions.scratch(server, name, like) as target:
+        return restoration.load(backup, target, server.major, programs, emptied=emptied)

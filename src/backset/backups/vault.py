@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import shutil
 from contextlib import contextmanager, suppress
@@ -12,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from backset.backups import manifest
+from backset.backups import manifest, retention
 from backset.backups.manifest import SUFFIXES
-from backset.errors import LockedError, StepFailedError
+from backset.errors import LockedError, RefusedError, StepFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from backset.backups.manifest import Backup
 
+_TAKEN = {"in-place"}  # by other files of ours, which come and go
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -40,13 +42,42 @@ class Vault:
         """Return the vault of a database; its name is quoted where a file name cannot hold it."""
         return cls(backups / quote(database, safe=" ").replace("..", "%2E%2E"))
 
+    def read(self) -> tuple[Sequence[Backup], Sequence[str]]:
+        """Return all complete backups, the oldest first, and a line for each dump that is none.
+
+        Which is older, the number says that a backup gets when it is taken: clocks go wrong.
+        """
+        found, errors = [], []
+        for dump in self._dumps():
+            try:
+                found.append(manifest.read(dump))
+            except StepFailedError as error:
+                errors += error.lines()
+        return sorted(found, key=lambda each: each.manifest.order), errors
+
     def list(self) -> Sequence[Backup]:
         """Return all complete backups, the oldest first."""
-        return self._read()[0]
+        return self.read()[0]
 
     def unreadable(self) -> Sequence[str]:
         """Return in a line each which dumps have no manifest that can be read, and what to do."""
-        return [line for error in self._read()[1] for line in error.lines()]
+        return self.read()[1]
+
+    def refuse_name(self, name: str) -> None:
+        """Raise RefusedError where something in the folder has the name of a new backup."""
+        if name in _TAKEN or any(self.folder.glob(f"{glob.escape(name)}.*")):
+            what = f"{self.folder} has something of the name {name} already"
+            raise RefusedError([(what, "choose another one, or remove those files")])
+
+    def twin(self, backup: Backup) -> Backup | None:
+        """Return the newest backup of the same state whose file it has, if there is any."""
+        content = backup.manifest.content_sha256
+        same = (
+            each
+            for each in reversed(self.list())
+            if each.name != backup.name and each.manifest.content_sha256 == content
+        )
+        return next((each for each in same if each.dump.samefile(backup.dump)), None)
 
     def find(self, name: str) -> Backup:
         """Return a backup by name, file name or path. Raises StepFailedError."""
@@ -68,27 +99,47 @@ class Vault:
         whole = [each for each in taken if not each.manifest.is_half_built]
         return (whole or taken)[-1]
 
-    def prune(self, keep: int, server_id: str, protected: Iterable[str] = ()) -> int:
-        """Remove a server's backups but for the newest `keep`; return how many went.
+    def prune(
+        self, keep: int, server_id: str, protected: Iterable[str] = (), *, keep_days: int = 0
+    ) -> int:
+        """Remove the backups of a server that retention.surplus() names; return how many went.
 
-        Those named in `protected` stay, and so does the newest undamaged one, wherever it stands.
         An interruption leaves each backup whole, or marked as rubbish.
         """
+        known: dict[str, bool] = {}
+
+        def is_good(backup: Backup) -> bool:
+            if backup.name not in known:
+                known[backup.name] = _is_good(backup)
+            return known[backup.name]
+
         with self._locked() as descriptor:
-            older = self.surplus(keep, server_id, protected)
-            if older:
-                newest = next(filter(_is_good, reversed(self._of_server(server_id))), None)
-                older = [each for each in older if each != newest]
+            older = self.surplus(
+                server_id, keep=keep, keep_days=keep_days, protected=protected, is_good=is_good
+            )
             for each in older:
                 each.dump.rename(each.dump.with_name(f"{each.name}.dump.partial"))
                 os.fsync(descriptor)  # the mark, before what it marks is torn
                 self._sweep()
         return len(older)
 
-    def surplus(self, keep: int, server_id: str, protected: Iterable[str]) -> Sequence[Backup]:
-        """Return a server's backups but for the newest `keep` and those named in `protected`."""
-        taken = self._of_server(server_id)
-        return [each for each in taken[: max(0, len(taken) - keep)] if each.name not in protected]
+    def surplus(
+        self,
+        server_id: str,
+        *,
+        keep: int,
+        keep_days: int,
+        protected: Iterable[str],
+        is_good: Callable[[Backup], bool] = lambda _: True,
+    ) -> Sequence[Backup]:
+        """Return what prune() would remove; without `is_good`, if no dump was damaged."""
+        return retention.surplus(
+            self._of_server(server_id),
+            keep=keep,
+            keep_days=keep_days,
+            protected=protected,
+            is_good=is_good,
+        )
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -129,17 +180,8 @@ class Vault:
         what = f"the disk of {self.folder} is full: {words}"
         return StepFailedError(what, "make room, or set `backups` to a folder on another disk")
 
-    def _read(self) -> tuple[Sequence[Backup], Sequence[StepFailedError]]:
-        found, errors = [], []
-        for dump in self._dumps():
-            try:
-                found.append(manifest.read(dump))
-            except StepFailedError as error:
-                errors.append(error)
-        return found, errors
-
     def _dumps(self) -> Sequence[Path]:
-        """Return the dumps, the oldest first. Raises OSError where the folder cannot be read."""
+        """Return the dumps by name. Raises OSError where the folder cannot be read."""
         try:
             return sorted(each for each in self.folder.iterdir() if each.name.endswith(SUFFIXES))
         except FileNotFoundError:

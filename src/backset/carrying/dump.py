@@ -12,7 +12,7 @@ from backset.backups import archive, dumps
 from backset.carrying import digest, pending, plan
 from backset.carrying.pair import SPELLING
 from backset.carrying.source import Source
-from backset.catalogs import columns, versions
+from backset.catalogs import borrowing, columns, versions
 from backset.catalogs.catalog import shown
 from backset.connections.session import Session, connect, conninfo, explained
 from backset.errors import RefusedError, StepFailedError
@@ -77,6 +77,9 @@ def opened(
         progress(f"restoring {found.path.name} into {database.database}")
         with explained(database):
             doubts = _define(build, found, database, how)
+            path = found.backup.manifest.search_path if found.backup else None
+            with closing(connect(database, build.purpose)) as session:
+                borrowing.give_path(session, path)
             with closing(connected()) as session:
                 _tell_rowless(found, session, progress)
                 rules, places = build.options.carries, _places(found, session)

@@ -109,10 +109,11 @@ def _copy(script: IO[bytes], session: Session, table: sql.Identifier, columns: b
 
 
 def _batches(script: IO[bytes]) -> Iterator[bytearray]:
-    """Yield the rows up to the end of the table."""
-    batch = bytearray()
-    while (line := script.readline()) not in {_END, b""}:
-        batch += line
+    """Yield the rows up to the end of the table, of a large one a piece at a time."""
+    batch, begins = bytearray(), True
+    while (piece := script.readline(_BATCH_BYTES)) and not (begins and piece == _END):
+        batch += piece
+        begins = piece.endswith(b"\n")
         if len(batch) >= _BATCH_BYTES:
             yield batch
             batch = bytearray()

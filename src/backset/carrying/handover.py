@@ -17,7 +17,7 @@ from backset.carrying.marks import LARGE_OBJECTS
 from backset.carrying.pair import SPELLING
 from backset.carrying.watch import lock
 from backset.catalogs.catalog import shown
-from backset.connections.session import connect, explained, one_line
+from backset.connections.session import connect, end, explained, one_line, process_of
 from backset.errors import StepFailedError
 from backset.servers import swap
 
@@ -57,7 +57,7 @@ def promote(server: Server, watch: Watch, swap_them: swap.Swap, progress: Progre
             last = _Last(server, session, watch, doubtful)
             try:
                 with last:
-                    swap_them(spare=session.info.backend_pid, last=last.judge)
+                    swap_them(spare=process_of(session), last=last.judge)
             except _WrittenError as error:
                 doubtful |= error.tables
             else:
@@ -71,7 +71,7 @@ def _hold(server: Server, session: Session, watch: Watch, tables: set[Name]) -> 
     """Keep writers out of some tables until the session ends, and compare their rows."""
     session.execute(SPELLING.encode())
     session.execute("BEGIN")
-    names, spare = [server.names.target], session.info.backend_pid
+    names, spare = [server.names.target], process_of(session)
     with swap.evicting(server, names, spare=spare):  # a writer may sit on its locks for hours
         lock(session, tables - {LARGE_OBJECTS})
     next_ = server.target.named(server.names.next)
@@ -87,6 +87,7 @@ class _Last:
 
     def __init__(self, server: Server, session: Session, watch: Watch, held: set[Name]) -> None:
         self._server = server
+        self._renaming = process_of(server.session)
         self._session = session
         self._watch = watch
         self._held = held - {LARGE_OBJECTS}
@@ -102,10 +103,9 @@ class _Last:
         self._over.set()
         self._thread.join()
 
-    def judge(self, renaming: Session) -> None:
+    def judge(self, _renaming: Session) -> None:
         """Raise _WrittenError if something was written; called when RENAME has come through."""
         self._thread.join()
-        renaming.execute(_DURABLE)
         if self._seen is None:
             words = one_line(self._error, self._server.target) if self._error else "no answer"
             what = f"whether it was written to since it was copied cannot be told: {words}"
@@ -119,6 +119,7 @@ class _Last:
                 while not self._over.wait(_LOOK_EVERY_S):
                     if self._is_last():
                         self._seen = self._watch.look(self._session) - self._held
+                        end(self._session)
                         return
         except psycopg.Error as error:
             self._error = error
@@ -131,7 +132,7 @@ class _Last:
         the server's numbers before it is no longer seen.
         """
         run = self._session.execute
-        if run(_IS_RENAMING, [self._server.session.info.backend_pid]).fetchone() != (True,):
+        if run(_IS_RENAMING, [self._renaming]).fetchone() != (True,):
             return False
         run("SELECT pg_stat_clear_snapshot()")
         return run(_IS_ALONE).fetchone() == (True,)
@@ -145,11 +146,4 @@ SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
 _IS_ALONE = """
 SELECT NOT EXISTS (SELECT FROM pg_stat_activity
                    WHERE datname = current_database() AND pid <> pg_backend_pid())
-"""
-# Sessions on the new database need not wait for the disk: the log is one for the whole server, and
-# a COMMIT that waits has all of it on disk that was written before (xact.c:
-# RecordTransactionCommit, XLogFlush). So this one has to wait, whatever the role prefers.
-_DURABLE = """
-SELECT set_config('synchronous_commit', 'on', true)
-WHERE current_setting('synchronous_commit') = 'off'
 """

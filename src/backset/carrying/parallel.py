@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from backset.errors import UnreachableError
+from backset.processes import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -58,8 +59,10 @@ def run(
             job(hand)
 
     with ThreadPoolExecutor(max(1, len(hands))) as pool:
-        threads = [pool.submit(work, hand) for hand in hands]
+        threads: list[Future[None]] = []
         try:
+            with signals.deferred():  # a thread that nobody knows of would do all the jobs
+                threads += [pool.submit(work, hand) for hand in hands]
             _await(threads, watch)
         except BaseException:
             waiting.clear()

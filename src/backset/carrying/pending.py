@@ -28,8 +28,10 @@ def found(session: Session, build: Build) -> list[Revision]:
     """
     rules = build.options.carries
     places = [each.revisions for each in versions.tables(session) if each.revisions]
+    if rules is None or not places:
+        return []
     heads = set(build.scripts.heads)  # which needs no process of Alembic where a clone is taken
-    if rules is None or all(heads == set(rows) for rows in places):
+    if all(heads == set(rows) for rows in places):
         return []
     return [
         each

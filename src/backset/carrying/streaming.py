@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
-from backset.carrying import offenders, parallel, violations
+from backset.carrying import binary, offenders, parallel, violations
 from backset.carrying.pair import Pair
 from backset.carrying.reading import Rows
 from backset.carrying.snapshot import adopt
@@ -16,6 +17,7 @@ from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import LiteralString
 
     from psycopg import Copy
 
@@ -71,14 +73,46 @@ def _carry(transfer: Transfer, key: Sequence[str], counts: dict[Name, int], pair
     key = key if set(key) <= set(transfer.columns) else ()
     columns = [*key, *(each for each in transfer.columns if each not in key)]
     holders = partial(offenders.holders, pair.old, transfer, key)
-    with violations.told(transfer.name, key, holders), pair.new.transaction():
-        how = " (FREEZE)" if _give_new_file(pair.new, transfer) else ""
-        sink = sql.SQL("COPY {} ({}) FROM STDIN" + how).format(
-            sql.Identifier(*transfer.table), _listed(columns)
-        )
-        counts[transfer.table] = _stream(pair, transfer, _source(transfer, columns), sink)
+    with violations.told(transfer.name, key, holders):
+        if not _copied_as_bytes(transfer, columns, counts, pair):
+            with pair.new.transaction():
+                counts[transfer.table] = _copied(pair, transfer, columns)
     pair.past_bytes += transfer.size_bytes
     pair.now_bytes = 0
+
+
+def _copied_as_bytes(
+    transfer: Transfer, columns: Sequence[str], counts: dict[Name, int], pair: Pair
+) -> bool:
+    """Copy a table in binary form, if that suits it; tell whether it is done.
+
+    Of a row that it does not take, the server can say more where it comes as text.
+    """
+    with violations.told_of_the_old(transfer.name):
+        if not binary.suits(pair, transfer):
+            return False
+    with suppress(psycopg.IntegrityError, psycopg.DataError):
+        with pair.old.transaction(), pair.new.transaction():
+            counts[transfer.table] = _copied(pair, transfer, columns, is_binary=True)
+        return True
+    return False
+
+
+def _copied(
+    pair: Pair, transfer: Transfer, columns: Sequence[str], *, is_binary: bool = False
+) -> int:
+    """Copy the rows; return how many there were."""
+    form = ["FORMAT binary"] if is_binary else []
+    frozen = ["FREEZE"] if _give_new_file(pair.new, transfer) else []
+    sink = sql.SQL("COPY {} ({}) FROM STDIN" + _options([*form, *frozen])).format(
+        sql.Identifier(*transfer.table), _listed(columns)
+    )
+    source = _source(transfer, columns) + sql.SQL(_options(form))
+    return _stream(pair, transfer, source, sink, is_binary=is_binary)
+
+
+def _options(words: Sequence[str]) -> LiteralString:
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _source(transfer: Transfer, columns: Sequence[str]) -> sql.Composed:
@@ -105,15 +139,19 @@ def _give_new_file(new: Session, transfer: Transfer) -> bool:
     return True
 
 
-def _stream(pair: Pair, transfer: Transfer, source: sql.Composed, sink: sql.Composed) -> int:
+def _stream(
+    pair: Pair, transfer: Transfer, source: sql.Composed, sink: sql.Composed, *, is_binary: bool
+) -> int:
     """Carry all rows; return how many. Raises StepFailedError where fewer come than were sent."""
     count = 0
     with ExitStack() as opened:
-        rows = Rows(pair.old, transfer.name, source, opened)
+        rows = Rows(pair.old, transfer.name, source, opened, is_binary=is_binary)
         while rows.sent is None:
             with pair.new.cursor() as writer:
                 with writer.copy(sink) as span:
+                    span.write(binary.HEADER if is_binary else b"")
                     _fill(span, rows, pair, transfer.size_bytes)
+                    span.write(binary.TRAILER if is_binary else b"")
                 count += writer.rowcount
     if count != rows.sent:
         what = f"{transfer.name}: {rows.sent} rows were sent, and {count} came"
@@ -127,6 +165,7 @@ def _fill(span: Copy, rows: Rows, pair: Pair, size_bytes: int) -> None:
         span.write(batch)
         written += len(batch)
         pair.now_bytes = min(pair.now_bytes + len(batch), size_bytes)
+        del batch  # a large row, before the next one comes
 
 
 _MAY_FREEZE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import sql
 
 from backset.catalogs import batches
@@ -12,8 +13,6 @@ from backset.catalogs.system import FIRST_OF_A_USER, is_users
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import psycopg
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,11 @@ def homes(session: psycopg.Connection[Any]) -> frozenset[str]:
 def search_path(session: psycopg.Connection[Any]) -> frozenset[str]:
     """Return the schemas that a name without a schema is looked for in, on this session."""
     return frozenset(name for (name,) in session.execute("SELECT unnest(current_schemas(false))"))
+
+
+def own_search_path(session: psycopg.Connection[Any]) -> str:
+    """Return the search path of a session as SET takes it, schemas that do not exist included."""
+    return str(*session.execute("SHOW search_path").fetchone() or ("",))
 
 
 def is_empty(session: psycopg.Connection[Any]) -> bool:
@@ -247,6 +251,19 @@ def server_id(session: psycopg.Connection[Any]) -> str:
     return str(*session.execute(query).fetchone() or ("",))
 
 
+def wal_position(session: psycopg.Connection[Any]) -> int | None:
+    """Return how many bytes the server had written to its log; None where it does not say.
+
+    What a server knows of the order of things, whatever its clock and ours say. In a transaction.
+    """
+    try:
+        with session.transaction():
+            row = session.execute(_WAL_POSITION).fetchone()
+    except psycopg.Error:  # a server that only looks like PostgreSQL
+        return None
+    return int(row[0]) if row and row[0] is not None else None
+
+
 def lagging_sequences(session: psycopg.Connection[Any]) -> list[LaggingSequence]:
     """Return the ascending sequences that would give a value their own column already has.
 
@@ -282,6 +299,10 @@ def _lag(
     return LaggingSequence(name, int(next_value), owner, int(maximum))
 
 
+_WAL_POSITION = """
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
+       - '0/0'::pg_lsn
+"""
 _USER_SCHEMA = is_users("n.nspname")
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""

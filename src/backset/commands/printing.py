@@ -13,7 +13,8 @@ def backups(*, as_json: bool) -> None:
 
         target = settings.target
         vault = Vault.of(settings.backups, target.database if target else settings.database)
-        told.backups(vault.list(), vault.folder, vault.unreadable())
+        found, unreadable = vault.read()
+        told.backups(found, vault.folder, unreadable)
 
 
 def url(*, reveal: bool, plan: bool) -> None:

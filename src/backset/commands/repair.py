@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backset import chain
@@ -12,7 +13,7 @@ from backset.diagnoses import cures, diagnosis
 from backset.errors import StepFailedError
 from backset.migrations.worker import Worker
 from backset.processes import signals
-from backset.proofs import placement
+from backset.proofs.placement import Placement
 from backset.runs.build import Build
 from backset.runs.options import Options
 from backset.steps import Done
@@ -53,32 +54,42 @@ def look(
     proves: bool = False,
     answer: Answer | None = None,
     worker: Worker | None = None,
+    ahead: Sequence[Worker] = (),
 ) -> Status:
     """Diagnose the target; prove what only a scratch build can tell, if that is asked for.
 
-    answer: whether the proof waits for the lock, and for how long it may go on.
+    answer: whether the proof waits for the lock, and for how long all of it may go on. worker,
+    ahead: processes of Alembic that were started already, for the target and for the proof.
     """
-    with ExitStack() as stack:
-        lineages = settings.lineages if proves else ()  # they import Alembic while we look
-        ahead = [stack.enter_context(Worker(settings, each)) for each in lineages]
+    if not proves:
         with Build(settings, target, "status", beside=False, worker=worker) as build:
-            found = diagnosis.status(build)
-        restoring = cures.restoring(found.facts)
-        if not proves or not (found.is_provable or restoring):
-            return found
-        told.begin("prove")
-        proof = restored = None
-        build = stack.enter_context(Build(settings, target, "repair", beside=False))
+            return diagnosis.status(build)
+    with ExitStack() as stack:
+        stack.enter_context(signals.limited(answer.timeout_s if answer else 0))
+        if not ahead:
+            ahead = [stack.enter_context(Worker(settings, each)) for each in settings.lineages]
+        build = stack.enter_context(Build(settings, target, "repair", beside=False, worker=worker))
         where = build, told.progress, told.notice if answer and answer.wait else None
-        with signals.limited(answer.timeout_s if answer else 0):
+        proof = restored = None
+        with Placement(*where, ahead=ahead) as placement:
+            found = diagnosis.status(build, reached=partial(_begin, placement, told))
+            restoring = cures.restoring(found.facts)
+            if found.is_provable or restoring:
+                told.begin("prove")
             if found.is_provable:
-                differ = bool(found.facts.differences)
-                proof = placement.find(*where, ahead=ahead, differ=differ)
-            if restoring and not (proof and proof.same):
-                restored = placement.find(*where, restoring.recipe)
+                proof = placement.proof(differ=bool(found.facts.differences))
+        if restoring and not (proof and proof.same):
+            with Placement(*where, restoring.recipe) as placement:
+                restored = placement.proof()
     if last := restored or proof:
         told.end("prove", Done(_shown(last), {"same": last.same, "not_compared": last.spare}))
     return replace(found, facts=replace(found.facts, proof=proof, restored=restored))
+
+
+def _begin(placement: Placement, told: Report) -> None:
+    told.begin("prove")
+    placement.begin()
+    told.step = ""  # what fails next is not the proof: the target is looked at meanwhile
 
 
 def _shown(proof: Proof) -> str:
@@ -96,18 +107,24 @@ def _outcome(proof: Proof) -> str:
 
 
 def repair(
-    settings: Settings, target: Target, told: Report, answer: Answer, worker: Worker | None
+    settings: Settings,
+    target: Target,
+    told: Report,
+    answer: Answer,
+    worker: Worker | None,
+    ahead: Sequence[Worker],
 ) -> Status:
     """Do cure after cure; return what stands at the end. Raises BacksetError where a cure fails.
 
-    After each the state is looked at afresh. The same one again, or a second rebuild, means that
-    the diagnosis is wrong, and raises StepFailedError.
+    worker, ahead: as look() has them, for the first look. After each cure the state is looked at
+    afresh. The same one again, or a second rebuild, means that the diagnosis is wrong, and raises
+    StepFailedError.
     """
     done: list[State] = []
     told.note(repairs=[])
     while True:
-        found = look(settings, target, told, proves=True, answer=answer, worker=worker)
-        worker = None
+        found = look(settings, target, told, proves=True, answer=answer, worker=worker, ahead=ahead)
+        worker, ahead = None, ()
         state = found.state
         if state.cure.way not in _CHAINS:
             return found

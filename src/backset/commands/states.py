@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backset.cli import WOULD_START, alembic_for, opened
+from backset.cli import WOULD_START, alembic_for, alembic_for_proof, opened
 from backset.errors import FindingsError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ def status(*, as_json: bool, plan: bool, proves: bool) -> None:
     with (
         opened("status", as_json=as_json) as (settings, told),
         alembic_for(settings, "status") as it,
+        alembic_for_proof(settings, proves=proves and not plan) as ahead,
     ):
         from backset.commands import repair
         from backset.servers import location
@@ -25,7 +26,7 @@ def status(*, as_json: bool, plan: bool, proves: bool) -> None:
             told.plan([("start", WOULD_START)])
             return
         told.note(database=target.database, url=target.shown)
-        found = repair.look(settings, target, told, proves=proves and not plan, worker=it)
+        found = repair.look(settings, target, told, proves=bool(ahead), worker=it, ahead=ahead)
         told.status(found)
         if found.findings:
             raise FindingsError.of(found.findings)
@@ -36,6 +37,7 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     with (
         opened("repair", as_json=as_json) as (settings, told),
         alembic_for(settings, "repair") as it,
+        alembic_for_proof(settings, proves=not plan) as ahead,
     ):
         from backset.commands import repair as repairs
         from backset.reports import dialogue
@@ -52,7 +54,7 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         if plan:
             repairs.plan(settings, target, told, answer)
             return
-        found = repairs.repair(settings, target, told, answer, it)
+        found = repairs.repair(settings, target, told, answer, it, ahead)
         told.status(found)
         if found.findings:
             raise FindingsError.of(found.findings)

@@ -141,9 +141,16 @@ KEYS: Mapping[str, Key] = {
         variable="digits",
     ),
     "keep": Key(
-        what="how many backups of one server stay; at least 1",
+        what="how many backups of one server stay: the newest, the newest of each revision and of "
+        "each day, then others; at least 1",
         check=values.at_least(1),
         default=10,
+        variable="digits",
+    ),
+    "keep_days": Key(
+        what="of how many days, the last ones with a backup, the newest is among those of `keep`",
+        check=values.at_least(0),
+        default=7,
         variable="digits",
     ),
     "zstd_above": Key(

@@ -46,7 +46,8 @@ class Settings:
     seeded state is kept.
     ask_above: the size in bytes above which replacing the target needs consent.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
-    keep: how many backups of one server stay. zstd_above: the size in bytes above which a dump is
+    keep: how many backups of one server stay; keep_days: of how many days the newest one is among
+    these. zstd_above: the size in bytes above which a dump is
     compressed by zstd.
     """
 
@@ -80,6 +81,7 @@ class Settings:
     cache_seed: bool
     ask_above: int
     keep: int
+    keep_days: int
     zstd_above: int
     environ: Mapping[str, str]
     dotenv: frozenset[str]

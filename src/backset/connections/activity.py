@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from backset.processes import identity
 from backset.wording.quantities import age
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Client:
     may_end: whether our role may end it. is_superuser: whether only a superuser may.
     """
 
-    pid: int  # 0 for a prepared transaction, which has no session
+    pid: int  # 0 for a prepared transaction and for a standby, which have no session
     database: str | None
     user: str | None
     application: str
@@ -84,19 +85,36 @@ def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[
     return [Client(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
 
 
-def not_of(run: str) -> str:
-    """Return the regular expression of names of sessions that do not end with a run's mark."""
-    return f"^(?!.*{re.escape(run)}$)"
+def not_of(*marks: str) -> str:
+    """Return the regular expression of names of sessions that end with no mark of these runs."""
+    return f"^(?!.*({'|'.join(map(re.escape, marks))})$)"
+
+
+def runs(session: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return the other runs that may be at work on the server: the name of a session by token.
+
+    Each has a session of its own from its first to its last moment. Of a process that ended where
+    we cannot see it, the server notices that by itself, after a minute at the latest.
+    """
+    names = (name for (name,) in session.execute(_NAMES).fetchall())
+    found = {identity.works(name): name for name in names}
+    return {token: found[token] for token in found.keys() - {"", identity.token()}}
 
 
 def end(
-    session: psycopg.Connection[Any], databases: Sequence[str], names: str = "", spare: int = 0
+    session: psycopg.Connection[Any],
+    databases: Sequence[str] = (),
+    names: str = "",
+    spare: int = 0,
+    *,
+    oids: Sequence[int] = (),
 ) -> bool:
     """End the sessions on databases that our role may end; tell whether there was one.
 
-    names: a regular expression that the application's name must match. spare: a pid to leave alone.
+    databases, oids: by their names, or by what they are. names: a regular expression that the
+    application's name must match. spare: a pid to leave alone.
     """
-    values = {"databases": list(databases), "names": names, "spare": spare}
+    values = {"databases": list(databases), "oids": list(oids), "names": names, "spare": spare}
     ended = session.execute(_END, values).fetchall()
     if session.execute("SELECT current_user <> session_user").fetchone() == (True,):
         with session.transaction():  # what the login may end, the role that it has set may not
@@ -121,7 +139,8 @@ def waits(
     The waiting ones are the sessions of this run (`run` is the end of their name), and those on
     databases that came after the session with the pid `began`: a child of ours may have a driver
     that gives its sessions no name. Whoever else waits for us is not told, nor that one of ours
-    waits for what another one does beside on the maintenance database, such as a DROP.
+    waits for what another one does beside on the maintenance database, such as a DROP. A commit
+    may wait for a standby, too, which has no session.
     """
     values = {"databases": list(databases), "run": run, "began": began}
     rows = session.execute(_WAITS, values).fetchall()
@@ -156,9 +175,13 @@ SELECT {_COLUMNS} FROM pg_stat_activity a {_ROLES}
 WHERE a.datname = ANY(%s) AND {_IS_CLIENT} AND a.pid <> pg_backend_pid()
 ORDER BY a.backend_start, a.pid
 """
+_NAMES = (
+    "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name ~ '^backset '"
+)
 _END = f"""
 SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a {_ROLES}
-WHERE a.datname = ANY(%(databases)s) AND {_IS_CLIENT} AND {_MAY_END}
+WHERE (a.datname = ANY(%(databases)s) OR a.datid = ANY(%(oids)s::oid[]))
+  AND {_IS_CLIENT} AND {_MAY_END}
   AND a.pid NOT IN (pg_backend_pid(), %(spare)s) AND coalesce(a.application_name, '') ~ %(names)s
 """
 _END_LOGIN = """
@@ -170,9 +193,10 @@ WHERE datname = %(database)s AND usename = session_user AND pid <> pg_backend_pi
 _WAITS = f"""
 WITH waiting AS (
     SELECT w.pid, coalesce(nullif(w.application_name, ''), w.usename) AS name,
-           right(w.application_name, length(%(run)s)) = %(run)s AS is_ours
+           right(w.application_name, length(%(run)s)) = %(run)s AS is_ours,
+           w.wait_event = 'SyncRep' AS is_for_a_standby
     FROM pg_stat_activity w
-    WHERE coalesce(w.wait_event_type, 'Lock') = 'Lock' AND (
+    WHERE (coalesce(w.wait_event_type, 'Lock') = 'Lock' OR w.wait_event = 'SyncRep') AND (
           right(w.application_name, length(%(run)s)) = %(run)s
           OR w.datname = ANY(%(databases)s) AND coalesce(w.backend_start, 'infinity') >=
              (SELECT backend_start FROM pg_stat_activity WHERE pid = %(began)s)))
@@ -181,4 +205,9 @@ FROM waiting CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS held (p
      LEFT JOIN pg_stat_activity a ON a.pid = held.pid {_ROLES}
 WHERE right(coalesce(a.application_name, ''), length(%(run)s)) <> %(run)s
    OR waiting.is_ours AND a.datname = ANY(%(databases)s)
+UNION ALL
+SELECT CASE WHEN NOT waiting.is_ours THEN waiting.name END, 0, NULL, NULL,
+       'a standby (synchronous_standby_names: ' || current_setting('synchronous_standby_names')
+       || ')', NULL, NULL, NULL, NULL, false, true
+FROM waiting WHERE is_for_a_standby
 """

@@ -34,20 +34,34 @@ class Told(NamedTuple):
 def is_shared(
     session: psycopg.Connection[Any], another: Callable[[], psycopg.Connection[Any]]
 ) -> bool:
-    """Tell whether a second session is led to the same process of the server, or to none.
+    """Tell whether a session is led to several processes of the server, or to that of another one.
 
-    Tried with PgBouncer: a direct connection and `pool_mode = session` give each its own.
+    Tried with PgBouncer: a direct connection and `pool_mode = session` give each its own. Else two
+    questions in a row see the pool go round where it does, and a second session comes to the same
+    process where it does not.
     """
     with another() as second:
+        own: set[int | None] = set()
+        others: set[int | None] = set()
         for _ in range(_TRIES):
-            first, other = _process(session), _process(second)
-            if first is None or other in {None, first}:
+            own |= {_process(session), _process(session)}
+            others.add(_process(second))
+            if None in own | others or len(own) > 1 or len(others) > 1 or own & others:
                 return True
     return False
 
 
-def _process(session: psycopg.Connection[Any]) -> bytes | None:
-    """Return the number of the server's process; None where the pooler has none to give."""
+def process_of(session: psycopg.Connection[Any]) -> int:
+    """Ask a session for the number of the server's process behind it, which is asked itself.
+
+    What the session was told when it was opened may be a number of a pooler's own.
+    """
+    (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+    return int(pid)
+
+
+def _process(session: psycopg.Connection[Any]) -> int | None:
+    """Return the same; None where the pooler has none to give."""
     line = session.pgconn
     line.send_query(b"SELECT pg_backend_pid()")
     while line.is_busy():
@@ -58,4 +72,4 @@ def _process(session: psycopg.Connection[Any]) -> bytes | None:
     while answer:
         number = answer.get_value(0, 0) if answer.status == ExecStatus.TUPLES_OK else None
         answer = line.get_result()
-    return number
+    return None if number is None else int(number)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import traceback
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg.conninfo
@@ -37,6 +39,7 @@ _KEEPALIVES = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
+_ENDING_S = 3.0  # for so long a session that was left may still count
 
 
 def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Session:
@@ -50,9 +53,8 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
         session = _opened(params)
-        told = pooling.Told(
-            session.info.backend_pid, _set(session, target, is_disposable=is_disposable)
-        )
+        pid = _set(session, target, is_disposable=is_disposable)
+        told = pooling.Told(session.info.backend_pid, pid)
         is_pooled = told.is_doubtful and pooling.is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
@@ -69,11 +71,35 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
         what = f"{target.shown} is a pooler that gives each transaction another session"
         name = "DATABASE_URL" if target.source == ENV_PY else target.mended_in
         raise SettingsError([(what, f"give {name} the address of PostgreSQL itself")])
+    _processes[session] = pid
     return session
 
 
+_processes: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
+
+
+def process_of(session: Session) -> int:
+    """Ask which process of the server a session has, and demand that it is the one from before.
+
+    Ask again before whatever depends on that: a lock, who is left alone, what nobody else may do.
+    Raises StepFailedError where a pooler has given the session to another process meanwhile.
+    """
+    pid = pooling.process_of(session)
+    if _processes.setdefault(session, pid) != pid:
+        what = "a pooler has given our session to somebody else, and the lock of this run with it"
+        raise StepFailedError(what, "give DATABASE_URL the address of PostgreSQL itself")
+    return pid
+
+
 def _opened(params: Mapping[str, str]) -> Session:
-    return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+    until = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+        except psycopg.OperationalError as error:
+            if not unreached.is_full(str(error)) or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def _demand_one_host(session: Session) -> None:
@@ -87,8 +113,16 @@ def _demand_one_host(session: Session) -> None:
 def conninfo(target: Target, purpose: str) -> str:
     """Return the connection string of a program of PostgreSQL, named and without its secrets."""
     given = psycopg.conninfo.conninfo_to_dict(target.conninfo)
-    named = {**_KEEPALIVES, **given, "application_name": application_name(purpose)}
+    name = application_name(purpose, is_child=True)
+    named = {**_KEEPALIVES, **given, "application_name": name}
     return psycopg.conninfo.make_conninfo("", **named)
+
+
+def end(session: Session) -> None:
+    """Close a session, and that of the server behind it, which a pooler would keep."""
+    with closing(session), suppress(psycopg.Error):
+        if session.info.backend_pid != _processes.get(session):
+            session.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 @contextmanager
@@ -149,7 +183,12 @@ def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
     settings |= _READ_AS_EVER
     settings |= {"synchronous_commit": "off"} if is_disposable else {}
-    settings |= {"default_transaction_read_only": "off"} if target.writes else {}
+    # In place, a commit that waits for a standby would keep everybody out; see standbys.py.
+    settings |= (
+        {"default_transaction_read_only": "off", "synchronous_commit": "local"}
+        if target.writes
+        else {}
+    )
     settings["lock_timeout"] = f"'{LOCK_TIMEOUT_S}s'"
     if target.params.get("keepalives") != "0":  # a server sets nothing on a Unix socket
         settings |= {

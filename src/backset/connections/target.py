@@ -107,11 +107,12 @@ class Target:
         return {"PGPASSWORD": self.params["password"]} if "password" in self.params else {}
 
     def options_env(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Let the sessions of a program with libpq write there, too. environ: the program's."""
+        """Let the sessions of a program with libpq write there, as ours. environ: the program's."""
         if not (self.writes and self.hears_options) or "options" in self.params:
             return {}
         given = environ.get("PGOPTIONS", "")
-        return {"PGOPTIONS": f"{given} -c default_transaction_read_only=off".strip()}
+        own = "-c default_transaction_read_only=off -c synchronous_commit=local"
+        return {"PGOPTIONS": f"{given} {own}".strip()}
 
     @property
     def secrets(self) -> frozenset[str]:
@@ -124,12 +125,16 @@ class Target:
         return redaction.blank(text, self.secrets)
 
 
-def derived_name(database: str, suffix: str) -> str:
-    """Return `database + suffix`, cut to PostgreSQL's 63 bytes with 8 hex digits of its hash."""
+def derived_name(database: str, suffix: str, digits: int = 16) -> str:
+    """Return `database + suffix`, cut to PostgreSQL's 63 bytes with hex digits of its hash.
+
+    Of so many that nobody finds two names of databases with the same; whose a database is, its
+    comment says all the same.
+    """
     name = database + suffix
     if len(name.encode()) <= _NAME_BYTES:
         return name
-    digest = hashlib.sha256(database.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(database.encode()).hexdigest()[:digits]
     room = _NAME_BYTES - len(suffix.encode()) - len(digest) - 1
     return f"{database.encode()[:room].decode(errors='ignore')}_{digest}{suffix}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_FULL = r"too many (clients|connections)|remaining connection slots"
 # The words of libpq and of the server, the most telling ones first.
 _REMEDIES = (
     (r"pg_hba\.conf", "let an administrator admit this client in pg_hba.conf, or correct {url}"),
@@ -16,7 +17,7 @@ _REMEDIES = (
         "the server answers: let an administrator open that database to your role",
     ),
     (
-        r"too many (clients|connections)|remaining connection slots",
+        _FULL,
         "the server answers: end sessions that nobody needs, then run this again",
     ),
     (
@@ -38,3 +39,8 @@ def remedy(words: str, url: str) -> str:
     """
     found = (text for pattern, text in _REMEDIES if re.search(pattern, words, re.IGNORECASE))
     return next(found, "start the server, or correct {url}").format(url=url)
+
+
+def is_full(words: str) -> bool:
+    """Tell whether the server, the database or the role has as many sessions as it may have."""
+    return re.search(_FULL, words, re.IGNORECASE) is not None

@@ -19,7 +19,7 @@ from backset.runs import seeding
 from backset.scripts import graph, orphans, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.diagnoses.states import State
@@ -109,10 +109,13 @@ class Status:
         )
 
 
-def status(build: Build) -> Status:
-    """Look at the target; nothing is changed. Raises StepFailedError."""
+def status(build: Build, *, reached: Callable[[], None] = lambda: None) -> Status:
+    """Look at the target; nothing is changed. Raises StepFailedError.
+
+    reached: is called once the server answers, before anything of the target is read.
+    """
     with explained(build.target):
-        found = _status(build)
+        found = _status(build, reached)
         traces = _traces(build, found.facts) if found.server else ()
     fits = tuple(_restorable(each, build.scripts) for each in traces)
     facts = replace(found.facts, restorable=fits)
@@ -135,7 +138,7 @@ def _below(scripts: Scripts, orphans: Sequence[str]) -> tuple[Problem, ...]:
     return (Problem(kind="scripts below", text=text, paths=scripts.locations),)
 
 
-def _status(build: Build) -> Status:
+def _status(build: Build, reached: Callable[[], None]) -> Status:
     _ = build.workers  # they import Alembic while we ask the server
     target = build.target
     facts = Facts(root=build.settings.root, database=target.database, mended_in=target.mended_in)
@@ -144,6 +147,8 @@ def _status(build: Build) -> Status:
         database=target.database, rows={}, facts=facts, where=_where(build), python=python
     )
     try:
+        _ = build.server
+        reached()
         found = replace(
             found,
             server=build.server.session.info.parameter_status("server_version") or "",

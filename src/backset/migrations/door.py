@@ -100,7 +100,7 @@ class Door:
             raise StepFailedError(what, "correct the command, or bring that file back")
 
     def _env(self, purpose: str) -> dict[str, str]:
-        named = {"PGAPPNAME": application_name(purpose)}
+        named = {"PGAPPNAME": application_name(purpose, is_child=True)}
         return {**self.settings.child_env(self.subject), **named}
 
     def _started(
@@ -117,7 +117,7 @@ class Door:
         self._ready()
         if self.settings.is_throw_away and purpose != "seed":  # which may have a way of its own
             self._demand_destination(command)
-        name = application_name(purpose)
+        name = application_name(purpose, is_child=True)
         seen = Lookout(self._session, self.subject.database, self.target.database, name)
         seen.begin()
         with self._started(command, purpose, lambda line: on_line(self._redacted(line))) as child:

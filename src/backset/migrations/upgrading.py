@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
 
+    Progress = Callable[[str], None]
+
 
 def upgrade(
     worker: Worker,
     session: Session,
-    progress: Callable[[str], None],
+    progress: Progress,
     *,
     to: Sequence[str] = (),
     watched: Mapping[str, Any] | None = None,
@@ -34,18 +36,39 @@ def upgrade(
     `schemas` in it are those that were made first: Alembic writes to its version table before the
     first migration could make the schema of that. Raises StepFailedError.
     """
-    made: list[str] = []
-    while True:
-        try:
-            done = worker.ask("upgrade", session, progress, to=list(to), watched=watched)
-        except AlembicError as error:
-            if error.kind != "missing schema" or error.words in made:
-                raise
-            made.append(error.words)
-        else:
-            _demand_written(worker, session, done)
-            return {**done, "schemas": made}
-        session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made[-1])))
+    return begin(worker, session, to=to, watched=watched)(progress)
+
+
+def begin(
+    worker: Worker,
+    session: Session,
+    *,
+    to: Sequence[str] = (),
+    watched: Mapping[str, Any] | None = None,
+) -> Callable[[Progress], dict[str, Any]]:
+    """Begin what upgrade() does, and wait for nothing; return what waits for the end of it.
+
+    Until that is called, nobody may use the session, nor ask the worker.
+    """
+    asked = {"to": list(to), "watched": watched}
+    worker.request("upgrade", session, **asked)
+
+    def end(progress: Progress) -> dict[str, Any]:
+        made: list[str] = []
+        while True:
+            try:
+                done = worker.answer(progress)
+            except AlembicError as error:
+                if error.kind != "missing schema" or error.words in made:
+                    raise
+                made.append(error.words)
+            else:
+                _demand_written(worker, session, done)
+                return {**done, "schemas": made}
+            session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made[-1])))
+            worker.request("upgrade", session, **asked)
+
+    return end
 
 
 def _demand_written(worker: Worker, session: Session, done: Mapping[str, Any]) -> None:

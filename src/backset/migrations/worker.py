@@ -235,10 +235,18 @@ class Worker:
         must see that lock in its own database before anything else runs on it.
         Raises StepFailedError.
         """
+        self.request(command, session, **more)
+        return self.answer(progress)
+
+    def request(self, command: str, session: Session, **more: Any) -> None:  # noqa: ANN401  (JSON)
+        """Begin what ask() does, without waiting for the answer: that is what answer() returns."""
         key = secrets.randbits(63)
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
         self._send({"command": command, "lock_key": key, **more})
+
+    def answer(self, progress: Callable[[str], None]) -> dict[str, Any]:
+        """Wait for what was requested, and return it. Raises StepFailedError."""
         return self._receive(progress)
 
     def place(self, revisions: Sequence[str]) -> dict[str, Any]:
@@ -306,7 +314,7 @@ def greet(
     more: dict[str, Any] = {"options": settings.plain_options(lineage)}
     if target is not None:
         environ, names = settings.child_env(target), [instead_of, target.database]
-        name = application_name(purpose)
+        name = application_name(purpose, is_child=True)
         environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
         urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
         more = {"urls": {"": target.url, **urls}, "options": settings.options(lineage, target)}

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import secrets
 import socket
 import sys
 import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 _COMMANDS = frozenset({"invoke", "inv", "backset"})
-_HOST_CHARS = 24  # the server cuts a name at 63 bytes, and its end must stay
+_NAME_BYTES = 63  # where the server cuts a name, and its end must stay
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_PIDS = Path("/proc/self/ns/pid")
+_NAME = re.compile(
+    r"backset (?P<purpose>\S+) (?P<how>on|for) .*, pid (?P<pid>\d+) #"
+    r"(?P<token>(?P<machine>[0-9a-f]{6})[0-9a-f]{8})"
+)
+# Tasks that take no lock and change nothing, and what the server does after we have hung up.
+_WITHOUT_LOCK = frozenset({"plan", "verify", "status", "protect", "unprotect", "discard"})
 
 _command = ["invoke"]
 _began = time.monotonic()
@@ -40,20 +52,52 @@ def age_s() -> float:
     return time.monotonic() - _began
 
 
-def application_name(purpose: str) -> str:
-    """Return the name of a session of this run: `backset reset-db on laptop, pid 4711`."""
-    return f"backset {purpose}{run_mark()}"
+def application_name(purpose: str, *, is_child: bool = False) -> str:
+    """Return the name of a session of this run: `backset reset-db on laptop, pid 4711 #3f9a…`.
+
+    is_child: whether a program that the run has started has it: it can outlive the run.
+    """
+    begin, end = f"backset {purpose} {'for' if is_child else 'on'} ", f", pid {os.getpid()}"
+    room = _NAME_BYTES - len(begin.encode()) - len(end) - len(run_mark())
+    return f"{begin}{_host()[:room]}{end}{run_mark()}"
 
 
 def run_mark() -> str:
-    """Return how the name of every session of this run ends: ` on laptop, pid 4711`."""
-    return f" on {_host()}, pid {os.getpid()}"
+    """Return how the name of every session of this run ends, and of no other one: ` #3f9a…`."""
+    return f" #{token()}"
+
+
+@cache
+def token() -> str:
+    """Return what no other run has: neither a host's name nor a pid is that, in containers.
+
+    It begins with what the processes have in common that can see each other.
+    """
+    return _machine() + secrets.token_hex(4)
+
+
+def without_token(name: str) -> str:
+    """Return the name of a session as people read it."""
+    found = _NAME.fullmatch(name)
+    return name.removesuffix(f" #{found['token']}") if found else name
+
+
+def works(name: str) -> str:
+    """Return the token of the run whose own session has that name, where it may be at work.
+
+    Empty where it only looks, where its process is known to have ended, and for the session of a
+    program that a run has started.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None or found["how"] != "on" or found["purpose"] in _WITHOUT_LOCK:
+        return ""
+    return "" if has_died(name) else found["token"]
 
 
 def has_died(name: str) -> bool:
-    """Tell whether `name` is that of a run on this machine whose process has ended."""
-    _, here, pid = name.rpartition(f" on {_host()}, pid ")
-    return bool(here) and pid.isdecimal() and not is_alive(int(pid))
+    """Tell whether `name` is that of a run whose process we could see, and which has ended."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["machine"] == _machine() and not is_alive(int(found["pid"]))
 
 
 def is_alive(pid: int) -> bool:
@@ -68,4 +112,13 @@ def is_alive(pid: int) -> bool:
 
 
 def _host() -> str:
-    return socket.gethostname().encode("ascii", "replace").decode()[:_HOST_CHARS]
+    return socket.gethostname().encode("ascii", "replace").decode()
+
+
+@cache
+def _machine() -> str:
+    """Return a digest of the boot of this machine, and of the container whose pids we see."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # no Linux: there is no container either
+        parts += [_BOOT.read_text(), str(_PIDS.readlink())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]

@@ -20,6 +20,7 @@ from backset.processes import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
 Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
@@ -27,6 +28,14 @@ GRACE_S = 5.0  # between TERM and KILL
 _ORPHANS_S = 1.0  # for what its leader has left behind
 _LOOK_EVERY_S = 0.005
 _TAIL_LINES = 40
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[FileIO, FileIO]]:
+    """Open a pipe; give its ends, that to read from and that to write to."""
+    ends = os.pipe()
+    with os.fdopen(ends[0], "rb", 0) as source, os.fdopen(ends[1], "wb", 0) as sink:
+        yield source, sink
 
 
 class Child:
@@ -79,8 +88,12 @@ class Child:
                 _running.add(self)
                 if tethered:
                     self._tether = Tether(_END_GROUP, str(self._popen.pid))
-        except (OSError, subprocess.SubprocessError) as error:
-            raise cannot_start(argv, error) from None
+        except BaseException as error:
+            if self in _running:  # nobody knows of it yet: it would go on beside the cleaning
+                self.end()
+            if isinstance(error, OSError | subprocess.SubprocessError):
+                raise cannot_start(argv, error) from None
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -190,12 +203,20 @@ class Tether:
 
 @contextmanager
 def all_ended() -> Iterator[None]:
-    """End what runs after the block: a signal may come between a start and its `with`."""
+    """End what runs after the block."""
     try:
         yield
     finally:
-        for child in tuple(_running):
-            child.end()
+        end_all()
+
+
+def end_all() -> None:
+    """End every program that still runs, before what it works on is cleaned up.
+
+    A signal may come between the start of one and its `with`.
+    """
+    for child in tuple(_running):
+        child.end()
 
 
 def last_words(lines: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LOOK_AGAIN_S = 0.05
+# What is outermost for as long as a program runs: a script, or a module by `-m`.
+_PROGRAMS = frozenset({"<module>", "_run_module_as_main"})
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _deferrals = 0
 _waiting: list[int] = []
@@ -43,14 +45,32 @@ def raised(*, last: bool = False) -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN if last and _came else handler)
 
 
+def quiet(signum: int, frame: FrameType | None) -> None:
+    """Handle INT as Python does, but for the time in which the interpreter ends.
+
+    It waits for threads then, and would print KeyboardInterrupt as an exception that it ignores. So
+    INT ends the process there, as TERM does.
+    """
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    if frame is None or frame.f_code.co_name not in _PROGRAMS:
+        signal.signal(signum, signal.SIG_DFL)
+        signal.raise_signal(signum)
+    signal.default_int_handler(signum, frame)
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Hold signals back during something short that must not be torn, such as the swap.
 
     Not by a signal mask: the kernel would give the signal to another thread, and Python would
-    still run its handler in this one.
+    still run its handler in this one. In another thread than the main one nothing is held back:
+    none comes there, and one that was raised there would be lost to the run.
     """
     global _deferrals  # noqa: PLW0603  (signal handlers are global too)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _deferrals += 1
     try:
         yield

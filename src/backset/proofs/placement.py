@@ -4,264 +4,191 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
-from backset.catalogs import catalog, difference, partitions, schema
-from backset.catalogs.difference import Sides
 from backset.checks.drift import LEFTOVER
-from backset.configuration.values import ALL_HEADS
 from backset.connections.session import explained
 from backset.diagnoses.facts import Proof
 from backset.errors import RefusedError, StepFailedError
-from backset.migrations import standing, upgrading
-from backset.proofs import scratch
+from backset.migrations import standing
+from backset.proofs import scratch, walk
+from backset.proofs.walk import Live, Reached, place
 from backset.scripts import graph, retrieval, row_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
-    from backset.catalogs.difference import Difference, Item
+    from backset.catalogs.difference import Difference
     from backset.migrations.worker import Worker
     from backset.proofs.scratch import Scratch
+    from backset.proofs.walk import Walk
     from backset.runs.build import Build
     from backset.scripts.recipes import Recipe
     from backset.scripts.revisions import Revision
 
     Progress = Callable[[str], None]
 
-
-# Who owns what and who may do what is an administrator's matter as well as the chain's.
-_MINOR = frozenset({"owner", "rights", "version", "default acl"})
-_BASE = "base"  # Alembic's word for where no revision has run
-_SIDES = Sides("the migrations", "the database")
+# Ours on two databases, Alembic's on two more, and one for what env.py may open beside.
+_SESSIONS = 6
 
 
-def find(
-    build: Build,
-    progress: Progress,
-    notice: Callable[[str], None] | None = None,
-    recipe: Recipe | None = None,
-    *,
-    ahead: Sequence[Worker] = (),
-    differ: bool = True,
-) -> Proof:
-    """Build the chain in a scratch database, and compare it with the target at every revision.
+class Placement:
+    """A proof: the chain is built in a scratch database, and held against the target on its way.
 
     Alembic itself runs it, in its own order and with the project's own commands, as a rebuild does;
     it is looked at from inside of the migrations' own transaction.
     What belongs to others is not compared, nor an extension that the role could not make there: the
-    proof names it. It wants a build without a session on the target: what stood there before the
-    lock is ended.
-    The target is only read. A chain that cannot be built proves nothing, and the proof says so.
+    proof names it. The target is only read.
     notice: is told for whom we wait, if we may wait. recipe: missing files that the chain is built
     with, without bringing them back. ahead: processes of Alembic that were started for it already.
-    differ: whether the models differ from the target, so that those are held against the chain as
-    well. Raises LockedError.
-    """
-    name = build.server.names.scratch
-    try:
-        with explained(build.target):
-            scratch.prepare(build, [name], "build the chain to compare it", notice)
-            live = _Live.of(build)
-        with explained(build.target), _versions(build, recipe) as versions:
-            with scratch.made(build, name, versions=versions, ahead=ahead) as made:
-                uncreatable = {f"extension {each}" for each in made.inheritance.uncreatable}
-                live = live.without(uncreatable)
-                is_short = _is_plain(made) and _knows(made, live)
-                reached = list(_walk(made, live, progress, everywhere=not is_short))
-                agrees = not differ or _agrees(made)
-                is_aside = _is_aside(made, live, reached)
-                scripts = [each for worker in made.workers for each in worker.scripts.revisions]
-            if is_short and not _stands(reached, live):  # so that every place is of interest
-                with scratch.made(build, name, versions=versions) as made:
-                    reached = list(_walk(made, live, progress, everywhere=True))
-            if is_aside:  # Alembic has taken the branches in another order than this database did
-                with scratch.made(build, name, versions=versions) as made:
-                    reached.insert(0, _straight(made, live, progress))
-            same = [each.rows for each in reached if each.is_same(live)]
-            if same and not _is_plain(made):  # the places on its way were not looked at
-                same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
-            unseen, filling = _traceless(scripts, same)
-            unrun = _unrun(scripts, same, live.rows)
-    except StepFailedError as error:
-        return Proof(unbuilt=f"the chain cannot be built: {error.what} → {error.remedy}")
-    except RefusedError as error:
-        return Proof(unbuilt=f"{error.what} → {error.remedy}")
-    at_head = _major(reached[-1].compared(live))
-    recorded = next((each for each in reached if each.rows == live.rows), None)
-    apart = _major(recorded.compared(live)) if recorded else []
-    open_ends = {each.subject for each in at_head}
-    of_head = reached[-1].items or {}
-    early = [
-        each
-        for each in apart
-        if (each.subject not in open_ends or (each.what == "added" and each.subject in of_head))
-        and not live.is_invalid(each.subject)
-    ]
-    whose = build.sharing.whose
-    return Proof(
-        same=tuple(same),
-        differences=_texts(at_head),
-        lacks=any(each.what != "added" for each in at_head),
-        apart=_texts(apart),
-        early=_texts(early),
-        reached=recorded is not None,
-        stands=recorded is not None
-        and all(each.what == "added" and each not in early for each in apart),
-        agrees=agrees,
-        unseen=unseen,
-        filling=filling,
-        unrun=unrun,
-        spare=(*sorted(uncreatable), *([whose] if whose else [])),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Live:
-    """The target: its objects, a text of its columns, and the rows of its version tables.
-
-    counts: how many tables there may be where these are. partitions: the keys of those tables that
-    hold a part of another one's rows.
     """
 
-    items: Mapping[str, Item]
-    names: str
-    counts: range
-    rows: str
-    partitions: frozenset[str]
+    def __init__(
+        self,
+        build: Build,
+        progress: Progress,
+        notice: Callable[[str], None] | None = None,
+        recipe: Recipe | None = None,
+        *,
+        ahead: Sequence[Worker] = (),
+    ) -> None:
+        self._build = build
+        self._progress = progress
+        self._notice = notice
+        self._recipe = recipe
+        self._ahead = ahead
+        self._unbuilt = ""
+        self._is_crowded = False
+        self._first: Walk | None = None
+        self._open = ExitStack()
 
-    @classmethod
-    def of(cls, build: Build) -> _Live:
-        session, others = build.live, build.sharing
-        spare = catalog.version_tables(session)
-        tables = {each for each in {*catalog.tables(session)} - {*spare} if not others.has(each)}
-        columns = catalog.table_columns(session)
-        names = sorted(f"{'.'.join(each)}.{own}" for each in tables for own in columns[each])
-        return cls(
-            items=schema.read(session, spare=spare, others=others),
-            names="\n".join(names),
-            counts=range(len(tables), len(tables) + 1 + max(1, len(spare))),
-            rows=_place(catalog.revisions(session, others.has)),
-            partitions=partitions.keys(session),
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.__exit__(error_type, error, trace)
+
+    def begin(self) -> None:
+        """Take the lock of the target; where sessions are not few, begin to build the chain.
+
+        The end of that is not waited for: the target can be looked at meanwhile.
+        Raises LockedError.
+        """
+        self._attempt(self._begin)
+
+    def proof(self, *, differ: bool = True) -> Proof:
+        """Build the chain to its end, compare, and return what that proves.
+
+        A chain that cannot be built proves nothing, and the proof says so.
+        differ: whether the models differ from the target, so that those are held against the chain
+        as well. Raises LockedError.
+        """
+        proof = None if self._unbuilt else self._attempt(partial(self._proof, differ=differ))
+        return proof or Proof(unbuilt=self._unbuilt)
+
+    def _attempt(self, work: Callable[[], Proof | None]) -> Proof | None:
+        try:
+            with explained(self._build.target):
+                return work()
+        except StepFailedError as error:
+            self._unbuilt = f"the chain cannot be built: {error.what} → {error.remedy}"
+        except RefusedError as error:
+            self._unbuilt = f"{error.what} → {error.remedy}"
+        return None
+
+    def _begin(self) -> None:
+        if self._build.old is None:
+            return
+        self._prepare()
+        self._is_crowded = self._build.server.free_sessions()[0] < _SESSIONS
+        if not self._is_crowded:
+            self._first = self._begun()
+
+    def _prepare(self) -> None:
+        names = [self._build.server.names.scratch]
+        scratch.prepare(self._build, names, "build the chain to compare it", self._notice)
+
+    def _begun(self) -> Walk:
+        begun = walk.begun(self._build, self._live, self._versions, ahead=self._ahead)
+        return self._building.enter_context(begun)
+
+    @cached_property
+    def _building(self) -> ExitStack:
+        _ = self._versions  # which is there for longer
+        return self._open.enter_context(ExitStack())
+
+    @cached_property
+    def _live(self) -> Live:
+        return Live.of(self._build)
+
+    @cached_property
+    def _versions(self) -> Path | None:
+        return self._open.enter_context(_versions(self._build, self._recipe))
+
+    def _proof(self, *, differ: bool) -> Proof:
+        build, progress = self._build, self._progress
+        if self._is_crowded:
+            build.leave()  # what has looked at the target makes room
+        if self._first is None:
+            self._prepare()
+        first = self._first or self._begun()
+        uncreatable = {f"extension {each}" for each in first.made.inheritance.uncreatable}
+        live = self._live.without(uncreatable)
+        reached = first.places(progress)
+        agrees = not differ or _agrees(first.made)
+        is_aside, is_plain, scripts = first.is_aside(reached), first.is_plain, first.scripts
+        self._building.close()
+        if first.is_short and not _stands(reached, live):  # so that every place is of interest
+            with walk.begun(build, live, self._versions, everywhere=True) as again:
+                reached = again.places(progress)
+        if is_aside:  # Alembic has taken the branches in another order than this database did
+            reached.insert(0, walk.straight(build, live, self._versions, progress))
+        same = [each.rows for each in reached if each.is_same(live)]
+        if same and not is_plain:  # the places on its way were not looked at
+            same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
+        unseen, filling = _traceless(scripts, same)
+        unrun = _unrun(scripts, same, live.rows)
+        at_head = _major(reached[-1].compared(live))
+        recorded = next((each for each in reached if each.rows == live.rows), None)
+        apart = _major(recorded.compared(live)) if recorded else []
+        open_ends = {each.subject for each in at_head}
+        of_head = reached[-1].items or {}
+        early = [
+            each
+            for each in apart
+            if (each.subject not in open_ends or (each.what == "added" and each.subject in of_head))
+            and not live.is_invalid(each.subject)
+        ]
+        whose = build.sharing.whose
+        return Proof(
+            same=tuple(same),
+            differences=_texts(at_head),
+            lacks=any(each.what != "added" for each in at_head),
+            apart=_texts(apart),
+            early=_texts(early),
+            reached=recorded is not None,
+            stands=recorded is not None
+            and all(each.what == "added" and each not in early for each in apart),
+            agrees=agrees,
+            unseen=unseen,
+            filling=filling,
+            unrun=unrun,
+            spare=(*sorted(uncreatable), *([whose] if whose else [])),
         )
 
-    def is_invalid(self, key: str) -> bool:
-        """Tell whether it is an index that a CREATE INDEX CONCURRENTLY did not finish."""
-        return key in self.items and "valid" in self.items[key].aspects
 
-    def without(self, keys: Collection[str]) -> _Live:
-        items = {key: each for key, each in self.items.items() if key not in keys}
-        return replace(self, items=items)
-
-    def watched(self, *, everywhere: bool) -> dict[str, Any]:
-        """Return what a worker is told that looks for it."""
-        signs = [(catalog.TABLE_COUNT, [*self.counts]), (catalog.COLUMN_NAMES, [self.names])]
-        return {
-            "signs": signs if everywhere else [],
-            "recorded": self.rows.split(),
-            "settings": schema.STATEMENTS,
-            "schema": schema.ROWS,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Reached:
-    """A place of the chain: the rows that the version table has there, and the schema.
-
-    None: the tables have other columns than the target's, and nothing else was read.
-    """
-
-    rows: str
-    items: Mapping[str, Item] | None
-
-    def compared(self, live: _Live) -> list[Difference]:
-        if self.items is None:
-            return []
-        # Partitions that an application makes while it runs belong to its rows.
-        of_rows = live.partitions - {*self.items}
-        items = {
-            key: each
-            for key, each in live.items.items()
-            if not (key in of_rows or each.parent in of_rows)
-        }
-        return compare(self.items, items)
-
-    def is_same(self, live: _Live) -> bool:
-        return self.items is not None and is_proved(self.compared(live))
-
-
-def _is_plain(made: Scratch) -> bool:
-    """Tell whether Alembic alone builds it, which can be looked at on its way."""
-    settings, (worker, *more) = made.settings, made.workers
-    return not (more or settings.init or worker.lineage.init or worker.has_door)
-
-
-def _is_aside(made: Scratch, live: _Live, reached: Sequence[_Reached]) -> bool:
-    """Tell whether there is a way to where the database stands, which was not gone."""
-    rows = live.rows.split()
-    known = [each for worker in made.workers for each in worker.scripts.revisions]
-    is_passed = any(each.rows == live.rows for each in reached)
-    # Of tenants, one may be behind another one: no upgrade ends there.
-    is_place = {each.id for each in known}.issuperset(rows) and not graph.outdated(rows, known)
-    return _is_plain(made) and not is_passed and is_place
-
-
-def _straight(made: Scratch, live: _Live, progress: Progress) -> _Reached:
-    """Build the chain up to the revisions that the database has, and no further."""
-    upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
-    made.inheritance.complete(made.session)
-    return _Reached(live.rows, made.schema())
-
-
-def _knows(made: Scratch, live: _Live) -> bool:
-    """Tell whether there are scripts of all that the target names."""
-    known = {each.id for worker in made.workers for each in worker.scripts.revisions}
-    return known.issuperset(live.rows.split())
-
-
-def _stands(reached: Sequence[_Reached], live: _Live) -> bool:
+def _stands(reached: Sequence[Reached], live: Live) -> bool:
     """Tell whether the target is what the revisions that it names make."""
     return any(each.rows == live.rows and each.is_same(live) for each in reached)
-
-
-def _walk(
-    made: Scratch, live: _Live, progress: Progress, *, everywhere: bool
-) -> Iterator[_Reached]:
-    """Build the chain, and yield its places; the last one is its end.
-
-    everywhere: whether each place is looked at that may be like the target, and not only the one
-    that the target names.
-
-    Of several chains in one database, and where a command of the project migrates, only the
-    beginning and the end are places.
-    """
-    if not live.names:
-        yield _Reached(_BASE, made.schema())
-    seen: list[dict[str, Any]] = []
-    if _is_plain(made):
-        worker = made.workers[0]
-        to = () if worker.lineage.heads else ALL_HEADS
-        watched = live.watched(everywhere=everywhere)
-        told = upgrading.upgrade(worker, made.session, progress, to=to, watched=watched)
-        seen = told["places"]
-    else:
-        made.upgrade(progress)
-    made.inheritance.complete(made.session)
-    own = schema.keys(made.session, catalog.version_tables(made.session))
-    rows, end = [_place(each["rows"]) for each in seen], _place(catalog.revisions(made.session))
-    if len({*rows}) == len(rows):  # else env.py goes through it for each tenant: it has no places
-        for place, each in zip(rows, seen, strict=True):
-            found = each["schema"]
-            if place != end:
-                yield _Reached(place, found and schema.items(found, own))
-    yield _Reached(end, made.schema())
-
-
-def _place(rows: Iterable[str]) -> str:
-    return " ".join(sorted(rows)) or _BASE
 
 
 def _major(found: Sequence[Difference]) -> list[Difference]:
@@ -325,7 +252,7 @@ def _unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tup
     )
 
 
-def _before(place: str, known: Sequence[Revision]) -> str:
+def _before(at: str, known: Sequence[Revision]) -> str:
     """Return the earliest place whose schema, by the texts of what follows, is that of this one."""
     scripts = {each.id: each for each in known}
 
@@ -335,27 +262,13 @@ def _before(place: str, known: Sequence[Revision]) -> str:
             return row
         return earliest(each.needs[0])
 
-    return _place({earliest(each) for each in place.split()})
+    return place({earliest(each) for each in at.split()})
 
 
 def _text(script: Revision) -> str:
     """Return the text of a script; nothing of one whose source is gone."""
     is_source = script.path.suffix == ".py"
     return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
-
-
-def compare(made: Mapping[str, Item], live: Mapping[str, Item]) -> list[Difference]:
-    """Return how a schema differs from what was built; rows and the version table are left out.
-
-    What is `minor` (the order of columns, owners, rights, versions of extensions) is no reason
-    against a stamp.
-    """
-    return difference.between(made, live, _SIDES, minor=_MINOR)
-
-
-def is_proved(found: Sequence[Difference]) -> bool:
-    """Tell whether nothing stands against stamping the database with the chain's heads."""
-    return all(each.minor for each in found)
 
 
 def _agrees(made: Scratch) -> bool:

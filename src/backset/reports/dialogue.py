@@ -41,8 +41,9 @@ def choose(
     vault = Vault.of(settings.backups, target.database)
     database = None if into else target.database
     if not name and not newest:
-        offered = vault.list()[::-1]
-        told.backups(offered, vault.folder, vault.unreadable(), numbered=True)
+        found, unreadable = vault.read()
+        offered = found[::-1]
+        told.backups(offered, vault.folder, unreadable, numbered=True)
         if not offered:
             raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
         if not told.can_ask:

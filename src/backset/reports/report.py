@@ -110,9 +110,11 @@ class Report:
         """Print a line for each backup, and for each dump that is none."""
         for number, each in enumerate(backups, 1):
             about = each.manifest
-            old = age((datetime.now(UTC) - datetime.fromisoformat(about.taken_at)).total_seconds())
+            old = age((datetime.now(UTC) - about.taken_at).total_seconds())
             size, rows = amount(about.size_bytes), sum(about.rows.values())
             text = f"{each.name}  {old} old  {size}  {len(about.rows)} tables, {rows} rows"
+            text += "  pinned" if about.is_pinned else ""
+            text += "  cannot be loaded as it is" if about.obstacle else ""
             self.say(f"{number:>3}  {text}" if numbered else text)
         for line in unreadable:
             self.say(line)

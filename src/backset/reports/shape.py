@@ -128,7 +128,18 @@ class Step(TypedDict):
     proved: NotRequired[
         Annotated[bool, "`backup`: whether it was restored and compared (`--prove`)"]
     ]
-    removed: NotRequired[Annotated[int, "`backup`: how many older ones were removed (`keep`)"]]
+    same_as: NotRequired[
+        Annotated[
+            str | None,
+            "`backup`: another one of the same state, whose file it has; null where there is none",
+        ]
+    ]
+    needs_search_path: NotRequired[
+        Annotated[bool, "`backup`: whether it loads only with the search path of the database"]
+    ]
+    removed: NotRequired[
+        Annotated[int, "`promote`: how many older backups were removed (`keep`, `keep_days`)"]
+    ]
     dropped: NotRequired[Annotated[int, "`clear`: how many objects were dropped"]]
     cloned: NotRequired[
         Annotated[str | None, "`reset`: the template that it is a copy of; null where it is empty"]
@@ -380,6 +391,20 @@ class Backup(TypedDict):
         "name of a table, view or sequence",
     ]
     is_half_built: Annotated[bool, "whether it is of what a run in place had left half built"]
+    content_sha256: Annotated[
+        str, "of what the dump says: dumps of one state have the same; empty in an earlier format"
+    ]
+    number: Annotated[
+        int, "of the backups in the folder: each new one has the next; 0 in an earlier format"
+    ]
+    wal_position: Annotated[
+        int | None, "bytes that the server had written to its log; null where it does not say"
+    ]
+    is_pinned: Annotated[bool, "whether it stays until a person removes it (`--name`, `--pin`)"]
+    search_path: Annotated[str | None, "that of the database; null in an earlier format"]
+    needs_search_path: Annotated[bool, "whether the dump loads only with that one"]
+    obstacle: Annotated[str, "why the dump does not load at all; empty where nothing is known"]
+    is_remade: Annotated[bool, "whether a rebuild makes all its rows again"]
     format: Annotated[int, "of the manifest"]
 
 

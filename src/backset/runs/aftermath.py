@@ -9,7 +9,7 @@ import psycopg
 
 from backset.catalogs import versions
 from backset.connections.session import connect
-from backset.errors import AstrayError, Interrupted, StepFailedError
+from backset.errors import AstrayError, BacksetError, Interrupted, StepFailedError
 from backset.servers import swap
 from backset.servers.server import Server
 
@@ -86,20 +86,20 @@ def where_it_is(target: Target, purpose: str, step: str, before: tuple[str, ...]
 
 
 def remove_next(server: Server, error: BaseException) -> None:
-    """Drop `__next`; what keeps us from that is added to the error.
+    """Drop the `__next` of this run; what keeps us from that is added to the error.
 
     A loaded server can take longer over a session than DROP waits, and a signal can leave our own
     in the middle of a statement.
     """
     name = server.names.next
     attempts: tuple[Callable[[], None], ...] = (
-        lambda: swap.drop(server, name),
-        lambda: swap.drop_aside(server, [name]),
+        lambda: swap.drop(server, name, is_own=True),
+        lambda: swap.drop_aside(server, [name], is_own=True),
     )
     for attempt in attempts:
         try:
             attempt()
-        except (StepFailedError, OSError) as second:
+        except (BacksetError, OSError) as second:
             problem = second
         else:
             return

@@ -43,10 +43,8 @@ class Beside:
 def _create(server: Server, old: Database | None, template: Database | None) -> None:
     name = server.names.next
     if template is None or old is None:
-        swap.create(server, name, old)
-        swap.comment(server, name, swap.marked("next"))
+        swap.make(server, name, "next", old)
         return
     # Closed until it has its mark: one that has content and no mark would be somebody else's.
     copying.copy(server.session, template, name, old, closed=True)
-    swap.comment(server, name, swap.marked("next"))
-    copying.open_again(server.session, name)
+    swap.show(server, name, "next")

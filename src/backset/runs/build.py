@@ -20,14 +20,14 @@ from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import signals
 from backset.properties.inheritance import EVERYTHING, Inheritance
-from backset.runs import aftermath, login, ownership, policy
+from backset.runs import aftermath, login, ownership
 from backset.runs.beside import Beside
 from backset.runs.login import Writers
 from backset.runs.options import Options
 from backset.runs.project import Project
-from backset.servers import swap
+from backset.servers import standbys, swap
 from backset.servers.programs import Programs
-from backset.servers.server import Database, Server
+from backset.servers.server import Database, Server, protection
 from backset.servers.waits import Waits
 
 if TYPE_CHECKING:
@@ -310,6 +310,12 @@ class Build:
         return until.enter_context(closing(session))
 
     @property
+    def makes_all_rows(self) -> bool:
+        """Whether the new database has the rows of migrations and seed command, and no others."""
+        is_built = self.migrates or self.recalled is not None
+        return is_built and self.options.carries is None and self._choice is None
+
+    @property
     def door(self) -> Door:
         """What runs the project's own commands on the subject, and on no other database."""
         where = (self.settings, self.subject, self.target, self.server.session)
@@ -373,6 +379,11 @@ class Build:
                 raise StepFailedError(what, remedy)
             raise StepFailedError(what, "a rebuild, such as `invoke reset-db`, keeps one")
         return self.previous
+
+    def confirmed(self) -> str:
+        """Wait for synchronous standbys, once the target is another one; say what they lack."""
+        missing = standbys.confirm(self.server)
+        return f"{self.target.database} is {missing}" if missing else ""
 
     @cached_property
     def chosen_backup(self) -> Backup:
@@ -438,6 +449,15 @@ class Build:
         if acts and self.ownership.role:
             ownership.begin(self.server.session, self.server.names.next, self.ownership.role)
 
+    def make_next_anew(self) -> None:
+        """Make `__next` once more, in place of one that holds something."""
+        self.leave()
+        with signals.deferred():
+            swap.drop(self.server, self.server.names.next)
+        self._next.close()
+        self._next = Beside()
+        self.make_next(acts=False)
+
     def prepare(self) -> None:
         """Create `__next`, and give it what the target has; what was done ahead is not repeated."""
         if not self._is_prepared:
@@ -462,7 +482,7 @@ class Build:
         """Raise RefusedError if the target is protected now, which the gate may not have seen."""
         now = self.server.databases().get(self.server.names.target)
         if now is not None and now.protected:
-            raise RefusedError([policy.protection(now.name)])
+            raise RefusedError([protection(now.name)])
 
     def close_sessions(self) -> None:
         """Leave the databases: end the worker and our own sessions, as the swap demands."""

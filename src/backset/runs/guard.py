@@ -11,9 +11,9 @@ from backset.catalogs import catalog, objects, past
 from backset.connections.activity import listed
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
-from backset.runs import policy, ties
+from backset.runs import policy
 from backset.runs.policy import Circumstances, Rung
-from backset.servers import companions
+from backset.servers import companions, ties
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -192,7 +192,10 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         backs_up=task != "restore",
         needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
-        tied=ties.found(build.server.session, build.target.database),
+        tied=ties.found(build.server.session, [build.target.database]),
+        tied_beside=ties.found(
+            build.server.session, [*build.databases.keys() - {build.target.database}]
+        ),
     )
 
 

@@ -54,9 +54,9 @@ def clear(build: Build) -> int:
     """Drop the objects of the target that the role may drop; return how many there were.
 
     Other sessions of our login may only read there from here on. Before the drop is committed, the
-    backup's definitions are made again, and given up again: what the role could not bring back must
-    not go. From then on the target is not the truth, and `build.cleared` says so. Raises
-    StepFailedError, with nothing dropped.
+    backup is loaded, rows and all, and given up again: what could not be brought back must not go.
+    From then on the target is not the truth, and `build.cleared` says so. Raises StepFailedError,
+    with nothing dropped.
     """
     role = build.ownership.role  # as long as there are tables to tell it
     with signals.deferred():
@@ -64,12 +64,13 @@ def clear(build: Build) -> int:
         build.writers.keep_out(acts=bool(role))
         if not build.writers.are_out:
             unfinished.write(build, login=False)
-        with _evicting(build):
-            dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
-            if build.sharing.is_nobodys:
-                configured.clear(build.live)
-            if build.taken is not None:
-                refilling.rehearse(build, build.taken)
+    with _evicting(build):  # it may take long, and nothing of it stays unless it is committed
+        dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
+        if build.sharing.is_nobodys:
+            configured.clear(build.live)
+        if build.taken is not None:
+            build.taken = refilling.rehearse(build, build.taken)
+    with signals.deferred():
         _mark_database(build)
         if role:
             ownership.begin(build.live, build.target.database, role)

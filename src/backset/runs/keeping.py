@@ -150,7 +150,7 @@ class Keeping:
         own = memory.of_seed(settings, environ) if what == SEEDED else {}
         digest = inputs.digest([parts, server, record.given, record.had, own])[:16]
         name = self._name(what)
-        session.execute(swap.comment_on(name, swap.marked(f"{what} {digest}")))
+        session.execute(swap.comment_on(name, swap.mark(self._build.server.names, what, digest)))
         row = session.execute(_ROW, [name]).fetchone()
         if row is None:
             raise OSError(f"{name} was opened meanwhile")

@@ -17,6 +17,7 @@ from psycopg import sql
 from backset.catalogs import rights
 from backset.connections import activity
 from backset.processes.identity import run_mark
+from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,8 +127,11 @@ def is_set(session: Session, database: str) -> bool:
 
 
 def override(session: Session) -> None:
-    """Let a session of our own write, which has begun while those of our login only read."""
-    session.execute("SET default_transaction_read_only = off")
+    """Let a session of our own write, which has begun while those of our login only read.
+
+    What it commits waits for no standby: standbys.py says why.
+    """
+    session.execute(f"SET default_transaction_read_only = off; {LOCALLY}".encode())
 
 
 def _restrict(session: Session, database: str, how: str) -> None:

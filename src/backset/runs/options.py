@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset.backups.backup import NO_WISH, Wish
+
 if TYPE_CHECKING:
     from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 class Options:
     """What flags ask of the steps.
 
-    proves: the backup is restored and compared. accepts: differences go into the baseline.
+    proves: the backup is restored and compared. wish: what else is asked of it. accepts:
+    differences go into the baseline.
     downgrades: the migrations are taken back, in a scratch database.
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
@@ -25,6 +28,7 @@ class Options:
     """
 
     proves: bool = False
+    wish: Wish = NO_WISH
     accepts: bool = False
     downgrades: bool = False
     seeds_twice: bool = False

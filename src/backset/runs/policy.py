@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from backset.servers.server import foreign, protection
 from backset.wording.rights import UNHIDDEN
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Circumstances:
     unread: tables of the project that the role may not read whole; guarded: those of them of which
     row security hides rows. backs_up: whether a swap takes a backup, too.
     is_claimed: whether the migrations make what belongs to somebody else.
-    tied: what PostgreSQL ties to the target, each with its remedy.
+    tied: what PostgreSQL ties to the target, each with its remedy; tied_beside: to those beside it.
     barred: why the objects of the target cannot be dropped and made again by the role.
     """
 
@@ -77,6 +78,7 @@ class Circumstances:
     backs_up: bool = True
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
+    tied_beside: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,8 @@ def _against_a_swap(facts: Circumstances) -> list[tuple[str, str]]:
         return [(f"{what}, so a swap would lose it", elsewhere)]
     reasons = [protection(name) for name in facts.shielded]
     reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
-    for name in facts.foreign:
-        remedy = "rename or drop it, if nobody needs it"
-        reasons.append((f"the database {name} exists and backset did not make it", remedy))
-    return reasons
+    reasons += [foreign(name, facts.database) for name in facts.foreign]
+    return [*reasons, *facts.tied_beside]
 
 
 def _against_in_place(facts: Circumstances) -> list[tuple[str, str]]:
@@ -170,11 +170,6 @@ def _against_in_place(facts: Circumstances) -> list[tuple[str, str]]:
         return list(facts.barred)
     rights = [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
     return [*facts.barred, *rights]
-
-
-def protection(database: str) -> tuple[str, str]:
-    """Return the reason, with its remedy, that the marker of `invoke protect` is."""
-    return f"{database} is protected", "`invoke unprotect`, if it may go"
 
 
 def stakes(facts: Circumstances) -> list[str]:

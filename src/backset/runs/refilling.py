@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg import sql
 
-from backset.backups import contents, dumps, restoration
+from backset.backups import backup as backups
+from backset.backups import contents, replay, restoration
 from backset.catalogs import catalog, configured, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
 from backset.properties import privileges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from backset.backups.manifest import Backup
     from backset.runs.build import Build
-
-# The frame of a plain dump, and a setting that a server before 17 does not know.
-_NOT_FOR_US = re.compile(rb"^(?:\\(?:un)?restrict \w+|SET transaction_timeout = 0;)$", re.MULTILINE)
 
 
 def load(build: Build, taken: Backup, *, own: bool) -> None:
@@ -38,44 +33,61 @@ def load(build: Build, taken: Backup, *, own: bool) -> None:
     with _entries(build, taken, own=own) as listing:
         where = (build.target, build.server.major, build.programs)
         restoration.fill(taken, *where, entries=listing)
-    spare = objects.names_of_others(build.live, build.sharing.keeps)
-    spare |= _in_publications_of_others(taken, spare)
+    spare = _spare(build, taken)
     restoration.check(taken, build.target, exactly=own, spare=spare, is_in_use=True)
 
 
-def _in_publications_of_others(taken: Backup, others: Iterable[str]) -> frozenset[str]:
-    """Return what a manifest says of our tables' places in publications that are not ours."""
+def _spare(build: Build, taken: Backup) -> frozenset[str]:
+    """Return what others have: also the places of our tables in publications that are not ours."""
+    others = objects.names_of_others(build.live, build.sharing.keeps)
     ends = tuple(f" in {each}" for each in others if each.startswith("publication "))
-    return frozenset(each for each in taken.manifest.objects or () if ends and each.endswith(ends))
+    places = (each for each in taken.manifest.objects or () if ends and each.endswith(ends))
+    return others | frozenset(places)
 
 
-def rehearse(build: Build, taken: Backup) -> None:
-    """Make all of a backup but its rows in the open transaction of `build.live`; roll that back.
+def rehearse(build: Build, taken: Backup) -> Backup:
+    """Do what load() would, in the open transaction of `build.live`, and roll that back.
 
-    Raises StepFailedError with what the role may not make again.
+    Returns the backup; where it loads only with the search path of the database, its manifest says
+    so. Raises StepFailedError with what keeps it from being loaded.
     """
-    script = _definitions(build, taken)
-    (encoding,) = build.live.execute("SELECT getdatabaseencoding()").fetchone() or ("",)
-    try:
-        with build.live.transaction(force_rollback=True):
-            privileges.forget_defaults(build.live)
-            speak = sql.SQL("SET client_encoding TO {}")  # the script is read before it can say so
-            build.live.execute(speak.format(sql.Literal(encoding)))
-            build.live.execute(script)
-    except psycopg.Error as error:
+    known = taken.manifest.needed_path
+    ways = [None, taken.manifest.search_path] if known is None else [known]
+    errors: list[psycopg.Error | StepFailedError] = []
+    with _entries(build, taken, own=True) as listing:
+        for path in ways:
+            try:
+                _try(build, taken, listing, path)
+            except (psycopg.Error, StepFailedError) as error:
+                if build.live.closed:  # nothing is known of the dump then
+                    raise
+                errors.append(error)
+            else:
+                return taken if path == known else backups.noted(taken, needs_search_path=True)
+    raise _unloadable(build, taken, errors[0]) from None
+
+
+def _try(build: Build, taken: Backup, listing: Path, path: str | None) -> None:
+    where = taken.dump, restoration.program(taken, build.programs), build.programs
+    with build.live.transaction(force_rollback=True):
+        privileges.forget_defaults(build.live)
+        replay.replay(build.live, *where, entries=listing, path=path)
+        restoration.compare(taken, build.live, spare=_spare(build, taken), is_in_use=True)
+
+
+def _unloadable(
+    build: Build, taken: Backup, error: psycopg.Error | StepFailedError
+) -> StepFailedError:
+    """Return what a person reads of a backup that nothing could be brought back from."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
         role = build.server.role.name
         what = f"the role {role} could not make again what would be dropped"
         remedy = "as an administrator: give it the right, or CREATEDB, so that nothing is dropped"
-        raise StepFailedError(f"{what}: {one_line(error, build.target)}", remedy) from None
-
-
-def _definitions(build: Build, taken: Backup) -> bytes:
-    pg_restore = restoration.program(taken, build.programs)
-    with _entries(build, taken, own=True) as listing:
-        script = listing.with_name("script")
-        files = ["--use-list", os.fspath(listing), "--file", os.fspath(script)]
-        dumps.read(taken.dump, pg_restore, "--schema-only", *files, programs=build.programs)
-        return _NOT_FOR_US.sub(b"", script.read_bytes())
+    else:
+        what = f"{taken.name} cannot be loaded again, so nothing was dropped"
+        remedy = "mend what it names in the database, then run this again"
+    words = error.what if isinstance(error, StepFailedError) else one_line(error, build.target)
+    return StepFailedError(f"{what}: {words}", remedy)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ SELECT CASE WHEN %(number)s::xid8 < pg_snapshot_xmax(pg_current_snapshot())
 # one, which may well commit. It remembers all numbers below one that is on the disk.
 _KEEP = """
 BEGIN;
-SET LOCAL synchronous_commit = on;
+SET LOCAL synchronous_commit = local;
 SELECT pg_logical_emit_message(true, 'backset', 'in place');
 COMMIT
 """

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.catalogs import catalog
-from backset.connections.session import connect
-from backset.errors import RefusedError, StepFailedError
+from backset.errors import BacksetError, RefusedError
 from backset.processes import signals
 from backset.servers import swap
+from backset.servers.server import foreign as in_the_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,25 +22,12 @@ if TYPE_CHECKING:
     Databases = Mapping[str, Database]  # of Server.databases()
 
 
-def is_foreign(server: Server, found: Database) -> bool:
-    """Tell whether a database has no mark of ours, and something in it.
-
-    Unmarked, and empty or, as `__next`, a closed copy, is also how a run leaves one that was killed
-    between two statements.
-    """
-    if found.mark or found.is_invalid:
-        return False
-    if found.name == server.names.next and found.is_half_copied:
-        return False
-    with connect(server.target.named(found.name), server.purpose) as session:
-        return not catalog.is_empty(session)
-
-
 def foreign(server: Server, databases: Databases) -> tuple[str, ...]:
     """Return those whose names a run needs, though backset did not make them."""
-    wanted = (server.names.next, server.names.previous, server.names.discard)
-    there = (databases[name] for name in wanted if name in databases)
-    return tuple(each.name for each in there if is_foreign(server, each))
+    next_, previous = (databases.get(each) for each in (server.names.next, server.names.previous))
+    strange = [next_] if next_ and not next_.is_ours else []
+    strange += [previous] if previous and previous.mark != "previous" else []
+    return tuple(each.name for each in strange)
 
 
 def shielded(server: Server, databases: Databases) -> tuple[str, ...]:
@@ -51,19 +37,23 @@ def shielded(server: Server, databases: Databases) -> tuple[str, ...]:
 
 
 def clear(server: Server, databases: Databases) -> None:
-    """Drop what a killed run left behind; guard.admit() has refused what is not ours."""
-    for name in (server.names.next, server.names.discard):
-        if name in databases:
-            drop(server, name)
+    """Drop what a killed run left behind; guard.admit() has refused what is not ours.
+
+    What the run before has set aside the server may be dropping just now; that is not waited for.
+    """
+    if server.names.next in databases:
+        drop(server, server.names.next)
+    for found in databases.values():
+        if found.mark == "discard" and not server.is_being_dropped(found):
+            drop(server, found.name)
     clear_scratch(server, databases)
 
 
 def clear_scratch(server: Server, databases: Databases) -> None:
     """Drop what a killed proof left behind; what is not ours stays."""
-    there = (databases[name] for name in server.names.scratches if name in databases)
-    for scratch in there:
-        if not is_foreign(server, scratch):
-            drop(server, scratch.name)
+    for name in server.names.scratches:
+        if name in databases and databases[name].is_ours:
+            drop(server, name)
 
 
 def refuse_scratch(server: Server, names: Iterable[str], databases: Databases, what: str) -> None:
@@ -76,10 +66,8 @@ def refuse_scratch(server: Server, names: Iterable[str], databases: Databases, w
         grant = sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(role.name))
         needs = f"the role {role.name} may not create databases, so it cannot {what}"
         reasons.append((needs, f"as an administrator: {grant.as_string(server.session)}"))
-    for name in names:
-        if name in databases and is_foreign(server, databases[name]):
-            foreign = f"the database {name} exists and backset did not make it"
-            reasons.append((foreign, "rename or drop it, if nobody needs it"))
+    strange = (each for each in names if each in databases and not databases[each].is_ours)
+    reasons += [in_the_way(each, server.names.target) for each in strange]
     if reasons:
         raise RefusedError(reasons)
 
@@ -92,14 +80,18 @@ def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target
     """
     drop(server, name)
     try:
-        with signals.deferred():
-            swap.create(server, name, _ours(server, like))
-            swap.comment(server, name, swap.marked("scratch"))
+        make_scratch(server, name, like)
         yield server.target.named(name)
         drop(server, name)
     except BaseException as error:
         _drop_after(server, name, error)
         raise
+
+
+def make_scratch(server: Server, name: str, like: Database | None) -> None:
+    """Make an empty scratch database, with its mark."""
+    with signals.deferred():
+        swap.make(server, name, "scratch", _ours(server, like))
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:
@@ -110,7 +102,7 @@ def _ours(server: Server, like: Database | None) -> Database | None:
 def _drop_after(server: Server, name: str, error: BaseException) -> None:
     try:
         drop(server, name)
-    except (StepFailedError, OSError) as second:
+    except (BacksetError, OSError) as second:
         error.add_note(f"{second}; the next run removes {name}")
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.connections.session import connect, one_line
+from backset.connections.session import connect, one_line, process_of
+from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,6 @@ def copy(
     session.execute(statement)
 
 
-def open_again(session: Session, name: str) -> None:
-    """Let others connect to a database that was made closed."""
-    statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true")
-    session.execute(statement.format(sql.Identifier(name)))
-
-
 def _has_shared_blocks(session: Session, statement: sql.Composed) -> bool:
     """Try to let the file system share the blocks of both; tell whether it could."""
     try:
@@ -80,6 +75,8 @@ class Copying:
         self._name = name
         self._then = then
         self._session = connect(server.maintenance, "keep")
+        self._pid = process_of(self._session)
+        self._session.execute(LOCALLY.encode())
         self._thread = Thread(target=self._run, daemon=True)
         self.problem = ""
 
@@ -112,7 +109,7 @@ class Copying:
         self.finish()
 
     def _asked(self, query: str) -> bool:
-        given = {"name": self._source.name, "pid": self._session.info.backend_pid}
+        given = {"name": self._source.name, "pid": self._pid}
         return self._server.session.execute(query, given).fetchone() == (True,)
 
     def _run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import suppress
@@ -16,12 +17,13 @@ from backset.connections import activity, peer
 from backset.connections.locality import judge
 from backset.connections.session import Session, connect
 from backset.connections.target import Target, derived_name
-from backset.errors import LockedError, StepFailedError, UnreachableError
-from backset.processes.identity import has_died, run_mark
+from backset.errors import LockedError, RefusedError, StepFailedError, UnreachableError
+from backset.processes.identity import has_died, run_mark, token, without_token
+from backset.servers import ties
 from backset.wording.quantities import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from backset.connections.activity import Client
     from backset.connections.locality import Locality
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
+# No session that makes, renames or drops databases waits for a standby: one that is away would hold
+# it up for ever, and the target with it. What that costs is said after the swap (standbys.py).
+LOCALLY = "SET synchronous_commit = local"
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
 DERIVED = ("next", "previous", "discard", "scratch", "scratch_old", "clean", "seeded")
 MARKS = frozenset({*DERIVED, "protected", "unfinished"})
@@ -48,8 +53,10 @@ class Database:
     oid: what stays the same through a rename.
     tablespace: None where it is the default one, or the role may not create databases in it.
     is_invalid: a DROP of it was interrupted: nobody can connect, it can only be dropped.
-    comment: the user's own; `mark` is ours, one of MARKS, empty if there is none.
-    label: what stands after that: of a previous one the name of the backup that was taken before,
+    comment: the user's own; `mark` is ours, one of MARKS, empty if there is none, and where it
+    names another target than that beside which the database is. run: the run that has set it; empty
+    in marks of what outlives its run, and of backset before it had that.
+    label: what else it says: of a previous one the name of the backup that was taken before,
     of a template the digest of what it was built from.
     protected: whether it has the marker of `invoke protect`, as a setting or in the comment.
     is_closed: whether nobody may connect to it. made_in: the transaction that made this row, which
@@ -71,6 +78,7 @@ class Database:
     size_bytes: int | None
     comment: str
     mark: str
+    run: str
     label: str
     is_invalid: bool
     protected: bool
@@ -81,6 +89,11 @@ class Database:
     def is_half_copied(self) -> bool:
         """Whether it is as a copy is before it has its mark: closed, and without any comment."""
         return self.is_closed and not self.mark and not self.comment
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a run has made it, or left it half made."""
+        return bool(self.mark) or self.is_invalid or self.is_half_copied
 
     @property
     def likeness(self) -> list[str | None]:
@@ -126,6 +139,10 @@ class Names:
         derived = (derived_name(database, f"__{word}") for word in DERIVED)
         return cls(database, *derived)
 
+    def set_aside(self, oid: int) -> str:
+        """Return how a database is called that is to be dropped: the drop of one may take long."""
+        return derived_name(self.target, f"__discard_{oid}")
+
     @property
     def scratches(self) -> tuple[str, str]:
         """Those of databases that exist for a proof only."""
@@ -143,6 +160,8 @@ class Server:
         self.purpose = purpose
         self.names = Names.of(target.database)
         self.session = _maintenance_session(target, purpose)
+        self.session.execute(LOCALLY.encode())
+        self.made: set[str] = set()  # the databases that this run has created beside the target
         self.major = self.session.info.server_version // 10000
         if self.major < _OLDEST:
             what = f"{target.shown} is PostgreSQL {self.major}"
@@ -172,12 +191,60 @@ class Server:
         """Return the target and its derived databases, those that exist, by name."""
         while True:
             # One that is dropped meanwhile still has a row in our snapshot, and no size.
-            with (
-                suppress(psycopg.errors.UndefinedObject),
-                self.session.cursor(row_factory=dict_row) as cursor,
-            ):
-                rows = cursor.execute(_DATABASES, {"names": self._names}).fetchall()
-                return {row["name"]: _database(row) for row in rows}
+            with suppress(psycopg.errors.UndefinedObject):
+                return {each.name: each for each in self._look(self.session, is_sized=True)}
+
+    def look(
+        self, session: Session | None = None, *, oids: Sequence[int] = ()
+    ) -> Mapping[int, Database]:
+        """Return the same by their oids, without a size, and those of `oids` whatever their name.
+
+        session: another one on the same server.
+        """
+        return {each.oid: each for each in self._look(session or self.session, oids)}
+
+    def _look(
+        self, session: Session, oids: Sequence[int] = (), *, is_sized: bool = False
+    ) -> list[Database]:
+        names = self._names
+        given = {"names": names, "oids": list(oids), "is_sized": is_sized}
+        with session.cursor(row_factory=dict_row) as cursor:
+            found = [
+                _database(row, self.names.target)
+                for row in cursor.execute(_DATABASES, given).fetchall()
+            ]
+        return [
+            each
+            for each in found
+            if each.name in names or each.oid in oids or each.mark == "discard"
+        ]
+
+    def demand_droppable(self, found: Database, session: Session | None = None) -> None:
+        """Raise RefusedError or LockedError unless a run may drop a derived database.
+
+        It must be ours, of no other run that may be at work, and nothing may be tied to it that
+        would go with it.
+        """
+        session = session or self.session
+        if not found.is_ours:
+            raise RefusedError([foreign(found.name, self.names.target)])
+        until = time.monotonic() + _CLEANING_S  # one that has just ended is seen for a moment
+        while found.run != token() and (other := activity.runs(session).get(found.run)):
+            if time.monotonic() > until:
+                what = f"another run works on {found.name}: {without_token(other)}"
+                raise LockedError(what, "wait until it ends, then run this again")
+            time.sleep(_LOOK_EVERY_S)
+        if tied := ties.found(session, [found.name]):
+            raise RefusedError(tied)
+
+    def has_made(self, found: Database) -> bool:
+        """Tell whether this very run has made a database."""
+        return found.run == token() or (found.is_half_copied and found.name in self.made)
+
+    def is_being_dropped(self, found: Database) -> bool:
+        """Tell whether a session is at the DROP of a database, which can take seconds."""
+        row = self.session.execute(_IS_BEING_DROPPED, [found.oid]).fetchone()
+        return row == (True,)
 
     @cached_property
     def role(self) -> Role:
@@ -228,15 +295,17 @@ class Server:
         """Take the target's lock for as long as a session lives: this one, or another one.
 
         An advisory lock is of one database. So it is taken on the maintenance database, where it
-        outlives a swap, and in the target, where every role comes that may work on it.
+        outlives a swap, and in the target, where every role comes that may work on it. Whoever has
+        taken it looks whether another run has it in any database: not every role has the same
+        maintenance database, and the target may not exist, or be in the middle of a swap.
         waiting: is told for whom we wait, once each; without it, LockedError is raised at once.
         """
         key, told = f"backset:{self.names.target}", ""
         session = session or self.session
         until = time.monotonic() + _CLEANING_S
-        while session.execute(_TAKE, [key]).fetchone() != (True,):
-            holder, pid = _holder(session, key)
-            is_dead = has_died(holder.partition(", since ")[0])
+        while held := _held(session, key):
+            holder, name, pid = held
+            is_dead = has_died(name)
             if is_dead:  # what it left on the server may not have noticed yet
                 session.execute(_END, [pid])
             leaves = (holder == _NOBODY or is_dead) and time.monotonic() < until
@@ -249,8 +318,13 @@ class Server:
             time.sleep(_LOOK_EVERY_S)
 
     def end_dead_runs(self) -> None:
-        """End what a killed run left connected to our databases. Only for who holds the lock."""
-        activity.end(self.session, self._names, _OF_DEAD_RUNS + activity.not_of(run_mark()))
+        """End what a killed run left connected to our databases. Only for who holds the lock.
+
+        One that still lives may wait for the lock there, or have lost it.
+        """
+        alive = (f" #{each}" for each in activity.runs(self.session))
+        names = _OF_DEAD_RUNS + activity.not_of(run_mark(), *alive)
+        activity.end(self.session, self._names, names)
 
     def abandon(self) -> None:
         """Cancel the statement of another thread, and end what our children left on the server.
@@ -283,6 +357,17 @@ class Server:
         return [self.names.target, *(getattr(self.names, word) for word in DERIVED)]
 
 
+def foreign(name: str, target: str) -> tuple[str, str]:
+    """Return the reason why a run stays away from a database, with its remedy."""
+    what = f"the database {name} exists and backset did not make it beside {target}"
+    return what, "rename or drop it, if nobody needs it"
+
+
+def protection(name: str) -> tuple[str, str]:
+    """Return the reason, with its remedy, that the marker of `invoke protect` is."""
+    return f"{name} is protected", "`invoke unprotect`, if it may go"
+
+
 def _maintenance_session(target: Target, purpose: str) -> Session:
     """Return a session beside the target; on the target, where the role comes to no other one."""
     for name in MAINTENANCE:
@@ -292,20 +377,47 @@ def _maintenance_session(target: Target, purpose: str) -> Session:
     return connect(target, purpose)
 
 
-def _holder(session: Session, key: str) -> tuple[str, int]:
-    """Return who holds a lock, in words, and the number of the server's process."""
-    row = session.execute(_HOLDER, [key]).fetchone()
+def _held(session: Session, key: str) -> tuple[str, str, int] | None:
+    """Take a lock; where it is held, return by whom: in words, as the session is called, its pid.
+
+    Two that take it at once in two databases see each other, and neither has it.
+    """
+    given = {"key": key, "mark": run_mark()}
+    row = session.execute(_HOLDER, given).fetchone()
+    if row is None:  # who only waits takes nothing, in which another one could see it
+        taken = session.execute(_TAKE, [key]).fetchone() == (True,)
+        row = session.execute(_HOLDER, given).fetchone()
+        if taken and row is None:
+            return None
+        if taken:
+            session.execute(_LET_GO, [key])
     if row is None:
-        return _NOBODY, 0
+        return _NOBODY, "", 0
     name, since, pid = row
-    return f"{name}, since {moment(since)}" if since else str(name), pid
+    words = without_token(name)
+    return (f"{words}, since {moment(since)}" if since else words), name, pid
 
 
-def _database(row: dict[str, Any]) -> Database:
-    catalog, comment = row["catalog"], row["comment"] or ""
+def _marked(comment: str, row: dict[str, Any], target: str) -> tuple[str, str, str, str]:
+    """Return mark, run and label of a database's comment, and what of it is the user's."""
     first, _, rest = comment.removeprefix(MARK).partition("\n")
     mark, _, label = first.partition(" ")
-    marked = comment.startswith(MARK) and mark in MARKS
+    if not comment.startswith(MARK) or mark not in MARKS:
+        return "", "", "", comment
+    if not label.startswith("{"):  # of backset before, or of the target itself
+        return mark, "", label, rest
+    try:
+        said = json.loads(label)
+        of, run, label = (str(said.get(key, "")) for key in ("of", "run", "label"))
+    except (ValueError, AttributeError):
+        return "", "", "", comment
+    is_ours = of == target or row["name"] == target
+    return (mark, run, label, rest) if is_ours else ("", "", "", comment)
+
+
+def _database(row: dict[str, Any], target: str) -> Database:
+    catalog = row["catalog"]
+    mark, run, label, comment = _marked(row["comment"] or "", row, target)
     return Database(
         oid=row["oid"],
         name=row["name"],
@@ -320,11 +432,12 @@ def _database(row: dict[str, Any]) -> Database:
         icu_rules=catalog.get("daticurules"),  # 16 and later
         tablespace=row["tablespace"],
         size_bytes=row["size_bytes"],
-        comment=rest if marked else comment,
-        mark=mark if marked else "",
-        label=label if marked else "",
+        comment=comment,
+        mark=mark,
+        run=run,
+        label=label,
         is_invalid=catalog["datconnlimit"] == _INVALID,
-        protected=row["protected"] or (marked and mark == "protected"),
+        protected=row["protected"] or mark == "protected",
         is_closed=not catalog["datallowconn"],
         made_in=row["made_in"],
     )
@@ -334,8 +447,8 @@ _DATABASES = """
 SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_has_role(d.datdba, 'MEMBER') AS joined,
        pg_encoding_to_char(d.encoding) AS encoding,
-       CASE WHEN has_database_privilege(d.oid, 'CONNECT') THEN pg_database_size(d.oid) END
-           AS size_bytes,
+       CASE WHEN %(is_sized)s AND has_database_privilege(d.oid, 'CONNECT')
+            THEN pg_database_size(d.oid) END AS size_bytes,
        (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
         AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,
@@ -343,7 +456,8 @@ SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each WHERE
                s.setdatabase = d.oid AND each ~* '^backset[.]protected=(?!(off|false|no|0|)$)')
            AS protected
-FROM pg_database d WHERE d.datname = ANY(%(names)s)
+FROM pg_database d WHERE d.datname = ANY(%(names)s) OR d.oid = ANY(%(oids)s::oid[])
+   OR starts_with(shobj_description(d.oid, 'pg_database'), 'backset discard {')
 """
 _ROLE = """
 SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
@@ -378,12 +492,20 @@ WHERE a.pid = %s AND pg_has_role(r.oid, 'USAGE')
   AND (NOT r.rolsuper OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
 """
 _TAKE = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+_LET_GO = "SELECT pg_advisory_unlock(hashtextextended(%s, 0))"
 # A bigint advisory lock shows its halves in classid and objid, and objsubid 1 (pg_locks).
 _HOLDER = """
 SELECT coalesce(nullif(a.application_name, ''), a.usename || ', pid ' || a.pid), a.backend_start,
        a.pid
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%s, 0)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+  AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%(key)s, 0)
+  AND (l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       OR right(coalesce(a.application_name, ''), length(%(mark)s)) <> %(mark)s)
+ORDER BY l.database <> (SELECT oid FROM pg_database WHERE datname = current_database())
+LIMIT 1
+"""
+_IS_BEING_DROPPED = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass
+               AND objid = %s AND mode = 'AccessExclusiveLock' AND pid <> pg_backend_pid())
 """

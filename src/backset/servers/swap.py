@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import closing, contextmanager, suppress
@@ -12,36 +13,48 @@ import psycopg
 from psycopg import sql
 
 from backset.connections import activity
-from backset.connections.session import Session, connect, explained, one_line
-from backset.errors import StepFailedError
-from backset.servers.server import MARK, Database, Server
+from backset.connections.session import Session, connect, explained, one_line, process_of
+from backset.errors import RefusedError, StepFailedError
+from backset.processes.identity import token
+from backset.servers import ties
+from backset.servers.server import LOCALLY, MARK, Database, Names, Server, foreign, protection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _EVICT_EVERY_S = 0.005
 _PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only every 100 ms
 _IMMOVABLE_S = 1.0  # for those that we may not end: RENAME would wait for 5 s, and then fail
 _LOCK_TIMEOUT = "5s"  # as long as RENAME waits for sessions; signals have to wait meanwhile
+_OF_A_RUN = frozenset({"next", "discard", "scratch", "scratch_old"})  # what nobody keeps
+_AGAIN = "look at it, then run this again"
 
 # Nobody can connect to a database whose rename is not committed. Should we vanish in between (the
-# network gone, the laptop asleep), the server would wait for us for hours.
-_VANISHED = "SET LOCAL idle_in_transaction_session_timeout = '10s'"
-
-# What was committed to `__next` did not wait for the disk, and is in the log before this commit.
-_DURABLE = """
-SELECT set_config('synchronous_commit', 'local', true)
- WHERE current_setting('synchronous_commit') = 'off'
-"""
+# network gone, the laptop asleep), the server would wait for us for hours. For the same reason no
+# standby is waited for here: one that is away would keep everybody out for as long. What was
+# committed to `__next` did not wait for the disk. The log is one for the whole server, and a COMMIT
+# that waits has all of it on disk that was written before (xact.c: RecordTransactionCommit,
+# XLogFlush): so this one waits for that, whatever the role prefers.
+_SHORTLY = f"""
+SET LOCAL idle_in_transaction_session_timeout = '10s';
+SET LOCAL synchronous_commit = local;
+SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'
+""".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """One rename of a swap, and the comment that the database has under its new name."""
+    """One rename of a swap: a database as it was seen, and what it is called, and says, then.
 
-    old: str
+    word, label: of its mark; without a word it is the target. heir_of: whose comment it gets, if
+    not its own.
+    """
+
+    seen: Database
     new: str
-    comment: str
+    word: str = ""
+    label: str = ""
+    heir_of: Database | None = None
 
 
 def marked(mark: str, comment: str = "") -> str:
@@ -49,15 +62,34 @@ def marked(mark: str, comment: str = "") -> str:
     return f"{MARK}{mark}" + (f"\n{comment}" if comment else "")
 
 
+def mark(names: Names, word: str, label: str = "", comment: str = "") -> str:
+    """Return the comment of a database beside a target: which one, and of which run it is."""
+    said = {"of": names.target, "label": label, "run": token() if word in _OF_A_RUN else ""}
+    about = json.dumps({key: value for key, value in said.items() if value}, separators=(",", ":"))
+    return marked(f"{word} {about}", comment)
+
+
 def create(server: Server, name: str, like: Database | None) -> None:
     """Create an empty database from template0, with owner, encoding and locale of `like`.
 
     And in its tablespace, unless the role may not create databases there.
     """
-    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
-    if like is not None:
-        parts += _likeness(like)
-    _execute(server, sql.SQL(" ").join(parts))
+    _execute(server, _creation(name, like))
+
+
+def make(server: Server, name: str, word: str, like: Database | None) -> None:
+    """Create a database beside the target, which has its mark before anybody can connect to it."""
+    _execute(server, _creation(name, like) + sql.SQL(" ALLOW_CONNECTIONS false"))
+    show(server, name, word)
+
+
+def show(server: Server, name: str, word: str) -> None:
+    """Give a closed database that was just made its mark, and let others connect to it."""
+    server.made.add(name)
+    opened = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name))
+    with server.session.transaction():
+        _execute(server, comment_on(name, mark(server.names, word)))
+        _execute(server, opened)
 
 
 def comment(server: Server, name: str, text: str) -> None:
@@ -65,20 +97,34 @@ def comment(server: Server, name: str, text: str) -> None:
     _execute(server, comment_on(name, text))
 
 
-def drop(server: Server, name: str) -> None:
-    """Drop a database if it exists, ending the sessions on it."""
-    _execute(server, _drop(name))
+def drop(server: Server, name: str, *, is_own: bool = False) -> None:
+    """Drop a derived database if it exists, ending the sessions on it.
 
-
-def drop_aside(server: Server, names: Sequence[str]) -> None:
-    """Drop databases on a session of its own, whatever the server's is doing.
-
-    Raises StepFailedError.
+    is_own: only if this run has made it. Raises RefusedError or LockedError where it is not to be
+    dropped: see demand_droppable().
     """
+    with explained(server.target):
+        is_there = _is_there(server, server.session, name, is_own=is_own)
+    if is_there:
+        _execute(server, _drop(name))
+
+
+def drop_aside(server: Server, names: Sequence[str], *, is_own: bool = False) -> None:
+    """Do that on a session of its own, whatever the server's is doing. Raises BacksetError."""
     with explained(server.target), closing(connect(server.maintenance, "forget")) as session:
-        session.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'".encode())
+        session.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'; {LOCALLY}".encode())
         for name in names:
-            session.execute(_drop(name))
+            if _is_there(server, session, name, is_own=is_own):
+                session.execute(_drop(name))
+
+
+def _is_there(server: Server, session: Session, name: str, *, is_own: bool) -> bool:
+    """Tell whether there is something to drop, which may be dropped."""
+    found = next((each for each in server.look(session).values() if each.name == name), None)
+    if found is None or (is_own and not server.has_made(found)):
+        return False
+    server.demand_droppable(found, session)
+    return True
 
 
 def _drop(name: str) -> sql.Composed:
@@ -90,12 +136,15 @@ def discard(server: Server) -> None:
 
     A drop waits for a checkpoint, longer than everything else here together. The server goes on
     after we hang up, on a session of its own, so the lock is free at once; should it never come to
-    it, the next run drops the database with the other leftovers.
+    it, the next run drops the database with the other leftovers. Each has a name of its own, so
+    that the next run need not wait for the drop of this one.
     """
-    if server.names.discard in server.databases():
-        with closing(connect(server.maintenance, "discard")) as session:
-            session.pgconn.send_query(_drop(server.names.discard).as_bytes(session))
-            session.pgconn.flush()
+    for found in server.look().values():
+        if found.mark == "discard" and not server.is_being_dropped(found):
+            with closing(connect(server.maintenance, "discard")) as session:
+                session.execute(LOCALLY.encode())
+                session.pgconn.send_query(_drop(found.name).as_bytes(session))
+                session.pgconn.flush()
 
 
 def nothing(_session: Session) -> None:
@@ -120,23 +169,80 @@ def swap(
 
     RENAME takes the database's lock and then waits 5 s for the sessions on it to leave. New
     sessions queue behind that lock, so ending the old ones from a second session while RENAME
-    waits always converges: a client that reconnects in a loop cannot stop it.
+    waits always converges: a client that reconnects in a loop cannot stop it. With all these locks
+    nobody can connect to the databases or change what they are, and they are looked at again.
     spare: the pid of a session that is left alone, and leaves by itself while RENAME waits.
-    Raises StepFailedError, with nothing renamed, when a session may not be ended.
+    Raises StepFailedError, with nothing renamed, when a session may not be ended, and RefusedError
+    when one of them is not any more what was seen.
     """
-    names = [rename.old for rename in renames]
+    names = [rename.seen.name for rename in renames]
+    oids = [rename.seen.oid for rename in renames]
+    _demand_same(server, renames, {each.seen.oid: each.seen.name for each in renames})
     _await_immovable(server, names)
-    with evicting(server, names, spare=spare):
+    with evicting(server, oids=oids, spare=spare):
         try:
             with server.session.transaction():
-                server.session.execute(_VANISHED)
-                server.session.execute(_DURABLE)
-                server.session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
-                for rename in renames:
-                    _rename(server.session, rename)
+                process_of(server.session)
+                server.session.execute(_SHORTLY)
+                called = _rename(server.session, renames)
+                comments = _demand_same(server, renames, called)
+                for rename in {each.seen.oid: each for each in renames}.values():
+                    server.session.execute(_comment(server.names, rename, comments))
                 last(server.session)
         except psycopg.Error as error:
             raise _cannot_swap(server, names, error) from None
+
+
+def _rename(session: Session, renames: Sequence[Rename]) -> dict[int, str]:
+    """Rename databases; return what each is called in the end, by oid."""
+    called = {each.seen.oid: each.seen.name for each in renames}
+    rename_to = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    for each in renames:
+        if each.word == "discard":  # no template can be dropped, and nobody is to come any more
+            plain = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false ALLOW_CONNECTIONS false")
+            session.execute(plain.format(sql.Identifier(each.seen.name)))
+        names = (called[each.seen.oid], each.new)
+        session.execute(rename_to.format(*map(sql.Identifier, names)))
+        called[each.seen.oid] = each.new
+    return called
+
+
+def _demand_same(
+    server: Server, renames: Sequence[Rename], called: Mapping[int, str]
+) -> Mapping[int, str]:
+    """Raise RefusedError unless the databases are what was seen of them, and nothing is tied.
+
+    called: their names by now, by oid. Returns the comments that the user has given them, by oid.
+    """
+    reasons, there = [], server.look(oids=[*called])
+    seen = {each.seen.oid: each.seen for each in renames}
+    for oid, each in seen.items():
+        now = there.get(oid)
+        if now is None or now.name != called[oid]:
+            reasons.append((f"{each.name} is another database by now", _AGAIN))
+        elif now.is_invalid:
+            reasons.append(
+                (f"a DROP of {each.name} was interrupted", "drop it, then run this again")
+            )
+        elif now.protected:
+            reasons.append(protection(each.name))
+        elif each.mark and (now.mark, now.run, now.label) != (each.mark, each.run, each.label):
+            reasons.append((f"the comment of {each.name} does not say any more what it is", _AGAIN))
+    known = {called[oid]: each.name for oid, each in seen.items()}
+    if reasons := [*reasons, *ties.found(server.session, list(known), known)]:
+        raise RefusedError(reasons)
+    return {oid: there[oid].comment for oid in seen}
+
+
+def _comment(names: Names, rename: Rename, comments: Mapping[int, str]) -> sql.Composed:
+    """Return what sets the comment of a database under its new name.
+
+    What the user says of the target stays with it, also where a new one takes its place.
+    """
+    text = comments[(rename.heir_of or rename.seen).oid]
+    if rename.word:
+        text = mark(names, rename.word, rename.label, text)
+    return comment_on(rename.new, text)
 
 
 def promote(
@@ -149,32 +255,45 @@ def promote(
     last: Callable[[Session], None] = nothing,
     spare: int = 0,
 ) -> None:
-    """Make next the target; what it replaces becomes previous, an older previous discard.
+    """Make next the target; what it replaces becomes previous, an older previous is set aside.
 
     An empty target never displaces a previous one: the last good copy stays for `undo`.
-    backup: the name of the backup of the target, which previous will bear in its comment.
-    last, spare: see swap().
+    old, previous: as they were seen when the run began. backup: the name of the backup of the
+    target, which previous will bear in its comment. last, spare: see swap().
     """
     names, renames = server.names, []
+    there = {each.name: each for each in server.look().values()}
+    if previous is None and names.previous in there:
+        raise RefusedError([foreign(names.previous, names.target)])
     if old and previous and old_is_empty:
-        renames.append(Rename(names.target, names.discard, marked("discard")))
+        renames.append(Rename(old, names.set_aside(old.oid), "discard"))
     elif old:
         if previous:
-            renames.append(Rename(names.previous, names.discard, marked("discard")))
-        mark = marked(f"previous {backup}".rstrip(), old.comment)
-        renames.append(Rename(names.target, names.previous, mark))
-    renames.append(Rename(names.next, names.target, old.comment if old else ""))
+            renames.append(Rename(previous, names.set_aside(previous.oid), "discard"))
+        renames.append(Rename(old, names.previous, "previous", backup))
+    built = _built(server, there.get(names.next))
+    renames.append(Rename(built, names.target, heir_of=old))
     swap(server, renames, last, spare=spare)
 
 
+def _built(server: Server, found: Database | None) -> Database:
+    """Return `__next`, if it is what this run has made. Raises RefusedError if not."""
+    if found is None or (found.mark, found.run) != ("next", token()):
+        raise RefusedError([(f"{server.names.next} is not what this run has built", _AGAIN)])
+    return found
+
+
 def exchange(server: Server, old: Database | None, previous: Database) -> None:
-    """Swap target and previous, through the name of next, which is free under the lock."""
+    """Swap target and previous, through the name of next, which is free under the lock.
+
+    old, previous: as they were seen when the run began.
+    """
     names, renames = server.names, []
     if old:
-        renames.append(Rename(names.target, names.next, marked("next")))
-    renames.append(Rename(names.previous, names.target, previous.comment))
+        renames.append(Rename(old, names.next, "next"))
+    renames.append(Rename(previous, names.target))
     if old:
-        renames.append(Rename(names.next, names.previous, marked("previous", old.comment)))
+        renames.append(Rename(old, names.previous, "previous"))
     swap(server, renames)
 
 
@@ -192,17 +311,23 @@ def _await_immovable(server: Server, names: Sequence[str]) -> None:
 
 @contextmanager
 def evicting(
-    server: Server, names: Sequence[str], *, spare: int = 0, whose: str = ""
+    server: Server,
+    names: Sequence[str] = (),
+    *,
+    oids: Sequence[int] = (),
+    spare: int = 0,
+    whose: str = "",
 ) -> Iterator[None]:
-    """End the sessions on `names`, but for the one of the pid `spare`, until the block is left.
+    """End the sessions on databases, but for the one of the pid `spare`, until the block is left.
 
-    whose: a regular expression that the application's name must match.
+    names, oids: of the databases. whose: a regular expression that the application's name must
+    match.
     """
     over = threading.Event()
     with connect(server.maintenance, "swap") as session:
 
         def end() -> bool:
-            return activity.end(session, names, whose, spare)
+            return activity.end(session, names, whose, spare, oids=oids)
 
         thread = threading.Thread(target=_evict, args=(end, over), daemon=True)
         patience = time.monotonic() + _PATIENCE_S
@@ -223,18 +348,6 @@ def _evict(end: Callable[[], bool], over: threading.Event) -> None:
             over.wait(_EVICT_EVERY_S)
 
 
-def _rename(session: Session, rename: Rename) -> None:
-    if rename.comment == marked("discard"):  # a template could not be dropped
-        plain = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false")
-        session.execute(plain.format(sql.Identifier(rename.old)))
-    session.execute(
-        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
-            sql.Identifier(rename.old), sql.Identifier(rename.new)
-        )
-    )
-    session.execute(comment_on(rename.new, rename.comment))
-
-
 def comment_on(name: str, text: str) -> sql.Composed:
     """Return the statement that sets the comment of a database; an empty text removes it."""
     literal = sql.Literal(text or None)
@@ -246,6 +359,13 @@ def _cannot_swap(server: Server, names: Sequence[str], error: psycopg.Error) -> 
     still = f" (still connected: {'; '.join(busy)})" if busy else ""
     what = f"the databases cannot be swapped: {one_line(error, server.target)}{still}"
     return StepFailedError(what, "see the server's words, then run this again")
+
+
+def _creation(name: str, like: Database | None) -> sql.Composed:
+    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
+    if like is not None:
+        parts += _likeness(like)
+    return sql.SQL(" ").join(parts)
 
 
 def _likeness(like: Database) -> list[sql.Composed]:
@@ -265,6 +385,7 @@ def _likeness(like: Database) -> list[sql.Composed]:
 
 def _execute(server: Server, statement: sql.Composed) -> None:
     try:
+        process_of(server.session)
         server.session.execute(statement)
     except psycopg.Error as error:
         what = statement.as_string(server.session).split(" TEMPLATE ")[0]

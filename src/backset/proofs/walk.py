@@ -1,0 +1,221 @@
+"""Builds a chain from empty in a scratch database, and reads its schema at places on the way."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from backset.catalogs import catalog, difference, partitions, schema
+from backset.catalogs.difference import Sides
+from backset.configuration.values import ALL_HEADS
+from backset.migrations import upgrading
+from backset.proofs import scratch
+from backset.scripts import graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from backset.catalogs.difference import Difference, Item
+    from backset.migrations.worker import Worker
+    from backset.proofs.scratch import Scratch
+    from backset.runs.build import Build
+    from backset.scripts.revisions import Revision
+
+    Progress = Callable[[str], None]
+
+# Who owns what and who may do what is an administrator's matter as well as the chain's.
+_MINOR = frozenset({"owner", "rights", "version", "default acl"})
+_BASE = "base"  # Alembic's word for where no revision has run
+_SIDES = Sides("the migrations", "the database")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """The target: its objects, a text of its columns, and the rows of its version tables.
+
+    counts: how many tables there may be where these are. partitions: the keys of those tables that
+    hold a part of another one's rows.
+    """
+
+    items: Mapping[str, Item]
+    names: str
+    counts: range
+    rows: str
+    partitions: frozenset[str]
+
+    @classmethod
+    def of(cls, build: Build) -> Live:
+        """Read the target of a build, but for what belongs to others."""
+        session, others = build.live, build.sharing
+        spare = catalog.version_tables(session)
+        tables = {each for each in {*catalog.tables(session)} - {*spare} if not others.has(each)}
+        columns = catalog.table_columns(session)
+        names = sorted(f"{'.'.join(each)}.{own}" for each in tables for own in columns[each])
+        return cls(
+            items=schema.read(session, spare=spare, others=others),
+            names="\n".join(names),
+            counts=range(len(tables), len(tables) + 1 + max(1, len(spare))),
+            rows=place(catalog.revisions(session, others.has)),
+            partitions=partitions.keys(session),
+        )
+
+    def is_invalid(self, key: str) -> bool:
+        """Tell whether it is an index that a CREATE INDEX CONCURRENTLY did not finish."""
+        return key in self.items and "valid" in self.items[key].aspects
+
+    def without(self, keys: Collection[str]) -> Live:
+        """Return it as if these objects were not there."""
+        items = {key: each for key, each in self.items.items() if key not in keys}
+        return replace(self, items=items)
+
+    def watched(self, *, everywhere: bool) -> dict[str, Any]:
+        """Return what a worker is told that looks for it."""
+        signs = [(catalog.TABLE_COUNT, [*self.counts]), (catalog.COLUMN_NAMES, [self.names])]
+        return {
+            "signs": signs if everywhere else [],
+            "recorded": self.rows.split(),
+            "settings": schema.STATEMENTS,
+            "schema": schema.ROWS,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A place of the chain: the rows that the version table has there, and the schema.
+
+    None: the tables have other columns than the target's, and nothing else was read.
+    """
+
+    rows: str
+    items: Mapping[str, Item] | None
+
+    def compared(self, live: Live) -> list[Difference]:
+        """Return how the target differs from what the chain has made up to here."""
+        if self.items is None:
+            return []
+        # Partitions that an application makes while it runs belong to its rows.
+        of_rows = live.partitions - {*self.items}
+        items = {
+            key: each
+            for key, each in live.items.items()
+            if not (key in of_rows or each.parent in of_rows)
+        }
+        return compare(self.items, items)
+
+    def is_same(self, live: Live) -> bool:
+        """Tell whether the target could be stamped with these rows."""
+        return self.items is not None and is_proved(self.compared(live))
+
+
+class Walk:
+    """A chain that is being built, since begun() has let Alembic begin.
+
+    is_short: whether of the places on its way only that is looked at which the target names.
+    """
+
+    def __init__(self, made: Scratch, live: Live, *, everywhere: bool) -> None:
+        self.made = made
+        self._live = live
+        self.is_short = not everywhere and self.is_plain and self._is_known
+        self._passed = [] if live.names else [Reached(_BASE, made.schema())]
+        self._end: Callable[[Progress], dict[str, Any]] | None = None
+        if self.is_plain:
+            worker = made.workers[0]
+            to = () if worker.lineage.heads else ALL_HEADS
+            watched = live.watched(everywhere=not self.is_short)
+            self._end = upgrading.begin(worker, made.session, to=to, watched=watched)
+
+    @property
+    def scripts(self) -> list[Revision]:
+        """The revisions of every chain."""
+        return [each for worker in self.made.workers for each in worker.scripts.revisions]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Alembic alone builds it, which can be looked at on its way."""
+        settings, (worker, *more) = self.made.settings, self.made.workers
+        return not (more or settings.init or worker.lineage.init or worker.has_door)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether there are scripts of all that the target names."""
+        return {each.id for each in self.scripts}.issuperset(self._live.rows.split())
+
+    def places(self, progress: Progress) -> list[Reached]:
+        """Wait until the chain is built; return its places, of which the last one is its end.
+
+        Of several chains in one database, and where a command of the project migrates, only the
+        beginning and the end are places. Raises StepFailedError.
+        """
+        made, seen = self.made, []
+        if self._end is not None:
+            seen = self._end(progress)["places"]
+        else:
+            made.upgrade(progress)
+        made.inheritance.complete(made.session)
+        own = schema.keys(made.session, catalog.version_tables(made.session))
+        rows, end = [place(each["rows"]) for each in seen], place(catalog.revisions(made.session))
+        if len({*rows}) == len(rows):  # else env.py goes through it for each tenant: no places
+            self._passed += [
+                Reached(row, each["schema"] and schema.items(each["schema"], own))
+                for row, each in zip(rows, seen, strict=True)
+                if row != end
+            ]
+        return [*self._passed, Reached(end, made.schema())]
+
+    def is_aside(self, places: Sequence[Reached]) -> bool:
+        """Tell whether there is a way to where the database stands, which was not gone."""
+        rows, known = self._live.rows.split(), self.scripts
+        is_passed = any(each.rows == self._live.rows for each in places)
+        # Of tenants, one may be behind another one: no upgrade ends there.
+        is_place = self._is_known and not graph.outdated(rows, known)
+        return self.is_plain and not is_passed and is_place
+
+
+@contextmanager
+def begun(
+    build: Build,
+    live: Live,
+    versions: Path | None = None,
+    *,
+    ahead: Sequence[Worker] = (),
+    everywhere: bool = False,
+) -> Iterator[Walk]:
+    """Let Alembic begin to build the chain; nothing is waited for but that its scripts are read.
+
+    versions: a folder of revisions in place of those that the configuration names. everywhere:
+    whether each place is looked at that may be like the target, and not only the one that the
+    target names.
+    """
+    name = build.server.names.scratch
+    with scratch.made(build, name, versions=versions, ahead=ahead) as made:
+        yield Walk(made, live, everywhere=everywhere)
+
+
+def straight(build: Build, live: Live, versions: Path | None, progress: Progress) -> Reached:
+    """Build the chain up to the revisions that the target has and no further; return that place."""
+    with scratch.made(build, build.server.names.scratch, versions=versions) as made:
+        upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
+        made.inheritance.complete(made.session)
+        return Reached(live.rows, made.schema())
+
+
+def place(rows: Iterable[str]) -> str:
+    """Return how a place is called at which the version table has these rows."""
+    return " ".join(sorted(rows)) or _BASE
+
+
+def compare(made: Mapping[str, Item], live: Mapping[str, Item]) -> list[Difference]:
+    """Return how a schema differs from what was built; rows and the version table are left out.
+
+    What is `minor` (the order of columns, owners, rights, versions of extensions) is no reason
+    against a stamp.
+    """
+    return difference.between(made, live, _SIDES, minor=_MINOR)
+
+
+def is_proved(found: Sequence[Difference]) -> bool:
+    """Tell whether nothing stands against stamping the database with the chain's heads."""
+    return all(each.minor for each in found)

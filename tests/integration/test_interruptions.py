@@ -1,0 +1,121 @@
+"""A signal at any moment of a backup: the programs end, and nothing half written stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+import pytest
+
+from backset.backups import backup as backups
+from backset.errors import Interrupted
+from backset.processes import process, signals
+from tests.marks import slow_but
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import FrameType
+
+    from backset.backups.vault import Vault
+    from backset.connections.target import Target
+    from backset.servers.programs import Programs
+
+_PATIENCE_S = 30
+_PARTS = 100
+# Where a signal can come between two lines: our own, and those that enter and leave a `with`.
+_TRACED = ("backups/", "processes/process", "servers/programs", "contextlib", "concurrent/futures/")
+
+
+class Strike:
+    """Sends INT at the n-th line of what is traced, and TERM with each line for a while after it.
+
+    lines: how many there were.
+    """
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self.lines = 0
+
+    def __enter__(self) -> Self:
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _enter(self, frame: FrameType, _event: str, _value: Any) -> Callable[..., Any] | None:  # noqa: ANN401
+        file = frame.f_code.co_filename
+        return self._line if any(each in file for each in _TRACED) else None
+
+    def _line(self, _frame: FrameType, event: str, _value: Any) -> Callable[..., Any]:  # noqa: ANN401
+        if event == "line":
+            self.lines += 1
+            if self.lines == self._at:
+                os.kill(os.getpid(), signal.SIGINT)
+            elif self.lines > self._at > 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return self._line
+
+
+def left(vault: Vault) -> list[str]:
+    """Return the programs that still run, and what is half written."""
+    ours = [each for each in psutil.Process().children() if each.name().startswith("pg_")]
+    running = [each.name() for each in ours if each.status() != psutil.STATUS_ZOMBIE]
+    return [*running, *(str(each) for each in vault.folder.rglob("*.partial"))]
+
+
+# What was opened when the signal came is closed by the garbage collector, if it had no `with` yet.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("part", "zstd_above"),
+    slow_but(
+        [(part, above) for above in (10**12, 0) for part in range(_PARTS)],
+        lambda case: case[0] in {20, 70} and case[1] > 0,
+    ),
+)
+def test_a_signal_at_any_line_of_a_backup(
+    target: Target, vault: Vault, programs: Programs, part: int, zstd_above: int
+) -> None:
+    """And others after it: a dump that was being written is gone, and so is whatever wrote it."""
+
+    def take(at: int) -> int:
+        with Strike(at) as strike:
+            backups.take(vault, target, lambda: (), programs, zstd_above=zstd_above)
+        return strike.lines
+
+    lines = take(0)
+    for at in range(1 + part, lines, _PARTS):
+        with signals.raised(), suppress(Interrupted):  # the last lines come when all is done
+            take(at)
+        assert left(vault) == [], f"line {at} of {lines}"
+
+
+def test_a_program_whose_start_is_interrupted_ends_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would write on while what it writes is cleaned up."""
+    started: list[int] = []
+    start = subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+        popen = start(*arguments, **options)
+        started.append(popen.pid)
+        os.kill(os.getpid(), signal.SIGINT)
+        return popen
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    began = time.monotonic()
+    with signals.raised(), pytest.raises(Interrupted):  # noqa: PT012  (when it is over is the point)
+        try:
+            process.Child(["sleep", "60"], env=dict(os.environ), cwd=tmp_path)
+        finally:
+            assert not psutil.pid_exists(started[0])
+    assert time.monotonic() - began < _PATIENCE_S

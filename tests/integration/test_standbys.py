@@ -1,0 +1,155 @@
+"""Synchronous replication: a standby that is away holds nobody up, and is waited for in sight."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from backset.connections.target import Target
+from backset.servers import standbys, swap
+from backset.servers.server import Server
+from backset.servers.waits import Waits
+from tests.clusters import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backset.connections.activity import Client
+    from backset.servers.cluster import Cluster
+    from tests.project import Project
+
+NAMES = "a standby (synchronous_standby_names: away)"
+
+
+@pytest.fixture(scope="module")
+def lonely() -> Iterator[Cluster]:
+    """A server whose commits wait for a standby that is away."""
+    with running(18) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a second and a half only."""
+    monkeypatch.setattr(standbys, "LIMIT_S", 1.5)
+
+
+def administered(cluster: Cluster, *statements: str) -> None:
+    """Run statements as somebody who does not wait."""
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as session:
+        session.execute("SET synchronous_commit = local")
+        for each in statements:
+            session.execute(each.encode())
+
+
+def wait_for(cluster: Cluster, names: str) -> None:
+    """Let every commit wait for standbys of these names from now on."""
+    told = f"ALTER SYSTEM SET synchronous_standby_names = '{names}'"
+    administered(cluster, told, "SELECT pg_reload_conf()")
+    while True:
+        with psycopg.connect(cluster.url("postgres")) as session:
+            if session.execute("SHOW synchronous_standby_names").fetchone() == (names,):
+                return
+
+
+@pytest.fixture
+def away(lonely: Cluster) -> Iterator[str]:
+    """The URL of a database there, with rows."""
+    administered(lonely, "DROP DATABASE IF EXISTS app WITH (FORCE)", "CREATE DATABASE app")
+    with psycopg.connect(lonely.url("app")) as session:
+        session.execute("CREATE TABLE old AS SELECT 1 AS id")
+    wait_for(lonely, "away")
+    yield lonely.url("app")
+    wait_for(lonely, "")
+    with psycopg.connect(lonely.url("postgres"), autocommit=True) as session:
+        for (name,) in session.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, 'app')"
+        ).fetchall():
+            session.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def test_the_swap_does_not_wait_for_a_standby(away: str) -> None:
+    """It is over at once; the target can be connected to, while the standby is still waited for."""
+    notices: list[str] = []
+
+    def notice(text: str, _clients: Sequence[Client] = ()) -> None:
+        notices.append(text)
+
+    target = Target.parse(away)
+    with Server(target, "test") as server:
+        before = time.monotonic()
+        old = server.databases()["app"]
+        swap.make(server, server.names.next, "next", old)
+        swap.promote(server, old, None, old_is_empty=False)
+        swap.discard(server)
+        assert time.monotonic() - before < 2
+        told: list[str] = []
+        names, began = [server.names.target], server.session.info.backend_pid
+        with Waits(server.maintenance, names, began, notice):
+            waiting = threading.Thread(target=lambda: told.append(standbys.confirm(server)))
+            waiting.start()
+            with psycopg.connect(away) as session:
+                assert session.execute("SELECT to_regclass('old')").fetchone() == (None,)
+            assert waiting.is_alive()
+            waiting.join(30)
+    assert told == ["on the server's own disk, and not yet on a standby (away) as far as is known"]
+    assert notices == [f"waits for {NAMES}"]
+
+
+def test_a_standby_that_answers_is_waited_for(lonely: Cluster, away: str) -> None:
+    """Then there is nothing to say; here it is one of no name that lets all waiting go."""
+    with Server(Target.parse(away), "test") as server:
+        assert standbys.awaited(server.session) == "away"
+        comes = threading.Timer(0.5, wait_for, [lonely, ""])
+        comes.start()
+        before = time.monotonic()
+        assert standbys.confirm(server) == ""
+        assert 0.4 < time.monotonic() - before < 2
+        comes.join()
+        assert standbys.awaited(server.session) == ""
+
+
+@pytest.mark.parametrize("setting", ["off", "local"])
+def test_a_login_that_waits_for_no_standby_does_not_here(
+    lonely: Cluster, away: str, setting: str
+) -> None:
+    """What its role has set for its own commits is meant for these, too."""
+    administered(lonely, f"ALTER ROLE postgres SET synchronous_commit = {setting}")
+    try:
+        with Server(Target.parse(away), "test") as server:
+            assert standbys.confirm(server) == ""
+    finally:
+        administered(lonely, "ALTER ROLE postgres RESET synchronous_commit")
+
+
+def test_a_run_says_what_is_durable_where(project: Project, away: str) -> None:
+    """In the plan before, in the line of the swap after; then back again, and in place."""
+    project.env["DATABASE_URL"] = away
+    plan = project.invoke("reset", "--plan")
+    words = "would commit to the server's own disk, then wait up to 2 s for a standby (away)"
+    assert words in plan.stdout
+    late = "app is on the server's own disk, and not yet on a standby (away)"
+    done = project.invoke("reset")
+    assert done.returncode == 0, done.stderr
+    assert f"waits for {NAMES}" in done.stdout
+    assert late in done.stdout
+    assert rows(away) is None
+    assert words in project.invoke("undo", "--plan").stdout
+    done = project.invoke("undo")
+    assert (done.returncode, late in done.stdout) == (0, True), done.stderr
+    assert rows(away) == [(1,)]
+    done = project.invoke("reset", "--in-place")
+    assert (done.returncode, late in done.stdout) == (0, True), done.stderr
+    assert rows(away) is None
+
+
+def rows(url: str) -> list[tuple[Any, ...]] | None:
+    """Return the rows of the old database, if it is this one."""
+    with psycopg.connect(url) as session:
+        if session.execute("SELECT to_regclass('old')").fetchone() == (None,):
+            return None
+        return session.execute("SELECT id FROM old").fetchall()
