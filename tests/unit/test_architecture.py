@@ -118,6 +118,17 @@ def test_connections_are_made_in_one_place() -> None:
     assert makers == {"connections.session"}
 
 
+def test_what_is_told_goes_out_by_one_door() -> None:
+    """There it becomes what does nothing; JSON and commands of our own for GitHub are no lines."""
+    printers = {
+        module
+        for module in FILES
+        for node in NODES[module]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
+    }
+    assert printers == {"processes.streams", "reports.report_json", "program", "nox"}
+
+
 def test_only_settings_reads_the_environment() -> None:
     """A value has one reader, so that its source can be told; the worker and Nox have their own."""
     readers = [
