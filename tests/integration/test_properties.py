@@ -137,7 +137,7 @@ class House:
         """Run `invoke reset-db`, or another task; return its findings."""
         done = self.project.invoke(*(arguments or ("reset-db",)), "--json")
         content = json.loads(done.stdout)
-        assert done.returncode == 0, content["error"]
+        assert done.returncode == 0, "\n".join(content["error"]["lines"])
         findings: list[dict[str, str]] = content["findings"]
         return findings
 

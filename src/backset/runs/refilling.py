@@ -40,7 +40,8 @@ def load(build: Build, taken: Backup, *, own: bool) -> None:
 def _spare(build: Build, taken: Backup) -> frozenset[str]:
     """Return what others have: also the places of our tables in publications that are not ours."""
     others = objects.names_of_others(build.live, build.sharing.keeps)
-    ends = tuple(f" in {each}" for each in others if each.startswith("publication "))
+    kept = (each.removeprefix("publication ") for each in others if each.startswith("publication "))
+    ends = tuple(f" in publication {objects.bare(each)}" for each in kept)  # never quoted there
     places = (each for each in taken.manifest.objects or () if ends and each.endswith(ends))
     return others | frozenset(places)
 
