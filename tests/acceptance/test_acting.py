@@ -117,8 +117,10 @@ def test_nothing_acts_when_something_is_wrong(infested: Project) -> None:
 
 def test_nothing_acts_on_a_terminal(infested: Project) -> None:
     """Nor in the line that lives there while a seed prints."""
-    code, shown = infested.on_a_terminal("reset-db")
-    assert (code, acting(shown.replace("\r\n", "\n"))) == (0, [])
+    for words in (["reset-db"], ["alembic", "--", "history"]):
+        code, shown = infested.on_a_terminal(*words)
+        assert (code, acting(shown.replace("\r\n", "\n"))) == (0, [])
+    assert "z1 (head)" in shown
 
 
 def test_what_a_program_writes_is_no_command_for_github(infested: Project) -> None:

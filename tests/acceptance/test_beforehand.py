@@ -156,3 +156,15 @@ def test_a_failed_upgrade_says_where_the_database_is(project: Project) -> None:
     done = project.invoke("upgrade")
     assert done.returncode == 4
     assert f"{project.database} is at a1; it was at {CLEAN_REVISION}" in done.stderr
+
+
+def test_a_failed_seed_says_what_stays(project: Project) -> None:
+    """On the live database, what it had committed; beside it nothing of that is left to say."""
+    rebuilt(project)
+    project.configure("add_mock_task_data.py", "fails.py")
+    (project.folder / "scripts/fails.py").write_text("raise SystemExit('no')\n")
+    stays = f"{project.database} keeps what the seed command had committed"
+    done = project.invoke("seed")
+    assert (done.returncode, stays in done.stderr) == (4, True)
+    done = project.invoke("reset-db")
+    assert (done.returncode, "committed" in done.stderr) == (4, False)

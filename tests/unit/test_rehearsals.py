@@ -8,6 +8,7 @@ import pytest
 
 from backset.rehearsals import summary
 from backset.rehearsals.checks import Check, criteria, error
+from tests.canary import ACTING, acting
 
 AFTER: dict[str, Any] = {
     "exit_code": 0,
@@ -99,3 +100,12 @@ def test_each_failure_is_an_annotation_of_one_line() -> None:
     assert summary.commands("migrate(18)", checks) == [
         "::error title=migrate(18)%3A undo::100 %25%0Aof it"
     ]
+
+
+def test_nothing_that_was_seen_acts_in_the_summary_or_in_the_log() -> None:
+    """The one command is ours, and it has the text as escapes; so has the cell of the table."""
+    checks = [Check("undo", passed=False, text=f"a {ACTING}")]
+    assert acting(summary.markdown("m", checks)) == []
+    (command,) = summary.commands("m", checks)
+    assert command.startswith("::error title=m%3A undo::a \\x1b]52;c;QQ\\x07\\x9b2J%0A")
+    assert acting(command.partition("::a ")[2]) == []

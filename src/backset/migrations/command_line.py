@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.target import Target
 
+# Commands of Alembic that print what is in the scripts, and ask nothing.
+_SPEAKING = frozenset({"history", "heads", "branches", "show"})
 _TRACEBACK = 1  # the exit status of a Python program that ends with one
 
 
@@ -56,6 +58,7 @@ def run(
                 cwd=settings.root,
                 redact=lambda line: settings.redact(target, line),
                 in_github=settings.is_in_github,
+                only_speaks=not _SPEAKING.isdisjoint(words),
                 pass_fds=[theirs.fileno()],
                 meanwhile=talk,
             )

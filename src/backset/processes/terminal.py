@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, TextIO
 
 from backset.processes.process import GRACE_S, cannot_start
+from backset.processes.streams import shown
 from backset.wording import printable
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def attach(
     cwd: Path,
     redact: Callable[[str], str] | None = None,
     in_github: bool = False,
+    only_speaks: bool = False,
     pass_fds: Sequence[int] = (),
     meanwhile: Callable[[], None] = lambda: None,
 ) -> int:
@@ -34,11 +36,13 @@ def attach(
     It stays in our process group, since a terminal talks to one group only; an INT is its own.
     redact: applied to each line that it writes to what is not a terminal, such as a log of CI.
     in_github: whether such a log takes some lines for commands, and not what they are.
+    only_speaks: whether it does nothing with a terminal but to write lines, which then do nothing.
     meanwhile: is called once it runs, and returns when it has ended or needs nothing more.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, not inherited
     ours = [sys.stdout, sys.stderr]
-    passing = [_passing(each, redact, in_github=in_github) for each in ours]
+    how = {"in_github": in_github, "only_speaks": only_speaks}
+    passing = [_passing(each, redact, **how) for each in ours]
     pipes = [subprocess.PIPE if each else None for each in passing]
     try:
         popen = subprocess.Popen(
@@ -62,19 +66,29 @@ def attach(
 
 
 def _passing(
-    ours: TextIO | None, redact: Callable[[str], str] | None, *, in_github: bool
+    ours: TextIO | None,
+    redact: Callable[[str], str] | None,
+    *,
+    in_github: bool,
+    only_speaks: bool,
 ) -> Callable[[str], str] | None:
     """Return what a line goes through on its way to one of our streams; None hands that over.
 
     What goes into a file is no log of GitHub's, and stays as it is.
     """
-    if ours is None or ours.isatty():
+    if ours is None:
         return None
+    if ours.isatty():
+        return _quiet if only_speaks else None
     if in_github and stat.S_ISREG(os.fstat(ours.fileno()).st_mode):
         return redact
     if in_github and redact is not None:
         return lambda line: printable.no_command(redact(line))
     return printable.no_command if in_github else redact
+
+
+def _quiet(line: str) -> str:
+    return shown(line.rstrip("\r\n")) + "\n"
 
 
 @contextmanager
@@ -85,10 +99,10 @@ def _copying(
 ) -> Iterator[None]:
     """Copy what a program writes into pipes to our own streams, a line at a time."""
 
-    def copy(source: IO[bytes], sink: IO[bytes], shown: Callable[[str], str]) -> None:
+    def copy(source: IO[bytes], sink: IO[bytes], passed: Callable[[str], str]) -> None:
         with suppress(OSError), source:  # nobody reads our stream any more: nor we the program's
             for line in source:
-                text = shown(line.decode(errors="surrogateescape"))
+                text = passed(line.decode(errors="surrogateescape"))
                 sink.write(text.encode(errors="surrogateescape"))
                 sink.flush()
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BLANK = b"***"
 _SHORT_CHARS = 3  # stars within a word would tell what stood there
 _HARD_CHARS = 8
+_MEMORY_BYTES = 256 << 20  # at most, for tokens of thousands of characters; else 60 times slower
 _MOST = 1000  # blanked in one text; then the rest of it is left out
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|hash|salt", re.IGNORECASE)
 _IN_A_URL = r"://[^\s:/@]*:[^\s@/]*@"
@@ -86,6 +87,8 @@ def _compiled(pattern: str) -> Any:  # noqa: ANN401  (RE2 has no types)
 
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = _MEMORY_BYTES
+    options.log_errors = False  # it writes to stderr itself
     return re2.compile(pattern.encode("ascii"), options)
 
 
