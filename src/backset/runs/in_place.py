@@ -16,7 +16,6 @@ from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import signals
-from backset.processes.identity import run_mark
 from backset.runs import login, ownership, refilling, unfinished
 from backset.servers import swap
 from backset.wording.quantities import count
@@ -334,8 +333,8 @@ def _look_again(build: Build) -> bool | None:
 
 
 def _evicting(build: Build) -> AbstractContextManager[None]:
-    """End all sessions on the target but those of this run, until the block is left."""
-    whose = activity.not_of(run_mark())
+    """End all sessions on the target but those of runs at work, until the block is left."""
+    whose = activity.not_of_runs(build.server.session)
     return swap.evicting(build.server, [build.target.database], whose=whose)
 
 
