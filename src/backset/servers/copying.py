@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from backset.connections.session import connect, one_line, process_of
+from backset.processes import signals
 from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Copying:
                 self.problem = f"somebody else is connected to {self._source.name}"
                 return
             time.sleep(_LOOK_EVERY_S)
-        self._thread.start()
+        with signals.deferred():
+            self._thread.start()
         while self._thread.is_alive() and not self._asked(_HELD):
             time.sleep(_LOOK_EVERY_S)
 

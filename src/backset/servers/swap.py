@@ -15,6 +15,7 @@ from psycopg import sql
 from backset.connections import activity
 from backset.connections.session import Session, connect, explained, one_line, process_of
 from backset.errors import RefusedError, StepFailedError
+from backset.processes import signals
 from backset.processes.identity import token
 from backset.servers import ties
 from backset.servers.server import LOCALLY, MARK, Database, Names, Server, foreign, protection
@@ -333,7 +334,8 @@ def evicting(
         patience = time.monotonic() + _PATIENCE_S
         while end() and time.monotonic() < patience:
             over.wait(_EVICT_EVERY_S)
-        thread.start()
+        with signals.deferred():
+            thread.start()
         try:
             yield
         finally:
