@@ -367,7 +367,8 @@ class Backup(TypedDict):
     database: Annotated[str, "the database that was dumped"]
     taken_at: Annotated[str, "when, in ISO 8601, UTC"]
     server_id: Annotated[
-        str, "PostgreSQL's system identifier; empty where the role could not ask for it"
+        str,
+        "PostgreSQL's system identifier, or the mark of a server that hides it; empty without both",
     ]
     server_version: Annotated[str, "of the server that was dumped"]
     tool_version: Annotated[str, "of `pg_dump`"]

