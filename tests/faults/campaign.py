@@ -10,7 +10,7 @@ from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import Moment
 from tests.faults.strikes import Scene
-from tests.faults.world import PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET, UNDO
+from tests.faults.world import POOLER, PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET, UNDO
 
 if TYPE_CHECKING:
     from tests.faults.run import Run
@@ -101,7 +101,7 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
         kept["previous"] = state.contents[PREVIOUS]
     trial.broken += checks.reachable(world, kept)
     trial.log += [f"{trial.fault.name}: exit code {run.code}", *_said(run)]
-    door = SOCKET if door == PROXY else door
+    door = SOCKET if door in {PROXY, POOLER} else door
     following = world.finish(RESET, door=door, mark=f"{trial.seed} next")
     trial.recovery_s = following.seconds
     trial.log += ["the next reset-db:", *_said(following)]
