@@ -230,4 +230,20 @@ FAULTS = (
         around=partial(strikes.only_read, "DATABASE", TARGET),
         must="before",
     ),
+    Fault(
+        name="the dump does not load by itself",
+        codes=frozenset({4}),
+        tasks=(RESET, CARRY, IN_PLACE),
+        project="bad migration",
+        around=strikes.unloadable,
+        must="before",
+    ),
+    Fault(
+        name="the backups are of the future",
+        codes=frozenset({0, 137}),
+        tasks=(RESET, CARRY, RESTORE),
+        doors=(SOCKET,),
+        around=strikes.future,
+        strike=partial(strikes.send, signal.SIGKILL),
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -175,6 +176,30 @@ def only_read(of: str, name: str, world: World) -> Iterator[None]:
         session.execute(on + sql.SQL(" TO on"))
         yield
         session.execute(off)
+
+
+@contextmanager
+def unloadable(world: World) -> Iterator[None]:
+    """Give the target a CHECK without which its dump would load by itself."""
+    with psycopg.connect(world.url(TCP)) as session:
+        session.execute(_COUNTS_ON_THE_PATH)
+    yield
+
+
+_COUNTS_ON_THE_PATH = """
+CREATE FUNCTION is_told(text) RETURNS boolean LANGUAGE plpgsql AS
+    'BEGIN RETURN (SELECT count(*) >= 0 FROM tasks); END';
+ALTER TABLE users ADD CONSTRAINT told CHECK (is_told(email))
+"""
+
+
+@contextmanager
+def future(world: World) -> Iterator[None]:
+    """Let all backups be of a time to come, as if the clock had been wrong."""
+    for path in world.backups.glob("*/*.json"):
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({**about, "taken_at": "2099-01-01T00:00:00Z"}))
+    yield
 
 
 def broken_line(lost: Lost, world: World) -> AbstractContextManager[None]:

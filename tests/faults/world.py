@@ -105,6 +105,8 @@ class World:
         env = {**os.environ, "DATABASE_URL": self.url(door), "BACKSET_BACKUPS": str(self.backups)}
         if door == TCP:  # half of all trials: dumps as those of a large database are
             env["BACKSET_ZSTD_ABOVE"] = "0"
+        else:  # the least that retention may keep
+            env["BACKSET_KEEP"] = "1"
         words = task.split()
         if door == SOCKET and "--yes" not in words:  # the tables are the developer's
             words.append("--yes")
