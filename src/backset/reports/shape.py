@@ -13,7 +13,7 @@ class Session(TypedDict):
     Where our role is no member of its role, the server shows user, database and pid alone.
     """
 
-    pid: Annotated[int, "its process at the server; 0 for a prepared transaction, which has none"]
+    pid: Annotated[int, "its process at the server; 0 for a prepared transaction or a standby"]
     database: Annotated[str | None, "the database that it is connected to"]
     user: Annotated[str | None, "its role"]
     application: Annotated[str, "its `application_name`; may be empty"]
