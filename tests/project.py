@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,13 @@ def wait_until_told(project: Project, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "it never looked"
         time.sleep(0.05)
+
+
+def agreed(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a task, and once more with the consent that it wants, if it wants one."""
+    done = project.invoke(*arguments)
+    wanted = re.search(r"--confirm (\w+)", done.stderr) if done.returncode else None
+    return project.invoke(*arguments, "--confirm", wanted[1]) if wanted else done
 
 
 def prints(project: Project) -> dict[str, tuple[int, str | None]]:

@@ -11,7 +11,7 @@ from backset.connections.session import explained
 from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.processes import signals
-from backset.runs import guard, in_place, recalling
+from backset.runs import guard, in_place, reading, recalling
 from backset.runs.keeping import Keeping
 from backset.servers import companions
 from backset.steps import (
@@ -129,6 +129,8 @@ def _run(
         chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
         skip |= unwanted(build.options.carries)
         wanted = [step for step in chosen if step.__name__ not in skip]
+        if not chain.beside:
+            reading.refuse(build, [step.__name__ for step in wanted])
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
             for step in wanted:
@@ -147,6 +149,8 @@ def _run(
 
 def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
+    if backup in wanted:
+        build.mark_server()
     if reset in wanted and upgrade in wanted:
         recalling.recall(build, seeds=seed in wanted)
     _look_ahead(build, wanted)

@@ -169,7 +169,7 @@ def _surplus(build: Build) -> str:
     if build.old_is_empty:
         return ""
     surplus = build.vault.surplus(
-        catalog.server_id(build.server.session),
+        build.server_id,
         keep=build.settings.keep - 1,
         keep_days=build.settings.keep_days,
         protected=build.protected_backups,

@@ -16,7 +16,7 @@ from backset.migrations import migrating
 from backset.processes import signals
 from backset.properties import cluster_wide, inheritance
 from backset.runs import in_place, ownership, refilling, remade, seeding, swallowed
-from backset.servers import companions, swap
+from backset.servers import companions, read_only, swap
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def backup(build: Build, progress: Progress) -> Done:
         left_out=build.left_out,
         wish=build.options.wish,
         is_remade=lambda session: remade.is_remade(build, session),
+        server_id=build.server_id,
     )
     build.taken = taken
     if build.options.proves:
@@ -283,6 +284,7 @@ def promote(build: Build, progress: Progress) -> Done:
     def swap_them(*, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
         def at_last(session: Session) -> None:
             last(session)
+            read_only.restore(session, names.target)
             if build.ownership.role:
                 ownership.end(session, names.target)
             build.inheritance.close(session)

@@ -11,7 +11,7 @@ import pytest
 from backset.servers.programs import embedded_folder
 from tests.clusters import as_superuser, running
 from tests.marks import slow_but
-from tests.project import Project, laid_down, prints
+from tests.project import Project, agreed, laid_down, prints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,11 +155,11 @@ def test_a_backup_comes_back_where_sessions_only_read(
     before = prints(project)
     as_superuser(server, project.database, READS[whose].format(project.database))
     migrate(project, NOTE, "SELECT 1 / 0")
-    done = project.invoke("reset-db", "--in-place")
+    done = agreed(project, "reset-db", "--in-place")
     assert done.returncode == 5, done.stdout + done.stderr
     assert prints(project) == before
     assert project.invoke("backup").returncode == 0
-    done = project.invoke("restore", "--yes", "--in-place")
+    done = agreed(project, "restore", "--yes", "--in-place")
     assert done.returncode == 0, done.stdout + done.stderr
     assert prints(project) == before
 

@@ -643,3 +643,18 @@ def test_other_encodings(
     assert "is as its manifest says" in done.stderr
     with psycopg.connect(owned.url, client_encoding="UTF8") as session:
         assert session.execute('SELECT a FROM "größe"').fetchall() == [("é",)]
+
+
+def test_another_run_that_waits_in_the_target_is_not_ended(owned: Project) -> None:
+    """It may not come to any other database; it holds no lock but may get that of this run."""
+    name = "backset upgrade on app, pid 7 #0123456789abcd"
+    with (
+        psycopg.connect(owned.url, autocommit=True, application_name=name) as waiting,
+        psycopg.connect(owned.url, autocommit=True, application_name="shop") as shop,
+    ):
+        owned.query("CREATE TABLE old (id int)")
+        done = owned.invoke("reset", "--in-place")
+        assert done.returncode == 0, done.stdout + done.stderr
+        waiting.execute("SELECT 1")
+        with pytest.raises(psycopg.OperationalError):
+            shop.execute("SELECT 1")

@@ -8,12 +8,20 @@ import sys
 import time
 
 from tests.faults import campaign, making, summary
+from tests.faults.faults import FAULTS
 
 
 def main() -> int:
     """Parse the arguments, run the trials, print each and the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="how many (20)")
+    kinds = len(FAULTS)
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=kinds,
+        metavar="N",
+        help=f"how many ({kinds}: one of each kind)",
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="the number of the first (any)")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else time.time_ns() % 10**6

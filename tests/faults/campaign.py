@@ -10,7 +10,7 @@ from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.run import Moment
 from tests.faults.strikes import Scene
-from tests.faults.world import PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET, UNDO
+from tests.faults.world import POOLER, PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET
 
 if TYPE_CHECKING:
     from tests.faults.run import Run
@@ -97,17 +97,16 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
     trial.broken += checks.children(run)
     trial.broken += checks.backups(world)
     kept = {"the target": before}
-    if trial.task == UNDO:
-        kept["previous"] = state.contents[PREVIOUS]
-    trial.broken += checks.reachable(world, kept)
+    earlier = {"previous": state.contents[PREVIOUS]} if PREVIOUS in state.contents else {}
+    trial.broken += checks.reachable(world, {**kept, **earlier})
     trial.log += [f"{trial.fault.name}: exit code {run.code}", *_said(run)]
-    door = SOCKET if door == PROXY else door
+    door = SOCKET if door in {PROXY, POOLER} else door
     following = world.finish(RESET, door=door, mark=f"{trial.seed} next")
     trial.recovery_s = following.seconds
     trial.log += ["the next reset-db:", *_said(following)]
     trial.broken += checks.recovery(following, world)
     trial.broken += checks.backups(world)
-    kept = {"the old target": before} if trial.task in REBUILDS else {}
+    kept = {**earlier, "the old target": before} if trial.task in REBUILDS else {**earlier}
     if stands.content is not None and stands.word != "neither":  # what is half built is nobody's
         kept["the target"] = stands.content
     trial.broken += checks.reachable(world, kept)

@@ -8,8 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests import poolers
 from tests.faults import strikes, volume
-from tests.faults.world import CARRY, IN_PLACE, PROXY, RESET, RESTORE, SOCKET, TCP, UNDO
+from tests.faults.world import (
+    CARRY,
+    DEVELOPER,
+    IN_PLACE,
+    POOLER,
+    PROXY,
+    RESET,
+    RESTORE,
+    SOCKET,
+    TARGET,
+    TCP,
+    UNDO,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +45,7 @@ class Fault:
     moment, and tells whether it hit anything.
     early: whether the moment is in the first step, since the fault waits for its victim itself.
     must: `before` or `after` where the target has to be one of them; the run decides otherwise.
+    needs: returns why it cannot be tried here; empty where it can.
     """
 
     name: str
@@ -43,12 +57,12 @@ class Fault:
     strike: Callable[[Scene], bool] = lambda _scene: True
     early: bool = False
     must: str = ""
-    needs_mount: bool = False
+    needs: Callable[[], str] = str
 
     @property
     def why_not(self) -> str:
         """Why it cannot be tried here; empty where it can."""
-        return volume.why_not() if self.needs_mount else ""
+        return self.needs()
 
 
 _OURS = ("invoke",)
@@ -100,14 +114,14 @@ FAULTS = (
         tasks=(RESET, CARRY),
         strike=strikes.full_backups,
         early=True,
-        needs_mount=True,
+        needs=volume.why_not,
     ),
     Fault(
         name="the disk of the server is full",
         codes=_DONE_OR_FAILED,
         strike=strikes.full_server,
         early=True,
-        needs_mount=True,
+        needs=volume.why_not,
     ),
     Fault(
         name="our sessions are ended",
@@ -183,5 +197,53 @@ FAULTS = (
         tasks=(RESET, IN_PLACE),
         project="bad seed",
         must="before",
+    ),
+    Fault(
+        name="a pooler shares sessions",
+        codes=frozenset({2}),
+        tasks=EVERY,
+        doors=(POOLER,),
+        around=partial(strikes.pooled, "transaction"),
+        must="before",
+        needs=poolers.why_not,
+    ),
+    Fault(
+        name="a pooler between goes away",
+        codes=_DONE_OR_FAILED,
+        doors=(POOLER,),
+        around=partial(strikes.pooled, "session"),
+        strike=strikes.end_pooler,
+        needs=poolers.why_not,
+    ),
+    Fault(
+        name="a role only reads",
+        codes=frozenset({0}),
+        tasks=EVERY,
+        doors=(TCP,),
+        around=partial(strikes.only_read, "ROLE", DEVELOPER),
+        must="after",
+    ),
+    Fault(
+        name="a database is only read",
+        codes=frozenset({3}),
+        tasks=EVERY,
+        around=partial(strikes.only_read, "DATABASE", TARGET),
+        must="before",
+    ),
+    Fault(
+        name="the dump does not load by itself",
+        codes=frozenset({4}),
+        tasks=(RESET, CARRY, IN_PLACE),
+        project="bad migration",
+        around=strikes.unloadable,
+        must="before",
+    ),
+    Fault(
+        name="the backups are of the future",
+        codes=frozenset({0, 137}),
+        tasks=(RESET, CARRY, RESTORE),
+        doors=(SOCKET,),
+        around=strikes.future,
+        strike=partial(strikes.send, signal.SIGKILL),
     ),
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import sql
 
+from tests import poolers
 from tests.faults import proxy
-from tests.faults.world import RESET, TCP
+from tests.faults.world import DEVELOPER, PASSWORD, POOLER, RESET, TARGET, TCP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,6 +139,67 @@ def idle(door: str, world: World) -> Iterator[None]:
         yield
     finally:
         session.close()
+
+
+@contextmanager
+def pooled(mode: str, world: World) -> Iterator[None]:
+    """Let PgBouncer stand between, with sessions of both databases that nobody uses."""
+    login = (DEVELOPER, PASSWORD)
+    settings = f"pool_mode = {mode}\n{poolers.AROUND}"
+    port, server = world.pooler_port, world.cluster.port
+    with poolers.running(world.folder, port, server, login, settings) as process:
+        world.pooler = process
+        for name in (TARGET, "postgres"):
+            with ExitStack() as opened:
+                for _ in range(3):
+                    session = opened.enter_context(psycopg.connect(world.url(POOLER, name)))
+                    session.execute("SELECT 1")
+        yield
+
+
+def end_pooler(scene: Scene) -> bool:
+    """End the pooler under the run, and all its sessions with it."""
+    hit = not scene.run.is_over
+    if scene.world.pooler is not None:
+        scene.world.pooler.kill()
+    return hit
+
+
+@contextmanager
+def only_read(of: str, name: str, world: World) -> Iterator[None]:
+    """Let a role or a database be one whose sessions only read."""
+    words = sql.SQL("ALTER {} {} {} default_transaction_read_only")
+    on, off = (
+        words.format(sql.SQL(of), sql.Identifier(name), sql.SQL(each)) for each in ("SET", "RESET")
+    )
+    with world.superuser as session:
+        session.execute(on + sql.SQL(" TO on"))
+        yield
+        session.execute(off)
+
+
+@contextmanager
+def unloadable(world: World) -> Iterator[None]:
+    """Give the target a CHECK without which its dump would load by itself."""
+    with psycopg.connect(world.url(TCP)) as session:
+        session.execute(_COUNTS_ON_THE_PATH)
+    yield
+
+
+_COUNTS_ON_THE_PATH = """
+CREATE FUNCTION is_told(text) RETURNS boolean LANGUAGE plpgsql AS
+    'BEGIN RETURN (SELECT count(*) >= 0 FROM tasks); END';
+ALTER TABLE users ADD CONSTRAINT told CHECK (is_told(email))
+"""
+
+
+@contextmanager
+def future(world: World) -> Iterator[None]:
+    """Let all backups be of a time to come, as if the clock had been wrong."""
+    for path in world.backups.glob("*/*.json"):
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({**about, "taken_at": "2099-01-01T00:00:00Z"}))
+    yield
 
 
 def broken_line(lost: Lost, world: World) -> AbstractContextManager[None]:

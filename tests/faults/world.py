@@ -17,6 +17,7 @@ from psycopg import sql
 from backset.backups import packing
 from backset.errors import StepFailedError
 from backset.servers.programs import embedded_folder
+from tests.clusters import free_port
 from tests.faults.run import Run
 from tests.incident.fingerprint import fingerprint
 
@@ -41,6 +42,7 @@ PREVIOUS, CLEAN = f"{TARGET}__previous", f"{TARGET}__clean"
 DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
 SOCKET, TCP = "the socket, as superuser", "TCP, as the owner with a password"
 PROXY = "a socket of our own, which breaks at COMMIT"
+POOLER = "a pooler, as the owner"
 _PATIENCE_S = 60.0
 
 
@@ -66,6 +68,7 @@ class World:
 
     states: Mapping[str, State]
     rhythm: dict[str, list[tuple[str | None, float]]]
+    pooler: subprocess.Popen[bytes] | None = None
 
     def __init__(self, folder: Path, cluster: Cluster, disks: Mapping[str, Volume]) -> None:
         self.folder = folder
@@ -73,6 +76,7 @@ class World:
         self.disks = disks
         self.backups = folder / "backups"
         self.proxy = folder / "proxy"
+        self.pooler_port = free_port()
         self.invoke = [sys.executable, "-m", "invoke"]
 
     @property
@@ -86,20 +90,23 @@ class World:
         return psycopg.connect(self.cluster.url("postgres"), autocommit=True)
 
     def url(self, door: str, database: str = TARGET) -> str:
-        """Return the URL of a database through the SOCKET, the PROXY or TCP."""
+        """Return the URL of a database through the SOCKET, the PROXY, the POOLER or TCP."""
         if door == SOCKET:
             return self.cluster.url(database)
         if door == PROXY:
             place = f"host={self.proxy}&port={self.cluster.port}"
             return f"postgresql://{DEVELOPER}@/{database}?{place}"
         password = "".join(f"%{each:02x}" for each in PASSWORD.encode())
-        return f"postgresql://{DEVELOPER}:{password}@127.0.0.1:{self.cluster.port}/{database}"
+        port = self.pooler_port if door == POOLER else self.cluster.port
+        return f"postgresql://{DEVELOPER}:{password}@127.0.0.1:{port}/{database}"
 
     def start(self, task: str, *, door: str, project: str = "plain", mark: str) -> Run:
         """Start a task in one of the projects."""
         env = {**os.environ, "DATABASE_URL": self.url(door), "BACKSET_BACKUPS": str(self.backups)}
         if door == TCP:  # half of all trials: dumps as those of a large database are
             env["BACKSET_ZSTD_ABOVE"] = "0"
+        else:  # the least that retention may keep
+            env["BACKSET_KEEP"] = "1"
         words = task.split()
         if door == SOCKET and "--yes" not in words:  # the tables are the developer's
             words.append("--yes")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -34,13 +35,15 @@ _TRACED = ("backups/", "processes/process", "servers/programs", "contextlib", "c
 
 
 class Strike:
-    """Sends INT at the n-th line of what is traced, and TERM with each line for a while after it.
+    """Sends INT at the n-th line of what is traced, and TERM again and again after that.
 
     lines: how many there were.
     """
 
     def __init__(self, at: int) -> None:
         self._at = at
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._insist, daemon=True)
         self.lines = 0
 
     def __enter__(self) -> Self:
@@ -49,6 +52,9 @@ class Strike:
 
     def __exit__(self, *_: object) -> None:
         sys.settrace(None)
+        self._over.set()
+        if self._thread.ident:
+            self._thread.join()
 
     def _enter(self, frame: FrameType, _event: str, _value: Any) -> Callable[..., Any] | None:  # noqa: ANN401
         file = frame.f_code.co_filename
@@ -58,10 +64,13 @@ class Strike:
         if event == "line":
             self.lines += 1
             if self.lines == self._at:
+                self._thread.start()
                 os.kill(os.getpid(), signal.SIGINT)
-            elif self.lines > self._at > 0:
-                os.kill(os.getpid(), signal.SIGTERM)
         return self._line
+
+    def _insist(self) -> None:
+        while not self._over.wait(0.002):
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def left(vault: Vault) -> list[str]:

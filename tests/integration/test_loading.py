@@ -15,6 +15,7 @@ from backset.connections.target import Target
 from backset.errors import StepFailedError
 from tests.backups import EMPTY, NEVER, run, take
 from tests.clusters import running
+from tests.marks import slow_but
 from tests.unloadable import BY_ORDER, BY_PATH, BY_ROWS, PATHS
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def read(target: Target, query: str) -> object:
         return session.execute(query.encode()).fetchone()
 
 
-@pytest.mark.parametrize("above", [NEVER, 0])
+@pytest.mark.parametrize("above", slow_but([NEVER, 0], lambda above: above == NEVER))
 @pytest.mark.parametrize("kind", BY_PATH)
 def test_what_counts_on_the_search_path_loads_with_it(
     vault: Vault, target: Target, programs: Programs, kind: str, above: int
@@ -45,7 +46,7 @@ def test_what_counts_on_the_search_path_loads_with_it(
     assert read(target, PATHS) == (0,)
 
 
-@pytest.mark.parametrize("kind", BY_PATH)
+@pytest.mark.parametrize("kind", slow_but([*BY_PATH], lambda kind: kind == "index"))
 def test_a_dump_that_does_not_say_so_is_loaded_all_the_same(
     vault: Vault, target: Target, programs: Programs, kind: str
 ) -> None:

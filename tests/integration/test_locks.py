@@ -322,6 +322,24 @@ SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_p
 """
 
 
+def test_who_waits_for_the_lock_in_the_target_is_not_lost_by_a_swap(server: Server) -> None:
+    """Whatever ends its session there, such as the swap of the other run: it goes on waiting."""
+    server.lock()
+    notices: list[str] = []
+    with Server(server.target, "second") as second:
+        pid = second.session.info.backend_pid
+        thread = threading.Thread(target=second.lock, args=(notices.append,))
+        thread.start()
+        while not notices:
+            time.sleep(0.01)
+        server.session.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        assert thread.is_alive()
+        server.session.close()
+        thread.join(60)
+        assert not thread.is_alive()
+        assert second.session.execute(_OURS).fetchone() == (1,)
+
+
 def test_a_run_in_a_container_is_not_taken_for_a_dead_one(server: Server) -> None:
     """It has our host name, and a pid that no process has here; its lock and its session stay."""
     name = application_name("reset-db")

@@ -153,3 +153,18 @@ def rows(url: str) -> list[tuple[Any, ...]] | None:
         if session.execute("SELECT to_regclass('old')").fetchone() == (None,):
             return None
         return session.execute("SELECT id FROM old").fetchall()
+
+
+def test_waiting_for_a_standby_can_be_ended(project: Project, away: str) -> None:
+    """At once, and it is said that the swap has happened."""
+    project.env["DATABASE_URL"] = away
+    with project.start("reset") as process:
+        assert process.stdout is not None
+        assert any(f"waits for {NAMES}" in line for line in process.stdout)
+        process.terminate()
+        before = time.monotonic()
+        _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - before < 5
+    assert process.returncode == 143
+    assert "app has been swapped already; `invoke undo` goes back" in errors
+    assert rows(away) is None

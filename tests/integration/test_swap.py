@@ -578,8 +578,11 @@ def another_runs_next(server: Server) -> None:
     swap.comment(server, server.names.next, text)
 
 
-def test_what_another_run_builds_is_not_dropped_while_that_lives(server: Server) -> None:
+def test_what_another_run_builds_is_not_dropped_while_that_lives(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may have lost the lock, and goes on; nobody else takes away what it works on."""
+    monkeypatch.setattr("backset.servers.server._CLEANING_S", 0.3)
     another_runs_next(server)
     with another_run(server.maintenance.url):
         with pytest.raises(LockedError, match=r"works on \S+__next: backset reset-db on app"):
@@ -602,7 +605,7 @@ def test_a_run_that_fails_takes_away_its_own_alone(server: Server) -> None:
 OLDER = ("next", "previous 20261101-101010-abc", "discard", "scratch")
 
 
-@pytest.mark.parametrize("mark", OLDER)
+@pytest.mark.parametrize("mark", slow_but(OLDER, lambda mark: mark.startswith("previous")))
 def test_marks_of_backset_before_are_understood(server: Server, mark: str) -> None:
     """They name neither target nor run."""
     word, _, label = mark.partition(" ")
@@ -616,7 +619,7 @@ def test_marks_of_backset_before_are_understood(server: Server, mark: str) -> No
     assert (name in server.databases()) is (word == "previous")
 
 
-@pytest.mark.parametrize("word", ["next", "previous"])
+@pytest.mark.parametrize("word", slow_but(["next", "previous"], lambda word: word == "previous"))
 def test_what_says_that_it_is_anothers_is_not_ours(server: Server, word: str) -> None:
     """Two long names could be cut to the same one: the mark has the whole name of the target."""
     name = getattr(server.names, word)

@@ -14,6 +14,7 @@ from backset.runs import aftermath
 from backset.servers import swap, ties
 from backset.servers.server import Server
 from tests.clusters import running
+from tests.marks import slow_but
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,9 @@ def swapping(tying: Cluster) -> Iterator[Server]:
             server.session.execute(drop.format(sql.Identifier(name)))
 
 
-@pytest.mark.parametrize("which", ["target", "previous", "next"])
+@pytest.mark.parametrize(
+    "which", slow_but(["target", "previous", "next"], lambda which: which != "next")
+)
 def test_a_slot_that_was_made_meanwhile_stops_the_swap(
     tying: Cluster, swapping: Server, which: str
 ) -> None:

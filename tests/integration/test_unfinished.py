@@ -29,7 +29,7 @@ def test_a_number_that_a_crash_has_forgotten_is_not_taken_for_another(
         unfinished.write(build, login=False)
         crash(fragile)
     with Build(settings, target, "test", beside=False) as build:
-        mark = unfinished.read(build, build.server.session)
+        mark = unfinished.read(build)
         assert mark is not None
         assert not unfinished.has_cleared(build.server.session, mark)
         for _ in range(20):

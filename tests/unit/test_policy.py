@@ -126,6 +126,7 @@ def test_neither_rung() -> None:
         ({"standbys": 1}, "standby"),
         ({"machines": ("10.0.0.7",)}, "10.0.0.7"),
         ({"size_bytes": 1_000_000_001}, "ask_above"),
+        ({"frozen": "by somebody"}, "left alone: it is only read (by somebody)"),
         ({"database": "app_prod"}, "'prod'"),
         ({"database": "LiveShop"}, "'live'"),
     ],

@@ -139,3 +139,11 @@ def test_derived_names_fit_into_63_bytes(database: str, suffix: str) -> None:
     assert len(name.encode()) <= 63
     assert name.endswith(suffix)
     assert name != derived_name(database[:-1] + "b", suffix)
+
+
+def test_long_names_that_are_cut_alike_derive_different_ones() -> None:
+    """The first 8 hex digits of the hash of these two agree, and so does all that is not cut."""
+    begin = "a_database_with_a_name_that_is_as_long_as_it_may_be_xxx000"
+    first, second = (derived_name(f"{begin}{end}", "__previous") for end in ("1470d", "14ecc"))
+    assert first[:36] == second[:36]
+    assert first != second

@@ -68,11 +68,13 @@ def take(
     is_half_built: bool = False,
     wish: Wish = NO_WISH,
     is_remade: Callable[[Session], bool] = lambda _: False,
+    server_id: str = "",
 ) -> Backup:
     """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
     left_out: what is others', and neither dumped nor counted. is_remade: tells of the database
-    whether a rebuild makes all its rows again.
+    whether a rebuild makes all its rows again. server_id: which server it is of, if that is known
+    otherwise.
     A database of more than `zstd_above` bytes is compressed by zstd. Everything is
     written and read back under the mark of `.dump.partial`; the rename of the dump comes last.
     A state that another dump of the folder has becomes a second name of that file.
@@ -103,7 +105,7 @@ def take(
                     name=name,
                     database=target.database,
                     taken_at=moment.replace(microsecond=0),
-                    server_id=catalog.server_id(session),
+                    server_id=server_id or catalog.server_id(session),
                     server_version=session.info.parameter_status("server_version") or "",
                     tool_version=programs.run(both[0], "--version")[0],
                     revisions=revisions,

@@ -17,6 +17,7 @@ from backset.backups import manifest
 from backset.connections.session import conninfo
 from backset.errors import StepFailedError
 from backset.processes.process import pipe
+from backset.processes.threads import submit
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def reading(
     ):
         source.close()
         unpacked = packing.unpacked(dump, [dump.stat().st_size])
-        fed = threads.submit(packing.feed, unpacked, sink)
+        fed = submit(threads, packing.feed, unpacked, sink)
         try:
             yield child
         except StepFailedError:
@@ -283,7 +284,7 @@ def _plain(
             return Digests(manifest.sha256(path), content)
 
         try:
-            yield threads.submit(read_back).result
+            yield submit(threads, read_back).result
         finally:
             over.set()
 
@@ -322,9 +323,9 @@ def _packed(
     ):
         for each in (dumped, unpacked, written):
             each.close()
-        packed = threads.submit(packing.pack, source, path, sizes.put)
-        checked = threads.submit(read_back)
-        content = threads.submit(_content, script)
+        packed = submit(threads, packing.pack, source, path, sizes.put)
+        checked = submit(threads, read_back)
+        content = submit(threads, _content, script)
 
         def finish() -> Digests:
             packed.result()  # first: of a full disk pg_dump knows only that nobody listens

@@ -35,7 +35,7 @@ class Manifest:
     """What a dump holds, read in the same snapshot as the dump.
 
     name: the backup's, so that the manifest of another dump is known for what it is.
-    server_id: PostgreSQL's system identifier; empty where the role may not ask for it.
+    server_id: which server that was, as catalog.server_id() says; empty where nothing tells.
     revisions: the rows of the version table. rows: exact counts by table. taken_at: UTC.
     objects: what inventory() gave; None in a manifest of the first format.
     left_out: what belonged to others, schemas and tables, and is not in the dump.

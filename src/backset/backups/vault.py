@@ -16,6 +16,7 @@ from urllib.parse import quote
 from backset.backups import manifest, retention
 from backset.backups.manifest import SUFFIXES
 from backset.errors import LockedError, RefusedError, StepFailedError
+from backset.processes import folders, process, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -141,6 +142,12 @@ class Vault:
             is_good=is_good,
         )
 
+    def make(self) -> None:
+        """Make the folder, for its owner alone."""
+        folders.make(self.folder)
+        self.folder.chmod(0o700)
+        folders.close(self.folder.parent)
+
     @contextmanager
     def open(self) -> Iterator[None]:
         """Make the folder, keep other writers out, and remove what a killed run left behind.
@@ -148,8 +155,7 @@ class Vault:
         Raises StepFailedError when the disk is full.
         """
         with self._room():
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
+            self.make()
             ignore = self.folder.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
@@ -158,8 +164,12 @@ class Vault:
                 try:
                     yield
                     os.fsync(descriptor)  # the renames
+                except BaseException:
+                    process.end_all()  # a program that still comes up would write a new one
+                    raise
                 finally:
-                    self._sweep()
+                    with signals.deferred():
+                        self._sweep()
 
     @contextmanager
     def _room(self) -> Iterator[None]:

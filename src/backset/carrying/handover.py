@@ -19,6 +19,7 @@ from backset.carrying.watch import lock
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect, end, explained, one_line, process_of
 from backset.errors import StepFailedError
+from backset.processes import signals
 from backset.servers import swap
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class _Last:
         self._thread = threading.Thread(target=self._wait, daemon=True)
 
     def __enter__(self) -> None:
-        self._thread.start()
+        with signals.deferred():
+            self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

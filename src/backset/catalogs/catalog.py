@@ -243,10 +243,14 @@ def size_bytes(session: psycopg.Connection[Any]) -> int:
 
 
 def server_id(session: psycopg.Connection[Any]) -> str:
-    """Return the server's system identifier: no other cluster has it. Empty if it is a secret."""
+    """Return the server's system identifier: no other cluster has it.
+
+    If that is a secret, the mark that a run has left on the server; empty where there is none.
+    """
     may = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
     if session.execute(may).fetchone() != (True,):
-        return ""
+        (name,) = session.execute(_SERVER_MARK).fetchone() or (None,)
+        return name.removeprefix(SERVER_MARK) if name else ""
     query = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
     return str(*session.execute(query).fetchone() or ("",))
 
@@ -302,6 +306,12 @@ def _lag(
 _WAL_POSITION = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
        - '0/0'::pg_lsn
+"""
+SERVER_MARK = "backset server "  # how the name of an application begins that is such a mark
+# With the oid of its role in it: a copy of all roles, on another server, has other oids mostly.
+_SERVER_MARK = f"""
+SELECT min(substr(each, 18)) FROM pg_db_role_setting, unnest(setconfig) each
+WHERE each ~ ('^application_name={SERVER_MARK}' || setrole || '[.][0-9a-f]+$')
 """
 _USER_SCHEMA = is_users("n.nspname")
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x

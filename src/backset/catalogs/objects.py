@@ -54,7 +54,7 @@ def found(session: Session, keeps: Keeps | None = None) -> list[Object]:
     may = "SET" if session.info.server_version >= 160000 else "MEMBER"  # noqa: PLR2004  (the server's version that brought it)
     rows = session.execute(_OBJECTS, {"may": may}).fetchall()
     every = [
-        Object(oid, kind, identity, _bare(schema), _bare(name), owner, ours)
+        Object(oid, kind, identity, bare(schema), bare(name), owner, ours)
         for oid, kind, identity, schema, name, owner, ours in rows
     ]
     if keeps is None:
@@ -163,7 +163,7 @@ def strangers(session: Session) -> list[str]:
     return [name for (name,) in session.execute(query)]
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
     """Return a name as it is, of one that pg_identify_object() has quoted."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 

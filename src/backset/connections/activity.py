@@ -85,11 +85,6 @@ def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[
     return [Client(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
 
 
-def not_of(*marks: str) -> str:
-    """Return the regular expression of names of sessions that end with no mark of these runs."""
-    return f"^(?!.*({'|'.join(map(re.escape, marks))})$)"
-
-
 def runs(session: psycopg.Connection[Any]) -> dict[str, str]:
     """Return the other runs that may be at work on the server: the name of a session by token.
 
@@ -99,6 +94,15 @@ def runs(session: psycopg.Connection[Any]) -> dict[str, str]:
     names = (name for (name,) in session.execute(_NAMES).fetchall())
     found = {identity.works(name): name for name in names}
     return {token: found[token] for token in found.keys() - {"", identity.token()}}
+
+
+def not_of_runs(session: psycopg.Connection[Any]) -> str:
+    """Return the regular expression of names of sessions that are no run's at work, nor ours.
+
+    Another run may wait for the lock, or have lost it: it is not ours to end.
+    """
+    marks = [identity.run_mark(), *(f" #{each}" for each in runs(session))]
+    return f"^(?!.*({'|'.join(map(re.escape, marks))})$)"
 
 
 def end(

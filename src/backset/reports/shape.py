@@ -13,7 +13,7 @@ class Session(TypedDict):
     Where our role is no member of its role, the server shows user, database and pid alone.
     """
 
-    pid: Annotated[int, "its process at the server; 0 for a prepared transaction, which has none"]
+    pid: Annotated[int, "its process at the server; 0 for a prepared transaction or a standby"]
     database: Annotated[str | None, "the database that it is connected to"]
     user: Annotated[str | None, "its role"]
     application: Annotated[str, "its `application_name`; may be empty"]
@@ -367,7 +367,8 @@ class Backup(TypedDict):
     database: Annotated[str, "the database that was dumped"]
     taken_at: Annotated[str, "when, in ISO 8601, UTC"]
     server_id: Annotated[
-        str, "PostgreSQL's system identifier; empty where the role could not ask for it"
+        str,
+        "PostgreSQL's system identifier, or the mark of a server that hides it; empty without both",
     ]
     server_version: Annotated[str, "of the server that was dumped"]
     tool_version: Annotated[str, "of `pg_dump`"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from backset.processes.threads import submit
 from backset.servers import copying, swap
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Beside:
     def begin(self, server: Server, old: Database | None, template: Database | None) -> None:
         """Begin: with a copy of `template`, or empty."""
         if self._made is None:
-            self._made = self._thread.submit(_create, server, old, template)
+            self._made = submit(self._thread, _create, server, old, template)
 
     def wait(self) -> None:
         """Wait until it is there. Raises what the server says."""

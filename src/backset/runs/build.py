@@ -14,20 +14,21 @@ from backset.backups.vault import Vault
 from backset.catalogs import catalog, sharing
 from backset.catalogs.left_out import LeftOut
 from backset.checks import heads
-from backset.connections.session import Session, connect, explained
+from backset.connections.session import Session, connect, explained, process_of
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
-from backset.processes import signals
+from backset.processes import process, signals
+from backset.processes.threads import submit
 from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, login, ownership
 from backset.runs.beside import Beside
 from backset.runs.login import Writers
 from backset.runs.options import Options
 from backset.runs.project import Project
-from backset.servers import standbys, swap
+from backset.servers import marking, read_only, standbys, swap
 from backset.servers.programs import Programs
-from backset.servers.server import Database, Server, protection
+from backset.servers.server import MAINTENANCE, Database, Server, protection
 from backset.servers.waits import Waits
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ class Build:
             )
             error.add_note(words)
         self.close_sessions()
+        if error is not None:
+            process.end_all()
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
         if self.worked and isinstance(error, (StepFailedError, Interrupted)):
@@ -159,6 +162,17 @@ class Build:
     def server(self) -> Server:
         """The session on the maintenance database."""
         return self._open.enter_context(Server(self.target, self.purpose))
+
+    @cached_property
+    def server_id(self) -> str:
+        """Which server this is, as the maintenance database shows it; empty where nothing tells."""
+        return catalog.server_id(self.server.session)
+
+    def mark_server(self) -> None:
+        """Mark a server that does not say which one it is, before something is kept of it."""
+        if not self.server_id and self.target.database not in MAINTENANCE:
+            marking.mark(self.server.session)
+            del self.server_id
 
     @cached_property
     def databases(self) -> dict[str, Database]:
@@ -246,7 +260,7 @@ class Build:
 
     def aside(self, work: Callable[[], None]) -> Future[None]:
         """Do something beside the steps, each after the one before."""
-        return self._aside.submit(work)
+        return submit(self._aside, work)
 
     @property
     def remembers(self) -> bool:
@@ -389,7 +403,7 @@ class Build:
     def chosen_backup(self) -> Backup:
         """The backup that `restore` was asked for."""
         assert self._choice is not None  # noqa: S101  (only a chain with `load` asks for it)
-        return self._choice.backup(catalog.server_id(self.server.session), self.server.major)
+        return self._choice.backup(self.server_id, self.server.major)
 
     def choose_backup(self) -> None:
         """Settle which backup is meant; what is wrong with it is said when it is asked for."""
@@ -407,8 +421,7 @@ class Build:
     def write_anyhow(self) -> None:
         """Let our sessions write to the target where those of our login may only read."""
         session = self.server.session
-        (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
-        hears = pid == session.info.backend_pid
+        hears = process_of(session) == session.info.backend_pid
         self.target = replace(self.target, writes=True, hears_options=hears)
         for each in (session, *([self.live] if self.old is not None else [])):
             login.override(each)
@@ -423,7 +436,7 @@ class Build:
         with explained(self.target):
             server = self.server
         names = [server.names.target, server.names.next]
-        return Waits(server.maintenance, names, server.session.info.backend_pid, notice)
+        return Waits(server.maintenance, names, process_of(server.session), notice)
 
     @property
     def protected_backups(self) -> frozenset[str]:
@@ -446,6 +459,7 @@ class Build:
         """
         self.begin_next()
         self._next.wait()
+        read_only.lift(self.server.session, self.server.names.next)
         if acts and self.ownership.role:
             ownership.begin(self.server.session, self.server.names.next, self.ownership.role)
 
@@ -479,7 +493,12 @@ class Build:
             del self.databases  # they are other ones now
 
     def check_protection(self) -> None:
-        """Raise RefusedError if the target is protected now, which the gate may not have seen."""
+        """Raise RefusedError if the target is protected now, which the gate may not have seen.
+
+        StepFailedError if one of our sessions is not ours any more: the lock went with it.
+        """
+        for each in (self.server.session, *filter(None, [self.__dict__.get("live")])):
+            process_of(each)
         now = self.server.databases().get(self.server.names.target)
         if now is not None and now.protected:
             raise RefusedError([protection(now.name)])

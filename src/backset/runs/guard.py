@@ -13,7 +13,7 @@ from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
 from backset.runs import policy
 from backset.runs.policy import Circumstances, Rung
-from backset.servers import companions, ties
+from backset.servers import companions, read_only, ties
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         tied_beside=ties.found(
             build.server.session, [*build.databases.keys() - {build.target.database}]
         ),
+        frozen=read_only.said(build.server.session, build.target.database),
     )
 
 
@@ -291,5 +292,5 @@ def _digest(build: Build, facts: Facts) -> str:
     Without its size, which a vacuum changes though nothing has happened.
     """
     bound: list[Any] = [each for each in facts if each[0] != "size"]
-    bound += [catalog.server_id(build.server.session), build.old.oid if build.old else 0]
+    bound += [build.server_id, build.old.oid if build.old else 0]
     return hashlib.sha256(json.dumps(bound).encode()).hexdigest()[:8]

@@ -15,8 +15,7 @@ from backset.catalogs import catalog, configured, objects, rights
 from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
-from backset.processes import signals
-from backset.processes.identity import run_mark
+from backset.processes import process, signals
 from backset.runs import login, ownership, refilling, unfinished
 from backset.servers import swap
 from backset.wording.quantities import count
@@ -136,6 +135,7 @@ def _rescued(build: Build) -> str:
     try:
         signals.ignore()
         build.close_sessions()
+        process.end_all()
         kept = bring_back(build, taken, _rows)
         left = f"; what was written meanwhile is in {kept.name}" if kept else ""
     except BacksetError as second:
@@ -206,7 +206,7 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     is_set = build.old is not None and login.is_set(build.server.session, build.target.database)
     if is_set:
         build.write_anyhow()
-    mark = unfinished.read(build, build.server.session)
+    mark = unfinished.read(build)
     if mark is None:
         if build.old is not None:
             _look_at_others(build, build.old, notice, is_set=is_set)
@@ -327,15 +327,15 @@ def _look_again(build: Build) -> bool | None:
     """Tell on a new session whether the objects are gone; None if none opens."""
     try:
         with connect(build.target, build.purpose) as session:
-            mark = unfinished.read(build, session)
+            mark = unfinished.read(build)
             return mark is not None and unfinished.has_cleared(session, mark)
     except (BacksetError, psycopg.Error):
         return None
 
 
 def _evicting(build: Build) -> AbstractContextManager[None]:
-    """End all sessions on the target but those of this run, until the block is left."""
-    whose = activity.not_of(run_mark())
+    """End all sessions on the target but those of runs at work, until the block is left."""
+    whose = activity.not_of_runs(build.server.session)
     return swap.evicting(build.server, [build.target.database], whose=whose)
 
 
@@ -349,4 +349,5 @@ def _dumped(build: Build) -> Backup:
         zstd_above=above,
         left_out=spare,
         is_half_built=True,
+        server_id=build.server_id,
     )

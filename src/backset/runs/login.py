@@ -16,7 +16,6 @@ from psycopg import sql
 
 from backset.catalogs import rights
 from backset.connections import activity
-from backset.processes.identity import run_mark
 from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class Writers:
     def end_readers(self) -> None:
         """End the sessions of our login that would go on to only read, once that is committed."""
         if self._has_readers:
-            activity.end_login(self._session, self._database, activity.not_of(run_mark()))
+            _end_others(self._session, self._database)
             self._has_readers = False
 
     def _grant(self, session: Session) -> None:
@@ -137,7 +136,11 @@ def override(session: Session) -> None:
 def _restrict(session: Session, database: str, how: str) -> None:
     """Restrict new sessions, and end those that are otherwise."""
     _set(session, database, _READ_ONLY.format(sql.Literal(how)))
-    activity.end_login(session, database, activity.not_of(run_mark()))
+    _end_others(session, database)
+
+
+def _end_others(session: Session, database: str) -> None:
+    activity.end_login(session, database, activity.not_of_runs(session))
 
 
 def _mark(session: Session, database: str) -> str:

@@ -42,6 +42,7 @@ class Circumstances:
     is_claimed: whether the migrations make what belongs to somebody else.
     tied: what PostgreSQL ties to the target, each with its remedy; tied_beside: to those beside it.
     barred: why the objects of the target cannot be dropped and made again by the role.
+    frozen: who has said that the target is only read, in words.
     """
 
     database: str
@@ -79,6 +80,7 @@ class Circumstances:
     barred: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, str], ...] = ()
     tied_beside: tuple[tuple[str, str], ...] = ()
+    frozen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,8 @@ def stakes(facts: Circumstances) -> list[str]:
         reasons.append(f"{name} is what tools of the whole server connect to{whose}")
     if facts.empty:
         return reasons
+    if facts.frozen:
+        reasons.append(f"{name} is to be left alone: it is only read ({facts.frozen})")
     if facts.locality.verdict == "remote":
         reasons.append(f"{name} may be on another machine ({facts.locality})")
     if facts.standbys:

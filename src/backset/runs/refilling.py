@@ -11,7 +11,7 @@ import psycopg
 
 from backset.backups import backup as backups
 from backset.backups import contents, replay, restoration
-from backset.catalogs import catalog, configured, objects
+from backset.catalogs import configured, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
 from backset.properties import privileges
@@ -40,7 +40,8 @@ def load(build: Build, taken: Backup, *, own: bool) -> None:
 def _spare(build: Build, taken: Backup) -> frozenset[str]:
     """Return what others have: also the places of our tables in publications that are not ours."""
     others = objects.names_of_others(build.live, build.sharing.keeps)
-    ends = tuple(f" in {each}" for each in others if each.startswith("publication "))
+    kept = (each.removeprefix("publication ") for each in others if each.startswith("publication "))
+    ends = tuple(f" in publication {objects.bare(each)}" for each in kept)  # never quoted there
     places = (each for each in taken.manifest.objects or () if ends and each.endswith(ends))
     return others | frozenset(places)
 
@@ -93,8 +94,7 @@ def _unloadable(
 @contextmanager
 def _entries(build: Build, taken: Backup, *, own: bool) -> Iterator[Path]:
     """Give a file of what `taken` has and the target has not, for `pg_restore --use-list`."""
-    server_id = catalog.server_id(build.server.session)
-    same = own or (server_id != "" and taken.manifest.server_id == server_id)
+    same = own or build.server_id in {taken.manifest.server_id} - {""}
     pg_restore = restoration.program(taken, build.programs)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"

@@ -36,9 +36,8 @@ def note(build: Build, number: int) -> None:
     made = build.server.databases().get(build.target.database)
     if made is None:
         return
-    server_id = catalog.server_id(build.server.session)
-    about = {"oid": made.oid, "server_id": server_id, "transaction": number}
-    build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = {"oid": made.oid, "server_id": build.server_id, "transaction": number}
+    build.vault.make()
     backups.write(_path(build), json.dumps(about) + "\n")
 
 
@@ -52,7 +51,7 @@ def is_remade(build: Build, session: Session) -> bool:
     try:
         with session.transaction():
             oid, now = session.execute(_HERE).fetchone() or (0, 0)
-            if made != (oid, catalog.server_id(session)) or now - number >= _HALF:
+            if made != (oid, build.server_id) or now - number >= _HALF:
                 return False
             return not _is_written_to(build, session, number)
     except psycopg.Error:  # not every table knows which transaction has written a row

@@ -1,6 +1,7 @@
 """The mark of a run in place: which backup holds the truth while the target is half built.
 
-`in-place.json` stands beside the target's backups, and is written before anything is dropped.
+`in-place.json` stands beside the target's backups, and is written before anything is dropped. Where
+one is there already that is about a database of that name on another server, it has another name.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
-from backset.catalogs import catalog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,20 +23,23 @@ _IN_PROGRESS = ("in progress",)
 _LOOK_EVERY_S = 0.05
 
 
-def read(build: Build, session: Session) -> dict[str, Any] | None:
-    """Return the mark, if it is about this very database; `session` is on its server."""
+def read(build: Build) -> dict[str, Any] | None:
+    """Return the mark, if it is about this very database."""
+    mark = _said(path(build))
+    return mark if build.old is not None and mark.items() >= _identity(build).items() else None
+
+
+def _said(file: Path) -> dict[str, Any]:
     try:
-        mark: dict[str, Any] = json.loads(path(build).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    is_this = build.old is not None and mark.items() >= _identity(build, session).items()
-    return mark if is_this else None
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
-def _identity(build: Build, session: Session) -> dict[str, Any]:
+def _identity(build: Build) -> dict[str, Any]:
     """Return what no other database has; of new servers, the first ones have the same oid."""
     oid = build.old.oid if build.old else 0
-    return {"oid": oid, "server_id": catalog.server_id(session)}
+    return {"oid": oid, "server_id": build.server_id}
 
 
 def has_cleared(session: Session, mark: dict[str, Any]) -> bool:
@@ -52,8 +55,11 @@ def has_cleared(session: Session, mark: dict[str, Any]) -> bool:
 
 
 def path(build: Build) -> Path:
-    """Return where the mark is, or would be."""
-    return build.vault.folder / _NAME
+    """Return where the mark of this very database is, or would be."""
+    usual, server_id = build.vault.folder / _NAME, build.server_id
+    own = usual.with_name(f"in-place-{server_id}.json")
+    is_others = _said(usual).get("server_id", server_id) != server_id
+    return own if is_others or own.exists() else usual
 
 
 def write(build: Build, *, login: bool) -> None:
@@ -61,12 +67,12 @@ def write(build: Build, *, login: bool) -> None:
 
     login: whether something is set for our login as long as the mark is true.
     """
-    build.vault.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    build.vault.make()
     taken = build.taken.name if build.taken else None
     (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
     build.server.session.execute(_KEEP)
     about = {"backup": taken, "transaction": number, "login": login}
-    text = json.dumps({**about, **_identity(build, build.live)})
+    text = json.dumps({**about, **_identity(build)})
     backups.write(path(build), text + "\n")
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from backset.errors import LockedError, StepFailedError
+from backset.processes import folders
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -74,7 +75,7 @@ def remove(hashes: Mapping[Path, str], root: Path, kept: Collection[Path]) -> li
 @contextmanager
 def _alone(folder: Path) -> Iterator[int]:
     """Make the folder, keep other runs out, and remove what a killed one left behind."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make(folder)
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from backset.errors import BacksetError, RefusedError
 from backset.processes import signals
-from backset.servers import swap
+from backset.servers import read_only, swap
 from backset.servers.server import foreign as in_the_way
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def make_scratch(server: Server, name: str, like: Database | None) -> None:
     """Make an empty scratch database, with its mark."""
     with signals.deferred():
         swap.make(server, name, "scratch", _ours(server, like))
+        read_only.lift(server.session, name)
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:

@@ -14,6 +14,9 @@ import psycopg
 from psycopg import sql
 
 from backset.connections.session import connect, one_line, process_of
+from backset.errors import BacksetError
+from backset.processes import signals
+from backset.servers import swap
 from backset.servers.server import LOCALLY
 
 if TYPE_CHECKING:
@@ -92,7 +95,8 @@ class Copying:
                 self.problem = f"somebody else is connected to {self._source.name}"
                 return
             time.sleep(_LOOK_EVERY_S)
-        self._thread.start()
+        with signals.deferred():
+            self._thread.start()
         while self._thread.is_alive() and not self._asked(_HELD):
             time.sleep(_LOOK_EVERY_S)
 
@@ -114,11 +118,10 @@ class Copying:
 
     def _run(self) -> None:
         try:
-            again = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(self._name))
-            self._session.execute(again)
+            swap.drop_by(self._server, self._session, self._name)
             copy(self._session, self._source, self._name, self._source, closed=True)
             self._then(self._session)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, BacksetError, OSError) as error:
             self.problem = one_line(error, self._server.target)
 
 

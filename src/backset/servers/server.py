@@ -6,7 +6,7 @@ import json
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -159,8 +159,8 @@ class Server:
         self.target = target
         self.purpose = purpose
         self.names = Names.of(target.database)
-        self.session = _maintenance_session(target, purpose)
-        self.session.execute(LOCALLY.encode())
+        # Whoever has said that its role only reads has not meant what this session is for.
+        self.session = _maintenance_session(replace(target, writes=True), purpose)
         self.made: set[str] = set()  # the databases that this run has created beside the target
         self.major = self.session.info.server_version // 10000
         if self.major < _OLDEST:
@@ -185,7 +185,7 @@ class Server:
     @property
     def maintenance(self) -> Target:
         """The database that this session is on."""
-        return self.target.named(self.session.info.dbname)
+        return replace(self.target.named(self.session.info.dbname), writes=True)
 
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
@@ -303,7 +303,17 @@ class Server:
         key, told = f"backset:{self.names.target}", ""
         session = session or self.session
         until = time.monotonic() + _CLEANING_S
-        while held := _held(session, key):
+        while True:
+            try:
+                held = _held(session, key)
+            except psycopg.OperationalError:
+                if waiting is None or session is not self.session:
+                    raise
+                # A role that comes to the target alone waits there, and a swap ends that.
+                self.session = session = _maintenance_session(self.target, self.purpose)
+                continue
+            if held is None:
+                return
             holder, name, pid = held
             is_dead = has_died(name)
             if is_dead:  # what it left on the server may not have noticed yet
@@ -318,12 +328,8 @@ class Server:
             time.sleep(_LOOK_EVERY_S)
 
     def end_dead_runs(self) -> None:
-        """End what a killed run left connected to our databases. Only for who holds the lock.
-
-        One that still lives may wait for the lock there, or have lost it.
-        """
-        alive = (f" #{each}" for each in activity.runs(self.session))
-        names = _OF_DEAD_RUNS + activity.not_of(run_mark(), *alive)
+        """End what a killed run left connected to our databases. Only for who holds the lock."""
+        names = _OF_DEAD_RUNS + activity.not_of_runs(self.session)
         activity.end(self.session, self._names, names)
 
     def abandon(self) -> None:
@@ -370,11 +376,17 @@ def protection(name: str) -> tuple[str, str]:
 
 def _maintenance_session(target: Target, purpose: str) -> Session:
     """Return a session beside the target; on the target, where the role comes to no other one."""
+    session = _beside(target, purpose) or connect(target, purpose)
+    session.execute(LOCALLY.encode())
+    return session
+
+
+def _beside(target: Target, purpose: str) -> Session | None:
     for name in MAINTENANCE:
         with suppress(UnreachableError):
             if name != target.database:
                 return connect(target.named(name), purpose)
-    return connect(target, purpose)
+    return None
 
 
 def _held(session: Session, key: str) -> tuple[str, str, int] | None:

@@ -15,6 +15,7 @@ from psycopg import sql
 from backset.connections import activity
 from backset.connections.session import Session, connect, explained, one_line, process_of
 from backset.errors import RefusedError, StepFailedError
+from backset.processes import signals
 from backset.processes.identity import token
 from backset.servers import ties
 from backset.servers.server import LOCALLY, MARK, Database, Names, Server, foreign, protection
@@ -114,8 +115,13 @@ def drop_aside(server: Server, names: Sequence[str], *, is_own: bool = False) ->
     with explained(server.target), closing(connect(server.maintenance, "forget")) as session:
         session.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'; {LOCALLY}".encode())
         for name in names:
-            if _is_there(server, session, name, is_own=is_own):
-                session.execute(_drop(name))
+            drop_by(server, session, name, is_own=is_own)
+
+
+def drop_by(server: Server, session: Session, name: str, *, is_own: bool = False) -> None:
+    """Do what drop() does by a session of the caller's. Raises BacksetError or psycopg.Error."""
+    if _is_there(server, session, name, is_own=is_own):
+        session.execute(_drop(name))
 
 
 def _is_there(server: Server, session: Session, name: str, *, is_own: bool) -> bool:
@@ -333,7 +339,8 @@ def evicting(
         patience = time.monotonic() + _PATIENCE_S
         while end() and time.monotonic() < patience:
             over.wait(_EVICT_EVERY_S)
-        thread.start()
+        with signals.deferred():
+            thread.start()
         try:
             yield
         finally:

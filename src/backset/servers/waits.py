@@ -14,6 +14,7 @@ from backset.connections import activity
 from backset.connections.activity import Client, listed
 from backset.connections.session import connect
 from backset.errors import StepFailedError
+from backset.processes import signals
 from backset.processes.identity import run_mark
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Waits:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        with signals.deferred():
+            self._thread.start()
         return self
 
     def __exit__(self, _type: object, error: object, _trace: object) -> None:

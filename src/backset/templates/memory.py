@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.backups.vault import Vault
+from backset.processes import folders
 from backset.templates import inputs
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def read(file: Path) -> Record | None:
 
 def write(file: Path, record: Record) -> None:
     """Write the record beside, and rename it; only its owner may read it. Raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folders.make(file.parent)
     partial = file.with_name(f".{file.name}.partial")
     descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123  (a descriptor)
