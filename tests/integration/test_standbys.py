@@ -168,3 +168,15 @@ def test_waiting_for_a_standby_can_be_ended(project: Project, away: str) -> None
     assert process.returncode == 143
     assert "app has been swapped already; `invoke undo` goes back" in errors
     assert rows(away) is None
+
+
+@pytest.mark.slow
+def test_a_whole_rebuild_and_a_restore_are_held_up_by_no_standby(
+    project: Project, away: str
+) -> None:
+    """Neither what migrations and the seed command commit waits, nor what is loaded of a dump."""
+    project.env["DATABASE_URL"] = away
+    late = "app is on the server's own disk, and not yet on a standby (away)"
+    for words in (["reset-db"], ["restore", "--yes"], ["reset-db"], ["reset-db", "--in-place"]):
+        done = project.invoke(*words, "--timeout", "30")
+        assert (done.returncode, late in done.stdout) == (0, True), done.stdout + done.stderr

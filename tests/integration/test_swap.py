@@ -633,3 +633,21 @@ def test_what_says_that_it_is_anothers_is_not_ours(server: Server, word: str) ->
     with pytest.raises(RefusedError, match=f"{name} exists and backset did not make it beside"):
         swap.drop(server, name)
     assert name in server.databases()
+
+
+@pytest.mark.parametrize("own", [None, "local"])
+def test_commits_wait_as_ever_once_it_is_the_target(server: Server, own: str | None) -> None:
+    """In the new one nobody waits for disk or standby until then; what the old one says stays."""
+
+    def said(name: str) -> str:
+        with psycopg.connect(**server.target.named(name).params) as session:  # type: ignore[arg-type]
+            return str((session.execute("SHOW synchronous_commit").fetchone() or ("",))[0])
+
+    build_next(server, "new")
+    assert said(server.names.next) == "off"
+    if own:  # as it is inherited
+        statement = sql.SQL("ALTER DATABASE {} SET synchronous_commit = {}")
+        next_ = sql.Identifier(server.names.next)
+        server.session.execute(statement.format(next_, sql.Literal(own)))
+    promote(server)
+    assert said(server.names.target) == (own or "on")

@@ -43,6 +43,15 @@ SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'
 """.encode()
 
 
+# PostgreSQL keeps the word as it was given: spelled as nobody else would, it is known as ours.
+_OFF = "oFf"
+_AT_ONCE = sql.SQL("ALTER DATABASE {} SET synchronous_commit TO {}")
+_IS_AT_ONCE = """
+SELECT true FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+WHERE d.datname = %s AND s.setrole = 0 AND 'synchronous_commit=' || %s = ANY(s.setconfig)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Rename:
     """One rename of a swap: a database as it was seen, and what it is called, and says, then.
@@ -85,12 +94,16 @@ def make(server: Server, name: str, word: str, like: Database | None) -> None:
 
 
 def show(server: Server, name: str, word: str) -> None:
-    """Give a closed database that was just made its mark, and let others connect to it."""
+    """Give a closed database that was just made its mark, and let others connect to it.
+
+    Until it is the target, no commit there waits for the disk or for a standby, whoever makes it.
+    """
     server.made.add(name)
-    opened = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name))
+    database = sql.Identifier(name)
     with server.session.transaction():
         _execute(server, comment_on(name, mark(server.names, word)))
-        _execute(server, opened)
+        _execute(server, _AT_ONCE.format(database, sql.Literal(_OFF)))
+        _execute(server, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
 
 
 def comment(server: Server, name: str, text: str) -> None:
@@ -194,9 +207,18 @@ def swap(
                 comments = _demand_same(server, renames, called)
                 for rename in {each.seen.oid: each for each in renames}.values():
                     server.session.execute(_comment(server.names, rename, comments))
+                _be_durable(server)
                 last(server.session)
         except psycopg.Error as error:
             raise _cannot_swap(server, names, error) from None
+
+
+def _be_durable(server: Server) -> None:
+    """Let commits in the new target wait as they do elsewhere, unless the old one had it so."""
+    given = [server.names.target, _OFF]
+    if server.session.execute(_IS_AT_ONCE, given).fetchone() == (True,):
+        target = sql.Identifier(server.names.target)
+        server.session.execute(sql.SQL("ALTER DATABASE {} RESET synchronous_commit").format(target))
 
 
 def _rename(session: Session, renames: Sequence[Rename]) -> dict[int, str]:
