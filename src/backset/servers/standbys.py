@@ -39,6 +39,7 @@ def confirm(server: Server) -> str:
         if not (names := awaited(server.session)):
             return ""
         with closing(connect(server.maintenance, "standbys")) as session:
+            session.execute("RESET synchronous_commit")  # as an application has it
             session.add_notice_handler(lambda _: late.set())  # the server warns of what is given up
             timer = threading.Timer(LIMIT_S, _give_up, [session, late])
             timer.daemon = True
