@@ -529,6 +529,17 @@ def test_a_comment_that_was_written_meanwhile_stays(promoted: Server) -> None:
     assert (kept.mark, kept.comment) == ("previous", "written during the run")
 
 
+def test_a_target_that_was_put_right_meanwhile_is_swapped(promoted: Server) -> None:
+    """A run begins by bringing back what a killed one left half built, and removes its mark."""
+    swap.comment(promoted, promoted.names.target, "backset unfinished 20261101-101010-abc")
+    old, previous = seen(promoted)
+    assert old.mark == "unfinished"
+    swap.comment(promoted, promoted.names.target, "the user's words")
+    swap.promote(promoted, old, previous, old_is_empty=False)
+    target, kept = seen(promoted)
+    assert (target.comment, kept and kept.comment) == ("the user's words", "the user's words")
+
+
 def test_nobody_comes_to_what_is_about_to_be_dropped(promoted: Server) -> None:
     """Whatever somebody would begin there would be gone without a word."""
     promote(promoted)

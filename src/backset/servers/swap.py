@@ -254,12 +254,16 @@ def _demand_same(
             )
         elif now.protected:
             reasons.append(protection(each.name))
-        elif each.mark and (now.mark, now.run, now.label) != (each.mark, each.run, each.label):
+        elif each.name != server.names.target and _says(now) != _says(each):
             reasons.append((f"the comment of {each.name} does not say any more what it is", _AGAIN))
     known = {called[oid]: each.name for oid, each in seen.items()}
     if reasons := [*reasons, *ties.found(server.session, list(known), known)]:
         raise RefusedError(reasons)
     return {oid: there[oid].comment for oid in seen}
+
+
+def _says(found: Database) -> tuple[str, str, str]:
+    return found.mark, found.run, found.label
 
 
 def _comment(names: Names, rename: Rename, comments: Mapping[int, str]) -> sql.Composed:
