@@ -101,7 +101,8 @@ class Door:
 
     def _env(self, purpose: str) -> dict[str, str]:
         named = {"PGAPPNAME": application_name(purpose, is_child=True)}
-        return {**self.settings.child_env(self.subject), **named}
+        environ = self.settings.child_env(self.subject)
+        return {**environ, **named, **self.subject.options_env(environ)}
 
     def _started(
         self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]
