@@ -122,6 +122,7 @@ def end(session: Session) -> None:
     """Close a session, and that of the server behind it, which a pooler would keep."""
     with closing(session), suppress(psycopg.Error):
         if session.info.backend_pid != _processes.get(session):
+            session.rollback()
             session.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 

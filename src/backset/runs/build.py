@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
@@ -14,7 +14,7 @@ from backset.backups.vault import Vault
 from backset.catalogs import catalog, sharing
 from backset.catalogs.left_out import LeftOut
 from backset.checks import heads
-from backset.connections.session import Session, connect, explained, process_of
+from backset.connections.session import Session, connect, end, explained, process_of
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
@@ -321,7 +321,8 @@ class Build:
     def _opened(self, target: Target, until: ExitStack, *, is_disposable: bool = False) -> Session:
         """Open a session until that ends: which never commits, as psycopg's own end does."""
         session = connect(target, self.purpose, is_disposable=is_disposable)
-        return until.enter_context(closing(session))
+        until.callback(end, session)  # a pooler would give it, with what it has set, to another one
+        return session
 
     @property
     def makes_all_rows(self) -> bool:
