@@ -246,4 +246,17 @@ FAULTS = (
         around=strikes.future,
         strike=partial(strikes.send, signal.SIGKILL),
     ),
+    Fault(
+        name="a standby is away",
+        codes=frozenset({0}),
+        tasks=EVERY,
+        around=strikes.away,
+        must="after",
+    ),
+    Fault(
+        name="somebody begins to replicate it",
+        codes=frozenset({0, 3}),
+        around=strikes.without_slots,
+        strike=strikes.take_a_slot,
+    ),
 )

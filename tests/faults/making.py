@@ -66,6 +66,10 @@ def opened() -> Iterator[World]:
         }
         world = World(folder, cluster, disks)
         cluster.start()
+        with world.superuser as session:
+            session.execute("ALTER SYSTEM SET wal_level = logical")
+        cluster.stop()
+        cluster.start()
         stack.callback(world.stop, signal.SIGQUIT)
         _furnish(world)
         yield world

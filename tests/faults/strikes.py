@@ -15,7 +15,7 @@ from psycopg import sql
 
 from tests import poolers
 from tests.faults import proxy
-from tests.faults.world import DEVELOPER, PASSWORD, POOLER, RESET, TARGET, TCP
+from tests.faults.world import DEVELOPER, PASSWORD, POOLER, RESET, SOCKET, TARGET, TCP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -176,6 +176,41 @@ def only_read(of: str, name: str, world: World) -> Iterator[None]:
         session.execute(on + sql.SQL(" TO on"))
         yield
         session.execute(off)
+
+
+@contextmanager
+def away(world: World) -> Iterator[None]:
+    """Let every commit wait for a standby that never comes."""
+    _name_standbys(world, "away")
+    yield
+    _name_standbys(world, "")
+
+
+def _name_standbys(world: World, names: str) -> None:
+    with world.superuser as session:
+        session.execute("SET synchronous_commit = local")
+        session.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(names))
+        session.execute("SELECT pg_reload_conf()")
+    is_told = False
+    while not is_told:
+        with world.superuser as session:
+            is_told = session.execute("SHOW synchronous_standby_names").fetchone() == (names,)
+
+
+def take_a_slot(scene: Scene) -> bool:
+    """Begin to replicate the target, which follows its database through a rename."""
+    hit = not scene.run.is_over
+    with psycopg.connect(scene.world.url(SOCKET), autocommit=True) as session:
+        session.execute("SELECT pg_create_logical_replication_slot('meanwhile', 'pgoutput')")
+    return hit
+
+
+@contextmanager
+def without_slots(world: World) -> Iterator[None]:
+    """Drop the slots that were taken, when the run is over."""
+    yield
+    with world.superuser as session:
+        session.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
 
 
 @contextmanager
