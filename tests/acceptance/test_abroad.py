@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from contextlib import contextmanager, nullcontext, suppress
+import tempfile
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,7 +23,6 @@ from tests.project import REPOSITORY, Project, laid_down, migrating, prints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from backset.servers.cluster import Cluster
 
@@ -574,9 +575,14 @@ def test_what_an_application_wrote_into_a_run_that_fails_is_in_a_dump(
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def extended() -> Iterator[Cluster]:
     """A server with an extension that lets pg_dump dump the rows which people add to its table."""
-    folder = tmp_path_factory.mktemp("share")
+    with tempfile.TemporaryDirectory(prefix="bs-") as folder:  # every account may come to it
+        Path(folder).chmod(0o755)
+        yield from _extended(Path(folder))
+
+
+def _extended(folder: Path) -> Iterator[Cluster]:
     (folder / "extension").mkdir()
     for name, trusted in (("registry", "false"), ("ledger", "true")):
         control = f"default_version = '1'\ntrusted = {trusted}\n"
@@ -586,9 +592,6 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "INSERT INTO entry VALUES (1, 'the extension''s own');"
             "SELECT pg_catalog.pg_extension_config_dump('entry', 'WHERE id > 1');"
         )
-    for each in (folder, *folder.parents):
-        with suppress(PermissionError):
-            each.chmod(each.stat().st_mode | 0o055)
     with running(18, settings=[f"extension_control_path = '$system:{folder}'"]) as cluster:
         yield cluster
 

@@ -110,12 +110,13 @@ def test_a_session_that_is_somebody_elses_by_now_stops_a_run(database_url: str) 
     with Server(target, "test") as server, connect(server.maintenance, "test") as other:
         server.lock()
         process_of(server.session)
+        swap.make(server, server.names.next, "next", None)
         server.session.pgconn, other.pgconn = other.pgconn, server.session.pgconn
         with pytest.raises(StepFailedError, match="given our session to somebody else"):
-            swap.create(server, server.names.next, None)
+            swap.create(server, server.names.scratch, None)
         with pytest.raises(StepFailedError, match="given our session to somebody else"):
             swap.promote(server, server.databases()[server.names.target], None, old_is_empty=True)
-        assert set(server.databases()) == {server.names.target}
+        assert set(server.databases()) == {server.names.target, server.names.next}
 
 
 def test_what_is_shared(database_url: str) -> None:
