@@ -128,7 +128,7 @@ class Placement:
 
     @cached_property
     def _live(self) -> Live:
-        return Live.of(self._build)
+        return Live(self._build)
 
     @cached_property
     def _versions(self) -> Path | None:
@@ -140,9 +140,10 @@ class Placement:
             build.leave()  # what has looked at the target makes room
         if self._first is None:
             self._prepare()
-        first = self._first or self._begun()
+        first, live = self._first or self._begun(), self._live
         uncreatable = {f"extension {each}" for each in first.made.inheritance.uncreatable}
-        live = self._live.without(uncreatable)
+        live.uncreatable = frozenset(uncreatable)
+        _ = live.items  # while the chain is built
         reached = first.places(progress)
         agrees = not differ or _agrees(first.made)
         is_aside, is_plain, scripts = first.is_aside(reached), first.is_plain, first.scripts
@@ -152,14 +153,17 @@ class Placement:
                 reached = again.places(progress)
         if is_aside:  # Alembic has taken the branches in another order than this database did
             reached.insert(0, walk.straight(build, live, self._versions, progress))
-        same = [each.rows for each in reached if each.is_same(live)]
+        same = [each.rows for each in reached if each.is_same]
         if same and not is_plain:  # the places on its way were not looked at
             same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
-        unseen, filling = _traceless(scripts, same)
-        unrun = _unrun(scripts, same, live.rows)
-        at_head = _major(reached[-1].compared(live))
+        unseen: tuple[str, ...] = ()
+        filling, unrun = unseen, unseen
+        if live.rows not in same:  # else there is nothing to stamp
+            unseen, filling = _traceless(scripts, same)
+            unrun = _unrun(scripts, same, live.rows)
+        at_head = _major(reached[-1].differences)
         recorded = next((each for each in reached if each.rows == live.rows), None)
-        apart = _major(recorded.compared(live)) if recorded else []
+        apart = _major(recorded.differences) if recorded else []
         open_ends = {each.subject for each in at_head}
         of_head = reached[-1].items or {}
         early = [
@@ -188,7 +192,7 @@ class Placement:
 
 def _stands(reached: Sequence[Reached], live: Live) -> bool:
     """Tell whether the target is what the revisions that it names make."""
-    return any(each.rows == live.rows and each.is_same(live) for each in reached)
+    return any(each.rows == live.rows and each.is_same for each in reached)
 
 
 def _major(found: Sequence[Difference]) -> list[Difference]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, difference, partitions, schema
@@ -14,7 +15,7 @@ from backset.proofs import scratch
 from backset.scripts import graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from backset.catalogs.difference import Difference, Item
@@ -31,82 +32,82 @@ _BASE = "base"  # Alembic's word for where no revision has run
 _SIDES = Sides("the migrations", "the database")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """The target: its objects, a text of its columns, and the rows of its version tables.
+    """The target of a build, but for what belongs to others.
 
-    counts: how many tables there may be where these are. partitions: the keys of those tables that
-    hold a part of another one's rows.
+    names: a text of its columns. counts: how many tables there may be where these are. rows: those
+    of its version tables. Its objects are read when they are asked for, while the chain is built.
     """
 
-    items: Mapping[str, Item]
-    names: str
-    counts: range
-    rows: str
-    partitions: frozenset[str]
-
-    @classmethod
-    def of(cls, build: Build) -> Live:
-        """Read the target of a build, but for what belongs to others."""
-        session, others = build.live, build.sharing
-        spare = catalog.version_tables(session)
-        tables = {each for each in {*catalog.tables(session)} - {*spare} if not others.has(each)}
-        columns = catalog.table_columns(session)
+    def __init__(self, build: Build) -> None:
+        self._session, self._others = build.live, build.sharing
+        self._version_tables = catalog.version_tables(self._session)
+        has = self._others.has
+        known = {*catalog.tables(self._session)} - {*self._version_tables}
+        tables = {each for each in known if not has(each)}
+        columns = catalog.table_columns(self._session)
         names = sorted(f"{'.'.join(each)}.{own}" for each in tables for own in columns[each])
-        return cls(
-            items=schema.read(session, spare=spare, others=others),
-            names="\n".join(names),
-            counts=range(len(tables), len(tables) + 1 + max(1, len(spare))),
-            rows=place(catalog.revisions(session, others.has)),
-            partitions=partitions.keys(session),
-        )
+        self.names = "\n".join(names)
+        self.counts = range(len(tables), len(tables) + 1 + max(1, len(self._version_tables)))
+        self.rows = place(catalog.revisions(self._session, has))
+        self.uncreatable: frozenset[str] = frozenset()
+
+    @cached_property
+    def items(self) -> Mapping[str, Item]:
+        """Its objects, but for those that the role could not make in a scratch database."""
+        found = schema.read(self._session, spare=self._version_tables, others=self._others)
+        return {key: each for key, each in found.items() if key not in self.uncreatable}
+
+    @cached_property
+    def partitions(self) -> frozenset[str]:
+        """The keys of those tables that hold a part of another one's rows."""
+        return partitions.keys(self._session)
 
     def is_invalid(self, key: str) -> bool:
         """Tell whether it is an index that a CREATE INDEX CONCURRENTLY did not finish."""
         return key in self.items and "valid" in self.items[key].aspects
 
-    def without(self, keys: Collection[str]) -> Live:
-        """Return it as if these objects were not there."""
-        items = {key: each for key, each in self.items.items() if key not in keys}
-        return replace(self, items=items)
-
-    def watched(self, *, everywhere: bool) -> dict[str, Any]:
-        """Return what a worker is told that looks for it."""
+    def watched(self, end: str, *, everywhere: bool) -> dict[str, Any]:
+        """Return what a worker is told that looks for it; at the end of a chain we look ourselves."""
         signs = [(catalog.TABLE_COUNT, [*self.counts]), (catalog.COLUMN_NAMES, [self.names])]
         return {
             "signs": signs if everywhere else [],
-            "recorded": self.rows.split(),
+            "recorded": [] if self.rows == end else self.rows.split(),
             "settings": schema.STATEMENTS,
             "schema": schema.ROWS,
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reached:
     """A place of the chain: the rows that the version table has there, and the schema.
 
-    None: the tables have other columns than the target's, and nothing else was read.
+    live: the target. None: the tables have other columns than the target's, and nothing else was
+    read.
     """
 
     rows: str
     items: Mapping[str, Item] | None
+    live: Live
 
-    def compared(self, live: Live) -> list[Difference]:
-        """Return how the target differs from what the chain has made up to here."""
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """How the target differs from what the chain has made up to here."""
         if self.items is None:
             return []
         # Partitions that an application makes while it runs belong to its rows.
-        of_rows = live.partitions - {*self.items}
+        of_rows = self.live.partitions - {*self.items}
         items = {
             key: each
-            for key, each in live.items.items()
+            for key, each in self.live.items.items()
             if not (key in of_rows or each.parent in of_rows)
         }
         return compare(self.items, items)
 
-    def is_same(self, live: Live) -> bool:
-        """Tell whether the target could be stamped with these rows."""
-        return self.items is not None and is_proved(self.compared(live))
+    @property
+    def is_same(self) -> bool:
+        """Whether the target could be stamped with these rows."""
+        return self.items is not None and is_proved(self.differences)
 
 
 class Walk:
@@ -119,12 +120,13 @@ class Walk:
         self.made = made
         self._live = live
         self.is_short = not everywhere and self.is_plain and self._is_known
-        self._passed = [] if live.names else [Reached(_BASE, made.schema())]
+        self._passed = [] if live.names else [Reached(_BASE, made.schema(), live)]
         self._end: Callable[[Progress], dict[str, Any]] | None = None
         if self.is_plain:
             worker = made.workers[0]
             to = () if worker.lineage.heads else ALL_HEADS
-            watched = live.watched(everywhere=not self.is_short)
+            end = place(worker.scripts.goal or worker.scripts.heads)
+            watched = live.watched(end, everywhere=not self.is_short)
             self._end = upgrading.begin(worker, made.session, to=to, watched=watched)
 
     @property
@@ -159,11 +161,11 @@ class Walk:
         rows, end = [place(each["rows"]) for each in seen], place(catalog.revisions(made.session))
         if len({*rows}) == len(rows):  # else env.py goes through it for each tenant: no places
             self._passed += [
-                Reached(row, each["schema"] and schema.items(each["schema"], own))
+                Reached(row, each["schema"] and schema.items(each["schema"], own), self._live)
                 for row, each in zip(rows, seen, strict=True)
                 if row != end
             ]
-        return [*self._passed, Reached(end, made.schema())]
+        return [*self._passed, Reached(end, made.schema(), self._live)]
 
     def is_aside(self, places: Sequence[Reached]) -> bool:
         """Tell whether there is a way to where the database stands, which was not gone."""
@@ -199,7 +201,7 @@ def straight(build: Build, live: Live, versions: Path | None, progress: Progress
     with scratch.made(build, build.server.names.scratch, versions=versions) as made:
         upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
         made.inheritance.complete(made.session)
-        return Reached(live.rows, made.schema())
+        return Reached(live.rows, made.schema(), live)
 
 
 def place(rows: Iterable[str]) -> str:
