@@ -68,7 +68,7 @@ class Live:
         return key in self.items and "valid" in self.items[key].aspects
 
     def watched(self, end: str, *, everywhere: bool) -> dict[str, Any]:
-        """Return what a worker is told that looks for it; at the end of a chain we look ourselves."""
+        """Return what a worker is told that looks for it; the end is looked at by itself."""
         signs = [(catalog.TABLE_COUNT, [*self.counts]), (catalog.COLUMN_NAMES, [self.names])]
         return {
             "signs": signs if everywhere else [],
