@@ -95,9 +95,9 @@ def docs(session: nox.Session) -> None:
 def pytest(session: nox.Session, python: str, *words: str) -> None:
     """Run tests with an interpreter, on every core; ended early, they have time to clean up.
 
-    One process more than there are cores: each of them waits now and then for a server.
+    Two processes more than there are cores: a third of their time they wait for servers.
     """
-    processes = f"--numprocesses={(os.cpu_count() or 1) + 1}"
+    processes = f"--numprocesses={(os.cpu_count() or 1) + 2}"
     command = [python, "-m", "pytest", processes, *words, *session.posargs]
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
 

@@ -135,6 +135,7 @@ def test_one_lock_for_all_roles(server: Cluster, word: str, tmp_path: Path) -> N
         assert f"another run holds the lock of {word}: backset reset-db" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_database_postgres(tmp_path: Path) -> None:
     """It is what an image of PostgreSQL gives an application: it is swapped, when agreed to."""
     with running(18) as cluster:
@@ -596,6 +597,7 @@ def _extended(folder: Path) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.mark.slow
 def test_rows_in_a_table_of_an_extension_are_carried(
     extended: Cluster, word: str, tmp_path: Path
 ) -> None:
@@ -777,6 +779,7 @@ def test_a_proof_leaves_alone_what_an_administrator_made(
     assert project.query("SELECT version_num FROM alembic_version") == [("z1",)]
 
 
+@pytest.mark.slow
 def test_what_others_own_is_no_difference_from_the_models(
     server: Cluster, word: str, tmp_path: Path
 ) -> None:

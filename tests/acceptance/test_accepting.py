@@ -50,6 +50,7 @@ def said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_a_project_with_drift_can_be_rebuilt_once_that_is_accepted(project: Project) -> None:
     """reset-db stops with a line each, says how to go on, and goes on with --accept."""
     migrate(project, *DRIFTING)
@@ -202,6 +203,7 @@ def test_the_words_of_a_difference_are_the_same_in_every_run(project: Project) -
     assert "users.max_runs_per_day: default '7' in the database, '100' in the models" in first
 
 
+@pytest.mark.slow
 def test_noise_is_silenced_and_an_entry_without_use_is_told(project: Project) -> None:
     """The settings name it; that does not fail, an expired entry does."""
     rebuilt(project)

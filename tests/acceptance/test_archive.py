@@ -89,6 +89,7 @@ def test_what_git_has_is_said(project: Project) -> None:
     assert told.count("git has") == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(project: Project) -> None:
     """The tar cannot be written: exit code 4, one line, nothing removed, nothing left behind."""
     clutter(project)
@@ -129,6 +130,7 @@ def test_byte_code_that_is_loaded_still(project: Project) -> None:
     assert f"* {CLEAN_REVISION} (head)" in project.invoke("history").stdout
 
 
+@pytest.mark.slow
 def test_without_a_server(project: Project) -> None:
     """It is about files: no server is asked, and none is started."""
     clutter(project)

@@ -337,6 +337,7 @@ def test_flask_migrate(tmp_path: Path, database_url: str, flask_venv: Path) -> N
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_one_of_two_chains(chains: Project) -> None:
     """An orphan is told of its own version table, and of its chain."""
     assert chains.invoke("reset-db").returncode == 0
@@ -348,6 +349,7 @@ def test_what_is_wrong_in_one_of_two_chains(chains: Project) -> None:
     assert told in chains.invoke("verify").stderr
 
 
+@pytest.mark.slow
 def test_a_chain_without_models(chains: Project) -> None:
     """What its migrations make is its own, and that its models were not loaded is said."""
     env = chains.folder / "billing/env.py"

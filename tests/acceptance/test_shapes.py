@@ -161,6 +161,7 @@ def test_several_heads_stop_before_anything(tmp_path: Path, database_url: str) -
     assert "✔ upgrade   base → m1, 4 revisions\n" in project.invoke("reset-db").stdout
 
 
+@pytest.mark.slow
 def test_heads_are_merged_of_which_one_needs_another(tmp_path: Path, database_url: str) -> None:
     """The file joins all of them, also one that Alembic does not count among its `heads`."""
     project = laid_down(tmp_path / "p", "two_heads", database_url)
@@ -216,6 +217,7 @@ for name in re.split(r",\\s*", config.get_main_option("databases")):
 """
 
 
+@pytest.mark.slow
 def test_one_of_several_databases_that_the_ini_names(tmp_path: Path, database_url: str) -> None:
     """As Alembic's template has it: the line that the error names is all that is needed."""
     project = laid_down(tmp_path / "p", "multidb", database_url)
