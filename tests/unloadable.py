@@ -68,4 +68,12 @@ CREATE TABLE numbers (n int CHECK (is_good(n)));
 INSERT INTO numbers VALUES (1), (2);
 CREATE OR REPLACE FUNCTION is_good(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 1';
 """
+# What loads: of what is NOT VALID, rows are not asked. The function is there to be looked at.
+NOT_VALID = """
+CREATE FUNCTION once(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+CREATE DOMAIN code AS text;
+CREATE TABLE codes (code code);
+INSERT INTO codes VALUES ('long');
+ALTER DOMAIN code ADD CONSTRAINT short CHECK (length(value) < 3) NOT VALID;
+"""
 PATHS = "SELECT count(*) FROM pg_proc WHERE array_to_string(proconfig, ' ') LIKE '%search_path%'"

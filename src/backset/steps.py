@@ -73,8 +73,9 @@ def backup(build: Build, progress: Progress) -> Done:
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
-        if proof.prove(taken, build.server, build.old, build.programs):
-            taken = build.taken = backups.noted(taken, needs_search_path=True)
+        needs_path = proof.prove(taken, build.server, build.old, build.programs)
+        if needs_path or taken.manifest.obstacle:
+            taken = build.taken = backups.noted(taken, needs_search_path=needs_path)
     about, twin = taken.manifest, build.vault.twin(taken)
     text = f"{build.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     text += f" · the same state as {twin.name}, one file" if twin else ""
@@ -90,12 +91,12 @@ def backup(build: Build, progress: Progress) -> Done:
         "same_as": twin.name if twin else None,
         "needs_search_path": about.needs_search_path,
     }
-    return Done(text + farewell, {**details, **gone}, _unloadable(build, taken))
+    return Done(text + farewell, {**details, **gone}, _unloadable(taken))
 
 
-def _unloadable(build: Build, taken: Backup) -> tuple[Finding, ...]:
-    """Return what keeps a backup from being loaded; where it was loaded, nothing does."""
-    if build.options.proves or not taken.manifest.obstacle:
+def _unloadable(taken: Backup) -> tuple[Finding, ...]:
+    """Return what keeps a backup from being loaded."""
+    if not taken.manifest.obstacle:
         return ()
     found = Finding(
         kind="unloadable backup",

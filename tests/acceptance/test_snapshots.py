@@ -46,6 +46,15 @@ def test_a_named_backup_is_found_by_its_name(project: Project) -> None:
     assert prints(project) == then
 
 
+def test_a_name_may_be_the_beginning_of_another_one(project: Project) -> None:
+    """As versions are; only the very same name is taken."""
+    rebuilt(project)
+    for name in ("v1.2", "v1", "built"):
+        done = project.invoke("backup", "--name", name)
+        assert done.returncode == 0, done.stderr
+    assert project.invoke("backup", "--name", "v1").returncode == 3
+
+
 def test_a_name_must_be_one_of_a_file(project: Project) -> None:
     """Exit 2, and nothing else is written."""
     for name in ("../x", "a b", ".hidden", "x.dump", "x" * 81):

@@ -253,10 +253,11 @@ def test_a_manifest_that_was_edited_by_hand(
         ("server_version", "new"): "Expected `str` matching regex",
         ("revisions", "head"): "Expected `array`, got `str` - at `$.revisions`",
         ("left_out", 1): "Expected `array`, got `int` - at `$.left_out`",
+        ("left_out", ((),)): "Expected `array` of length >= 1 - at `$.left_out[0]`",
         ("format", "4"): "Expected `int`, got `str` - at `$.format`",
     }
     for (key, value), words in edits.items():
-        edited = dict(value) if isinstance(value, tuple) else value
+        edited = dict(value) if key == "rows" and value else value
         path.write_text(json.dumps({**content, key: edited}))
         (line,) = vault.unreadable()
         assert f"{path} cannot be read: {words}" in line

@@ -16,7 +16,7 @@ from backset.errors import StepFailedError
 from tests.backups import EMPTY, NEVER, run, take
 from tests.clusters import running
 from tests.marks import slow_but
-from tests.unloadable import BY_ORDER, BY_PATH, BY_ROWS, PATHS
+from tests.unloadable import BY_ORDER, BY_PATH, BY_ROWS, NOT_VALID, PATHS
 
 if TYPE_CHECKING:
     from backset.backups.vault import Vault
@@ -62,6 +62,37 @@ def test_a_dump_that_does_not_say_so_is_loaded_all_the_same(
 
     emptied()
     assert restoration.load(taken, target, 18, programs, emptied=emptied)
+
+
+def test_what_is_not_valid_is_no_obstacle(vault: Vault, target: Target, programs: Programs) -> None:
+    """A dump makes it after the rows, and asks none of them."""
+    run(target, NOT_VALID)
+    taken = take(vault, target, programs)
+    assert taken.manifest.obstacle == ""
+    run(target, EMPTY)
+    assert not restoration.load(taken, target, 18, programs)
+
+
+def test_a_load_that_has_succeeded_takes_back_that_it_could_not(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """What a proof or a rehearsal has shown is what the list says."""
+    run(target, BY_ROWS)
+    taken = take(vault, target, programs)
+    assert taken.manifest.obstacle != ""
+    backups.noted(taken, needs_search_path=False)
+    assert manifest.read(taken.dump).manifest.obstacle == ""
+
+
+def test_a_function_may_have_lines_as_a_dump_has(
+    vault: Vault, target: Target, programs: Programs
+) -> None:
+    """Its text is loaded as it is, also through a session of ours."""
+    lines = "SELECT 1; /*\n\\restrict word\nSET transaction_timeout = 0;\n*/"
+    run(target, f"CREATE FUNCTION odd() RETURNS int LANGUAGE sql AS $x${lines}$x$")
+    taken = backups.noted(take(vault, target, programs), needs_search_path=True)
+    run(target, EMPTY)
+    assert restoration.load(taken, target, 18, programs)
 
 
 def test_rows_that_look_at_each_other_come_before_their_constraints(

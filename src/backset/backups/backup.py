@@ -142,9 +142,11 @@ def take(
 
 
 def noted(backup: Backup, *, needs_search_path: bool) -> Backup:
-    """Write into the manifest of a backup what a load of it has shown."""
+    """Write into the manifest of a backup that it was loaded, and with which search path."""
     by_hand = dumps.form(backup).by_hand(backup.name, with_path=needs_search_path)
-    about = replace(backup.manifest, needs_search_path=needs_search_path, by_hand=by_hand)
+    about = replace(
+        backup.manifest, needs_search_path=needs_search_path, by_hand=by_hand, obstacle=""
+    )
     path = manifest.beside(backup.dump)
     beside = path.with_name(f"{backup.name}~.dump.partial")  # rubbish, should this be torn
     write(beside, _text(about))

@@ -64,7 +64,7 @@ class Manifest:
     objects: dict[str, str] | None = None
     dump_format: str = ""
     by_hand: str = ""
-    left_out: tuple[tuple[str, ...], ...] = ()
+    left_out: tuple[Annotated[tuple[str, ...], Meta(min_length=1, max_length=2)], ...] = ()
     is_half_built: bool = False
     content_sha256: str = ""
     number: _Natural = 0

@@ -30,7 +30,8 @@ _COPY, _FROM = b"COPY ", b" FROM stdin;\n"
 # The frame of a plain dump, and a setting that a server before 17 does not know. The rows of large
 # objects have a transaction of their own, which would end ours.
 _FRAME = rb"^(?:\\(?:un)?restrict \w+|SET transaction_timeout = 0;)$"
-_NOT_FOR_US = re.compile(_FRAME, re.MULTILINE)
+_TIMEOUT = re.compile(rb"^SET transaction_timeout = 0;$", re.MULTILINE)
+_RESTRICTED = re.compile(rb"^\\restrict (\w+)$", re.MULTILINE)
 _NOT_FOR_US_AMONG_ROWS = re.compile(_FRAME + rb"|^(?:BEGIN|COMMIT);$", re.MULTILINE)
 _COMMENT = re.compile(rb"^--.*$", re.MULTILINE)
 _EMPTY_PATH = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
@@ -90,7 +91,7 @@ class _Script:
             path = Path(folder) / "script"
             what = [f"--section={section}", *self._chosen, "--file", os.fspath(path)]
             dumps.read(*self._where, *what, programs=self._programs)
-            return self._ours(path.read_bytes(), _NOT_FOR_US)
+            return self._ours(_unframed(path.read_bytes()))
 
     def load_rows(self, session: Session) -> None:
         """Load the rows, the values of sequences, and large objects."""
@@ -107,7 +108,7 @@ class _Script:
             self._execute(session, statements)
 
     def _execute(self, session: Session, statements: bytearray) -> None:
-        session.execute(self._ours(bytes(statements), _NOT_FOR_US_AMONG_ROWS))
+        session.execute(self._ours(_NOT_FOR_US_AMONG_ROWS.sub(b"", statements)))
         statements.clear()
 
     @contextmanager
@@ -120,9 +121,17 @@ class _Script:
                 yield script
                 self._programs.check(child, self._where[1], None)
 
-    def _ours(self, text: bytes, frame: re.Pattern[bytes]) -> bytes:
-        text = frame.sub(b"", text)
+    def _ours(self, text: bytes) -> bytes:
         return text if self._emptied else text.replace(_EMPTY_PATH, b"", 1)
+
+
+def _unframed(script: bytes) -> bytes:
+    """Return definitions without their frame; functions may have such lines of their own."""
+    script = _TIMEOUT.sub(b"", script, count=1)
+    if word := _RESTRICTED.search(script):
+        for each in (b"\\restrict ", b"\\unrestrict "):
+            script = script.replace(each + word[1], b"")
+    return script
 
 
 def _is_open(statements: bytearray) -> bool:

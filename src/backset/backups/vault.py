@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import os
 import shutil
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset.backups import manifest, retention
-from backset.backups.manifest import SUFFIXES
+from backset.backups.manifest import SCRIPTS, SUFFIXES
 from backset.errors import LockedError, RefusedError, StepFailedError
 from backset.processes import folders, process, signals
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
 
 _TAKEN = {"in-place"}  # by other files of ours, which come and go
+_OF_A_BACKUP = (*SUFFIXES, ".dump.partial", ".json", SCRIPTS)  # what its name begins
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -66,7 +66,7 @@ class Vault:
 
     def refuse_name(self, name: str) -> None:
         """Raise RefusedError where something in the folder has the name of a new backup."""
-        if name in _TAKEN or any(self.folder.glob(f"{glob.escape(name)}.*")):
+        if name in _TAKEN or any((self.folder / f"{name}{each}").exists() for each in _OF_A_BACKUP):
             what = f"{self.folder} has something of the name {name} already"
             raise RefusedError([(what, "choose another one, or remove those files")])
 
@@ -217,7 +217,7 @@ class Vault:
     def _sweep(self) -> None:
         for partial in self.folder.glob("*.dump.partial"):
             stem = partial.name.removesuffix(".dump.partial")
-            for suffix in (".json", ".scripts.tar.gz"):
+            for suffix in (".json", SCRIPTS):
                 partial.with_name(stem + suffix).unlink(missing_ok=True)
             if partial.is_dir():
                 shutil.rmtree(partial)  # the mark goes last

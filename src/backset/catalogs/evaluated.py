@@ -112,7 +112,8 @@ SELECT n.nspname, c.relname,
                           format_type(t.typbasetype, t.typtypmod), t.oid::regtype) AS part
             FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typtype = 'd'
-              AND t.oid >= {FIRST_OF_A_USER}
+              AND t.oid >= {FIRST_OF_A_USER} AND NOT EXISTS (
+                  SELECT FROM pg_constraint k WHERE k.contypid = t.oid AND NOT k.convalidated)
             UNION ALL
             SELECT format('count(ROW(%s))', string_agg(pg_get_expr(d.adbin, c.oid), ', '))
             FROM pg_attribute a JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum

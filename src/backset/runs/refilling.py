@@ -64,7 +64,9 @@ def rehearse(build: Build, taken: Backup) -> Backup:
                     raise
                 errors.append(error)
             else:
-                return taken if path == known else backups.noted(taken, needs_search_path=True)
+                if path == known and not taken.manifest.obstacle:
+                    return taken
+                return backups.noted(taken, needs_search_path=path is not None)
     raise _unloadable(build, taken, errors[0]) from None
 
 
