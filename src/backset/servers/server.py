@@ -93,7 +93,7 @@ class Database:
     @property
     def is_ours(self) -> bool:
         """Whether a run has made it, or left it half made."""
-        return bool(self.mark) or self.is_invalid or self.is_half_copied
+        return self.mark in DERIVED or self.is_invalid or self.is_half_copied
 
     @property
     def likeness(self) -> list[str | None]:
