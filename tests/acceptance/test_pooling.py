@@ -98,6 +98,24 @@ def test_a_pooler_with_a_session_for_each_client_is_worked_through(
     assert project.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
 
 
+@needs_pgbouncer
+def test_a_pooler_that_adds_its_client_to_names_hides_no_session_of_a_run(
+    project: Project, cluster: Cluster, name: str, tmp_path: Path
+) -> None:
+    """No run takes its own sessions for those of another one, nor its seed command's."""
+    user = f"{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1"
+    project.query(f'ALTER DATABASE "{name}" OWNER TO {ROLE}')
+    direct = project.url
+    with pooler(tmp_path, cluster.port, "session", "application_name_add_host = 1") as port:
+        project.env["DATABASE_URL"] = f"postgresql://{user}:{port}/{name}"
+        succeed(project, "reset-db")
+        done = project.invoke("reset-db", "--in-place", "--carry")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "backset" not in done.stdout  # what the pooler itself keeps open has no name
+    project.env["DATABASE_URL"] = direct
+    assert project.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+
+
 def succeed(project: Project, *words: str) -> None:
     """Run a task that has to end well."""
     done = project.invoke(*words)

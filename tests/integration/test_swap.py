@@ -646,6 +646,21 @@ def test_what_says_that_it_is_anothers_is_not_ours(server: Server, word: str) ->
     assert name in server.databases()
 
 
+@pytest.mark.parametrize("mark", ["protected", "unfinished 20260131T090000Z-at-a1"])
+def test_a_target_that_has_the_name_of_a_derived_database_is_not_ours(
+    server: Server, mark: str
+) -> None:
+    """The marks that a target itself has do not say that it was made beside another one."""
+    for word in ("next", "scratch"):
+        swap.create(server, getattr(server.names, word), None)
+        swap.comment(server, getattr(server.names, word), swap.marked(mark))
+    companions.clear_scratch(server, server.databases())
+    assert companions.foreign(server, server.databases()) == (server.names.next,)
+    with pytest.raises(RefusedError, match="exists and backset did not make it beside"):
+        swap.drop(server, server.names.next)
+    assert {server.names.next, server.names.scratch} <= server.databases().keys()
+
+
 @pytest.mark.parametrize("own", [None, "local"])
 def test_commits_wait_as_ever_once_it_is_the_target(server: Server, own: str | None) -> None:
     """In the new one nobody waits for disk or standby until then; what the old one says stays."""

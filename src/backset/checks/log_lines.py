@@ -23,8 +23,8 @@ def errors(form: str, text: str, *, mark: str, since: str, prefix: str = "") -> 
     """Return `SEVERITY: message` of each error of the run, once each, in their order.
 
     form: `stderr`, `csvlog` or `jsonlog`. text: a piece of the log; its first line may be cut.
-    mark: how application names of the run end. since: the moment from which on entries count, in
-    the log's own time zone. prefix: the server's log_line_prefix.
+    mark: what application names of the run have in them. since: the moment from which on entries
+    count, in the log's own time zone. prefix: the server's log_line_prefix.
     """
     found = _FORMS[form](text, prefix, mark)
     return list(
@@ -32,7 +32,7 @@ def errors(form: str, text: str, *, mark: str, since: str, prefix: str = "") -> 
             f"{severity}: {message}"
             for moment, application, severity, message in found
             if severity in SEVERITIES
-            and application.strip().endswith(mark)
+            and mark in application
             and (not moment or moment[:_MOMENT_CHARS] >= since[: len(moment)])
             and not message.startswith(_OUR_OWN)
         )
@@ -50,6 +50,7 @@ def names_applications(prefix: str) -> bool:
     return re.search(r"(?<!%)(%%)*%-?\d*a", prefix) is not None
 
 
+_CLIENT = r"(?: - \S+)?"  # what PgBouncer can add to a name (application_name_add_host)
 Entry = tuple[str, str, str, str]  # moment, application, severity, message
 
 
@@ -73,7 +74,9 @@ def _pattern(prefix: str, mark: str) -> str:
         piece = re.escape(literal) if literal else known.get(escape, ".*?")
         if escape == "a":
             again = any("<application>" in each for each in pieces)
-            piece = "(?P=application)" if again else f"(?P<application>.*?{re.escape(mark)})"
+            piece = (
+                "(?P=application)" if again else f"(?P<application>.*?{re.escape(mark)}{_CLIENT})"
+            )
         elif escape in {"m", "t"} and not any("<time>" in each for each in pieces):
             piece = f"(?P<time>{_TIME}) [^ ]+"
         pieces.append(piece if literal or escape in "%q" else f" *{piece} *")

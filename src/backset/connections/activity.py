@@ -102,7 +102,7 @@ def not_of_runs(session: psycopg.Connection[Any]) -> str:
     Another run may wait for the lock, or have lost it: it is not ours to end.
     """
     marks = [identity.run_mark(), *(f" #{each}" for each in runs(session))]
-    return f"^(?!.*({'|'.join(map(re.escape, marks))})$)"
+    return f"^(?!.*({'|'.join(map(re.escape, marks))}))"
 
 
 def end(
@@ -140,7 +140,7 @@ def waits(
 ) -> list[tuple[str | None, Client]]:
     """Return who waits for whom: a name, None for a session of this run, and who blocks it.
 
-    The waiting ones are the sessions of this run (`run` is the end of their name), and those on
+    The waiting ones are the sessions of this run (their name has `run` in it), and those on
     databases that came after the session with the pid `began`: a child of ours may have a driver
     that gives its sessions no name. Whoever else waits for us is not told, nor that one of ours
     waits for what another one does beside on the maintenance database, such as a DROP. A commit
@@ -197,17 +197,17 @@ WHERE datname = %(database)s AND usename = session_user AND pid <> pg_backend_pi
 _WAITS = f"""
 WITH waiting AS (
     SELECT w.pid, coalesce(nullif(w.application_name, ''), w.usename) AS name,
-           right(w.application_name, length(%(run)s)) = %(run)s AS is_ours,
+           strpos(w.application_name, %(run)s) > 0 AS is_ours,
            w.wait_event = 'SyncRep' AS is_for_a_standby
     FROM pg_stat_activity w
     WHERE (coalesce(w.wait_event_type, 'Lock') = 'Lock' OR w.wait_event = 'SyncRep') AND (
-          right(w.application_name, length(%(run)s)) = %(run)s
+          strpos(w.application_name, %(run)s) > 0
           OR w.datname = ANY(%(databases)s) AND coalesce(w.backend_start, 'infinity') >=
              (SELECT backend_start FROM pg_stat_activity WHERE pid = %(began)s)))
 SELECT CASE WHEN NOT waiting.is_ours THEN waiting.name END, {_COLUMNS.replace("a.pid", "held.pid")}
 FROM waiting CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS held (pid)
      LEFT JOIN pg_stat_activity a ON a.pid = held.pid {_ROLES}
-WHERE right(coalesce(a.application_name, ''), length(%(run)s)) <> %(run)s
+WHERE strpos(coalesce(a.application_name, ''), %(run)s) = 0
    OR waiting.is_ours AND a.datname = ANY(%(databases)s)
 UNION ALL
 SELECT CASE WHEN NOT waiting.is_ours THEN waiting.name END, 0, NULL, NULL,

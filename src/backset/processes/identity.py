@@ -19,7 +19,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PIDS = Path("/proc/self/ns/pid")
 _NAME = re.compile(
     r"backset (?P<purpose>\S+) (?P<how>on|for) .*, pid (?P<pid>\d+) #"
-    r"(?P<token>(?P<machine>[0-9a-f]{6})[0-9a-f]{8})"
+    r"(?P<token>(?P<machine>[0-9a-f]{6})[0-9a-f]{8})(?: - .*)?"
 )
 # Tasks that take no lock and change nothing, and what the server does after we have hung up.
 _WITHOUT_LOCK = frozenset({"plan", "verify", "status", "protect", "unprotect", "discard"})
@@ -63,7 +63,10 @@ def application_name(purpose: str, *, is_child: bool = False) -> str:
 
 
 def run_mark() -> str:
-    """Return how the name of every session of this run ends, and of no other one: ` #3f9a…`."""
+    """Return what the name of every session of this run has in it, and of no other: ` #3f9a…`.
+
+    A pooler may have put the address of its client behind that.
+    """
     return f" #{token()}"
 
 
@@ -79,7 +82,7 @@ def token() -> str:
 def without_token(name: str) -> str:
     """Return the name of a session as people read it."""
     found = _NAME.fullmatch(name)
-    return name.removesuffix(f" #{found['token']}") if found else name
+    return name.replace(f" #{found['token']}", "") if found else name
 
 
 def works(name: str) -> str:

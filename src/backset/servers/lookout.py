@@ -76,9 +76,10 @@ class Lookout:
         ports: set[int] | None = None
         for row in self._rows():
             visitor = Visitor(*row)
-            if visitor.application != self.name and visitor.port > 0 and ports is None:
+            is_named = visitor.application.startswith(self.name)
+            if not is_named and visitor.port > 0 and ports is None:
                 ports = sockets.ports_of(session_id)
-            if visitor.application == self.name or visitor.port in (ports or ()):
+            if is_named or visitor.port in (ports or ()):
                 self.own[visitor.pid] = visitor
                 self.others.pop(visitor.pid, None)
             elif visitor.pid not in self.own:
@@ -135,9 +136,7 @@ class Lookout:
 
     def _is_alone(self, visitors: Iterable[Visitor]) -> bool:
         return all(
-            each.application.endswith(run_mark())
-            for each in visitors
-            if each.database == self.target
+            run_mark() in each.application for each in visitors if each.database == self.target
         )
 
     @property
@@ -176,7 +175,7 @@ _VISITORS = """
 SELECT pid, datname, coalesce(usename, ''), coalesce(application_name, ''),
        coalesce(client_port, 0)
 FROM pg_stat_activity
-WHERE (datname = ANY(%s) OR application_name = %s AND datname IS NOT NULL)
+WHERE (datname = ANY(%s) OR starts_with(application_name, %s) AND datname IS NOT NULL)
   AND pid <> ALL(%s) AND coalesce(backend_type, 'client backend') = 'client backend'
   AND pid <> pg_backend_pid()
 """

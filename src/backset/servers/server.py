@@ -93,7 +93,7 @@ class Database:
     @property
     def is_ours(self) -> bool:
         """Whether a run has made it, or left it half made."""
-        return bool(self.mark) or self.is_invalid or self.is_half_copied
+        return self.mark in DERIVED or self.is_invalid or self.is_half_copied
 
     @property
     def likeness(self) -> list[str | None]:
@@ -341,12 +341,12 @@ class Server:
         with suppress(psycopg.Error):  # the server is gone, and so are they
             self.session.cancel_safe(timeout=_CLEANING_S)
             self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
-            activity.end(self.session, self._names, f"{re.escape(run_mark())}$")
+            activity.end(self.session, self._names, re.escape(run_mark()))
 
     def sessions(self, *names: str) -> list[Client]:
         """Return who is connected to databases, the oldest first, but for this run itself."""
         found = activity.clients(self.session, names)
-        return [each for each in found if not each.application.endswith(run_mark())]
+        return [each for each in found if run_mark() not in each.application]
 
     def endable(self, name: str) -> list[Client]:
         """Return those of sessions() that our role may end."""
@@ -482,7 +482,7 @@ SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
 FROM pg_roles WHERE rolname = current_user
 """
 _FREE = """
-WITH there AS (SELECT usename, datname, application_name LIKE '%%' || %(mark)s AS ours
+WITH there AS (SELECT usename, datname, strpos(application_name, %(mark)s) > 0 AS ours
                FROM pg_stat_activity WHERE usename IS NOT NULL),
      limits (most, used, whose) AS (
     SELECT rolconnlimit, (SELECT count(*) FROM there WHERE usename = rolname AND NOT ours),
@@ -513,7 +513,7 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
   AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%(key)s, 0)
   AND (l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-       OR right(coalesce(a.application_name, ''), length(%(mark)s)) <> %(mark)s)
+       OR strpos(coalesce(a.application_name, ''), %(mark)s) = 0)
 ORDER BY l.database <> (SELECT oid FROM pg_database WHERE datname = current_database())
 LIMIT 1
 """
