@@ -121,7 +121,13 @@ def test_a_renaming_is_not_decided_for_the_user(decide: Decide, new_type: str) -
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("text", "mood"), ("varchar(9)", "mood"), ("char(4)", "text"), ("int", "text"), ("mood", "text")],
+    [
+        ("text", "mood"),
+        ("varchar(9)", "mood"),
+        ("char(4)", "text"),
+        ("int", "text"),
+        ("mood", "text"),
+    ],
 )
 def test_a_renaming_may_have_changed_the_type(decide: Decide, old: str, new: str) -> None:
     """Of texts that became an enum, or of numbers that became texts, nothing is decided either."""
