@@ -360,7 +360,8 @@ def load(build: Build, progress: Progress) -> Done:
     chosen.check()
     if build.is_in_place:
         build.writers.let_in()  # all of it comes in one transaction
-        refilling.load(build, chosen, own=False)
+        if gone := refilling.load(build, chosen, own=False):
+            progress(gone, lasting=True)
     else:
         restoration.program(chosen, build.programs)  # or a refusal, before making it
         build.make_next(acts=False)

@@ -66,6 +66,23 @@ def test_the_plan_says_the_rung_and_the_way_up(owned: Project, plain: str) -> No
     assert "promote" not in done.stdout
 
 
+def test_a_failure_says_what_of_others_has_not_come_back(
+    owned: Project, cluster: Cluster, name: str
+) -> None:
+    """A table's place in somebody's publication goes with the table; only they can give it back."""
+    owned.query("CREATE TABLE news (i int PRIMARY KEY)")
+    as_superuser(cluster, name, 'CREATE PUBLICATION "Of them" FOR TABLE news')
+    add_failing_migration(owned.folder)
+    done = owned.invoke("reset-db")
+    assert done.returncode == 5, done.stdout + done.stderr
+    words = "publication relation public.news in publication Of them: gone, and its owner alone"
+    assert words in done.stderr
+    (backup,) = json.loads(owned.invoke("backups", "--json").stdout)["backups"]
+    done = owned.invoke("restore", backup["name"])
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
+
+
 def test_the_incident_in_place(owned: Project, name: str) -> None:
     """The broken database is rebuilt; the dump holds the old one; the run says how to go back."""
     broken(owned)

@@ -244,20 +244,19 @@ def test_a_manifest_that_was_edited_by_hand(
     """Of each value it is said what it must be; no other kind of error comes out."""
     path = manifest.beside(take(vault, target, programs).dump)
     content = json.loads(path.read_text())
-    edits = {
-        ("taken_at", "2026-11-22T12:00:00"): "Expected `datetime` with a timezone component",
-        ("taken_at", "yesterday"): "Invalid RFC3339 encoded datetime",
-        ("size_bytes", "12"): "Expected `int`, got `str` - at `$.size_bytes`",
-        ("rows", (("users", -1),)): "Expected `int` >= 0",
-        ("rows", None): "Expected `object`, got `null` - at `$.rows`",
-        ("server_version", "new"): "Expected `str` matching regex",
-        ("revisions", "head"): "Expected `array`, got `str` - at `$.revisions`",
-        ("left_out", 1): "Expected `array`, got `int` - at `$.left_out`",
-        ("left_out", ((),)): "Expected `array` of length >= 1 - at `$.left_out[0]`",
-        ("format", "4"): "Expected `int`, got `str` - at `$.format`",
-    }
-    for (key, value), words in edits.items():
-        edited = dict(value) if key == "rows" and value else value
+    edits: list[tuple[str, object, str]] = [
+        ("taken_at", "2026-11-22T12:00:00", "Expected `datetime` with a timezone component"),
+        ("taken_at", "yesterday", "Invalid RFC3339 encoded datetime"),
+        ("size_bytes", "12", "Expected `int`, got `str` - at `$.size_bytes`"),
+        ("rows", {"users": -1}, "Expected `int` >= 0"),
+        ("rows", None, "Expected `object`, got `null` - at `$.rows`"),
+        ("server_version", "new", "Expected `str` matching regex"),
+        ("revisions", "head", "Expected `array`, got `str` - at `$.revisions`"),
+        ("left_out", 1, "Expected `array`, got `int` - at `$.left_out`"),
+        ("left_out", [[]], "Expected `array` of length >= 1 - at `$.left_out[0]`"),
+        ("format", "4", "Expected `int`, got `str` - at `$.format`"),
+    ]
+    for key, edited, words in edits:
         path.write_text(json.dumps({**content, key: edited}))
         (line,) = vault.unreadable()
         assert f"{path} cannot be read: {words}" in line

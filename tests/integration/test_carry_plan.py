@@ -119,6 +119,29 @@ def test_a_renaming_is_not_decided_for_the_user(decide: Decide, new_type: str) -
     assert "if it was renamed: [tool.backset.rename]" in found.problems[0].remedy
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("text", "mood"),
+        ("varchar(9)", "mood"),
+        ("char(4)", "text"),
+        ("int", "text"),
+        ("mood", "text"),
+    ],
+)
+def test_a_renaming_may_have_changed_the_type(decide: Decide, old: str, new: str) -> None:
+    """Of texts that became an enum, or of numbers that became texts, nothing is decided either."""
+    mood = "CREATE TYPE mood AS ENUM ('1', '2')"
+    found = decide(
+        f"{mood}; CREATE TABLE users (id int, was {old}); INSERT INTO users VALUES (1, '1')",
+        f"{mood}; CREATE TABLE users (id int, becomes {new} NOT NULL)",
+    )
+    settings = [setting for each in found.problems for setting in each.settings]
+    assert [each for each in settings if not toml.is_open(each)] == []
+    renamed = decide("SELECT", "SELECT", Rules(rename={"users.becomes": "users.was"}))
+    assert kinds(renamed) == []
+
+
 def test_of_several_new_columns_none_is_taken_for_the_old_one(decide: Decide) -> None:
     """Each may be it, the one first that is spelled like it; one of another kind may not."""
     new = "id int PRIMARY KEY, note text NOT NULL, full_name text NOT NULL, age int NOT NULL"

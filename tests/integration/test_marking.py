@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.backups.vault import Vault
 from backset.catalogs import catalog
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -111,4 +112,10 @@ def test_nobody_writes_into_the_backups_whatever_the_umask_is(project: Project) 
 
 def _ignored(folder: Path) -> dict[Path, int]:
     """Return the one file that has no secret in it."""
-    return {folder / ".gitignore": 0o666}
+    return {folder / ".gitignore": 0o644}
+
+
+def test_git_sees_nothing_of_the_folder(tmp_path: Path) -> None:
+    """Also where a first rebuild has nothing to back up, and only leaves its note there."""
+    Vault.of(tmp_path / "backups", "shop").make()
+    assert (tmp_path / "backups/.gitignore").read_text() == "*\n"

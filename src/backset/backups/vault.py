@@ -143,10 +143,14 @@ class Vault:
         )
 
     def make(self) -> None:
-        """Make the folder, for its owner alone."""
+        """Make the folder, for its owner alone, and hide from git what is in it."""
         folders.make(self.folder)
         self.folder.chmod(0o700)
         folders.close(self.folder.parent)
+        ignore = self.folder.parent / ".gitignore"
+        if not ignore.exists():
+            ignore.touch(mode=0o644)  # where the umask would let anybody write, no more than that
+            ignore.write_text("*\n")
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -156,9 +160,6 @@ class Vault:
         """
         with self._room():
             self.make()
-            ignore = self.folder.parent / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n")
             with self._locked() as descriptor:
                 self._sweep()
                 try:

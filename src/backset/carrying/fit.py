@@ -77,7 +77,8 @@ def is_kindred(old: Column, new: Column) -> bool:
         return False
     ranges = _WIDER.get(before, set()) | {each for each, more in _WIDER.items() if before in more}
     is_zoned = {before, after} in _ZONED
-    return before == after or after in ranges or is_zoned or fit(old, new) is Fit.SAME
+    likely = {Fit.SAME, Fit.SAFE, Fit.LABELS}
+    return before == after or after in ranges or is_zoned or fit(old, new) in likely
 
 
 def _into_enum(old: Column, new: Column) -> Fit:

@@ -136,8 +136,9 @@ def _rescued(build: Build) -> str:
         signals.ignore()
         build.close_sessions()
         process.end_all()
-        kept = bring_back(build, taken, _rows)
+        kept, gone = bring_back(build, taken, _rows)
         left = f"; what was written meanwhile is in {kept.name}" if kept else ""
+        left += f"; {gone}" if gone else ""
     except BacksetError as second:
         how = f"invoke restore {taken.name} --in-place" if taken else "invoke reset-db"
         return f"{name} is half built, and the backup could not be restored: {second} → {how}"
@@ -172,12 +173,14 @@ def _has_content(build: Build) -> bool:
 
 def bring_back(
     build: Build, taken: Backup | None, is_dumped: Callable[[Build], object] = _has_content
-) -> Backup | None:
+) -> tuple[Backup | None, str]:
     """Make the target what it was: drop what is half built, load the backup, compare the two.
 
     is_dumped: whether what stands there is dumped before, so that no row is lost that somebody has
-    written; nobody writes any more when that is asked. Returns that dump.
+    written; nobody writes any more when that is asked. Returns that dump, and in words what of
+    others has not come back.
     """
+    gone = ""
     with explained(build.target):
         if taken is not None:
             taken.check()  # before anything is dropped for its sake
@@ -192,9 +195,9 @@ def bring_back(
             build.live.execute("COMMIT")
         build.writers.reopen()
         if taken is not None:
-            refilling.load(build, taken, own=True)
+            gone = refilling.load(build, taken, own=True)
         _remove_marks(build)
-    return kept
+    return kept, gone
 
 
 def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> None:
@@ -228,9 +231,11 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
         how = f"from {taken.name}" if taken else "to being empty"
         notice(f"a run in place was killed: bringing {name} back {how}")
         with signals.deferred():
-            kept = bring_back(build, taken)
+            kept, gone = bring_back(build, taken)
         if kept is not None:
             notice(f"what stood there half built is in {kept.name}")
+        if gone:
+            notice(gone)
     except StepFailedError as error:
         what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
         file = unfinished.path(build)

@@ -11,7 +11,7 @@ import psycopg
 
 from backset.backups import backup as backups
 from backset.backups import contents, replay, restoration
-from backset.catalogs import configured, objects
+from backset.catalogs import configured, inventory, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
 from backset.properties import privileges
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from backset.runs.build import Build
 
 
-def load(build: Build, taken: Backup, *, own: bool) -> None:
+def load(build: Build, taken: Backup, *, own: bool) -> str:
     """Load a backup into the cleared target, but for what was not dropped there, and compare.
 
     What belongs to others is not compared: they may have gone on working with it.
     own: whether it is the backup of what was cleared, so that nothing else of ours may be there.
+    Returns, in words, which tables have not come back into publications of others.
     """
     privileges.forget_defaults(build.live)
     with _entries(build, taken, own=own) as listing:
@@ -35,15 +36,23 @@ def load(build: Build, taken: Backup, *, own: bool) -> None:
         restoration.fill(taken, *where, entries=listing)
     spare = _spare(build, taken)
     restoration.check(taken, build.target, exactly=own, spare=spare, is_in_use=True)
+    there = inventory.inventory(build.live)
+    gone = [each for each in _places(build, taken) if each not in there]
+    return f"{', '.join(gone)}: gone, and its owner alone brings it back" if gone else ""
 
 
 def _spare(build: Build, taken: Backup) -> frozenset[str]:
     """Return what others have: also the places of our tables in publications that are not ours."""
     others = objects.names_of_others(build.live, build.sharing.keeps)
+    return others | frozenset(_places(build, taken))
+
+
+def _places(build: Build, taken: Backup) -> list[str]:
+    """Return the places of our tables in publications of others, as the manifest names them."""
+    others = objects.names_of_others(build.live, build.sharing.keeps)
     kept = (each.removeprefix("publication ") for each in others if each.startswith("publication "))
     ends = tuple(f" in publication {objects.bare(each)}" for each in kept)  # never quoted there
-    places = (each for each in taken.manifest.objects or () if ends and each.endswith(ends))
-    return others | frozenset(places)
+    return [each for each in taken.manifest.objects or () if ends and each.endswith(ends)]
 
 
 def rehearse(build: Build, taken: Backup) -> Backup:
