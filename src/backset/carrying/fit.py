@@ -33,6 +33,8 @@ _WIDER = {  # every value of the first is one of the others, too
     "cidr": {"inet"},
     "macaddr": {"macaddr8"},
 }
+# What a text often takes the place of: codes, numbers, keys.
+_AS_TEXT = {"character", "smallint", "integer", "bigint", "numeric", "uuid"}
 
 
 class Fit(Enum):
@@ -77,8 +79,10 @@ def is_kindred(old: Column, new: Column) -> bool:
         return False
     ranges = _WIDER.get(before, set()) | {each for each, more in _WIDER.items() if before in more}
     is_zoned = {before, after} in _ZONED
-    likely = {Fit.SAME, Fit.SAFE, Fit.LABELS}
-    return before == after or after in ranges or is_zoned or fit(old, new) in likely
+    kind = fit(old, new)
+    is_spelled = kind is Fit.SAFE and (before in _AS_TEXT or bool(old.labels))
+    is_alike = is_zoned or is_spelled or kind in {Fit.SAME, Fit.LABELS}
+    return before == after or after in ranges or is_alike
 
 
 def _into_enum(old: Column, new: Column) -> Fit:
