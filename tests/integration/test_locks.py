@@ -16,6 +16,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from backset.connections import activity
 from backset.connections.activity import Client, listed
@@ -51,6 +52,15 @@ def owned(cluster: Cluster, superuser: psycopg.Connection[Any], name: str) -> st
     create = sql.SQL("CREATE DATABASE {} OWNER {}")
     superuser.execute(create.format(sql.Identifier(name), sql.Identifier(ROLE)))
     return cluster.url(name, ROLE)
+
+
+def test_a_session_goes_on_behind_a_statement_that_a_signal_has_torn(server: Server) -> None:
+    """In place the backup comes back over it: a run would end with a half-built database else."""
+    server.session.execute("BEGIN")
+    server.session.pgconn.send_query(b"SELECT pg_sleep(60)")
+    server.recover()
+    assert server.session.execute("SELECT 1").fetchone() == (1,)
+    assert server.session.info.transaction_status == TransactionStatus.IDLE
 
 
 @contextmanager

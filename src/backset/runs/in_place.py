@@ -126,6 +126,7 @@ def _as_before(build: Build) -> None:
     if build.is_in_place and build.writers.are_out:
         with suppress(BacksetError, psycopg.Error):
             build.close_sessions()  # what was begun there is given up
+            build.server.recover()
             _take_back(build)
 
 
@@ -136,6 +137,7 @@ def _rescued(build: Build) -> str:
         signals.ignore()
         build.close_sessions()
         process.end_all()
+        build.server.recover()
         kept = bring_back(build, taken, _rows)
         left = f"; what was written meanwhile is in {kept.name}" if kept else ""
     except BacksetError as second:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
 from backset.connections import activity, peer
@@ -332,14 +333,28 @@ class Server:
         names = _OF_DEAD_RUNS + activity.not_of_runs(self.session)
         activity.end(self.session, self._names, names)
 
+    def recover(self) -> None:
+        """Cancel the statement of another thread, or that a signal has torn; the session goes on.
+
+        psycopg does so for one that it waits for, and leaves it running where the signal comes just
+        before or after that: then it can send nothing more on that session.
+        """
+        line = self.session.pgconn
+        with suppress(psycopg.Error):  # the server is gone
+            self.session.cancel_safe(timeout=_CLEANING_S)
+            with self.session.lock:
+                while line.transaction_status == TransactionStatus.ACTIVE and line.get_result():
+                    pass
+            self.session.rollback()
+
     def abandon(self) -> None:
-        """Cancel the statement of another thread, and end what our children left on the server.
+        """Recover the session, and end what our children left on the server.
 
         A session that waits for a lock does not notice that its client has ended. From here on we
         wait for locks only as long as a cleaning may take.
         """
+        self.recover()
         with suppress(psycopg.Error):  # the server is gone, and so are they
-            self.session.cancel_safe(timeout=_CLEANING_S)
             self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
             activity.end(self.session, self._names, re.escape(run_mark()))
 
