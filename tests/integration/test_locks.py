@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from tests.clusters import free_port
 from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from backset.servers.cluster import Cluster
 
@@ -291,20 +291,24 @@ def test_the_age_of_a_lock_of_another_day_has_its_date() -> None:
     assert moment(before) == f"{before.astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def test_what_a_killed_run_left_connected_is_ended_under_the_lock(server: Server) -> None:
-    """Its seed command would write beside the next one; who only looks holds no lock, and stays."""
+def those_that_live(server: Server, names: Iterable[str]) -> set[str]:
+    """Open a session of each name, end what dead runs have left, and tell which ones go on."""
     url = server.target.url
-    names = {"backset seed on x, pid 1": False, "backset verify on x, pid 1": True, "psql": True}
     sessions = {each: psycopg.connect(url, application_name=each) for each in names}
     server.lock()
     server.end_dead_runs()
-    for each, lives in names.items():
-        if lives:
-            sessions[each].execute("SELECT 1")
-        else:
-            with pytest.raises(psycopg.OperationalError):
-                sessions[each].execute("SELECT 1")
-        sessions[each].close()
+    live = set()
+    for name, session in sessions.items():
+        with closing(session), suppress(psycopg.OperationalError):
+            session.execute("SELECT 1")
+            live.add(name)
+    return live
+
+
+def test_what_a_killed_run_left_connected_is_ended_under_the_lock(server: Server) -> None:
+    """Its seed command would write beside the next one; who only looks holds no lock, and stays."""
+    names = {"backset seed on x, pid 1": False, "backset verify on x, pid 1": True, "psql": True}
+    assert those_that_live(server, names) == {each for each, lives in names.items() if lives}
 
 
 def test_a_run_with_another_maintenance_database_is_seen(cluster: Cluster, server: Server) -> None:
@@ -365,22 +369,13 @@ def test_a_run_in_a_container_is_not_taken_for_a_dead_one(server: Server) -> Non
 
 def test_only_what_a_dead_run_left_connected_is_ended(server: Server) -> None:
     """A run that waits for the lock may do so in the target; so may what its programs hold open."""
-    url, own = server.target.url, "backset reset-db on x, pid 1 #"
+    own = "backset reset-db on x, pid 1 #"
     names = {
         own + "aaaaaa11111111": True,  # waits for the lock, or has lost it
         "backset seed for x, pid 1 #aaaaaa11111111": True,
         "backset seed for x, pid 2 #bbbbbb22222222": False,
     }
-    sessions = {each: psycopg.connect(url, application_name=each) for each in names}
-    server.lock()
-    server.end_dead_runs()
-    for each, lives in names.items():
-        if lives:
-            sessions[each].execute("SELECT 1")
-        else:
-            with pytest.raises(psycopg.OperationalError):
-                sessions[each].execute("SELECT 1")
-        sessions[each].close()
+    assert those_that_live(server, names) == {each for each, lives in names.items() if lives}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of the options are Linux's")
