@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -47,13 +48,31 @@ def administered(cluster: Cluster, *statements: str) -> None:
 
 
 def wait_for(cluster: Cluster, names: str) -> None:
-    """Let every commit wait for standbys of these names from now on."""
+    """Let every commit wait for standbys of these names from now on.
+
+    A session knows of them before the checkpointer does, which says whether commits wait.
+    """
     told = f"ALTER SYSTEM SET synchronous_standby_names = '{names}'"
     administered(cluster, told, "SELECT pg_reload_conf()")
-    while True:
-        with psycopg.connect(cluster.url("postgres")) as session:
-            if session.execute("SHOW synchronous_standby_names").fetchone() == (names,):
-                return
+    while waits(cluster) != bool(names):
+        pass
+
+
+def waits(cluster: Cluster) -> bool:
+    """Return whether a commit that comes now waits for a standby."""
+    url = cluster.url("postgres")
+    with (
+        closing(psycopg.connect(url, autocommit=True)) as committing,
+        closing(psycopg.connect(url, autocommit=True)) as watching,
+    ):
+        committing.pgconn.send_query(b"SELECT pg_logical_emit_message(true, 'test', '')")
+        asked = "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = %s"
+        while committing.pgconn.is_busy():
+            if watching.execute(asked, [committing.info.backend_pid]).fetchone() == (True,):
+                committing.cancel_safe()
+                return True
+            committing.pgconn.consume_input()
+        return False
 
 
 @pytest.fixture
