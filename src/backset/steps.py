@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -241,6 +240,7 @@ def carry(build: Build, progress: Progress) -> Done:
     text += "".join(f" · {each}" for each in done.notes)
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
     text += f" · from {origin.shown}" if origin else ""
+    build.is_carried = origin is None and not left
     lagging = tuple(seeding.lagging(build.session))
     details = {"rows": done.rows, "left": left, "through": [*done.through]}
     more = {"origin": origin.shown} if origin else {}
@@ -303,10 +303,9 @@ def promote(build: Build, progress: Progress) -> Done:
             swap.discard(build.server)
 
     horizon = remade.horizon(build)
+    remade.give_up(build)  # before: it may be killed right after
     build.handover(swap_them, progress)
-    if build.makes_all_rows:
-        with suppress(OSError):  # then its rows count as somebody's
-            remade.note(build, horizon)
+    remade.note(build, horizon)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")

@@ -122,6 +122,49 @@ def test_runs_that_fail_push_nothing_out(project: Project) -> None:
     assert prints(project) == real
 
 
+@pytest.mark.parametrize("flags", [[], ["--in-place", "--yes"]], ids=["beside", "in place"])
+def test_rows_that_were_typed_in_between_two_rebuilds_stay(
+    project: Project, flags: list[str]
+) -> None:
+    """As many as before, and on the same revision: no other dump has them, whatever `keep` says."""
+    rebuilt(project)
+    typed = {}
+    for name in ("ada", "grace", "joan"):
+        project.query(f"UPDATE users SET github_username = '{name}'")
+        typed[name] = prints(project)
+        done = project.invoke("reset-db", *flags, BACKSET_KEEP="1")
+        assert done.returncode == 0, done.stderr
+    for _ in range(2):
+        assert project.invoke("reset-db", "--cold", *flags, BACKSET_KEEP="1").returncode == 0
+    replaced = [each["name"] for each in listed(project) if each["is_replaced"]]
+    assert project.invoke("backups").stdout.count("the last of its rows") == 3
+    for backup, then in zip(replaced, typed.values(), strict=True):
+        done = project.invoke("restore", backup, *flags, "--yes")
+        assert done.returncode == 0, done.stderr
+        assert prints(project) == then
+
+
+def test_rows_that_were_carried_stand_elsewhere(project: Project) -> None:
+    """So does a state that a failed run has left alone; their dumps go when it is their turn."""
+    rebuilt(project)
+    project.query("UPDATE users SET github_username = 'ada'")
+    assert project.invoke("reset-db", "--carry", BACKSET_KEEP="1").returncode == 0
+    add_failing_migration(project.folder)
+    for flags in ([], ["--in-place", "--yes"]):
+        assert project.invoke("reset-db", *flags, BACKSET_KEEP="1").returncode in {4, 5}
+    assert [each["is_replaced"] for each in listed(project)] == [False] * 3
+
+
+def test_rows_that_a_carry_leaves_behind_stand_nowhere_else(project: Project) -> None:
+    """The others are in the new database, these in the dump alone."""
+    rebuilt(project)
+    project.query("CREATE TABLE notes AS SELECT 'mine' AS text")
+    project.configure("[tool.backset]\n", '[tool.backset]\nleave = ["notes"]\n')
+    done = project.invoke("reset-db", "--carry", BACKSET_KEEP="1")
+    assert done.returncode == 0, done.stderr
+    assert [each["is_replaced"] for each in listed(project)] == [True]
+
+
 def test_backups_from_the_future_come_before_todays(project: Project) -> None:
     """The clock was wrong when they were taken: the newest is the one that was taken last."""
     rebuilt(project)

@@ -97,6 +97,15 @@ def test_the_last_one_that_no_rebuild_makes_again_stays() -> None:
     assert kept([backup(1, rows={"users": 2}), *made], 1) == [1, 19]
 
 
+def test_each_state_that_a_run_has_replaced_stays() -> None:
+    """Somebody has typed rows into each; of two dumps of one state the newest one is enough."""
+    same: dict[str, Any] = {"is_replaced": True, "content_sha256": "same"}
+    taken = [backup(1, is_replaced=True), backup(2, **same), backup(3, **same)]
+    taken += [backup(number) for number in range(4, 9)]
+    assert kept(taken, 1) == [1, 3, 8]
+    assert kept(taken, 1, is_good=lambda each: each.manifest.number != 3) == [1, 2, 8]
+
+
 def test_the_last_of_some_rows_is_an_undamaged_one() -> None:
     """A newer one that was damaged has nothing."""
     taken = [backup(number) for number in range(1, 6)]

@@ -147,6 +147,22 @@ def noted(backup: Backup, *, needs_search_path: bool) -> Backup:
     about = replace(
         backup.manifest, needs_search_path=needs_search_path, by_hand=by_hand, obstacle=""
     )
+    return _rewritten(backup, about)
+
+
+def replaced(backup: Backup) -> Backup:
+    """Write into the manifest of a backup that its state is replaced, without all its rows.
+
+    Raises StepFailedError.
+    """
+    try:
+        return _rewritten(backup, replace(backup.manifest, is_replaced=True))
+    except OSError as error:
+        what = f"{manifest.beside(backup.dump)} cannot be written: {error.strerror}"
+        raise StepFailedError(what, "make that possible, and run it again") from None
+
+
+def _rewritten(backup: Backup, about: Manifest) -> Backup:
     path = manifest.beside(backup.dump)
     beside = path.with_name(f"{backup.name}~.dump.partial")  # rubbish, should this be torn
     write(beside, _text(about))

@@ -49,6 +49,8 @@ class Manifest:
     needs_search_path: whether the dump loads only with that one.
     obstacle: why the dump does not load at all, in words; empty where nothing is known of that.
     is_remade: whether a rebuild makes all its rows again.
+    is_replaced: whether a run has put another database, or other content, in place of this state,
+    without all its rows: they may stand nowhere else.
     """
 
     database: str
@@ -74,6 +76,7 @@ class Manifest:
     needs_search_path: bool = False
     obstacle: str = ""
     is_remade: bool = False
+    is_replaced: bool = False
     format: int = _FORMAT
 
     @property

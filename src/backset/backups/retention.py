@@ -65,7 +65,8 @@ def _last_of_their_rows(
 ) -> Iterator[Backup]:
     """Yield the newest undamaged one, and that with rows which no rebuild makes again.
 
-    And of each table that of those with the most rows: some of these stand in no other one.
+    And each state that a run has replaced without its rows, and of each table the newest of those
+    with the most rows: some of these stand in no other one.
     """
 
     def newest(candidates: Iterable[Backup]) -> Iterator[Backup]:
@@ -73,6 +74,12 @@ def _last_of_their_rows(
 
     yield from newest(newest_first)
     yield from newest(x for x in newest_first if not x.manifest.is_remade)
+    replaced: dict[str, list[Backup]] = {}
+    for each in newest_first:
+        if each.manifest.is_replaced:
+            replaced.setdefault(each.manifest.content_sha256 or each.name, []).append(each)
+    for same in replaced.values():
+        yield from newest(same)
     most: dict[str, int] = {}
     for each in newest_first:
         for table, rows in each.manifest.rows.items():

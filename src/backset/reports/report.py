@@ -114,6 +114,7 @@ class Report:
             size, rows = amount(about.size_bytes), sum(about.rows.values())
             text = f"{each.name}  {old} old  {size}  {len(about.rows)} tables, {rows} rows"
             text += "  pinned" if about.is_pinned else ""
+            text += "  the last of its rows" if about.is_replaced else ""
             text += "  cannot be loaded as it is" if about.obstacle else ""
             self.say(f"{number:>3}  {text}" if numbered else text)
         for line in unreadable:

@@ -406,6 +406,9 @@ class Backup(TypedDict):
     needs_search_path: Annotated[bool, "whether the dump loads only with that one"]
     obstacle: Annotated[str, "why the dump does not load at all; empty where nothing is known"]
     is_remade: Annotated[bool, "whether a rebuild makes all its rows again"]
+    is_replaced: Annotated[
+        bool, "whether a run has replaced this state, without all its rows: it stays"
+    ]
     format: Annotated[int, "of the manifest"]
 
 

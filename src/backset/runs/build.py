@@ -74,6 +74,7 @@ class Build:
     cleared: whether the target's objects have been dropped (None: not known); the truth is then in
     `taken`, the backup of this run, which is None where the target was empty.
     is_rebuilt: whether all of that is done in place, and its marks are gone.
+    is_carried: whether all rows of the target were carried.
     worked: the step that has begun to work on the live target itself, where it is to stay, and at
     which revisions that was then.
     """
@@ -95,7 +96,7 @@ class Build:
         self.purpose = purpose
         self.promoted: bool | None = False
         self.cleared: bool | None = False
-        self.is_rebuilt = False
+        self.is_rebuilt = self.is_carried = False
         self.worked: tuple[str, tuple[str, ...]] | None = None
         self.is_in_place = self.is_asked_in_place = False
         self.frozen: list[Object] = []

@@ -16,7 +16,7 @@ from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import process, signals
-from backset.runs import login, ownership, refilling, unfinished
+from backset.runs import login, ownership, refilling, remade, unfinished
 from backset.servers import swap
 from backset.wording.quantities import count
 
@@ -89,9 +89,15 @@ def safety(build: Build) -> Iterator[None]:
     with guard:
         yield
         if build.cleared:
+            remade.give_up(build)
+            # Nobody else is there who may have written since the seed command was let in.
+            is_alone = not build.server.sessions(build.target.database)
+            horizon = remade.horizon(build)
             with signals.deferred():  # one that comes in here is told that all is done
                 _remove_marks(build)
                 build.cleared, build.is_rebuilt = False, True
+            if is_alone:
+                remade.note(build, horizon)
 
 
 class _Safety:

@@ -7,6 +7,7 @@ server's numbers of transactions stood then. What was written later is somebody'
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -32,13 +33,17 @@ def horizon(build: Build) -> int:
 
 
 def note(build: Build, number: int) -> None:
-    """Note that the target was made of migrations and seed alone, before transaction `number`."""
+    """Note that the target was made of migrations and seed alone, before transaction `number`.
+
+    Where it was not, or nothing can be written, its rows count as somebody's.
+    """
     made = build.server.databases().get(build.target.database)
-    if made is None:
+    if made is None or not build.makes_all_rows:
         return
     about = {"oid": made.oid, "server_id": build.server_id, "transaction": number}
-    build.vault.make()
-    backups.write(_path(build), json.dumps(about) + "\n")
+    with suppress(OSError):
+        build.vault.make()
+        backups.write(_path(build), json.dumps(about) + "\n")
 
 
 def is_remade(build: Build, session: Session) -> bool:
@@ -56,6 +61,16 @@ def is_remade(build: Build, session: Session) -> bool:
             return not _is_written_to(build, session, number)
     except psycopg.Error:  # not every table knows which transaction has written a row
         return False
+
+
+def give_up(build: Build) -> None:
+    """Note of this run's backup that its rows stand nowhere else, once its state is replaced.
+
+    Where a rebuild makes them again, or all were carried, they do. Raises StepFailedError.
+    """
+    taken = build.taken
+    if taken is not None and not (taken.manifest.is_remade or build.is_carried):
+        build.taken = backups.replaced(taken)
 
 
 def _is_written_to(build: Build, session: Session, number: int) -> bool:
