@@ -265,11 +265,17 @@ def alembic_for(settings: Settings, name: str) -> AbstractContextManager[Worker 
 
 
 @contextmanager
-def alembic_for_proof(settings: Settings, *, proves: bool = True) -> Iterator[Sequence[Worker]]:
-    """Start a process of Alembic for each chain, before our own imports, if there is a proof."""
+def alembic_for_proof(
+    settings: Settings, *, proves: bool
+) -> Iterator[tuple[Worker, Sequence[Worker]]]:
+    """Start Alembic's process for the target, before our own imports.
+
+    Beside it one for each chain, which a proof works with, if there is one.
+    """
+    lineages = [settings.lineages[0], *(settings.lineages if proves else ())]
     with ExitStack() as stack:
-        lineages = settings.lineages if proves else ()
-        yield [stack.enter_context(Worker(settings, each)) for each in lineages]
+        it, *ahead = map(stack.enter_context, Worker.several(settings, lineages))
+        yield it, ahead
 
 
 def _farewell(name: str, build: Build) -> str:

@@ -1,6 +1,6 @@
-"""Start: `python alembic_worker/ DESCRIPTOR`, where the descriptor is that of an inherited socket.
+"""Start: `python alembic_worker/ DESCRIPTOR …`, where each is that of an inherited socket.
 
-It ends when the socket closes, so it never outlives the process that started it.
+Each has a process, which ends when its socket closes: it never outlives what started it.
 """
 
 from __future__ import annotations
@@ -69,13 +69,35 @@ def hang_up_with(link: socket.socket) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main() -> None:
-    """Serve on the inherited socket; what Alembic's own command line ends with, ends us."""
+def divided(descriptors: list[int]) -> int:
+    """Make a process for each socket but the first, which is ours; return that of this process."""
+    own, *others = descriptors
+    made = []
+    for each in others:
+        made.append(os.fork())
+        if not made[-1]:
+            own = each
+            break
+    else:  # whoever ends our group waits for the dead in it, too, until they are buried
+        for each in made:
+            threading.Thread(target=os.waitpid, args=(each, 0), daemon=True).start()
+    for each in descriptors:
+        if each != own:
+            os.close(each)
+    return own
+
+
+def prepared() -> Any:
+    """Import all that each process needs; return the module that answers requests."""
     # Mako would import all of Pygments, a tenth of our start, to colour error pages for browsers.
     sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     demand_versions()
-    worker = imported()
-    link = socket.socket(fileno=int(sys.argv[1]))
+    return imported()
+
+
+def serve(worker: Any, descriptors: list[int]) -> None:
+    """Serve on inherited sockets; what Alembic's own command line ends with, ends us."""
+    link = socket.socket(fileno=divided(descriptors))
     link.set_inheritable(False)  # else a program that a migration leaves behind would keep it open
     hang_up_with(link)
     worker.Worker(link).serve()
@@ -83,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(prepared(), [int(each) for each in sys.argv[1:]])

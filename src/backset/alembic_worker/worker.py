@@ -97,7 +97,7 @@ class Worker:
         if given.get("watched_port"):
             self._witness = witness.Witness(given["watched_port"])
         self._guarded(lambda: self._open(given["configuration"]), "ready")
-        _import_ahead()
+        import_ahead()
         drivers.watch(self._gate)
         for line in self._lines:
             self._request = json.loads(line)
@@ -480,7 +480,7 @@ def _shown(context: Any) -> str:
     return ".".join(filter(None, (None if schema == "public" else schema, context.version_table)))
 
 
-def _import_ahead() -> None:
+def import_ahead() -> None:
     """Import what most env.py files do, while the parent is still busy with its backup."""
     for name in ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "psycopg"):
         with contextlib.suppress(ImportError):

@@ -67,7 +67,8 @@ def look(
     with ExitStack() as stack:
         stack.enter_context(signals.limited(answer.timeout_s if answer else 0))
         if not ahead:
-            ahead = [stack.enter_context(Worker(settings, each)) for each in settings.lineages]
+            lineages = [settings.lineages[0], *settings.lineages]
+            worker, *ahead = map(stack.enter_context, Worker.several(settings, lineages))
         build = stack.enter_context(Build(settings, target, "repair", beside=False, worker=worker))
         where = build, told.progress, told.notice if answer and answer.wait else None
         proof = restored = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backset.cli import WOULD_START, alembic_for, alembic_for_proof, opened
+from backset.cli import WOULD_START, alembic_for_proof, opened
 from backset.errors import FindingsError
 
 if TYPE_CHECKING:
@@ -15,8 +15,7 @@ def status(*, as_json: bool, plan: bool, proves: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
     with (
         opened("status", as_json=as_json) as (settings, told),
-        alembic_for(settings, "status") as it,
-        alembic_for_proof(settings, proves=proves and not plan) as ahead,
+        alembic_for_proof(settings, proves=proves and not plan) as (it, ahead),
     ):
         from backset.commands import repair
         from backset.servers import location
@@ -36,8 +35,7 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     """Do the smallest cure, and report the state after it; exit 6 when something remains."""
     with (
         opened("repair", as_json=as_json) as (settings, told),
-        alembic_for(settings, "repair") as it,
-        alembic_for_proof(settings, proves=not plan) as ahead,
+        alembic_for_proof(settings, proves=not plan) as (it, ahead),
     ):
         from backset.commands import repair as repairs
         from backset.reports import dialogue

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import socket
-from contextlib import suppress
+import sys
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
 
 _RIGHTS = {"tables": rights.TABLES, "rights": rights.RIGHTS, "back": rights.BACK}
+_LAST_WORDS_S = 0.2
 _WORKER = Path(__file__).parents[1] / "alembic_worker"
 
 
@@ -90,6 +92,54 @@ class Scripts:
         return cls(**united, is_recursive=any(each.is_recursive for each in several))
 
 
+class _Program:
+    """Alembic's program; each of its sockets has a process of its own.
+
+    What imports Alembic is one process. The others are made from that one: the import takes most
+    of the time of a small project.
+    """
+
+    def __init__(self, settings: Settings, number: int = 1) -> None:
+        with ExitStack() as stack:
+            pairs = [socket.socketpair() for _ in range(number)]
+            theirs = [stack.enter_context(other).fileno() for _, other in pairs]
+            self._child = process.Child(
+                program(settings, *theirs),
+                env=settings.plain_env,
+                cwd=settings.root,
+                pass_fds=theirs,
+            )
+        self.links = [own for own, _ in pairs]
+        self.is_shared = number > 1
+
+    @property
+    def tail(self) -> Sequence[str]:
+        """The last lines that it printed."""
+        return self._child.tail
+
+    def status(self) -> int | None:
+        """Return the exit status of its process, once it has ended; None where others go on."""
+        if self.is_shared:
+            self._child.has_ended(_LAST_WORDS_S)
+            return None
+        return self._child.wait()
+
+    def end(self, link: socket.socket) -> None:
+        """Hang up, and wait until that process has ended; with the last one the program ends."""
+        if link not in self.links:
+            return
+        self.links.remove(link)
+        if self.links:
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_WR)
+                link.settimeout(process.GRACE_S)
+                while link.recv(4096):  # nothing comes any more when it has ended
+                    pass
+        link.close()
+        if not self.links:
+            self._child.end()
+
+
 class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
@@ -101,24 +151,31 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, lineage: Lineage | None = None, versions: Path | None = None
+        self,
+        settings: Settings,
+        lineage: Lineage | None = None,
+        versions: Path | None = None,
+        *,
+        of: tuple[_Program, socket.socket] | None = None,
     ) -> None:
         self._settings = settings
         self._versions = versions and str(versions.resolve())
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._greeting: dict[str, Any] = {}
-        self._start()
+        self._start(of)
 
-    def _start(self) -> None:
-        self._link, theirs = socket.socketpair()
-        with theirs:
-            self._child = process.Child(
-                program(self._settings, theirs.fileno()),
-                env=self._settings.plain_env,
-                cwd=self._settings.root,
-                pass_fds=[theirs.fileno()],
-            )
+    @classmethod
+    def several(cls, settings: Settings, lineages: Sequence[Lineage]) -> list[Self]:
+        """Return a worker for each of these, of which only one process has to import Alembic."""
+        if sys.platform == "darwin":  # libraries of the system do not outlive a fork there
+            return [cls(settings, each) for each in lineages]
+        program = _Program(settings, len(lineages))
+        pairs = zip(lineages, tuple(program.links), strict=True)
+        return [cls(settings, each, of=(program, link)) for each, link in pairs]
+
+    def _start(self, of: tuple[_Program, socket.socket] | None = None) -> None:
+        self._program, self._link = of or _alone(self._settings)
         self._replies = self._link.makefile("r", encoding="utf-8")
 
     def begin(
@@ -184,8 +241,7 @@ class Worker:
 
     def _end(self) -> None:
         self._replies.close()
-        self._link.close()
-        self._child.end()
+        self._program.end(self._link)
 
     @cached_property
     def scripts(self) -> Scripts:
@@ -280,7 +336,7 @@ class Worker:
         raise self._died()
 
     def _died(self) -> StepFailedError:
-        status = self._child.wait()
+        status = self._program.status()
         said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
         python = self._settings.shown_python
         if said.startswith("SyntaxError"):  # what reads our first file cannot read the project's
@@ -288,13 +344,14 @@ class Worker:
         if "ModuleNotFoundError" in said or said.startswith("too old: "):
             remedy = explanations.installation(self._settings.python, said)
             return StepFailedError(f"{python}: {said}", remedy)
-        what = f"Alembic's process ended with {status}: {said} ({python})"
+        how = "" if status is None else f" with {status}"
+        what = f"Alembic's process ended{how}: {said} ({python})"
         return StepFailedError(what, explanations.MEND)
 
     @property
     def output(self) -> list[str]:
         """The last lines that the migrations and env.py printed, without passwords."""
-        return [self._settings.redact(self._target, line) for line in self._child.tail]
+        return [self._settings.redact(self._target, line) for line in self._program.tail]
 
 
 def greet(
@@ -353,9 +410,14 @@ def failure(
     )
 
 
-def program(settings: Settings, descriptor: int) -> list[str]:
-    """Return the command line of a worker whose socket has that descriptor."""
-    return [settings.python, str(_WORKER), str(descriptor)]
+def program(settings: Settings, *descriptors: int) -> list[str]:
+    """Return the command line of a worker for each of the sockets that have these descriptors."""
+    return [settings.python, str(_WORKER), *map(str, descriptors)]
+
+
+def _alone(settings: Settings) -> tuple[_Program, socket.socket]:
+    made = _Program(settings)
+    return made, made.links[0]
 
 
 def _server_of(target: Target) -> dict[str, object]:
