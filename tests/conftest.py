@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from psycopg import sql
 from backset.configuration.keys import TEMPORARY
 from backset.connections.target import Target
 from backset.servers.embedded import tether_folder
+from tests import forked
 from tests.clusters import free_port, running
 from tests.incident.project import lay_down
 from tests.project import REPOSITORY, Project
@@ -80,6 +82,13 @@ def nothing_of_the_developers() -> Iterator[None]:
             ours = name.startswith(("PG", "BACKSET_")) and name != TEMPORARY
             if ours or name == "DATABASE_URL":
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alembic_imported_once(nothing_of_the_developers: None) -> Iterator[None]:
+    """Let one process import Alembic for all runs within this one; see forked.py."""
+    with forked.processes() if sys.platform == "linux" else nullcontext():
         yield
 
 

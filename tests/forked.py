@@ -1,0 +1,190 @@
+"""Alembic's processes, made by a fork from one that has imported Alembic: half the time of a test.
+
+What is run in them is the program itself, in a session of its own and with the environment that it
+was given. Where anything else is asked for that an interpreter looks at when it starts, one starts.
+A run that a test starts as a process of its own is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PROGRAM = Path(__file__).parents[1] / "src/backset/alembic_worker"
+_LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS)
+_MOST = 1 << 20  # bytes of a request
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Let processes.process make them so, within the block."""
+    import pytest  # noqa: PLC0415  (the program itself does not need these)
+
+    from backset.processes import process  # noqa: PLC0415
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    known = _looked_at(os.environ), _limits()
+    with theirs, closing(ours), pytest.MonkeyPatch.context() as patch:
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        environ = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        source = subprocess.Popen(command, env=environ, pass_fds=[theirs.fileno()])
+        theirs.close()
+
+        def popen(argv: Sequence[str], **how: Any) -> Any:  # noqa: ANN401  (as Popen has it)
+            is_like = is_ours(argv, how) and (_looked_at(how["env"]), _limits()) == known
+            return Forked(ours, argv, how) if is_like else subprocess.Popen(argv, **how)
+
+        patch.setattr(
+            process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+        )
+        yield
+    source.wait()
+
+
+def is_ours(argv: Sequence[str], how: Mapping[str, Any]) -> bool:
+    """Tell whether that is Alembic's program, by this interpreter and for this account."""
+    return (
+        list(argv[1:2]) == [str(PROGRAM)]
+        and Path(argv[0]).parent == Path(sys.executable).parent
+        and "user" not in how
+        and how["stdout"] == subprocess.PIPE
+    )
+
+
+def _looked_at(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what an interpreter looks at when it starts, but for what a process can change."""
+    names = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
+    spare = {"PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+    return {
+        name: text for name, text in environ.items() if name.startswith(names) and name not in spare
+    }
+
+
+def _limits() -> list[tuple[int, int]]:
+    return [resource.getrlimit(each) for each in _LIMITS]
+
+
+class Forked:
+    """What processes.process needs of a Popen."""
+
+    stderr = None
+
+    def __init__(self, source: socket.socket, argv: Sequence[str], how: Mapping[str, Any]) -> None:
+        self.args = argv
+        self.returncode: int | None = None
+        self._lock = threading.Lock()
+        ends = [os.pipe() for _ in range(3)]
+        mask = os.umask(0o77)
+        os.umask(mask)
+        asked = {"environ": dict(how["env"]), "cwd": str(how["cwd"]), "mask": mask}
+        writers = [sink for _, sink in ends]
+        given = [int(each) for each in argv[2:]]
+        try:
+            message = json.dumps(asked, ensure_ascii=True).encode()
+            socket.send_fds(source, [message], [*given, *writers])
+        finally:
+            for each in writers:
+                os.close(each)
+        (output, _), (self._status, _), (answer, _) = ends
+        self.stdout: IO[str] = open(output, encoding="utf-8", errors="replace")  # noqa: SIM115, PTH123
+        with open(answer, encoding="ascii") as told:  # noqa: PTH123
+            self.pid = int(told.read())
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None as long as it goes on."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit status. Raises TimeoutExpired."""
+        ended = self._ended(timeout)
+        if ended is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return ended
+
+    def _ended(self, within_s: float | None) -> int | None:
+        if self.returncode is None and select.select([self._status], [], [], within_s)[0]:
+            with self._lock:
+                if self.returncode is None:
+                    self.returncode = int(os.read(self._status, 20))
+                    os.close(self._status)
+        return self.returncode
+
+
+def serve(descriptor: int) -> None:
+    """Import Alembic as the program does; make a process for each request, and tell of its end."""
+    sys.path[0] = str(PROGRAM)  # as where the program starts
+    program = runpy.run_path(str(PROGRAM / "__main__.py"), run_name="program")
+    worker = program["prepared"]()
+    worker.import_ahead()
+    source = socket.socket(fileno=descriptor)
+    noticed, notice = os.pipe()
+    os.set_blocking(notice, False)
+    signal.set_wakeup_fd(notice)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    made: dict[int, int] = {}
+    watched: list[socket.socket | int] = [source, noticed]
+    while True:
+        ready, _, _ = select.select(watched, [], [])
+        if noticed in ready:
+            os.read(noticed, 4096)
+            tell(made)
+        if source in ready:
+            message, descriptors, _, _ = socket.recv_fds(source, _MOST, 64)
+            if not message:
+                return
+            *links, output, status, answer = descriptors
+            if not (pid := os.fork()):
+                become(json.loads(message), links, output, answer)
+                program["serve"](worker, links)
+            made[pid] = status
+            for each in (*links, output, answer):
+                os.close(each)
+
+
+def tell(made: dict[int, int]) -> None:
+    """Write the exit status of each that has ended."""
+    for pid in list(made):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            with open(made.pop(pid), "w", encoding="ascii") as told:  # noqa: PTH123
+                told.write(str(os.waitstatus_to_exitcode(status)))
+
+
+def become(asked: dict[str, Any], links: list[int], output: int, answer: int) -> None:
+    """Be what a start of the program would have made of this process."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.chdir(asked["cwd"])
+    os.umask(asked["mask"])
+    os.environ.clear()
+    os.environ.update(asked["environ"])
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    sys.argv = [str(PROGRAM), *map(str, links)]
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for own, standard in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(own, standard)
+    with open(answer, "w", encoding="ascii") as told:
+        told.write(str(os.getpid()))
+    for each in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
+        if each not in {0, 1, 2, *links}:
+            os.closerange(each, each + 1)  # it may be gone: one was that of the list
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
