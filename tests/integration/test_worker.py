@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import py_compile
 import sys
 import time
@@ -93,6 +94,33 @@ def test_upgrade_describe_check(project: Project) -> None:
             ("0b228e9fec0b",), 4, compared=True, findings=()
         )
     assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
+
+
+def test_several_import_alembic_once(project: Project) -> None:
+    """Each answers for itself and ends by itself; of one that dies only its own work is lost."""
+    settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": "/usr/bin:/bin"})
+    before = set(psutil.Process().children(recursive=True))
+    first, second, third = workers = Worker.several(settings, [settings.lineages[0]] * 3)
+    with first:
+        for each in workers:
+            each.begin_alone()
+            assert each.scripts.heads == ("0b228e9fec0b",)
+        started = set(psutil.Process().children(recursive=True)) - before
+        (importing,) = (each for each in started if os.getsid(each.pid) == each.pid)
+        assert sorted(started - {importing}, key=hash) == sorted(importing.children(), key=hash)
+        with third:
+            pass
+        while len(importing.children()) > 1:  # until it is buried
+            pass
+        (left,) = importing.children()
+        with second:
+            left.kill()
+            with pytest.raises(StepFailedError, match=r"Alembic's process ended: it said nothing"):
+                second.place([])
+        while importing.children():
+            pass
+        assert first.place([])["pending"] == ["0b228e9fec0b"]
+    assert not importing.is_running()
 
 
 def test_env_py_sees_where_the_command_goes(project: Project) -> None:
