@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
@@ -32,27 +33,35 @@ _MOST = 1 << 20  # bytes of a request
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Let processes.process make them so, within the block."""
+    """Let processes.process make them so, within the block; nothing is started before the first."""
     import pytest  # noqa: PLC0415  (the program itself does not need these)
 
     from backset.processes import process  # noqa: PLC0415
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     known = _looked_at(os.environ), _limits()
-    with theirs, closing(ours), pytest.MonkeyPatch.context() as patch:
-        command = [sys.executable, __file__, str(theirs.fileno())]
-        environ = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        source = subprocess.Popen(command, env=environ, pass_fds=[theirs.fileno()])
-        theirs.close()
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        source = cache(lambda: stack.enter_context(started()))
 
         def popen(argv: Sequence[str], **how: Any) -> Any:  # noqa: ANN401  (as Popen has it)
             is_like = is_ours(argv, how) and (_looked_at(how["env"]), _limits()) == known
-            return Forked(ours, argv, how) if is_like else subprocess.Popen(argv, **how)
+            return Forked(source(), argv, how) if is_like else subprocess.Popen(argv, **how)
 
         patch.setattr(
             process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen})
         )
         yield
+
+
+@contextmanager
+def started() -> Iterator[socket.socket]:
+    """Start what imports Alembic; give the socket that takes requests."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        environ = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        source = subprocess.Popen(command, env=environ, pass_fds=[theirs.fileno()])
+    with closing(ours):
+        yield ours
     source.wait()
 
 
