@@ -8,7 +8,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -88,7 +87,7 @@ def nothing_of_the_developers() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def alembic_imported_once(nothing_of_the_developers: None) -> Iterator[None]:
     """Let one process import Alembic for all runs within this one; see forked.py."""
-    with forked.processes() if sys.platform == "linux" else nullcontext():
+    with forked.processes():
         yield
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from tests import forked
 from tests.clusters import running
 from tests.doctor.trial import Trial, perform
 
@@ -26,7 +27,7 @@ def main() -> int:
     seed = given.seed if given.seed is not None else time.time_ns() % 10**6
     began = time.monotonic()
     done: list[Trial] = []
-    with running(18) as server, tempfile.TemporaryDirectory() as temporary:
+    with forked.processes(), running(18) as server, tempfile.TemporaryDirectory() as temporary:
         for number in range(seed, seed + given.trials):
             name, folder = f"trial_{number}", Path(temporary, str(number))
             with psycopg.connect(server.url("postgres"), autocommit=True) as session:
