@@ -304,7 +304,7 @@ def test_a_seed_command_that_adds_up_is_found_out(project: Project) -> None:
     done = project.invoke("seed", "--seed-twice")
     assert done.returncode == 4
     assert "users 3 → 4" in done.stderr
-    assert f"{name} keeps what both runs have written" in done.stderr
+    assert f"{name} keeps what the seed command had committed" in done.stderr
     assert "would run python scripts/adds.py twice" in (
         project.invoke("seed", "--seed-twice", "--plan").stdout
     )

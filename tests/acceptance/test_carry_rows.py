@@ -165,7 +165,8 @@ def test_views_that_could_be_read_can_be_read_again(
 ) -> None:
     """Those that were filled are filled, one after what it reads; the others are left as they are.
 
-    One that the new rows make fail is a finding, and every row is there.
+    One that the new rows make fail is a finding, and every row is there. In place it keeps the
+    backup from being loaded, so that nothing is dropped.
     """
     bare = laid_down(tmp_path / "bare", "objects", request.getfixturevalue(where).url)
     migrating(bare, VIEWS)
@@ -185,7 +186,11 @@ def test_views_that_could_be_read_can_be_read_again(
         assert bare.query(POPULATED) == [("above",), ("share",), ("total",)]
     bare.query("INSERT INTO t VALUES (3, 0)")
     done = bare.invoke("reset-db", "--carry")
+    assert bare.query("SELECT count(*) FROM t") == [(3,)]
+    if where == "owned":
+        assert done.returncode == 4
+        assert "cannot be loaded again, so nothing was dropped: division by zero" in done.stderr
+        return
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the materialized view share could not be filled: division by zero" in done.stdout
-    assert bare.query("SELECT count(*) FROM t") == [(3,)]
     assert bare.query(POPULATED) == [("above",), ("total",)]
