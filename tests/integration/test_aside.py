@@ -26,7 +26,7 @@ from tests.servers import OWNER, SecuredServer, drop
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
 
 RICH = (Path(__file__).parent / "rich.sql").read_text(encoding="utf-8")
 LOG = 'Odd "name'

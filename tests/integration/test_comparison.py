@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from backset.carrying.digest import Digest
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.servers.cluster import Cluster
     from tests.integration.two_databases import Databases
 

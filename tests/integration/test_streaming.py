@@ -23,7 +23,7 @@ from tests.kinds import COLUMNS, ROWS, VALUES
 from tests.marks import slow_but
 
 if TYPE_CHECKING:
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.servers.cluster import Cluster
 
 

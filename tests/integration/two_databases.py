@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from backset.carrying import snapshot, streaming
-from backset.carrying.transfer import Transfer
+from backset.carrying.tables import Transfer
 from backset.connections.session import connect
 from backset.connections.target import Target
 from tests.conftest import PASSWORD, ROLE

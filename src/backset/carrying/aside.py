@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from backset.carrying.constraints import Constraint
     from backset.carrying.indexes import Index
-    from backset.carrying.tables import Name, Table
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Name, Table, Transfer
     from backset.connections.session import Session
 
 # Measured: with fewer rows the indexes of a table are as quickly filled as built.

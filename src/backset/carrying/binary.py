@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backset.carrying.pair import Pair
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.connections.session import Session
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension: PostgreSQL has none yet

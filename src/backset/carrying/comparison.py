@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.carrying.digest import Digest
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.connections.session import Session
 
     Name = tuple[str, str]

@@ -12,7 +12,7 @@ from backset.carrying import tables
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.connections.session import Session
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backset.backups.archive import Archive
     from backset.carrying.digest import Digest
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.configuration.rules import Rules
     from backset.connections.target import Target
     from backset.migrations.migrating import Progress

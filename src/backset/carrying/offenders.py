@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from backset.carrying.constraints import Constraint
     from backset.carrying.indexes import Index
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.connections.session import Session
 
 _SHOWN_KEYS = 5

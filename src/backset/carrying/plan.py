@@ -9,7 +9,7 @@ from psycopg import sql
 
 from backset.carrying import expressions, leftovers, matching, obstacles, suitability, usage
 from backset.carrying.fit import Fit, fit
-from backset.carrying.transfer import Transfer
+from backset.carrying.tables import Transfer
 from backset.catalogs import columns, past
 from backset.configuration.rules import Rules
 from backset.wording.quantities import count

@@ -11,8 +11,7 @@ from backset.catalogs import counters
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from backset.carrying.tables import Name
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Name, Transfer
     from backset.catalogs.counters import Counter, Position
     from backset.connections.session import Session
 

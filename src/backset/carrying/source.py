@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from backset.carrying.digest import Digest
     from backset.carrying.plan import Schemas
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.catalogs.counters import Counter
     from backset.connections.session import Session
     from backset.connections.target import Target

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg import Copy
 
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.connections.session import Session
 
 # A server says what is wrong with a row only when COPY ends; so it ends now and then.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from backset.carrying.digest import Digest
     from backset.carrying.marks import Marks
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
 
