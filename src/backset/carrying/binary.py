@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from backset.carrying import tables
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,7 +41,7 @@ def suits(pair: Pair, transfer: Transfer) -> bool:
     large = [c for c, each in zip(transfer.columns, types, strict=True) if each == _BYTES]
     if not large or not _PLAIN.issuperset(types):
         return False
-    names = sql.SQL(", ").join(map(sql.Identifier, transfer.columns))
+    names = tables.listed(transfer.columns)
     there = sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier(*transfer.table))
     return types == _types(pair.new, there) and _has_large(pair.old, transfer, large)
 
@@ -56,5 +58,5 @@ def _has_large(session: Session, transfer: Transfer, columns: Sequence[str]) -> 
         for each in columns
     )
     query = sql.SQL("SELECT EXISTS (SELECT FROM ({}) AS carried ({}) WHERE {})")
-    names = sql.SQL(", ").join(map(sql.Identifier, transfer.columns))
+    names = tables.listed(transfer.columns)
     return session.execute(query.format(transfer.query, names, is_large)).fetchone() == (True,)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backset.carrying import culprits, digest, parallel, violations
+from backset.carrying import culprits, digest, parallel, row_errors
 from backset.carrying.pair import Pair
 from backset.carrying.snapshot import adopt
 from backset.errors import StepFailedError
@@ -73,12 +73,12 @@ def compare(
 
 # One side of a table at a time: so even one large table keeps both hands busy.
 def _read_old(transfer: Transfer, found: Digests, pair: Pair) -> None:
-    with violations.told_of_the_old(transfer.name):
+    with row_errors.told_of_the_old(transfer.name):
         found[transfer.table] = digest.of_old(pair.old, transfer, recoded=pair.recodes)
 
 
 def _read_new(transfer: Transfer, found: Digests, pair: Pair) -> None:
-    with violations.told(transfer.name):
+    with row_errors.told(transfer.name):
         found[transfer.table] = digest.of_new(pair.new, transfer, recoded=pair.recodes)
 
 

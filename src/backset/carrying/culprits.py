@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg import sql
 
-from backset.carrying import digest
+from backset.carrying import digest, tables
 from backset.wording import redaction
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _ask(
     side: Side, transfer: Transfer, wanted: sql.Composable, tail: sql.Composable = _NOTHING
 ) -> list[tuple[Any, ...]]:
     session, rows = side
-    columns = digest.listed(transfer.columns)
+    columns = tables.listed(transfer.columns)
     query = sql.SQL("SELECT {} FROM ({}) AS carried ({}) {}").format(wanted, rows, columns, tail)
     return session.execute(query).fetchall()
 

@@ -43,13 +43,13 @@ def of_new(session: Session, transfer: Transfer, *, recoded: bool = False) -> Di
 def table(session: Session, transfer: Transfer) -> sql.Composed:
     """Return the query for the rows of the new table, without those of tables that inherit."""
     own = tables.alone(session, transfer.table)
-    return sql.SQL("SELECT {} FROM {}").format(listed(transfer.columns), own)
+    return sql.SQL("SELECT {} FROM {}").format(tables.listed(transfer.columns), own)
 
 
 def _digest(session: Session, rows: sql.Composable, transfer: Transfer, *, recoded: bool) -> Digest:
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0) FROM ({}) AS carried ({})")
     number = of_row(transfer.columns, transfer.filled, recoded=recoded)
-    row = session.execute(query.format(number, rows, listed(transfer.columns))).fetchone()
+    row = session.execute(query.format(number, rows, tables.listed(transfer.columns))).fetchone()
     assert row is not None  # noqa: S101  (an aggregate has one row)
     return Digest(int(row[0]), int(row[1]))
 
@@ -72,11 +72,6 @@ def of_row(
         if column not in aside
     ]
     return sql.SQL("hashint8extended({}, 0)").format(sql.SQL(" # ").join(numbers or [_NONE]))
-
-
-def listed(columns: Sequence[str]) -> sql.Composed:
-    """Return names as SQL lists them."""
-    return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
 _NONE = sql.SQL("0")

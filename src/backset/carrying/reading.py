@@ -9,7 +9,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.waiting import Wait
 
-from backset.carrying import binary, violations
+from backset.carrying import binary, row_errors
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -44,7 +44,7 @@ class Rows:
         self._name = name
         self._buffer = bytearray()
         self._large: memoryview | None = None
-        with violations.told_of_the_old(name):
+        with row_errors.told_of_the_old(name):
             opened.enter_context(opened.enter_context(old.cursor()).copy(source))
 
     def batch(self) -> bytearray | memoryview:
@@ -55,7 +55,7 @@ class Rows:
         """
         self._buffer.clear()
         if self.sent is None and self._large is None:
-            with violations.told_of_the_old(self._name):
+            with row_errors.told_of_the_old(self._name):
                 self._old.wait(self._read())
         if self._buffer or self._large is None:
             return self._buffer

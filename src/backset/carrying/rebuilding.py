@@ -7,7 +7,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from backset.carrying import offenders, parallel, statements, violations
+from backset.carrying import parallel, row_errors, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +52,8 @@ def _build(indexes: Sequence[Index], hands: Hands, progress: Callable[[str], Non
 
 def _make(indexes: Sequence[Index], session: Session) -> None:
     for each in indexes:
-        with violations.told(each.table), offenders.of_index(session, each):
+        named = row_errors.of_index(session, each.columns, each.duplicates)
+        with row_errors.told(each.table), named:
             session.execute(each.build.encode())
 
 
@@ -79,7 +80,8 @@ def _validate(taken: Aside, hands: Hands, progress: Callable[[str], None]) -> No
 def _judge(table: str, constraints: Sequence[Constraint], session: Session) -> None:
     statements.run(session, [f"ANALYZE {table}"])
     for each in constraints:
-        with violations.told(table), offenders.of_foreign_key(session, each):
+        named = row_errors.of_foreign_key(session, each.columns, each.other, each.orphans)
+        with row_errors.told(table), named:
             session.execute(each.validate.encode())
 
 

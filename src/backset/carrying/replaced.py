@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import obstacles, tables, violations
+from backset.carrying import obstacles, row_errors, tables
 from backset.catalogs.catalog import shown
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
-
-_SHOWN_KEYS = 5
 
 
 def demand_none(
@@ -59,7 +57,7 @@ def _referring(session: Session, kept: Kept, constraint: Constraint) -> Sequence
         own=tables.alone(session, (constraint.of[0], constraint.of[1])),
         ours=ours,
         gone=gone,
-        limit=_SHOWN_KEYS + 1,
+        limit=row_errors.SHOWN_KEYS + 1,
     )
     return session.execute(query).fetchall()
 
@@ -84,13 +82,11 @@ def _problem(
 ) -> Finding:
     number, name = int(keys[0][-1]), shown(*kept.table)
     same = _same(session, kept, constraint) or "an old one"
-    named = [violations.key(constraint.columns, key[:-1]) for key in keys[:_SHOWN_KEYS]]
-    more = ["…"] * (len(keys) > _SHOWN_KEYS)
     ours = shown(constraint.of[0], constraint.of[1])
     what = (
         f"{ours}: {constraint.name}: {count(number, 'row')} "
         f"{'refers' if number == 1 else 'refer'} to what a migration wrote to {name}, which made "
-        f"way for {same}: {'; '.join([*named, *more])}"
+        f"way for {same}: {row_errors.first_keys(constraint.columns, keys)}"
     )
     referred = ", ".join(constraint.referred)
     return obstacles.made_way(what, ours, name, referred, carried, rules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.carrying import violations
+from backset.carrying import row_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,5 +21,5 @@ def run(session: Session, statements: Iterable[str]) -> None:
     """
     wanted = [each for each in statements if each]
     for start in range(0, len(wanted), _AT_ONCE):
-        with violations.told(session.info.dbname):
+        with row_errors.told(session.info.dbname):
             session.execute("; ".join(wanted[start : start + _AT_ONCE]).encode())

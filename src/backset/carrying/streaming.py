@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.carrying import binary, offenders, parallel, violations
+from backset.carrying import binary, parallel, row_errors, tables
 from backset.carrying.pair import Pair
 from backset.carrying.reading import Rows
 from backset.carrying.snapshot import adopt
@@ -72,8 +72,8 @@ def _carry(transfer: Transfer, key: Sequence[str], counts: dict[Name, int], pair
     """Copy one table in one transaction."""
     key = key if set(key) <= set(transfer.columns) else ()
     columns = [*key, *(each for each in transfer.columns if each not in key)]
-    holders = partial(offenders.holders, pair.old, transfer, key)
-    with violations.told(transfer.name, key, holders):
+    holders = partial(row_errors.holders, pair.old, transfer, key)
+    with row_errors.told(transfer.name, key, holders):
         if not _copied_as_bytes(transfer, columns, counts, pair):
             with pair.new.transaction():
                 counts[transfer.table] = _copied(pair, transfer, columns)
@@ -88,7 +88,7 @@ def _copied_as_bytes(
 
     Of a row that it does not take, the server can say more where it comes as text.
     """
-    with violations.told_of_the_old(transfer.name):
+    with row_errors.told_of_the_old(transfer.name):
         if not binary.suits(pair, transfer):
             return False
     with suppress(psycopg.IntegrityError, psycopg.DataError):
@@ -105,7 +105,7 @@ def _copied(
     form = ["FORMAT binary"] if is_binary else []
     frozen = ["FREEZE"] if _give_new_file(pair.new, transfer) else []
     sink = sql.SQL("COPY {} ({}) FROM STDIN" + _options([*form, *frozen])).format(
-        sql.Identifier(*transfer.table), _listed(columns)
+        sql.Identifier(*transfer.table), tables.listed(columns)
     )
     source = _source(transfer, columns) + sql.SQL(_options(form))
     return _stream(pair, transfer, source, sink, is_binary=is_binary)
@@ -118,12 +118,8 @@ def _options(words: Sequence[str]) -> LiteralString:
 def _source(transfer: Transfer, columns: Sequence[str]) -> sql.Composed:
     """Return what sends the rows, the key first: of a bad row the server quotes the beginning."""
     return sql.SQL("COPY (SELECT {} FROM ({}) AS carried ({})) TO STDOUT").format(
-        _listed(columns), transfer.query, _listed(transfer.columns)
+        tables.listed(columns), transfer.query, tables.listed(transfer.columns)
     )
-
-
-def _listed(columns: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
 def _give_new_file(new: Session, transfer: Transfer) -> bool:

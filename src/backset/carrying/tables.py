@@ -85,6 +85,11 @@ def alone(session: Session, name: Name) -> sql.Composed:
     return sql.SQL("" if is_partitioned else "ONLY ") + sql.Identifier(*name)
 
 
+def listed(columns: Sequence[str]) -> sql.Composed:
+    """Return names as SQL lists them."""
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
 _TABLES = """
 SELECT n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), ARRAY(
     SELECT a.attname::text FROM pg_constraint k
