@@ -9,11 +9,10 @@ from backset.carrying import (
     aside,
     comparison,
     handover,
-    lookups,
+    migration_rows,
     origins,
     plan,
     rebuilding,
-    replaced,
     sequences,
     snapshot,
     streaming,
@@ -80,7 +79,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
         carried = [each.table for each in decided.transfers]
         set_aside = aside.set_aside(build.session, decided.transfers)
-        lookups_there = lookups.keep(build.session, carried, rules.replaces)
+        kept = migration_rows.keep(build.session, carried, rules.replaces)
         rows = streaming.copy(
             *(decided.transfers, moment, old.connect, new),
             keys=set_aside.keys,
@@ -98,8 +97,8 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     if watch is not None:
         watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
         build.handover = partial(handover.promote, build.server, watch)
-    stayed = lookups.bring_back(build.session, lookups_there)
-    replaced.demand_none(build.session, lookups_there, set_aside.constraints, carried, rules)
+    stayed = migration_rows.bring_back(build.session, kept)
+    migration_rows.demand_unreferred(build.session, kept, set_aside.constraints, carried, rules)
     rebuilding.rebuild(set_aside, new, progress)
     if rules.carries_all:
         _give(build, of_extensions, rules)
