@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.carrying import digest, handover, plan, snapshot, streaming
+from backset.carrying import comparison, handover, plan, snapshot, streaming
 from backset.carrying.pair import SPELLING
 from backset.carrying.watch import Watch
 from backset.configuration.rules import Rules
@@ -103,7 +103,7 @@ def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
             old.execute(SPELLING.encode())
             watch.is_whole = whole
             each_of = plan.whole(old, rules) if whole else decided.transfers
-            watch.copied = [(each, digest.of_old(old, each)) for each in each_of]
+            watch.copied = [(each, comparison.digest_of_old(old, each)) for each in each_of]
     return watch
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import comparison, digest, plan, snapshot
+from backset.carrying import comparison, plan, snapshot
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -19,7 +19,7 @@ from tests.kinds import COLUMNS, ROWS, VALUES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from backset.carrying.digest import Digest
+    from backset.carrying.comparison import Digest
     from backset.carrying.tables import Transfer
     from backset.servers.cluster import Cluster
     from tests.integration.two_databases import Databases
@@ -58,7 +58,7 @@ def test_what_was_copied_is_the_same(databases: Databases) -> None:
     every = [transfer('Odd "t\\able', *COLUMNS), transfer("none", "a")]
     databases.copy(every)
     (_, odd), (_, none) = compare(databases, *every)
-    assert (odd.rows, none) == (3, digest.Digest(0, 0))
+    assert (odd.rows, none) == (3, comparison.Digest(0, 0))
 
 
 # what happens to the new rows; how many there are then; where the difference is

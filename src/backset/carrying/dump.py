@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.backups import archive, dumps
-from backset.carrying import digest, pending, plan
+from backset.carrying import comparison, pending, plan
 from backset.carrying.pair import SPELLING
 from backset.carrying.source import Source
 from backset.catalogs import borrowing, columns, versions
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from backset.backups.archive import Archive
-    from backset.carrying.digest import Digest
+    from backset.carrying.comparison import Digest
     from backset.carrying.tables import Transfer
     from backset.configuration.rules import Rules
     from backset.connections.target import Target
@@ -103,7 +103,9 @@ def _digests(connected: Callable[[], Session], rules: Rules) -> list[tuple[Trans
     """Return what the tables have before anything changes it."""
     with closing(connected()) as session:
         session.execute(SPELLING.encode())
-        return [(each, digest.of_old(session, each)) for each in plan.whole(session, rules)]
+        return [
+            (each, comparison.digest_of_old(session, each)) for each in plan.whole(session, rules)
+        ]
 
 
 def _go_through(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from backset.carrying.digest import Digest
+    from backset.carrying.comparison import Digest
     from backset.carrying.plan import Schemas
     from backset.carrying.tables import Transfer
     from backset.catalogs.counters import Counter

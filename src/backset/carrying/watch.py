@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.carrying import digest, marks, plan
+from backset.carrying import comparison, marks, plan
 from backset.catalogs import past
 from backset.catalogs.catalog import shown
 from backset.errors import StepFailedError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-    from backset.carrying.digest import Digest
+    from backset.carrying.comparison import Digest
     from backset.carrying.marks import Marks
     from backset.carrying.tables import Transfer
     from backset.configuration.rules import Rules
@@ -107,7 +107,7 @@ def _differences(
     if now is None or (now.source, now.columns) != (before.source, before.columns):
         yield f"{name} has other columns"
         return
-    found = digest.of_old(session, now)
+    found = comparison.digest_of_old(session, now)
     if found.rows != copied.rows:
         yield f"{name} has {count(found.rows, 'row')}, and had {copied.rows:,}"
     elif found != copied:
