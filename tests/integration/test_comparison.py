@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import comparison, plan, snapshot
+from backset.carrying import comparison, plan, sessions
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -41,7 +41,7 @@ def compare(
     keys: Mapping[tuple[str, str], Sequence[str]] = KEYS,
 ) -> list[tuple[Transfer, Digest]]:
     """Compare both databases as they are."""
-    with snapshot.held(databases.old) as name:
+    with sessions.snapshot_of(databases.old) as name:
         return comparison.compare(
             transfers,
             name,
@@ -207,7 +207,7 @@ def test_a_column_of_another_type_is_held_against_its_new_values(databases: Data
         old += [f"{make} {before})", f"INSERT INTO t{number} (v) VALUES {values}"]
         new += [f"{make} {after})"]
     databases.run("; ".join(old), "; ".join(new))
-    with snapshot.held(session := databases.old):
+    with sessions.snapshot_of(session := databases.old):
         decided = plan.decide(session, databases.new, Rules())
     assert [str(each) for each in decided.problems] == []
     databases.copy(decided.transfers)
@@ -226,7 +226,7 @@ def test_a_filled_column_is_not_compared(databases: Databases) -> None:
         "CREATE TABLE t (k int PRIMARY KEY, at uuid NOT NULL)",
     )
     rules = Rules(fill={"t.at": "gen_random_uuid()"})
-    with snapshot.held(session := databases.old):
+    with sessions.snapshot_of(session := databases.old):
         decided = plan.decide(session, databases.new, rules)
     databases.copy(decided.transfers)
     ((each, found),) = compare(databases, *decided.transfers)

@@ -16,7 +16,7 @@ from backset.carrying import tables
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backset.carrying.pair import Pair
+    from backset.carrying.sessions import Pair
     from backset.carrying.tables import Transfer
     from backset.connections.session import Session
 

@@ -14,7 +14,7 @@ from backset.carrying import (
     plan,
     rebuilding,
     sequences,
-    snapshot,
+    sessions,
     streaming,
     views,
 )
@@ -61,7 +61,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     is_watched = build.is_beside and not build.options.origin
     watch = Watch.begin(build.live, rules) if is_watched else None
     new = partial(connect, build.subject, build.purpose, is_disposable=build.is_beside)
-    with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
+    with origins.opened(build, progress) as old, sessions.snapshot_of(old.session) as moment:
         progress("comparing the two schemas")
         decided = plan.decide(old.session, build.session, rules, old.schemas)
         if decided.problems:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from psycopg import sql
 
 from backset.carrying import parallel, row_errors, tables
-from backset.carrying.pair import Pair
-from backset.carrying.snapshot import adopt
+from backset.carrying.sessions import Pair, adopt
 from backset.errors import StepFailedError
 from backset.wording import redaction
 from backset.wording.quantities import count

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backset.backups import archive, dumps
 from backset.carrying import comparison, pending, plan
-from backset.carrying.pair import SPELLING
+from backset.carrying.sessions import SPELLING
 from backset.carrying.source import Source
 from backset.catalogs import borrowing, columns, versions
 from backset.catalogs.catalog import shown

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.carrying.marks import LARGE_OBJECTS
-from backset.carrying.pair import SPELLING
+from backset.carrying.sessions import SPELLING
 from backset.carrying.watch import lock
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect, end, explained, one_line, process_of

@@ -10,9 +10,8 @@ import psycopg
 from psycopg import sql
 
 from backset.carrying import binary, parallel, row_errors, tables
-from backset.carrying.pair import Pair
 from backset.carrying.reading import Rows
-from backset.carrying.snapshot import adopt
+from backset.carrying.sessions import Pair, adopt
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
