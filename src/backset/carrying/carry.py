@@ -6,13 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from backset.carrying import (
-    aside,
     comparison,
+    constraints,
     handover,
     migration_rows,
     origins,
     plan,
-    rebuilding,
     sequences,
     sessions,
     streaming,
@@ -78,16 +77,16 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             )
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
         carried = [each.table for each in decided.transfers]
-        set_aside = aside.set_aside(build.session, decided.transfers)
+        dropped = constraints.drop(build.session, decided.transfers)
         kept = migration_rows.keep(build.session, carried, rules.replaces)
         rows = streaming.copy(
             *(decided.transfers, moment, old.connect, new),
-            keys=set_aside.keys,
+            keys=dropped.keys,
             progress=lambda done, total: progress(bar(done, total)),
         )
         copied = comparison.compare(
             *(decided.transfers, moment, old.connect, new),
-            keys=set_aside.keys,
+            keys=dropped.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
         live = old.session if build.options.origin else build.live  # no copy has these rows
@@ -98,8 +97,8 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
         watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
         build.handover = partial(handover.promote, build.server, watch)
     stayed = migration_rows.bring_back(build.session, kept)
-    migration_rows.demand_unreferred(build.session, kept, set_aside.constraints, carried, rules)
-    rebuilding.rebuild(set_aside, new, progress)
+    migration_rows.demand_unreferred(build.session, kept, dropped.constraints, carried, rules)
+    constraints.rebuild(dropped, new, progress)
     if rules.carries_all:
         _give(build, of_extensions, rules)
     sequences.advance(build.session, before, decided.transfers)
