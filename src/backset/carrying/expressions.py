@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
 
-from backset.carrying.fit import Fit, fit, is_array, unlimited
+from backset.carrying.mapping import Fit, fit, is_array, unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import LiteralString
 
-    from backset.carrying.matching import Pair, Way
+    from backset.carrying.mapping import Pair, Way
     from backset.catalogs.columns import Column, Table
     from backset.connections.session import Session
 

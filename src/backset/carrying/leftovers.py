@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import expressions, matching, obstacles
+from backset.carrying import expressions, mapping, obstacles
 from backset.catalogs import configured, past
 from backset.catalogs.catalog import shown
 from backset.wording.quantities import count
@@ -15,7 +15,7 @@ from backset.wording.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.carrying.matching import Pair, Tables
+    from backset.carrying.mapping import Pair, Tables
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
@@ -61,17 +61,17 @@ def find(
     before, after: the tables of the old database, and of the new one. large_objects: how many of
     them the old one has.
     """
-    for table in matching.left_tables(before, pairs, rules):
+    for table in mapping.left_tables(before, pairs, rules):
         (rows,) = expressions.counts(old, table)
         if rows:
-            candidates = matching.renamed_tables(before, after, table, rules)
+            candidates = mapping.renamed_tables(before, after, table, rules)
             yield Left("table", table.shown, rows, candidates)
-    for table, homeless in matching.left_columns(pairs).items():
+    for table, homeless in mapping.left_columns(pairs).items():
         present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
         _, *values = expressions.counts(old, table, present)
         for column, number in zip(homeless, values, strict=True):
-            is_computed = matching.computes(pairs, table, column)
-            candidates = () if is_computed else matching.renamed_columns(pairs, table, column)
+            is_computed = mapping.computes(pairs, table, column)
+            candidates = () if is_computed else mapping.renamed_columns(pairs, table, column)
             if number:
                 name = f"{table.shown}.{column.name}"
                 yield Left("column", name, number, candidates, is_computed=is_computed)

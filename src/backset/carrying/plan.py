@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import expressions, leftovers, matching, obstacles, suitability, usage
-from backset.carrying.fit import Fit, fit
+from backset.carrying import expressions, leftovers, mapping, obstacles, suitability, usage
+from backset.carrying.mapping import Fit, fit
 from backset.carrying.tables import Transfer
 from backset.catalogs import columns, past
 from backset.configuration.rules import Rules
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from backset.carrying.leftovers import Left
-    from backset.carrying.matching import Pair, Tables
+    from backset.carrying.mapping import Pair, Tables
     from backset.connections.session import Session
     from backset.errors import Finding
 
@@ -63,7 +63,7 @@ def whole(session: Session, rules: Rules) -> tuple[Transfer, ...]:
     """Return every table that is carried as it stands, for comparing a database with its copy."""
     tables = columns.read(session)
     same = Rules(tables=rules.tables, exclude=rules.exclude)
-    pairs = (pair for pair in matching.pairs(tables, tables, same) if pair.ways)
+    pairs = (pair for pair in mapping.pairs(tables, tables, same) if pair.ways)
     return tuple(_transfer(pair, 0) for pair in pairs if pair.old.shown not in rules.leave)
 
 
@@ -76,7 +76,7 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     schemas = schemas or Schemas.read(old, new)
     before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-    pairs = matching.pairs(before, after, rules, zone, usage.ask(old, before, after, rules))
+    pairs = mapping.pairs(before, after, rules, zone, usage.ask(old, before, after, rules))
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
@@ -171,8 +171,8 @@ def _unasked(
     before: Tables, after: Tables, pairs: Sequence[Pair], rules: Rules
 ) -> Iterator[Finding]:
     """Yield what is wrong before any row is looked at: names, and rights."""
-    yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
-    asked = [pair.old for pair in pairs] + [*matching.left_tables(before, pairs, rules)]
+    yield from (obstacles.unknown(*each) for each in mapping.unknown(before, after, rules))
+    asked = [pair.old for pair in pairs] + [*mapping.left_tables(before, pairs, rules)]
     closed = {each.shown: each.guarded for each in asked if not each.readable}
     for name in sorted(closed):
         yield obstacles.unreadable(name, rules.flag, guarded=closed[name])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg
 from psycopg import sql
 
-from backset.carrying import dumped_rows, matching
+from backset.carrying import dumped_rows, mapping
 from backset.carrying.expressions import raw
 from backset.carrying.plan import Schemas
 from backset.carrying.source import Source
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.backups.manifest import Backup
-    from backset.carrying.matching import Tables
+    from backset.carrying.mapping import Tables
     from backset.catalogs.columns import Column, Table
     from backset.catalogs.past import Past
     from backset.configuration.rules import Rules
@@ -129,7 +129,7 @@ def _wanted(past: Past, made: _Made, after: Tables, rules: Rules) -> set[tuple[N
     before = {name: past.tables[name] for name in made.places}
     return {
         (pair.old.key, way.old.name)
-        for pair in matching.pairs(before, after, rules)
+        for pair in mapping.pairs(before, after, rules)
         for way in pair.ways
         if way.old and way.old.generated
     }

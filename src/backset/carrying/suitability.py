@@ -10,12 +10,12 @@ import psycopg
 from psycopg import sql
 
 from backset.carrying import expressions, obstacles
-from backset.carrying.fit import Fit, fit
+from backset.carrying.mapping import Fit, fit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from backset.carrying.matching import Pair, Way
+    from backset.carrying.mapping import Pair, Way
     from backset.connections.session import Session
     from backset.errors import Finding
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from psycopg import errors, sql
 
-from backset.carrying import expressions, matching
+from backset.carrying import expressions, mapping
 
 if TYPE_CHECKING:
-    from backset.carrying.matching import Tables, Uses
+    from backset.carrying.mapping import Tables, Uses
     from backset.catalogs.columns import Column, Table
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
@@ -23,7 +23,7 @@ def ask(session: Session, old: Tables, new: Tables, rules: Rules) -> Uses:
     """
     return {
         name: frozenset(each.name for each in source.columns if _uses(session, source, fill, each))
-        for source, table in matching.sources(old, new, rules)
+        for source, table in mapping.sources(old, new, rules)
         for column in table.columns
         if (fill := rules.fill.get(name := f"{table.shown}.{column.name}"))
     }
