@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import expressions, leftovers, mapping, obstacles, suitability, usage
+from backset.carrying import expressions, leftovers, mapping, obstacles, suitability
 from backset.carrying.mapping import Fit, fit
 from backset.carrying.tables import Transfer
 from backset.catalogs import columns, past
@@ -76,7 +76,8 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     schemas = schemas or Schemas.read(old, new)
     before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-    pairs = mapping.pairs(before, after, rules, zone, usage.ask(old, before, after, rules))
+    uses = expressions.used_columns(old, before, after, rules)
+    pairs = mapping.pairs(before, after, rules, zone, uses)
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
