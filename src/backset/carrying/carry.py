@@ -17,7 +17,7 @@ from backset.carrying import (
     streaming,
     views,
 )
-from backset.carrying.leftovers import Left
+from backset.carrying.plan import Left
 from backset.carrying.watch import Watch
 from backset.catalogs import configured, counters, partitions, past
 from backset.catalogs.catalog import shown
