@@ -11,7 +11,6 @@ import re
 import tempfile
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,6 @@ from backset.backups import contents, dumps, restoration
 from backset.carrying import mapping
 from backset.carrying.expressions import raw
 from backset.carrying.plan import Schemas
-from backset.carrying.source import Source
 from backset.catalogs import columns
 from backset.catalogs.catalog import shown
 from backset.catalogs.past import large_objects
@@ -55,9 +53,10 @@ _AGAIN = "see that the backup is whole, then run this again"
 
 
 @contextmanager
-def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterator[Source]:
+def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterator[Schemas]:
     """Make the tables of `past` that are gone, with the rows that they have in the backup.
 
+    Gives what both sides are, where the rows stand under other names in the new database itself.
     They are dropped after the block, unless it fails: then the backup replaces everything.
     Raises StepFailedError where the backup has other rows than its manifest says.
     """
@@ -69,9 +68,7 @@ def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterato
     _fill(build, past, taken, made, progress)
     _compute(session, past, made, _wanted(past, made, after, rules))
     objects = past.large_objects - large_objects(session)
-    schemas = Schemas(_tables(session, past, made), after, objects)
-    connected = partial(connect, build.target, build.purpose)
-    yield Source(build.target, session, connected, schemas, past.counters, past.populated)
+    yield Schemas(_tables(session, past, made), after, objects)
     names = sql.SQL(", ").join(map(sql.Identifier, made.schemas))
     session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(names))
 
