@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 from backset.carrying import comparison, handover, plan, sessions, streaming
+from backset.carrying.handover import Watch
 from backset.carrying.sessions import SPELLING
-from backset.carrying.watch import Watch
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.connections.target import Target

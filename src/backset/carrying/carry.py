@@ -17,8 +17,8 @@ from backset.carrying import (
     streaming,
     views,
 )
+from backset.carrying.handover import Watch
 from backset.carrying.plan import Left
-from backset.carrying.watch import Watch
 from backset.catalogs import configured, counters, partitions, past
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
