@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.backups import proof
-from backset.carrying import origins, pending, snapshot
+from backset.carrying import origins, pending, sessions
 from backset.carrying import plan as decision
 from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
@@ -193,7 +193,7 @@ def plan_carry(build: Build) -> tuple[Sequence[str], tuple[Finding, ...]]:
     scratch.prepare(build, [name], "plan a carry")
     with origins.opened(build, note) as old, scratch.made(build, name) as made:
         made.upgrade()
-        with snapshot.held(old.session):
+        with sessions.snapshot_of(old.session):
             found = decision.decide(old.session, made.session, build.options.carries)
     whence = f" from {build.options.origin.shown}" if build.options.origin else ""
     first, *others = found.lines()

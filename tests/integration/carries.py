@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.carrying import digest, handover, plan, snapshot, streaming
-from backset.carrying.pair import SPELLING
-from backset.carrying.watch import Watch
+from backset.carrying import comparison, handover, plan, sessions, streaming
+from backset.carrying.handover import Watch
+from backset.carrying.sessions import SPELLING
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -93,7 +93,7 @@ def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
     new = server.target.named(server.names.next)
     with closing(connect(server.target, "test")) as old, closing(connect(new, "test")) as session:
         watch = Watch.begin(old, rules)
-        with snapshot.held(old) as moment:
+        with sessions.snapshot_of(old) as moment:
             decided = plan.decide(old, session, rules)
             assert decided.problems == ()
             streaming.copy(
@@ -103,7 +103,7 @@ def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
             old.execute(SPELLING.encode())
             watch.is_whole = whole
             each_of = plan.whole(old, rules) if whole else decided.transfers
-            watch.copied = [(each, digest.of_old(old, each)) for each in each_of]
+            watch.copied = [(each, comparison.digest_of_old(old, each)) for each in each_of]
     return watch
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import aside, rebuilding
+from backset.carrying import constraints
 from backset.catalogs import inventory
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -26,7 +26,7 @@ from tests.servers import OWNER, SecuredServer, drop
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
 
 RICH = (Path(__file__).parent / "rich.sql").read_text(encoding="utf-8")
 LOG = 'Odd "name'
@@ -77,14 +77,14 @@ SMALL, LARGE = 10**9, 0  # from how many rows on an index is built after them
 
 def set_aside(
     databases: Databases, transfers: Sequence[Transfer], size: int = LARGE
-) -> aside.Aside:
+) -> constraints.Dropped:
     """Set aside what stands in the way of these."""
-    return aside.set_aside(databases.new, transfers, built_after_rows=size)
+    return constraints.drop(databases.new, transfers, built_after_rows=size)
 
 
-def put_back(databases: Databases, taken: aside.Aside) -> None:
+def put_back(databases: Databases, taken: constraints.Dropped) -> None:
     """Put it back, over sessions of its own."""
-    rebuilding.rebuild(taken, lambda: connect(databases.new_target, "test"))
+    constraints.rebuild(taken, lambda: connect(databases.new_target, "test"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import comparison, digest, plan, snapshot
+from backset.carrying import comparison, plan, sessions
 from backset.configuration.rules import Rules
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -19,8 +19,8 @@ from tests.kinds import COLUMNS, ROWS, VALUES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from backset.carrying.digest import Digest
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.comparison import Digest
+    from backset.carrying.tables import Transfer
     from backset.servers.cluster import Cluster
     from tests.integration.two_databases import Databases
 
@@ -41,7 +41,7 @@ def compare(
     keys: Mapping[tuple[str, str], Sequence[str]] = KEYS,
 ) -> list[tuple[Transfer, Digest]]:
     """Compare both databases as they are."""
-    with snapshot.held(databases.old) as name:
+    with sessions.snapshot_of(databases.old) as name:
         return comparison.compare(
             transfers,
             name,
@@ -58,7 +58,7 @@ def test_what_was_copied_is_the_same(databases: Databases) -> None:
     every = [transfer('Odd "t\\able', *COLUMNS), transfer("none", "a")]
     databases.copy(every)
     (_, odd), (_, none) = compare(databases, *every)
-    assert (odd.rows, none) == (3, digest.Digest(0, 0))
+    assert (odd.rows, none) == (3, comparison.Digest(0, 0))
 
 
 # what happens to the new rows; how many there are then; where the difference is
@@ -207,7 +207,7 @@ def test_a_column_of_another_type_is_held_against_its_new_values(databases: Data
         old += [f"{make} {before})", f"INSERT INTO t{number} (v) VALUES {values}"]
         new += [f"{make} {after})"]
     databases.run("; ".join(old), "; ".join(new))
-    with snapshot.held(session := databases.old):
+    with sessions.snapshot_of(session := databases.old):
         decided = plan.decide(session, databases.new, Rules())
     assert [str(each) for each in decided.problems] == []
     databases.copy(decided.transfers)
@@ -226,7 +226,7 @@ def test_a_filled_column_is_not_compared(databases: Databases) -> None:
         "CREATE TABLE t (k int PRIMARY KEY, at uuid NOT NULL)",
     )
     rules = Rules(fill={"t.at": "gen_random_uuid()"})
-    with snapshot.held(session := databases.old):
+    with sessions.snapshot_of(session := databases.old):
         decided = plan.decide(session, databases.new, rules)
     databases.copy(decided.transfers)
     ((each, found),) = compare(databases, *decided.transfers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.carrying import lookups
+from backset.carrying import migration_rows
 
 if TYPE_CHECKING:
     from tests.integration.two_databases import Databases
@@ -20,12 +20,12 @@ def test_rows_of_a_table_that_inherits_stay_there(databases: Databases) -> None:
         "CREATE TABLE p1 PARTITION OF p DEFAULT; INSERT INTO p VALUES (1), (2)"
     )
     session = databases.new
-    kept = lookups.keep(session, [("public", "a"), ("public", "b"), ("public", "p")])
+    kept = migration_rows.keep(session, [("public", "a"), ("public", "b"), ("public", "p")])
     databases.new.execute(
         "INSERT INTO a VALUES (1, 'old'); INSERT INTO b VALUES (7, 'x', 'y');"
         "INSERT INTO p VALUES (2)"
     )
-    assert lookups.bring_back(session, kept) == [
+    assert migration_rows.bring_back(session, kept) == [
         "a: 1 row of the migrations beside",
         "b: 1 row of the migrations beside",
         "p: 1 row of the migrations beside",
@@ -45,8 +45,8 @@ def test_a_table_that_inherits_and_is_not_carried_keeps_its_rows(databases: Data
         "INSERT INTO a VALUES (1); INSERT INTO b VALUES (2, 'x')"
     )
     session = databases.new
-    kept = lookups.keep(session, [("public", "a")])
+    kept = migration_rows.keep(session, [("public", "a")])
     assert session.execute("SELECT * FROM a").fetchall() == [(2,)]
-    lookups.bring_back(session, kept)
+    migration_rows.bring_back(session, kept)
     assert session.execute("TABLE b").fetchall() == [(2, "x")]
     assert session.execute("SELECT * FROM ONLY a").fetchall() == [(1,)]

@@ -13,7 +13,7 @@ from tests.conftest import ROLE
 from tests.integration.two_databases import Databases, transfer
 
 if TYPE_CHECKING:
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
 
 
 def carried(databases: Databases, *transfers: Transfer) -> int:

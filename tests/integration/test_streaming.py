@@ -23,7 +23,7 @@ from tests.kinds import COLUMNS, ROWS, VALUES
 from tests.marks import slow_but
 
 if TYPE_CHECKING:
-    from backset.carrying.transfer import Transfer
+    from backset.carrying.tables import Transfer
     from backset.servers.cluster import Cluster
 
 
@@ -163,13 +163,13 @@ def test_a_large_table_never_stands_in_memory(databases: Databases) -> None:
 # In a process of its own: what another test has needed in this one hides what this one needs.
 CARRIED = """
 import os, resource
-from backset.carrying import snapshot, streaming
+from backset.carrying import sessions, streaming
 from backset.connections.session import connect
 from backset.connections.target import Target
 from tests.integration.two_databases import transfer
 old, new = Target.parse(os.environ["OLD"]), Target.parse(os.environ["NEW"])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with connect(old, "test") as session, snapshot.held(session) as moment:
+with connect(old, "test") as session, sessions.snapshot_of(session) as moment:
     streaming.copy(
         [transfer("t", "id", "v")], moment, lambda: connect(old, "test"),
         lambda: connect(new, "test"), keys={("public", "t"): ["id"]})

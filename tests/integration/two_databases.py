@@ -10,8 +10,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from backset.carrying import snapshot, streaming
-from backset.carrying.transfer import Transfer
+from backset.carrying import sessions, streaming
+from backset.carrying.tables import Transfer
 from backset.connections.session import connect
 from backset.connections.target import Target
 from tests.conftest import PASSWORD, ROLE
@@ -72,7 +72,7 @@ class Databases:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[tuple[str, str], int]:
         """Copy these rows in a snapshot of their own."""
-        with snapshot.held(self.old) as name:
+        with sessions.snapshot_of(self.old) as name:
             return streaming.copy(
                 transfers,
                 name,

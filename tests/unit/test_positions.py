@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from backset.carrying.positions import behind
+from backset.carrying.sequences import behind
 from backset.catalogs.counters import Position
 
 UNUSED = Position(last_value=1, is_called=False, step=1, low=1, high=2**31 - 1, cycles=False)

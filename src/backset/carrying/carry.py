@@ -5,35 +5,35 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import psycopg
+from psycopg import sql
+
 from backset.carrying import (
-    aside,
     comparison,
+    constraints,
     handover,
-    lookups,
+    migration_rows,
     origins,
     plan,
-    rebuilding,
-    replaced,
     sequences,
-    snapshot,
+    sessions,
     streaming,
-    views,
 )
-from backset.carrying.leftovers import Left
-from backset.carrying.watch import Watch
+from backset.carrying.handover import Watch
+from backset.carrying.plan import Left
 from backset.catalogs import configured, counters, partitions, past
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect
-from backset.errors import StepFailedError
+from backset.errors import Finding, StepFailedError
 from backset.wording.quantities import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from backset.carrying.plan import CarryPlan
     from backset.catalogs.configured import Rows
     from backset.configuration.rules import Rules
-    from backset.errors import Finding
+    from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
 
@@ -62,7 +62,7 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     is_watched = build.is_beside and not build.options.origin
     watch = Watch.begin(build.live, rules) if is_watched else None
     new = partial(connect, build.subject, build.purpose, is_disposable=build.is_beside)
-    with origins.opened(build, progress) as old, snapshot.held(old.session) as moment:
+    with origins.opened(build, progress) as old, sessions.snapshot_of(old.session) as moment:
         progress("comparing the two schemas")
         decided = plan.decide(old.session, build.session, rules, old.schemas)
         if decided.problems:
@@ -79,16 +79,16 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             )
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
         carried = [each.table for each in decided.transfers]
-        set_aside = aside.set_aside(build.session, decided.transfers)
-        lookups_there = lookups.keep(build.session, carried, rules.replaces)
+        dropped = constraints.drop(build.session, decided.transfers)
+        kept = migration_rows.keep(build.session, carried, rules.replaces)
         rows = streaming.copy(
             *(decided.transfers, moment, old.connect, new),
-            keys=set_aside.keys,
+            keys=dropped.keys,
             progress=lambda done, total: progress(bar(done, total)),
         )
         copied = comparison.compare(
             *(decided.transfers, moment, old.connect, new),
-            keys=set_aside.keys,
+            keys=dropped.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
         live = old.session if build.options.origin else build.live  # no copy has these rows
@@ -98,13 +98,13 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
     if watch is not None:
         watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
         build.handover = partial(handover.promote, build.server, watch)
-    stayed = lookups.bring_back(build.session, lookups_there)
-    replaced.demand_none(build.session, lookups_there, set_aside.constraints, carried, rules)
-    rebuilding.rebuild(set_aside, new, progress)
+    stayed = migration_rows.bring_back(build.session, kept)
+    migration_rows.demand_unreferred(build.session, kept, dropped.constraints, carried, rules)
+    constraints.rebuild(dropped, new, progress)
     if rules.carries_all:
         _give(build, of_extensions, rules)
     sequences.advance(build.session, before, decided.transfers)
-    unfilled = views.refresh(build.session, filled)
+    unfilled = _refresh(build.session, filled)
     by_name = {shown(*table): rows[table] for table in sorted(rows)}
     return Carried(decided, by_name, tuple(stayed), old.through, tuple(unfilled))
 
@@ -120,3 +120,55 @@ def _give(build: Build, rows: Sequence[Rows], rules: Rules) -> None:
     left = [Left("extension", *each) for each in lacking if not rules.leaves(each[0])]
     if left:
         raise StepFailedError.of([each.problem(rules.leave) for each in left])
+
+
+def _refresh(session: Session, populated: Collection[tuple[str, str]]) -> list[Finding]:
+    """Fill every materialized view that the migrations filled, or that had rows in the old one.
+
+    One that reads another comes after it. Return a finding for each that cannot be filled: it stays
+    as it is, and so do the rows of the tables.
+    populated: those of the old database that could be read.
+    """
+    wanted = [[name[place] for name in populated] for place in (0, 1)]
+    found = []
+    for schema, name in session.execute(_VIEWS, wanted).fetchall():
+        try:
+            view = sql.Identifier(schema, name)
+            session.execute(sql.SQL("REFRESH MATERIALIZED VIEW {}").format(view))
+        except psycopg.Error as error:
+            if session.broken:
+                raise
+            found.append(_unfilled(shown(schema, name), error))
+    return found
+
+
+def _unfilled(name: str, error: psycopg.Error) -> Finding:
+    words = (error.diag.message_primary or str(error)).partition("\n")[0]
+    return Finding(
+        kind="unfilled view",
+        name=name,
+        what=f"the materialized view {name} could not be filled: {words}",
+        why="it does not show the rows that were carried",
+        remedy=f"mend that, then REFRESH MATERIALIZED VIEW {name}",
+    )
+
+
+# How deep a view stands on others, plain ones included.
+_VIEWS = """
+WITH RECURSIVE reads (view, source) AS (
+    SELECT DISTINCT r.ev_class, d.refobjid FROM pg_rewrite r
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+         AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+), depths (view, depth) AS (
+    SELECT oid, 0 FROM pg_class WHERE relkind IN ('m', 'v')
+    UNION SELECT reads.view, depth + 1 FROM depths JOIN reads ON reads.source = depths.view
+)
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN depths ON depths.view = c.oid
+WHERE c.relkind = 'm'
+  AND (c.relispopulated
+       OR (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[])))
+  AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_class'::regclass
+                  AND x.objid = c.oid AND x.deptype = 'e')
+GROUP BY 1, 2 ORDER BY max(depth), 1, 2
+"""

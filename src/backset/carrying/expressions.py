@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, cast
 
-from psycopg import sql
+from psycopg import errors, sql
 
-from backset.carrying.fit import Fit, fit, is_array, unlimited
+from backset.carrying import mapping
+from backset.carrying.mapping import Fit, fit, is_array, unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import LiteralString
 
-    from backset.carrying.matching import Pair, Way
+    from backset.carrying.mapping import Pair, Tables, Uses, Way
     from backset.catalogs.columns import Column, Table
+    from backset.configuration.rules import Rules
     from backset.connections.session import Session
 
 
@@ -132,6 +135,57 @@ def _moved(expression: sql.Composable, base: str, zone: str) -> sql.Composed:
 def _cast(expression: sql.Composable, way: Way) -> sql.Composed:
     kind = way.new.base if way.new.builtin else "text"
     return sql.SQL("{}::{}").format(expression, raw(kind))
+
+
+def used_columns(session: Session, old: Tables, new: Tables, rules: Rules) -> Uses:
+    """Return the old columns that each filling uses, by the name of the new column.
+
+    Nothing is executed and nothing is written: it works on a standby, too.
+    """
+    return {
+        name: frozenset(each.name for each in source.columns if _uses(session, source, fill, each))
+        for source, table in mapping.sources(old, new, rules)
+        for column in table.columns
+        if (fill := rules.fill.get(name := f"{table.shown}.{column.name}"))
+    }
+
+
+def _uses(session: Session, table: Table, fill: str, column: Column) -> bool:
+    """Tell whether an expression of that name in it cannot do without the column.
+
+    One that is wrong in itself counts as using what it names: then it is tried, and told. By its
+    schema and table nothing but the table itself can be named, so that is not known to be used.
+    """
+    name = re.escape(column.name.replace('"', '""'))
+    if not re.search(rf"(?<!\w){name}(?!\w)", fill, re.IGNORECASE):
+        return False
+    error = _error(session, fill, _without(table, column))
+    if isinstance(error, errors.UndefinedTable):
+        return _error(session, fill, rows(table)) is not None
+    return error is not None
+
+
+def _error(session: Session, fill: str, source: sql.Composable) -> Exception | None:
+    """Return what the server has against an expression over some rows, none of which it reads."""
+    query = sql.SQL("EXPLAIN SELECT ({}) FROM {}").format(raw(fill), source)
+    try:
+        with session.transaction():
+            session.execute(query)
+    except errors.Error as error:
+        return error
+    return None
+
+
+def _without(table: Table, column: Column) -> sql.Composed:
+    """Return what stands after FROM for a table without a column.
+
+    A table of the column's name gets another: its name would mean the row where there is no column.
+    """
+    _, name = table.place or table.key
+    others = [sql.Identifier(each.name) for each in table.columns if each.name != column.name]
+    listed = sql.SQL(", ").join([sql.SQL("tableoid"), sql.SQL("ctid"), *others])
+    alias = sql.Identifier(f"{name}_" if name == column.name else name)
+    return sql.SQL("(SELECT {} FROM {}) AS {}").format(listed, rows(table), alias)
 
 
 _INTEGERS = {"smallint", "integer", "bigint"}

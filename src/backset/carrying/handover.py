@@ -9,29 +9,172 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 
-from backset.carrying.marks import LARGE_OBJECTS
-from backset.carrying.pair import SPELLING
-from backset.carrying.watch import lock
+from backset.carrying import comparison, plan
+from backset.carrying.sessions import SPELLING
+from backset.catalogs import catalog, past
 from backset.catalogs.catalog import shown
 from backset.connections.session import connect, end, explained, one_line, process_of
 from backset.errors import StepFailedError
 from backset.processes import signals
 from backset.servers import swap
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from backset.carrying.watch import Watch
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+    from datetime import datetime
+
+    from backset.carrying.comparison import Digest
+    from backset.carrying.tables import Name, Transfer
+    from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.servers.server import Server
 
-    Name = tuple[str, str]
 
+_LARGE_OBJECTS = ("pg_catalog", "pg_largeobject_metadata")
+_SHARED = 150000  # from here on a session's counts are there for all before it has left
 _LOOK_EVERY_S = 0.005
 _ATTEMPTS = 5  # two are enough, unless somebody writes and takes it back all the time
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How often the rows of each table have been written to, and which files they are in.
+
+    tables: by schema and name, for each part of a partitioned table: the oid, the file, the
+    transactions that wrote its entries in the catalog last (TRUNCATE, ALTER TABLE), and how many
+    rows were inserted, updated and deleted, whatever became of that.
+    reset: when somebody set those numbers to zero. are_kept: whether the server keeps them for
+    every session; a superuser who stops that for a session of his own cannot be seen.
+    """
+
+    tables: Mapping[Name, tuple[Any, ...]]
+    reset: datetime | None
+    are_kept: bool
+
+    def moved(self, later: Marks) -> set[Name]:
+        """Return the tables that may have been written to, made or dropped until `later`."""
+        names = self.tables.keys() | later.tables.keys()
+        if self.are_kept and later.are_kept and self.reset == later.reset:
+            return {name for name in names if self.tables.get(name) != later.tables.get(name)}
+        return names - {_LARGE_OBJECTS}  # nobody can keep others from making one, while we look
+
+
+def _read(session: Session) -> Marks:
+    """Return the marks of every table of the users, and of the list of large objects.
+
+    A session adds what it has done to the server's numbers after its commit: at once when it ends,
+    within seconds when it is idle. So what is read before a snapshot is taken never has a write in
+    it that the snapshot has not; and what is read when no other session is left has every write
+    (pgstat_relation.c: AtEOXact_PgStat_Relations; pgstat.c: pgstat_shutdown_hook).
+    """
+    session.execute("SELECT pg_stat_clear_snapshot()")
+    kept, reset = session.execute(_DATABASE).fetchone() or (False, None)
+    is_shared = session.info.server_version >= _SHARED
+    rows = session.execute(_TABLES).fetchall()
+    tables: dict[Name, tuple[Any, ...]] = {}
+    for schema, name, *mark in rows:
+        tables[schema, name] = (*tables.get((schema, name), ()), tuple(mark))
+    return Marks(tables, reset, kept and is_shared)
+
+
+@dataclass
+class Watch:
+    """The rules of a carry, the old database's marks, and the digests of what was copied.
+
+    before: from before the snapshot of the copy; after a look, those of that look.
+    is_whole: whether whole tables were copied, whatever of them came into the new database.
+    """
+
+    rules: Rules
+    before: Marks
+    copied: Sequence[tuple[Transfer, Digest]] = field(default_factory=tuple)
+    is_whole: bool = False
+
+    @classmethod
+    def begin(cls, session: Session, rules: Rules) -> Watch:
+        """Begin, on a session in no transaction, before the snapshot of the copy is taken."""
+        return cls(rules, _read(session))
+
+    def look(self, session: Session) -> set[Name]:
+        """Return the tables that may have been written to since the last look, and matter."""
+        now = _read(session)
+        moved, self.before = self.before.moved(now), now
+        return {name for name in moved if self._matters(name)}
+
+    def _matters(self, name: Name) -> bool:
+        if name == _LARGE_OBJECTS:
+            return self.rules.carries_all and not self.rules.leaves(past.LARGE_OBJECTS)
+        if any(name == transfer.source for transfer, _ in self.copied):
+            return True
+        return self.rules.carries(shown(*name)) and not self.rules.leaves(shown(*name))
+
+    def compare(self, session: Session, new: Session, tables: AbstractSet[Name]) -> None:
+        """Demand that the plan is still what it was, and that some tables have the rows copied.
+
+        A new table, or a value in a column that had none, has no place in the new schema.
+        session: in the transaction in which _lock() was called. Raises StepFailedError.
+        """
+        found = {each.table: each for each in self._transfers(session, new)}
+        known = {each.source for each, _ in self.copied}
+        if self.is_whole and (others := found.keys() & tables - known):
+            raise _written(f"{', '.join(shown(*each) for each in sorted(others))} is new")
+        if self.is_whole and _LARGE_OBJECTS in tables and past.large_objects(session):
+            raise _written("it has large objects now")
+        differences = [
+            words
+            for transfer, copied in self.copied
+            if transfer.source in tables
+            for words in _differences(session, transfer, found.get(transfer.table), copied)
+        ]
+        if differences:
+            raise _written("; ".join(differences))
+
+    def _transfers(self, session: Session, new: Session) -> Sequence[Transfer]:
+        if self.is_whole:
+            return plan.whole(session, self.rules)
+        decided = plan.decide(session, new, self.rules)
+        if decided.problems:
+            raise StepFailedError.of(decided.problems)
+        return decided.transfers
+
+
+def _lock(session: Session, tables: Collection[Name]) -> None:
+    """Let others read some tables, and not write them, until the session's transaction ends.
+
+    Raises StepFailedError where one is gone.
+    """
+    for name in sorted(tables):
+        try:
+            session.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(*name)))
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            raise _written(f"{shown(*name)} is gone") from None
+
+
+def _differences(
+    session: Session, before: Transfer, now: Transfer | None, copied: Digest
+) -> Iterator[str]:
+    name = shown(*before.source)
+    if now is None or (now.source, now.columns) != (before.source, before.columns):
+        yield f"{name} has other columns"
+        return
+    found = comparison.digest_of_old(session, now)
+    if found.rows != copied.rows:
+        yield f"{name} has {count(found.rows, 'row')}, and had {copied.rows:,}"
+    elif found != copied:
+        yield f"{name} has other values in its {count(found.rows, 'row')}"
+
+
+def _written(how: str) -> StepFailedError:
+    what = f"the old database was written to since it was copied: {how}"
+    return StepFailedError(what, "stop what writes there, then run this again")
 
 
 class _WrittenError(Exception):
@@ -74,7 +217,7 @@ def _hold(server: Server, session: Session, watch: Watch, tables: set[Name]) -> 
     session.execute("BEGIN")
     names, spare = [server.names.target], process_of(session)
     with swap.evicting(server, names, spare=spare):  # a writer may sit on its locks for hours
-        lock(session, tables - {LARGE_OBJECTS})
+        _lock(session, tables - {_LARGE_OBJECTS})
     next_ = server.target.named(server.names.next)
     with closing(connect(next_, server.purpose)) as new:
         watch.compare(session, new, tables)
@@ -91,7 +234,7 @@ class _Last:
         self._renaming = process_of(server.session)
         self._session = session
         self._watch = watch
-        self._held = held - {LARGE_OBJECTS}
+        self._held = held - {_LARGE_OBJECTS}
         self._seen: set[Name] | None = None
         self._error: psycopg.Error | None = None
         self._over = threading.Event()
@@ -140,6 +283,26 @@ class _Last:
         return run(_IS_ALONE).fetchone() == (True,)
 
 
+_DATABASE = """
+SELECT current_setting('track_counts')::bool AND NOT EXISTS (
+           SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS each
+           WHERE s.setdatabase IN (0, d.oid) AND each ~* '^track_counts=(?!(on|true|yes|1)$)'),
+       pg_stat_get_db_stat_reset_time(d.oid)
+FROM pg_database d WHERE d.datname = current_database()
+"""
+_TABLES = f"""
+SELECT n.nspname::text, root.relname::text, c.oid, pg_relation_filenode(c.oid), c.xmin::text,
+       (SELECT string_agg(a.xmin::text, ' ' ORDER BY attnum) FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND attnum > 0),
+       pg_stat_get_tuples_inserted(c.oid), pg_stat_get_tuples_updated(c.oid),
+       pg_stat_get_tuples_deleted(c.oid)
+FROM pg_class c JOIN pg_class root
+     ON root.oid = CASE WHEN c.relispartition THEN pg_partition_root(c.oid) ELSE c.oid END
+     JOIN pg_namespace n ON n.oid = root.relnamespace
+WHERE (n.nspname, root.relname) IN (SELECT * FROM ({catalog.TABLES}) AS tables)
+   OR (n.nspname, root.relname) = {_LARGE_OBJECTS}
+ORDER BY c.oid
+"""
 _IS_RENAMING = """
 SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
                WHERE d.datname = current_database() AND l.classid = 'pg_database'::regclass

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backset.carrying.fit import is_array
+from backset.carrying.mapping import is_array
 from backset.errors import Finding, Setting
 from backset.wording import toml
 from backset.wording.quantities import count
@@ -16,7 +16,7 @@ from backset.wording.toml import BLANK, string
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backset.carrying.matching import Way
+    from backset.carrying.mapping import Way
     from backset.catalogs.columns import Column
     from backset.configuration.rules import Rules
 

@@ -1,28 +1,68 @@
-"""Opens what the rows of a carry come from: the target, its backup, another database, or a dump."""
+"""What the rows of a carry come from: the target, its backup, another database, or a dump."""
 
 from __future__ import annotations
 
+import os
+import secrets
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.backups import backup
-from backset.carrying import dump, pending, remote, scratch_schema
-from backset.carrying.source import Source
+from backset.backups import archive, backup, dumps
+from backset.carrying import comparison, pending, plan, scratch_schema
+from backset.carrying.sessions import SPELLING
+from backset.catalogs import borrowing, columns, versions
+from backset.catalogs.catalog import shown
 from backset.catalogs.left_out import NOTHING
-from backset.connections.session import connect
+from backset.connections.session import Session, connect, conninfo, explained
 from backset.errors import RefusedError, StepFailedError
+from backset.processes.process import last_words
+from backset.proofs import scratch
+from backset.properties.inheritance import OF_DATABASE
 from backset.servers import companions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from backset.backups.archive import Archive
+    from backset.carrying.comparison import Digest
+    from backset.carrying.plan import Schemas
+    from backset.carrying.tables import Name, Transfer
+    from backset.catalogs.counters import Counter
+    from backset.configuration.rules import Rules
     from backset.connections.target import Target
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
     from backset.scripts.revisions import Revision
+
+
+_OLDEST = 12  # pg_partition_tree(), and generated columns
+_OWN = ("--no-password",)
+_FOREIGN = (*_OWN, "--no-owner", "--no-acl")  # whose roles are not here
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A database, a session on it that is in no transaction, and what opens another one.
+
+    schemas: what both sides are, where the rows stand under other names in the new database itself;
+    counters: the old sequences, and populated: the materialized views that could be read, where
+    these are gone.
+    through: the files of pending revisions that the rows have gone through in a copy; copied: where
+    that is one of the target, what was in it before, table by table.
+    """
+
+    target: Target
+    session: Session
+    connect: Callable[[], Session]
+    schemas: Schemas | None = None
+    counters: Sequence[Counter] | None = None
+    populated: frozenset[Name] | None = None
+    through: Sequence[str] = ()
+    copied: Sequence[tuple[Transfer, Digest]] | None = None
 
 
 def is_empty(build: Build) -> bool:
@@ -35,9 +75,9 @@ def check(build: Build) -> None:
     """Raise an error where rows cannot come from there, before anything is done."""
     origin = build.options.origin
     if origin is not None and origin.database is not None:
-        remote.check(build, origin.database)
+        _check_database(build, origin.database)
     elif origin is not None:
-        dump.check(build, origin.dump)
+        _check_dump(build, origin.dump)
 
 
 @contextmanager
@@ -48,11 +88,13 @@ def opened(build: Build, progress: Progress) -> Iterator[Source]:
     """
     origin = build.options.origin
     if build.past is not None and build.pending and build.taken:
-        with dump.opened(build, str(build.taken.dump), progress, is_own=True) as source:
+        with _opened_dump(build, str(build.taken.dump), progress, is_own=True) as source:
             yield source
     elif build.past is not None:
-        with scratch_schema.filled(build, build.past, progress) as source:
-            yield source
+        past, connected = build.past, partial(connect, build.target, build.purpose)
+        with scratch_schema.filled(build, past, progress) as schemas:
+            there = (build.target, build.live, connected)
+            yield Source(*there, schemas, past.counters, past.populated)
     elif origin is None:
         connected = partial(connect, build.target, build.purpose)
         own = Source(build.target, build.live, connected)
@@ -60,12 +102,12 @@ def opened(build: Build, progress: Progress) -> Iterator[Source]:
             yield source
     elif origin.database is not None:
         with (
-            remote.opened(build, origin.database) as found,
+            _opened_database(build, origin.database) as found,
             _as_it_would_be(build, found, progress) as source,
         ):
             yield source
     else:
-        with dump.opened(build, origin.dump, progress) as source:
+        with _opened_dump(build, origin.dump, progress) as source:
             yield source
 
 
@@ -79,7 +121,7 @@ def _as_it_would_be(build: Build, source: Source, progress: Progress) -> Iterato
     with tempfile.TemporaryDirectory(prefix="backset-") as folder:
         path = _dumped(build, source.target, Path(folder), waiting, progress)
         is_own = source.target == build.target
-        with dump.opened(build, str(path), progress, is_own=is_own) as copy:
+        with _opened_dump(build, str(path), progress, is_own=is_own) as copy:
             path.unlink()
             yield copy
 
@@ -99,3 +141,251 @@ def _dumped(
         return backup.alone(folder, target, build.programs, zstd_above=above, left_out=spare)
     except (StepFailedError, RefusedError) as error:
         raise pending.failed(waiting, error) from None
+
+
+def _check_database(build: Build, database: Target) -> None:
+    """Raise StepFailedError or RefusedError where no rows can be carried from there."""
+    with closing(_connected(build, database)) as session, explained(database):
+        major = session.info.server_version // 10000
+        if major < _OLDEST:
+            remedy = "take a dump with its pg_dump --format=custom, and carry --from that"
+            what = f"{database.shown} is PostgreSQL {major}, and rows are read from {_OLDEST} on"
+            raise StepFailedError(what, remedy)
+        _refuse_own(build, session)
+
+
+def _refuse_own(build: Build, session: Session) -> None:
+    """Refuse the target, and what this run drops; by a lock that no other server can show.
+
+    A standby and a copy of the files have the target's name and its server's identifier.
+    """
+    key = secrets.randbits(63)
+    build.server.session.execute("SELECT pg_advisory_lock(%s)", [key])
+    is_here, name = session.execute(_SEES, [key]).fetchone() or (False, "")
+    build.server.session.execute("SELECT pg_advisory_unlock(%s)", [key])
+    names = build.server.names
+    if is_here and name == names.target:
+        remedy = "`invoke reset-db --carry` carries the rows of the database itself"
+        raise RefusedError([(f"--from is {name} itself", remedy)])
+    if is_here and name in {names.next, names.discard, *names.scratches}:
+        what = f"--from is {name}, which every run makes anew"
+        raise RefusedError([(what, "give it another name first, if its rows are needed")])
+
+
+@contextmanager
+def _opened_database(build: Build, database: Target) -> Iterator[Source]:
+    """Open it for the block."""
+    connected = partial(_connected, build, database)
+    with closing(connected()) as session, explained(database):
+        yield Source(database, session, connected)
+
+
+def _connected(build: Build, database: Target) -> Session:
+    """Open a session that cannot write, whatever it is told."""
+    session = connect(database, build.purpose)
+    session.execute("SET default_transaction_read_only = on")
+    return session
+
+
+def _check_dump(build: Build, name: str) -> None:
+    """Raise StepFailedError or RefusedError where the dump cannot be restored."""
+    found = _read(build, name)
+    names = build.server.names
+    companions.refuse_scratch(
+        build.server, [names.scratch_old], build.server.databases(), "restore a dump"
+    )
+    if found.backup:
+        found.backup.check()
+
+
+def _read(build: Build, name: str) -> Archive:
+    path = archive.find(build.vault, name)
+    return archive.read(path, build.server.major, build.programs)
+
+
+@contextmanager
+def _opened_dump(
+    build: Build, name: str, progress: Progress, *, is_own: bool = False
+) -> Iterator[Source]:
+    """Restore a dump for the block; it is dropped whatever happens, after a kill -9 next time.
+
+    Where revisions are pending there that change rows, all of it is restored and goes through them.
+    is_own: whether it is of the target itself, whose roles are here.
+    """
+    found = _read(build, name)
+    how = _OWN if is_own else _FOREIGN
+    (zone,) = (build.live if build.old else build.server.session).execute(_ZONE).fetchone() or ("",)
+    with companions.scratch(build.server, build.server.names.scratch_old, build.old) as database:
+
+        def connected() -> Session:
+            session = connect(database, build.purpose)
+            session.execute("SELECT set_config('TimeZone', %s, false)", [zone])
+            return session
+
+        progress(f"restoring {found.path.name} into {database.database}")
+        with explained(database):
+            doubts = _define(build, found, database, how)
+            path = found.backup.manifest.search_path if found.backup else None
+            with closing(connect(database, build.purpose)) as session:
+                borrowing.give_path(session, path)
+            with closing(connected()) as session:
+                _tell_rowless(found, session, progress)
+                rules, places = build.options.carries, _places(found, session)
+                _load(build, found, database, places, doubts)
+                waiting = pending.found(session, build)
+                wanted = found.rows(None if waiting else _wanted(session, rules))
+                _load(build, found, database, [x for x in wanted if x not in places], doubts)
+                copied = _digests(connected, rules) if waiting and is_own and rules else None
+                if waiting:
+                    _make(build, found, database, "post-data", how)
+                    _go_through(build, database, session, waiting, progress)
+                yield Source(
+                    *(database, session, connected),
+                    populated=found.populated,
+                    through=[each.path.name for each in waiting],
+                    copied=copied,
+                )
+
+
+def _digests(connected: Callable[[], Session], rules: Rules) -> list[tuple[Transfer, Digest]]:
+    """Return what the tables have before anything changes it."""
+    with closing(connected()) as session:
+        session.execute(SPELLING.encode())
+        return [
+            (each, comparison.digest_of_old(session, each)) for each in plan.whole(session, rules)
+        ]
+
+
+def _go_through(
+    build: Build,
+    database: Target,
+    session: Session,
+    waiting: Sequence[Revision],
+    progress: Progress,
+) -> None:
+    """Run the migrations in the copy. Raises StepFailedError, which names these."""
+    progress(f"the old rows go through {pending.files(waiting)} in a copy first", lasting=True)
+    before = _names(session)
+    try:
+        with scratch.opened(build, database, OF_DATABASE) as copy:
+            copy.upgrade(progress)
+    except (StepFailedError, RefusedError) as error:
+        raise pending.failed(waiting, error) from None
+    if left := pending.found(session, build):
+        what = "the migrations ended, and the version table does not say that they were run"
+        raise pending.failed(left, StepFailedError(what, ""))
+    if gone := sorted(before - _names(session)):
+        progress(f"the migrations drop or rename there: {', '.join(gone)}", lasting=True)
+
+
+def _names(session: Session) -> set[str]:
+    """Return the names of the tables, and of the columns."""
+    tables = columns.read(session).values()
+    return {x.shown for x in tables} | {f"{x.shown}.{c.name}" for x in tables for c in x.columns}
+
+
+def _places(found: Archive, session: Session) -> list[str]:
+    """Return the lines of the rows that say where a database stands."""
+    names = tuple(f"{each.schema} {each.name} " for each in versions.tables(session))
+    return [line for text, line in found.texts("TABLE DATA").items() if text.startswith(names)]
+
+
+def _define(build: Build, found: Archive, database: Target, how: Sequence[str]) -> str:
+    """Make everything but rows; return what to mend if these need what could not be made.
+
+    A dump may have views, functions and extensions that nothing here can make, and no row needs.
+    Indexes, constraints, triggers and policies come after the rows in a dump, and stay out.
+    """
+    words = _make(build, found, database, "pre-data", how)
+    with closing(connect(database, build.purpose)) as session:
+        lacking = session.execute(_LACKING, [found.extensions]).fetchall()
+    if lacking:
+        names, others = ", ".join(name for name, _ in lacking), "or choose others with --tables"
+        if all(is_known for _, is_known in lacking):
+            return f"run this as a role that may create the extension {names}, {others}"
+        return f"install the extension {names} on this server, {others}"
+    return f"mend this first: {words}" if "error:" in words else ""
+
+
+def _make(build: Build, found: Archive, database: Target, section: str, how: Sequence[str]) -> str:
+    """Make what is in a section of the dump, as far as that can be made; return the last words."""
+    pg_restore = found.pg_restore
+    arguments = [f"--section={section}", *how, "--dbname", conninfo(database, "restore")]
+    where = found.path, pg_restore
+    with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
+        if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
+            build.programs.check(child, pg_restore, database)
+        return database.redact(last_words(child.tail))
+
+
+def _load(
+    build: Build, found: Archive, database: Target, lines: Sequence[str], doubts: str
+) -> None:
+    """Load rows, by their lines of the dump. doubts: what may be in the way of that."""
+    if not lines:
+        return
+    arguments = ["--section=data", *_FOREIGN]
+    if found.backup or found.path.is_dir():  # it may be a tar, which no two processes can load
+        arguments += dumps.jobs(found.path)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "toc"
+        text = "\n".join(lines) + "\n"
+        listing.write_text(text, encoding="utf-8", errors="surrogateescape")
+        arguments += ["--use-list", os.fspath(listing)]
+        where, programs = (found.path, found.pg_restore), build.programs
+        major = build.server.major
+        try:
+            dumps.load(*where, *arguments, programs=programs, target=database, major=major)
+        except StepFailedError as error:
+            what = f"{found.path.name} cannot be restored here: {error.what}"
+            raise StepFailedError(what, doubts or error.remedy) from None
+
+
+def _wanted(session: Session, rules: Rules | None) -> Sequence[Name] | None:
+    """Return the tables whose rows are carried, with their partitions; None for all.
+
+    An expression of the settings may ask for the rows of any other.
+    """
+    if (
+        rules is None
+        or rules.carries_all
+        or any("select" in x.lower() for x in rules.fill.values())
+    ):
+        return None
+    said = {*rules.tables, *(old for new, old in rules.rename.items() if rules.carries(new))}
+    names = [
+        tuple(each.split(".", 1)) if "." in each else ("public", each) for each in sorted(said)
+    ]
+    schemas, tables = zip(*names, strict=True)
+    return session.execute(_PARTS, [list(schemas), list(tables)] * 2).fetchall()
+
+
+def _tell_rowless(found: Archive, session: Session, progress: Progress) -> None:
+    """Tell of the tables that were dumped without their rows: nobody would miss these here."""
+    parents = tuple(f"{schema} {name} " for schema, name in session.execute(_PARTITIONED))
+    texts = [each.rpartition(" ")[0] for each in found.rowless if not each.startswith(parents)]
+    if texts:
+        names = ", ".join(shown(*each.split(" ", 1)) for each in texts)
+        progress(f"the dump has no rows of {names}", lasting=True)
+
+
+_SEES = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+               AND (classid::bigint << 32) | objid::bigint = %s), current_database()
+"""
+_ZONE = "SHOW TimeZone"
+_LACKING = """
+SELECT wanted, EXISTS (SELECT FROM pg_available_extensions WHERE name = wanted)
+FROM unnest(%s::text[]) AS wanted WHERE wanted NOT IN (SELECT extname FROM pg_extension)
+"""
+_PARTS = """
+SELECT schema, name FROM unnest(%s::text[], %s::text[]) AS said (schema, name)
+UNION SELECT n.nspname, c.relname
+FROM unnest(%s::text[], %s::text[]) AS said (schema, name)
+     CROSS JOIN LATERAL pg_partition_tree(to_regclass(format('%%I.%%I', schema, name))) AS part
+     JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+_PARTITIONED = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p'
+"""

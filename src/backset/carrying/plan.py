@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
-from backset.carrying import expressions, leftovers, matching, obstacles, suitability, usage
-from backset.carrying.fit import Fit, fit
-from backset.carrying.transfer import Transfer
-from backset.catalogs import columns, past
+from backset.carrying import expressions, mapping, obstacles
+from backset.carrying.mapping import Fit, fit
+from backset.carrying.tables import Transfer
+from backset.catalogs import columns, configured, past
+from backset.catalogs.catalog import shown
 from backset.configuration.rules import Rules
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from backset.carrying.leftovers import Left
-    from backset.carrying.matching import Pair, Tables
+    from backset.carrying.mapping import Pair, Tables, Way
     from backset.connections.session import Session
     from backset.errors import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What stays behind, and how much of it.
+
+    what: `table` and `extension`, of which the rows are counted, `column`, the values, or
+    `large objects`.
+    candidates: the names that it may have in the new schema, the likeliest first. is_computed:
+    whether the new schema has that column, as a generated one.
+    """
+
+    what: str
+    name: str
+    count: int
+    candidates: tuple[str, ...] = ()
+    is_computed: bool = False
+
+    def __str__(self) -> str:
+        unit = {"table": "row", "extension": "row", "column": "value"}.get(self.what, "object")
+        return f"{self.name} ({count(self.count, unit)})"
+
+    def problem(self, left_already: tuple[str, ...]) -> Finding:
+        """Say that nobody has agreed to it. left_already: what the settings leave behind so far."""
+        if self.is_computed:
+            return obstacles.computed(self.name, str(self), left_already)
+        return obstacles.left(self.what, self.name, str(self), self.candidates, left_already)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +92,7 @@ def whole(session: Session, rules: Rules) -> tuple[Transfer, ...]:
     """Return every table that is carried as it stands, for comparing a database with its copy."""
     tables = columns.read(session)
     same = Rules(tables=rules.tables, exclude=rules.exclude)
-    pairs = (pair for pair in matching.pairs(tables, tables, same) if pair.ways)
+    pairs = (pair for pair in mapping.pairs(tables, tables, same) if pair.ways)
     return tuple(_transfer(pair, 0) for pair in pairs if pair.old.shown not in rules.leave)
 
 
@@ -76,15 +105,16 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     schemas = schemas or Schemas.read(old, new)
     before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-    pairs = matching.pairs(before, after, rules, zone, usage.ask(old, before, after, rules))
+    uses = expressions.used_columns(old, before, after, rules)
+    pairs = mapping.pairs(before, after, rules, zone, uses)
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
         return CarryPlan(problems=tuple(problems))
-    counted = [suitability.counted(old, pair) for pair in pairs if pair.ways]
+    counted = [_counted(old, pair) for pair in pairs if pair.ways]
     pairs = [pair for pair, _ in counted]
     left = [
-        *leftovers.find(old, before, after, schemas.large_objects, pairs, rules),
-        *leftovers.of_extensions(old, new, rules),
+        *_left(old, before, after, schemas.large_objects, pairs, rules),
+        *_left_of_extensions(old, new, rules),
     ]
     could_be = _open_renamings(left, rules)
     assumed = [*_zoned(pairs, zone), *_filled(pairs), *_idle(pairs)]
@@ -92,7 +122,7 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     problems += [each.problem(rules.leave) for each in left if not rules.leaves(each.name)]
     for pair, rows in counted:
         if rows:
-            found = suitability.judge(old, pair, rows, rules.leave, could_be)
+            found = _judge(old, pair, rows, rules.leave, could_be)
             problems += found.problems
             notes += found.notes
     transfers = tuple(_transfer(pair, rows) for pair, rows in counted)
@@ -104,6 +134,47 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
         notes=tuple(notes),
         problems=tuple(problems),
     )
+
+
+def _left(
+    old: Session,
+    before: Tables,
+    after: Tables,
+    large_objects: int,
+    pairs: Sequence[Pair],
+    rules: Rules,
+) -> Iterator[Left]:
+    """Yield what has no place in the new schema, where there is any of it.
+
+    before, after: the tables of the old database, and of the new one. large_objects: how many of
+    them the old one has.
+    """
+    for table in mapping.left_tables(before, pairs, rules):
+        (rows,) = expressions.counts(old, table)
+        if rows:
+            candidates = mapping.renamed_tables(before, after, table, rules)
+            yield Left("table", table.shown, rows, candidates)
+    for table, homeless in mapping.left_columns(pairs).items():
+        present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
+        _, *values = expressions.counts(old, table, present)
+        for column, number in zip(homeless, values, strict=True):
+            is_computed = mapping.computes(pairs, table, column)
+            candidates = () if is_computed else mapping.renamed_columns(pairs, table, column)
+            if number:
+                name = f"{table.shown}.{column.name}"
+                yield Left("column", name, number, candidates, is_computed=is_computed)
+    if rules.carries_all and large_objects:  # then these are content, too
+        yield Left("large objects", past.LARGE_OBJECTS, large_objects)
+
+
+def _left_of_extensions(old: Session, new: Session, rules: Rules) -> Iterator[Left]:
+    """Yield the rows in tables of extensions that the role may not write to the new database."""
+    if rules.carries_all and old.info.dbname != new.info.dbname:  # in place it is known by now
+        ours = {shown(each.schema, each.name) for each in configured.tables(new) if each.may_write}
+        there = configured.counts(new)
+        for name, number in configured.counts(old).items():
+            if name not in ours and number > there.get(name, 0):
+                yield Left("extension", name, number)
 
 
 def _open_renamings(left: Sequence[Left], rules: Rules) -> dict[str, list[str]]:
@@ -171,8 +242,8 @@ def _unasked(
     before: Tables, after: Tables, pairs: Sequence[Pair], rules: Rules
 ) -> Iterator[Finding]:
     """Yield what is wrong before any row is looked at: names, and rights."""
-    yield from (obstacles.unknown(*each) for each in matching.unknown(before, after, rules))
-    asked = [pair.old for pair in pairs] + [*matching.left_tables(before, pairs, rules)]
+    yield from (obstacles.unknown(*each) for each in mapping.unknown(before, after, rules))
+    asked = [pair.old for pair in pairs] + [*mapping.left_tables(before, pairs, rules)]
     closed = {each.shown: each.guarded for each in asked if not each.readable}
     for name in sorted(closed):
         yield obstacles.unreadable(name, rules.flag, guarded=closed[name])
@@ -193,3 +264,125 @@ def _alone(
                 all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
                 if expressions.counts(old, pair.old, [all_set])[1]:
                     yield obstacles.alone(pair.new.shown, wanted.shown, rules)
+
+
+@dataclass(slots=True)
+class _Judgement:
+    """What stands against carrying the rows of a table, and what else is worth a line."""
+
+    problems: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _counted(old: Session, pair: Pair) -> tuple[Pair, int]:
+    """Return a pair that knows which columns of another type are empty, and how many rows it has.
+
+    Where there is nothing to lose, any type will do, and so will what only fills the column.
+    """
+    changed = [w for w in pair.ways if w.old and fit(w.old, w.new) not in {Fit.SAME, Fit.SAFE}]
+    present = [
+        sql.SQL("{} IS NOT NULL").format(sql.Identifier(way.old.name)) for way in changed if way.old
+    ]
+    rows, *values = expressions.counts(old, pair.old, present)
+    empty = [way for way, number in zip(changed, values, strict=True) if not number]
+    ways = (_emptied(way) if way in empty else way for way in pair.ways)
+    return replace(pair, ways=tuple(ways)), rows
+
+
+def _emptied(way: Way) -> Way:
+    if way.idle:
+        return replace(way, old=None, fill=way.idle, idle="")
+    return replace(way, is_empty=True)
+
+
+def _judge(
+    old: Session,
+    pair: Pair,
+    rows: int,
+    left: tuple[str, ...] = (),
+    could_be: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> _Judgement:
+    """Look at each column of a pair of tables.
+
+    rows: how many the old one has, at least one. left: what the settings leave behind. could_be:
+    the old columns that may have become a new one.
+    """
+    found = _Judgement()
+    for column in pair.missing:
+        name = pair.name(column)
+        found.problems.append(obstacles.missing(name, column, rows, could_be.get(name, ())))
+    fresh = [column.name for column in pair.others if not column.generated]
+    if fresh:
+        found.notes.append(f"{pair.new.shown}: without a value of its own: {', '.join(fresh)}")
+    for way in pair.ways:
+        if way.old is None:
+            _look_at_filling(old, pair, way, found)
+        elif problem := _look_at_type(old, pair, way, found):
+            name = f"{pair.old.shown}.{way.old.name}"
+            found.problems.append(
+                obstacles.idle(problem, way.idle, name, left) if way.idle else problem
+            )
+    _look_at_nulls(old, pair, found)
+    return found
+
+
+def _look_at_nulls(old: Session, pair: Pair, found: _Judgement) -> None:
+    """Count the NULLs in columns that did not forbid them, in one reading of the table."""
+    strict = [w for w in pair.ways if w.old and w.new.not_null and not w.old.not_null]
+    conditions = [
+        sql.SQL("{} IS NULL").format(sql.Identifier(way.old.name)) for way in strict if way.old
+    ]
+    if not conditions:
+        return
+    _, *nulls = expressions.counts(old, pair.old, conditions)
+    for way, number in zip(strict, nulls, strict=True):
+        if number:
+            found.problems.append(obstacles.null(pair.name(way.new), way, number))
+
+
+def _look_at_type(old: Session, pair: Pair, way: Way, found: _Judgement) -> Finding | None:
+    assert way.old is not None  # noqa: S101  (else it is a filling)
+    name, kind = pair.name(way.new), fit(way.old, way.new)
+    if kind is not Fit.SAME:
+        empty = ", without a value" if way.is_empty else ""
+        found.notes.append(f"{name}: {way.old.type} → {way.new.type}{empty}")
+    if way.is_empty:
+        return None
+    if kind is Fit.NEVER:
+        return obstacles.never(name, way)
+    if kind is Fit.DOUBTFUL:
+        return obstacles.doubtful(name, way)
+    condition = expressions.changed(way)
+    return None if condition is None else _try(old, pair, way, condition)
+
+
+def _try(old: Session, pair: Pair, way: Way, condition: sql.Composable) -> Finding | None:
+    """Look for the values that would not come through a change of type."""
+    name = pair.name(way.new)
+    gone = expressions.gone(way)
+    having = [expressions.having(way, label) for label in gone]
+    try:
+        _, changed, *numbers = expressions.counts(old, pair.old, [condition, *having])
+    except psycopg.Error as error:
+        words = (error.diag.message_primary or "").partition(":")[0]  # without the value
+        return obstacles.failing(name, way, words)
+    labels = [label for label, number in zip(gone, numbers, strict=True) if number]
+    return obstacles.lossy(name, way, changed, labels) if changed else None
+
+
+def _look_at_filling(old: Session, pair: Pair, way: Way, found: _Judgement) -> None:
+    """Try an expression of the settings on the rows: it may be no SQL, or fail on a value."""
+    name, condition = pair.name(way.new), expressions.cut(way)
+    is_null = sql.SQL("{} IS NULL").format(expressions.value(way))
+    try:
+        _, nulls = expressions.counts(old, pair.old, [is_null])
+        # On its own: what has one quote too many would be right twice.
+        lost = expressions.counts(old, pair.old, [condition])[1] if condition else 0
+    except psycopg.Error as error:
+        words = (error.diag.message_primary or "").partition(": ")[0]
+        found.problems.append(obstacles.unfillable(name, way.fill, words))
+        return
+    if nulls and way.new.not_null:
+        found.problems.append(obstacles.null(name, way, nulls))
+    if lost:
+        found.problems.append(obstacles.cut(name, way, lost))

@@ -6,45 +6,57 @@ whatever drops the objects of a half built database drops them, too.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import re
+import tempfile
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import psycopg
 from psycopg import sql
 
-from backset.carrying import dumped_rows, matching
+from backset.backups import contents, dumps, restoration
+from backset.carrying import mapping
 from backset.carrying.expressions import raw
 from backset.carrying.plan import Schemas
-from backset.carrying.source import Source
-from backset.carrying.user_types import Types
 from backset.catalogs import columns
 from backset.catalogs.catalog import shown
 from backset.catalogs.past import large_objects
 from backset.connections.session import connect
 from backset.errors import StepFailedError
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.backups.manifest import Backup
-    from backset.carrying.matching import Tables
+    from backset.carrying.mapping import Tables
+    from backset.carrying.tables import Name
     from backset.catalogs.columns import Column, Table
-    from backset.catalogs.past import Past
+    from backset.catalogs.past import Kind, Past, UserType
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.runs.build import Build
+    from backset.servers.programs import Programs
 
-    Name = tuple[str, str]  # schema and name
+    Parts = Mapping[int, Name]
+    Counts = Mapping[Name, int]
 
-NAME = "backset__old"
+_NAME = "backset__old"
+_WORD = rb'(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_]*)'
+_HEADER = re.compile(rb"COPY %b\.%b (?P<columns>.*) FROM stdin;\n" % (_WORD, _WORD), re.DOTALL)
+_END = b"\\.\n"
+_BATCH_BYTES = 64 * 1024
+_AGAIN = "see that the backup is whole, then run this again"
 
 
 @contextmanager
-def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterator[Source]:
+def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterator[Schemas]:
     """Make the tables of `past` that are gone, with the rows that they have in the backup.
 
+    Gives what both sides are, where the rows stand under other names in the new database itself.
     They are dropped after the block, unless it fails: then the backup replaces everything.
     Raises StepFailedError where the backup has other rows than its manifest says.
     """
@@ -56,9 +68,7 @@ def filled(build: Build, past: Past, progress: Callable[[str], None]) -> Iterato
     _fill(build, past, taken, made, progress)
     _compute(session, past, made, _wanted(past, made, after, rules))
     objects = past.large_objects - large_objects(session)
-    schemas = Schemas(_tables(session, past, made), after, objects)
-    connected = partial(connect, build.target, build.purpose)
-    yield Source(build.target, session, connected, schemas, past.counters, past.populated)
+    yield Schemas(_tables(session, past, made), after, objects)
     names = sql.SQL(", ").join(map(sql.Identifier, made.schemas))
     session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(names))
 
@@ -70,16 +80,16 @@ class _Made(NamedTuple):
     """
 
     schemas: Sequence[str]
-    types: Types
+    types: _Types
     places: Mapping[Name, Name]
 
 
 def _make(session: Session, past: Past) -> _Made:
-    homes = {schema: f"{NAME}_{n}" for n, schema in enumerate(sorted(past.type_schemas))}
+    homes = {schema: f"{_NAME}_{n}" for n, schema in enumerate(sorted(past.type_schemas))}
     made = _Made(
-        schemas=[NAME, *homes.values()],
-        types=Types(session, past, homes),
-        places={name: (NAME, f"t{n}") for n, name in enumerate(_gone(session, past))},
+        schemas=[_NAME, *homes.values()],
+        types=_Types(session, past, homes),
+        places={name: (_NAME, f"t{n}") for n, name in enumerate(_gone(session, past))},
     )
     with session.transaction():
         for each in made.schemas:
@@ -97,7 +107,7 @@ def _gone(session: Session, past: Past) -> list[Name]:
     return [name for name, oid in past.oids.items() if oid not in alive]
 
 
-def _table(past: Past, types: Types, name: Name, place: Name) -> sql.Composed:
+def _table(past: Past, types: _Types, name: Name, place: Name) -> sql.Composed:
     """Return what makes a table without what guards its rows, and what the server computes."""
     listed = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), types.spelled(kind))
@@ -116,7 +126,7 @@ def _fill(
     That counts the rows of a table together with those of the tables that inherit from it.
     """
     parts = {part: made.places[n] for part, n in past.parts.items() if n in made.places}
-    counts = dumped_rows.fill(build, taken, parts, progress)
+    counts = _copied(build, taken, parts, progress)
     for name in made.places.keys() - past.parents:
         came, wanted = counts.get(made.places[name], 0), taken.manifest.rows[shown(*name)]
         if came != wanted:
@@ -129,7 +139,7 @@ def _wanted(past: Past, made: _Made, after: Tables, rules: Rules) -> set[tuple[N
     before = {name: past.tables[name] for name in made.places}
     return {
         (pair.old.key, way.old.name)
-        for pair in matching.pairs(before, after, rules)
+        for pair in mapping.pairs(before, after, rules)
         for way in pair.ways
         if way.old and way.old.generated
     }
@@ -173,3 +183,144 @@ def _placed(was: Table, now: Table) -> Table:
         readable=True,
         size_bytes=now.size_bytes,
     )
+
+
+class _Types:
+    """The types of a past: those that still stand by their names, the others made again.
+
+    schemas: where those of a schema are made again; each keeps its own name there.
+    The checks of a domain and the functions of a range are left out: the values have passed them.
+    """
+
+    def __init__(self, session: Session, past: Past, schemas: Mapping[str, str]) -> None:
+        self._session = session
+        self._past = past
+        self._schemas = schemas
+        self._made: set[int] = set()
+        every = [each.oid for kinds in past.kinds.values() for each in kinds]
+        every += [kind.oid for each in past.types.values() for _, kind in each.parts]
+        rows = session.execute("SELECT oid FROM pg_type WHERE oid = ANY(%s)", [every])
+        self._alive = {oid for (oid,) in rows}
+
+    def spelled(self, kind: Kind) -> sql.Composable:
+        """Return the type as SQL names it now; it is made first, if it is gone."""
+        if kind.oid in self._alive:
+            return raw(kind.text)
+        lost = self._past.types.get(kind.oid)
+        if lost is None:  # a base type, whose functions are gone: its values are texts
+            return sql.SQL("text")
+        self._make(lost)
+        return sql.SQL("{}{}").format(self._place(lost.name), raw("[]" * kind.is_array))
+
+    def _make(self, lost: UserType) -> None:
+        if lost.oid not in self._made:
+            self._made.add(lost.oid)
+            parts = [(name, self.spelled(kind)) for name, kind in lost.parts]
+            if lost.letter != "m":  # it came with its range
+                self._session.execute(self._statement(lost, parts))
+
+    def _statement(
+        self, lost: UserType, parts: Sequence[tuple[str, sql.Composable]]
+    ) -> sql.Composed:
+        place = self._place(lost.name)
+        if lost.letter == "e":
+            labels = sql.SQL(", ").join(map(sql.Literal, lost.labels))
+            return sql.SQL("CREATE TYPE {} AS ENUM ({})").format(place, labels)
+        if lost.letter == "c":
+            listed = [sql.SQL("{} {}").format(sql.Identifier(name), kind) for name, kind in parts]
+            return sql.SQL("CREATE TYPE {} AS ({})").format(place, sql.SQL(", ").join(listed))
+        ((_, base),) = parts
+        if lost.letter == "d":
+            return sql.SQL("CREATE DOMAIN {} AS {}").format(place, base)
+        statement = "CREATE TYPE {} AS RANGE (SUBTYPE = {}{}, MULTIRANGE_TYPE_NAME = {})"
+        assert lost.multirange  # noqa: S101  (each range has one)
+        other = self._place(lost.multirange)
+        return sql.SQL(statement).format(place, base, raw(lost.options), other)
+
+    def _place(self, name: Name) -> sql.Identifier:
+        return sql.Identifier(self._schemas[name[0]], name[1])
+
+
+def _copied(build: Build, taken: Backup, parts: Parts, progress: Callable[[str], None]) -> Counts:
+    """Copy rows of a backup into tables of the target; return how many each of these got.
+
+    parts: the oid that a table had in the dump → where its rows go.
+    """
+    pg_restore = restoration.program(taken, build.programs)
+    counts = dict.fromkeys(parts.values(), 0)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "toc"
+        lines = contents.read(taken.dump, pg_restore, build.programs, listing)
+        entries = contents.rows(lines, parts)
+        text = "".join(f"{line}\n" for line, _ in entries)
+        listing.write_text(text, encoding="utf-8", errors="surrogateescape")
+        with (
+            closing(connect(build.target, build.purpose)) as session,
+            _script(taken.dump, listing, pg_restore, build.programs) as script,
+        ):
+            for done, (_, oid) in enumerate(entries):
+                progress(f"reading the backup: {done} of {count(len(entries), 'table')}")
+                counts[parts[oid]] += _load(script, session, sql.Identifier(*parts[oid]))
+    return counts
+
+
+@contextmanager
+def _script(dump: Path, listing: Path, pg_restore: Path, programs: Programs) -> Iterator[IO[bytes]]:
+    """Give what pg_restore writes of the rows that `listing` names, which it does in its order.
+
+    Raises StepFailedError if it does not come to its end.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as script:
+        arguments = ["--data-only", "--use-list", os.fspath(listing), "--file=-"]
+        with (
+            os.fdopen(writing, "wb") as sink,
+            dumps.reading(dump, pg_restore, *arguments, programs=programs, output=sink) as child,
+        ):
+            sink.close()  # so that the script ends when pg_restore does
+            yield script
+            programs.check(child, pg_restore, None)
+
+
+def _load(script: IO[bytes], session: Session, table: sql.Identifier) -> int:
+    """Copy the next table of a script into this one, and return how many rows it had.
+
+    The settings before it, such as the encoding, become those of the session.
+    """
+    for line in script:
+        if line.startswith(b"SET ") and b"timeout" not in line:
+            session.execute(line)
+        if line.startswith(b"COPY "):
+            return _copy(script, session, table, _columns(line, script))
+    raise StepFailedError("pg_restore has left out a table of the backup", _AGAIN)
+
+
+def _columns(header: bytes, script: IO[bytes]) -> bytes:
+    """Return the list of columns in the line before the rows; a name may break that line."""
+    while not (found := _HEADER.fullmatch(header)):
+        more = script.readline()
+        if not more:
+            raise StepFailedError("what pg_restore writes ends in the name of a table", _AGAIN)
+        header += more
+    return found["columns"]
+
+
+def _copy(script: IO[bytes], session: Session, table: sql.Identifier, columns: bytes) -> int:
+    statement = b"COPY %b %b FROM STDIN" % (table.as_bytes(session), columns)
+    with session.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            for batch in _batches(script):
+                copy.write(batch)
+        return cursor.rowcount
+
+
+def _batches(script: IO[bytes]) -> Iterator[bytearray]:
+    """Yield the rows up to the end of the table, of a large one a piece at a time."""
+    batch, begins = bytearray(), True
+    while (piece := script.readline(_BATCH_BYTES)) and not (begins and piece == _END):
+        batch += piece
+        begins = piece.endswith(b"\n")
+        if len(batch) >= _BATCH_BYTES:
+            yield batch
+            batch = bytearray()
+    yield batch

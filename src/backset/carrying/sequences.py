@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying.positions import behind
 from backset.catalogs import counters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from backset.carrying.tables import Name
-    from backset.carrying.transfer import Transfer
-    from backset.catalogs.counters import Counter
+    from backset.carrying.tables import Name, Transfer
+    from backset.catalogs.counters import Counter, Position
     from backset.connections.session import Session
 
 
@@ -69,3 +67,21 @@ def _furthest(session: Session, found: Sequence[Counter]) -> dict[int, int]:
             ahead = max if found[number].position.step > 0 else min
             furthest[number] = ahead(int(value), furthest.get(number, int(value)))
     return furthest
+
+
+def behind(new: Position, old: Iterable[Position], furthest: int | None) -> tuple[int, bool] | None:
+    """Return what setval() needs to let a sequence go on behind the old ones; None: it does.
+
+    furthest: the greatest value of its columns, or the least where it counts downwards.
+    It never goes back, and keeps to the lane of whoever is ahead, as with odd and even numbers.
+    One that begins anew at its limit takes the place of the old one: its columns say nothing.
+    """
+    theirs = [each.next_value for each in old]
+    if new.cycles:
+        return new.moved(theirs[0]) if theirs and new.low <= theirs[0] <= new.high else None
+    within = [each for each in theirs if new.low <= each <= new.high]
+    ahead = max if new.step > 0 else min
+    start = ahead([new.next_value, *within])
+    if furthest is not None and (furthest - start) * new.step >= 0:
+        start += ((furthest - start) // new.step + 1) * new.step
+    return new.moved(start)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import sql
 
+from backset.carrying import tables
 from backset.catalogs.catalog import shown
 from backset.connections.session import denied
 from backset.errors import StepFailedError
 from backset.wording import redaction
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TypeAlias
+
+    from backset.carrying.tables import Transfer
+    from backset.connections.session import Session
 
     Keys: TypeAlias = Sequence[Sequence[str]]
     Holders: TypeAlias = Callable[[Sequence[str], str | None], Keys]
@@ -29,7 +35,9 @@ _COLUMN = re.compile(
 )
 _QUOTED = re.compile(r'["»„«].*["«“»]', re.DOTALL)
 _SHOWN_CHARS = 60
-MEND = "mend that in the old database, or give the column a rule in [tool.backset.fill]"
+_MEND = "mend that in the old database, or give the column a rule in [tool.backset.fill]"
+SHOWN_KEYS = 5
+_QUOTED_BYTES = 100  # of a value, by COPY; then come three dots (copyfromparse.c)
 
 
 def _nobody(_columns: Sequence[str], _text: str | None) -> Keys:
@@ -64,9 +72,9 @@ def _what(error: psycopg.Error, name: str, columns: Sequence[str], holders: Hold
     said = error.diag
     table = shown(said.schema_name or "", said.table_name) if said.table_name else name
     if isinstance(error, psycopg.errors.ForeignKeyViolation):
-        return f"{table}: {said.constraint_name}: {_key(error)} refers to a row that is not there"
+        return f"{table}: {said.constraint_name}: {_named(error)} refers to a row that is not there"
     if isinstance(error, psycopg.errors.UniqueViolation):
-        return f"{table}: {said.constraint_name}: {_key(error)} is there more than once"
+        return f"{table}: {said.constraint_name}: {_named(error)} is there more than once"
     if isinstance(error, psycopg.errors.ExclusionViolation):
         return f"{table}: {said.constraint_name}: {_conflict(error, columns, holders)}"
     row = _row(error, columns, holders)
@@ -81,30 +89,36 @@ def _remedy(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return denied(error)
     if isinstance(error, (psycopg.errors.IntegrityError, psycopg.errors.DataError)):
-        return MEND
+        return _MEND
     return "see the server's log, then run this again"
 
 
-def key(columns: Sequence[str], values: Sequence[str | None]) -> str:
+def _key(columns: Sequence[str], values: Sequence[str | None]) -> str:
     """Return the key of a row as people read it, without the values of secret columns."""
     pairs = zip(columns, values, strict=False)
     return ", ".join(f"{name}={_value(name, value)}" for name, value in pairs)
+
+
+def first_keys(columns: Sequence[str], keys: Keys) -> str:
+    """Return the first of these keys. keys: one more than is shown; each has the number of all."""
+    named = [_key(columns, each[:-1]) for each in keys[:SHOWN_KEYS]]
+    return "; ".join([*named, *["…"] * (len(keys) > SHOWN_KEYS)])
 
 
 def _value(column: str, value: str | None) -> str:
     return "null" if value is None else redaction.value(column, _cut(value))
 
 
-def _key(error: psycopg.Error) -> str:
+def _named(error: psycopg.Error) -> str:
     """Return the key that the server names."""
     found = _KEY.search(error.diag.message_detail or "")
-    return key([found["columns"]], [found["values"]]) if found else "a key"
+    return _key([found["columns"]], [found["values"]]) if found else "a key"
 
 
 def _check(error: psycopg.Error) -> str:
     """Return what a row does not hold; a domain's check has a column."""
     if not error.diag.constraint_name:
-        return f": no partition for {_key(error)}"
+        return f": no partition for {_named(error)}"
     found = _place(error)
     column = f": {found['column']}" if found and found.re is _COLUMN else ""
     return f"{column} violates {error.diag.constraint_name}"
@@ -113,10 +127,10 @@ def _check(error: psycopg.Error) -> str:
 def _conflict(error: psycopg.Error, columns: Sequence[str], holders: Holders) -> str:
     """Return what stands against what, and the keys of the rows that have it."""
     found = list(_KEY.finditer(error.diag.message_detail or ""))
-    named = [key([each["columns"]], [each["values"]]) for each in found] or ["a key"]
+    named = [_key([each["columns"]], [each["values"]]) for each in found] or ["a key"]
     words = " conflicts with ".join(named if len(named) > 1 else [*named, "another row"])
     rows = (
-        key(columns, row)
+        _key(columns, row)
         for each in found
         for row in holders(
             [name.strip('"') for name in each["columns"].split(", ")], each["values"]
@@ -136,7 +150,7 @@ def _row(error: psycopg.Error, columns: Sequence[str], holders: Holders) -> str:
         values = found["row"].split(chr(9))
     elif columns and found:
         values = next(iter(holders([found["column"]], found["value"])), None)
-    return f"the row {key(columns, values)}" if values else "a row"
+    return f"the row {_key(columns, values)}" if values else "a row"
 
 
 def _place(error: psycopg.Error) -> re.Match[str] | None:
@@ -159,3 +173,92 @@ def _first_line(error: psycopg.Error) -> str:
         return said
     column = found["column"]
     return f"{column}: {_QUOTED.sub(lambda each: redaction.value(column, each[0]), said)}"
+
+
+def holders(
+    session: Session,
+    transfer: Transfer,
+    key: Sequence[str],
+    columns: Sequence[str],
+    text: str | None,
+) -> Keys:
+    """Return the keys of the first two old rows that have this text in these columns, or null.
+
+    session: on the old database, after its COPY was broken off. text: of a column as COPY has
+    quoted it, or of several with a comma between. Nothing is returned where that cannot be told.
+    """
+    if not (key and {*columns, *key} <= {*transfer.columns}):
+        return []
+    keys = sql.SQL(", ").join(sql.Identifier(each) + sql.SQL("::text") for each in key)
+    query = sql.SQL(_HOLDERS).format(
+        keys=keys,
+        rows=transfer.query,
+        columns=tables.listed(transfer.columns),
+        has=_has(columns, text),
+        key=tables.listed(key),
+    )
+    with suppress(psycopg.Error, UnicodeError):
+        session.rollback()
+        return session.execute(query).fetchall()
+    return []
+
+
+def _has(columns: Sequence[str], text: str | None) -> sql.Composed:
+    names = tables.listed(columns)
+    if text is None:
+        return sql.SQL("ROW({}) IS NULL").format(names)
+    start = text[:-3] if text.endswith("...") else None
+    words = sql.SQL("concat_ws(', ', {})").format(names)  # spelled as COPY does
+    literals = {"text": text, "most": _QUOTED_BYTES, "start": start}
+    return sql.SQL(_HAS).format(words=words, **{k: sql.Literal(v) for k, v in literals.items()})
+
+
+@contextmanager
+def of_index(session: Session, columns: Sequence[str], duplicates: str) -> Iterator[None]:
+    """Name what is there more than once, if the block cannot build a unique index.
+
+    duplicates: the query for these keys, each with the number of all.
+    """
+    try:
+        yield
+    except psycopg.errors.UniqueViolation as error:
+        keys = session.execute(duplicates.encode()).fetchall()
+        if not keys:
+            raise
+        number = int(keys[0][-1])
+        what = f"{count(number, 'key')} {'is' if number == 1 else 'are'} there more than once"
+        raise _error(error, what, columns, keys) from None
+
+
+@contextmanager
+def of_foreign_key(
+    session: Session, columns: Sequence[str], other: Sequence[str], orphans: str
+) -> Iterator[None]:
+    """Name what refers to nothing, if the block cannot validate a foreign key.
+
+    other: schema and name of the table that it refers to. orphans: the query for the keys of these
+    rows, each with the number of all.
+    """
+    try:
+        yield
+    except psycopg.errors.ForeignKeyViolation as error:
+        keys = session.execute(orphans.encode()).fetchall()
+        if not keys:
+            raise
+        number = int(keys[0][-1])
+        verb = "refers" if number == 1 else "refer"
+        what = f"{count(number, 'row')} {verb} to what {shown(*other)} does not have"
+        raise _error(error, what, columns, keys) from None
+
+
+def _error(error: psycopg.Error, what: str, columns: Sequence[str], keys: Keys) -> StepFailedError:
+    said = error.diag
+    table = shown(said.schema_name or "", said.table_name or "")
+    text = f"{table}: {said.constraint_name}: {what}: {first_keys(columns, keys)}"
+    return StepFailedError(text, _MEND)
+
+
+_HOLDERS = """
+SELECT {keys} FROM ({rows}) AS carried ({columns}) WHERE {has} ORDER BY {key} LIMIT 2
+"""
+_HAS = "{words} = {text} OR octet_length({words}) > {most} AND starts_with({words}, {start})"

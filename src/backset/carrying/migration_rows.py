@@ -1,36 +1,119 @@
-"""Rows of the migrations that made way for old ones, while others of them still refer to them."""
+"""The rows that migrations wrote into tables that are carried, such as a list of roles.
+
+The old rows win where both have the same key; a row that only the migrations know stays beside,
+unless the settings say that the old ones are to be there alone.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.carrying import obstacles, tables, violations
+from backset.carrying import obstacles, row_errors, tables
 from backset.catalogs.catalog import shown
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from backset.carrying.constraints import Constraint
-    from backset.carrying.lookups import Kept
+    from backset.carrying.tables import Name
     from backset.configuration.rules import Rules
     from backset.connections.session import Session
     from backset.errors import Finding
 
-_SHOWN_KEYS = 5
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The rows of one table, in a temporary one of the session.
+
+    columns: those that can be written. is_keyed: whether some key tells its rows from others.
+    makes_way: whether none of them comes back.
+    """
+
+    table: Name
+    number: int
+    columns: tuple[str, ...]
+    is_keyed: bool
+    makes_way: bool
+
+    @property
+    def place(self) -> sql.Identifier:
+        """The temporary table."""
+        return _place(self.number)
 
 
-def demand_none(
+def keep(
+    session: Session,
+    names: Iterable[Name],
+    makes_way: Callable[[str], bool] = lambda _name: False,
+) -> list[Kept]:
+    """Set the rows of the tables of these names aside, where there are any, and empty these.
+
+    session: on the new database, and open until bring_back(). Foreign keys are set aside before.
+    Those of a table that inherits from one of these are left to it.
+    makes_way: tells of a table, by its shown name, whether its rows are not to come back.
+    """
+    kept = []
+    for number, table in enumerate(names):
+        own = tables.alone(session, table)
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(own)
+        if session.execute(query).fetchone() == (True,):
+            copy = sql.SQL("CREATE TEMPORARY TABLE {} AS SELECT * FROM {}")
+            session.execute(copy.format(_place(number), own))
+            session.execute(sql.SQL("DELETE FROM {}").format(own))
+            values = {"schema": table[0], "table": table[1]}
+            columns, is_keyed = session.execute(_ABOUT, values).fetchone() or ((), False)
+            kept.append(Kept(table, number, tuple(columns), is_keyed, makes_way(shown(*table))))
+    return kept
+
+
+def bring_back(session: Session, kept: Iterable[Kept]) -> list[str]:
+    """Write again those rows that no old row stands for; say in a line each how many there were."""
+    lines = []
+    for each in kept:
+        own = tables.alone(session, each.table)
+        if each.makes_way:
+            gone = session.execute(sql.SQL("SELECT FROM {}").format(each.place)).rowcount
+            lines.append(f"{shown(*each.table)}: {count(gone, 'row')} of the migrations made way")
+            continue
+        stayed = session.execute(_insert(each, own)).rowcount
+        if stayed:
+            lines.append(f"{shown(*each.table)}: {count(stayed, 'row')} of the migrations beside")
+    return lines
+
+
+def _insert(kept: Kept, own: sql.Composed) -> sql.Composed:
+    columns = sql.SQL(", ").join(map(sql.Identifier, kept.columns))
+    statement = sql.SQL("INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE {rows} {rest}")
+    rows = sql.SQL("SELECT {} FROM {}").format(columns, kept.place)
+    if not kept.is_keyed:  # then the whole row is what tells it from others
+        texts = sql.SQL("ROW({})::text").format(columns)
+        there = sql.SQL("SELECT {} FROM {}").format(texts, own)
+        rows = sql.SQL("{} WHERE {} NOT IN ({})").format(rows, texts, there)
+    return statement.format(
+        table=sql.Identifier(*kept.table),
+        columns=columns,
+        rows=rows,
+        rest=sql.SQL("ON CONFLICT DO NOTHING" if kept.is_keyed else ""),
+    )
+
+
+def _place(number: int) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"backset_kept_{number}")
+
+
+def demand_unreferred(
     session: Session,
     kept: Iterable[Kept],
     constraints: Sequence[Constraint],
-    carried: Sequence[tuple[str, str]],
+    carried: Sequence[Name],
     rules: Rules,
 ) -> None:
-    """Demand that nobody refers to a row that made way; after lookups.bring_back().
+    """Demand that nobody refers to a row that made way; after bring_back().
 
     An old row takes the place of one that is the same by any unique key, and its other columns may
     differ. carried: the tables that get old rows. Raises StepFailedError with every foreign key.
@@ -59,7 +142,7 @@ def _referring(session: Session, kept: Kept, constraint: Constraint) -> Sequence
         own=tables.alone(session, (constraint.of[0], constraint.of[1])),
         ours=ours,
         gone=gone,
-        limit=_SHOWN_KEYS + 1,
+        limit=row_errors.SHOWN_KEYS + 1,
     )
     return session.execute(query).fetchall()
 
@@ -84,13 +167,11 @@ def _problem(
 ) -> Finding:
     number, name = int(keys[0][-1]), shown(*kept.table)
     same = _same(session, kept, constraint) or "an old one"
-    named = [violations.key(constraint.columns, key[:-1]) for key in keys[:_SHOWN_KEYS]]
-    more = ["…"] * (len(keys) > _SHOWN_KEYS)
     ours = shown(constraint.of[0], constraint.of[1])
     what = (
         f"{ours}: {constraint.name}: {count(number, 'row')} "
         f"{'refers' if number == 1 else 'refer'} to what a migration wrote to {name}, which made "
-        f"way for {same}: {'; '.join([*named, *more])}"
+        f"way for {same}: {row_errors.first_keys(constraint.columns, keys)}"
     )
     referred = ", ".join(constraint.referred)
     return obstacles.made_way(what, ours, name, referred, carried, rules)
@@ -116,6 +197,14 @@ def _listed(alias: str, columns: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(alias, each) for each in columns)
 
 
+_ABOUT = """
+SELECT ARRAY(SELECT attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+             ORDER BY attnum),
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND indisunique)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+"""
 _GONE = """
 SELECT {gone} FROM {place} AS gone
 WHERE NOT EXISTS (SELECT FROM {own} AS theirs WHERE ({theirs}) = ({gone}))

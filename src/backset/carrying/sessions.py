@@ -1,20 +1,24 @@
-"""Two sessions, one on each database, between which values pass as text and lose nothing."""
+"""Sessions on both databases: they see one moment, and values pass between them without loss."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from backset.connections.session import Session
+
 
 SPELLING = """
 SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET extra_float_digits = 3;
 SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET xmloption = 'content';
 SET row_security = off"""
+_BEGIN = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 @dataclass(slots=True)
@@ -79,3 +83,23 @@ def _encoding(*sessions: Session) -> str:
 def _encodings(*sessions: Session) -> set[bytes]:
     told = (each.pgconn.parameter_status(b"server_encoding") for each in sessions)
     return {each or b"UTF8" for each in told}
+
+
+@contextmanager
+def snapshot_of(session: Session) -> Iterator[str]:
+    """Hold what an idle session sees now for as long as the block lasts; give its name.
+
+    Nothing is written, so that a standby and a role that may only read will do.
+    """
+    session.execute(_BEGIN)
+    try:
+        (name,) = session.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
+        yield name
+    finally:
+        session.rollback()
+
+
+def adopt(session: Session, name: str) -> None:
+    """Let a session see what the holder of this snapshot sees, until its transaction ends."""
+    session.execute(_BEGIN)
+    session.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
