@@ -1,4 +1,4 @@
-"""The folder of one database's backups: find them, list them, prune them, write undisturbed."""
+"""The folder of one database's backups: find, choose, list and prune them, write undisturbed."""
 
 from __future__ import annotations
 
@@ -310,3 +310,34 @@ def _last_of_their_rows(
     for table, rows in most.items():
         if rows:
             yield from newest(x for x in newest_first if x.manifest.rows.get(table) == rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What `invoke restore` was told.
+
+    vault: where a name is looked for. name: None for the newest backup of the server.
+    database: whose backup it must be; None where --into says that any will do.
+    """
+
+    vault: Vault
+    name: str | None
+    database: str | None
+
+    def backup(self, server_id: str, major: int) -> Backup:
+        """Return the backup, if this server can take it. Raises StepFailedError, RefusedError."""
+        found = self.vault.find(self.name) if self.name else self.vault.newest(server_id)
+        if reasons := _refusals(found, self.database, major):
+            raise RefusedError(reasons)
+        return found
+
+
+def _refusals(backup: Backup, database: str | None, major: int) -> list[tuple[str, str]]:
+    about, reasons = backup.manifest, []
+    if database not in {None, about.database}:
+        remedy = f"choose one of {database} from `invoke backups`, or say --into {database}"
+        reasons.append((f"{backup.name} is a backup of {about.database}", remedy))
+    if about.major > major:
+        what = f"{backup.name} was taken from PostgreSQL {about.major}, and this is {major}"
+        reasons.append((what, f"restore it on a server of version {about.major} or later"))
+    return reasons

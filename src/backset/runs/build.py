@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
+    from backset.backups.vault import Choice
     from backset.catalogs.objects import Object
     from backset.catalogs.past import Past
     from backset.catalogs.sharing import Sharing
