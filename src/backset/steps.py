@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
-from backset.backups import proof, restoration
+from backset.backups import restoration
 from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
@@ -45,7 +45,7 @@ def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     companions.clear_scratch(build.server, build.databases)
     if build.options.proves:
-        proof.refuse(build.server, build.databases)
+        restoration.refuse_proof(build.server, build.databases)
     ended = build.server.endable(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
@@ -72,7 +72,7 @@ def backup(build: Build, progress: Progress) -> Done:
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
-        needs_path = proof.prove(taken, build.server, build.old, build.programs)
+        needs_path = restoration.prove(taken, build.server, build.old, build.programs)
         if needs_path or taken.manifest.obstacle:
             taken = build.taken = backups.noted(taken, needs_search_path=needs_path)
     about, twin = taken.manifest, build.vault.twin(taken)
