@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.backups import archive, dumps
+from backset.backups import dumps, toc
 from backset.carrying import digest, pending, plan
 from backset.carrying.pair import SPELLING
 from backset.carrying.source import Source
@@ -24,7 +24,7 @@ from backset.servers import companions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from backset.backups.archive import Archive
+    from backset.backups.toc import Archive
     from backset.carrying.digest import Digest
     from backset.carrying.transfer import Transfer
     from backset.configuration.rules import Rules
@@ -51,8 +51,8 @@ def check(build: Build, name: str) -> None:
 
 
 def _read(build: Build, name: str) -> Archive:
-    path = archive.find(build.vault, name)
-    return archive.read(path, build.server.major, build.programs)
+    path = toc.find(build.vault, name)
+    return toc.read_archive(path, build.server.major, build.programs)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.backups import contents, dumps, restoration
+from backset.backups import dumps, restoration, toc
 from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.wording.quantities import count
@@ -44,8 +44,8 @@ def fill(build: Build, taken: Backup, parts: Parts, progress: Callable[[str], No
     counts = dict.fromkeys(parts.values(), 0)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
-        lines = contents.read(taken.dump, pg_restore, build.programs, listing)
-        entries = contents.rows(lines, parts)
+        lines = toc.read(taken.dump, pg_restore, build.programs, listing)
+        entries = toc.rows(lines, parts)
         text = "".join(f"{line}\n" for line, _ in entries)
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         with (

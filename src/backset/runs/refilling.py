@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.backups import backup as backups
-from backset.backups import contents, replay, restoration
+from backset.backups import replay, restoration, toc
 from backset.catalogs import configured, inventory, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
@@ -109,10 +109,10 @@ def _entries(build: Build, taken: Backup, *, own: bool) -> Iterator[Path]:
     pg_restore = restoration.program(taken, build.programs)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
-        lines = contents.read(taken.dump, pg_restore, build.programs, listing)
+        lines = toc.read(taken.dump, pg_restore, build.programs, listing)
         rows = configured.tables(build.live) if build.sharing.is_nobodys else []
         cleared = [(each.schema, each.name) for each in rows if each.may_write]
-        missing = contents.missing(build.live, lines, own=same, cleared=cleared)
+        missing = toc.missing(build.live, lines, own=same, cleared=cleared)
         wanted = "\n".join(missing) + "\n"
         listing.write_text(wanted, encoding="utf-8", errors="surrogateescape")
         yield listing
