@@ -1,4 +1,7 @@
-"""Is the server of an open session on this machine? Evidence of both its ends, and the verdict."""
+"""Is the server of an open session on this machine? Evidence of both its ends, and the verdict.
+
+Nothing here reads a URL or a setting: only the open connection counts.
+"""
 
 from __future__ import annotations
 
