@@ -10,7 +10,7 @@ from backset.carrying.fit import is_array
 from backset.errors import Finding, Setting
 from backset.wording import toml
 from backset.wording.quantities import count
-from backset.wording.rights import UNHIDDEN
+from backset.wording.remedies import UNHIDDEN
 from backset.wording.toml import BLANK, string
 
 if TYPE_CHECKING:

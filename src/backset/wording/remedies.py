@@ -1,4 +1,4 @@
-"""What helps where libpq could make no connection. Pure."""
+"""What helps where a server lets us not in, or a role do not what it would. Pure."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ _REMEDIES = (
     ),
     (r"could not translate host name|failed to resolve host", "correct the host in {url}"),
 )
+GRANTED = "let an administrator GRANT that to your role, then run this again"
+UNHIDDEN = (
+    "its owner can run ALTER TABLE … NO FORCE ROW LEVEL SECURITY, if that is the role itself; for "
+    "another role an administrator can run ALTER ROLE … BYPASSRLS; no GRANT shows hidden rows"
+)
 
 
-def remedy(words: str, url: str) -> str:
+def unreached(words: str, url: str) -> str:
     """Return what to do about a connection of which libpq said these words.
 
     url: what says which one that is. A server that speaks another language gets general advice.
