@@ -9,8 +9,7 @@ import pytest
 from backset.configuration.drivers import chosen
 from backset.configuration.lineage import Lineage
 from backset.configuration.reader import load
-from backset.connections.target import Target
-from backset.connections.url import respelled
+from backset.connections.target import Target, respelled
 from backset.errors import SettingsError
 from backset.migrations.discovery import url_of
 from backset.migrations.provenance import found, remedy, told

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.configuration.values import PLACEHOLDERS
-from backset.connections.url import respelled
+from backset.connections.target import respelled
 from backset.errors import SettingsError
 from backset.wording.redaction import blank
 

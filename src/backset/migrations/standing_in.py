@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backset.configuration import drivers
 from backset.configuration.keys import LIBPQ_VARIABLES
 from backset.configuration.reader import on_embedded, restored_environment
-from backset.connections.url import PATTERN
+from backset.connections.target import PATTERN
 from backset.errors import BacksetError
 from backset.migrations import discovery, provenance
 from backset.servers.service import Names

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset.configuration import drivers
 from backset.connections.session import explained
-from backset.connections.target import Target
-from backset.connections.url import respelled
+from backset.connections.target import Target, respelled
 from backset.errors import StepFailedError
 from backset.servers import embedded, swap
 from backset.servers.server import Server

@@ -1,4 +1,4 @@
-"""What helps where a server lets us not in, or a role do not what it would. Pure."""
+"""What helps where a server does not let us in, or a role may not do something. Pure."""
 
 from __future__ import annotations
 
