@@ -120,7 +120,7 @@ def _served(
     """Give what names the server for as long as the block lasts, and a throw-away one itself."""
     from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
     from backset.servers import service  # noqa: PLC0415
-    from backset.wording import printable  # noqa: PLC0415
+    from backset.wording import redaction  # noqa: PLC0415
 
     try:
         if not server.url:
@@ -130,7 +130,7 @@ def _served(
         if not _in_ci() and "--service" not in session.posargs:
             service.refuse_rows(server.url, wait_s)
     except BacksetError as error:
-        session.error("\n".join(map(printable.line, error.lines())))
+        session.error("\n".join(map(redaction.printable, error.lines())))
     yield {"DATABASE_URL": server.url}, None
 
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, TextIO
 
 from backset.processes.process import GRACE_S, cannot_start
 from backset.processes.streams import shown
-from backset.wording import printable
+from backset.wording import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,8 +83,8 @@ def _passing(
     if in_github and stat.S_ISREG(os.fstat(ours.fileno()).st_mode):
         return redact
     if in_github and redact is not None:
-        return lambda line: printable.no_command(redact(line))
-    return printable.no_command if in_github else redact
+        return lambda line: redaction.no_command(redact(line))
+    return redaction.no_command if in_github else redact
 
 
 def _quiet(line: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.wording import printable
+from backset.wording import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,12 +38,12 @@ def commands(title: str, checks: Sequence[Check]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    shown = " ".join(map(printable.line, text.splitlines()))
+    shown = " ".join(map(redaction.printable, text.splitlines()))
     return shown.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _data(text: str) -> str:
-    return "%0A".join(printable.line(each).replace("%", "%25") for each in text.splitlines())
+    return "%0A".join(redaction.printable(each).replace("%", "%25") for each in text.splitlines())
 
 
 def _property(text: str) -> str:
