@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from backset.processes.threads import submit
+from backset.processes.signals import submit
 from backset.servers import copying, swap
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import process, signals
-from backset.processes.threads import submit
+from backset.processes.signals import submit
 from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, login, ownership
 from backset.runs.beside import Beside
