@@ -14,6 +14,7 @@ from backset.backups.vault import Vault
 from backset.catalogs import catalog, sharing
 from backset.catalogs.left_out import LeftOut
 from backset.checks import heads
+from backset.connections.activity import Waits
 from backset.connections.session import Session, connect, end, explained, process_of
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
@@ -29,7 +30,6 @@ from backset.runs.project import Project
 from backset.servers import marking, read_only, standbys, swap
 from backset.servers.programs import Programs
 from backset.servers.server import MAINTENANCE, Database, Server, protection
-from backset.servers.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
