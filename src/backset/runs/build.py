@@ -23,11 +23,11 @@ from backset.processes import process, signals
 from backset.processes.signals import submit
 from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, login, ownership
-from backset.runs.beside import Beside
 from backset.runs.login import Writers
 from backset.runs.options import Options
 from backset.runs.project import Project
 from backset.servers import marking, read_only, standbys, swap
+from backset.servers.companions import Beside
 from backset.servers.programs import Programs
 from backset.servers.server import MAINTENANCE, Database, Server, protection
 

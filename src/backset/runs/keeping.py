@@ -21,7 +21,7 @@ from backset.properties import property as properties
 from backset.runs import recalling
 from backset.runs.recalling import CLEAN, SEEDED, described
 from backset.servers import embedded, swap
-from backset.servers.copying import Copying
+from backset.servers.companions import Copying
 from backset.templates import inputs, memory, surroundings
 from backset.templates.memory import Kept, Record
 
