@@ -14,7 +14,7 @@ from backset.backups import replay, restoration, toc
 from backset.catalogs import configured, inventory, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
-from backset.properties import privileges
+from backset.properties import grants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def load(build: Build, taken: Backup, *, own: bool) -> str:
     own: whether it is the backup of what was cleared, so that nothing else of ours may be there.
     Returns, in words, which tables have not come back into publications of others.
     """
-    privileges.forget_defaults(build.live)
+    grants.forget_defaults(build.live)
     with _entries(build, taken, own=own) as listing:
         where = (build.target, build.server.major, build.programs)
         restoration.fill(taken, *where, entries=listing)
@@ -82,7 +82,7 @@ def rehearse(build: Build, taken: Backup) -> Backup:
 def _try(build: Build, taken: Backup, listing: Path, path: str | None) -> None:
     where = taken.dump, restoration.program(taken, build.programs), build.programs
     with build.live.transaction(force_rollback=True):
-        privileges.forget_defaults(build.live)
+        grants.forget_defaults(build.live)
         replay.replay(build.live, *where, entries=listing, path=path)
         restoration.compare(taken, build.live, spare=_spare(build, taken), is_in_use=True)
 
