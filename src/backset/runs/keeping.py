@@ -141,7 +141,7 @@ class Keeping:
         chosen = inputs.chosen(settings.root, settings.inputs)
         if moved := inputs.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
-        needed = [name for kind, name, _ in record.had if kind == extensions.KIND]
+        needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
         server = surroundings.look(session, needed)
         if server["a role of the server"] != roles:
             raise OSError("a role of the server has changed meanwhile")

@@ -91,7 +91,7 @@ def _surroundings(build: Build, record: Record) -> str:
     environ = settings.child_env(build.subject)
     now = memory.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
-    needed = [name for kind, name, _ in record.had if kind == extensions.KIND]
+    needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
     now |= surroundings.look(build.server.session, needed)
     return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
         build, record
