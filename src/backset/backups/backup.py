@@ -17,7 +17,7 @@ from urllib.parse import quote
 from backset.backups import dumps, manifest, toc
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
 from backset.catalogs import catalog, evaluated, inventory
-from backset.catalogs.left_out import NOTHING, LeftOut
+from backset.catalogs.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 from backset.errors import SettingsError, StepFailedError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset.backups import dumps, replay
 from backset.catalogs import catalog, inventory
-from backset.catalogs.left_out import LeftOut
+from backset.catalogs.sharing import LeftOut
 from backset.connections.session import connect, explained
 from backset.errors import StepFailedError
 from backset.servers import companions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from backset.backups import backup
 from backset.carrying import dump, pending, remote, scratch_schema
 from backset.carrying.source import Source
-from backset.catalogs.left_out import NOTHING
+from backset.catalogs.sharing import NOTHING
 from backset.connections.session import connect
 from backset.errors import RefusedError, StepFailedError
 from backset.servers import companions

@@ -12,7 +12,7 @@ import psycopg
 
 from backset.backups.vault import Vault
 from backset.catalogs import catalog, sharing
-from backset.catalogs.left_out import LeftOut
+from backset.catalogs.sharing import LeftOut
 from backset.checks import heads
 from backset.connections.activity import Waits
 from backset.connections.session import Session, connect, end, explained, process_of
