@@ -12,7 +12,7 @@ from backset.backups import dumps, toc
 from backset.carrying import digest, pending, plan
 from backset.carrying.pair import SPELLING
 from backset.carrying.source import Source
-from backset.catalogs import borrowing, columns, versions
+from backset.catalogs import columns, evaluated, versions
 from backset.catalogs.catalog import shown
 from backset.connections.session import Session, connect, conninfo, explained
 from backset.errors import RefusedError, StepFailedError
@@ -79,7 +79,7 @@ def opened(
             doubts = _define(build, found, database, how)
             path = found.backup.manifest.search_path if found.backup else None
             with closing(connect(database, build.purpose)) as session:
-                borrowing.give_path(session, path)
+                evaluated.give_path(session, path)
             with closing(connected()) as session:
                 _tell_rowless(found, session, progress)
                 rules, places = build.options.carries, _places(found, session)
