@@ -26,7 +26,7 @@ from backset.runs import aftermath, login, ownership
 from backset.runs.login import Writers
 from backset.runs.options import Options
 from backset.runs.project import Project
-from backset.servers import marking, read_only, standbys, swap
+from backset.servers import read_only, standbys, swap
 from backset.servers.companions import Beside
 from backset.servers.programs import Programs
 from backset.servers.server import MAINTENANCE, Database, Server, protection
@@ -172,7 +172,7 @@ class Build:
     def mark_server(self) -> None:
         """Mark a server that does not say which one it is, before something is kept of it."""
         if not self.server_id and self.target.database not in MAINTENANCE:
-            marking.mark(self.server.session)
+            login.mark_server(self.server.session)
             del self.server_id
 
     @cached_property
