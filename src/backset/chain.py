@@ -11,7 +11,7 @@ from backset.connections.session import explained
 from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.processes import signals
-from backset.runs import clones, guard, in_place, reading
+from backset.runs import clones, guard, in_place
 from backset.runs.clones import Keeping
 from backset.servers import companions
 from backset.steps import (
@@ -130,7 +130,7 @@ def _run(
         skip |= unwanted(build.options.carries)
         wanted = [step for step in chosen if step.__name__ not in skip]
         if not chain.beside:
-            reading.refuse(build, [step.__name__ for step in wanted])
+            guard.refuse_writing(build, [step.__name__ for step in wanted])
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
             for step in wanted:
