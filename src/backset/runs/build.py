@@ -25,7 +25,7 @@ from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, login, ownership
 from backset.runs.login import Writers
 from backset.runs.options import Options
-from backset.runs.project import Project
+from backset.runs.ownership import Project
 from backset.servers import read_only, standbys, swap
 from backset.servers.companions import Beside
 from backset.servers.programs import Programs
