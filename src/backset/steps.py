@@ -14,7 +14,7 @@ from backset.errors import BacksetError, Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
 from backset.properties import cluster_wide, inheritance
-from backset.runs import in_place, ownership, refilling, remade, seeding, swallowed
+from backset.runs import in_place, notes, ownership, refilling, seeding, swallowed
 from backset.servers import companions, read_only, swap
 from backset.wording.quantities import amount, count
 
@@ -66,7 +66,7 @@ def backup(build: Build, progress: Progress) -> Done:
         zstd_above=above,
         left_out=build.left_out,
         wish=build.options.wish,
-        is_remade=lambda session: remade.is_remade(build, session),
+        is_remade=lambda session: notes.is_remade(build, session),
         server_id=build.server_id,
     )
     build.taken = taken
@@ -302,10 +302,10 @@ def promote(build: Build, progress: Progress) -> Done:
             build.promoted = True
             swap.discard(build.server)
 
-    horizon = remade.horizon(build)
-    remade.give_up(build)  # before: it may be killed right after
+    horizon = notes.horizon(build)
+    notes.give_up(build)  # before: it may be killed right after
     build.handover(swap_them, progress)
-    remade.note(build, horizon)
+    notes.note_made(build, horizon)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
