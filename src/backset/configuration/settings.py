@@ -16,8 +16,8 @@ from backset.wording.redaction import blank
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from backset.configuration.ignoring import Ignore
     from backset.configuration.lineage import Lineage
+    from backset.configuration.values import Ignore
     from backset.connections.target import Target
 
 
