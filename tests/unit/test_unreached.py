@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.wording.remedies import unreached
+from backset.wording.explanations import unreached
 
 
 @pytest.mark.parametrize(

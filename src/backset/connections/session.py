@@ -26,8 +26,8 @@ from backset.errors import (
     UnreachableError,
 )
 from backset.processes.identity import application_name
-from backset.wording import remedies
-from backset.wording.remedies import GRANTED, UNHIDDEN
+from backset.wording import explanations
+from backset.wording.explanations import GRANTED, UNHIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +67,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
         is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
-        remedy = remedies.unreached(words, target.mended_in)
+        remedy = explanations.unreached(words, target.mended_in)
         raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
     except Interrupted as error:
         # Its frames hold a session that is half open, for as long as the error lives. The server
@@ -106,7 +106,7 @@ def _opened(params: Mapping[str, str]) -> Session:
         try:
             return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
-            if not remedies.is_full(str(error)) or time.monotonic() > until:
+            if not explanations.is_full(str(error)) or time.monotonic() > until:
                 raise
         time.sleep(0.1)
 
