@@ -97,8 +97,8 @@ class Target:
                 "postgresql://user:password@host:port/database, with @ / : in it percent-encoded"
             )
             raise SettingsError([(f"{source} is not a PostgreSQL URL", f"write {remedy}")])
-        translated, problems = translate(match["query"] or "", source)
-        params = {} if problems else ask_libpq(match, translated, source)
+        translated, problems = _translate(match["query"] or "", source)
+        params = {} if problems else _ask_libpq(match, translated, source)
         problems += [] if problems else _judge(params, source)
         if problems:
             raise SettingsError(problems)
@@ -110,7 +110,7 @@ class Target:
         assert match is not None  # noqa: S101  (parse() accepted it)
         query = [
             f"{key}={quote(database, safe='')}" if key in {"dbname", "database"} else pair
-            for key, pair in pairs(match["query"] or "")
+            for key, pair in _pairs(match["query"] or "")
         ]
         url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
         url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
@@ -134,7 +134,7 @@ class Target:
         match = PATTERN.fullmatch(self.url)
         assert match is not None  # noqa: S101  (parse() accepted it)
         user = (match["credentials"] or "").removesuffix("@").split(":", 1)[0]
-        query = [pair for key, pair in pairs(match["query"] or "") if key not in _SECRET]
+        query = [pair for key, pair in _pairs(match["query"] or "") if key not in _SECRET]
         url = f"{match['scheme']}://{user}{'@' if user else ''}{match['hosts']}"
         return f"{url}/{match['database'] or ''}" + (f"?{'&'.join(query)}" if query else "")
 
@@ -148,7 +148,7 @@ class Target:
     @property
     def libpq_env(self) -> dict[str, str]:
         """The parameters as libpq's environment variables, for a program such as psql."""
-        known = {word: variable for word, variable in keywords().items() if variable}
+        known = {word: variable for word, variable in _keywords().items() if variable}
         return {known[word]: value for word, value in self.params.items() if word in known}
 
     @property
@@ -203,7 +203,7 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
 
 
 @cache
-def keywords() -> dict[str, str]:
+def _keywords() -> dict[str, str]:
     """Return every keyword that libpq knows, with its environment variable, if it has one."""
     from psycopg import pq
 
@@ -211,21 +211,21 @@ def keywords() -> dict[str, str]:
     return {each.keyword.decode(): (each.envvar or b"").decode() for each in options}
 
 
-def pairs(query: str) -> Iterator[tuple[str, str]]:
+def _pairs(query: str) -> Iterator[tuple[str, str]]:
     """Give (key, `key=value`) for each parameter of a query, its value still encoded."""
     for pair in filter(None, query.split("&")):
         yield unquote(pair.partition("=")[0]), pair
 
 
-def translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return libpq's still percent-encoded parameters, and the problems found on the way."""
     params: dict[str, str] = {}
     problems = []
-    for key, pair in pairs(query):
+    for key, pair in _pairs(query):
         keyword = _RENAMED.get(key, key)
         if keyword in _DRIVER_ONLY:
             continue
-        if keyword not in keywords():
+        if keyword not in _keywords():
             problems.append((f"{source} has the unknown parameter {key!r}", "remove or correct it"))
         elif keyword in params:
             problems.append((f"{source} gives {keyword!r} twice", "keep one of them"))
@@ -240,13 +240,13 @@ def translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, 
 def respelled(url: str, driver: str) -> str:
     """Return a URL as another driver of SQLAlchemy wants it; empty means as libpq does.
 
-    What that driver has no word for is left out. The URL must be one that translate() can read.
+    What that driver has no word for is left out. The URL must be one that libpq can read.
     """
     match = PATTERN.fullmatch(url)
     assert match is not None  # noqa: S101  (whoever has a Target has parsed it)
     if match["scheme"].partition("+")[2] == driver:
         return url
-    params, _ = translate(match["query"] or "", "the URL")
+    params, _ = _translate(match["query"] or "", "the URL")
     words = _WORDS.get(driver)
     if driver == "pg8000" and unquote(folder := params.pop("host", "")).startswith("/"):
         params["unix_sock"] = f"{folder}/.s.PGSQL.{params.get('port', '5432')}"
@@ -268,7 +268,7 @@ def _value(key: str, keyword: str, raw: str) -> dict[str, str]:
     return {keyword: raw}
 
 
-def ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
+def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
     """Return what libpq reads in a URL with a translated query. Raises SettingsError."""
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict

@@ -96,7 +96,7 @@ class Child:
             if self in _running:  # nobody knows of it yet: it would go on beside the cleaning
                 self.end()
             if isinstance(error, OSError | subprocess.SubprocessError):
-                raise cannot_start(argv, error) from None
+                raise _cannot_start(argv, error) from None
             raise
 
     def __enter__(self) -> Self:
@@ -278,7 +278,7 @@ def detach(
                 **_identity(account),
             )
     except (OSError, subprocess.SubprocessError) as error:
-        raise cannot_start(argv, error) from None
+        raise _cannot_start(argv, error) from None
     return Detached(popen)
 
 
@@ -296,10 +296,10 @@ def demand(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
     folders = env.get("PATH", os.defpath).split(os.pathsep)
     if shutil.which(program, path=os.pathsep.join(str(cwd / each) for each in folders)) is None:
         code = errno.EACCES if (cwd / argv[0]).exists() else errno.ENOENT
-        raise cannot_start(argv, OSError(code, os.strerror(code)))
+        raise _cannot_start(argv, OSError(code, os.strerror(code)))
 
 
-def cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
+def _cannot_start(argv: Sequence[str], error: Exception) -> StepFailedError:
     """Return what a person reads of a program that the system does not start."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return StepFailedError(
@@ -347,7 +347,7 @@ def attach(
                     popen.kill()
                     popen.wait()
     except OSError as error:
-        raise cannot_start(argv, error) from None
+        raise _cannot_start(argv, error) from None
     finally:
         signal.signal(signal.SIGINT, before)
 

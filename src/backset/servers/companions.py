@@ -129,7 +129,7 @@ def drop(server: Server, name: str) -> None:
         swap.drop(server, name)
 
 
-def copy(
+def _copy(
     session: Session, source: Database, name: str, like: Database, *, closed: bool = False
 ) -> None:
     """Create the database `name` as a copy of `source`, which nobody may be connected to.
@@ -218,7 +218,7 @@ class Copying:
     def _run(self) -> None:
         try:
             swap.drop_by(self._server, self._session, self._name)
-            copy(self._session, self._source, self._name, self._source, closed=True)
+            _copy(self._session, self._source, self._name, self._source, closed=True)
             self._then(self._session)
         except (psycopg.Error, BacksetError, OSError) as error:
             self.problem = one_line(error, self._server.target)
@@ -269,5 +269,5 @@ def _create(server: Server, old: Database | None, template: Database | None) -> 
         swap.make(server, name, "next", old)
         return
     # Closed until it has its mark: one that has content and no mark would be somebody else's.
-    copy(server.session, template, name, old, closed=True)
+    _copy(server.session, template, name, old, closed=True)
     swap.show(server, name, "next")
