@@ -294,54 +294,6 @@ def mentions(words: str, name: str) -> bool:
     return bool(re.search(f"{quoted}|{qualified}|{after}", words))
 
 
-_KEYWORDS = "schema|exists|table|on|into|view|function|type|trigger|publication|to"
-_ABOUT = """
-SELECT rolsuper, ARRAY(SELECT nspname::text FROM pg_extension e JOIN pg_namespace n
-                       ON n.oid = e.extnamespace WHERE nspname <> 'public')
-FROM pg_roles WHERE rolname = current_user
-"""
-_ROLES = """
-WITH me AS (SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user)
-SELECT rolname FROM me
-UNION SELECT r.rolname FROM pg_roles r, me WHERE NOT me.rolsuper AND pg_has_role(r.oid, 'USAGE')
-UNION SELECT pg_get_userbyid(datdba) FROM pg_database, me
-      WHERE me.rolsuper AND datname = current_database()
-UNION SELECT pg_get_userbyid(c.relowner)
-      FROM me, pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-           JOIN unnest(%(schemas)s::text[], %(names)s::text[]) AS v (schema, name)
-           ON (n.nspname, c.relname) = (v.schema, v.name)
-      WHERE me.rolsuper
-"""
-# What extensions made is theirs; what a system catalog has is PostgreSQL's.
-_IS_PLAIN = f"""
-WITH roles AS (
-    SELECT oid, pg_has_role(oid, 'USAGE') AND NOT (me.super AND oid NOT IN (
-               SELECT datdba FROM pg_database WHERE datname = current_database()
-               UNION SELECT oid FROM pg_roles WHERE rolname = current_user)) AS ours
-    FROM pg_roles, (SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user) me
-), things AS (
-    SELECT 'pg_class'::regclass AS classid, oid, relnamespace AS place, relowner AS owner
-    FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
-    UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace, proowner FROM pg_proc
-    UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typowner FROM pg_type
-              WHERE typtype IN ('e', 'd', 'r')
-    UNION ALL SELECT 'pg_namespace'::regclass, oid, oid, nspowner FROM pg_namespace
-              WHERE nspname <> 'public' AND {is_users("nspname")}
-    UNION ALL SELECT 'pg_publication'::regclass, oid, NULL, pubowner FROM pg_publication
-    UNION ALL SELECT 'pg_event_trigger'::regclass, oid, NULL, 0 FROM pg_event_trigger
-    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, NULL, srvowner FROM pg_foreign_server
-)
-SELECT NOT EXISTS (
-    SELECT FROM things t LEFT JOIN pg_namespace n ON n.oid = t.place
-         LEFT JOIN roles r ON r.oid = t.owner
-    WHERE t.oid >= {FIRST_OF_A_USER}
-      AND (NOT coalesce(r.ours, false) OR n.nspname <> ALL(%(places)s))
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = t.classid AND d.objid = t.oid
-                      AND d.deptype IN ('e', 'i'))
-      AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = t.oid))
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """Names of schemas, and schema and name of tables, views and sequences in others."""
@@ -392,3 +344,51 @@ NOTHING = LeftOut()
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+_KEYWORDS = "schema|exists|table|on|into|view|function|type|trigger|publication|to"
+_ABOUT = """
+SELECT rolsuper, ARRAY(SELECT nspname::text FROM pg_extension e JOIN pg_namespace n
+                       ON n.oid = e.extnamespace WHERE nspname <> 'public')
+FROM pg_roles WHERE rolname = current_user
+"""
+_ROLES = """
+WITH me AS (SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user)
+SELECT rolname FROM me
+UNION SELECT r.rolname FROM pg_roles r, me WHERE NOT me.rolsuper AND pg_has_role(r.oid, 'USAGE')
+UNION SELECT pg_get_userbyid(datdba) FROM pg_database, me
+      WHERE me.rolsuper AND datname = current_database()
+UNION SELECT pg_get_userbyid(c.relowner)
+      FROM me, pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+           JOIN unnest(%(schemas)s::text[], %(names)s::text[]) AS v (schema, name)
+           ON (n.nspname, c.relname) = (v.schema, v.name)
+      WHERE me.rolsuper
+"""
+# What extensions made is theirs; what a system catalog has is PostgreSQL's.
+_IS_PLAIN = f"""
+WITH roles AS (
+    SELECT oid, pg_has_role(oid, 'USAGE') AND NOT (me.super AND oid NOT IN (
+               SELECT datdba FROM pg_database WHERE datname = current_database()
+               UNION SELECT oid FROM pg_roles WHERE rolname = current_user)) AS ours
+    FROM pg_roles, (SELECT rolsuper AS super FROM pg_roles WHERE rolname = current_user) me
+), things AS (
+    SELECT 'pg_class'::regclass AS classid, oid, relnamespace AS place, relowner AS owner
+    FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT relispartition
+    UNION ALL SELECT 'pg_proc'::regclass, oid, pronamespace, proowner FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, typnamespace, typowner FROM pg_type
+              WHERE typtype IN ('e', 'd', 'r')
+    UNION ALL SELECT 'pg_namespace'::regclass, oid, oid, nspowner FROM pg_namespace
+              WHERE nspname <> 'public' AND {is_users("nspname")}
+    UNION ALL SELECT 'pg_publication'::regclass, oid, NULL, pubowner FROM pg_publication
+    UNION ALL SELECT 'pg_event_trigger'::regclass, oid, NULL, 0 FROM pg_event_trigger
+    UNION ALL SELECT 'pg_foreign_server'::regclass, oid, NULL, srvowner FROM pg_foreign_server
+)
+SELECT NOT EXISTS (
+    SELECT FROM things t LEFT JOIN pg_namespace n ON n.oid = t.place
+         LEFT JOIN roles r ON r.oid = t.owner
+    WHERE t.oid >= {FIRST_OF_A_USER}
+      AND (NOT coalesce(r.ours, false) OR n.nspname <> ALL(%(places)s))
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = t.classid AND d.objid = t.oid
+                      AND d.deptype IN ('e', 'i'))
+      AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extnamespace = t.oid))
+"""

@@ -101,29 +101,6 @@ def _joined(text: str) -> str:
     return re.sub(r"""["']\s*[rbfu]?["']""", "", text)
 
 
-_CREATE = re.compile(
-    r"""create\s+extension\s+(?:if\s+not\s+exists\s+)?[\s"'\\]*([^\s"'\\;)]*)""", re.IGNORECASE
-)
-_PLAIN = re.compile(r"[\w$-]+")
-_OF_A_USER = f"e.oid >= {FIRST_OF_A_USER}"  # plpgsql comes with every database
-SOURCES = (
-    Source(
-        f"""
-SELECT extname, nspname, extversion, extowner = to_regrole(quote_ident(current_user)) AS own
-FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
-WHERE {_OF_A_USER} ORDER BY e.oid""",
-        _extension,  # by oid: an extension comes after those that it requires
-    ),
-)
-_UNCREATABLE = f"""
-SELECT extname FROM pg_extension e WHERE {_OF_A_USER} AND (extname = 'pg_cron' OR NOT EXISTS (
-    SELECT FROM pg_available_extension_versions v WHERE v.name = extname
-    AND ((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR NOT v.superuser
-         OR v.trusted AND has_database_privilege(current_database(), 'CREATE'))))
-ORDER BY 1
-"""
-
-
 def _schema(row: Mapping[str, Any]) -> Property:
     create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(row["nspname"]))
     return Property(
@@ -193,3 +170,24 @@ AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regcla
         _schema,
     ),
 )
+_CREATE = re.compile(
+    r"""create\s+extension\s+(?:if\s+not\s+exists\s+)?[\s"'\\]*([^\s"'\\;)]*)""", re.IGNORECASE
+)
+_PLAIN = re.compile(r"[\w$-]+")
+_OF_A_USER = f"e.oid >= {FIRST_OF_A_USER}"  # plpgsql comes with every database
+SOURCES = (
+    Source(
+        f"""
+SELECT extname, nspname, extversion, extowner = to_regrole(quote_ident(current_user)) AS own
+FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
+WHERE {_OF_A_USER} ORDER BY e.oid""",
+        _extension,  # by oid: an extension comes after those that it requires
+    ),
+)
+_UNCREATABLE = f"""
+SELECT extname FROM pg_extension e WHERE {_OF_A_USER} AND (extname = 'pg_cron' OR NOT EXISTS (
+    SELECT FROM pg_available_extension_versions v WHERE v.name = extname
+    AND ((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR NOT v.superuser
+         OR v.trusted AND has_database_privilege(current_database(), 'CREATE'))))
+ORDER BY 1
+"""

@@ -116,32 +116,6 @@ def _acl(acl: str, kind: str, owner: str) -> str:
     return _grants(f"coalesce({acl}, acldefault('{kind}', {owner}))", owner)
 
 
-_SCHEMAS = f"""FROM pg_namespace n WHERE {is_users("nspname")}
-AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass
-                AND x.objid = n.oid AND x.deptype = 'e') ORDER BY nspname"""
-OF_DATABASE = (
-    Source(
-        f"SELECT {_acl('datacl', 'd', 'datdba')} FROM pg_database WHERE datname = %(database)s",
-        _of_database,
-    ),
-)
-SOURCES = (
-    Source(
-        f"""
-SELECT nspname, nspacl IS NULL AS plain, pg_get_userbyid(nspowner) AS owner,
-       {_acl("nspacl", "n", "nspowner")} {_SCHEMAS}""",
-        _of_schema,
-    ),
-    Source(
-        f"""
-SELECT pg_get_userbyid(defaclrole) AS role, nspname, defaclobjtype,
-       {_grants("defaclacl", "defaclrole")}
-FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace ORDER BY 1, 2, 3""",
-        _default,
-    ),
-)
-
-
 def forget_defaults(session: Session) -> None:
     """Set the default privileges of our roles back to PostgreSQL's own.
 
@@ -183,3 +157,27 @@ SELECT pg_get_userbyid(d.defaclrole), n.nspname, d.defaclobjtype,
 FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
 WHERE pg_has_role(d.defaclrole, 'USAGE')
 """
+_SCHEMAS = f"""FROM pg_namespace n WHERE {is_users("nspname")}
+AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass
+                AND x.objid = n.oid AND x.deptype = 'e') ORDER BY nspname"""
+OF_DATABASE = (
+    Source(
+        f"SELECT {_acl('datacl', 'd', 'datdba')} FROM pg_database WHERE datname = %(database)s",
+        _of_database,
+    ),
+)
+SOURCES = (
+    Source(
+        f"""
+SELECT nspname, nspacl IS NULL AS plain, pg_get_userbyid(nspowner) AS owner,
+       {_acl("nspacl", "n", "nspowner")} {_SCHEMAS}""",
+        _of_schema,
+    ),
+    Source(
+        f"""
+SELECT pg_get_userbyid(defaclrole) AS role, nspname, defaclobjtype,
+       {_grants("defaclacl", "defaclrole")}
+FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace ORDER BY 1, 2, 3""",
+        _default,
+    ),
+)

@@ -163,24 +163,6 @@ def _set(session: Session, database: str, *settings: sql.SQL | sql.Composed) -> 
             session.execute(where + each)
 
 
-_READ_ONLY = sql.SQL("SET default_transaction_read_only TO {}")
-_RESET_READ_ONLY = sql.SQL("RESET default_transaction_read_only")
-_RESET_ROLE = sql.SQL("RESET role")
-_OF_LOGIN = """
-FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
-     JOIN pg_roles r ON r.oid = s.setrole AND r.rolname = session_user
-"""
-_SAID = f"""
-SELECT {_OF_LOGIN}, unnest(s.setconfig) each
-WHERE d.datname = %(database)s AND starts_with(each, 'default_transaction_read_only=')
-"""
-_MARK = f"""
-SELECT each {_OF_LOGIN}, unnest(%(marks)s::text[]) each
-WHERE d.datname = %(database)s
-  AND 'default_transaction_read_only=' || each = ANY(s.setconfig)
-"""
-
-
 def mark_server(session: Session) -> None:
     """Leave one, unless the server says who it is, or has a mark of somebody's already.
 
@@ -206,4 +188,20 @@ SELECT r.oid, EXISTS (SELECT FROM pg_database WHERE datname = %(place)s) AND NOT
            unnest(s.setconfig) each
     WHERE s.setrole = r.oid AND d.datname = %(place)s AND starts_with(each, 'application_name='))
 FROM pg_roles r WHERE r.rolname = session_user
+"""
+_READ_ONLY = sql.SQL("SET default_transaction_read_only TO {}")
+_RESET_READ_ONLY = sql.SQL("RESET default_transaction_read_only")
+_RESET_ROLE = sql.SQL("RESET role")
+_OF_LOGIN = """
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+     JOIN pg_roles r ON r.oid = s.setrole AND r.rolname = session_user
+"""
+_SAID = f"""
+SELECT {_OF_LOGIN}, unnest(s.setconfig) each
+WHERE d.datname = %(database)s AND starts_with(each, 'default_transaction_read_only=')
+"""
+_MARK = f"""
+SELECT each {_OF_LOGIN}, unnest(%(marks)s::text[]) each
+WHERE d.datname = %(database)s
+  AND 'default_transaction_read_only=' || each = ANY(s.setconfig)
 """

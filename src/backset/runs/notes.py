@@ -99,12 +99,6 @@ def _made_path(build: Build) -> Path:
     return build.vault.folder / _MADE
 
 
-_HERE = """
-SELECT oid::int8, pg_snapshot_xmax(pg_current_snapshot())::text::int8
-FROM pg_database WHERE datname = current_database()
-"""
-
-
 def unfinished(build: Build) -> dict[str, Any] | None:
     """Return the mark, if it is about this very database."""
     mark = _said(unfinished_path(build))
@@ -170,4 +164,8 @@ BEGIN;
 SET LOCAL synchronous_commit = local;
 SELECT pg_logical_emit_message(true, 'backset', 'in place');
 COMMIT
+"""
+_HERE = """
+SELECT oid::int8, pg_snapshot_xmax(pg_current_snapshot())::text::int8
+FROM pg_database WHERE datname = current_database()
 """

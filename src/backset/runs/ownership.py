@@ -82,24 +82,6 @@ def end(session: Session, database: str) -> None:
         session.execute(setting.format(sql.Identifier(database)))
 
 
-_SET_SINCE = 160000  # the server's version that tells apart who may SET ROLE
-# A superuser is not made less: the migrations may need that, as for an extension.
-_OWNER = f"""
-SELECT r.rolname, NOT me.rolsuper AND current_user = session_user AND pg_has_role(r.oid, %(option)s)
-FROM (SELECT c.relowner, count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relkind IN ('r', 'p') AND {is_users("n.nspname")}
-        AND pg_has_role(c.relowner, 'USAGE') AND n.nspname <> ALL(%(schemas)s)
-        AND (n.nspname, c.relname) NOT IN (
-            SELECT * FROM unnest(%(places)s::name[], %(names)s::name[]))
-        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                        AND d.objid = c.oid AND d.deptype = 'e')
-      GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1) most
-     JOIN pg_roles r ON r.oid = most.relowner
-     JOIN pg_roles me ON me.rolname = current_user
-WHERE r.rolname <> current_user
-"""
-
-
 class Project:
     """The project's migrations and env.py; Alembic is started only for what nothing else knows."""
 
@@ -163,3 +145,21 @@ class Project:
                 worker.begin(self._target, "gate")
                 found += worker.scripts.folders
         return found
+
+
+_SET_SINCE = 160000  # the server's version that tells apart who may SET ROLE
+# A superuser is not made less: the migrations may need that, as for an extension.
+_OWNER = f"""
+SELECT r.rolname, NOT me.rolsuper AND current_user = session_user AND pg_has_role(r.oid, %(option)s)
+FROM (SELECT c.relowner, count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'p') AND {is_users("n.nspname")}
+        AND pg_has_role(c.relowner, 'USAGE') AND n.nspname <> ALL(%(schemas)s)
+        AND (n.nspname, c.relname) NOT IN (
+            SELECT * FROM unnest(%(places)s::name[], %(names)s::name[]))
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                        AND d.objid = c.oid AND d.deptype = 'e')
+      GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1) most
+     JOIN pg_roles r ON r.oid = most.relowner
+     JOIN pg_roles me ON me.rolname = current_user
+WHERE r.rolname <> current_user
+"""

@@ -224,18 +224,6 @@ class Copying:
             self.problem = one_line(error, self._server.target)
 
 
-_CONNECTED = """
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = %(name)s
-               AND backend_type <> 'autovacuum worker')
-"""
-_HELD = """
-SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
-               WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass
-                 AND l.mode = 'ShareLock' AND l.granted AND l.pid = %(pid)s
-                 AND d.datname = %(name)s)
-"""
-
-
 class Beside:
     """Makes `__next`, once, in the likeness of the target."""
 
@@ -271,3 +259,15 @@ def _create(server: Server, old: Database | None, template: Database | None) -> 
     # Closed until it has its mark: one that has content and no mark would be somebody else's.
     _copy(server.session, template, name, old, closed=True)
     swap.show(server, name, "next")
+
+
+_CONNECTED = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = %(name)s
+               AND backend_type <> 'autovacuum worker')
+"""
+_HELD = """
+SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.objid
+               WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass
+                 AND l.mode = 'ShareLock' AND l.granted AND l.pid = %(pid)s
+                 AND d.datname = %(name)s)
+"""

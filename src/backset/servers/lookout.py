@@ -175,20 +175,6 @@ class Lookout:
         return {name: Counters(sessions, written) for name, sessions, written in rows}
 
 
-_VISITORS = """
-SELECT pid, datname, coalesce(usename, ''), coalesce(application_name, ''),
-       coalesce(client_port, 0)
-FROM pg_stat_activity
-WHERE (datname = ANY(%s) OR starts_with(application_name, %s) AND datname IS NOT NULL)
-  AND pid <> ALL(%s) AND coalesce(backend_type, 'client backend') = 'client backend'
-  AND pid <> pg_backend_pid()
-"""
-_COUNTERS = """
-SELECT datname, sessions, tup_inserted + tup_updated + tup_deleted
-FROM pg_stat_database WHERE datname = ANY(%s)
-"""
-
-
 def _ports_of(session_id: int) -> set[int]:
     """Return the local TCP ports of a session's processes; none where there is no /proc."""
     members = [path for path in _PROC.glob("[0-9]*") if _session_of(path) == session_id]
@@ -221,3 +207,17 @@ def _tcp(process: Path) -> list[tuple[int, str]]:
             rows = [line.split() for line in lines]
             found += [(int(row[1].rpartition(":")[2], 16), row[9]) for row in rows]
     return found
+
+
+_VISITORS = """
+SELECT pid, datname, coalesce(usename, ''), coalesce(application_name, ''),
+       coalesce(client_port, 0)
+FROM pg_stat_activity
+WHERE (datname = ANY(%s) OR starts_with(application_name, %s) AND datname IS NOT NULL)
+  AND pid <> ALL(%s) AND coalesce(backend_type, 'client backend') = 'client backend'
+  AND pid <> pg_backend_pid()
+"""
+_COUNTERS = """
+SELECT datname, sessions, tup_inserted + tup_updated + tup_deleted
+FROM pg_stat_database WHERE datname = ANY(%s)
+"""
