@@ -11,8 +11,8 @@ from backset.connections.session import explained
 from backset.errors import Overdue
 from backset.mending import bring_back, drop_indexes, merge, stamp
 from backset.processes import signals
-from backset.runs import guard, in_place, reading, recalling
-from backset.runs.keeping import Keeping
+from backset.runs import clones, guard, in_place
+from backset.runs.clones import Keeping
 from backset.servers import companions
 from backset.steps import (
     Done,
@@ -130,7 +130,7 @@ def _run(
         skip |= unwanted(build.options.carries)
         wanted = [step for step in chosen if step.__name__ not in skip]
         if not chain.beside:
-            reading.refuse(build, [step.__name__ for step in wanted])
+            guard.refuse_writing(build, [step.__name__ for step in wanted])
         _begin(build, wanted, answer)
         with Keeping(build) as keeping:
             for step in wanted:
@@ -152,7 +152,7 @@ def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
     if backup in wanted:
         build.mark_server()
     if reset in wanted and upgrade in wanted:
-        recalling.recall(build, seeds=seed in wanted)
+        clones.recall(build, seeds=seed in wanted)
     _look_ahead(build, wanted)
     if build.recalled is None:
         build.begin_worker()
@@ -251,7 +251,7 @@ def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Pl
         wanted = [step for step in chosen if step.__name__ not in skip]
         problems: tuple[Finding, ...] = ()
         if reset in wanted and upgrade in wanted:
-            build.uncloned = recalling.look(build, seeds=seed in wanted)
+            build.uncloned = clones.look(build, seeds=seed in wanted)
         _look_ahead(build, wanted)
         if upgrade in chosen and build.recalled is None:
             heads.demand_destination(build.workers)

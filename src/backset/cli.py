@@ -194,7 +194,7 @@ def run_chain(
         gc.disable()  # as in tasks: while modules are imported there is no garbage
         from backset import chain
         from backset.backups.backup import Wish
-        from backset.configuration import origin, rules
+        from backset.configuration import rules
         from backset.reports import dialogue
         from backset.runs.build import Build
         from backset.runs.guard import Answer
@@ -205,7 +205,7 @@ def run_chain(
         gc.enable()
         settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
-        whence = origin.parse(settings, asked["origin"]) if "origin" in asked else None
+        whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
         answer = Answer(**said, ask=ask)
@@ -232,7 +232,7 @@ def run_chain(
         ) as build:
             told.note(database=target.database, url=target.shown)
             if whence and whence.is_exposed:
-                told.notice(origin.EXPOSED)
+                told.notice(rules.EXPOSED)
             if plan:
                 told.note(sessions=[each.content() for each in build.sessions_on_target])
                 planned = chain.plan(build, name, skip=skip, answer=answer)

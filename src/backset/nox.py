@@ -18,7 +18,7 @@ import nox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from backset.rehearsals.checks import Check
+    from backset.rehearsals.rehearsal import Check
     from backset.rehearsals.stage import NoxStage
     from backset.servers.service import Service
 
@@ -120,7 +120,7 @@ def _served(
     """Give what names the server for as long as the block lasts, and a throw-away one itself."""
     from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
     from backset.servers import service  # noqa: PLC0415
-    from backset.wording import printable  # noqa: PLC0415
+    from backset.wording import redaction  # noqa: PLC0415
 
     try:
         if not server.url:
@@ -130,7 +130,7 @@ def _served(
         if not _in_ci() and "--service" not in session.posargs:
             service.refuse_rows(server.url, wait_s)
     except BacksetError as error:
-        session.error("\n".join(map(printable.line, error.lines())))
+        session.error("\n".join(map(redaction.printable, error.lines())))
     yield {"DATABASE_URL": server.url}, None
 
 
@@ -160,14 +160,14 @@ def _thrown_away(
 def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]:
     """Return every check; each is told as it is made."""
     from backset.processes import signals, streams  # noqa: PLC0415  (the noxfile's other sessions)
-    from backset.rehearsals import summary  # noqa: PLC0415
+    from backset.rehearsals import rehearsal  # noqa: PLC0415
     from backset.rehearsals.rehearsal import rehearse  # noqa: PLC0415
 
     checks = []
     for check in rehearse(stage, downgrades=downgrades, wait_s=wait_s):
         if signals.has_come():  # the program that Nox has ended said 0
             raise KeyboardInterrupt
-        for each in summary.lines([check]):
+        for each in rehearsal.lines([check]):
             streams.tell(each)
         checks.append(check)
     return checks
@@ -175,12 +175,12 @@ def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]
 
 def _report(session: nox.Session, title: str, checks: Sequence[Check]) -> None:
     """Tell GitHub, where it asks; the session fails with the checks that did."""
-    from backset.rehearsals import summary  # noqa: PLC0415  (the noxfile's other sessions)
+    from backset.rehearsals import rehearsal  # noqa: PLC0415  (the noxfile's other sessions)
 
     if os.environ.get("GITHUB_ACTIONS"):
-        print(*summary.commands(title, checks), sep="\n", flush=True)  # noqa: T201  (they shall act)
+        print(*rehearsal.commands(title, checks), sep="\n", flush=True)  # noqa: T201  (they shall act)
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(summary.markdown(title, checks))
+            file.write(rehearsal.markdown(title, checks))
     if failed := [each.name for each in checks if not each.passed]:
         session.error(f"not kept: {', '.join(failed)}")

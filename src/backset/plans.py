@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.backups import proof
+from backset.backups import restoration
 from backset.carrying import origins, pending, sessions
 from backset.carrying import plan as decision
 from backset.catalogs import catalog, columns, objects, sharing
@@ -44,7 +44,7 @@ def plan(step: Callable[..., Done], build: Build) -> str:
 
 def _plan_backup(build: Build) -> str:
     if build.options.proves:
-        proof.refuse(build.server, build.databases)
+        restoration.refuse_proof(build.server, build.databases)
     ending = _ended(build) if build.is_in_place else ""
     if build.old_is_empty:
         return f"nothing to back up ({build.why_empty}){ending}"

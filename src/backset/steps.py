@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
-from backset.backups import proof, restoration
+from backset.backups import restoration
 from backset.catalogs import past
 from backset.checks import server_log, verification
 from backset.connections.activity import listed
@@ -14,7 +14,7 @@ from backset.errors import BacksetError, Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
 from backset.properties import cluster_wide, inheritance
-from backset.runs import in_place, ownership, refilling, remade, seeding, swallowed
+from backset.runs import in_place, notes, ownership, refilling, seeding, swallowed
 from backset.servers import companions, read_only, swap
 from backset.wording.quantities import amount, count
 
@@ -45,7 +45,7 @@ def backup(build: Build, progress: Progress) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     companions.clear_scratch(build.server, build.databases)
     if build.options.proves:
-        proof.refuse(build.server, build.databases)
+        restoration.refuse_proof(build.server, build.databases)
     ended = build.server.endable(build.target.database) if build.is_in_place else []
     if build.is_in_place:
         in_place.freeze(build)
@@ -66,13 +66,13 @@ def backup(build: Build, progress: Progress) -> Done:
         zstd_above=above,
         left_out=build.left_out,
         wish=build.options.wish,
-        is_remade=lambda session: remade.is_remade(build, session),
+        is_remade=lambda session: notes.is_remade(build, session),
         server_id=build.server_id,
     )
     build.taken = taken
     if build.options.proves:
         progress(f"restoring it into {build.server.names.scratch}")
-        needs_path = proof.prove(taken, build.server, build.old, build.programs)
+        needs_path = restoration.prove(taken, build.server, build.old, build.programs)
         if needs_path or taken.manifest.obstacle:
             taken = build.taken = backups.noted(taken, needs_search_path=needs_path)
     about, twin = taken.manifest, build.vault.twin(taken)
@@ -302,10 +302,10 @@ def promote(build: Build, progress: Progress) -> Done:
             build.promoted = True
             swap.discard(build.server)
 
-    horizon = remade.horizon(build)
-    remade.give_up(build)  # before: it may be killed right after
+    horizon = notes.horizon(build)
+    notes.give_up(build)  # before: it may be killed right after
     build.handover(swap_them, progress)
-    remade.note(build, horizon)
+    notes.note_made(build, horizon)
     kept = None if old is None else names.previous
     findings = build.inheritance.findings(build.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")

@@ -9,8 +9,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from backset.connections.pooling import Told, is_shared
-from backset.connections.session import connect, process_of
+from backset.connections.session import Told, connect, is_shared, process_of
 from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.servers import swap

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from backset.connections.target import Target
+from backset.properties.extensions import Made
 from backset.properties.property import Property
-from backset.properties.schemas import Made
 from tests.conftest import ROLE
 from tests.marks import slow_but
 from tests.project import Project, databases, laid_down, migrating

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from backset.backups import manifest, restoration
-from backset.backups.choice import Choice
+from backset.backups.vault import Choice
 from backset.errors import RefusedError, StepFailedError
 from backset.servers.programs import Programs
 from tests.backups import EMPTY, NEVER, change, run, take

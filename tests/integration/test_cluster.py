@@ -17,9 +17,8 @@ import psycopg
 import pytest
 
 from backset.errors import StepFailedError
-from backset.processes import account
-from backset.processes.account import Account
 from backset.servers import embedded, programs
+from backset.servers.cluster import Account, account_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,13 +165,13 @@ def test_root_gives_the_server_to_the_owner_of_the_project(short_tmp: Path) -> N
     folder.mkdir()
     daemon = pwd.getpwnam("daemon")
     os.chown(folder, daemon.pw_uid, daemon.pw_gid)
-    assert account.choose(folder) == Account(daemon.pw_uid, daemon.pw_gid)
+    assert account_of(folder) == Account(daemon.pw_uid, daemon.pw_gid)
 
 
 @needs_root
 def test_roots_closed_folders_stay_closed(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's files and programs live elsewhere; no permission is widened."""
-    monkeypatch.setattr(account, "_SHARED", short_tmp / "shared")
+    monkeypatch.setattr("backset.servers.cluster._SHARED", short_tmp / "shared")
     closed = short_tmp / "closed"
     closed.mkdir(mode=0o700)
     site = programs.embedded_folder().parents[1]
@@ -203,6 +202,6 @@ def test_an_owner_without_a_name_is_replaced_by_nobody(short_tmp: Path) -> None:
     folder = short_tmp / "project"
     folder.mkdir()
     os.chown(folder, 54321, 54321)
-    chosen = account.choose(folder)
+    chosen = account_of(folder)
     assert chosen is not None
     assert chosen.uid == pwd.getpwnam("nobody").pw_uid

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.backups import comparison, restoration
+from backset.backups import restoration
 from backset.catalogs.inventory import inventory
 from backset.connections.target import Target
 from tests.backups import EMPTY, run, take
@@ -143,4 +143,4 @@ def test_another_major_and_an_earlier_manifest_are_asked_for_what_they_have(
 def compared(about: Manifest, target: Target) -> list[str]:
     """Hold a database against a manifest."""
     with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
-        return comparison.compare(about, session)
+        return restoration.differences(about, session)

@@ -11,8 +11,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from backset.connections.locality import Locality, judge
-from backset.connections.peer import evidence, is_neighbour
+from backset.connections.locality import Locality, gather, is_neighbour, judge
 from tests.conftest import PASSWORD, ROLE
 from tests.elsewhere import forwarding
 
@@ -104,10 +103,10 @@ def test_a_server_in_a_container(container: Cluster, elsewhere: tuple[str, ...])
 def test_what_shares_a_containers_network_is_this_machine(container: Cluster) -> None:
     """The application in the container beside it is no other machine; one of the LAN is."""
     with psycopg.connect(container.url("postgres")) as session:
-        over_socket = judge(evidence(session))
+        over_socket = judge(gather(session))
     direct = f"postgresql://postgres@{container.address}:{container.port}/postgres"
     with psycopg.connect(direct) as session:
-        found = judge(evidence(session))
+        found = judge(gather(session))
     network = container.address.rpartition(".")[0]
     assert is_neighbour(found, f"{network}.77")
     assert not is_neighbour(found, "192.168.7.7")

@@ -19,14 +19,13 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from backset.connections import activity
-from backset.connections.activity import Client, listed
+from backset.connections.activity import Client, Waits, listed
 from backset.connections.session import LOCK_TIMEOUT_S, connect, explained
 from backset.connections.target import Target
 from backset.errors import HeldUpError, LockedError, StepFailedError
 from backset.processes.identity import application_name, token, without_token
-from backset.servers import swap, waits
+from backset.servers import swap
 from backset.servers.server import Server
-from backset.servers.waits import Waits
 from backset.wording.quantities import moment
 from tests.clusters import free_port
 from tests.conftest import PASSWORD, ROLE
@@ -159,7 +158,7 @@ def test_a_look_costs_a_short_run_nothing(server: Server, monkeypatch: pytest.Mo
     def never(*_arguments: object) -> None:
         raise AssertionError("it looked")
 
-    monkeypatch.setattr(waits, "connect", never)
+    monkeypatch.setattr(activity, "connect", never)
     before = time.monotonic()
     with watched(server, Notices()):
         pass

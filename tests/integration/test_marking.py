@@ -14,7 +14,7 @@ from backset.backups.vault import Vault
 from backset.catalogs import catalog
 from backset.connections.session import connect
 from backset.connections.target import Target
-from backset.servers import marking
+from backset.runs import login
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_the_mark_is_one_for_all_databases_and_roles(hiding: Project, cluster: C
     assert seen(target) == ""
     for _ in range(2):
         with connect(target.named("postgres"), "test") as session:
-            marking.mark(session)
+            login.mark_server(session)
     mark = seen(target)
     assert mark
     assert seen(target.named("postgres")) == mark

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from backset.connections.activity import Waits
 from backset.connections.target import Target
 from backset.servers import standbys, swap
 from backset.servers.server import Server
-from backset.servers.waits import Waits
 from tests.clusters import running
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset.configuration.reader import load
 from backset.connections.target import Target
-from backset.runs import unfinished
+from backset.runs import notes
 from backset.runs.build import Build
 from backset.servers.server import Server
 from tests.clusters import crash
@@ -26,15 +26,15 @@ def test_a_number_that_a_crash_has_forgotten_is_not_taken_for_another(
     settings = load(tmp_path, {"DATABASE_URL": target.url})
     with Build(settings, target, "test", beside=False) as build:
         build.live.execute("BEGIN")
-        unfinished.write(build, login=False)
+        notes.note_unfinished(build, login=False)
         crash(fragile)
     with Build(settings, target, "test", beside=False) as build:
-        mark = unfinished.read(build)
+        mark = notes.unfinished(build)
         assert mark is not None
-        assert not unfinished.has_cleared(build.server.session, mark)
+        assert not notes.has_cleared(build.server.session, mark)
         for _ in range(20):
             build.server.session.execute("SELECT pg_current_xact_id()")
-        assert not unfinished.has_cleared(build.server.session, mark)
+        assert not notes.has_cleared(build.server.session, mark)
 
 
 def test_a_number_that_the_server_has_not_reached_is_not_an_error(
@@ -42,4 +42,4 @@ def test_a_number_that_the_server_has_not_reached_is_not_an_error(
 ) -> None:
     """A server that was set back to an earlier state has dropped nothing since."""
     with Server(Target.parse(fragile.url("live")), "test") as server, closing(server.session):
-        assert not unfinished.has_cleared(server.session, {"transaction": "4000000000"})
+        assert not notes.has_cleared(server.session, {"transaction": "4000000000"})

@@ -12,7 +12,7 @@ import pytest
 from backset.checks import baseline
 from backset.checks.acceptance import judge
 from backset.checks.baseline import Baseline
-from backset.configuration import ignoring
+from backset.configuration import values
 from backset.configuration.reader import load
 from backset.errors import Finding, SettingsError
 
@@ -34,7 +34,7 @@ def entry(**changes: object) -> dict[str, Any]:
 def judged(findings: list[Finding], *entries: dict[str, Any], known: Baseline | None = None) -> Any:  # noqa: ANN401  (read by name)
     """Judge findings today."""
     known = known or Baseline(NO_FILE, {})
-    return judge(findings, ignoring.read(list(entries)), known, today=TODAY, accept="accept")
+    return judge(findings, values.ignored(list(entries)), known, today=TODAY, accept="accept")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_entry_that_matches_nothing_is_told() -> None:
 def test_an_entry_needs_all_four(table: dict[str, Any], word: str) -> None:
     """Each is missed by its name."""
     with pytest.raises(ValueError, match="in table 1") as caught:
-        ignoring.read([table])
+        values.ignored([table])
     assert word in str(caught.value)
 
 

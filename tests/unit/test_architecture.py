@@ -24,7 +24,7 @@ FILES = {
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 PARTS = re.findall(r"^\| `(\w+)/?` \| ", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
 DOORS = {
-    "subprocess": {"processes.process", "processes.terminal"},
+    "subprocess": {"processes.process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {

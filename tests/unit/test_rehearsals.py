@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from backset.rehearsals import summary
-from backset.rehearsals.checks import Check, criteria, error
+from backset.rehearsals import rehearsal
+from backset.rehearsals.rehearsal import Check, criteria, error
 from tests.canary import ACTING, acting
 
 AFTER: dict[str, Any] = {
@@ -87,7 +87,7 @@ def test_a_log_that_cannot_be_read_is_said() -> None:
 
 def test_the_summary_is_a_table() -> None:
     """What was seen cannot break out of its cell."""
-    text = summary.markdown("migrate(18)", [Check("undo", passed=False, text="a|b <script>\nc")])
+    text = rehearsal.markdown("migrate(18)", [Check("undo", passed=False, text="a|b <script>\nc")])
     assert text.splitlines()[-1] == "| ✘ | undo | a\\|b &lt;script> c |"
 
 
@@ -97,7 +97,7 @@ def test_each_failure_is_an_annotation_of_one_line() -> None:
         Check("fine", passed=True, text=""),
         Check("undo", passed=False, text="100 %\nof it"),
     ]
-    assert summary.commands("migrate(18)", checks) == [
+    assert rehearsal.commands("migrate(18)", checks) == [
         "::error title=migrate(18)%3A undo::100 %25%0Aof it"
     ]
 
@@ -105,7 +105,7 @@ def test_each_failure_is_an_annotation_of_one_line() -> None:
 def test_nothing_that_was_seen_acts_in_the_summary_or_in_the_log() -> None:
     """The one command is ours, and it has the text as escapes; so has the cell of the table."""
     checks = [Check("undo", passed=False, text=f"a {ACTING}")]
-    assert acting(summary.markdown("m", checks)) == []
-    (command,) = summary.commands("m", checks)
+    assert acting(rehearsal.markdown("m", checks)) == []
+    (command,) = rehearsal.commands("m", checks)
     assert command.startswith("::error title=m%3A undo::a \\x1b]52;c;QQ\\x07\\x9b2J%0A")
     assert acting(command.partition("::a ")[2]) == []

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.configuration.drivers import chosen
 from backset.configuration.lineage import Lineage
 from backset.configuration.reader import load
-from backset.connections.target import Target
-from backset.connections.url import respelled
+from backset.connections.target import Target, respelled
 from backset.errors import SettingsError
 from backset.migrations.discovery import url_of
 from backset.migrations.provenance import found, remedy, told
+from backset.servers.location import chosen_driver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,4 +210,4 @@ def test_the_driver_that_a_url_of_ours_names(
     sqlalchemy: str, installed: tuple[str, ...], driver: str
 ) -> None:
     """One that is installed and that this SQLAlchemy knows; none where its own choice is there."""
-    assert chosen(sqlalchemy, installed) == driver
+    assert chosen_driver(sqlalchemy, installed) == driver

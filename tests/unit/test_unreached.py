@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.connections.unreached import remedy
+from backset.wording.explanations import unreached
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ from backset.connections.unreached import remedy
 )
 def test_what_helps(words: str, helps: str) -> None:
     """A server that answers is not to be started; words that nobody knows get general advice."""
-    found = remedy(words, "DATABASE_URL")
+    found = unreached(words, "DATABASE_URL")
     assert helps in found
     assert found.startswith("start the server") == helps.startswith("start the server")

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from backset.backups import contents, dumps, manifest
+from backset.backups import dumps, manifest, toc
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
 from backset.catalogs import catalog, evaluated, inventory
-from backset.catalogs.left_out import NOTHING, LeftOut
+from backset.catalogs.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 from backset.errors import SettingsError, StepFailedError
 
@@ -179,7 +179,7 @@ def _listing(pg_restore: Path, programs: Programs) -> Callable[[Path], Sequence[
 
     def listing(dump: Path) -> Sequence[str]:
         with tempfile.TemporaryDirectory() as folder:
-            return contents.read(dump, pg_restore, programs, Path(folder) / "toc")
+            return toc.read(dump, pg_restore, programs, Path(folder) / "toc")
 
     return listing
 

@@ -17,7 +17,7 @@ from backset.backups import manifest
 from backset.connections.session import conninfo
 from backset.errors import StepFailedError
 from backset.processes.process import pipe
-from backset.processes.threads import submit
+from backset.processes.signals import submit
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:

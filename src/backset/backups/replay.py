@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from backset.backups import dumps
-from backset.catalogs import borrowing
+from backset.catalogs import evaluated
 from backset.processes.process import pipe
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def replay(
     session.execute(speak, [encoding])  # a script is read before it can say so
     session.execute(script.definitions("pre-data"))
     own = path is not None
-    with borrowing.lent_path(session) if own else nullcontext():
-        with borrowing.checked_later(session) if own else nullcontext():
+    with evaluated.lent_path(session) if own else nullcontext():
+        with evaluated.checked_later(session) if own else nullcontext():
             script.load_rows(session)
         session.execute(script.definitions("post-data"))
     session.execute(speak, ["UTF8"])  # as connect() does

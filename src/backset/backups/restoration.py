@@ -1,23 +1,30 @@
-"""Loads a backup into an empty database, and holds the result against the manifest."""
+"""Loads a backup into an empty database, compares it with its manifest, and so proves it."""
 
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from backset.backups import comparison, dumps, replay
-from backset.catalogs import catalog
+from backset.backups import dumps, replay
+from backset.catalogs import catalog, inventory
+from backset.catalogs.sharing import LeftOut
 from backset.connections.session import connect, explained
 from backset.errors import StepFailedError
+from backset.servers import companions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from backset.backups.manifest import Backup
+    from backset.backups.manifest import Backup, Manifest
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.servers.companions import Databases
     from backset.servers.programs import Programs
+    from backset.servers.server import Database, Server
+
+
+_SHOWN = 10
 
 
 def program(backup: Backup, programs: Programs) -> Path:
@@ -135,8 +142,88 @@ def compare(
     at, by the names that the manifest has for it. is_in_use: whether more rows are none.
     """
     how = {"exactly": exactly, "is_in_use": is_in_use}
-    differences = comparison.compare(backup.manifest, session, spare=spare, **how)
-    if differences:
+    found = differences(backup.manifest, session, spare=spare, **how)
+    if found:
         what = f"{backup.name} restored otherwise than its manifest says"
         remedy = "choose another one from `invoke backups`"
-        raise StepFailedError(f"{what}: {comparison.in_words(differences)}", remedy)
+        raise StepFailedError(f"{what}: {_in_words(found)}", remedy)
+
+
+def differences(
+    about: Manifest,
+    session: Session,
+    *,
+    exactly: bool = True,
+    spare: frozenset[str] = frozenset(),
+    is_in_use: bool = False,
+) -> list[str]:
+    """Return how the database of `session` differs from `about`, a few words each; none is good.
+
+    Every row is counted, and the catalog is read. Another major version may write a definition
+    otherwise, and add objects: of the catalog it is only asked whether everything is there. A
+    manifest of the earlier format knows no catalog.
+    exactly: whether what the manifest does not know is a difference too.
+    is_in_use: whether an application may write there already: more rows are no difference then.
+    spare: names of tables and of objects that may be as they like.
+    """
+    closed, left_out = catalog.unreadable(session), LeftOut.of(about.left_out)
+    rows = catalog.row_counts(session, lambda table: table not in closed)
+    unread = {catalog.shown(*each) for each in closed}
+    expected = {table: count for table, count in about.rows.items() if table not in spare}
+    found = [
+        f"{table} has {rows[table]} of {count} rows"
+        for table, count in expected.items()
+        if table in rows and (rows[table] < count or (rows[table] > count and not is_in_use))
+    ]
+    found += [f"{table} cannot be counted by this role" for table in expected if table in unread]
+    if about.objects is None:
+        there = rows.keys() | unread
+        return found + [f"table {table} is missing" for table in expected if table not in there]
+    wanted = {name: each for name, each in about.objects.items() if name not in spare}
+    objects = inventory.inventory(session, left_out.condition())
+    # The script of an extension may make a schema that does not belong to it.
+    spare |= {f"schema {each}" for each in catalog.empty_schemas(session)} - wanted.keys()
+    objects = {name: each for name, each in objects.items() if name not in spare}
+    found += [f"{name} is missing" for name in wanted if name not in objects]
+    if session.info.server_version // 10000 == about.major:
+        found += _defined_otherwise(wanted, objects, exactly=exactly)
+    return found
+
+
+def _in_words(differences: Sequence[str]) -> str:
+    """Return differences in one line, the first ten of them."""
+    more = len(differences) - _SHOWN
+    return ", ".join(differences[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _defined_otherwise(
+    expected: Mapping[str, str], found: Mapping[str, str], *, exactly: bool
+) -> Iterator[str]:
+    for name, definition in found.items():
+        if name not in expected:
+            if exactly:
+                yield f"{name} is new"
+        elif definition != expected[name]:
+            yield f"{name} is defined otherwise"
+
+
+def refuse_proof(server: Server, databases: Databases) -> None:
+    """Raise RefusedError where no scratch database can be made."""
+    companions.refuse_scratch(server, [server.names.scratch], databases, "prove a backup")
+
+
+def prove(backup: Backup, server: Server, like: Database | None, programs: Programs) -> bool:
+    """Restore `backup` beside the target and compare rows and catalog with its manifest.
+
+    like: the database whose owner, encoding and locale the scratch database gets. Returns
+    whether it loads only with the search path of the database. Raises StepFailedError with the
+    differences; the scratch database is dropped in any case.
+    """
+    name = server.names.scratch
+
+    def emptied() -> None:
+        companions.drop(server, name)
+        companions.make_scratch(server, name, like)
+
+    with companions.scratch(server, name, like) as target:
+        return load(backup, target, server.major, programs, emptied=emptied)

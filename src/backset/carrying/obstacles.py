@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from backset.carrying.mapping import is_array
 from backset.errors import Finding, Setting
 from backset.wording import toml
+from backset.wording.explanations import UNHIDDEN
 from backset.wording.quantities import count
-from backset.wording.rights import UNHIDDEN
 from backset.wording.toml import BLANK, string
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.backups import archive, backup, dumps
+from backset.backups import backup, dumps, toc
 from backset.carrying import comparison, pending, plan, scratch_schema
 from backset.carrying.sessions import SPELLING
-from backset.catalogs import borrowing, columns, versions
+from backset.catalogs import columns, evaluated, versions
 from backset.catalogs.catalog import shown
-from backset.catalogs.left_out import NOTHING
+from backset.catalogs.sharing import NOTHING
 from backset.connections.session import Session, connect, conninfo, explained
 from backset.errors import RefusedError, StepFailedError
 from backset.processes.process import last_words
@@ -27,7 +27,7 @@ from backset.servers import companions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from backset.backups.archive import Archive
+    from backset.backups.toc import Archive
     from backset.carrying.comparison import Digest
     from backset.carrying.plan import Schemas
     from backset.carrying.tables import Name, Transfer
@@ -199,8 +199,8 @@ def _check_dump(build: Build, name: str) -> None:
 
 
 def _read(build: Build, name: str) -> Archive:
-    path = archive.find(build.vault, name)
-    return archive.read(path, build.server.major, build.programs)
+    path = toc.find(build.vault, name)
+    return toc.read_archive(path, build.server.major, build.programs)
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def _opened_dump(
             doubts = _define(build, found, database, how)
             path = found.backup.manifest.search_path if found.backup else None
             with closing(connect(database, build.purpose)) as session:
-                borrowing.give_path(session, path)
+                evaluated.give_path(session, path)
             with closing(connected()) as session:
                 _tell_rowless(found, session, progress)
                 rules, places = build.options.carries, _places(found, session)

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import psycopg
 from psycopg import sql
 
-from backset.backups import contents, dumps, restoration
+from backset.backups import dumps, restoration, toc
 from backset.carrying import mapping
 from backset.carrying.expressions import raw
 from backset.carrying.plan import Schemas
@@ -250,8 +250,8 @@ def _copied(build: Build, taken: Backup, parts: Parts, progress: Callable[[str],
     counts = dict.fromkeys(parts.values(), 0)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
-        lines = contents.read(taken.dump, pg_restore, build.programs, listing)
-        entries = contents.rows(lines, parts)
+        lines = toc.read(taken.dump, pg_restore, build.programs, listing)
+        entries = toc.rows(lines, parts)
         text = "".join(f"{line}\n" for line, _ in entries)
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         with (

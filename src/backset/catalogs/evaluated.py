@@ -1,12 +1,14 @@
-"""What the server works out again when a dump is loaded: tried on the rows that it would load.
+"""What the server works out again when a dump is loaded: tried before, and lent what it counts on.
 
 A dump names everything with its schema, and loads with an empty search path. What a function names
 is a text in it, and only found when it is called: by a CHECK, a generated column, an index or a
-materialized view. And a CHECK was true when its row came, which it need not be any more.
+materialized view; from 17 on the server gives itself a safe path for the last two. And a CHECK was
+true when its row came, which it need not be any more.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
@@ -85,6 +87,70 @@ def _error(session: Session, query: sql.Composed, path: str) -> str:
     return f"{count(row[0], 'row')} would not pass a CHECK again" if row and row[0] else ""
 
 
+def give_path(session: Session, path: str | None) -> None:
+    """Give our functions a search path for good, in a database that is thrown away.
+
+    path: None for that of the session. It is that of the session afterwards.
+    """
+    if path is not None:
+        session.execute("SELECT set_config('search_path', %s, false)", [path])
+    for give, _ in session.execute(_WITHOUT_PATH).fetchall():
+        session.execute(give)
+
+
+@contextmanager
+def lent_path(session: Session) -> Iterator[None]:
+    """Give our functions without a search path of their own that of the session, for the block.
+
+    In a transaction: an error in the block leaves nothing to be taken back.
+    """
+    ours = session.execute(_WITHOUT_PATH).fetchall()
+    for lend, _ in ours:
+        session.execute(lend)
+    yield
+    for _, take_back in ours:
+        session.execute(take_back)
+
+
+@contextmanager
+def checked_later(session: Session) -> Iterator[None]:
+    """Take the CHECK constraints of our tables away for the block; then all rows must pass them.
+
+    In a transaction, for tables without rows. One may call a function that looks at other rows,
+    which a load brings later.
+    """
+    again: list[str] = []
+    while found := session.execute(_CHECKS).fetchall():  # one that is inherited goes with its own
+        for take_away, *statements in found:
+            session.execute(take_away)
+            again[:0] = statements
+    yield
+    for each in again:
+        session.execute(each)
+
+
+_OURS = "pg_has_role({}, 'USAGE') AND {} >= " + str(FIRST_OF_A_USER)
+_WITHOUT_PATH = f"""
+SELECT format('ALTER ROUTINE %s SET search_path FROM CURRENT', p.oid::regprocedure),
+       format('ALTER ROUTINE %s RESET search_path', p.oid::regprocedure)
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+WHERE {_OURS.format("p.proowner", "p.oid")} AND p.prokind <> 'a'
+  AND l.lanname NOT IN ('internal', 'c')
+  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS s WHERE starts_with(s, 'search_path='))
+"""
+_CHECKS = f"""
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.oid::regclass, k.conname),
+       format('ALTER TABLE %s ADD CONSTRAINT %I %s', c.oid::regclass, k.conname,
+              pg_get_constraintdef(k.oid)),
+       format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, c.oid::regclass,
+              obj_description(k.oid, 'pg_constraint'))
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+WHERE k.contype = 'c' AND k.convalidated AND k.conislocal AND k.coninhcount = 0
+  AND c.relkind IN ('r', 'p') AND {_OURS.format("c.relowner", "c.oid")}
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY k.oid
+"""
 _UNTRIED = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)
 # What an index has in it is not worked out, nor what a CHECK rules out.
 _AS_IF_LOADED = """

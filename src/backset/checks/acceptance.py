@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from backset.checks.baseline import Baseline
-    from backset.configuration.ignoring import Ignore
+    from backset.configuration.values import Ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

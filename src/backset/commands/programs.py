@@ -8,7 +8,7 @@ from backset.cli import WOULD_START, leave, opened, settled
 from backset.configuration.lineage import Lineage
 from backset.errors import BacksetError, SettingsError
 from backset.migrations import command_line
-from backset.processes.terminal import attach
+from backset.processes.process import attach
 from backset.servers import location
 from backset.servers.programs import Programs, with_tls
 

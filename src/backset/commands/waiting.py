@@ -10,7 +10,7 @@ def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
         from backset.runs.guard import LONGEST_S
-        from backset.servers import location, readiness
+        from backset.servers import location, service
 
         if not timeout.isdecimal() or int(timeout) > LONGEST_S:
             what = f"--timeout is {timeout!r}"
@@ -19,5 +19,5 @@ def wait(*, timeout: str, plan: bool) -> None:
         if plan or target is None:
             told.say(f"would wait for {target.shown}" if target else WOULD_START)
             return
-        major = readiness.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
+        major = service.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
         told.say(f"PostgreSQL {major} serves · {target.shown}")

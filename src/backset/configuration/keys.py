@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from backset.configuration import ignoring, lineage, values
+from backset.configuration import lineage, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -260,8 +260,8 @@ KEYS: Mapping[str, Key] = {
     ),
     "ignore": Key(
         what="tables: noise that is silenced, with "
-        + ", ".join(f"`{name}`" for name in ignoring.KEYS),
-        check=ignoring.read,
+        + ", ".join(f"`{name}`" for name in values.IGNORE_KEYS),
+        check=values.ignored,
         default=(),
         unset="nothing",
         variable="",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from backset.configuration import interpreter
+from backset.configuration import locations
 from backset.configuration.keys import (
     KEYS,
     LIBPQ_VARIABLES,
@@ -270,7 +270,7 @@ class _Reader:
     def _python(self, config: str) -> str:
         wanted = self._value("python")
         if not wanted:
-            wanted, self.sources["python"] = interpreter.find(self.root, self.environ, config)
+            wanted, self.sources["python"] = locations.interpreter(self.root, self.environ, config)
         found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
         if found is None:
             source = self.sources["python"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from backset.configuration import values
+from backset.connections.target import Target
 from backset.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
 
     from backset.configuration.settings import Settings
 
+
 _FLAG = "--carry"
+_FROM = "--from"
+_VARIABLE = "env:"
+EXPOSED = (
+    f"others on this machine can read the password in {_FROM} in their list of processes → say "
+    f"{_FROM} {_VARIABLE}NAME, and set that variable; or leave the password to ~/.pgpass"
+)
 
 
 def wanted(
@@ -108,3 +117,47 @@ class Rules:
     def leaves(self, name: str) -> bool:
         """Tell whether the user agrees that this is left behind."""
         return self.drops or name in self.leave
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What `--from` says.
+
+    database: the one that it names; None where it names a dump, which is then `dump`.
+    is_exposed: whether everybody on this machine can read the password of the database.
+    """
+
+    database: Target | None = None
+    dump: str = ""
+    is_exposed: bool = False
+
+    @property
+    def backup(self) -> str:
+        """The name of the backup that it may be."""
+        return PurePath(self.dump).name.removesuffix(".zst").removesuffix(".dump")
+
+    @property
+    def shown(self) -> str:
+        """It without passwords."""
+        return self.database.shown if self.database else self.dump
+
+
+def read_origin(settings: Settings, text: str) -> Origin:
+    """Read what `--from` says: a URL, `env:` with a variable that has one, a backup, a file.
+
+    Raises SettingsError.
+    """
+    if not text:
+        remedy = f"add {_FROM} with a backup, a dump or a URL; the rows of the database itself are "
+        remedy += "carried by `invoke reset-db --carry`"
+        raise SettingsError([("carry was not told where the rows come from", remedy)])
+    if text.startswith(_VARIABLE):
+        name = text.removeprefix(_VARIABLE)
+        if not (url := settings.environ.get(name)):
+            what = f"{_FROM} names the variable {name or '…'}, which is not set"
+            raise SettingsError([(what, "set it to a URL, in the environment or in .env")])
+        return Origin(database=Target.parse(url, name))
+    if "://" in text:
+        database = Target.parse(text, _FROM)
+        return Origin(database=database, is_exposed=bool(database.secret_env))
+    return Origin(dump=text)

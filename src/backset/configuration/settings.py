@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.configuration.values import PLACEHOLDERS
-from backset.connections.url import respelled
+from backset.connections.target import respelled
 from backset.errors import SettingsError
 from backset.wording.redaction import blank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from backset.configuration.ignoring import Ignore
     from backset.configuration.lineage import Lineage
+    from backset.configuration.values import Ignore
     from backset.connections.target import Target
 
 

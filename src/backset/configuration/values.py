@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import string
+from dataclasses import dataclass
+from datetime import date, datetime
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
 
 ALL_HEADS = ("heads",)  # Alembic's own word for them
 ALL_TABLES = ("all",)
@@ -170,3 +174,63 @@ def at_least(least: int) -> Callable[[object], int]:
 def _shown(table: str) -> str:
     """Return a table's name as catalog.py shows it: without `public`."""
     return str(table).removeprefix("public.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignore:
+    """An entry of [[tool.backset.ignore]].
+
+    kind: of the findings; a pattern as in file names (`*`, `?`, `[…]`).
+    name: a pattern for the name of the object that a finding is about, or for the finding's text.
+    until: the last day on which it holds.
+    """
+
+    kind: str
+    name: str
+    reason: str
+    until: date
+
+    def covers(self, kind: str, name: str, what: str) -> bool:
+        """Tell whether a finding is the noise that is meant."""
+        of_kind = fnmatchcase(kind, self.kind)
+        return of_kind and any(fnmatchcase(each, self.name) for each in (name, what))
+
+    def has_expired(self, today: date) -> bool:
+        """Tell whether its last day is over."""
+        return today > self.until
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} ({self.reason})"
+
+
+IGNORE_KEYS = ("kind", "name", "reason", "until")
+
+
+def ignored(raw: object) -> tuple[Ignore, ...]:
+    """Return the entries of [[tool.backset.ignore]]. Raises ValueError with what they must be."""
+    if not isinstance(raw, list) or not all(isinstance(each, dict) for each in raw):
+        raise ValueError("tables that begin with [[tool.backset.ignore]]")
+    return tuple(_ignore(number, table) for number, table in enumerate(raw, 1))
+
+
+def _ignore(number: int, table: dict[str, object]) -> Ignore:
+    if unknown := sorted(table.keys() - set(IGNORE_KEYS)):
+        known = ", ".join(IGNORE_KEYS)
+        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
+    texts = {key: table.get(key) for key in IGNORE_KEYS[:3]}
+    for key, value in texts.items():
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"with a text as {key} in table {number}")
+    until = _day(table.get("until"))
+    if until is None:
+        raise ValueError(f"with a last day as until in table {number}, such as until = 2027-06-30")
+    return Ignore(**{key: str(value) for key, value in texts.items()}, until=until)
+
+
+def _day(raw: object) -> date | None:
+    if isinstance(raw, datetime):
+        return raw.date()
+    try:
+        return raw if isinstance(raw, date) else date.fromisoformat(str(raw))
+    except ValueError:
+        return None

@@ -1,17 +1,22 @@
-"""The only maker of connections: one session on one database, and what its errors mean."""
+"""The only maker of connections: one session on one database, and what its errors mean.
+
+A pooler may give each transaction another session of the server. A lock, a setting and a prepared
+statement belong to a session, so a run cannot do with that.
+"""
 
 from __future__ import annotations
 
+import select
 import time
 import traceback
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg.conninfo
+from psycopg.pq import ExecStatus
 
-from backset.connections import pooling, unreached
 from backset.connections.target import ENV_PY, ONE_HOST
 from backset.errors import (
     HeldUpError,
@@ -21,12 +26,14 @@ from backset.errors import (
     UnreachableError,
 )
 from backset.processes.identity import application_name
-from backset.wording.rights import GRANTED, UNHIDDEN
+from backset.wording import explanations
+from backset.wording.explanations import GRANTED, UNHIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from backset.connections.target import Target
+
 
 Session: TypeAlias = psycopg.Connection[Any]
 
@@ -40,6 +47,8 @@ _KEEPALIVES = {
     "tcp_user_timeout": "60000",
 }
 _ENDING_S = 3.0  # for so long a session that was left may still count
+_ANSWER_S = 5.0
+_TRIES = 5  # other clients of the pooler may take the session in between
 
 
 def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Session:
@@ -54,11 +63,11 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     try:
         session = _opened(params)
         pid = _set(session, target, is_disposable=is_disposable)
-        told = pooling.Told(session.info.backend_pid, pid)
-        is_pooled = told.is_doubtful and pooling.is_shared(session, lambda: _opened(params))
+        told = Told(session.info.backend_pid, pid)
+        is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
-        remedy = unreached.remedy(words, target.mended_in)
+        remedy = explanations.unreached(words, target.mended_in)
         raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
     except Interrupted as error:
         # Its frames hold a session that is half open, for as long as the error lives. The server
@@ -84,7 +93,7 @@ def process_of(session: Session) -> int:
     Ask again before whatever depends on that: a lock, who is left alone, what nobody else may do.
     Raises StepFailedError where a pooler has given the session to another process meanwhile.
     """
-    pid = pooling.process_of(session)
+    pid = _asked(session)
     if _processes.setdefault(session, pid) != pid:
         what = "a pooler has given our session to somebody else, and the lock of this run with it"
         raise StepFailedError(what, "give DATABASE_URL the address of PostgreSQL itself")
@@ -97,7 +106,7 @@ def _opened(params: Mapping[str, str]) -> Session:
         try:
             return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
-            if not unreached.is_full(str(error)) or time.monotonic() > until:
+            if not explanations.is_full(str(error)) or time.monotonic() > until:
                 raise
         time.sleep(0.1)
 
@@ -203,3 +212,59 @@ def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     while cursor.nextset():
         pass
     return int(cursor.fetchone()[0])  # type: ignore[index]
+
+
+class Told(NamedTuple):
+    """What a new session was told: by who answered it, and by the server itself."""
+
+    pid: int
+    servers_pid: int
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether somebody stands between: PgBouncer tells a number of its own to its clients."""
+        return self.pid != self.servers_pid
+
+
+def is_shared(
+    session: psycopg.Connection[Any], another: Callable[[], psycopg.Connection[Any]]
+) -> bool:
+    """Tell whether a session is led to several processes of the server, or to that of another one.
+
+    Tried with PgBouncer: a direct connection and `pool_mode = session` give each its own. Else two
+    questions in a row see the pool go round where it does, and a second session comes to the same
+    process where it does not.
+    """
+    with another() as second:
+        own: set[int | None] = set()
+        others: set[int | None] = set()
+        for _ in range(_TRIES):
+            own |= {_answered(session), _answered(session)}
+            others.add(_answered(second))
+            if None in own | others or len(own) > 1 or len(others) > 1 or own & others:
+                return True
+    return False
+
+
+def _asked(session: psycopg.Connection[Any]) -> int:
+    """Ask a session for the number of the server's process behind it, which is asked itself.
+
+    What the session was told when it was opened may be a number of a pooler's own.
+    """
+    (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+    return int(pid)
+
+
+def _answered(session: psycopg.Connection[Any]) -> int | None:
+    """Return the same; None where the pooler has none to give."""
+    line = session.pgconn
+    line.send_query(b"SELECT pg_backend_pid()")
+    while line.is_busy():
+        if not select.select([line.socket], [], [], _ANSWER_S)[0]:
+            return None
+        line.consume_input()
+    answer, number = line.get_result(), None
+    while answer:
+        number = answer.get_value(0, 0) if answer.status == ExecStatus.TUPLES_OK else None
+        answer = line.get_result()
+    return None if number is None else int(number)

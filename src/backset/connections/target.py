@@ -3,21 +3,71 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from backset.connections.url import PATTERN, ask_libpq, keywords, pairs, translate
 from backset.errors import SettingsError
 from backset.wording import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
 
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
 ENV_PY = "env.py"  # the source of a URL that it opens by itself
 ONE_HOST = "name the primary alone: each connection could choose another host"
+# Where libpq ends the credentials, the hosts and the database (conninfo_uri_parse_options).
+PATTERN = re.compile(
+    r"(?P<scheme>postgres(?:ql)?(?:\+\w+)?)://"
+    r"(?P<credentials>[^@/]*@)?(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+_RENAMED = {
+    "ssl": "sslmode",  # asyncpg
+    "timeout": "connect_timeout",  # asyncpg, pg8000
+    "tcp_keepalive": "keepalives",  # pg8000
+    "database": "dbname",  # every driver of SQLAlchemy
+    "unix_sock": "host",  # pg8000: the socket's file
+}
+_DRIVER_ONLY = frozenset(
+    {
+        "async_fallback",
+        "autocommit",
+        "command_timeout",
+        "cursor_factory",
+        "direct_tls",
+        "max_cacheable_statement_size",
+        "max_cached_statement_lifetime",
+        "prepare_threshold",
+        "prepared_statement_cache_size",
+        "prepared_statement_name_func",
+        "row_factory",
+        "server_settings",
+        "source_address",
+        "ssl_context",
+        "statement_cache_size",
+    }
+)
+
+
+_WORDS = {  # libpq's keywords, as drivers that are not libpq's call them
+    "asyncpg": {
+        **{word: word for word in ("host", "port", "user", "password", "passfile")},
+        "dbname": "database",
+        "sslmode": "ssl",
+        "connect_timeout": "timeout",
+    },
+    "pg8000": {
+        **{word: word for word in ("user", "password", "host", "unix_sock")},
+        "dbname": "database",
+        "connect_timeout": "timeout",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +97,8 @@ class Target:
                 "postgresql://user:password@host:port/database, with @ / : in it percent-encoded"
             )
             raise SettingsError([(f"{source} is not a PostgreSQL URL", f"write {remedy}")])
-        translated, problems = translate(match["query"] or "", source)
-        params = {} if problems else ask_libpq(match, translated, source)
+        translated, problems = _translate(match["query"] or "", source)
+        params = {} if problems else _ask_libpq(match, translated, source)
         problems += [] if problems else _judge(params, source)
         if problems:
             raise SettingsError(problems)
@@ -60,7 +110,7 @@ class Target:
         assert match is not None  # noqa: S101  (parse() accepted it)
         query = [
             f"{key}={quote(database, safe='')}" if key in {"dbname", "database"} else pair
-            for key, pair in pairs(match["query"] or "")
+            for key, pair in _pairs(match["query"] or "")
         ]
         url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
         url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
@@ -84,7 +134,7 @@ class Target:
         match = PATTERN.fullmatch(self.url)
         assert match is not None  # noqa: S101  (parse() accepted it)
         user = (match["credentials"] or "").removesuffix("@").split(":", 1)[0]
-        query = [pair for key, pair in pairs(match["query"] or "") if key not in _SECRET]
+        query = [pair for key, pair in _pairs(match["query"] or "") if key not in _SECRET]
         url = f"{match['scheme']}://{user}{'@' if user else ''}{match['hosts']}"
         return f"{url}/{match['database'] or ''}" + (f"?{'&'.join(query)}" if query else "")
 
@@ -98,7 +148,7 @@ class Target:
     @property
     def libpq_env(self) -> dict[str, str]:
         """The parameters as libpq's environment variables, for a program such as psql."""
-        known = {word: variable for word, variable in keywords().items() if variable}
+        known = {word: variable for word, variable in _keywords().items() if variable}
         return {known[word]: value for word, value in self.params.items() if word in known}
 
     @property
@@ -150,3 +200,85 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
     if "," in params.get("host", "") + params.get("hostaddr", ""):
         problems.append((f"{source} names several hosts", ONE_HOST))
     return problems
+
+
+@cache
+def _keywords() -> dict[str, str]:
+    """Return every keyword that libpq knows, with its environment variable, if it has one."""
+    from psycopg import pq
+
+    options = pq.Conninfo.get_defaults()
+    return {each.keyword.decode(): (each.envvar or b"").decode() for each in options}
+
+
+def _pairs(query: str) -> Iterator[tuple[str, str]]:
+    """Give (key, `key=value`) for each parameter of a query, its value still encoded."""
+    for pair in filter(None, query.split("&")):
+        yield unquote(pair.partition("=")[0]), pair
+
+
+def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return libpq's still percent-encoded parameters, and the problems found on the way."""
+    params: dict[str, str] = {}
+    problems = []
+    for key, pair in _pairs(query):
+        keyword = _RENAMED.get(key, key)
+        if keyword in _DRIVER_ONLY:
+            continue
+        if keyword not in _keywords():
+            problems.append((f"{source} has the unknown parameter {key!r}", "remove or correct it"))
+        elif keyword in params:
+            problems.append((f"{source} gives {keyword!r} twice", "keep one of them"))
+        elif keyword == "sslpassword":
+            remedy = "use a client key without a pass phrase"
+            problems.append((f"{source} has an sslpassword, which pg_dump would show", remedy))
+        else:
+            params |= _value(key, keyword, pair.partition("=")[2])
+    return params, problems
+
+
+def respelled(url: str, driver: str) -> str:
+    """Return a URL as another driver of SQLAlchemy wants it; empty means as libpq does.
+
+    What that driver has no word for is left out. The URL must be one that libpq can read.
+    """
+    match = PATTERN.fullmatch(url)
+    assert match is not None  # noqa: S101  (whoever has a Target has parsed it)
+    if match["scheme"].partition("+")[2] == driver:
+        return url
+    params, _ = _translate(match["query"] or "", "the URL")
+    words = _WORDS.get(driver)
+    if driver == "pg8000" and unquote(folder := params.pop("host", "")).startswith("/"):
+        params["unix_sock"] = f"{folder}/.s.PGSQL.{params.get('port', '5432')}"
+    pairs = [(words.get(key) if words else key, value) for key, value in params.items()]
+    query = "&".join(f"{key}={value}" for key, value in pairs if key)
+    hosts = f"{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
+    scheme = f"postgresql+{driver}" if driver else "postgresql"
+    return f"{scheme}://{hosts}" + (f"?{query}" if query else "")
+
+
+def _value(key: str, keyword: str, raw: str) -> dict[str, str]:
+    if key == "ssl":
+        return {keyword: {"true": "require", "false": "disable"}.get(raw.lower(), raw)}
+    if key == "timeout":
+        return {keyword: str(math.ceil(float(raw)))} if raw.replace(".", "", 1).isdigit() else {}
+    if key == "unix_sock":
+        folder, _, port = unquote(raw).rpartition("/.s.PGSQL.")
+        return {"host": quote(folder), "port": port} if folder else {"host": raw}
+    return {keyword: raw}
+
+
+def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
+    """Return what libpq reads in a URL with a translated query. Raises SettingsError."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    url = f"postgresql://{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
+    if query:
+        url += "?" + "&".join(f"{key}={value}" for key, value in query.items())
+    try:
+        return {key: str(value) for key, value in conninfo_to_dict(url).items() if value != ""}
+    except (ProgrammingError, UnicodeDecodeError):
+        # libpq's own words quote the piece that it could not read, which may be the password.
+        remedy = "percent-encode the special characters of user and password (@ is %40, % is %25)"
+        raise SettingsError([(f"{source} cannot be read by libpq", remedy)]) from None

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalogs.difference import shown
 from backset.checks.verification import LOAD_MODELS
-from backset.connections import unreached
 from backset.diagnoses import cures
 from backset.diagnoses.cures import Cure
 from backset.errors import Finding
+from backset.wording import explanations
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def state(facts: Facts) -> State:
 def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
-    why = unreached.remedy(facts.unreachable, facts.mended_in)
+    why = explanations.unreached(facts.unreachable, facts.mended_in)
     return _state("no server", [facts.unreachable], cures.by_hand(why))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, StepFailedError
 from backset.migrations.worker import failure, greet, program
-from backset.processes.terminal import attach
+from backset.processes.process import attach
 from backset.servers import location
 from backset.wording import explanations
 

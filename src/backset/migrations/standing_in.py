@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backset.configuration import drivers
 from backset.configuration.keys import LIBPQ_VARIABLES
 from backset.configuration.reader import on_embedded, restored_environment
-from backset.connections.url import PATTERN
+from backset.connections.target import PATTERN
 from backset.errors import BacksetError
 from backset.migrations import discovery, provenance
+from backset.servers import location
 from backset.servers.service import Names
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def names(settings: Settings, meant: Target | None, database: str) -> Names:
     code depends on the driver. database: its name where nobody says another one.
     """
     if meant is None:
-        return Names(database=database, driver=drivers.needed(settings))
+        return Names(database=database, driver=location.needed_driver(settings))
     match = PATTERN.fullmatch(meant.url)
     driver = match["scheme"].partition("+")[2] if match else ""
     return Names(database=meant.database, role=meant.params.get("user", ""), driver=driver)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backset.catalogs import rights
 from backset.configuration.values import DRIVERS
-from backset.connections.url import respelled
+from backset.connections.target import respelled
 from backset.errors import AlembicError, StepFailedError
 from backset.migrations import provenance
 from backset.processes import process

@@ -1,17 +1,22 @@
-"""TERM, INT and HUP become one exception in the main thread, except where they must wait."""
+"""TERM, INT and HUP become one exception in the main thread, except where they must wait.
+
+Threads are started undisturbed: a signal in the midst of that leaves locks taken for ever.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from backset.errors import Interrupted, Overdue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
     from types import FrameType
+
 
 _LOOK_AGAIN_S = 0.05
 # What is outermost for as long as a program runs: a script, or a module by `-m`.
@@ -21,6 +26,8 @@ _deferrals = 0
 _waiting: list[int] = []
 _ignored = False
 _came = False
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -145,3 +152,14 @@ def _raise(signum: int) -> None:
     ignore()
     _came = True
     raise Interrupted(signum)
+
+
+def submit(
+    pool: ThreadPoolExecutor,
+    work: Callable[Given, Result],
+    *arguments: Given.args,
+    **options: Given.kwargs,
+) -> Future[Result]:
+    """Let a thread of a pool do something; an interruption comes when it has begun."""
+    with deferred():
+        return pool.submit(work, *arguments, **options)

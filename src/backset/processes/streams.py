@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from backset.processes import signals
-from backset.wording import printable, redaction
+from backset.wording import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ def concealed(text: str) -> str:
 
 def shown(text: str) -> str:
     """Return a text as it goes to a terminal or into a log: one line that does nothing there."""
-    return printable.line(concealed(text))
+    return redaction.printable(concealed(text))
 
 
 def tell(text: str, *, is_error: bool = False, reveals: bool = False) -> None:
@@ -53,7 +53,7 @@ def tell(text: str, *, is_error: bool = False, reveals: bool = False) -> None:
     itself: it comes for every socket and pipe, and a swap must not be torn.
     """
     try:
-        line = printable.line(text) if reveals else shown(text)
+        line = redaction.printable(text) if reveals else shown(text)
         print(line, file=sys.stderr if is_error else sys.stdout, flush=True)
     except BrokenPipeError:
         abandon(is_error=is_error)

@@ -1,4 +1,9 @@
-"""The extensions of a database: which ones, how they are made, and who has to make them."""
+"""The extensions of a database, and the schemas that the search path leads to.
+
+Migrations may count on both, or make them: then one that is there already would stop them. A role
+or a database can have a path to a schema that no migration makes. Without that schema all tables
+would be made in the next one of the path, which is `public`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from backset.catalogs.system import FIRST_OF_A_USER
+from backset.catalogs.system import FIRST_OF_A_USER, is_users
 from backset.properties.property import Property, Source
 
 if TYPE_CHECKING:
@@ -17,7 +22,9 @@ if TYPE_CHECKING:
 
     from backset.connections.session import Session
 
-KIND = "extension"
+
+EXTENSION = "extension"
+SCHEMA = "schema"
 
 
 def _extension(row: Mapping[str, Any]) -> Property:
@@ -36,7 +43,7 @@ def _extension(row: Mapping[str, Any]) -> Property:
         make = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema)
         statements, amend = [make, *statements], [make, *amend]
     return Property(
-        kind=KIND,
+        kind=EXTENSION,
         name=row["extname"],
         value=(f"version {row['extversion']}", f"schema {row['nspname']}"),
         statements=lambda _database: statements,
@@ -68,7 +75,7 @@ class Announced:
     @classmethod
     def of(cls, folders: Iterable[Path]) -> Announced:
         """Read the scripts, Python and SQL, in `folders`."""
-        found = {name.casefold() for text in texts(folders) for name in _CREATE.findall(text)}
+        found = {name.casefold() for text in _texts(folders) for name in _CREATE.findall(text)}
         plain = frozenset(name for name in found if _PLAIN.fullmatch(name))
         return cls(plain, dynamic=plain != found)
 
@@ -82,7 +89,7 @@ class Announced:
         return extension.name.casefold() in self.names or (self.dynamic and extension.own)
 
 
-def texts(folders: Iterable[Path]) -> Iterator[str]:
+def _texts(folders: Iterable[Path]) -> Iterator[str]:
     """Yield the scripts, Python and SQL, in `folders`, with literals that follow each other one."""
     for path in {path for folder in folders for path in folder.rglob("*")}:
         if path.suffix in {".py", ".sql"} and path.is_file():
@@ -94,6 +101,75 @@ def _joined(text: str) -> str:
     return re.sub(r"""["']\s*[rbfu]?["']""", "", text)
 
 
+def _schema(row: Mapping[str, Any]) -> Property:
+    create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(row["nspname"]))
+    return Property(
+        kind=SCHEMA,
+        name=row["nspname"],
+        value=("in the search path",),
+        statements=lambda _database: [create],
+        own=row["own"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The schemas that the migrations make themselves, as far as their text tells.
+
+    strictly: without IF NOT EXISTS, so that one that is there would stop them; softly: with it.
+    dynamic: some CREATE SCHEMA has a name that only a run tells. early: those that have a version
+    table in the target, which is made before the first migration runs.
+    """
+
+    strictly: frozenset[str]
+    softly: frozenset[str]
+    dynamic: bool
+    early: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, folders: Iterable[Path], early: frozenset[str] = frozenset()) -> Made:
+        """Read the scripts, Python and SQL, in `folders`."""
+        found: dict[bool, set[str]] = {True: set(), False: set()}
+        for text in _texts(folders):
+            for match in _CREATE_SCHEMA.finditer(text):
+                is_soft = bool(match["if"] or "if_not_exists=True" in (match["options"] or ""))
+                found[is_soft].add(_name_of(match))
+        known = {is_soft: {each for each in names if each} for is_soft, names in found.items()}
+        return cls(frozenset(known[False]), frozenset(known[True]), "" in found[False], early)
+
+    def includes(self, schema: Property) -> bool:
+        """Tell whether the migrations are to make a schema, as they did in the target.
+
+        One with a version table was there before them. One that a script makes with a name that
+        only a run tells may be any that the role itself owns.
+        """
+        if schema.name in self.strictly:
+            return True
+        by_a_run = schema.name in self.softly or (self.dynamic and schema.own)
+        return by_a_run and schema.name not in self.early
+
+
+def _name_of(match: re.Match[str]) -> str:
+    return match["quoted"] or match["literal"] or (match["plain"] or "").lower()
+
+
+_CREATE_SCHEMA = re.compile(
+    r"""(?ix)
+    \bcreate\s+schema\s+(?P<if>if\s+not\s+exists\s+)?
+        (?: \\?"(?P<quoted>[^"'{}%+)\\\s][^"'{}%)\\]*)
+          | (?!authorization\b)(?P<plain>[a-z_][\w$]*)(?![\w${]) )?
+    | \bCreateSchema\(\s*(?: (?:name\s*=\s*)? ["'](?P<literal>[^"'{}]+)["'] )?(?P<options>[^)]*)"""
+)
+OF_SCHEMAS = (
+    Source(
+        f"""
+SELECT nspname, nspowner = to_regrole(quote_ident(current_user)) AS own FROM pg_namespace n
+WHERE nspname <> 'public' AND {is_users("nspname")}
+AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass
+                AND x.objid = n.oid AND x.deptype = 'e') ORDER BY nspname""",
+        _schema,
+    ),
+)
 _CREATE = re.compile(
     r"""create\s+extension\s+(?:if\s+not\s+exists\s+)?[\s"'\\]*([^\s"'\\;)]*)""", re.IGNORECASE
 )

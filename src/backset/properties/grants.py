@@ -13,9 +13,12 @@ from backset.properties.property import Property, Source
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from backset.connections.session import Session
+
     Grant = Sequence[Any]  # grantee (None: PUBLIC), privilege (None: he has none), grantable
 
-OBJECTS = {  # the letters of pg_default_acl.defaclobjtype
+
+_OBJECTS = {  # the letters of pg_default_acl.defaclobjtype
     "r": "TABLES",
     "S": "SEQUENCES",
     "f": "FUNCTIONS",
@@ -23,6 +26,7 @@ OBJECTS = {  # the letters of pg_default_acl.defaclobjtype
     "n": "SCHEMAS",
     "L": "LARGE OBJECTS",
 }
+_PUBLIC_HAS = {"f": "EXECUTE", "T": "USAGE"}  # acldefault()
 
 
 def _of_database(row: Mapping[str, Any]) -> Property:
@@ -51,7 +55,7 @@ def _of_schema(row: Mapping[str, Any]) -> Property:
 
 
 def _default(row: Mapping[str, Any]) -> Property:
-    role, schema, objects = row["role"], row["nspname"], OBJECTS[row["defaclobjtype"]]
+    role, schema, objects = row["role"], row["nspname"], _OBJECTS[row["defaclobjtype"]]
     alter = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} ").format(sql.Identifier(role))
     if schema is not None:
         alter += sql.SQL("IN SCHEMA {} ").format(sql.Identifier(schema))
@@ -112,6 +116,47 @@ def _acl(acl: str, kind: str, owner: str) -> str:
     return _grants(f"coalesce({acl}, acldefault('{kind}', {owner}))", owner)
 
 
+def forget_defaults(session: Session) -> None:
+    """Set the default privileges of our roles back to PostgreSQL's own.
+
+    What a dump creates would get them, though it says itself what each object and each default
+    privilege was; pg_dump puts the latter last for that reason.
+    """
+    with session.transaction():
+        for role, schema, kind, grantees in session.execute(_ROWS).fetchall():
+            head = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {}").format(sql.Identifier(role))
+            if schema is not None:
+                head += sql.SQL(" IN SCHEMA {}").format(sql.Identifier(schema))
+            for what in _changes(role, kind, grantees, is_global=schema is None):
+                session.execute(head + what)
+
+
+def _changes(
+    role: str, kind: str, grantees: list[str | None], *, is_global: bool
+) -> list[sql.Composed]:
+    word = sql.SQL(_OBJECTS[kind])
+    changes = [
+        sql.SQL(" REVOKE ALL ON {} FROM {}").format(word, _grantee(grantee)) for grantee in grantees
+    ]
+    if is_global:
+        changes.append(sql.SQL(" GRANT ALL ON {} TO {}").format(word, sql.Identifier(role)))
+    if is_global and kind in _PUBLIC_HAS:
+        right = sql.SQL(_PUBLIC_HAS[kind])
+        changes.append(sql.SQL(" GRANT {} ON {} TO PUBLIC").format(right, word))
+    return changes
+
+
+def _grantee(name: str | None) -> sql.Composable:
+    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
+
+
+_ROWS = """
+SELECT pg_get_userbyid(d.defaclrole), n.nspname, d.defaclobjtype,
+       ARRAY(SELECT DISTINCT r.rolname FROM aclexplode(d.defaclacl) a
+             LEFT JOIN pg_roles r ON r.oid = a.grantee)
+FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace
+WHERE pg_has_role(d.defaclrole, 'USAGE')
+"""
 _SCHEMAS = f"""FROM pg_namespace n WHERE {is_users("nspname")}
 AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_namespace'::regclass
                 AND x.objid = n.oid AND x.deptype = 'e') ORDER BY nspname"""

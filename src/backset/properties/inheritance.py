@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backset.catalogs import catalog
 from backset.connections.session import one_line
 from backset.errors import Finding
-from backset.properties import extensions, grants, parameters, publications, schemas
+from backset.properties import extensions, grants, parameters, publications
 from backset.properties import property as properties
 from backset.properties.property import Property, Source, When
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OF_DATABASE: Sequence[Source] = (*parameters.SOURCES, *grants.OF_DATABASE)
 EVERYTHING: Sequence[Source] = (
     *OF_DATABASE,
-    *schemas.SOURCES,  # before the extensions, which may be in one of them
+    *extensions.OF_SCHEMAS,  # before the extensions, which may be in one of them
     *extensions.SOURCES,  # before the default privileges: those are not for its objects
     *grants.SOURCES,
     *publications.SOURCES,
@@ -69,10 +69,10 @@ class Inheritance:
 
     def renew(self, target: Session, folders: Callable[[], Sequence[Path]]) -> None:
         """Make those schemas again that went with the objects of the target, for the migrations."""
-        if any(each.kind == schemas.KIND for each in self._wanted):
+        if any(each.kind == extensions.SCHEMA for each in self._wanted):
             self._compare(target)
             self._leave(folders)
-            self._give(target, {When.EMPTY}, {schemas.KIND})
+            self._give(target, {When.EMPTY}, {extensions.SCHEMA})
             self._left = []
 
     def complete(self, new: Session) -> None:
@@ -107,7 +107,7 @@ class Inheritance:
     def uncreatable(self) -> tuple[str, ...]:
         """The extensions that the new database should have before the migrations, and has not."""
         missing = (each for each in self._missing if each not in self._left)
-        return tuple(each.name for each in missing if each.kind == extensions.KIND)
+        return tuple(each.name for each in missing if each.kind == extensions.EXTENSION)
 
     def _read(self, old: Session) -> None:
         """Read what is wanted; of schemas, only where names without a schema may be found.
@@ -115,28 +115,28 @@ class Inheritance:
         env.py may set a path of its own: then its version table is where that leads to.
         """
         found = properties.read(old, self._sources, self._names.target)
-        if any(each.kind == schemas.KIND for each in found):
+        if any(each.kind == extensions.SCHEMA for each in found):
             self._filled = frozenset(schema for schema, _ in catalog.version_tables(old))
             # Of several, some may be another application's.
             path = catalog.search_path(old) | (
                 self._filled if len(self._filled) == 1 else frozenset()
             )
-            found = [each for each in found if each.kind != schemas.KIND or each.name in path]
+            found = [each for each in found if each.kind != extensions.SCHEMA or each.name in path]
         self._wanted = list(found)
 
     def _leave(self, folders: Callable[[], Sequence[Path]]) -> None:
         """Leave to the migrations what they make themselves."""
-        kinds = {each.kind for each in self._missing} & {extensions.KIND, schemas.KIND}
+        kinds = {each.kind for each in self._missing} & {extensions.EXTENSION, extensions.SCHEMA}
         if not kinds:
             return
         paths = folders()
-        announced = extensions.Announced.of(paths) if extensions.KIND in kinds else None
-        made = schemas.Made.of(paths, self._filled) if schemas.KIND in kinds else None
+        announced = extensions.Announced.of(paths) if extensions.EXTENSION in kinds else None
+        made = extensions.Made.of(paths, self._filled) if extensions.SCHEMA in kinds else None
         self._left = [
             each
             for each in self._missing
-            if (each.kind == extensions.KIND and announced and announced.includes(each))
-            or (each.kind == schemas.KIND and made and made.includes(each))
+            if (each.kind == extensions.EXTENSION and announced and announced.includes(each))
+            or (each.kind == extensions.SCHEMA and made and made.includes(each))
         ]
 
     def _compare(self, new: Session) -> None:

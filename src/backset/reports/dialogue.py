@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.backups.choice import Choice, ask
-from backset.backups.vault import Vault
+from backset.backups.vault import Choice, Vault
 from backset.configuration import values
 from backset.connections.target import derived_name
 from backset.errors import SettingsError, StepFailedError
@@ -14,6 +13,7 @@ from backset.servers.server import DERIVED
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from backset.backups.manifest import Backup
     from backset.configuration.settings import Settings
     from backset.connections.target import Target
     from backset.reports.report import Report
@@ -49,8 +49,25 @@ def choose(
         if not told.can_ask:
             remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
             raise StepFailedError("restore was not told which backup", remedy)
-        name = ask(offered)
+        name = _ask(offered)
     return Choice(vault=vault, name=name or None, database=database)
+
+
+def _ask(offered: Sequence[Backup]) -> str:
+    """Read from the terminal the number of one of `offered`; return its name.
+
+    Raises StepFailedError when nothing is chosen.
+    """
+    while True:
+        try:
+            answer = input(f" which one? [1-{len(offered)}] ").strip()
+        except EOFError:
+            answer = ""
+        if not answer:
+            raise StepFailedError("no backup was chosen", "type the number of one, or its name")
+        for number, each in enumerate(offered, 1):
+            if answer in {str(number), each.name}:
+                return each.name
 
 
 def _check_name(database: str, target: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from backset.processes.identity import spoken
 from backset.processes.streams import concealed
 from backset.reports.report import Report
-from backset.wording import printable
+from backset.wording import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -151,7 +151,7 @@ class JsonReport(Report):
         self._content["exit_code"] = exit_code
         self._content["seconds"] = round(self.seconds, 3)
         text = json.dumps(_concealed(self._content), default=str)  # it escapes what is not ASCII
-        print(printable.no_command(spoken(text)), flush=True)
+        print(redaction.no_command(spoken(text)), flush=True)
 
 
 def _concealed(content: Any) -> Any:  # noqa: ANN401  (JSON values)

@@ -12,31 +12,31 @@ import psycopg
 
 from backset.backups.vault import Vault
 from backset.catalogs import catalog, sharing
-from backset.catalogs.left_out import LeftOut
+from backset.catalogs.sharing import LeftOut
 from backset.checks import heads
+from backset.connections.activity import Waits
 from backset.connections.session import Session, connect, end, explained, process_of
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import process, signals
-from backset.processes.threads import submit
+from backset.processes.signals import submit
 from backset.properties.inheritance import EVERYTHING, Inheritance
 from backset.runs import aftermath, login, ownership
-from backset.runs.beside import Beside
 from backset.runs.login import Writers
 from backset.runs.options import Options
-from backset.runs.project import Project
-from backset.servers import marking, read_only, standbys, swap
+from backset.runs.ownership import Project
+from backset.servers import read_only, standbys, swap
+from backset.servers.companions import Beside
 from backset.servers.programs import Programs
 from backset.servers.server import MAINTENANCE, Database, Server, protection
-from backset.servers.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from backset.backups.choice import Choice
     from backset.backups.manifest import Backup
+    from backset.backups.vault import Choice
     from backset.catalogs.objects import Object
     from backset.catalogs.past import Past
     from backset.catalogs.sharing import Sharing
@@ -172,7 +172,7 @@ class Build:
     def mark_server(self) -> None:
         """Mark a server that does not say which one it is, before something is kept of it."""
         if not self.server_id and self.target.database not in MAINTENANCE:
-            marking.mark(self.server.session)
+            login.mark_server(self.server.session)
             del self.server_id
 
     @cached_property

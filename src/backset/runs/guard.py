@@ -11,22 +11,25 @@ from backset.catalogs import catalog, objects, past
 from backset.connections.activity import listed
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.properties import extensions
-from backset.runs import policy
-from backset.runs.policy import Circumstances, Rung
+from backset.runs import login, policy
+from backset.runs.policy import Circumstances, Rung, quoted
 from backset.servers import companions, read_only, ties
+from backset.servers.read_only import SETTING
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from backset.runs.build import Build
 
     Facts = list[tuple[str, str]]
 
+
 # Sessions at once: ours on two databases, the backup's two, Alembic's; a carry reads and writes on
 # two more each. Tried with CONNECTION LIMIT.
 _OF_A_BUILD, _OF_A_CARRY = 5, 7
 LONGEST_S = 30 * 24 * 60 * 60
+_WRITERS = frozenset({"upgrade", "seed", "stamp", "drop_indexes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +297,27 @@ def _digest(build: Build, facts: Facts) -> str:
     bound: list[Any] = [each for each in facts if each[0] != "size"]
     bound += [build.server_id, build.old.oid if build.old else 0]
     return hashlib.sha256(json.dumps(bound).encode()).hexdigest()[:8]
+
+
+def refuse_writing(build: Build, steps: Iterable[str]) -> None:
+    """Refuse steps that work on the target itself, which is not rebuilt. Raises RefusedError.
+
+    steps: their names.
+    """
+    name, writing = build.target.database, sorted(_WRITERS.intersection(steps))
+    if build.old is None or not writing or login.is_set(build.server.session, name):
+        return
+    reads, source, role = build.live.execute(_EFFECTIVE, [SETTING]).fetchone() or (False, "", "")
+    if not reads:
+        return
+    whose = {
+        "database": f"ALTER DATABASE {quoted(name)}",
+        "user": f"ALTER ROLE {quoted(role)}",
+        "database user": f"ALTER ROLE {quoted(role)} IN DATABASE {quoted(name)}",
+    }
+    remedy = f"{whose[source]} RESET {SETTING}" if source in whose else f"turn {SETTING} off"
+    what = f"sessions of {role} only read in {name} ({SETTING} is on), and {writing[0]} writes"
+    raise RefusedError([(what, f"if that is over: {remedy}")])
+
+
+_EFFECTIVE = "SELECT setting::bool, source, session_user FROM pg_settings WHERE name = %s"

@@ -1,6 +1,6 @@
 """The lower rung: the objects of the target are dropped, and come back from the backup on failure.
 
-A run that is killed leaves the mark of unfinished.py behind, and the next one does that first.
+A run that is killed leaves the mark of notes.py behind, and the next one does that first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.processes import process, signals
-from backset.runs import login, ownership, refilling, remade, unfinished
+from backset.runs import login, notes, ownership, refilling
 from backset.servers import swap
 from backset.wording.quantities import count
 
@@ -59,10 +59,10 @@ def clear(build: Build) -> int:
     """
     role = build.ownership.role  # as long as there are tables to tell it
     with signals.deferred():
-        unfinished.write(build, login=True)
+        notes.note_unfinished(build, login=True)
         build.writers.keep_out(acts=bool(role))
         if not build.writers.are_out:
-            unfinished.write(build, login=False)
+            notes.note_unfinished(build, login=False)
     with _evicting(build):  # it may take long, and nothing of it stays unless it is committed
         dropped = objects.drop_ours(build.live, build.sharing.keeps, build.frozen)
         if build.sharing.is_nobodys:
@@ -89,15 +89,15 @@ def safety(build: Build) -> Iterator[None]:
     with guard:
         yield
         if build.cleared:
-            remade.give_up(build)
+            notes.give_up(build)
             # Nobody else is there who may have written since the seed command was let in.
             is_alone = not build.server.sessions(build.target.database)
-            horizon = remade.horizon(build)
+            horizon = notes.horizon(build)
             with signals.deferred():  # one that comes in here is told that all is done
                 _remove_marks(build)
                 build.cleared, build.is_rebuilt = False, True
             if is_alone:
-                remade.note(build, horizon)
+                notes.note_made(build, horizon)
 
 
 class _Safety:
@@ -217,12 +217,12 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
     is_set = build.old is not None and login.is_set(build.server.session, build.target.database)
     if is_set:
         build.write_anyhow()
-    mark = unfinished.read(build)
+    mark = notes.unfinished(build)
     if mark is None:
         if build.old is not None:
             _look_at_others(build, build.old, notice, is_set=is_set)
         return
-    if _is_void(build, mark) or not unfinished.has_cleared(build.server.session, mark):
+    if _is_void(build, mark) or not notes.has_cleared(build.server.session, mark):
         _remove_file(build)
         return
     build.write_anyhow()
@@ -246,7 +246,7 @@ def finish(build: Build, notice: Callable[[str], None], *, replaces: bool) -> No
             notice(gone)
     except StepFailedError as error:
         what = f"{name} is half built, since a run in place was killed, and cannot be brought back"
-        file = unfinished.path(build)
+        file = notes.unfinished_path(build)
         remedy = f"mend that; or remove {file}, and name another one to `invoke restore`"
         raise StepFailedError(f"{what}: {error.what}", remedy) from None
     build.close_sessions()
@@ -309,13 +309,13 @@ def _remove_marks(build: Build) -> None:
     if build.old is not None and build.old.owned:
         comment = swap.comment_on(build.old.name, build.old.comment)
     _take_back(build, comment)
-    unfinished.path(build).unlink(missing_ok=True)
+    notes.unfinished_path(build).unlink(missing_ok=True)
 
 
 def _remove_file(build: Build) -> None:
     """Remove the mark, and what was set for our login since it was made."""
     _take_back(build)
-    unfinished.path(build).unlink(missing_ok=True)
+    notes.unfinished_path(build).unlink(missing_ok=True)
 
 
 def _take_back(build: Build, comment: sql.Composed | None = None) -> None:
@@ -340,8 +340,8 @@ def _look_again(build: Build) -> bool | None:
     """Tell on a new session whether the objects are gone; None if none opens."""
     try:
         with connect(build.target, build.purpose) as session:
-            mark = unfinished.read(build)
-            return mark is not None and unfinished.has_cleared(session, mark)
+            mark = notes.unfinished(build)
+            return mark is not None and notes.has_cleared(session, mark)
     except (BacksetError, psycopg.Error):
         return None
 

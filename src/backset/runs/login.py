@@ -1,28 +1,33 @@
-"""What our login is in a database that is rebuilt in place: as whom it acts, and what it may write.
+"""What is said of our login in a database while that is rebuilt: as whom it acts, what it writes.
 
 Sessions of the same login, an application's mostly, may only read there until the rebuild is done,
 and PostgreSQL says so to whoever writes. A setting of the login in that one database is all that a
 role may do without rights on the database; it is what every driver gets. Other roles get the right
 to write to a new table when all is done.
+
+On the maintenance database, where no application is, such a setting tells one server from another
+that keeps its identifier to itself: it is what a role may say of itself, and every role can read.
 """
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 
-from backset.catalogs import rights
+from backset.catalogs import catalog, rights
 from backset.connections import activity
-from backset.servers.server import LOCALLY
+from backset.servers.server import LOCALLY, MAINTENANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from backset.catalogs.rights import Right
     from backset.connections.session import Session
+
 
 # PostgreSQL takes the first letters of a word for the word, and keeps what it was given. Spelled
 # as nobody else would, the setting is known as that of a run; and whether `role` is the run's, too.
@@ -158,6 +163,32 @@ def _set(session: Session, database: str, *settings: sql.SQL | sql.Composed) -> 
             session.execute(where + each)
 
 
+def mark_server(session: Session) -> None:
+    """Leave one, unless the server says who it is, or has a mark of somebody's already.
+
+    session: on the server. Where a role may not do even that, or has such a name there for its own
+    sake, nothing is left.
+    """
+    if catalog.server_id(session):
+        return
+    place = MAINTENANCE[0]
+    oid, is_free = session.execute(_FREE_PLACE, {"place": place}).fetchone() or (0, False)
+    if not is_free:
+        return
+    name = f"{catalog.SERVER_MARK}{oid}.{secrets.token_hex(12)}"
+    words = sql.SQL("ALTER ROLE SESSION_USER IN DATABASE {} SET application_name TO {}")
+    with suppress(psycopg.errors.InsufficientPrivilege), session.transaction():
+        session.execute("SET LOCAL ROLE NONE")
+        session.execute(words.format(sql.Identifier(place), sql.Literal(name)))
+
+
+_FREE_PLACE = """
+SELECT r.oid, EXISTS (SELECT FROM pg_database WHERE datname = %(place)s) AND NOT EXISTS (
+    SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase,
+           unnest(s.setconfig) each
+    WHERE s.setrole = r.oid AND d.datname = %(place)s AND starts_with(each, 'application_name='))
+FROM pg_roles r WHERE r.rolname = session_user
+"""
 _READ_ONLY = sql.SQL("SET default_transaction_read_only TO {}")
 _RESET_READ_ONLY = sql.SQL("RESET default_transaction_read_only")
 _RESET_ROLE = sql.SQL("RESET role")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from backset.backups.backup import NO_WISH, Wish
 
 if TYPE_CHECKING:
-    from backset.configuration.origin import Origin
-    from backset.configuration.rules import Rules
+    from backset.configuration.rules import Origin, Rules
     from backset.scripts.recipes import Recipe
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from backset.servers.server import foreign, protection
-from backset.wording.rights import UNHIDDEN
+from backset.wording.explanations import UNHIDDEN
 
 if TYPE_CHECKING:
     from backset.connections.locality import Locality

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.backups import backup as backups
-from backset.backups import contents, replay, restoration
+from backset.backups import replay, restoration, toc
 from backset.catalogs import configured, inventory, objects
 from backset.connections.session import one_line
 from backset.errors import StepFailedError
-from backset.properties import privileges
+from backset.properties import grants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def load(build: Build, taken: Backup, *, own: bool) -> str:
     own: whether it is the backup of what was cleared, so that nothing else of ours may be there.
     Returns, in words, which tables have not come back into publications of others.
     """
-    privileges.forget_defaults(build.live)
+    grants.forget_defaults(build.live)
     with _entries(build, taken, own=own) as listing:
         where = (build.target, build.server.major, build.programs)
         restoration.fill(taken, *where, entries=listing)
@@ -82,7 +82,7 @@ def rehearse(build: Build, taken: Backup) -> Backup:
 def _try(build: Build, taken: Backup, listing: Path, path: str | None) -> None:
     where = taken.dump, restoration.program(taken, build.programs), build.programs
     with build.live.transaction(force_rollback=True):
-        privileges.forget_defaults(build.live)
+        grants.forget_defaults(build.live)
         replay.replay(build.live, *where, entries=listing, path=path)
         restoration.compare(taken, build.live, spare=_spare(build, taken), is_in_use=True)
 
@@ -109,10 +109,10 @@ def _entries(build: Build, taken: Backup, *, own: bool) -> Iterator[Path]:
     pg_restore = restoration.program(taken, build.programs)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
-        lines = contents.read(taken.dump, pg_restore, build.programs, listing)
+        lines = toc.read(taken.dump, pg_restore, build.programs, listing)
         rows = configured.tables(build.live) if build.sharing.is_nobodys else []
         cleared = [(each.schema, each.name) for each in rows if each.may_write]
-        missing = contents.missing(build.live, lines, own=same, cleared=cleared)
+        missing = toc.missing(build.live, lines, own=same, cleared=cleared)
         wanted = "\n".join(missing) + "\n"
         listing.write_text(wanted, encoding="utf-8", errors="surrogateescape")
         yield listing

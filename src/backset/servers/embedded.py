@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.configuration import reader
-from backset.processes import account, process, signals
+from backset.processes import process, signals
 from backset.servers import programs
-from backset.servers.cluster import Cluster
+from backset.servers.cluster import Cluster, account_of, home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +42,9 @@ for folder in folders:
 
 def project_cluster(root: Path) -> Cluster:
     """Return the cluster of the project in `root`; nothing is made or started yet."""
-    who = account.choose(root)
+    who = account_of(root)
     return Cluster(
-        folder=account.home(root, who) / f"postgresql-{programs.EMBEDDED_MAJOR}",
+        folder=home(root, who) / f"postgresql-{programs.EMBEDDED_MAJOR}",
         major=programs.EMBEDDED_MAJOR,
         wheel=programs.embedded_folder(),
         account=who,
@@ -73,7 +73,7 @@ def temporary_cluster(
         folder=folder / "cluster",
         major=major,
         wheel=installation or programs.embedded_folder(major),
-        account=account.choose(folder),
+        account=account_of(folder),
         tcp_port=tcp_port,
         address=address,
     )

@@ -8,12 +8,13 @@ server all the same, from PostgreSQL 15 on.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from backset.connections import sockets
 from backset.processes.identity import run_mark
 from backset.wording.quantities import count
 
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
     import psycopg
 
+
 _WAITS = 140000  # the first server that can wait, in ms, for the end of a session
 _COUNTS = 150000  # the first server that has a session counted before it is gone from the activity
+_PROC = Path("/proc")
+_SESSION_FIELD = 3  # of /proc/PID/stat, after the name in brackets: state ppid pgrp session
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Lookout:
             visitor = Visitor(*row)
             is_named = visitor.application.startswith(self.name)
             if not is_named and visitor.port > 0 and ports is None:
-                ports = sockets.ports_of(session_id)
+                ports = _ports_of(session_id)
             if is_named or visitor.port in (ports or ()):
                 self.own[visitor.pid] = visitor
                 self.others.pop(visitor.pid, None)
@@ -169,6 +173,40 @@ class Lookout:
             return {}
         rows = self.session.execute(_COUNTERS, [[self.subject, self.target]]).fetchall()
         return {name: Counters(sessions, written) for name, sessions, written in rows}
+
+
+def _ports_of(session_id: int) -> set[int]:
+    """Return the local TCP ports of a session's processes; none where there is no /proc."""
+    members = [path for path in _PROC.glob("[0-9]*") if _session_of(path) == session_id]
+    sockets = {inode for member in members for inode in _sockets_of(member)}
+    return {port for member in members[:1] for port, inode in _tcp(member) if inode in sockets}
+
+
+def _session_of(process: Path) -> int | None:
+    with suppress(OSError, ValueError, IndexError):  # it has ended
+        text = (process / "stat").read_text(errors="replace")
+        return int(text.rpartition(")")[2].split()[_SESSION_FIELD])
+    return None
+
+
+def _sockets_of(process: Path) -> list[str]:
+    found = []
+    with suppress(OSError):  # it has ended, or is another account's
+        for each in (process / "fd").iterdir():
+            with suppress(OSError):
+                found.append(str(each.readlink()))
+    return [name[len("socket:[") : -1] for name in found if name.startswith("socket:[")]
+
+
+def _tcp(process: Path) -> list[tuple[int, str]]:
+    """Return (local port, inode) of every TCP socket in the process's network."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        with suppress(OSError):
+            lines = (process / "net" / name).read_text().splitlines()[1:]
+            rows = [line.split() for line in lines]
+            found += [(int(row[1].rpartition(":")[2], 16), row[9]) for row in rows]
+    return found
 
 
 _VISITORS = """

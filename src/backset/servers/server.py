@@ -14,8 +14,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
-from backset.connections import activity, peer
-from backset.connections.locality import judge
+from backset.connections import activity
+from backset.connections.locality import gather, is_neighbour, judge
 from backset.connections.session import Session, connect
 from backset.connections.target import Target, derived_name
 from backset.errors import LockedError, RefusedError, StepFailedError, UnreachableError
@@ -253,7 +253,7 @@ class Server:
         row = self.session.execute(_ROLE, [self.names.target]).fetchone()
         assert row is not None  # noqa: S101  (a SELECT without FROM has one row)
         name, is_superuser, may_create, in_recovery, is_durable, standbys, others = row
-        locality = judge(peer.evidence(self.session))
+        locality = judge(gather(self.session))
         return Role(
             name=name,
             is_superuser=is_superuser,
@@ -262,7 +262,7 @@ class Server:
             is_durable=is_durable,
             locality=locality,
             standbys=standbys,
-            machines=tuple(each for each in others if not peer.is_neighbour(locality, each)),
+            machines=tuple(each for each in others if not is_neighbour(locality, each)),
         )
 
     @property

@@ -1,10 +1,14 @@
-"""A PostgreSQL service as CI has one: the given one, else a throw-away server over TCP."""
+"""A PostgreSQL service as CI has one: waited for, or else a throw-away server over TCP.
+
+What has just been started may answer once, and then start again.
+"""
 
 from __future__ import annotations
 
 import re
 import secrets
 import socket
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,25 +19,29 @@ from psycopg import sql
 from backset.catalogs import catalog
 from backset.connections.session import connect
 from backset.connections.target import Target
-from backset.errors import RefusedError
+from backset.errors import Overdue, RefusedError, StepFailedError, UnreachableError
 from backset.processes import signals
 from backset.processes.streams import tell
-from backset.servers import readiness
 from backset.servers.cluster import SUPERUSER
 from backset.servers.embedded import temporary_cluster
 from backset.servers.programs import EMBEDDED_MAJOR, installations
 from backset.servers.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from backset.connections.session import Session
     from backset.servers.cluster import Cluster
 
+
 _ROLE = "ci"
 _RESERVED = frozenset({"public", "none"})
 _NO_ROLE = re.compile(r'ERROR:  role "(.+?)" does not exist$', re.MULTILINE)  # FATAL: of a login
+# The image of PostgreSQL starts a first server for its set-up scripts, and ends it before the real
+# one comes. That one listens on a socket only; others are less careful.
+_ANSWERS = 2
+_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +157,7 @@ def refuse_rows(url: str, wait_s: int) -> None:
     wait_s: how many seconds the server may take until it serves.
     """
     target = Target.parse(url)
-    readiness.wait(target, wait_s, lambda _words: None)
+    wait(target, wait_s, lambda _words: None)
     with Server(target, "service") as server:
         if target.database not in server.databases():
             return
@@ -163,3 +171,49 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait(target: Target, seconds: float, tell: Callable[[str], None]) -> int:
+    """Return the major version of the target's server, when it has answered twice in a row.
+
+    The target itself need not exist: any database that lets us in is an answer.
+    seconds: after which it is given up. tell: gets libpq's words, whenever they change.
+    Raises StepFailedError with the last of them.
+    """
+    told = ["no answer"]
+
+    def say(words: str) -> None:
+        if words != told[-1]:
+            told.append(words)
+            tell(words)
+
+    try:
+        with signals.limited(seconds):  # one that takes connections and is silent costs 10 s each
+            if major := _answered(target, say, once=not seconds):
+                return major
+    except Overdue:
+        pass
+    what = f"{target.shown} does not serve after {seconds:g} s: {told[-1]}"
+    raise StepFailedError(what, "start the server, or correct DATABASE_URL")
+
+
+def _answered(target: Target, say: Callable[[str], None], *, once: bool) -> int:
+    """Return the major version after ANSWERS in a row; 0 where `once` and there was none."""
+    good = 0
+    while True:
+        major, words = _asked(target)
+        good = good + 1 if major else 0
+        if words:
+            say(words)
+        if good == _ANSWERS or (once and not major):
+            return major
+        time.sleep(_PAUSE_S)
+
+
+def _asked(target: Target) -> tuple[int, str]:
+    """Return the major version and nothing, or 0 and why not."""
+    try:
+        with Server(target, "wait") as server:
+            return server.major, ""
+    except UnreachableError as error:
+        return 0, error.words

@@ -31,7 +31,7 @@ def confirm(server: Server) -> str:
     """Wait until the standbys have all that was committed; return in words what is not known.
 
     It commits something that means nothing, as every application would: whatever was committed
-    before is in the log before it. The wait is seen by waits.py, and ends after LIMIT_S, since a
+    before is in the log before it. The wait is seen by activity.Waits, and ends after LIMIT_S: a
     standby that is away may never come back.
     """
     late = threading.Event()

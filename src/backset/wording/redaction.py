@@ -1,7 +1,8 @@
-"""Pure: blanks passwords in a text, however it spells them; knows a secret column by its name.
+"""Pure: what of a text is not shown as it is: passwords in any spelling, and what would act.
 
-By RE2: it takes a time that grows with the text and with nothing else, and other threads go on
-meanwhile. What has several spellings for each character makes `re` try every combination of them.
+Passwords by RE2: it takes a time that grows with the text and with nothing else, and other threads
+go on meanwhile. What has several spellings for each character makes `re` try every combination of
+them. What would act, does so on a terminal or in a log.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+
 _BLANK = b"***"
 _SHORT_CHARS = 3  # stars within a word would tell what stood there
 _HARD_CHARS = 8
@@ -23,6 +25,8 @@ _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|hash|salt", re
 _IN_A_URL = r"://[^\s:/@]*:[^\s@/]*@"
 _AS_A_KEYWORD = r"\b(?:ssl)?password=(?:'(?:[^'\\]|\\.)*'|[^&\s]+)"
 _WORD = r"[\w\x80-\xff]*"
+# Control characters, other ends of lines, what turns the direction of writing, halves of pairs.
+_ACTING = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def blank(text: str, secrets: Iterable[str] = ()) -> str:
@@ -131,3 +135,33 @@ def _escaped(escape: str) -> str:
 
 def _exactly(code: bytes) -> str:
     return "".join(f"\\x{byte:02x}" for byte in code)
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that says what it has, and does nothing.
+
+    What would act on a terminal is there as Python's escape. So is a part of what GitHub's runner
+    would take for a command: `::` behind nothing but spaces, and `##[` anywhere.
+    """
+    if not text.isprintable():
+        text = _ACTING.sub(lambda found: ascii(found[0])[1:-1], text)
+    return no_command(text)
+
+
+def no_command(text: str) -> str:
+    """Return a text without a command of GitHub's runner, and with all of its other characters.
+
+    For the runner a carriage return ends a line, too.
+    """
+    text = text.replace("##[", r"##\u005b")  # an escape of Python, of JSON and of TOML
+    return "".join(map(_without_colon, text.splitlines(keepends=True)))
+
+
+def _without_colon(text: str) -> str:
+    rest = text.lstrip()
+    return rf"{text[: -len(rest)]}\u003a{rest[1:]}" if rest.startswith("::") else text
+
+
+def escaped(text: str) -> str:
+    """Return a text in which what would act is an escape of JSON and of TOML."""
+    return _ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

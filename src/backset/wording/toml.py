@@ -6,7 +6,7 @@ import json
 import tomllib
 from typing import TYPE_CHECKING
 
-from backset.wording import printable
+from backset.wording import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ BLANK = "…"  # in the place of what only the user knows
 
 def string(text: str) -> str:
     """Return a basic string of TOML, which is one of JSON, too; what would act is escaped in it."""
-    return printable.escaped(json.dumps(text, ensure_ascii=False))
+    return redaction.escaped(json.dumps(text, ensure_ascii=False))
 
 
 def listed(values: Iterable[str]) -> str:
@@ -69,7 +69,7 @@ def _lines(settings: Iterable[Setting]) -> Iterator[str]:
         if isinstance(each.value, tuple):
             lists.setdefault(each.key, []).append(each)
             continue
-        advice = f"  # {printable.line(each.advice)}" if each.advice else ""
+        advice = f"  # {redaction.printable(each.advice)}" if each.advice else ""
         yield f"{'# ' if is_open(each) else ''}{each.key} = {each.value}{advice}"
     for key, wanted in lists.items():
         yield from _list(key, wanted)
@@ -89,5 +89,5 @@ def _list(key: str, settings: Iterable[Setting]) -> Iterator[str]:
         return
     yield f"{key} = ["
     yield from (f"    {each}," for each in chosen)
-    yield from (f"    # {each},  # {printable.line(why)}" for each, why in choices.items())
+    yield from (f"    # {each},  # {redaction.printable(why)}" for each, why in choices.items())
     yield "]"

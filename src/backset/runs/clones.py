@@ -1,6 +1,7 @@
-"""What a run keeps of its build for the next one: copies of it, and a record of what it was from.
+"""Clones: what a run keeps of its build for the next one, and whether that can clone it.
 
-The server makes the copies while the next step runs, and what goes wrong with them stops nothing.
+It can if nothing that counts has changed. The server makes the copies while the next step runs, and
+what goes wrong with them stops nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
@@ -18,17 +19,139 @@ from backset.errors import StepFailedError
 from backset.processes.identity import age_s
 from backset.properties import cluster_wide, extensions, inheritance
 from backset.properties import property as properties
-from backset.runs import recalling
-from backset.runs.recalling import CLEAN, SEEDED, described
+from backset.properties.property import When
 from backset.servers import embedded, swap
-from backset.servers.copying import Copying
+from backset.servers.companions import Copying
 from backset.templates import inputs, memory, surroundings
 from backset.templates.memory import Kept, Record
+from backset.templates.recalled import Recalled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from backset.connections.session import Session
+    from backset.properties.property import Property
     from backset.runs.build import Build
+    from backset.servers.server import Database
     from backset.templates.recalled import Told
+
+
+_CLEAN, _SEEDED = "clean", "seeded"
+_GIVEN = (When.EMPTY, When.MIGRATED)
+
+
+def _unsuited(build: Build) -> str:
+    """Return why nothing is cloned or kept here; empty where it is."""
+    settings = build.settings
+    if not build.is_beside:
+        return "the database itself is rebuilt"
+    if build.options.accepts:
+        return "differences are to be accepted"
+    if len(settings.lineages) > 1:
+        return "there are several chains of revisions"
+    if settings.has_door and not settings.inputs:
+        return "a command of the project migrates, and inputs does not say what it reads"
+    return ""
+
+
+def recall(build: Build, *, seeds: bool) -> None:
+    """Let the run clone what was kept, if that is what it would build; else forget that.
+
+    seeds: whether what is kept of the seed may be cloned as well.
+    """
+    build.uncloned = look(build, seeds=seeds)
+    if build.uncloned:
+        _forget(build)
+        build.watched = not _unsuited(build)
+
+
+def look(build: Build, *, seeds: bool) -> str:
+    """Settle what the run clones; else return why it clones nothing."""
+    if build.options.cold:
+        return "--cold"
+    build.memory = build.memory or memory.recall(build.settings, build.target.database)
+    record = build.memory.record
+    if record is None:
+        return build.memory.why
+    if why := _unsuited(build) or build.memory.why or _surroundings(build, record):
+        return why
+    options = build.options
+    seeds = seeds and not (options.seeds_twice or options.carries) and _is_same_seed(build, record)
+    template = _template(build, record, _SEEDED) if seeds else None
+    template = template or _template(build, record, _CLEAN)
+    if template is None:
+        return f"{build.server.names.clean} is not as it was kept"
+    build.recalled = Recalled(record, template)
+    return ""
+
+
+def _forget(build: Build) -> None:
+    """Drop what is kept, while the run goes on: it is not what a build would be now."""
+    memory.path(build.settings, build.target.database).unlink(missing_ok=True)
+    names = (build.server.names.clean, build.server.names.seeded)
+    there = [build.databases[name] for name in names if name in build.databases]
+    if stale := [each.name for each in there if _is_ours(each)]:
+        build.aside(lambda: swap.drop_aside(build.server, stale))
+
+
+def _is_ours(found: Database) -> bool:
+    """Tell whether a run has made a template; a killed one may have had no time for the mark."""
+    is_marked = found.mark in {_CLEAN, _SEEDED}
+    return not found.protected and (is_marked or found.is_half_copied)
+
+
+def _surroundings(build: Build, record: Record) -> str:
+    """Return what has changed in variables, at the server, or of the target."""
+    settings, old = build.settings, build.old
+    if old is None or old.likeness != record.likeness:
+        return f"{build.target.database} is not like the one that was built"
+    environ = settings.child_env(build.subject)
+    now = memory.of_environment(settings, record.account, environ)
+    was = {name: record.parts[name] for name in now}
+    needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
+    now |= surroundings.look(build.server.session, needed)
+    return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
+        build, record
+    )
+
+
+def _properties(build: Build, record: Record) -> str:
+    """Return what the target has now, and has not had, or the other way round.
+
+    A property that the build was given must be there still; one that it would be given now must
+    have been there at its end.
+    """
+    wanted = properties.read(build.live, inheritance.EVERYTHING, build.target.database)
+    there = {(kind, name): set(values) for kind, name, values in record.had}
+    for each in wanted:
+        has_it = there.get(each.key, set()) >= set(each.value)
+        is_lost = each.plain and each.key not in there
+        if each.when in _GIVEN and not has_it and not is_lost:
+            return f"{each.kind} {each.name}".strip() + " is new"
+    still = _as_json(wanted)
+    lost = [f"{each[0]} {each[1]}".strip() for each in record.given if each not in still]
+    return f"{lost[0]} is gone" if lost else ""
+
+
+def _as_json(found: Iterable[Property]) -> list[list[Any]]:
+    """Return properties as JSON has them."""
+    return [[each.kind, each.name, list(each.value)] for each in found]
+
+
+def _template(build: Build, record: Record, what: str) -> Database | None:
+    """Return the kept database, if nobody can have touched it."""
+    names = {_CLEAN: build.server.names.clean, _SEEDED: build.server.names.seeded}
+    kept, found = record.kept.get(what), build.databases.get(names[what])
+    if kept is None or found is None or not found.is_closed or found.is_invalid:
+        return None
+    there = (found.oid, found.made_in, found.mark, found.label)
+    return found if there == (kept.oid, kept.made_in, what, kept.digest) else None
+
+
+def _is_same_seed(build: Build, record: Record) -> bool:
+    kept = record.kept.get(_SEEDED)
+    environ = build.settings.child_env(build.subject)
+    return kept is not None and kept.parts == memory.of_seed(build.settings, environ)
 
 
 class _NotKeptError(Exception):
@@ -45,7 +168,7 @@ class Keeping:
         self._before: cluster_wide.State | None = None
         self._copying: Copying | None = None
         self._since_ns = time.time_ns() - int(age_s() * 1e9)
-        build.unkept = recalling.unsuited(build)
+        build.unkept = _unsuited(build)
 
     def __enter__(self) -> Self:
         return self
@@ -70,10 +193,10 @@ class Keeping:
         try:
             if step == "verify" and self._build.outside:
                 self._record = self._described()
-                self._keep(CLEAN, self._build.outside)
+                self._keep(_CLEAN, self._build.outside)
             elif step == "seed" and self._record and self._before:
                 after = cluster_wide.look(self._build.server.session, self._name("next"))
-                self._keep(SEEDED, (self._before, after))
+                self._keep(_SEEDED, (self._before, after))
         except (_NotKeptError, StepFailedError, psycopg.Error) as error:
             self._build.unkept = str(error)
 
@@ -104,8 +227,8 @@ class Keeping:
             parts={},
             server={},
             likeness=[],
-            given=described(build.inheritance.given),
-            had=described(had),
+            given=_as_json(build.inheritance.given),
+            had=_as_json(had),
             folders=[str(each) for each in build.scripts.folders],
             heads=list(build.scripts.heads),
             told={},
@@ -124,7 +247,7 @@ class Keeping:
         self._finish()
         found = build.server.databases()
         name, source = self._name(what), found[self._name("next")]
-        if name in found and not recalling.is_ours(found[name]):
+        if name in found and not _is_ours(found[name]):
             raise _NotKeptError(f"backset did not make {name}")
         told = {step: asdict(each) for step, each in self._told.items()}
         assert self._record is not None  # noqa: S101  (both callers have one)
@@ -141,13 +264,13 @@ class Keeping:
         chosen = inputs.chosen(settings.root, settings.inputs)
         if moved := inputs.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
-        needed = [name for kind, name, _ in record.had if kind == extensions.KIND]
+        needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
         server = surroundings.look(session, needed)
         if server["a role of the server"] != roles:
             raise OSError("a role of the server has changed meanwhile")
         parts = memory.of_files(settings, record.account)
         parts |= memory.of_environment(settings, record.account, environ)
-        own = memory.of_seed(settings, environ) if what == SEEDED else {}
+        own = memory.of_seed(settings, environ) if what == _SEEDED else {}
         digest = inputs.digest([parts, server, record.given, record.had, own])[:16]
         name = self._name(what)
         session.execute(swap.comment_on(name, swap.mark(self._build.server.names, what, digest)))
