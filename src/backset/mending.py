@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from backset.runs.build import Build
-    from backset.scripts.recipes import Recipe
+    from backset.scripts.restore import Recipe
 
     Progress = Callable[[str], None]
 
@@ -73,10 +73,10 @@ def merge(build: Build, _progress: Progress) -> Done:
 
 def bring_back(build: Build, _progress: Progress) -> Done:
     """Bring the missing files back, as the command that is shown does."""
-    from backset.scripts import retrieval
+    from backset.scripts import restore
 
     recipe = _recipe(build)
-    retrieval.retrieve(recipe, build.settings.plain_env)
+    restore.retrieve(recipe, build.settings.plain_env)
     return Done(f"{_files(recipe)}: back", {"command": recipe.command})
 
 

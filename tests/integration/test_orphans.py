@@ -12,8 +12,7 @@ import pytest
 
 from backset.errors import StepFailedError
 from backset.scripts.orphans import trace
-from backset.scripts.recipes import joined
-from backset.scripts.retrieval import retrieve
+from backset.scripts.restore import joined, retrieve
 from backset.scripts.sources import Folders
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from backset.scripts.drawing import drawn, ordered
 from backset.scripts.history import History
-from backset.scripts.recipes import Blob, Item, Recipe
+from backset.scripts.restore import Blob, Item, Recipe
 from backset.scripts.revisions import Revision
 from backset.scripts.traces import Trace
 

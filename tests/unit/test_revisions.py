@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backset.scripts.bringing import from_folder, from_git, from_tar
 from backset.scripts.git import _commits
+from backset.scripts.restore import from_folder, from_git, from_tar
 from backset.scripts.revisions import Revision, ancestry, by_id, parse, pattern
 from backset.scripts.sources import Folders
 

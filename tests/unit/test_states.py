@@ -13,7 +13,7 @@ from backset.diagnoses.facts import Facts, Proof, Restorable
 from backset.diagnoses.states import state
 from backset.migrations.worker import Problem
 from backset.scripts.graph import ancestors, fits, ordered, outdated
-from backset.scripts.recipes import Blob, Item, Recipe
+from backset.scripts.restore import Blob, Item, Recipe
 from backset.scripts.revisions import Revision
 
 AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": frozenset({"t"})}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.migrations.worker import Problem
-    from backset.scripts.recipes import Recipe
+    from backset.scripts.restore import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

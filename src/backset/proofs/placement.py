@@ -16,7 +16,7 @@ from backset.errors import RefusedError, StepFailedError
 from backset.migrations import standing
 from backset.proofs import scratch, walk
 from backset.proofs.walk import Live, Reached, place
-from backset.scripts import graph, retrieval, row_changes
+from backset.scripts import graph, restore, row_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backset.proofs.scratch import Scratch
     from backset.proofs.walk import Walk
     from backset.runs.build import Build
-    from backset.scripts.recipes import Recipe
+    from backset.scripts.restore import Recipe
     from backset.scripts.revisions import Revision
 
     Progress = Callable[[str], None]
@@ -215,7 +215,7 @@ def _versions(build: Build, recipe: Recipe | None) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
         for each in build.scripts.revisions:
             shutil.copy(each.path, folder)
-        for item, content in retrieval.contents(recipe, build.settings.plain_env):
+        for item, content in restore.contents(recipe, build.settings.plain_env):
             Path(folder, item.home.name).write_bytes(content)
         yield Path(folder)
 

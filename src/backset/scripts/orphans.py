@@ -1,7 +1,7 @@
 """Where a revision went that no migration file has: in the project's folders and in all of git.
 
 `trace(revision, folders, env)` looks; the Trace that it returns speaks for itself: `lines()` for
-people, `content()` for programs, `command` to type, `recipe` for `retrieval`. It changes nothing,
+people, `content()` for programs, `command` to type, `recipe` for `restore`. It changes nothing,
 and says in `gaps` what it could not look at, such as a repository without git; so a caller has
 nothing to catch.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.scripts import bringing, graph, revisions, sources, tarballs
+from backset.scripts import graph, restore, revisions, sources, tarballs
 from backset.scripts.git import Git
 from backset.scripts.revisions import Revision
 from backset.scripts.traces import Generation, Removal, Trace
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.scripts.git import Commit
-    from backset.scripts.recipes import Recipe
+    from backset.scripts.restore import Recipe
     from backset.scripts.sources import Folders
 
 
@@ -59,7 +59,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
             ),
             companions=_companions(revision, needed),
             scripts=tuple(needed),
-            recipe=bringing.from_tar(needed, tar, folders, taken),
+            recipe=restore.from_tar(needed, tar, folders, taken),
             gaps=tuple(gaps),
         )
     all_needed = [_needed(revision, [each.script, *each.beside], here) for each in lives]
@@ -127,8 +127,8 @@ class _Life:
     ) -> Recipe:
         """Return what brings it back with those that it needs."""
         if self.copies:
-            return bringing.from_folder(needed, folders, taken)
-        return bringing.from_git(needed, self.source, prefix, folders, taken, self.gone)
+            return restore.from_folder(needed, folders, taken)
+        return restore.from_git(needed, self.source, prefix, folders, taken, self.gone)
 
 
 def _copied(folders: Folders, revision: str) -> list[_Life]:

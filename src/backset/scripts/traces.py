@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from backset.scripts.git import Commit
-    from backset.scripts.recipes import Recipe
+    from backset.scripts.restore import Recipe
     from backset.scripts.revisions import Revision
 
 _SHOWN = 5  # names in a line for people; programs get all
