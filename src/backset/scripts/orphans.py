@@ -1,4 +1,4 @@
-"""Where a revision went that no migration file has: in the project's folders and in all of git.
+"""Where a revision went that no migration file has: in the folders, in all of git, in the backups.
 
 `trace(revision, folders, env)` looks; the Trace that it returns speaks for itself: `lines()` for
 people, `content()` for programs, `command` to type, `recipe` for `restore`. It changes nothing,
@@ -8,18 +8,19 @@ nothing to catch.
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.scripts import graph, restore, revisions, sources, tarballs
+from backset.scripts import graph, restore, revisions, sources
 from backset.scripts.git import Git
 from backset.scripts.revisions import Revision
 from backset.scripts.traces import Generation, Removal, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.scripts.git import Commit
     from backset.scripts.restore import Recipe
@@ -44,7 +45,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         prefix = git.prefix
     except StepFailedError as error:
         gaps.append(f"git's history: {error.what}")
-    archives = [] if lives else list(tarballs.packed(folders.backups, revision))
+    archives = [] if lives else list(_packed(folders.backups, revision))
     if archives:
         tar, packed = archives[0]
         needed = _needed(revision, packed, here)
@@ -330,3 +331,32 @@ def _scripts(git: Git, name: str, paths: Sequence[str]) -> list[Revision]:
 
 def _paths(commit: Commit) -> tuple[str, ...]:
     return (*commit.added, *commit.changed, *commit.removed)
+
+
+def _packed(backups: Path, revision: str) -> Iterator[tuple[Path, list[Revision]]]:
+    """Yield the tars among backset's backups that have a revision, the newest first.
+
+    Each comes with all scripts in it, whose paths are their names there.
+    """
+    for tar in sorted(backups.rglob("*.tar*"), key=lambda path: path.name, reverse=True):
+        scripts = _members(tar) if tar.suffix != ".partial" else []
+        if any(each.id == revision for each in scripts):
+            yield tar, scripts
+
+
+def _members(path: Path) -> list[Revision]:
+    found = []
+    try:
+        with tarfile.open(path) as tar:
+            for each in tar:
+                file = tar.extractfile(each) if each.isreg() else None
+                raw = (
+                    file.read(sources.LARGEST_BYTES)
+                    if file and sources.is_script(Path(each.name))
+                    else b""
+                )
+                script = revisions.parse(raw.decode(errors="replace"), Path(each.name))
+                found += [script] if script else []
+    except (OSError, tarfile.TarError, EOFError):
+        return []  # a damaged one is the business of `invoke backups`
+    return found
