@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from backset.carrying.obstacles import going_without
 from backset.catalogs import versions
 from backset.errors import RefusedError, StepFailedError
-from backset.scripts import graph, row_changes
+from backset.scripts import graph, operations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def _matters(revision: Revision, *, alone: bool) -> bool:
     if revision.path.suffix != ".py":
         return False
     text = revision.path.read_text(encoding="utf-8", errors="replace")
-    return (row_changes.depends_on_rows if alone else row_changes.speaks_of_rows)(text)
+    return (operations.depends_on_rows if alone else operations.speaks_of_rows)(text)
 
 
 def files(revisions: Sequence[Revision]) -> str:

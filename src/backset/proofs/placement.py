@@ -16,7 +16,7 @@ from backset.errors import RefusedError, StepFailedError
 from backset.migrations import standing
 from backset.proofs import scratch, walk
 from backset.proofs.walk import Live, Reached, place
-from backset.scripts import graph, restore, row_changes
+from backset.scripts import graph, operations, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -232,12 +232,12 @@ def _traceless(
         tuple(
             each.path.name
             for each, text in texts.items()
-            if each.id in latest - first and not row_changes.is_idle(text)
+            if each.id in latest - first and not operations.is_idle(text)
         ),
         tuple(
             each.path.name
             for each, text in texts.items()
-            if each.id in first and row_changes.speaks_of_rows(text)
+            if each.id in first and operations.speaks_of_rows(text)
         ),
     )
 
@@ -252,7 +252,7 @@ def _unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tup
     return tuple(
         each.path.name
         for each, text in texts.items()
-        if not (row_changes.is_idle(text) or row_changes.shapes(text))
+        if not (operations.is_idle(text) or operations.shapes(text))
     )
 
 
@@ -262,7 +262,7 @@ def _before(at: str, known: Sequence[Revision]) -> str:
 
     def earliest(row: str) -> str:
         each = scripts.get(row)
-        if each is None or len(each.needs) != 1 or row_changes.shapes(_text(each)):
+        if each is None or len(each.needs) != 1 or operations.shapes(_text(each)):
             return row
         return earliest(each.needs[0])
 
