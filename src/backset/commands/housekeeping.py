@@ -55,18 +55,18 @@ def archive(*, as_json: bool, plan: bool) -> None:
             told.done(_archived(settings, folders, found.stale, told))
 
 
-def _archived(settings: Settings, folders: Folders, stale: Sequence[Stale], told: Report) -> str:
-    from backset.scripts import archive
+def _archived(settings: Settings, folders: Folders, found: Sequence[Stale], told: Report) -> str:
+    from backset.scripts import stale
 
     moment = datetime.now(UTC)
-    path = archive.path_of(settings.backups, moment)
-    files = dict.fromkeys(file for each in stale for file in each.files)
-    hashes = archive.pack(files, settings.root, settings.backups, moment)
+    path = stale.path_of(settings.backups, moment)
+    files = dict.fromkeys(file for each in found for file in each.files)
+    hashes = stale.pack(files, settings.root, settings.backups, moment)
     back = shlex.join(["tar", "-xf", folders.shown(path)])
     told.note(archive=str(path), command=back)
     kept = {*folders.locations, *(each.parent for each in folders.locations)}
     try:
-        changed = archive.remove(hashes, settings.root, kept)
+        changed = stale.remove(hashes, settings.root, kept)
     except Interrupted as error:
         error.add_note(f"everything is in {folders.shown(path)}; run this again for the rest")
         raise
