@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backset.configuration.rules import Rules
     from backset.errors import Finding
     from backset.runs.build import Build
-    from backset.templates.recalled import Recalled
+    from backset.templates.memory import Recalled
 
 _SHOWN = 5  # objects that stay, in one line
 

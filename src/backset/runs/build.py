@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     from backset.runs.ownership import Ownership
     from backset.runs.policy import Rung
     from backset.scripts.revisions import Revision
-    from backset.templates.memory import Memory
-    from backset.templates.recalled import Recalled
+    from backset.templates.memory import Memory, Recalled
 
 
 class Build:

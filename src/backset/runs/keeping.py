@@ -28,7 +28,7 @@ from backset.templates.memory import Kept, Record
 if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.runs.build import Build
-    from backset.templates.recalled import Told
+    from backset.templates.memory import Told
 
 
 class _NotKeptError(Exception):

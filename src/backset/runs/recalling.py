@@ -9,7 +9,7 @@ from backset.properties import property as properties
 from backset.properties.property import When
 from backset.servers import swap
 from backset.templates import inputs, memory, surroundings
-from backset.templates.recalled import Recalled
+from backset.templates.memory import Recalled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
