@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backset.catalogs import catalog, sharing
 from backset.catalogs.system import stored
 from backset.checks import baseline, enums, heads, server_log, soundness
-from backset.checks.acceptance import Judged, judge
+from backset.checks.baseline import Judged, judge
 from backset.checks.drift import LEFTOVER, drift
 from backset.errors import Finding
 from backset.migrations import standing
