@@ -13,7 +13,7 @@ from backset.errors import Finding, Overdue, StepFailedError
 from backset.migrations import bygone
 from backset.migrations.bygone import Chain
 from backset.processes import signals
-from backset.proofs import inserted, rows, scratch
+from backset.proofs import rows, scratch
 from backset.servers import companions
 from backset.steps import Done
 from backset.wording.quantities import count
@@ -115,8 +115,8 @@ def _made(build: Build, side: str, chain: Chain, name: str, progress: Progress) 
             return Made(
                 revisions=one.upgrade(progress),
                 schema=one.schema(),
-                rows=inserted.read(one.session),
-                sequences=inserted.sequences(one.session),
+                rows=rows.read(one.session),
+                sequences=rows.sequences(one.session),
                 lagging=tuple(catalog.lagging_sequences(one.session)),
             )
     except StepFailedError as error:
