@@ -61,9 +61,7 @@ def _is_by_command(build: Build, worker: Worker) -> bool:
 
 def _matters(revision: Revision, *, alone: bool) -> bool:
     """Tell whether old rows need it. alone: the rows that it inserts are there in any case."""
-    if revision.path.suffix != ".py":
-        return False
-    text = revision.path.read_text(encoding="utf-8", errors="replace")
+    text = operations.source_of(revision)
     return (operations.depends_on_rows if alone else operations.speaks_of_rows)(text)
 
 

@@ -11,8 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backset.scripts import graph
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from backset.scripts.revisions import Revision
 
 _OF_ROWS = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE\s+\S+.*?\sSET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\b",
@@ -353,3 +357,43 @@ def _upgrade(source: str) -> ast.FunctionDef | None:
         return None
     named = (each for each in body if isinstance(each, ast.FunctionDef) and each.name == "upgrade")
     return next(named, None)
+
+
+def traceless(
+    known: Sequence[Revision], same: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files of what may have run or not, and of what has filled tables before that."""
+    if not same:
+        return (), ()
+    first, latest = (graph.ancestors(each.split(), known) for each in (same[0], same[-1]))
+    texts = {each: source_of(each) for each in graph.ordered(known)}
+    return (
+        tuple(
+            each.path.name
+            for each, text in texts.items()
+            if each.id in latest - first and not is_idle(text)
+        ),
+        tuple(
+            each.path.name
+            for each, text in texts.items()
+            if each.id in first and speaks_of_rows(text)
+        ),
+    )
+
+
+def unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tuple[str, ...]:
+    """Return the files of what only changes rows, and has not run by what the target records."""
+    begun = graph.ancestors(recorded.split(), known)
+    if not (same and begun.issuperset(recorded.split())):
+        return ()  # an orphaned row, or none, tells nothing of what has run
+    passed = graph.ancestors(same[0].split(), known) - begun
+    texts = {each: source_of(each) for each in graph.ordered(known) if each.id in passed}
+    return tuple(
+        each.path.name for each, text in texts.items() if not (is_idle(text) or shapes(text))
+    )
+
+
+def source_of(script: Revision) -> str:
+    """Return the text of a script; nothing of one whose source is gone."""
+    is_source = script.path.suffix == ".py"
+    return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
