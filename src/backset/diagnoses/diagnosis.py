@@ -10,8 +10,7 @@ from backset.checks import heads, verification
 from backset.checks.drift import ENUM_KINDS, LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
-from backset.diagnoses import footprints
-from backset.diagnoses.facts import Facts, Restorable
+from backset.diagnoses.facts import Facts, Restorable, script_effects
 from backset.diagnoses.states import state
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.migrations.worker import Problem
@@ -283,7 +282,7 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     def is_others(table: tuple[str, str]) -> bool:
         return build.sharing.has(table)  # looked at only where an index is not valid
 
-    seen = footprints.look(
+    seen = script_effects(
         session,
         scripts.revisions,
         models,
