@@ -17,7 +17,7 @@ from backset.configuration.values import ALL_HEADS
 from backset.connections.session import explained
 from backset.diagnoses.facts import Proof
 from backset.errors import RefusedError, StepFailedError
-from backset.migrations import standing, upgrading
+from backset.migrations import migrating, standing
 from backset.proofs import scratch
 from backset.scripts import graph, operations, restore
 
@@ -137,7 +137,7 @@ class _Walk:
             to = () if worker.lineage.heads else ALL_HEADS
             end = _place(worker.scripts.goal or worker.scripts.heads)
             watched = live.watched(end, everywhere=not self.is_short)
-            self._end = upgrading.begin(worker, made.session, to=to, watched=watched)
+            self._end = migrating.begin(worker, made.session, to=to, watched=watched)
 
     @property
     def scripts(self) -> list[Revision]:
@@ -209,7 +209,7 @@ def _begun(
 def _straight(build: Build, live: _Live, versions: Path | None, progress: Progress) -> _Reached:
     """Build the chain up to the revisions that the target has and no further; return that place."""
     with scratch.made(build, build.server.names.scratch, versions=versions) as made:
-        upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
+        migrating.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
         made.inheritance.complete(made.session)
         return _Reached(live.rows, made.schema(), live)
 
