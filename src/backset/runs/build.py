@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
-    from backset.migrations.forerunner import Forerunner
+    from backset.migrations.door import Forerunner
     from backset.migrations.migrating import Progress
     from backset.properties.cluster_wide import State
     from backset.properties.property import Source
