@@ -449,7 +449,7 @@ def history(_c: Context, json: bool = False) -> None:
     and an orphaned revision beside them. Without a server the scripts alone
     are drawn.
     """
-    _call("commands.histories", "history", as_json=json)
+    _call("commands.revisions", "history", as_json=json)
 
 
 @task(auto_shortflags=False, help=_LOOKS)
@@ -461,7 +461,7 @@ def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     removed. The last line says how they come back. What the configuration
     names, or another chain may load, stays.
     """
-    _call("commands.housekeeping", "archive", as_json=json, plan=_dry(c, plan))
+    _call("commands.revisions", "archive", as_json=json, plan=_dry(c, plan))
 
 
 @task
