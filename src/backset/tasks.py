@@ -438,7 +438,7 @@ def prove_squash(
     brings its own env.py and models.
     """
     said = {"wait": wait, "timeout": timeout}
-    _call("commands.proving", "prove_squash", old, plan=_dry(c, plan), as_json=json, said=said)
+    _call("commands.squash", "prove_squash", old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
