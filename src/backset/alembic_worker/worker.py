@@ -27,7 +27,6 @@ from . import (
     comparison,
     configuration,
     drivers,
-    enums,
     places,
     scripts,
     sharing,
@@ -344,7 +343,7 @@ class Worker:
                 version_table=", ".join(tables),
                 strays=strays,
                 models=comparison.count(metadata),
-                enums=enums.of_models(metadata),
+                enums=comparison.enums(metadata),
                 columns=comparison.columns(metadata),
             )
             return []
