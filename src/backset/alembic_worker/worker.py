@@ -29,7 +29,6 @@ from . import (
     drivers,
     places,
     scripts,
-    sharing,
     witness,
 )
 from .connections import Gate
@@ -180,7 +179,7 @@ class Worker:
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
         """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
         self._config = configuration.opened(given)
-        self._attributes = self._config.attributes = sharing.Attributes()
+        self._attributes = self._config.attributes = configuration.Attributes()
         self._scripts = ScriptDirectory.from_config(self._config)
         if given.get("versions"):
             self._scripts.version_locations = [given["versions"]]
