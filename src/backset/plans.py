@@ -10,7 +10,7 @@ from backset.carrying import plan as decision
 from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
-from backset.scripts import sources
+from backset.revisions import sources
 from backset.servers import standbys
 from backset.steps import (
     Done,

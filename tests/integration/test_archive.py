@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from backset.errors import LockedError, StepFailedError
-from backset.scripts import stale
-from backset.scripts.revisions import Revision
-from backset.scripts.sources import Folders
+from backset.revisions import stale
+from backset.revisions.revision import Revision
+from backset.revisions.sources import Folders
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
 NAME = "scripts-20260203T040506.007Z.tar"
@@ -211,7 +211,7 @@ KILLED = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from backset.scripts import stale
+from backset.revisions import stale
 root = Path(sys.argv[1])
 print("begun", flush=True)
 hashes = stale.pack(sorted(root.glob("old/*.py")), root, root / "backups", datetime.now(UTC))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from backset.scripts.graph import newest_first
-from backset.scripts.history import History, drawn
-from backset.scripts.restore import Blob, Item, Recipe
-from backset.scripts.revisions import Revision
-from backset.scripts.traces import Trace
+from backset.revisions.graph import newest_first
+from backset.revisions.history import History, drawn
+from backset.revisions.restore import Blob, Item, Recipe
+from backset.revisions.revision import Revision
+from backset.revisions.traces import Trace
 
 
 def draw(given: str) -> list[str]:

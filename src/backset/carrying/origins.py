@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from backset.connections.target import Target
     from backset.migrations.migrating import Progress
+    from backset.revisions.revision import Revision
     from backset.runs.build import Build
-    from backset.scripts.revisions import Revision
 
 
 def is_empty(build: Build) -> bool:

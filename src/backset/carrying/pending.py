@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from backset.carrying.obstacles import going_without
 from backset.catalogs import versions
 from backset.errors import RefusedError, StepFailedError
-from backset.scripts import graph, operations
+from backset.revisions import graph, operations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
+    from backset.revisions.revision import Revision
     from backset.runs.build import Build
-    from backset.scripts.revisions import Revision
 
 
 def found(session: Session, build: Build) -> list[Revision]:

@@ -14,7 +14,7 @@ from backset.checks.baseline import Judged, judge
 from backset.checks.drift import LEFTOVER, drift, enums
 from backset.errors import Finding
 from backset.migrations import standing
-from backset.scripts import sources
+from backset.revisions import sources
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:

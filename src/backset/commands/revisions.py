@@ -11,8 +11,8 @@ from backset.cli import opened, settled
 from backset.errors import AlembicError, BacksetError, Interrupted, StepFailedError
 from backset.migrations.worker import Worker
 from backset.reports.report import WIDTH
-from backset.scripts.sources import Folders
-from backset.scripts.traces import few
+from backset.revisions.sources import Folders
+from backset.revisions.traces import few
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.target import Target
     from backset.reports.report import Report
-    from backset.scripts.history import History
-    from backset.scripts.revisions import Revision
-    from backset.scripts.stale import Stale
+    from backset.revisions.history import History
+    from backset.revisions.revision import Revision
+    from backset.revisions.stale import Stale
 
 
 def history(*, as_json: bool) -> None:
@@ -66,8 +66,8 @@ def _histories(settings: Settings, told: Report) -> Iterator[History]:
 
 
 def _history(settings: Settings, worker: Worker, database: tuple[str, ...] | None) -> History:
-    from backset.scripts import orphans
-    from backset.scripts.history import History
+    from backset.revisions import orphans
+    from backset.revisions.history import History
 
     found = worker.scripts.revisions
     if worker.scripts.problems:  # Alembic stops at the first file that it cannot read
@@ -124,7 +124,7 @@ def _asked(
 def archive(*, as_json: bool, plan: bool) -> None:
     """Put what is out of use into a tar in the backup folder, and only then remove it."""
     with opened("archive", as_json=as_json) as (settings, told):
-        from backset.scripts import stale
+        from backset.revisions import stale
 
         folders, loaded = _sources(settings)
         found = stale.find(folders, loaded)
@@ -153,7 +153,7 @@ def archive(*, as_json: bool, plan: bool) -> None:
 
 
 def _archived(settings: Settings, folders: Folders, found: Sequence[Stale], told: Report) -> str:
-    from backset.scripts import stale
+    from backset.revisions import stale
 
     moment = datetime.now(UTC)
     path = stale.path_of(settings.backups, moment)
@@ -188,7 +188,7 @@ def _sources(settings: Settings) -> tuple[Folders, list[Revision]]:
 
 def _tracked(settings: Settings) -> set[Path]:
     """Return the files that git has; none where there is no git to ask."""
-    from backset.scripts.git import Git
+    from backset.revisions.git import Git
 
     try:
         git = Git(settings.root, settings.environ)

@@ -20,9 +20,9 @@ from backset.errors import Finding, FindingsError, Overdue, StepFailedError
 from backset.processes import signals
 from backset.processes.identity import is_alive
 from backset.proofs import rows, scratch
+from backset.revisions.git import Git
 from backset.runs.build import Build
 from backset.runs.guard import Answer
-from backset.scripts.git import Git
 from backset.servers import companions, location
 from backset.steps import Done
 from backset.wording.quantities import count

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.checks.heads import RECURSIVE
-from backset.scripts import restore
-from backset.scripts.traces import few
+from backset.revisions import restore
+from backset.revisions.traces import few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backset.diagnoses.facts import Facts, Proof
-    from backset.scripts.restore import Recipe
+    from backset.revisions.restore import Recipe
 
 KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
 _STAMP = "stamp --purge"

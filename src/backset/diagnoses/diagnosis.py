@@ -14,8 +14,8 @@ from backset.diagnoses.facts import Facts, Restorable, script_effects
 from backset.diagnoses.states import state
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.migrations.worker import Problem
+from backset.revisions import graph, orphans, sources
 from backset.runs import seeding
-from backset.scripts import graph, orphans, sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.diagnoses.states import State
     from backset.migrations.worker import Scripts
+    from backset.revisions.traces import Trace
     from backset.runs.build import Build
-    from backset.scripts.traces import Trace
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from backset.catalogs import catalog
 from backset.catalogs.system import stored
 from backset.configuration.lineage import Lineage
-from backset.scripts import graph, operations
+from backset.revisions import graph, operations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.migrations.worker import Problem
-    from backset.scripts.operations import Operation
-    from backset.scripts.restore import Recipe
-    from backset.scripts.revisions import Revision
+    from backset.revisions.operations import Operation
+    from backset.revisions.restore import Recipe
+    from backset.revisions.revision import Revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from backset.diagnoses.facts import Proof
 from backset.errors import RefusedError, StepFailedError
 from backset.migrations import migrating, standing
 from backset.proofs import scratch
-from backset.scripts import graph, operations, restore
+from backset.revisions import graph, operations, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from backset.catalogs.difference import Difference, Item
     from backset.migrations.worker import Worker
     from backset.proofs.scratch import Scratch
+    from backset.revisions.restore import Recipe
+    from backset.revisions.revision import Revision
     from backset.runs.build import Build
-    from backset.scripts.restore import Recipe
-    from backset.scripts.revisions import Revision
 
     Progress = Callable[[str], None]
 

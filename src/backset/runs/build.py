@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from backset.migrations.migrating import Progress
     from backset.properties.cluster_wide import State
     from backset.properties.property import Source
+    from backset.revisions.revision import Revision
     from backset.runs.ownership import Ownership
     from backset.runs.policy import Rung
-    from backset.scripts.revisions import Revision
     from backset.templates.memory import Memory, Recalled
 
 

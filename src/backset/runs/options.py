@@ -10,7 +10,7 @@ from backset.backups.backup import NO_WISH, Wish
 if TYPE_CHECKING:
     from backset.configuration.origin import Origin
     from backset.configuration.rules import Rules
-    from backset.scripts.restore import Recipe
+    from backset.revisions.restore import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backset.scripts.revisions import by_id
+from backset.revisions.revision import by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from backset.scripts.revisions import Revision
+    from backset.revisions.revision import Revision
 
 
 def ordered(revisions: Iterable[Revision]) -> list[Revision]:

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.scripts import graph, restore, revisions, sources
-from backset.scripts.git import Git
-from backset.scripts.revisions import Revision
-from backset.scripts.traces import Generation, Removal, Trace
+from backset.revisions import graph, restore, sources
+from backset.revisions.git import Git
+from backset.revisions.revision import Revision, ancestry, by_id, parse, pattern
+from backset.revisions.traces import Generation, Removal, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from backset.scripts.git import Commit
-    from backset.scripts.restore import Recipe
-    from backset.scripts.sources import Folders
+    from backset.revisions.git import Commit
+    from backset.revisions.restore import Recipe
+    from backset.revisions.sources import Folders
 
 
 def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
@@ -33,7 +33,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
     env: the environment for git. Needs about a second for ten thousand commits.
     """
     current = folders.current()
-    here, taken = revisions.by_id(current), {each.path for each in current}
+    here, taken = by_id(current), {each.path for each in current}
     gaps: list[str] = []
     lives = _copied(folders, revision)
     prefix = ""
@@ -184,8 +184,8 @@ def _needed(
     revision: str, beside: Iterable[Revision], here: Mapping[str, Revision]
 ) -> list[Revision]:
     """Return the missing revision, and those that it needs and that are missing as well."""
-    there = revisions.by_id(beside)
-    return [each for each in revisions.ancestry(revision, there) if each.id not in here]
+    there = by_id(beside)
+    return [each for each in ancestry(revision, there) if each.id not in here]
 
 
 def _past(git: Git, revision: str) -> list[_Life]:
@@ -193,7 +193,7 @@ def _past(git: Git, revision: str) -> list[_Life]:
 
     The nearest comes first: what HEAD has, what was taken out of its history, what a branch has.
     """
-    line = revisions.pattern(revision)
+    line = pattern(revision)
     commits = git.touching(line) or git.touching(line, reflog=True)
     events = _Events(git, revision, commits)
     if not events.homes:
@@ -252,7 +252,7 @@ class _Events:
     def __init__(self, git: Git, revision: str, commits: Sequence[Commit]) -> None:
         self._git = git
         self._commits = commits
-        self.expression = revisions.pattern(revision)
+        self.expression = pattern(revision)
         paths = sorted({path for each in commits for path in _paths(each)})
         names = dict.fromkeys(name for each in commits for name in (each.id, *each.parents[:1]))
         self._had = set(git.holding(list(names), self.expression, paths)) if paths else set()
@@ -325,7 +325,7 @@ def _removal(git: Git, events: _Events, commit: Commit, path: str) -> Removal:
 
 def _scripts(git: Git, name: str, paths: Sequence[str]) -> list[Revision]:
     texts = git.texts(name, paths) if paths else {}
-    parsed = (revisions.parse(text, Path(path)) for path, text in texts.items())
+    parsed = (parse(text, Path(path)) for path, text in texts.items())
     return [each for each in parsed if each is not None]
 
 
@@ -355,7 +355,7 @@ def _members(path: Path) -> list[Revision]:
                     if file and sources.is_script(Path(each.name))
                     else b""
                 )
-                script = revisions.parse(raw.decode(errors="replace"), Path(each.name))
+                script = parse(raw.decode(errors="replace"), Path(each.name))
                 found += [script] if script else []
     except (OSError, tarfile.TarError, EOFError):
         return []  # a damaged one is the business of `invoke backups`

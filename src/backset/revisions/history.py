@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from backset.scripts import graph, revisions
+from backset.revisions import graph
+from backset.revisions.revision import Revision, by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from backset.scripts.revisions import Revision
-    from backset.scripts.traces import Trace
+    from backset.revisions.traces import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,13 @@ class History:
     @cached_property
     def loaded(self) -> dict[str, Revision]:
         """The scripts that Alembic loads, by their ids."""
-        return revisions.by_id(self.scripts)
+        return by_id(self.scripts)
 
     @cached_property
     def gone(self) -> dict[str, Revision]:
         """The orphaned revisions and what they need, as far as their scripts were found."""
-        found = {each.revision: revisions.Revision(id=each.revision) for each in self.traces}
-        found |= revisions.by_id(script for each in self.traces for script in each.scripts)
+        found = {each.revision: Revision(id=each.revision) for each in self.traces}
+        found |= by_id(script for each in self.traces for script in each.scripts)
         return {name: each for name, each in found.items() if name not in self.loaded}
 
     @cached_property
@@ -62,7 +62,7 @@ class History:
 
     def lines(self) -> Iterator[str]:
         """Yield the drawing: a line for each revision, the newest first, and those between."""
-        known = self.known | {name: revisions.Revision(id=name) for name in self.missing}
+        known = self.known | {name: Revision(id=name) for name in self.missing}
         marks = dict.fromkeys(self.gone, "x") | dict.fromkeys(self.missing, "?")
         order = graph.newest_first({name: self._needs(each) for name, each in known.items()})
         down = {name: each.down for name, each in known.items()}

@@ -19,14 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
 from backset.errors import StepFailedError
-from backset.scripts import revisions
-from backset.scripts.git import Git
+from backset.revisions.git import Git
+from backset.revisions.revision import parse, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from backset.scripts.revisions import Revision
-    from backset.scripts.sources import Folders
+    from backset.revisions.revision import Revision
+    from backset.revisions.sources import Folders
 
 
 _BY_NAME = 8  # more files than these are named by their folder
@@ -273,8 +273,8 @@ def _content(item: Item, root: Path, env: Mapping[str, str]) -> bytes:
     else:
         content = _unpacked(source)
     text = content.decode(errors="replace")
-    found = revisions.parse(text, item.home)
-    by_line = re.search(revisions.pattern(item.revision), text, re.MULTILINE)
+    found = parse(text, item.home)
+    by_line = re.search(pattern(item.revision), text, re.MULTILINE)
     if not by_line and (found is None or found.id != item.revision):
         what = f"what was found for {item.home} is not revision {item.revision} by now"
         raise StepFailedError(what, "run this again")

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING
 
 from backset.errors import LockedError, StepFailedError
 from backset.processes.folders import make
-from backset.scripts import sources
+from backset.revisions import sources
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from backset.scripts.revisions import Revision
-    from backset.scripts.sources import Folders
+    from backset.revisions.revision import Revision
+    from backset.revisions.sources import Folders
 
 _CONFIGURATION = ("*.ini", "*.toml", "*.cfg", "*.yml", "*.yaml", "Makefile")
 _OURS = re.compile(r"version|migration|alembic", re.IGNORECASE)
