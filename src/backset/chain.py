@@ -28,7 +28,7 @@ from backset.steps import (
     upgrade,
     verify,
 )
-from backset.templates.recalled import Told
+from backset.templates.memory import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,8 +15,8 @@ from backset.steps import Done
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from backset.revisions.restore import Recipe
     from backset.runs.build import Build
-    from backset.scripts.recipes import Recipe
 
     Progress = Callable[[str], None]
 
@@ -73,10 +73,10 @@ def merge(build: Build, _progress: Progress) -> Done:
 
 def bring_back(build: Build, _progress: Progress) -> Done:
     """Bring the missing files back, as the command that is shown does."""
-    from backset.scripts import retrieval
+    from backset.revisions import restore
 
     recipe = _recipe(build)
-    retrieval.retrieve(recipe, build.settings.plain_env)
+    restore.retrieve(recipe, build.settings.plain_env)
     return Done(f"{_files(recipe)}: back", {"command": recipe.command})
 
 
@@ -86,7 +86,7 @@ def _recipe(build: Build) -> Recipe:
 
 
 def _files(recipe: Recipe) -> str:
-    from backset.scripts.traces import few
+    from backset.revisions.traces import few
 
     return few(recipe.shown(each.home) for each in recipe.items)
 

@@ -10,7 +10,7 @@ from backset.carrying import plan as decision
 from backset.catalogs import catalog, columns, objects, sharing
 from backset.connections.activity import listed
 from backset.proofs import reversal, scratch
-from backset.scripts import sources
+from backset.revisions import sources
 from backset.servers import standbys
 from backset.steps import (
     Done,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backset.configuration.rules import Rules
     from backset.errors import Finding
     from backset.runs.build import Build
-    from backset.templates.recalled import Recalled
+    from backset.templates.memory import Recalled
 
 _SHOWN = 5  # objects that stay, in one line
 

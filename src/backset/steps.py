@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
-    from backset.templates.recalled import Recalled
+    from backset.templates.memory import Recalled
 
 
 LOADS_WITH_PATH = "loads only with the database's search_path"

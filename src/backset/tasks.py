@@ -370,7 +370,7 @@ def restore(
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
-    _call("commands.printing", "backups", as_json=json)
+    _call("commands.target", "backups", as_json=json)
 
 
 @task(
@@ -438,7 +438,7 @@ def prove_squash(
     brings its own env.py and models.
     """
     said = {"wait": wait, "timeout": timeout}
-    _call("commands.proving", "prove_squash", old, plan=_dry(c, plan), as_json=json, said=said)
+    _call("commands.squash", "prove_squash", old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
@@ -449,7 +449,7 @@ def history(_c: Context, json: bool = False) -> None:
     and an orphaned revision beside them. Without a server the scripts alone
     are drawn.
     """
-    _call("commands.histories", "history", as_json=json)
+    _call("commands.revisions", "history", as_json=json)
 
 
 @task(auto_shortflags=False, help=_LOOKS)
@@ -461,7 +461,7 @@ def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     removed. The last line says how they come back. What the configuration
     names, or another chain may load, stays.
     """
-    _call("commands.housekeeping", "archive", as_json=json, plan=_dry(c, plan))
+    _call("commands.revisions", "archive", as_json=json, plan=_dry(c, plan))
 
 
 @task
@@ -471,13 +471,13 @@ def protect(c: Context) -> None:
     Whatever flags the run has: the marker is in the database itself, so
     every checkout sees it. `seed` respects it too.
     """
-    _call("commands.marks", "protect", plan=_dry(c))
+    _call("commands.target", "protect", plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
 def unprotect(c: Context, confirm: str = "") -> None:
     """Let runs replace the database again; asks for its name."""
-    _call("commands.marks", "unprotect", confirm=confirm, plan=_dry(c))
+    _call("commands.target", "unprotect", confirm=confirm, plan=_dry(c))
 
 
 @task
@@ -510,7 +510,7 @@ def url(c: Context, reveal: bool = False) -> None:
 
     Its password is left out, unless `--reveal` asks for it.
     """
-    _call("commands.printing", "url", reveal=reveal, plan=_dry(c))
+    _call("commands.target", "url", reveal=reveal, plan=_dry(c))
 
 
 @task
@@ -519,13 +519,13 @@ def start(c: Context) -> None:
 
     The tasks that need it start it by themselves; it runs until `stop`.
     """
-    _call("commands.embedded", "start", plan=_dry(c))
+    _call("commands.target", "start", plan=_dry(c))
 
 
 @task
 def stop(c: Context) -> None:
     """Stop the embedded PostgreSQL."""
-    _call("commands.embedded", "stop", plan=_dry(c))
+    _call("commands.target", "stop", plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
@@ -545,7 +545,7 @@ def wait(c: Context, timeout: str = "60") -> None:
     It has answered twice in a row, over the way that the tasks take. Exit
     code 4 when the time is over: a minute, without `--timeout`.
     """
-    _call("commands.waiting", "wait", timeout=timeout, plan=_dry(c))
+    _call("commands.target", "wait", timeout=timeout, plan=_dry(c))
 
 
 namespace = Collection(

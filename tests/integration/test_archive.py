@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from backset.errors import LockedError, StepFailedError
-from backset.scripts import archive, stale
-from backset.scripts.revisions import Revision
-from backset.scripts.sources import Folders
+from backset.revisions import stale
+from backset.revisions.revision import Revision
+from backset.revisions.sources import Folders
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
 NAME = "scripts-20260203T040506.007Z.tar"
@@ -148,11 +148,11 @@ def test_the_tar_holds_it_all_and_brings_it_back(folders: Folders) -> None:
     other.hardlink_to(old)
     os.utime(old, (1e9, 1e9))
     content = old.read_bytes()
-    hashes = archive.pack([old, other], root, folders.backups, NOW)
+    hashes = stale.pack([old, other], root, folders.backups, NOW)
     tar = folders.backups / NAME
     assert tar.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in folders.backups.iterdir() if path != tar] == [".gitignore"]
-    assert archive.remove(hashes, root, {root / "alembic"}) == []
+    assert stale.remove(hashes, root, {root / "alembic"}) == []
     assert not (root / "alembic/versions_backup").exists()
     subprocess.run(["tar", "-xf", f"backups/{NAME}"], cwd=root, check=True)
     assert old.read_bytes() == other.read_bytes() == content
@@ -165,13 +165,13 @@ def test_a_file_that_changed_meanwhile_stays(folders: Folders) -> None:
     root = folders.root
     files = [script(root / f"versions_old/{name}.py", name) for name in ("a", "b", "c")]
     moved = script(root / "versions_older/d.py", "d")
-    hashes = archive.pack([*files, moved], root, folders.backups, NOW)
+    hashes = stale.pack([*files, moved], root, folders.backups, NOW)
     files[0].write_text("# edited\n")
     files[1].rename(root / "b.py")
     files[1].symlink_to(root / "b.py")
     moved.parent.rename(root / "elsewhere")
     (root / "versions_older").symlink_to(root / "elsewhere")
-    assert archive.remove(hashes, root, ()) == [files[0], files[1], moved]
+    assert stale.remove(hashes, root, ()) == [files[0], files[1], moved]
     assert files[0].exists()
     assert (root / "b.py").exists()
     assert (root / "elsewhere/d.py").exists()
@@ -187,23 +187,23 @@ def test_nothing_but_regular_files_of_the_project(folders: Folders, tmp_path: Pa
     os.mkfifo(pipe)
     for path in (outside, link, pipe):
         with pytest.raises((StepFailedError, OSError)):
-            archive.pack([path], folders.root, folders.backups, NOW)
+            stale.pack([path], folders.root, folders.backups, NOW)
         assert [each.name for each in folders.backups.iterdir()] == [".gitignore"]
 
 
 def test_another_run_is_at_it(folders: Folders) -> None:
     """Two runs do not write at once, and one does not remove the other's half."""
     files = [folders.locations[0] / "base_x.py"]
-    archive.pack(files, folders.root, folders.backups, NOW)
+    stale.pack(files, folders.root, folders.backups, NOW)
     half = folders.backups / "scripts-x.tar.partial"
     half.touch()
     descriptor = os.open(folders.backups, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(LockedError):
-        archive.pack(files, folders.root, folders.backups, NOW)
+        stale.pack(files, folders.root, folders.backups, NOW)
     assert half.exists()
     os.close(descriptor)
-    archive.pack(files, folders.root, folders.backups, NOW)
+    stale.pack(files, folders.root, folders.backups, NOW)
     assert not half.exists()
 
 
@@ -211,11 +211,11 @@ KILLED = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from backset.scripts import archive
+from backset.revisions import stale
 root = Path(sys.argv[1])
 print("begun", flush=True)
-hashes = archive.pack(sorted(root.glob("old/*.py")), root, root / "backups", datetime.now(UTC))
-archive.remove(hashes, root, ())
+hashes = stale.pack(sorted(root.glob("old/*.py")), root, root / "backups", datetime.now(UTC))
+stale.remove(hashes, root, ())
 """
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.migrations.forerunner import Forerunner, can_run
+from backset.migrations.door import Forerunner, can_run
 from backset.processes import process
 
 if TYPE_CHECKING:

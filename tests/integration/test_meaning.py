@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.checks import enums, soundness
-from backset.checks.drift import drift
+from backset.checks import soundness
+from backset.checks.drift import drift, enums
 from backset.configuration.reader import load
 from backset.runs import seeding
 from tests.clusters import free_port, majors, running
@@ -154,7 +154,7 @@ def test_enum_values_are_compared_both_ways_and_in_order(session: Session) -> No
         {"schema": "public", "name": "fine", "values": ["x"]},
         {"schema": None, "name": "gone", "values": ["y"]},
     ]
-    found = enums.findings(models, session)
+    found = enums(models, session)
     assert said(found) == [
         ("missing enum value", "mood", "the enum mood lacks 'it''s ok'"),
         ("extra enum value", "mood", "the enum mood has 'lost'"),
@@ -163,7 +163,7 @@ def test_enum_values_are_compared_both_ways_and_in_order(session: Session) -> No
     ]
     for finding in (found[0], found[3]):
         session.execute(finding.remedy.partition('"')[2].partition('"')[0])
-    assert said(enums.findings(models, session)) == [
+    assert said(enums(models, session)) == [
         ("extra enum value", "mood", "the enum mood has 'lost'"),
         ("enum order", "mood", "the enum mood has the order sad, happy, it's ok"),
         ("enum order", "other.mood", "the enum other.mood has the order b, a"),
@@ -184,19 +184,19 @@ def test_a_column_that_is_no_enum_is_found_beside_the_type(session: Session) -> 
         {"schema": None, "name": "mood", "values": ["sad", "ok"], "columns": here},
         {"schema": "other", "name": "mood", "values": ["x"], "columns": there},
     ]
-    found = enums.findings(models, session)
+    found = enums(models, session)
     assert said(found) == [
         ("missing enum", "mood", "the enum type mood does not exist"),
         ("enum column", "users.mood",
          "users.mood is character varying(9), and the models have the enum mood"),
         ("enum column", "users.moods", "users.moods is text[], and the models have the enum mood"),
     ]  # fmt: skip
-    told = enums.findings(models, session, told=["users.mood"])
+    told = enums(models, session, told=["users.mood"])
     assert [each.name for each in told] == ["mood", "users.moods"]
     for finding in found:
-        assert len(enums.findings(models, session)) > 0
+        assert len(enums(models, session)) > 0
         session.execute(finding.remedy.partition('"')[2].partition('"')[0])
-    assert enums.findings(models, session) == []
+    assert enums(models, session) == []
 
 
 def test_leftover_tables_have_their_rows(session: Session) -> None:

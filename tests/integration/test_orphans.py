@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.errors import StepFailedError
-from backset.scripts.orphans import trace
-from backset.scripts.recipes import joined
-from backset.scripts.retrieval import retrieve
-from backset.scripts.sources import Folders
+from backset.revisions.orphans import trace
+from backset.revisions.restore import joined, retrieve
+from backset.revisions.sources import Folders
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.scripts.traces import Trace
+    from backset.revisions.traces import Trace
 
 SCRIPT = """'''{doc}'''
 

@@ -18,7 +18,7 @@ from backset.catalogs import catalog, schema
 from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
-from backset.proofs import scratch, walk
+from backset.proofs import placement, scratch
 from backset.runs.build import Build
 from backset.runs.options import Options
 from backset.servers.server import Server
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from backset.proofs import scratch, walk
+from backset.proofs import placement, scratch
 from backset.runs.build import Build
 from backset.catalogs import catalog, schema
 from backset.configuration.reader import load
@@ -66,7 +66,7 @@ def differences(build: Build) -> list[Difference]:
         made.upgrade()
         made.inheritance.complete(made.session)
         spare = catalog.version_tables(build.live)
-        return walk.compare(made.schema(), schema.read(build.live, spare=spare))
+        return placement.compare(made.schema(), schema.read(build.live, spare=spare))
 
 
 def databases(project: Project) -> set[str]:
@@ -108,7 +108,7 @@ def test_the_live_schema_is_proved(project: Project) -> None:
     assert [str(each) for each in found if each.minor] == [
         "table users: rights is none in the migrations, PUBLIC may select in the database"
     ]
-    assert not walk.is_proved(found)
+    assert not placement.is_proved(found)
     assert "__scratch" not in databases(project)
 
 
@@ -139,7 +139,7 @@ def test_an_orphaned_database_is_stamped_when_it_is_proved(project: Project) -> 
         assert build.live.execute("SELECT version_num FROM alembic_version").fetchall() == [
             ("cf94a9256bdb",)
         ]
-        assert walk.is_proved(differences(build))
+        assert placement.is_proved(differences(build))
         build.worker.ask("stamp", build.session, revisions=["0b228e9fec0b"], purge=True)
     assert project.invoke("status").returncode == 0
 
@@ -275,7 +275,7 @@ def test_a_role_that_does_not_own_the_target_can_prove_it(
     with built(project, url) as build:
         found = differences(build)
     assert {each.what for each in found} == {"owner", "rights"}
-    assert walk.is_proved(found)
+    assert placement.is_proved(found)
 
 
 def test_two_runs_do_not_meet(project: Project) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from backset.checks import baseline
-from backset.checks.acceptance import judge
-from backset.checks.baseline import Baseline
+from backset.checks.baseline import Baseline, judge
 from backset.configuration import values
 from backset.configuration.reader import load
 from backset.errors import Finding, SettingsError

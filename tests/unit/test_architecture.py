@@ -29,7 +29,7 @@ DOORS = {
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
         *("connections", "catalogs", "servers", "properties", "runs", "carrying"),
-        *("migrations.upgrading", "proofs.inserted", "mending", "rehearsals.breaking"),
+        *("migrations.migrating", "proofs.rows", "mending", "rehearsals.breaking"),
     },
     "dotenv": {"configuration.reader"},
     "re2": {"wording.redaction"},

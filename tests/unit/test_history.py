@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from backset.scripts.drawing import drawn, ordered
-from backset.scripts.history import History
-from backset.scripts.recipes import Blob, Item, Recipe
-from backset.scripts.revisions import Revision
-from backset.scripts.traces import Trace
+from backset.revisions.graph import newest_first
+from backset.revisions.history import History, drawn
+from backset.revisions.restore import Blob, Item, Recipe
+from backset.revisions.revision import Revision
+from backset.revisions.traces import Trace
 
 
 def draw(given: str) -> list[str]:
     """Draw what `child:parent,parent` words say."""
     pairs = (word.partition(":") for word in given.split())
     parents = {name: [each for each in several.split(",") if each] for name, _, several in pairs}
-    return [f"{line} {name}".rstrip() for line, name in drawn(ordered(parents), parents, {})]
+    return [f"{line} {name}".rstrip() for line, name in drawn(newest_first(parents), parents, {})]
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_shapes(given: str, expected: str) -> None:
 def test_four_hundred_revisions() -> None:
     """A long chain is one straight line; a wild one has every node once, children first."""
     chain = {f"r{n}": [f"r{n - 1}"] if n else [] for n in range(400)}
-    assert [line for line, _ in drawn(ordered(chain), chain, {})] == ["*"] * 400
+    assert [line for line, _ in drawn(newest_first(chain), chain, {})] == ["*"] * 400
     dice = random.Random(7)  # noqa: S311  (a shape, no secret)
     wild = {f"r{n}": [f"r{dice.randrange(n)}" for _ in range(dice.randint(0, 3))] if n else []
             for n in range(400)}  # fmt: skip
-    order = ordered(wild)
+    order = newest_first(wild)
     assert sorted(order) == sorted(wild)
     place = {name: number for number, name in enumerate(order)}
     assert all(place[name] < place[each] for name, several in wild.items() for each in several)

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from backset.checks.log_lines import begins_before, errors, names_applications
+from backset.checks.server_log import begins_before, errors, names_applications
 
 MARK = " on laptop, pid 4711"
 MINE, OTHER = f"backset seed{MARK}", "backset seed on laptop, pid 47"

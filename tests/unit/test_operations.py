@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.scripts.operations import Operation, in_the_way, read, standing
+from backset.revisions.operations import Operation, in_the_way, read, standing
 
 
 def script(body: str) -> str:

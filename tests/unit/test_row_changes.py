@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.scripts.row_changes import depends_on_rows, is_idle, shapes, speaks_of_rows
+from backset.revisions.operations import depends_on_rows, is_idle, shapes, speaks_of_rows
 
 UP = "def upgrade():\n    "
 RUN = UP + 'op.execute("%s")'

@@ -12,9 +12,9 @@ from backset.configuration.lineage import Lineage
 from backset.diagnoses.facts import Facts, Proof, Restorable
 from backset.diagnoses.states import state
 from backset.migrations.worker import Problem
-from backset.scripts.graph import ancestors, fits, ordered, outdated
-from backset.scripts.recipes import Blob, Item, Recipe
-from backset.scripts.revisions import Revision
+from backset.revisions.graph import ancestors, fits, ordered, outdated
+from backset.revisions.restore import Blob, Item, Recipe
+from backset.revisions.revision import Revision
 
 AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": frozenset({"t"})}
 BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}

@@ -1,4 +1,4 @@
-"""Models and database compared, as `alembic check` does it, and each difference in words."""
+"""Models and database compared, as `alembic check` does it, and what the models have, in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
 from alembic import autogenerate
 from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy import UniqueConstraint
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LONGEST_BYTES = 63
 _ARGUMENTS = {
     "message": None,
@@ -42,7 +43,7 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
     found = []  # type: list[dict[str, str]]
 
     def compare(current: Any, migration: Any) -> list[Any]:
-        models = tables(migration.opts["target_metadata"])
+        models = _tables(migration.opts["target_metadata"])
         with _stored(models):
             context.run_autogenerate(current, migration)
             for each in context.generated_revisions[-1:]:
@@ -58,20 +59,20 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
 
 def count(metadata: Any) -> int | None:
     """Return how many tables the models have; None where env.py has no target_metadata."""
-    return len(tables(metadata)) if _several(metadata) else None
+    return len(_tables(metadata)) if _several(metadata) else None
 
 
 def columns(metadata: Any) -> dict[str, list[str]]:
     """Return the columns of the models by table, whose name is without the schema `public`."""
     found = {}
-    for table in tables(metadata):
+    for table in _tables(metadata):
         schema = table.schema if table.schema != "public" else None
         name = ".".join(filter(None, (schema, stored(table.name))))
         found[name] = [stored(each.name) for each in table.columns]
     return found
 
 
-def tables(metadata: Any) -> list[Any]:
+def _tables(metadata: Any) -> list[Any]:
     """Return the tables of env.py's target_metadata, which may be one, several or None."""
     return [table for each in _several(metadata) for table in each.tables.values()]
 
@@ -209,10 +210,41 @@ def _value(value: Any) -> str:
     value = getattr(value, "arg", value)  # of a DefaultClause
     value = getattr(value, "sqltext", getattr(value, "text", value))
     try:
-        return str(value.compile(dialect=DIALECT))
+        return str(value.compile(dialect=_DIALECT))
     except Exception:  # noqa: BLE001  (a project's own type may raise anything)
         return re.sub(r" at 0x[0-9a-f]+", "", repr(value) if isinstance(value, str) else str(value))
 
 
 def _dotted(*names: Any) -> str:
     return ".".join(str(each) for each in names if each)
+
+
+def enums(metadata: Any) -> list[dict[str, Any]]:
+    """Return schema (None: the search path decides), name and values of each, once.
+
+    `columns` are those that have it: schema of the table, which may be None too, table and column.
+    """
+    found = {}  # type: dict[tuple[str | None, str], dict[str, Any]]
+    for table in _tables(metadata):
+        for column in table.columns:
+            for enum in _enums(column.type):
+                key = {"schema": enum.schema, "name": stored(enum.name)}
+                first = {**key, "values": list(enum.enums), "columns": []}
+                each = found.setdefault((enum.schema, enum.name), first)
+                where = [table.schema, stored(table.name), stored(column.name)]
+                each["columns"].append(where)
+    return list(found.values())
+
+
+def _enums(type_: Any) -> Iterator[Any]:
+    """Find the enum in a type: behind a decorator, a variant for PostgreSQL, or in an array."""
+    if isinstance(type_, sqlalchemy.types.TypeDecorator):  # SQLAlchemy 1.4's Variant is one
+        yield from _enums(type_.load_dialect_impl(_DIALECT))
+        return
+    variants = getattr(type_, "_variant_mapping", {})
+    if "postgresql" in variants:
+        yield from _enums(variants["postgresql"])
+    elif isinstance(type_, sqlalchemy.ARRAY):
+        yield from _enums(type_.item_type)
+    elif isinstance(type_, sqlalchemy.Enum) and type_.native_enum and type_.name:
+        yield type_

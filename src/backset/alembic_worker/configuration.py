@@ -7,20 +7,26 @@ import io
 import os
 import sys
 from argparse import Namespace
+from contextlib import contextmanager
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.pool import NullPool
 
 from . import application
 from .failures import NoConfigurationError, NoSectionError, UnreadableConfigurationError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _URL = "sqlalchemy.url"
+_CONNECTION = "connection"
 
 
 def opened(given: dict[str, Any]) -> Config:
@@ -204,3 +210,45 @@ def written(config: Config) -> str:
         return config.get_main_option(_URL) or ""
     except Exception:  # noqa: BLE001  (an interpolation that only its own env.py can resolve)
         return ""
+
+
+class Attributes(dict[str, Any]):
+    """The attributes of a configuration, which know whether a connection was asked for in vain.
+
+    By Alembic's recipe "sharing a connection", an env.py takes one from them that the program which
+    calls Alembic has put there, and may have no other.
+    """
+
+    was_asked = False
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value, and note what is missed."""
+        self._note(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self._note(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._note(key)
+        return super().__contains__(key)
+
+    def _note(self, key: object) -> None:
+        self.was_asked |= key == _CONNECTION and not super().__contains__(key)
+
+    @contextmanager
+    def connected(self, url: str) -> Iterator[None]:
+        """Have a connection in them for a while, and commit what is left open on it.
+
+        Alembic commits by itself, unless env.py has begun something on it before.
+        """
+        with sqlalchemy.create_engine(url, poolclass=NullPool).connect() as connection:
+            self[_CONNECTION] = connection
+            try:
+                yield
+                transaction = connection.get_transaction()
+                if transaction is not None:
+                    transaction.commit()
+            finally:
+                del self[_CONNECTION]

@@ -27,10 +27,8 @@ from . import (
     comparison,
     configuration,
     drivers,
-    enums,
     places,
     scripts,
-    sharing,
     witness,
 )
 from .connections import Gate
@@ -181,7 +179,7 @@ class Worker:
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
         """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
         self._config = configuration.opened(given)
-        self._attributes = self._config.attributes = sharing.Attributes()
+        self._attributes = self._config.attributes = configuration.Attributes()
         self._scripts = ScriptDirectory.from_config(self._config)
         if given.get("versions"):
             self._scripts.version_locations = [given["versions"]]
@@ -344,7 +342,7 @@ class Worker:
                 version_table=", ".join(tables),
                 strays=strays,
                 models=comparison.count(metadata),
-                enums=enums.of_models(metadata),
+                enums=comparison.enums(metadata),
                 columns=comparison.columns(metadata),
             )
             return []

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from backset.configuration.rules import Rules
     from backset.connections.target import Target
     from backset.migrations.migrating import Progress
+    from backset.revisions.revision import Revision
     from backset.runs.build import Build
-    from backset.scripts.revisions import Revision
 
 
 _OLDEST = 12  # pg_partition_tree(), and generated columns

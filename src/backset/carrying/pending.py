@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from backset.carrying.obstacles import going_without
 from backset.catalogs import versions
 from backset.errors import RefusedError, StepFailedError
-from backset.scripts import graph, row_changes
+from backset.revisions import graph, operations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backset.connections.session import Session
     from backset.migrations.worker import Worker
+    from backset.revisions.revision import Revision
     from backset.runs.build import Build
-    from backset.scripts.revisions import Revision
 
 
 def found(session: Session, build: Build) -> list[Revision]:
@@ -61,10 +61,8 @@ def _is_by_command(build: Build, worker: Worker) -> bool:
 
 def _matters(revision: Revision, *, alone: bool) -> bool:
     """Tell whether old rows need it. alone: the rows that it inserts are there in any case."""
-    if revision.path.suffix != ".py":
-        return False
-    text = revision.path.read_text(encoding="utf-8", errors="replace")
-    return (row_changes.depends_on_rows if alone else row_changes.speaks_of_rows)(text)
+    text = operations.source_of(revision)
+    return (operations.depends_on_rows if alone else operations.speaks_of_rows)(text)
 
 
 def files(revisions: Sequence[Revision]) -> str:

@@ -5,23 +5,32 @@ A migration or a seed command can swallow an error; the server's log still has i
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from backset.checks import log_lines
 from backset.errors import Finding
 from backset.processes.identity import age_s, run_mark
 from backset.servers.cluster import LOG_LINE_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from backset.connections.session import Session
 
 KIND = "server error"
 _PIECE_BYTES, _MOST_BYTES = 65_536, 8_388_608
+_SEVERITIES = ("ERROR", "FATAL", "PANIC")
+_OUR_OWN = "terminating connection due to"  # what a session of ours hears when we end it
+_TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?"
+_MOMENT_CHARS = 23  # `2026-11-22 18:03:00.123`, which is compared as a text
+# Columns of csvlog (PostgreSQL's documentation, 19.8.4); later versions add some at the end.
+_CSV_SEVERITY, _CSV_MESSAGE, _CSV_APPLICATION = 11, 13, 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +90,7 @@ def of_server(session: Session) -> Look:
     """Look into the log through the server, as far as it writes one and the role may read it."""
     facts = session.execute(_FACTS, [age_s()]).fetchall()
     (collects, destination, prefix, language, barred, since) = facts[0]
-    form = next((each for each in log_lines.FORMS if each in destination), "")
+    form = next((each for each in _READABLE if each in destination), "")
     unread = _hindrance(form, prefix, language, barred, collects=collects)
     if unread:
         return Look(unread=unread)
@@ -103,7 +112,7 @@ def _hindrance(
         return "it goes to the system's log (log_destination)"
     if not collects:
         return "the server leaves it to who started it (logging_collector is off)"
-    if form == "stderr" and not log_lines.names_applications(prefix):
+    if form == "stderr" and not names_applications(prefix):
         return "log_line_prefix has no %a, so nothing in it can be attributed to this run"
     if language and not language.startswith(("C", "POSIX", "en")):
         return f"it is written in {language} (lc_messages)"
@@ -111,7 +120,7 @@ def _hindrance(
 
 
 def _look(form: str, text: str, since: str, prefix: str) -> Look:
-    found = log_lines.errors(form, text, mark=run_mark(), since=since, prefix=prefix)
+    found = errors(form, text, mark=run_mark(), since=since, prefix=prefix)
     return Look(tuple(found))
 
 
@@ -121,7 +130,7 @@ def _since(since: str, size: int, read: Callable[[int, int], bytes]) -> str:
     text = ""
     while length:
         text = read(size - length, length).decode("utf-8", "replace")
-        if log_lines.begins_before(text, since) or length in {size, min(size, _MOST_BYTES)}:
+        if begins_before(text, since) or length in {size, min(size, _MOST_BYTES)}:
             break
         length = min(size, length * 4, _MOST_BYTES)
     return text
@@ -142,3 +151,94 @@ SELECT path, (pg_catalog.pg_stat_file(path, true)).size
 FROM pg_catalog.pg_current_logfile(%s::text) AS path
 """
 _READ = "SELECT pg_catalog.pg_read_binary_file(%s, %s, %s, true)"
+
+
+def errors(form: str, text: str, *, mark: str, since: str, prefix: str = "") -> list[str]:
+    """Return `SEVERITY: message` of each error of the run, once each, in their order.
+
+    form: `stderr`, `csvlog` or `jsonlog`. text: a piece of the log; its first line may be cut.
+    mark: what application names of the run have in them. since: the moment from which on entries
+    count, in the log's own time zone. prefix: the server's log_line_prefix.
+    """
+    found = _FORMS[form](text, prefix, mark)
+    return list(
+        dict.fromkeys(
+            f"{severity}: {message}"
+            for moment, application, severity, message in found
+            if severity in _SEVERITIES
+            and mark in application
+            and (not moment or moment[:_MOMENT_CHARS] >= since[: len(moment)])
+            and not message.startswith(_OUR_OWN)
+        )
+    )
+
+
+def begins_before(text: str, since: str) -> bool:
+    """Tell whether a piece of the log has an entry that is older than `since`."""
+    first = re.search(_TIME, text)
+    return first is not None and first[0][:_MOMENT_CHARS] < since[: len(first[0])]
+
+
+def names_applications(prefix: str) -> bool:
+    """Tell whether a log_line_prefix has the application's name in it."""
+    return re.search(r"(?<!%)(%%)*%-?\d*a", prefix) is not None
+
+
+_CLIENT = r"(?: - \S+)?"  # what PgBouncer can add to a name (application_name_add_host)
+_Entry = tuple[str, str, str, str]  # moment, application, severity, message
+
+
+def _from_stderr(text: str, prefix: str, mark: str) -> Iterator[_Entry]:
+    severity = "|".join(_SEVERITIES)
+    pattern = f"^{_pattern(prefix, mark)}(?P<severity>{severity}):  (?P<message>.*)$"
+    for found in re.finditer(pattern, text, re.MULTILINE):
+        named = found.groupdict()
+        yield named.get("time") or "", named["application"], found["severity"], found["message"]
+
+
+def _pattern(prefix: str, mark: str) -> str:
+    """Return a log_line_prefix as a regular expression for the lines of one run.
+
+    Its end is a part of it, since what stands beside the name may look like a piece of it.
+    """
+    moment = f"{_TIME} [^ ]+"
+    known = {"m": moment, "t": moment, "%": "%", "q": ""}
+    pieces: list[str] = []
+    for literal, escape in re.findall(r"([^%]+)|%-?\d*(.)", prefix):
+        piece = re.escape(literal) if literal else known.get(escape, ".*?")
+        if escape == "a":
+            again = any("<application>" in each for each in pieces)
+            piece = (
+                "(?P=application)" if again else f"(?P<application>.*?{re.escape(mark)}{_CLIENT})"
+            )
+        elif escape in {"m", "t"} and not any("<time>" in each for each in pieces):
+            piece = f"(?P<time>{_TIME}) [^ ]+"
+        pieces.append(piece if literal or escape in "%q" else f" *{piece} *")
+    return "".join(pieces)
+
+
+def _from_csv(text: str, _prefix: str, _mark: str) -> Iterator[_Entry]:
+    start = re.search(rf"^{_TIME} [^,]+,", text, re.MULTILINE)
+    rows = csv.reader(io.StringIO(text[start.start() :] if start else ""))
+    for row in rows:
+        if len(row) > _CSV_APPLICATION:
+            yield row[0], row[_CSV_APPLICATION], row[_CSV_SEVERITY], row[_CSV_MESSAGE]
+
+
+def _from_json(text: str, _prefix: str, _mark: str) -> Iterator[_Entry]:
+    keys = ("timestamp", "application_name", "error_severity", "message")
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            moment, application, severity, message = (str(entry.get(key, "")) for key in keys)
+        except (ValueError, AttributeError):  # the first line of a piece may be cut
+            continue
+        yield moment, application, severity, message
+
+
+_FORMS: dict[str, Callable[[str, str, str], Iterator[_Entry]]] = {
+    "jsonlog": _from_json,
+    "csvlog": _from_csv,
+    "stderr": _from_stderr,
+}
+_READABLE = tuple(_FORMS)  # the easiest to read first

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, sharing
 from backset.catalogs.system import stored
-from backset.checks import baseline, enums, heads, server_log, soundness
-from backset.checks.acceptance import Judged, judge
-from backset.checks.drift import LEFTOVER, drift
+from backset.checks import baseline, heads, server_log, soundness
+from backset.checks.baseline import Judged, judge
+from backset.checks.drift import LEFTOVER, drift, enums
 from backset.errors import Finding
 from backset.migrations import standing
-from backset.scripts import sources
+from backset.revisions import sources
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def comparison(
     found = drift(differences, session, view.worker.lineage.alembic)
     typed = [each["name"] for each in differences if ": type " in each["text"]]
     schema = view.worker.lineage.schema
-    return found + enums.findings(about["enums"], session, schema, typed)
+    return found + enums(about["enums"], session, schema, typed)
 
 
 def _of(others: Sharing) -> list[str]:

@@ -1,20 +1,29 @@
-"""Proves a squash: two chains built in scratch databases, compared in schema and in rows."""
+"""The task that proves a squash: two chains built in scratch databases, and compared."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, difference
 from backset.catalogs.difference import Difference, Sides
+from backset.cli import WOULD_START, opened
+from backset.configuration.locations import configurations
+from backset.configuration.values import ALL_HEADS
 from backset.connections.session import explained
-from backset.errors import Finding, Overdue, StepFailedError
-from backset.migrations import bygone
-from backset.migrations.bygone import Chain
+from backset.errors import Finding, FindingsError, Overdue, StepFailedError
 from backset.processes import signals
-from backset.proofs import inserted, rows, scratch
-from backset.servers import companions
+from backset.processes.identity import is_alive
+from backset.proofs import rows, scratch
+from backset.revisions.git import Git
+from backset.runs.build import Build
+from backset.runs.guard import Answer
+from backset.servers import companions, location
 from backset.steps import Done
 from backset.wording.quantities import count
 
@@ -24,15 +33,37 @@ if TYPE_CHECKING:
     from backset.catalogs.catalog import LaggingSequence
     from backset.catalogs.difference import Item
     from backset.chain import Watcher
+    from backset.configuration.lineage import Lineage
+    from backset.configuration.settings import Settings
     from backset.proofs.rows import Rows
-    from backset.runs.build import Build
-    from backset.runs.guard import Answer
 
     Progress = Callable[[str], None]
 
 SIDES = Sides("the old chain", "the new chain")
 _PURPOSE = "prove a squash"
 _OLDER = "name a commit whose chain runs, or a copy of the old revisions in which that is mended"
+_PREFIX = "backset-tree-"
+_CHOOSE = "name a commit, a branch or a tag, or a folder of old revisions"
+
+
+def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
+    """Compare what the chain makes with what an old one made; exit 6 when that differs."""
+    with opened("prove-squash", as_json=as_json) as (settings, told):
+        answer = Answer(**said)
+        target = location.peek(settings) if plan else location.locate(settings)
+        if target is None:
+            told.plan([("start", WOULD_START)])
+            return
+        told.note(database=target.database, url=target.shown)
+        purpose = "plan" if plan else "prove-squash"
+        with Build(settings, target, purpose, beside=False) as build, explained(target):
+            if plan:
+                told.plan(_planned(build, old))
+                return
+            findings = _proved(build, old, told, answer)
+        if findings:
+            raise FindingsError.of(findings)
+        told.done("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +87,15 @@ class Made:
         return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
 
 
-def prove(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Finding]:
+def _proved(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Finding]:
     """Build both chains, compare what they made, and return the differences; minor ones are told.
 
-    old: what bygone.opened() takes. answer: whether a lock is waited for, and how long a step.
+    old: what _old_chain() takes. answer: whether a lock is waited for, and how long a step.
     """
     names = build.server.names
     scratch.prepare(build, names.scratches, _PURPOSE, watcher.notice if answer.wait else None)
-    today = Chain(settings=build.settings, shown="as it is on disk")
-    with bygone.opened(build.settings, old) as before, explained(build.target):
+    today = _Chain(settings=build.settings, shown="as it is on disk")
+    with _old_chain(build.settings, old) as before, explained(build.target):
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
         def make(side: str) -> Made:
@@ -93,11 +124,11 @@ def prove(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Find
     return findings
 
 
-def plan(build: Build, old: str) -> list[tuple[str, str]]:
-    """Return (step, what it would do). Nothing is changed. Raises as prove() would."""
+def _planned(build: Build, old: str) -> list[tuple[str, str]]:
+    """Return (step, what it would do). Nothing is changed. Raises as _proved() would."""
     names = build.server.names
     companions.refuse_scratch(build.server, names.scratches, build.databases, _PURPOSE)
-    before = bygone.named(build.settings, old)
+    before = _old_name(build.settings, old)
     return [
         ("old", f"would build {before} in {names.scratch_old}, and drop that"),
         ("new", f"would build the chain as it is on disk in {names.scratch}, and drop that"),
@@ -105,7 +136,7 @@ def plan(build: Build, old: str) -> list[tuple[str, str]]:
     ]
 
 
-def _made(build: Build, side: str, chain: Chain, name: str, progress: Progress) -> Made:
+def _made(build: Build, side: str, chain: _Chain, name: str, progress: Progress) -> Made:
     """Build a chain in the scratch database `name`, read that, and drop it.
 
     Raises StepFailedError that says whose chain it is: it may be broken itself.
@@ -115,8 +146,8 @@ def _made(build: Build, side: str, chain: Chain, name: str, progress: Progress) 
             return Made(
                 revisions=one.upgrade(progress),
                 schema=one.schema(),
-                rows=inserted.read(one.session),
-                sequences=inserted.sequences(one.session),
+                rows=rows.read(one.session),
+                sequences=rows.sequences(one.session),
                 lagging=tuple(catalog.lagging_sequences(one.session)),
             )
     except StepFailedError as error:
@@ -194,3 +225,117 @@ def _finding(each: Difference) -> Finding:
         why="the two chains do not make the same database",
         remedy="mend the new chain, unless this is what it is for",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chain:
+    """A chain of revisions: whose project it belongs to, and what it is called.
+
+    versions: a folder of revisions in place of those that the project's configuration names.
+    """
+
+    settings: Settings
+    shown: str
+    versions: Path | None = None
+
+
+@contextmanager
+def _old_chain(settings: Settings, old: str) -> Iterator[_Chain]:
+    """Give the chain that `old` means: a folder with revisions in it, else a commit.
+
+    A commit is written into a temporary folder that nobody else can read, with its own env.py and
+    its own models; its children get today's environment. A folder gets today's env.py and models.
+    Raises StepFailedError if `old` is neither.
+    """
+    if folder := _folder(settings, old):
+        if len(settings.lineages) > 1:
+            what = "the settings have several chains, and a folder of old revisions is one"
+            raise StepFailedError(what, "name a commit, a branch or a tag")
+        ends = _to_all_heads(settings)
+        yield _Chain(settings=ends, shown=_shown_folder(settings, folder), versions=folder)
+        return
+    commit, git = _commit(settings, old)
+    _remove_dead()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as temporary:
+        tree = Path(temporary).resolve() / "tree"
+        git.export(commit, tree)
+        yield _Chain(settings=_moved(settings, tree, git), shown=_shown_commit(old, commit))
+
+
+def _remove_dead() -> None:
+    """Remove the trees of our own runs that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):  # it is somebody else's, or just going
+            if path.lstat().st_uid == os.getuid() and pid.isdecimal() and not is_alive(int(pid)):
+                shutil.rmtree(path)
+
+
+def _old_name(settings: Settings, old: str) -> str:
+    """Say what opened() would give; write nothing. Raises StepFailedError as that does."""
+    if folder := _folder(settings, old):
+        return f"{_shown_folder(settings, folder)} with today's env.py"
+    commit, _ = _commit(settings, old)
+    return f"the project of {_shown_commit(old, commit)}"
+
+
+def _shown_folder(settings: Settings, folder: Path) -> str:
+    root = settings.root
+    return f"the folder {folder.relative_to(root) if folder.is_relative_to(root) else folder}"
+
+
+def _shown_commit(old: str, commit: str) -> str:
+    return commit[:10] if commit.startswith(old) else f"{old}, commit {commit[:10]}"
+
+
+def _folder(settings: Settings, old: str) -> Path | None:
+    """Return the folder that has the revisions: `old`, or the only one below it that has some."""
+    folder = settings.root / Path(old).expanduser()
+    if not old or not folder.is_dir():
+        return None
+    found = {path.parent for path in folder.rglob("*.py") if path.name != "__init__.py"}
+    if folder in found or len(found) == 1:
+        return folder if folder in found else found.pop()
+    names = ", ".join(sorted(str(each.relative_to(folder)) for each in found)) or "none"
+    raise StepFailedError(f"{old} has no revision; folders in it that have some: {names}", _CHOOSE)
+
+
+def _commit(settings: Settings, old: str) -> tuple[str, Git]:
+    git = Git(settings.root, settings.environ)
+    commit = git.commit_id(old) if old and not old.startswith("-") else None
+    if commit is None:
+        raise StepFailedError(
+            f"{old!r} is neither a commit of this repository nor a folder", _CHOOSE
+        )
+    return commit, git
+
+
+def _moved(settings: Settings, tree: Path, git: Git) -> Settings:
+    """Return today's settings for the project in another tree, whose modules come first."""
+    root = tree / git.prefix
+    if not root.is_dir():
+        raise StepFailedError(f"{git.prefix} does not exist in that commit", _CHOOSE)
+    modules = [str(each) for each in (root / "src", root) if each.is_dir()]
+    path = os.pathsep.join([*modules, *filter(None, [settings.environ.get("PYTHONPATH")])])
+    there = tuple(_found(each, settings.root, root) for each in settings.lineages)
+    return replace(
+        _to_all_heads(replace(settings, lineages=there)),
+        root=root,
+        environ={**settings.environ, "PYTHONPATH": path},
+    )
+
+
+def _to_all_heads(settings: Settings) -> Settings:
+    """Let every chain go to all its heads: several of them may be why it was squashed."""
+    lineages = tuple(replace(each, heads=ALL_HEADS) for each in settings.lineages)
+    return replace(settings, lineages=lineages)
+
+
+def _found(lineage: Lineage, today: Path, root: Path) -> Lineage:
+    """Return the lineage with its configuration where that is in the other tree."""
+    config = Path(lineage.config)
+    if lineage.config and config.is_absolute() and config.is_relative_to(today):
+        config = config.relative_to(today)
+    if lineage.config and (root / config).is_file():
+        return replace(lineage, config=str(config))
+    return replace(lineage, config=next(iter(configurations(root)), lineage.config))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.checks.heads import RECURSIVE
-from backset.scripts import recipes
-from backset.scripts.traces import few
+from backset.revisions import restore
+from backset.revisions.traces import few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backset.diagnoses.facts import Facts, Proof
-    from backset.scripts.recipes import Recipe
+    from backset.revisions.restore import Recipe
 
 KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
 _STAMP = "stamp --purge"
@@ -57,7 +57,7 @@ def restoring(facts: Facts) -> Cure | None:
             f"that id, choose one by its command: {'; '.join(others)}; or `invoke reset-db --carry`"
         )
     names = ", ".join(each.revision for each in fitting)
-    recipe = recipes.joined(each.recipe for each in fitting if each.recipe)
+    recipe = restore.joined(each.recipe for each in fitting if each.recipe)
     why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
     if facts.restored is None:
         why += f". `invoke repair` does the same, once that chain was built beside {facts.database}"

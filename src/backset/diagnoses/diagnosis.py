@@ -6,17 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, configured, past, sharing, versions
-from backset.checks import enums, heads, verification
-from backset.checks.drift import LEFTOVER
+from backset.checks import heads, verification
+from backset.checks.drift import ENUM_KINDS, LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
-from backset.diagnoses import footprints
-from backset.diagnoses.facts import Facts, Restorable
+from backset.diagnoses.facts import Facts, Restorable, script_effects
 from backset.diagnoses.states import state
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.migrations.worker import Problem
+from backset.revisions import graph, orphans, sources
 from backset.runs import seeding
-from backset.scripts import graph, orphans, sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.diagnoses.states import State
     from backset.migrations.worker import Scripts
+    from backset.revisions.traces import Trace
     from backset.runs.build import Build
-    from backset.scripts.traces import Trace
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
 # The kinds of findings that models give.
-_DIFFERENT = enums.KINDS | {"drift", "models not loaded", LEFTOVER}
+_DIFFERENT = ENUM_KINDS | {"drift", "models not loaded", LEFTOVER}
 _BEYOND_MODELS = "what Alembic does not compare (CHECK, triggers, functions, views, policies, …)"
 _PROVE = ": `invoke status --prove`"
 # Kinds that the state says in more words, or with another cure.
@@ -272,7 +271,7 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
         version_table=about["version_table"],
         models=None if about["models"] is None else frozenset(models),
         differences=differences,
-        enums_differ=any(each.kind in enums.KINDS for each in verdict.findings),
+        enums_differ=any(each.kind in ENUM_KINDS for each in verdict.findings),
     )
     if not (differences or pending or facts.orphans) and facts.tables and recorded:
         return facts  # nothing to look into
@@ -283,7 +282,7 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     def is_others(table: tuple[str, str]) -> bool:
         return build.sharing.has(table)  # looked at only where an index is not valid
 
-    seen = footprints.look(
+    seen = script_effects(
         session,
         scripts.revisions,
         models,

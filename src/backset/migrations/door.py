@@ -7,13 +7,16 @@ status is reported, and proves nothing.
 
 from __future__ import annotations
 
+import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from backset.connections.target import ENV_PY, Target
 from backset.errors import AstrayError, BacksetError, Finding, StepFailedError
-from backset.migrations import forerunner, provenance
+from backset.migrations import provenance
 from backset.migrations.discovery import url_of
 from backset.migrations.worker import Worker
 from backset.processes import process
@@ -22,11 +25,10 @@ from backset.servers.lookout import Lookout
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from backset.configuration.settings import Settings
     from backset.connections.session import Session
-    from backset.migrations.forerunner import Forerunner
     from backset.servers.lookout import Visitor
 
 _SHORT_S, _LONG_S = 0.01, 0.05  # between two looks; measured: 0.2 ms of the server for one
@@ -38,6 +40,8 @@ _DOTENV = (
     '[tool.backset.env] PYTHON_DOTENV_DISABLED = "1" (python-dotenv 1.2 and later), '
     "or take the override away"
 )
+_PROGRAM = Path(__file__).parents[1] / "forerunner"
+_PYTHONS = frozenset({"python", "python3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +90,16 @@ class Door:
 
     def forerunner(self, command: Sequence[str], purpose: str) -> Forerunner | None:
         """Start the interpreter of a command ahead of its time; None where that is no Python."""
-        if not forerunner.can_run(command, self.settings.root):
+        if not can_run(command, self.settings.root):
             return None
         argv, env = self.settings.command(command), self._env(purpose)
-        return forerunner.Forerunner(argv, env=env, cwd=self.settings.root)
+        return Forerunner(argv, env=env, cwd=self.settings.root)
 
     def demand(self, command: Sequence[str]) -> None:
         """Raise StepFailedError where a command or its script is not there, and run nothing."""
         root = self.settings.root
         process.demand(self.settings.command(command), env=self._env("look"), cwd=root)
-        if script := forerunner.missing_script(command, root):
+        if script := _missing_script(command, root):
             what = f"{self._redacted(' '.join(command))} cannot be run: there is no {script}"
             raise StepFailedError(what, "correct the command, or bring that file back")
 
@@ -209,3 +213,64 @@ class Door:
 
 def _doubt(what: str, why: str, remedy: str) -> Finding:
     return Finding(kind="astray", what=what, why=why, remedy=remedy)
+
+
+class Forerunner:
+    """The interpreter of a command: it imports the command's libraries, and runs nothing yet.
+
+    argv: the command, with the path of its interpreter. It ends with the block, or with us.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+        self._command: tuple[Sequence[str], Mapping[str, str]] | None = (argv, env)
+        self._on_line: Callable[[str], None] = lambda _line: None
+        self._link, theirs = socket.socketpair()
+        python, *words = argv
+        with theirs:
+            self._child = process.Child(
+                [python, str(_PROGRAM), str(theirs.fileno()), *words],
+                env=env,
+                cwd=cwd,
+                on_line=self._hear,
+                pass_fds=[theirs.fileno()],
+                tethered=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._link.close()
+        self._child.end()
+
+    def _hear(self, line: str) -> None:
+        self._on_line(line)
+
+    def waits_for(self, argv: Sequence[str], env: Mapping[str, str]) -> bool:
+        """Tell whether it is this command, and can still become it."""
+        return self._command == (argv, env) and not self._child.has_ended(0)
+
+    def go(self, on_line: Callable[[str], None]) -> process.Child:
+        """Let the command run, once, and return it."""
+        self._command = None
+        self._on_line = on_line
+        with self._link, suppress(ConnectionError):  # it has died: its exit status says so
+            self._link.sendall(b"!")
+        return self._child
+
+
+def _missing_script(command: Sequence[str], root: Path) -> str:
+    """Return the script that a plain Python is to run, and that is not there; else nothing."""
+    program, script, *_ = [*command, "", ""]
+    is_script = program in _PYTHONS and script and not script.startswith("-")
+    return script if is_script and not (root / script).exists() else ""
+
+
+def can_run(command: Sequence[str], root: Path) -> bool:
+    """Tell whether a command is a script or a module of the project for a plain Python."""
+    program, *words = [*command, ""]
+    if program not in _PYTHONS:
+        return False
+    if words[0] == "-m":
+        return bool(words[1])
+    return not words[0].startswith("-") and (root / words[0]).is_file()

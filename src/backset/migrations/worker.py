@@ -19,8 +19,8 @@ from backset.errors import AlembicError, StepFailedError
 from backset.migrations import provenance
 from backset.processes import process
 from backset.processes.identity import application_name
-from backset.scripts.revisions import Revision
-from backset.scripts.sources import Folders
+from backset.revisions.revision import Revision
+from backset.revisions.sources import Folders
 from backset.wording import explanations
 from backset.wording.quantities import count
 

@@ -5,35 +5,232 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from backset.catalogs import catalog, difference, partitions, schema
+from backset.catalogs.difference import Sides
 from backset.checks.drift import LEFTOVER
+from backset.configuration.values import ALL_HEADS
 from backset.connections.session import explained
 from backset.diagnoses.facts import Proof
 from backset.errors import RefusedError, StepFailedError
-from backset.migrations import standing
-from backset.proofs import scratch, walk
-from backset.proofs.walk import Live, Reached, place
-from backset.scripts import graph, retrieval, row_changes
+from backset.migrations import migrating, standing
+from backset.proofs import scratch
+from backset.revisions import graph, operations, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from backset.catalogs.difference import Difference
+    from backset.catalogs.difference import Difference, Item
     from backset.migrations.worker import Worker
     from backset.proofs.scratch import Scratch
-    from backset.proofs.walk import Walk
+    from backset.revisions.restore import Recipe
+    from backset.revisions.revision import Revision
     from backset.runs.build import Build
-    from backset.scripts.recipes import Recipe
-    from backset.scripts.revisions import Revision
 
     Progress = Callable[[str], None]
 
+# Who owns what and who may do what is an administrator's matter as well as the chain's.
+_MINOR = frozenset({"owner", "rights", "version", "default acl"})
+_BASE = "base"  # Alembic's word for where no revision has run
+_SIDES = Sides("the migrations", "the database")
 # Ours on two databases, Alembic's on two more, and one for what env.py may open beside.
 _SESSIONS = 6
+
+
+class _Live:
+    """The target of a build, but for what belongs to others.
+
+    names: a text of its columns. counts: how many tables there may be where these are. rows: those
+    of its version tables. Its objects are read when they are asked for, while the chain is built.
+    """
+
+    def __init__(self, build: Build) -> None:
+        self._session, self._others = build.live, build.sharing
+        self._version_tables = catalog.version_tables(self._session)
+        has = self._others.has
+        known = {*catalog.tables(self._session)} - {*self._version_tables}
+        tables = {each for each in known if not has(each)}
+        columns = catalog.table_columns(self._session)
+        names = sorted(f"{'.'.join(each)}.{own}" for each in tables for own in columns[each])
+        self.names = "\n".join(names)
+        self.counts = range(len(tables), len(tables) + 1 + max(1, len(self._version_tables)))
+        self.rows = _place(catalog.revisions(self._session, has))
+        self.uncreatable: frozenset[str] = frozenset()
+
+    @cached_property
+    def items(self) -> Mapping[str, Item]:
+        """Its objects, but for those that the role could not make in a scratch database."""
+        found = schema.read(self._session, spare=self._version_tables, others=self._others)
+        return {key: each for key, each in found.items() if key not in self.uncreatable}
+
+    @cached_property
+    def partitions(self) -> frozenset[str]:
+        """The keys of those tables that hold a part of another one's rows."""
+        return partitions.keys(self._session)
+
+    def is_invalid(self, key: str) -> bool:
+        """Tell whether it is an index that a CREATE INDEX CONCURRENTLY did not finish."""
+        return key in self.items and "valid" in self.items[key].aspects
+
+    def watched(self, end: str, *, everywhere: bool) -> dict[str, Any]:
+        """Return what a worker is told that looks for it; the end is looked at by itself."""
+        signs = [(catalog.TABLE_COUNT, [*self.counts]), (catalog.COLUMN_NAMES, [self.names])]
+        return {
+            "signs": signs if everywhere else [],
+            "recorded": [] if self.rows == end else self.rows.split(),
+            "settings": schema.STATEMENTS,
+            "schema": schema.ROWS,
+        }
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """A place of the chain: the rows that the version table has there, and the schema.
+
+    live: the target. None: the tables have other columns than the target's, and nothing else was
+    read.
+    """
+
+    rows: str
+    items: Mapping[str, Item] | None
+    live: _Live
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """How the target differs from what the chain has made up to here."""
+        if self.items is None:
+            return []
+        # Partitions that an application makes while it runs belong to its rows.
+        of_rows = self.live.partitions - {*self.items}
+        items = {
+            key: each
+            for key, each in self.live.items.items()
+            if not (key in of_rows or each.parent in of_rows)
+        }
+        return compare(self.items, items)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the target could be stamped with these rows."""
+        return self.items is not None and is_proved(self.differences)
+
+
+class _Walk:
+    """A chain that is being built, since _begun() has let Alembic begin.
+
+    is_short: whether of the places on its way only that is looked at which the target names.
+    """
+
+    def __init__(self, made: Scratch, live: _Live, *, everywhere: bool) -> None:
+        self.made = made
+        self._live = live
+        self.is_short = not everywhere and self.is_plain and self._is_known
+        self._passed = [] if live.names else [_Reached(_BASE, made.schema(), live)]
+        self._end: Callable[[Progress], dict[str, Any]] | None = None
+        if self.is_plain:
+            worker = made.workers[0]
+            to = () if worker.lineage.heads else ALL_HEADS
+            end = _place(worker.scripts.goal or worker.scripts.heads)
+            watched = live.watched(end, everywhere=not self.is_short)
+            self._end = migrating.begin(worker, made.session, to=to, watched=watched)
+
+    @property
+    def scripts(self) -> list[Revision]:
+        """The revisions of every chain."""
+        return [each for worker in self.made.workers for each in worker.scripts.revisions]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether Alembic alone builds it, which can be looked at on its way."""
+        settings, (worker, *more) = self.made.settings, self.made.workers
+        return not (more or settings.init or worker.lineage.init or worker.has_door)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether there are scripts of all that the target names."""
+        return {each.id for each in self.scripts}.issuperset(self._live.rows.split())
+
+    def places(self, progress: Progress) -> list[_Reached]:
+        """Wait until the chain is built; return its places, of which the last one is its end.
+
+        Of several chains in one database, and where a command of the project migrates, only the
+        beginning and the end are places. Raises StepFailedError.
+        """
+        made, seen = self.made, []
+        if self._end is not None:
+            seen = self._end(progress)["places"]
+        else:
+            made.upgrade(progress)
+        made.inheritance.complete(made.session)
+        own = schema.keys(made.session, catalog.version_tables(made.session))
+        rows, end = [_place(each["rows"]) for each in seen], _place(catalog.revisions(made.session))
+        if len({*rows}) == len(rows):  # else env.py goes through it for each tenant: no places
+            self._passed += [
+                _Reached(row, each["schema"] and schema.items(each["schema"], own), self._live)
+                for row, each in zip(rows, seen, strict=True)
+                if row != end
+            ]
+        return [*self._passed, _Reached(end, made.schema(), self._live)]
+
+    def is_aside(self, places: Sequence[_Reached]) -> bool:
+        """Tell whether there is a way to where the database stands, which was not gone."""
+        rows, known = self._live.rows.split(), self.scripts
+        is_passed = any(each.rows == self._live.rows for each in places)
+        # Of tenants, one may be behind another one: no upgrade ends there.
+        is_place = self._is_known and not graph.outdated(rows, known)
+        return self.is_plain and not is_passed and is_place
+
+
+@contextmanager
+def _begun(
+    build: Build,
+    live: _Live,
+    versions: Path | None = None,
+    *,
+    ahead: Sequence[Worker] = (),
+    everywhere: bool = False,
+) -> Iterator[_Walk]:
+    """Let Alembic begin to build the chain; nothing is waited for but that its scripts are read.
+
+    versions: a folder of revisions in place of those that the configuration names. everywhere:
+    whether each place is looked at that may be like the target, and not only the one that the
+    target names.
+    """
+    name = build.server.names.scratch
+    with scratch.made(build, name, versions=versions, ahead=ahead) as made:
+        yield _Walk(made, live, everywhere=everywhere)
+
+
+def _straight(build: Build, live: _Live, versions: Path | None, progress: Progress) -> _Reached:
+    """Build the chain up to the revisions that the target has and no further; return that place."""
+    with scratch.made(build, build.server.names.scratch, versions=versions) as made:
+        migrating.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
+        made.inheritance.complete(made.session)
+        return _Reached(live.rows, made.schema(), live)
+
+
+def _place(rows: Iterable[str]) -> str:
+    """Return how a place is called at which the version table has these rows."""
+    return " ".join(sorted(rows)) or _BASE
+
+
+def compare(made: Mapping[str, Item], live: Mapping[str, Item]) -> list[Difference]:
+    """Return how a schema differs from what was built; rows and the version table are left out.
+
+    What is `minor` (the order of columns, owners, rights, versions of extensions) is no reason
+    against a stamp.
+    """
+    return difference.between(made, live, _SIDES, minor=_MINOR)
+
+
+def is_proved(found: Sequence[Difference]) -> bool:
+    """Tell whether nothing stands against stamping the database with the chain's heads."""
+    return all(each.minor for each in found)
 
 
 class Placement:
@@ -63,7 +260,7 @@ class Placement:
         self._ahead = ahead
         self._unbuilt = ""
         self._is_crowded = False
-        self._first: Walk | None = None
+        self._first: _Walk | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -117,9 +314,9 @@ class Placement:
         names = [self._build.server.names.scratch]
         scratch.prepare(self._build, names, "build the chain to compare it", self._notice)
 
-    def _begun(self) -> Walk:
-        begun = walk.begun(self._build, self._live, self._versions, ahead=self._ahead)
-        return self._building.enter_context(begun)
+    def _begun(self) -> _Walk:
+        where = self._build, self._live, self._versions
+        return self._building.enter_context(_begun(*where, ahead=self._ahead))
 
     @cached_property
     def _building(self) -> ExitStack:
@@ -127,8 +324,8 @@ class Placement:
         return self._open.enter_context(ExitStack())
 
     @cached_property
-    def _live(self) -> Live:
-        return Live(self._build)
+    def _live(self) -> _Live:
+        return _Live(self._build)
 
     @cached_property
     def _versions(self) -> Path | None:
@@ -149,18 +346,18 @@ class Placement:
         is_aside, is_plain, scripts = first.is_aside(reached), first.is_plain, first.scripts
         self._building.close()
         if first.is_short and not _stands(reached, live):  # so that every place is of interest
-            with walk.begun(build, live, self._versions, everywhere=True) as again:
+            with _begun(build, live, self._versions, everywhere=True) as again:
                 reached = again.places(progress)
         if is_aside:  # Alembic has taken the branches in another order than this database did
-            reached.insert(0, walk.straight(build, live, self._versions, progress))
+            reached.insert(0, _straight(build, live, self._versions, progress))
         same = [each.rows for each in reached if each.is_same]
         if same and not is_plain:  # the places on its way were not looked at
             same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
         unseen: tuple[str, ...] = ()
         filling, unrun = unseen, unseen
         if live.rows not in same:  # else there is nothing to stamp
-            unseen, filling = _traceless(scripts, same)
-            unrun = _unrun(scripts, same, live.rows)
+            unseen, filling = operations.traceless(scripts, same)
+            unrun = operations.unrun(scripts, same, live.rows)
         at_head = _major(reached[-1].differences)
         recorded = next((each for each in reached if each.rows == live.rows), None)
         apart = _major(recorded.differences) if recorded else []
@@ -190,7 +387,7 @@ class Placement:
         )
 
 
-def _stands(reached: Sequence[Reached], live: Live) -> bool:
+def _stands(reached: Sequence[_Reached], live: _Live) -> bool:
     """Tell whether the target is what the revisions that it names make."""
     return any(each.rows == live.rows and each.is_same for each in reached)
 
@@ -215,45 +412,9 @@ def _versions(build: Build, recipe: Recipe | None) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
         for each in build.scripts.revisions:
             shutil.copy(each.path, folder)
-        for item, content in retrieval.contents(recipe, build.settings.plain_env):
+        for item, content in restore.contents(recipe, build.settings.plain_env):
             Path(folder, item.home.name).write_bytes(content)
         yield Path(folder)
-
-
-def _traceless(
-    known: Sequence[Revision], same: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the files of what may have run or not, and of what has filled tables before that."""
-    if not same:
-        return (), ()
-    first, latest = (graph.ancestors(each.split(), known) for each in (same[0], same[-1]))
-    texts = {each: _text(each) for each in graph.ordered(known)}
-    return (
-        tuple(
-            each.path.name
-            for each, text in texts.items()
-            if each.id in latest - first and not row_changes.is_idle(text)
-        ),
-        tuple(
-            each.path.name
-            for each, text in texts.items()
-            if each.id in first and row_changes.speaks_of_rows(text)
-        ),
-    )
-
-
-def _unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tuple[str, ...]:
-    """Return the files of what only changes rows, and has not run by what the target records."""
-    begun = graph.ancestors(recorded.split(), known)
-    if not (same and begun.issuperset(recorded.split())):
-        return ()  # an orphaned row, or none, tells nothing of what has run
-    passed = graph.ancestors(same[0].split(), known) - begun
-    texts = {each: _text(each) for each in graph.ordered(known) if each.id in passed}
-    return tuple(
-        each.path.name
-        for each, text in texts.items()
-        if not (row_changes.is_idle(text) or row_changes.shapes(text))
-    )
 
 
 def _before(at: str, known: Sequence[Revision]) -> str:
@@ -262,17 +423,11 @@ def _before(at: str, known: Sequence[Revision]) -> str:
 
     def earliest(row: str) -> str:
         each = scripts.get(row)
-        if each is None or len(each.needs) != 1 or row_changes.shapes(_text(each)):
+        if each is None or len(each.needs) != 1 or operations.shapes(operations.source_of(each)):
             return row
         return earliest(each.needs[0])
 
-    return place({earliest(each) for each in at.split()})
-
-
-def _text(script: Revision) -> str:
-    """Return the text of a script; nothing of one whose source is gone."""
-    is_source = script.path.suffix == ".py"
-    return script.path.read_text(encoding="utf-8", errors="replace") if is_source else ""
+    return _place({earliest(each) for each in at.split()})
 
 
 def _agrees(made: Scratch) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from backset.catalogs import catalog, difference
 from backset.catalogs.difference import Sides
 from backset.errors import Finding, StepFailedError
-from backset.proofs import inserted, scratch
+from backset.proofs import rows, scratch
 from backset.properties import cluster_wide
 from backset.servers import companions
 from backset.wording.quantities import count
@@ -52,14 +52,14 @@ def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[
     except StepFailedError as error:
         yield _failure(error)
         return
-    left, rows = made.schema(), inserted.read(made.session)
+    left, inserted = made.schema(), rows.read(made.session)
     # Alembic leaves its own table, and needs the schema of that before the first migration.
     own = {f"schema {schema}" for schema, _ in catalog.version_tables(made.session)}
     for each in difference.between(empty, left, _LEFT):
         if each.subject.replace('"', "") in own:
             continue
         table = difference.shown(each.subject.removeprefix("table "))
-        there = rows[table].total if table in rows else 0
+        there = inserted[table].total if table in inserted else 0
         yield _leftover(each, f", with {count(there, 'row')}" if there else "")
     for role in cluster_wide.made(before, cluster_wide.look(made.session)):
         yield _finding("downgrade leaves", role.name, f"{role.name} is left on the server")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nox.command import CommandFailed
 
-from backset.checks import log_lines
+from backset.checks import server_log
 from backset.processes.process import last_words
 from backset.processes.streams import tell
 from backset.servers.cluster import LOG_LINE_PREFIX
@@ -119,7 +119,7 @@ class NoxStage:
             return 0, None
         text = self._server.log.read_bytes()
         said = text[since:].decode("utf-8", "replace")
-        found = log_lines.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
+        found = server_log.errors("stderr", said, mark="", since="", prefix=LOG_LINE_PREFIX)
         return len(text), found
 
     def break_database(self) -> dict[str, Any]:

@@ -43,15 +43,14 @@ if TYPE_CHECKING:
     from backset.configuration.settings import Settings
     from backset.connections.activity import Client
     from backset.connections.target import Target
-    from backset.migrations.forerunner import Forerunner
+    from backset.migrations.door import Forerunner
     from backset.migrations.migrating import Progress
     from backset.properties.cluster_wide import State
     from backset.properties.property import Source
+    from backset.revisions.revision import Revision
     from backset.runs.ownership import Ownership
     from backset.runs.policy import Rung
-    from backset.scripts.revisions import Revision
-    from backset.templates.memory import Memory
-    from backset.templates.recalled import Recalled
+    from backset.templates.memory import Memory, Recalled
 
 
 class Build:

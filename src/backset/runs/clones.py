@@ -23,8 +23,7 @@ from backset.properties.property import When
 from backset.servers import embedded, swap
 from backset.servers.companions import Copying
 from backset.templates import inputs, memory, surroundings
-from backset.templates.memory import Kept, Record
-from backset.templates.recalled import Recalled
+from backset.templates.memory import Kept, Recalled, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from backset.properties.property import Property
     from backset.runs.build import Build
     from backset.servers.server import Database
-    from backset.templates.recalled import Told
+    from backset.templates.memory import Told
 
 
 _CLEAN, _SEEDED = "clean", "seeded"

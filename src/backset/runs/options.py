@@ -9,7 +9,7 @@ from backset.backups.backup import NO_WISH, Wish
 
 if TYPE_CHECKING:
     from backset.configuration.rules import Origin, Rules
-    from backset.scripts.recipes import Recipe
+    from backset.revisions.restore import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

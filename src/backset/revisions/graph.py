@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backset.scripts import drawing
-from backset.scripts.revisions import by_id
+from backset.revisions.revision import by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from backset.scripts.revisions import Revision
+    from backset.revisions.revision import Revision
 
 
 def ordered(revisions: Iterable[Revision]) -> list[Revision]:
     """Return the revisions so that each comes after all that it needs, unless it is in a circle."""
     known = by_id(revisions)
     needs = {each.id: [name for name in each.needs if name in known] for each in known.values()}
-    return [known[name] for name in reversed(drawing.ordered(needs))]
+    return [known[name] for name in reversed(newest_first(needs))]
+
+
+def newest_first(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return every node before those that it needs, line after line without mixing them.
+
+    In a circle, which has no such order, the first node in `needs` begins.
+    """
+    waiting = Counter(each for several in needs.values() for each in set(several))
+    todo = [each for each in reversed(list(needs)) if not waiting[each]]
+    left = dict.fromkeys(needs)
+    found = []
+    while left:
+        node = todo.pop() if todo else next(iter(left))
+        if node not in left:
+            continue
+        del left[node]
+        found.append(node)
+        for each in dict.fromkeys(needs[node]):
+            waiting[each] -= 1
+            if each in left and not waiting[each]:
+                todo.append(each)
+    return found
 
 
 def ancestors(ids: Sequence[str], revisions: Iterable[Revision]) -> set[str]:

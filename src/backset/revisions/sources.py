@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.scripts import revisions
+from backset.revisions.revision import parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from backset.scripts.revisions import Revision
+    from backset.revisions.revision import Revision
 
 LOADED = re.compile(r"^(?!\.#|__init__).*\.py$")  # as Alembic's script/base.py has it
 _SCRIPT = re.compile(r"\.py(?![a-z])|\.(?:bak|old|orig|save|txt|disabled|off)$")  # x.py, x.py.bak
@@ -98,6 +98,6 @@ def read(paths: Iterable[Path], containing: str = "revision") -> Iterator[Revisi
         except OSError:
             continue
         if wanted in raw:
-            found = revisions.parse(raw.decode(errors="replace"), path)
+            found = parse(raw.decode(errors="replace"), path)
             if found is not None:
                 yield found

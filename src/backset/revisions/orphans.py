@@ -1,29 +1,30 @@
-"""Where a revision went that no migration file has: in the project's folders and in all of git.
+"""Where a revision went that no migration file has: in the folders, in all of git, in the backups.
 
 `trace(revision, folders, env)` looks; the Trace that it returns speaks for itself: `lines()` for
-people, `content()` for programs, `command` to type, `recipe` for `retrieval`. It changes nothing,
+people, `content()` for programs, `command` to type, `recipe` for `restore`. It changes nothing,
 and says in `gaps` what it could not look at, such as a repository without git; so a caller has
 nothing to catch.
 """
 
 from __future__ import annotations
 
+import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.scripts import bringing, graph, revisions, sources, tarballs
-from backset.scripts.git import Git
-from backset.scripts.revisions import Revision
-from backset.scripts.traces import Generation, Removal, Trace
+from backset.revisions import graph, restore, sources
+from backset.revisions.git import Git
+from backset.revisions.revision import Revision, ancestry, by_id, parse, pattern
+from backset.revisions.traces import Generation, Removal, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from backset.scripts.git import Commit
-    from backset.scripts.recipes import Recipe
-    from backset.scripts.sources import Folders
+    from backset.revisions.git import Commit
+    from backset.revisions.restore import Recipe
+    from backset.revisions.sources import Folders
 
 
 def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
@@ -32,7 +33,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
     env: the environment for git. Needs about a second for ten thousand commits.
     """
     current = folders.current()
-    here, taken = revisions.by_id(current), {each.path for each in current}
+    here, taken = by_id(current), {each.path for each in current}
     gaps: list[str] = []
     lives = _copied(folders, revision)
     prefix = ""
@@ -44,7 +45,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         prefix = git.prefix
     except StepFailedError as error:
         gaps.append(f"git's history: {error.what}")
-    archives = [] if lives else list(tarballs.packed(folders.backups, revision))
+    archives = [] if lives else list(_packed(folders.backups, revision))
     if archives:
         tar, packed = archives[0]
         needed = _needed(revision, packed, here)
@@ -59,7 +60,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
             ),
             companions=_companions(revision, needed),
             scripts=tuple(needed),
-            recipe=bringing.from_tar(needed, tar, folders, taken),
+            recipe=restore.from_tar(needed, tar, folders, taken),
             gaps=tuple(gaps),
         )
     all_needed = [_needed(revision, [each.script, *each.beside], here) for each in lives]
@@ -127,8 +128,8 @@ class _Life:
     ) -> Recipe:
         """Return what brings it back with those that it needs."""
         if self.copies:
-            return bringing.from_folder(needed, folders, taken)
-        return bringing.from_git(needed, self.source, prefix, folders, taken, self.gone)
+            return restore.from_folder(needed, folders, taken)
+        return restore.from_git(needed, self.source, prefix, folders, taken, self.gone)
 
 
 def _copied(folders: Folders, revision: str) -> list[_Life]:
@@ -183,8 +184,8 @@ def _needed(
     revision: str, beside: Iterable[Revision], here: Mapping[str, Revision]
 ) -> list[Revision]:
     """Return the missing revision, and those that it needs and that are missing as well."""
-    there = revisions.by_id(beside)
-    return [each for each in revisions.ancestry(revision, there) if each.id not in here]
+    there = by_id(beside)
+    return [each for each in ancestry(revision, there) if each.id not in here]
 
 
 def _past(git: Git, revision: str) -> list[_Life]:
@@ -192,7 +193,7 @@ def _past(git: Git, revision: str) -> list[_Life]:
 
     The nearest comes first: what HEAD has, what was taken out of its history, what a branch has.
     """
-    line = revisions.pattern(revision)
+    line = pattern(revision)
     commits = git.touching(line) or git.touching(line, reflog=True)
     events = _Events(git, revision, commits)
     if not events.homes:
@@ -251,7 +252,7 @@ class _Events:
     def __init__(self, git: Git, revision: str, commits: Sequence[Commit]) -> None:
         self._git = git
         self._commits = commits
-        self.expression = revisions.pattern(revision)
+        self.expression = pattern(revision)
         paths = sorted({path for each in commits for path in _paths(each)})
         names = dict.fromkeys(name for each in commits for name in (each.id, *each.parents[:1]))
         self._had = set(git.holding(list(names), self.expression, paths)) if paths else set()
@@ -324,9 +325,38 @@ def _removal(git: Git, events: _Events, commit: Commit, path: str) -> Removal:
 
 def _scripts(git: Git, name: str, paths: Sequence[str]) -> list[Revision]:
     texts = git.texts(name, paths) if paths else {}
-    parsed = (revisions.parse(text, Path(path)) for path, text in texts.items())
+    parsed = (parse(text, Path(path)) for path, text in texts.items())
     return [each for each in parsed if each is not None]
 
 
 def _paths(commit: Commit) -> tuple[str, ...]:
     return (*commit.added, *commit.changed, *commit.removed)
+
+
+def _packed(backups: Path, revision: str) -> Iterator[tuple[Path, list[Revision]]]:
+    """Yield the tars among backset's backups that have a revision, the newest first.
+
+    Each comes with all scripts in it, whose paths are their names there.
+    """
+    for tar in sorted(backups.rglob("*.tar*"), key=lambda path: path.name, reverse=True):
+        scripts = _members(tar) if tar.suffix != ".partial" else []
+        if any(each.id == revision for each in scripts):
+            yield tar, scripts
+
+
+def _members(path: Path) -> list[Revision]:
+    found = []
+    try:
+        with tarfile.open(path) as tar:
+            for each in tar:
+                file = tar.extractfile(each) if each.isreg() else None
+                raw = (
+                    file.read(sources.LARGEST_BYTES)
+                    if file and sources.is_script(Path(each.name))
+                    else b""
+                )
+                script = parse(raw.decode(errors="replace"), Path(each.name))
+                found += [script] if script else []
+    except (OSError, tarfile.TarError, EOFError):
+        return []  # a damaged one is the business of `invoke backups`
+    return found

@@ -1,4 +1,4 @@
-"""Pure: the revisions of one chain as a drawing, with the database's own place in it."""
+"""Pure: the revisions of one chain drawn as `git log --graph` does, with the database in it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from backset.scripts import drawing, revisions
+from backset.revisions import graph
+from backset.revisions.revision import Revision, by_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from backset.scripts.revisions import Revision
-    from backset.scripts.traces import Trace
+    from backset.revisions.traces import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,13 @@ class History:
     @cached_property
     def loaded(self) -> dict[str, Revision]:
         """The scripts that Alembic loads, by their ids."""
-        return revisions.by_id(self.scripts)
+        return by_id(self.scripts)
 
     @cached_property
     def gone(self) -> dict[str, Revision]:
         """The orphaned revisions and what they need, as far as their scripts were found."""
-        found = {each.revision: revisions.Revision(id=each.revision) for each in self.traces}
-        found |= revisions.by_id(script for each in self.traces for script in each.scripts)
+        found = {each.revision: Revision(id=each.revision) for each in self.traces}
+        found |= by_id(script for each in self.traces for script in each.scripts)
         return {name: each for name, each in found.items() if name not in self.loaded}
 
     @cached_property
@@ -62,11 +62,11 @@ class History:
 
     def lines(self) -> Iterator[str]:
         """Yield the drawing: a line for each revision, the newest first, and those between."""
-        known = self.known | {name: revisions.Revision(id=name) for name in self.missing}
+        known = self.known | {name: Revision(id=name) for name in self.missing}
         marks = dict.fromkeys(self.gone, "x") | dict.fromkeys(self.missing, "?")
-        order = drawing.ordered({name: self._needs(each) for name, each in known.items()})
+        order = graph.newest_first({name: self._needs(each) for name, each in known.items()})
         down = {name: each.down for name, each in known.items()}
-        for line, name in drawing.drawn(order, down, marks):
+        for line, name in drawn(order, down, marks):
             yield f"{line} {self._about(known[name])}" if name else line
 
     def content(self) -> dict[str, Any]:
@@ -113,3 +113,52 @@ class History:
         doc = f" {script.doc.splitlines()[0]}" if script.doc.strip() else ""
         here = " ← database" if script.id in (self.database or ()) else ""
         return f"{script.id}{marks}{doc}{here}"
+
+
+def drawn(
+    order: Sequence[str], parents: Mapping[str, Sequence[str]], marks: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield lines of the drawing, each with the node that stands in it, or with an empty name.
+
+    order: every node before its parents. marks: what is drawn for a node in place of `*`.
+    """
+    lanes: list[str] = []  # which node each column leads to
+    done: set[str] = set()
+    for node in order:
+        if node not in lanes:
+            lanes.append(node)
+        here = lanes.index(node)
+        while (other := _next(lanes, node, here)) is not None:
+            yield from ((line, "") for line in _joined(len(lanes), here, other))
+            del lanes[other]
+        star = marks.get(node, "*")
+        yield " ".join(star if lane == here else "|" for lane in range(len(lanes))), node
+        done.add(node)
+        onward = [each for each in dict.fromkeys(parents[node]) if each in parents]
+        onward = [each for each in onward if each not in done]  # else it is a circle
+        lanes[here : here + 1] = onward[:1]
+        if not onward and here < len(lanes):
+            yield f"{'| ' * here} {_bars('/', len(lanes) - here)}", ""
+        for each in reversed(onward[1:]):
+            yield _bars("|", here + 1) + _bars("\\", len(lanes) - here), ""
+            lanes.insert(here + 1, each)
+
+
+def _next(lanes: Sequence[str], node: str, here: int) -> int | None:
+    """Return the nearest column to the right that leads to the same node."""
+    return next((lane for lane in range(here + 1, len(lanes)) if lanes[lane] == node), None)
+
+
+def _joined(count: int, here: int, other: int) -> Iterator[str]:
+    """Yield the lines in which the column `other` joins `here`, under those between them."""
+    before, beyond = _bars("|", here + 1), _bars("/", count - other)
+    if other == here + 1:
+        yield before + beyond
+        return
+    between = "_".join("|" * (other - here - 1))
+    yield f"{before} {between}{beyond}"
+    yield f"{before}/{_bars('|', count - here - 2)}"
+
+
+def _bars(bar: str, count: int) -> str:
+    return " ".join(bar * count)

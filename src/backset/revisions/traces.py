@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backset.scripts.git import Commit
-    from backset.scripts.recipes import Recipe
-    from backset.scripts.revisions import Revision
+    from backset.revisions.git import Commit
+    from backset.revisions.restore import Recipe
+    from backset.revisions.revision import Revision
 
 _SHOWN = 5  # names in a line for people; programs get all
 
