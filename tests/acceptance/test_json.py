@@ -186,6 +186,8 @@ def rows_come_along(told: Told, project: Project) -> None:
     *_, dump = sorted((project.folder / "backups").rglob("*.dump"))
     told.by(project, "carry", "--from", str(dump), "--plan", code=4)
     told.by(project, "carry", "--from", str(dump), "--drop-data")
+    project.query("ALTER TABLE users ADD nickname text; UPDATE users SET nickname = 'Nick'")
+    told.by(project, "reset-db", "--carry", "--write", code=4)
 
 
 def an_invalid_index(told: Told, project: Project) -> None:
