@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 HERE: tuple[str, ...] = ()
 CODE = """
 import os
-from backset.connections import locality, peer, session, target
+from backset.connections import locality, session, target
 with session.connect(target.Target.parse(os.environ["WHERE"]), "test") as found:
-    print(locality.judge(peer.evidence(found)).verdict)
+    print(locality.judge(locality.gather(found)).verdict)
 """
 
 
