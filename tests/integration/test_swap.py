@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from psycopg import sql
 
 from backset.catalogs import catalog
 from backset.configuration.reader import load
+from backset.connections.session import connect, end
 from backset.connections.target import Target
 from backset.errors import LockedError, RefusedError, StepFailedError
 from backset.processes.identity import application_name, token, without_token
@@ -359,6 +361,20 @@ def test_the_lock_is_free_at_once_when_its_run_goes_on(server: Server) -> None:
 
 
 _HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+
+
+def test_a_session_of_this_run_that_is_going_is_waited_for(server: Server) -> None:
+    """What a run does after an error needs the lock again, and the server may be slow to let go."""
+    with connect(server.target, "test") as second:
+        first = connect(server.target, "test")
+        server.lock(None, first)
+        pid = first.info.backend_pid
+        os.kill(pid, signal.SIGSTOP)
+        going = threading.Timer(0.5, os.kill, [pid, signal.SIGCONT])
+        going.start()
+        end(first)
+        server.lock(None, second)
+        going.join()
 
 
 def test_the_lock_of_a_dead_run_is_waited_for(server: Server) -> None:

@@ -85,6 +85,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
 
 
 _processes: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
+_ended: set[int] = set()
 
 
 def process_of(session: Session) -> int:
@@ -130,9 +131,15 @@ def conninfo(target: Target, purpose: str) -> str:
 def end(session: Session) -> None:
     """Close a session, and that of the server behind it, which a pooler would keep."""
     with closing(session), suppress(psycopg.Error):
+        _ended.add(session.info.backend_pid)
         if session.info.backend_pid != _processes.get(session):
             session.rollback()
             session.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def was_ended(pid: int) -> bool:
+    """Tell whether a server's process was behind a session of ours: it may see the end later."""
+    return pid in _ended
 
 
 @contextmanager

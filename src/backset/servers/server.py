@@ -16,7 +16,7 @@ from psycopg.rows import dict_row
 
 from backset.connections import activity
 from backset.connections.locality import gather, is_neighbour, judge
-from backset.connections.session import Session, connect
+from backset.connections.session import Session, connect, was_ended
 from backset.connections.target import Target, derived_name
 from backset.errors import LockedError, RefusedError, StepFailedError, UnreachableError
 from backset.processes.identity import has_died, run_mark, token, without_token
@@ -319,7 +319,8 @@ class Server:
             is_dead = has_died(name)
             if is_dead:  # what it left on the server may not have noticed yet
                 session.execute(_END, [pid])
-            leaves = (holder == _NOBODY or is_dead) and time.monotonic() < until
+            is_going = holder == _NOBODY or is_dead or was_ended(pid)
+            leaves = is_going and time.monotonic() < until
             if waiting is None and not leaves:  # the server ends its statement first
                 what = f"another run holds the lock of {self.names.target}: {holder}"
                 raise LockedError(what, "wait until it ends, or let this one wait: --wait")
