@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from backset.backups import backup as backups
@@ -14,8 +14,8 @@ from backset.errors import BacksetError, Finding, FindingsError, StepFailedError
 from backset.migrations import migrating
 from backset.processes import signals
 from backset.properties import cluster_wide, inheritance
-from backset.runs import in_place, notes, ownership, refilling, seeding, swallowed
-from backset.servers import companions, read_only, swap
+from backset.runs import in_place, notes, ownership, refilling, seeding
+from backset.servers import companions, embedded, location, read_only, swap
 from backset.wording.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def verify(build: Build, progress: Progress) -> Done:
     unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
     back = _taken_back(build, progress) if build.options.downgrades else []
     asked = build.options.asks_log and not fresh
-    log = swallowed.look(build, asked=asked)
+    log = _swallowed(build, asked=asked)
     found = verification.verify(
         *(settings, build.workers, session),
         also=[*unmet, *back, *log.findings()],
@@ -215,6 +215,25 @@ def verify(build: Build, progress: Progress) -> Done:
     text = " · base → head → base leaves nothing behind" if build.options.downgrades else ""
     text += f" · {log}" if asked and str(log) else ""
     return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
+
+
+def _swallowed(build: Build, *, asked: bool) -> server_log.Look:
+    """Look in the server's log for errors of this run that somebody swallowed, each told once.
+
+    The log of the embedded PostgreSQL is a file of ours. Any other server has to be asked, which
+    costs a round trip, and is done where somebody wants that.
+    """
+    cluster = embedded.project_cluster(build.settings.root)
+    if location.is_embedded(build.target, cluster):
+        found = server_log.of_file(cluster.log)
+    elif asked or build.settings.server_log:
+        found = server_log.of_server(build.session)
+    else:
+        return server_log.NOT_ASKED
+    told = (build.settings.redact(build.target, each) for each in found.errors)
+    new = tuple(each for each in told if each not in build.heard)
+    build.heard |= set(new)
+    return replace(found, errors=new)
 
 
 def _taken_back(build: Build, progress: Progress) -> list[Finding]:
@@ -268,7 +287,7 @@ def seed(build: Build, progress: Progress) -> Done:
     text = text or "every table is empty"
     text += " · the same rows a second time" if build.options.seeds_twice else ""
     details = {"rows": rows, "seeded_twice": build.options.seeds_twice}
-    log = swallowed.look(build, asked=False)
+    log = _swallowed(build, asked=False)
     doubts += verification.unsilenced(log.findings(), build.settings)
     return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
 

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backset import chain
+from backset.cli import alembic_for_proof
 from backset.configuration import rules
 from backset.diagnoses import cures, diagnosis
 from backset.errors import StepFailedError
-from backset.migrations.worker import Worker
 from backset.processes import signals
 from backset.proofs.placement import Placement
 from backset.runs.build import Build
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.facts import Facts, Proof
     from backset.diagnoses.states import State
+    from backset.migrations.worker import Worker
     from backset.reports.report import Report
     from backset.runs.guard import Answer
 
@@ -67,8 +68,7 @@ def look(
     with ExitStack() as stack:
         stack.enter_context(signals.limited(answer.timeout_s if answer else 0))
         if not ahead:
-            lineages = [settings.lineages[0], *settings.lineages]
-            worker, *ahead = map(stack.enter_context, Worker.several(settings, lineages))
+            worker, ahead = stack.enter_context(alembic_for_proof(settings, proves=True))
         build = stack.enter_context(Build(settings, target, "repair", beside=False, worker=worker))
         where = build, told.progress, told.notice if answer and answer.wait else None
         proof = restored = None

@@ -90,9 +90,9 @@ def safety(build: Build) -> Iterator[None]:
         yield
         if build.cleared:
             notes.give_up(build)
-            # Nobody else is there who may have written since the seed command was let in.
-            is_alone = not build.server.sessions(build.target.database)
+            # Whoever comes after the horizon is seen by it; nobody is there who came before.
             horizon = notes.horizon(build)
+            is_alone = not build.server.sessions(build.target.database)
             with signals.deferred():  # one that comes in here is told that all is done
                 _remove_marks(build)
                 build.cleared, build.is_rebuilt = False, True
