@@ -1,8 +1,9 @@
 """Alembic's processes, made by a fork from one that has imported Alembic: half the time of a test.
 
 What is run in them is the program itself, in a session of its own and with the environment that it
-was given. Where anything else is asked for that an interpreter looks at when it starts, one starts.
-A run that a test starts as a process of its own is not touched.
+was given; or Alembic's own command, by which tests lay a database down. Where anything else is
+asked for that an interpreter looks at when it starts, one starts. A run that a test starts as a
+process of its own is not touched.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def processes() -> Iterator[None]:
     import pytest  # noqa: PLC0415  (the program itself does not need these)
 
     from backset.processes import process  # noqa: PLC0415
+    from tests.incident import project  # noqa: PLC0415
 
     known = _looked_at(os.environ), _limits()
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
@@ -52,9 +54,14 @@ def processes() -> Iterator[None]:
             is_like = is_ours(argv, how) and (_looked_at(how["env"]), _limits()) == known
             return Forked(source(), argv, how) if is_like else subprocess.Popen(argv, **how)
 
-        patch.setattr(
-            process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen})
-        )
+        def run(argv: Sequence[str], **how: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+            is_like = (_looked_at(how["env"]), _limits()) == known
+            if not is_like:
+                return subprocess.run(argv, **how)  # noqa: PLW1510  (the caller says it)
+            return completed(source(), argv, how)
+
+        for module, names in ((process, {"Popen": popen}), (project, {"run": run})):
+            patch.setattr(module, "subprocess", SimpleNamespace(**{**vars(subprocess), **names}))
         yield
 
 
@@ -81,6 +88,27 @@ def is_ours(argv: Sequence[str], how: Mapping[str, Any]) -> bool:
     )
 
 
+def completed(
+    source: socket.socket, argv: Sequence[str], how: Mapping[str, Any]
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m alembic …` as subprocess.run would that takes its output, both streams."""
+    errors, sink = os.pipe()
+    try:
+        process = Forked(source, argv, how, sink)
+    finally:
+        os.close(sink)
+    pieces: dict[int, list[bytes]] = {process.stdout.fileno(): [], errors: []}
+    left = set(pieces)
+    while left:
+        for each in select.select(left, [], [])[0]:
+            pieces[each].append(piece := os.read(each, 1 << 16))
+            left -= set() if piece else {each}
+    process.stdout.close()
+    os.close(errors)
+    written = [b"".join(each).decode() for each in pieces.values()]
+    return subprocess.CompletedProcess(argv, process.wait(), *written)
+
+
 def _looked_at(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what an interpreter looks at when it starts, but for what a process can change."""
     names = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
@@ -95,11 +123,20 @@ def _limits() -> list[tuple[int, int]]:
 
 
 class Forked:
-    """What processes.process needs of a Popen."""
+    """What processes.process needs of a Popen.
+
+    errors: where the process writes its errors; where the rest goes, by default.
+    """
 
     stderr = None
 
-    def __init__(self, source: socket.socket, argv: Sequence[str], how: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        source: socket.socket,
+        argv: Sequence[str],
+        how: Mapping[str, Any],
+        errors: int | None = None,
+    ) -> None:
         self.args = argv
         self.returncode: int | None = None
         self._lock = threading.Lock()
@@ -108,7 +145,10 @@ class Forked:
         os.umask(mask)
         asked = {"environ": dict(how["env"]), "cwd": str(how["cwd"]), "mask": mask}
         writers = [sink for _, sink in ends]
-        given = [int(each) for each in argv[2:]]
+        is_command = list(argv[1:3]) == ["-m", "alembic"]
+        asked["words"] = list(argv[3:]) if is_command else None
+        given = [] if is_command else [int(each) for each in argv[2:]]
+        given.append(writers[0] if errors is None else errors)
         try:
             message = json.dumps(asked, ensure_ascii=True).encode()
             socket.send_fds(source, [message], [*given, *writers])
@@ -162,12 +202,16 @@ def serve(descriptor: int) -> None:
             message, descriptors, _, _ = socket.recv_fds(source, _MOST, 64)
             if not message:
                 return
-            *links, output, status, answer = descriptors
+            *links, errors, output, status, answer = descriptors
             if not (pid := os.fork()):
-                become(json.loads(message), links, output, answer)
+                asked = json.loads(message)
+                become(asked, links, (output, errors), answer)
+                if asked["words"] is not None:
+                    command(asked["words"])
+                    sys.exit()
                 program["serve"](worker, links)
             made[pid] = status
-            for each in (*links, output, answer):
+            for each in (*links, errors, output, answer):
                 os.close(each)
 
 
@@ -180,7 +224,16 @@ def tell(made: dict[int, int]) -> None:
                 told.write(str(os.waitstatus_to_exitcode(status)))
 
 
-def become(asked: dict[str, Any], links: list[int], output: int, answer: int) -> None:
+def command(words: list[str]) -> None:
+    """Run `alembic …` as it runs behind `python -m`."""
+    import alembic.config  # noqa: PLC0415  (only tests.forked's own process has it already)
+
+    sys.argv = [alembic.config.__file__, *words]
+    sys.path[0] = str(Path.cwd())
+    alembic.config.main(prog="alembic", argv=words)
+
+
+def become(asked: dict[str, Any], links: list[int], outputs: tuple[int, int], answer: int) -> None:
     """Be what a start of the program would have made of this process."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -192,7 +245,7 @@ def become(asked: dict[str, Any], links: list[int], output: int, answer: int) ->
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     sys.argv = [str(PROGRAM), *map(str, links)]
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for own, standard in ((nothing, 0), (output, 1), (output, 2)):
+    for own, standard in ((nothing, 0), (outputs[0], 1), (outputs[1], 2)):
         os.dup2(own, standard)
     with open(answer, "w", encoding="ascii") as told:
         told.write(str(os.getpid()))
