@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from psycopg import sql
 
 from backset.configuration.keys import TEMPORARY
 from backset.connections.target import Target
+from backset.processes import process
 from backset.servers.embedded import tether_folder
 from tests import forked
 from tests.clusters import free_port, running
@@ -89,6 +91,12 @@ def alembic_imported_once(nothing_of_the_developers: None) -> Iterator[None]:
     """Let one process import Alembic for all runs within this one; see forked.py."""
     with forked.processes():
         yield
+
+
+@pytest.fixture
+def interpreters_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test whose matter is how processes start have none that forked.py forks."""
+    monkeypatch.setattr(process, "subprocess", subprocess)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,9 +1,9 @@
 """Alembic's processes, made by a fork from one that has imported Alembic: half the time of a test.
 
 What is run in them is the program itself, in a session of its own and with the environment that it
-was given; or Alembic's own command, by which tests lay a database down. Where anything else is
-asked for that an interpreter looks at when it starts, one starts. A run that a test starts as a
-process of its own is not touched.
+was given; or the forerunner of a seed command, which imports the same; or Alembic's own command,
+by which tests lay a database down. Where anything else is asked for that an interpreter looks at
+when it starts, one starts. A run that a test starts as a process of its own is not touched.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack, closing, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PROGRAM = Path(__file__).parents[1] / "src/backset/alembic_worker"
+FORERUNNER = PROGRAM.with_name("forerunner")
 _LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS)
 _MOST = 1 << 20  # bytes of a request
 
@@ -79,9 +80,9 @@ def started() -> Iterator[socket.socket]:
 
 
 def is_ours(argv: Sequence[str], how: Mapping[str, Any]) -> bool:
-    """Tell whether that is Alembic's program, by this interpreter and for this account."""
+    """Tell whether that is one of these programs, by this interpreter and for this account."""
     return (
-        list(argv[1:2]) == [str(PROGRAM)]
+        argv[1:2] in ([str(PROGRAM)], [str(FORERUNNER)])
         and Path(argv[0]).parent == Path(sys.executable).parent
         and "user" not in how
         and how["stdout"] == subprocess.PIPE
@@ -113,9 +114,10 @@ def _looked_at(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what an interpreter looks at when it starts, but for what a process can change."""
     names = ("PYTHON", "LC_", "LANG", "LD_", "COVERAGE", "TZ")
     spare = {"PYTHONIOENCODING", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
-    return {
+    found = {
         name: text for name, text in environ.items() if name.startswith(names) and name not in spare
     }
+    return {"LANG": "C.UTF-8", **found}  # which Python takes where there is none
 
 
 def _limits() -> list[tuple[int, int]]:
@@ -145,9 +147,8 @@ class Forked:
         os.umask(mask)
         asked = {"environ": dict(how["env"]), "cwd": str(how["cwd"]), "mask": mask}
         writers = [sink for _, sink in ends]
-        is_command = list(argv[1:3]) == ["-m", "alembic"]
-        asked["words"] = list(argv[3:]) if is_command else None
-        given = [] if is_command else [int(each) for each in argv[2:]]
+        asked["argv"] = list(argv[1:])
+        given = [int(each) for each in how.get("pass_fds", ())]
         given.append(writers[0] if errors is None else errors)
         try:
             message = json.dumps(asked, ensure_ascii=True).encode()
@@ -206,10 +207,8 @@ def serve(descriptor: int) -> None:
             if not (pid := os.fork()):
                 asked = json.loads(message)
                 become(asked, links, (output, errors), answer)
-                if asked["words"] is not None:
-                    command(asked["words"])
-                    sys.exit()
-                program["serve"](worker, links)
+                run(asked["argv"], links, partial(program["serve"], worker, links))
+                sys.exit()
             made[pid] = status
             for each in (*links, errors, output, answer):
                 os.close(each)
@@ -224,13 +223,21 @@ def tell(made: dict[int, int]) -> None:
                 told.write(str(os.waitstatus_to_exitcode(status)))
 
 
-def command(words: list[str]) -> None:
-    """Run `alembic …` as it runs behind `python -m`."""
-    import alembic.config  # noqa: PLC0415  (only tests.forked's own process has it already)
+def run(argv: list[str], links: list[int], serve_alembic: Callable[[], None]) -> None:
+    """Be the program that was asked for, from its first line on."""
+    if argv[0] == str(PROGRAM):
+        sys.argv = [argv[0], *map(str, links)]
+        serve_alembic()
+    elif argv[0] == str(FORERUNNER):
+        sys.argv = [argv[0], str(links[0]), *argv[2:]]
+        sys.path.insert(0, argv[0])
+        runpy.run_path(str(FORERUNNER / "__main__.py"), run_name="__main__")
+    else:
+        import alembic.config  # noqa: PLC0415  (only tests.forked's own process has it already)
 
-    sys.argv = [alembic.config.__file__, *words]
-    sys.path[0] = str(Path.cwd())
-    alembic.config.main(prog="alembic", argv=words)
+        sys.argv = [alembic.config.__file__, *argv[2:]]
+        sys.path.insert(0, str(Path.cwd()))
+        alembic.config.main(prog="alembic", argv=argv[2:])
 
 
 def become(asked: dict[str, Any], links: list[int], outputs: tuple[int, int], answer: int) -> None:
@@ -243,7 +250,6 @@ def become(asked: dict[str, Any], links: list[int], outputs: tuple[int, int], an
     os.environ.clear()
     os.environ.update(asked["environ"])
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
-    sys.argv = [str(PROGRAM), *map(str, links)]
     nothing = os.open(os.devnull, os.O_RDONLY)
     for own, standard in ((nothing, 0), (outputs[0], 1), (outputs[1], 2)):
         os.dup2(own, standard)

@@ -22,6 +22,7 @@ import invoke
 import psycopg
 from invoke.program import Program
 
+import backset
 from backset.connections.target import Target
 from backset.processes import identity
 from tests.incident.fingerprint import fingerprint
@@ -184,6 +185,8 @@ def _standing(
     """
     variables, before = dict(os.environ), Path.cwd()
     modules = {name: sys.modules.pop(name) for name in _READ_ANEW if name in sys.modules}
+    for name in _READ_ANEW:
+        vars(backset).pop(name.rpartition(".")[2], None)
     interpreter = {name: getattr(sys, name) for name in ("argv", "path", "stdin", "stdout")}
     interpreter |= {name: getattr(sys, name) for name in ("stderr", "dont_write_bytecode")}
     os.environ.update(env)

@@ -35,7 +35,7 @@ class Tilt:
 
     def evaluate(self, text: str) -> Tilt:
         """Evaluate a text as the Tiltfile."""
-        self._module("Tiltfile", text)
+        self._module("Tiltfile", NAMES + text)
         return self
 
     def _module(self, name: str, text: str, **callables: Callable[..., Any]) -> Any:  # noqa: ANN401

@@ -1,272 +1,170 @@
-"""The only place that knows the order: which steps make up a task, run or planned."""
+"""Steps and chains: what a task is made of, and in which order. Nothing heavy is imported here.
+
+A chain is checked when it is made: each of its steps finds what it needs. `CHAINS` is the only
+registry; `backset.tasks.collection` fills it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from itertools import chain as flattened
+from typing import TYPE_CHECKING, Any
 
-from backset import mending
-from backset.checks import baseline, heads
-from backset.connections.session import explained
-from backset.errors import Overdue
-from backset.mending import bring_back, drop_indexes, merge, stamp
-from backset.processes import signals
-from backset.runs import clones, guard, in_place
-from backset.runs.clones import Keeping
-from backset.servers import companions
-from backset.steps import (
-    Done,
-    backup,
-    carry,
-    clear,
-    load,
-    promote,
-    pruned,
-    reset,
-    seed,
-    undo,
-    upgrade,
-    verify,
-)
-from backset.templates.memory import Told
+from invoke.exceptions import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from backset.configuration.rules import Rules
-    from backset.connections.activity import Client
     from backset.errors import Finding
     from backset.runs.build import Build
-    from backset.runs.guard import Answer
 
-    Step = Callable[..., Done]
-
-
-class Watcher(Protocol):
-    """What a run tells while it happens."""
-
-    def begin(self, step: str) -> None:
-        """Note that a step begins."""
-
-    def progress(self, text: str, *, lasting: bool = False) -> None:
-        """Note what the step is doing; lasting: people want to see it afterwards, too."""
-
-    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
-        """Say what must not go unsaid, such as whom the run waits for; from any thread."""
-
-    def end(self, step: str, done: Done) -> None:
-        """Note what the step did."""
+_WRONG = 2  # the exit code of settings that are wrong
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """An order of steps.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step did: one line for people, `details` for programs, and what it could not do."""
 
-    beside: the steps work on `__next`, and the target may be replaced, if policy allows it.
-    in_place: the same task on the target itself, for roles that cannot build beside it.
-    locks: no other run may touch the target meanwhile.
-    """
-
-    steps: tuple[Step, ...]
-    beside: bool = False
-    in_place: tuple[Step, ...] = ()
-    locks: bool = True
+    text: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
-CHAINS = {
-    "reset-db": Chain(
-        steps=(backup, reset, upgrade, verify, carry, seed, promote),
-        in_place=(backup, clear, upgrade, verify, carry, seed),
-        beside=True,
-    ),
-    "carry": Chain(steps=(backup, reset, upgrade, verify, carry, seed, promote), beside=True),
-    "reset": Chain(steps=(backup, reset, promote), in_place=(backup, clear), beside=True),
-    "restore": Chain(steps=(load, promote), in_place=(backup, clear, load), beside=True),
-    "undo": Chain(steps=(undo,), beside=True),
-    "backup": Chain(steps=(backup,)),
-    "upgrade": Chain(steps=(upgrade,)),
-    "verify": Chain(steps=(verify,), locks=False),
-    "check": Chain(steps=(upgrade, verify)),
-    "seed": Chain(steps=(seed,)),
-    "stamp": Chain(steps=(backup, stamp)),
-    "drop-indexes": Chain(steps=(backup, drop_indexes)),
-    "merge": Chain(steps=(merge,)),
-    "bring-back": Chain(steps=(bring_back,), locks=False),
-}
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a step would do, a line each, and what would stop it."""
 
-
-def unwanted(carries: Rules | None) -> frozenset[str]:
-    """Return the steps that are left out: mock data and rows of one's own exclude each other."""
-    if carries is None:
-        return frozenset({"carry"})
-    return frozenset() if carries.seeds else frozenset({"seed"})
-
-
-_SHORT = frozenset({promote, undo})  # these give up by themselves after seconds
-
-
-def run(build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer) -> None:
-    """Run the steps in their order. Raises BacksetError; the target is then as it was."""
-    with build.waits(watcher.notice):
-        _run(build, task, watcher, skip=skip, answer=answer)
-        if build.is_rebuilt and (late := build.confirmed()):
-            watcher.notice(late)
-
-
-def _run(
-    build: Build, task: str, watcher: Watcher, *, skip: frozenset[str], answer: Answer
-) -> None:
-    chain = CHAINS[task]
-    with in_place.safety(build), explained(build.target):
-        if chain.locks:
-            build.lock(watcher.notice if answer.wait else None)
-            build.server.end_dead_runs()
-            if verify in chain.steps:
-                _ = baseline.read(build.settings.baseline)  # or an error, before anything is done
-            if load in chain.steps:
-                build.choose_backup()  # before this run takes a newer one
-            in_place.finish(build, watcher.notice, replaces=chain.beside)
-        chosen = _enter(build, task, watcher, answer) if chain.beside else chain.steps
-        skip |= unwanted(build.options.carries)
-        wanted = [step for step in chosen if step.__name__ not in skip]
-        if not chain.beside:
-            guard.refuse_writing(build, [step.__name__ for step in wanted])
-        _begin(build, wanted, answer)
-        with Keeping(build) as keeping:
-            for step in wanted:
-                if step is upgrade:
-                    build.begin_seed()  # Alembic's process is busy from here on, and we are not
-                keeping.before(step.__name__)
-                watcher.begin(step.__name__)
-                done = _done(step, build, watcher, answer.timeout_s)
-                watcher.end(step.__name__, done)
-                keeping.after(step.__name__, Told(done.text, done.details, done.findings))
-    if build.is_rebuilt:
-        _, words = pruned(build)
-        if words:
-            watcher.notice(words.removeprefix(" · "))
-
-
-def _begin(build: Build, wanted: Sequence[Step], answer: Answer) -> None:
-    """Begin what takes its time, before the first step; refuse what the last ones would."""
-    if backup in wanted:
-        build.mark_server()
-    if reset in wanted and upgrade in wanted:
-        clones.recall(build, seeds=seed in wanted)
-    _look_ahead(build, wanted)
-    if build.recalled is None:
-        build.begin_worker()
-    else:
-        build.begin_seed()
-    if build.is_beside:
-        companions.clear(build.server, build.databases)
-        if reset in wanted:
-            build.begin_next()
-    if build.is_in_place and carry in wanted and build.options.carries and not build.old_is_empty:
-        from backset.carrying import pending
-
-        pending.refuse_in_place(build)
-    if build.is_in_place or backup not in wanted:  # else while the dump is written
-        with signals.limited(answer.timeout_s):
-            build.demand_destination()
-    if upgrade in wanted and not build.is_beside:
-        build.make_target()
-
-
-def _look_ahead(build: Build, wanted: Sequence[Step]) -> None:
-    """Note what the run comes to; raise StepFailedError where a program for that is not there."""
-    build.seeds = seed in wanted and not (build.recalled and build.recalled.has("seed"))
-    build.migrates = upgrade in wanted and build.recalled is None
-    build.demand_commands()
-
-
-def _done(step: Step, build: Build, watcher: Watcher, timeout_s: float) -> Done:
-    """Let a step do its work, for so many seconds; a swap is never stopped half way."""
-    doing = ""
-
-    def progress(text: str, *, lasting: bool = False) -> None:
-        nonlocal doing
-        doing = text
-        watcher.progress(text, lasting=lasting)
-
-    try:
-        with signals.limited(0 if step in _SHORT else timeout_s):
-            return step(build, progress)
-    except Overdue as error:
-        error.doing = doing
-        raise
-
-
-def _enter(build: Build, task: str, watcher: Watcher, answer: Answer) -> tuple[Step, ...]:
-    """Pass the gate; return the steps of the rung that was chosen there."""
-    chain = CHAINS[task]
-    admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
-    _check_origin(build)
-    guard.settle(build, admission, answer)
-    build.choose(admission.rung)
-    if build.is_beside:
-        for client, remedy in build.server.immovable():
-            watcher.notice(_stands_in_the_way(client, remedy), [client])
-        return chain.steps
-    watcher.notice(str(admission.rung))
-    return chain.in_place
-
-
-def _check_origin(build: Build) -> None:
-    """Raise an error where rows cannot come from the origin that was asked for."""
-    if build.options.origin is not None:
-        from backset.carrying import origins
-
-        origins.check(build)
-
-
-class Plan(NamedTuple):
-    """What a run would do, (step, what) each; what consent to it is about, and its digest.
-
-    problems: what would stop it.
-    """
-
-    lines: list[tuple[str, str]]
-    facts: tuple[tuple[str, str], ...] = ()
-    digest: str = ""
+    lines: Sequence[str]
     problems: tuple[Finding, ...] = ()
 
 
-def plan(build: Build, task: str, *, skip: frozenset[str], answer: Answer) -> Plan:
-    """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
-    from backset import plans
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One step of a chain.
 
-    chain, chosen, lines = CHAINS[task], CHAINS[task].steps, []
-    consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
-    with explained(build.target):
-        if chain.beside:
-            admission = guard.admit(build, task, answer, in_place=bool(chain.in_place))
-            build.choose(admission.rung)
-            _check_origin(build)
-            chosen = chain.steps if build.is_beside else chain.in_place
-            lines, consent = guard.shown(admission), (admission.facts, admission.digest)
-            if build.is_beside:  # in place waits for locks alone
-                lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
-        skip |= unwanted(build.options.carries)
-        wanted = [step for step in chosen if step.__name__ not in skip]
-        problems: tuple[Finding, ...] = ()
-        if reset in wanted and upgrade in wanted:
-            build.uncloned = clones.look(build, seeds=seed in wanted)
-        _look_ahead(build, wanted)
-        if upgrade in chosen and build.recalled is None:
-            heads.demand_destination(build.workers)
-        for step in wanted:
-            if step is carry:
-                told, problems = plans.plan_carry(build)
-                lines += [(step.__name__, text) for text in told]
-            else:
-                smaller = mending.PLANS.get(step)
-                text = smaller(build) if smaller else plans.plan(step, build)
-                lines.append((step.__name__, text))
-        if upgrade in wanted and chain.beside and (aside := plans.set_aside(build)):
-            lines.append(("aside", aside))
-        return Plan(lines, *consent, problems)
+    name: as it is printed. does: the same in a few words.
+    run: does it, given the run and a function that takes the words of its progress; returns Done,
+    its text, or nothing. One that waits takes a third, which is called while it does, for what goes
+    on beside it.
+    plan: what it would do, as a line or as Planned, or a function of the run that says it and
+    changes nothing.
+    gives: what later steps may need. needs: what earlier steps have given.
+    begin: a function of the run, for what takes its time; called when the steps that go on beside
+    this one begin, too.
+    changes: whether it changes a database, so that no other run may. migrates: whether Alembic's
+    process is started ahead for it. is_last: whether nothing is left to work on after it.
+    is_short: whether it gives up by itself after seconds, and is never stopped half way.
+    is_kept: whether a build that is cloned has what it does, so that the next run need not do it.
+    """
+
+    name: str
+    run: Callable[..., Done | str | None]
+    plan: str | Callable[[Build], str | Planned]
+    does: str = ""
+    gives: str = ""
+    needs: str = ""
+    begin: Callable[[Build], None] | None = None
+    changes: bool = True
+    migrates: bool = False
+    waits: bool = False
+    is_last: bool = False
+    is_short: bool = False
+    is_kept: bool = False
 
 
-def _stands_in_the_way(client: Client, remedy: str) -> str:
-    return f"{client} on {client.database} would stop this, and may not be ended → {remedy}"
+Group = tuple[Step, ...]
+
+
+def parallel(*steps: Step) -> Group:
+    """Return steps that go on at the same time: the first one waits for a program meanwhile."""
+    return steps
+
+
+class Chain:
+    """An order of steps, checked when it is made.
+
+    groups: what goes on at the same time, each group after the one before.
+    in_place: the same task on the target itself, for roles that cannot build beside it.
+    """
+
+    def __init__(
+        self, name: str, *steps: Step | Group, in_place: Sequence[Step | Group] = ()
+    ) -> None:
+        """Raise invoke's Exit where a step lacks what it needs, or nothing can be beside it."""
+        self.name = name
+        self.groups = _grouped(steps)
+        self.in_place = _grouped(in_place)
+        for each in filter(None, (self.groups, self.in_place)):
+            _check(name, each)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps, one after the other."""
+        return flat(self.groups)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another database becomes the target, if policy allows it."""
+        return any(each.is_last for each in self.steps)
+
+    @property
+    def locks(self) -> bool:
+        """Whether no other run may touch the target meanwhile."""
+        return any(each.changes for each in self.steps)
+
+    @property
+    def migrates(self) -> bool:
+        """Whether Alembic's process is started ahead."""
+        return any(each.migrates for each in self.steps)
+
+    def has(self, *names: str) -> bool:
+        """Tell whether all steps of these names are among its own."""
+        return {*names} <= {each.name for each in self.steps}
+
+    def named(self, name: str, *, after: str, step: Step) -> Chain:
+        """Return a chain of another name that has one step more, in place as well."""
+        groups, in_place = (_with(name, each, after, step) for each in (self.groups, self.in_place))
+        return Chain(name, *groups, in_place=in_place)
+
+
+CHAINS: dict[str, Chain] = {}
+
+
+def flat(groups: Iterable[Group]) -> tuple[Step, ...]:
+    """Return the steps of groups, one after the other."""
+    return tuple(flattened.from_iterable(groups))
+
+
+def _grouped(steps: Iterable[Step | Group]) -> tuple[Group, ...]:
+    return tuple(each if isinstance(each, tuple) else (each,) for each in steps)
+
+
+def _with(name: str, groups: Sequence[Group], after: str, step: Step) -> list[Group]:
+    at = [number for number, each in enumerate(groups, 1) if after in {one.name for one in each}]
+    if groups and not at:
+        raise _wrong(name, f"there is no step {after} that {step.name} could come after")
+    return [*groups[: at[0]], (step,), *groups[at[0] :]] if groups else []
+
+
+def _check(name: str, groups: Sequence[Group]) -> None:
+    given: set[str] = set()
+    names: set[str] = set()
+    ended = ""
+    for group in groups:
+        first, *others = group
+        if others and not first.waits:
+            raise _wrong(name, f"nothing can go on beside {first.name}, which waits for no program")
+        for each in group:
+            if ended:
+                raise _wrong(name, f"{each.name} comes after {ended}, which is the last")
+            if each.name in names:
+                raise _wrong(name, f"there are two steps of the name {each.name}")
+            names.add(each.name)
+            if each.needs and each.needs not in given:
+                raise _wrong(name, f"{each.name} needs {each.needs}, and no step before gives that")
+        ended = next((each.name for each in group if each.is_last), "")
+        given |= {each.gives for each in group}
+
+
+def _wrong(name: str, what: str) -> Exit:
+    return Exit(f" ✘ the chain {name}: {what} → see its order in tasks.py", code=_WRONG)

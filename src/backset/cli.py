@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import traceback
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
+from backset.chain import CHAINS
 from backset.configuration.reader import load, restored_environment
 from backset.errors import BacksetError, ConsentError, FindingsError, Interrupted, StepFailedError
 from backset.migrations.worker import Worker
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from backset.runs.build import Build
     from backset.templates.memory import Memory
 
-_CLONES = frozenset({"reset-db", "carry"})
-_WITHOUT_ALEMBIC = frozenset({"undo", "restore", "seed"})
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check", "alembic"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
@@ -192,7 +191,7 @@ def run_chain(
         _ahead(loaded, name, asked) as (memory, worker),
     ):
         gc.disable()  # as in tasks: while modules are imported there is no garbage
-        from backset import chain
+        from backset import execution
         from backset.backups.backup import Wish
         from backset.configuration import rules
         from backset.reports import dialogue
@@ -209,22 +208,22 @@ def run_chain(
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
         answer = Answer(**said, ask=ask)
-        steps = chain.CHAINS[name]
+        chain = CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
-            skip |= chain.unwanted(carries)
-            order = " → ".join(step.__name__ for step in steps.steps if step.__name__ not in skip)
+            skip |= execution.unwanted(carries)
+            order = " → ".join(each.name for each in chain.steps if each.name not in skip)
             told.plan([("start", WOULD_START), ("then", order)])
             return
         choice = None
-        if name == "restore":
+        if chain.has("load"):
             choice = dialogue.choose(
                 settings, told, target, name=backup, into=into, newest=answer.yes
             )
             target = target.named(into) if into else target
         with Build(
             *(settings, target, "plan" if plan else name),
-            beside=steps.beside,
+            beside=chain.replaces,
             worker=worker,
             choice=choice,
             options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
@@ -235,12 +234,12 @@ def run_chain(
                 told.notice(rules.EXPOSED)
             if plan:
                 told.note(sessions=[each.content() for each in build.sessions_on_target])
-                planned = chain.plan(build, name, skip=skip, answer=answer)
+                planned = execution.plan(build, chain, skip=skip, answer=answer)
                 told.plan(planned.lines, planned.facts, planned.digest)
                 if planned.problems:
                     raise StepFailedError.of(planned.problems)
                 return
-            chain.run(build, name, told, skip=skip, answer=answer)
+            execution.run(build, chain, told, skip=skip, answer=answer)
             told.done(_farewell(name, build))
 
 
@@ -250,18 +249,14 @@ def _ahead(
 ) -> Iterator[tuple[Memory | None, Worker | None]]:
     """Start Alembic's process before our own imports, unless what it would build is remembered."""
     memory = None
-    if name in _CLONES and not asked.get("cold"):
+    if CHAINS[name].has("reset", "upgrade") and not asked.get("cold"):
         from backset.templates import memory as memories
 
         database = settings.target.database if settings.target else settings.database
         memory = memories.recall(settings, database)
-    with nullcontext(None) if memory and memory.holds else alembic_for(settings, name) as worker:
+    is_wanted = CHAINS[name].migrates and not (memory and memory.holds)
+    with Worker(settings) if is_wanted else nullcontext(None) as worker:
         yield memory, worker
-
-
-def alembic_for(settings: Settings, name: str) -> AbstractContextManager[Worker | None]:
-    """Start Alembic's process for the tasks that need it, before we import our own half."""
-    return nullcontext(None) if name in _WITHOUT_ALEMBIC else Worker(settings)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The Invoke tasks: names, flags and help. Everything else is imported when a task runs."""
+"""The Invoke tasks: names, flags and help. What they do is imported when a task runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.tasks import Task, task
 
+from backset.chain import CHAINS, Chain
+from backset.steps.standard import STANDARD
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from invoke.context import Context
     from invoke.parser.argument import Argument
@@ -91,54 +94,64 @@ def _after_dashes() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-@task(
-    auto_shortflags=False,
-    optional=["carry"],
-    help={
-        **_REBUILDS,
-        "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
-        "--carry= of none, whatever the settings say",
-        "drop_data": "with --carry: leave behind what has no place in the new schema",
-        "write": f"with --carry: {_WRITE}",
-        "seed": "run the seed command after --carry, too",
-        "no_seed": "leave the new database without mock data",
-        "seed_twice": _SEED_TWICE,
-        "accept": "accept the differences of the new database from the models, and go on",
-        "cold": "run every migration, whatever an earlier run has kept",
-    },
-)
-def reset_db(
-    c: Context,
-    plan: bool = False,
-    carry: str | None = None,
-    drop_data: bool = False,
-    write: bool = False,
-    seed: bool = False,
-    no_seed: bool = False,
-    json: bool = False,
-    wait: bool = False,
-    yes: bool = False,
-    confirm: str = "",
-    in_place: bool = False,
-    seed_twice: bool = False,
-    accept: bool = False,
-    cold: bool = False,
-    timeout: str = "",
-) -> None:
-    """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
+def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
+    """Return a task with the flags of `reset-db`, for a chain that rebuilds the database.
 
-    The new database is built beside the old one, compared with the models and
-    with what you expect, filled with mock data, and swapped in. If a step
-    fails, the old one is as it was. With --carry the rows of the old one are
-    copied in place of mock data, and compared; without it they are not. They
-    are in `NAME__previous` anyway, where `undo` finds them, and in the backup.
+    The chain is in use from now on: `repair` rebuilds by the one of the name `reset-db`.
     """
-    skip = frozenset({"seed"}) if no_seed else frozenset()
-    said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
-    said["timeout"] = timeout
-    asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
-    asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-    _run_chain("reset-db", plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip)
+    CHAINS[chain.name] = chain
+
+    @task(
+        name=chain.name,
+        auto_shortflags=False,
+        optional=["carry"],
+        help={
+            **_REBUILDS,
+            "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
+            "--carry= of none, whatever the settings say",
+            "drop_data": "with --carry: leave behind what has no place in the new schema",
+            "write": f"with --carry: {_WRITE}",
+            "seed": "run the seed command after --carry, too",
+            "no_seed": "leave the new database without mock data",
+            "seed_twice": _SEED_TWICE,
+            "accept": "accept the differences of the new database from the models, and go on",
+            "cold": "run every migration, whatever an earlier run has kept",
+        },
+    )
+    def rebuild(
+        c: Context,
+        plan: bool = False,
+        carry: str | None = None,
+        drop_data: bool = False,
+        write: bool = False,
+        seed: bool = False,
+        no_seed: bool = False,
+        json: bool = False,
+        wait: bool = False,
+        yes: bool = False,
+        confirm: str = "",
+        in_place: bool = False,
+        seed_twice: bool = False,
+        accept: bool = False,
+        cold: bool = False,
+        timeout: str = "",
+    ) -> None:
+        """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
+
+        The new database is built beside the old one, compared with the models and
+        with what you expect, filled with mock data, and swapped in. If a step
+        fails, the old one is as it was. With --carry the rows of the old one are
+        copied in place of mock data, and compared; without it they are not. They
+        are in `NAME__previous` anyway, where `undo` finds them, and in the backup.
+        """
+        skip = frozenset({"seed"}) if no_seed else frozenset()
+        said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
+        said["timeout"] = timeout
+        asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
+        asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
+        _run_chain(chain.name, plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip)
+
+    return rebuild
 
 
 @task(
@@ -548,8 +561,20 @@ def wait(c: Context, timeout: str = "60") -> None:
     _call("commands.target", "wait", timeout=timeout, plan=_dry(c))
 
 
-namespace = Collection(
-    *(reset_db, undo, status, repair, backup, reset, upgrade, verify, carry, seed),
-    *(restore, backups, history, archive, prove_squash, protect, unprotect),
+_OF_CHAINS = {
+    each.name: each for each in (carry, undo, backup, reset, restore, upgrade, verify, seed)
+}
+
+
+def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: ANN401  (Invoke's decorator)
+    """Return a task for each chain, with the single ones beside them; see rebuilding()."""
+    made = [*chains]
+    CHAINS.update({each.name: each for each in made})
+    return Collection(*(_OF_CHAINS.get(each.name) or rebuilding(each) for each in made), *single)
+
+
+namespace = collection(
+    STANDARD,
+    *(status, repair, backups, history, archive, prove_squash, protect, unprotect),
     *(psql, alembic, url, start, stop, wait, check),
 )

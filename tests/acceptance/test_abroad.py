@@ -343,8 +343,7 @@ def test_a_second_application_among_the_tables_of_this_one(
     assert prints(project) == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", [[], ["--in-place"]])
+@pytest.mark.parametrize("strategy", slow_but([[], ["--in-place"]], bool))
 def test_what_a_member_of_a_group_builds_is_the_groups(
     server: Cluster, word: str, tmp_path: Path, strategy: list[str]
 ) -> None:
@@ -597,7 +596,6 @@ def _extended(folder: Path) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.mark.slow
 def test_rows_in_a_table_of_an_extension_are_carried(
     extended: Cluster, word: str, tmp_path: Path
 ) -> None:
@@ -667,7 +665,6 @@ def test_rows_that_the_role_may_not_read_are_known_before_anything_is_done(
     succeed(project, "reset-db")
 
 
-@pytest.mark.slow
 def test_what_was_mended_elsewhere_is_not_brought_back(
     server: Cluster, word: str, tmp_path: Path
 ) -> None:

@@ -203,7 +203,6 @@ def test_the_words_of_a_difference_are_the_same_in_every_run(project: Project) -
     assert "users.max_runs_per_day: default '7' in the database, '100' in the models" in first
 
 
-@pytest.mark.slow
 def test_noise_is_silenced_and_an_entry_without_use_is_told(project: Project) -> None:
     """The settings name it; that does not fail, an expired entry does."""
     rebuilt(project)
@@ -277,7 +276,6 @@ def test_roles_that_migrations_make_are_named(project: Project) -> None:
         project.query(f"DROP ROLE IF EXISTS {role}")
 
 
-@pytest.mark.slow
 def test_a_seed_command_that_adds_up_is_found_out(project: Project) -> None:
     """In `__next`, so that the target is as it was; on the live one, what was written stays."""
     assert project.invoke("reset-db", "--seed-twice").returncode == 0

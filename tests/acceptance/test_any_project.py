@@ -168,7 +168,6 @@ def test_the_line_of_that_error_mends_it(made: Callable[[str], Foreign], name: s
     assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
 
 
-@pytest.mark.slow
 def test_the_arguments_can_have_the_url_in_them(made: Callable[[str], Foreign], name: str) -> None:
     """As the error says; and no process shows them, since they hold the password."""
     foreign = made("arguments")

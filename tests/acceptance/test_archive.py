@@ -77,7 +77,6 @@ def test_the_runbooks_fifth_step(project: Project) -> None:
     assert {name: restored[name] for name in before} == before
 
 
-@pytest.mark.slow
 def test_what_git_has_is_said(project: Project) -> None:
     """A person who reads the plan knows which files exist nowhere else."""
     clutter(project)

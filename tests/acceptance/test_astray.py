@@ -113,7 +113,6 @@ def test_a_seed_that_connects_to_nothing_is_told_of(live: Project) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows whose a port is")
-@pytest.mark.slow
 def test_a_session_with_a_name_of_its_own_is_known_by_its_port(
     project: Project, cluster: Cluster, superuser: psycopg.Connection[Any]
 ) -> None:

@@ -67,7 +67,10 @@ BROKEN = [no_program, no_program_there, no_script, no_command, no_python, no_mod
 def test_what_is_not_there_is_said_before_the_backup(
     project: Project, break_it: Callable[[Project], str]
 ) -> None:
-    """Nothing is dumped for a run that cannot come to its end, and nothing else is done."""
+    """Nothing is dumped for a run that cannot come to its end, and no other step is done.
+
+    What Alembic's process finds may come when the database beside the target has been made.
+    """
     rebuilt(project)
     words = break_it(project)
     if break_it not in {no_python, no_module}:
@@ -77,7 +80,7 @@ def test_what_is_not_there_is_said_before_the_backup(
     assert done.returncode == 4
     assert words in done.stderr
     assert "is as it was" in done.stderr
-    assert "✔" not in done.stdout
+    assert done.stdout.count("✔") == done.stdout.count("✔ reset ")
     assert Vault.of(project.folder / "backups", project.database).list() == []
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset import chain
+from backset import execution
+from backset.chain import CHAINS
 from backset.configuration.reader import load
 from backset.runs.build import Build
 from backset.runs.guard import Answer
@@ -188,7 +189,6 @@ def test_some_tables(built: Project) -> None:
     assert "usres" in done.stderr
 
 
-@pytest.mark.slow
 def test_the_settings_and_the_flag(built: Project) -> None:
     """The key carries without a flag; `--carry=` and `--seed` say otherwise."""
     built.query("INSERT INTO users (id, email) VALUES ('me', 'me@here')")
@@ -224,7 +224,9 @@ def test_a_rebuild_that_carries_nothing_does_not_say_why(
     settings = load(built.folder)
     assert settings.target
     with Build(settings, settings.target, "test", beside=True) as build:
-        planned = chain.plan(build, "reset-db", skip=frozenset(), answer=Answer(yes=True))
+        planned = execution.plan(
+            build, CHAINS["reset-db"], skip=frozenset(), answer=Answer(yes=True)
+        )
     assert "carry" not in dict(planned.lines)
 
 

@@ -167,7 +167,7 @@ def test_the_rows_of_before_are_kept_and_undo_goes_back(project: Project, url: s
     mock = prints(project)
     done = json.loads(project.invoke("carry", "--from", url, "--json").stdout)
     steps = {each["step"]: each for each in done["steps"]}
-    assert [*steps] == ["backup", "reset", "upgrade", "verify", "carry", "promote"]
+    assert [*steps] == ["reset", "backup", "upgrade", "verify", "carry", "promote"]
     assert steps["carry"]["rows"] == {"task_outputs": 6, "tasks": 3, "users": 2}
     assert steps["carry"]["origin"] == url
     assert steps["backup"]["rows"]["task_outputs"] == 30
@@ -302,7 +302,6 @@ def test_the_rows_of_chosen_tables_are_restored_alone(
     assert " ✔ carry     parts 2 · users 2 · from " in done.stdout
 
 
-@pytest.mark.slow
 def test_an_extension_that_the_role_may_not_make(
     project: Project, colleague: Colleague, tmp_path: Path, tcp_url: str
 ) -> None:
@@ -322,7 +321,6 @@ def test_an_extension_that_the_role_may_not_make(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
 def test_what_cannot_be_read_is_refused(
     project: Project, servers: dict[int, Cluster], name: str, tmp_path: Path
 ) -> None:
@@ -364,7 +362,6 @@ def test_what_cannot_be_read_is_refused(
     assert beside(project) == {""}
 
 
-@pytest.mark.slow
 def test_the_target_is_not_its_own_origin(
     project: Project, superuser: psycopg.Connection[Any], name: str
 ) -> None:

@@ -82,7 +82,6 @@ def test_old_rows_go_through_what_is_pending(tmp_path: Path, project: Project) -
     assert old.query(OLD) == AS_IT_WAS
 
 
-@pytest.mark.slow
 def test_a_migration_that_fails_on_the_rows_loses_none(tmp_path: Path, project: Project) -> None:
     """Exit 4, the file and what the server said; with the printed setting they come as they are."""
     old = behind(tmp_path / "old", project.url)

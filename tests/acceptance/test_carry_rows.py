@@ -113,7 +113,6 @@ def test_rows_with_random_ids_are_replaced(
         assert [bare.query(f"SELECT * FROM {each} ORDER BY 1") for each in names] == rows
 
 
-@pytest.mark.slow
 def test_tables_are_left_out_by_name_and_pattern(bare: Project) -> None:
     """Nobody types the others: excluded tables have what the migrations write there alone."""
     migrating(

@@ -281,7 +281,6 @@ def test_one_of_several_chains_is_chosen(chains: Project) -> None:
     assert "core, billing" in unknown.stderr
 
 
-@pytest.mark.slow
 def test_the_printed_lines_are_one_for_each_chain(chains: Project) -> None:
     """What status says of several chains can be typed as it stands."""
     assert chains.invoke("reset-db").returncode == 0

@@ -157,7 +157,18 @@ def test_variables(block: Block, tmp_path: Path) -> None:
     assert load(tmp_path, {}).target is not None
 
 
-@pytest.mark.parametrize("block", of("python"), ids=str)
+OWN_TASKS = [each for each in of("python") if "backset.chain" in each.text]
+
+
+def test_chains_of_ones_own(tmp_path: Path) -> None:
+    """What the page says together is a tasks.py with these tasks."""
+    (tmp_path / "tasks.py").write_text("\n".join(each.text for each in OWN_TASKS))
+    invoke = [sys.executable, "-m", "invoke", "--list"]
+    listed = subprocess.run(invoke, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert all(f"  {name} " in listed.stdout for name in ("reset-db-anonymized", "bare", "status"))
+
+
+@pytest.mark.parametrize("block", [each for each in of("python") if each not in OWN_TASKS], ids=str)
 def test_noxfiles(block: Block, tmp_path: Path) -> None:
     """Each is a noxfile that has the session."""
     (tmp_path / "noxfile.py").write_text(block.text)

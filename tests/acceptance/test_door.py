@@ -145,7 +145,6 @@ def test_a_command_that_goes_to_the_live_database_fails(manage: Project, way: st
     assert '[tool.backset.env] LIVE_URL = "{url}"' in done.stderr
 
 
-@pytest.mark.slow
 def test_a_multi_tenant_command_is_judged_in_every_schema(manage: Project) -> None:
     """One version table for each tenant; one that lags behind is the failure."""
     by(manage, "tenants")
@@ -292,7 +291,6 @@ def test_a_version_table_of_two_chains_is_told(chains: Project) -> None:
     assert "which no migration file has" not in done.stderr
 
 
-@pytest.mark.slow
 def test_a_head_that_the_settings_misspell_is_a_finding(chains: Project) -> None:
     """`status` tells the database all the same, and blames the settings, not the version table."""
     assert chains.invoke("reset-db").returncode == 0
@@ -349,7 +347,6 @@ def test_what_is_wrong_in_one_of_two_chains(chains: Project) -> None:
     assert told in chains.invoke("verify").stderr
 
 
-@pytest.mark.slow
 def test_a_chain_without_models(chains: Project) -> None:
     """What its migrations make is its own, and that its models were not loaded is said."""
     env = chains.folder / "billing/env.py"

@@ -65,7 +65,6 @@ def test_migrations_that_are_taken_back_whole(migrated: Project) -> None:
     assert beside(migrated) == set()
 
 
-@pytest.mark.slow
 def test_what_is_left_is_named(migrated: Project) -> None:
     """Types, functions, tables with their rows; and the second upgrade that meets them."""
     up = (
@@ -88,7 +87,6 @@ def test_what_is_left_is_named(migrated: Project) -> None:
     assert beside(migrated) == set()
 
 
-@pytest.mark.slow
 def test_a_downgrade_that_fails_is_named(migrated: Project) -> None:
     """With its revision and the server's words."""
     add(migrated, "CREATE TABLE kept (id int)", "DROP INDEX ix_runs_created_at")

@@ -286,7 +286,7 @@ def test_a_seed_that_does_nothing(project: Project) -> None:
     done = project.invoke("reset-db")
     assert done.returncode == 4
     lines = done.stderr.splitlines()
-    assert "missing rows: users has 0 of at least 1 rows (" in lines[0]
+    assert "missing rows: users has 0 of at least 1 row (" in lines[0]
     assert len(lines) == 3
     assert lines[-1].endswith("is as it was")
 

@@ -82,7 +82,7 @@ def test_the_second_rebuild_says_that_it_is_a_clone(project: Project) -> None:
     second = project.invoke("reset-db")
     assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
     lines = second.stdout.splitlines()
-    assert f"✔ reset     {name}__next cloned from {name}__clean" in lines[1]
+    assert f"✔ reset     {name}__next cloned from {name}__clean" in lines[0]
     for line, text in zip(lines[2:4], ("base → 0b228e9fec0b, 1 revision", "4 tables"), strict=True):
         assert text in line
         assert " · unchanged since " in line

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.project import Project
 
 
-QUICK = 15
+QUICK = 9
 
 
 # `nox -s doctor -- --trials 200` tries more; here is one of each damage.

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from tests.faults import checks
 from tests.faults.faults import FAULTS, Fault
+from tests.faults.making import learned
 from tests.faults.run import Moment
 from tests.faults.strikes import Scene
 from tests.faults.world import POOLER, PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.faults.run import Run
     from tests.faults.world import State, World
 
@@ -56,8 +59,10 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
         trial.skipped = reason
         return trial
     trial.task = task = rng.choice(trial.fault.tasks)
-    state = world.states[rng.choice(("broken", "rebuilt")) if task in REBUILDS else "rebuilt"]
-    door, moment = rng.choice(trial.fault.doors), _moment(world, task, rng, early=trial.fault.early)
+    name = rng.choice(("broken", "rebuilt")) if task in REBUILDS else "rebuilt"
+    state = learned(world, name, task)
+    rhythm = world.rhythm[name, task]
+    door, moment = rng.choice(trial.fault.doors), _moment(rhythm, rng, early=trial.fault.early)
     trial.log.append(f"{task} over {door}; strike {moment}")
     world.put(state)
     log_from = world.cluster.log.stat().st_size
@@ -76,9 +81,8 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
     return trial
 
 
-def _moment(world: World, task: str, rng: Random, *, early: bool) -> Moment:
+def _moment(rhythm: Sequence[tuple[str | None, float]], rng: Random, *, early: bool) -> Moment:
     """Choose an instant of the whole run, or one at a step's line, or between it and the next."""
-    rhythm = world.rhythm[task]
     if early:
         return Moment(None, rng.choice((0.0, rng.uniform(0, rhythm[1][1]))))
     if rng.random() < 1 / 3:

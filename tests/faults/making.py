@@ -17,16 +17,13 @@ from psycopg import sql
 from backset.servers.embedded import temporary_cluster
 from tests.faults import volume
 from tests.faults.world import (
-    CARRY,
     CLEAN,
     DEVELOPER,
-    IN_PLACE,
     PASSWORD,
+    REBUILDS,
     RESET,
-    RESTORE,
     TARGET,
     TCP,
-    UNDO,
     State,
     World,
     copy,
@@ -98,27 +95,24 @@ def _furnish(world: World) -> None:
     with psycopg.connect(world.url(TCP)) as session:
         session.execute(_NOTES)
     _vary(plain)
-    world.rhythm = {}
-    broken = _tried(world, _kept(world, "broken"), RESET)
+    world.rhythm, world.states = {}, {"broken": _kept(world, "broken")}
+    learned(world, "broken", RESET)
     with psycopg.connect(world.url(TCP)) as session:
         session.execute("INSERT INTO users (id, email) VALUES ('me', 'me@example.com')")
-    rebuilt = _kept(world, "rebuilt")
-    for task in (UNDO, RESTORE):
-        world.put(rebuilt)
-        world.rhythm[task] = _measured(world, task)
-    world.states = {
-        "broken": _tried(world, broken, IN_PLACE, CARRY),
-        "rebuilt": _tried(world, rebuilt, RESET, IN_PLACE, CARRY),
-    }
+    world.states["rebuilt"] = _kept(world, "rebuilt")
+    learned(world, "rebuilt", RESET)
 
 
-def _tried(world: World, state: State, *tasks: str) -> State:
-    """Run tasks undisturbed, and keep what each makes of a state, and its rhythm."""
-    for task in tasks:
+def learned(world: World, name: str, task: str) -> State:
+    """Return a state, with what a task makes of it undisturbed: that is tried once, if need be."""
+    if (name, task) not in world.rhythm:
+        state = world.states[name]
         world.put(state)
-        world.rhythm[task] = _measured(world, task)
-        state = replace(state, built={**state.built, task: world.content(TARGET)})
-    return state
+        world.rhythm[name, task] = _measured(world, task)
+        if task in REBUILDS:
+            built = {**state.built, task: world.content(TARGET)}
+            world.states[name] = replace(state, built=built)
+    return world.states[name]
 
 
 def _vary(plain: Path) -> None:

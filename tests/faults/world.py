@@ -63,11 +63,11 @@ class World:
     """One server and one set of projects for a whole campaign.
 
     states: `broken` (the incident) and `rebuilt` (after a reset-db, with a row of a person's own).
-    rhythm: when each step's line came, by task.
+    rhythm: when each step's line came, by state and task.
     """
 
-    states: Mapping[str, State]
-    rhythm: dict[str, list[tuple[str | None, float]]]
+    states: dict[str, State]
+    rhythm: dict[tuple[str, str], list[tuple[str | None, float]]]
     pooler: subprocess.Popen[bytes] | None = None
 
     def __init__(self, folder: Path, cluster: Cluster, disks: Mapping[str, Volume]) -> None:

@@ -42,6 +42,9 @@ ENV = {**os.environ, "PYTHONUNBUFFERED": "1"}  # so that lines come in the order
 ZEN = "The Zen of Python, by Tim Peters"  # what the library `this` prints when it is imported
 
 
+pytestmark = pytest.mark.usefixtures("interpreters_of_its_own")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A project with a script that tells what it knows of itself, as a script and as a module."""

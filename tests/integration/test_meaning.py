@@ -243,6 +243,6 @@ def test_rows_are_judged_once_somebody_has_seeded(session: Session, tmp_path: Pa
 
     assert judged() == []
     session.execute("INSERT INTO a SELECT FROM generate_series(1, 50)")
-    assert judged() == ["b has 0 of at least 1 rows"]
+    assert judged() == ["b has 0 of at least 1 row"]
     session.execute("INSERT INTO b DEFAULT VALUES")
     assert judged() == []

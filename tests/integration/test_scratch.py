@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset import mending
 from backset.catalogs import catalog, schema
 from backset.configuration.reader import load
 from backset.connections.target import Target
@@ -22,6 +21,7 @@ from backset.proofs import placement, scratch
 from backset.runs.build import Build
 from backset.runs.options import Options
 from backset.servers.server import Server
+from backset.steps import mending
 from tests.conftest import ROLE
 
 if TYPE_CHECKING:
@@ -167,10 +167,10 @@ def test_only_the_index_that_is_invalid_is_dropped(project: Project) -> None:
         theirs = {("Odd one", "t")}
         assert [*catalog.invalid_indexes(build.session, theirs.__contains__)] == ["public.ix"]
         build.options = Options(drops=found)
-        mending.drop_indexes(build, lambda _text: None)
+        mending.drop_indexes.run(build, lambda _text: None)
         assert catalog.invalid_indexes(build.session) == {}
         with pytest.raises(StepFailedError, match="no invalid index any more"):
-            mending.drop_indexes(build, lambda _text: None)
+            mending.drop_indexes.run(build, lambda _text: None)
     assert project.query("SELECT schemaname FROM pg_indexes WHERE indexname = 'ix'") == [("app",)]
 
 

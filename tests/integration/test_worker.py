@@ -96,6 +96,7 @@ def test_upgrade_describe_check(project: Project) -> None:
     assert [text[:16] for text in said] == ["1/1 0b228e9fec0b"]
 
 
+@pytest.mark.usefixtures("interpreters_of_its_own")
 def test_several_import_alembic_once(project: Project) -> None:
     """Each answers for itself and ends by itself; of one that dies only its own work is lost."""
     settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": "/usr/bin:/bin"})

@@ -29,13 +29,14 @@ DOORS = {
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
         *("connections", "catalogs", "servers", "properties", "runs", "carrying"),
-        *("migrations.migrating", "proofs.rows", "mending", "rehearsals.breaking"),
+        *("migrations.migrating", "proofs.rows", "rehearsals.breaking"),
+        *("steps.mending", "execution"),
     },
     "dotenv": {"configuration.reader"},
     "re2": {"wording.redaction"},
     "tomlkit": {"configuration.writing"},
     "tomllib": {"checks.baseline", "configuration.reader", "configuration.writing", "wording.toml"},
-    "invoke": {"tasks", "cli", "program"},
+    "invoke": {"chain", "tasks", "cli", "program"},
     "rich": {"reports.report_live"},
 }
 

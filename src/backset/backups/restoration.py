@@ -11,6 +11,7 @@ from backset.catalogs.sharing import LeftOut
 from backset.connections.session import connect, explained
 from backset.errors import StepFailedError
 from backset.servers import companions
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -169,11 +170,11 @@ def differences(
     closed, left_out = catalog.unreadable(session), LeftOut.of(about.left_out)
     rows = catalog.row_counts(session, lambda table: table not in closed)
     unread = {catalog.shown(*each) for each in closed}
-    expected = {table: count for table, count in about.rows.items() if table not in spare}
+    expected = {table: wanted for table, wanted in about.rows.items() if table not in spare}
     found = [
-        f"{table} has {rows[table]} of {count} rows"
-        for table, count in expected.items()
-        if table in rows and (rows[table] < count or (rows[table] > count and not is_in_use))
+        f"{table} has {rows[table]} of {count(wanted, 'row')}"
+        for table, wanted in expected.items()
+        if table in rows and (rows[table] < wanted or (rows[table] > wanted and not is_in_use))
     ]
     found += [f"{table} cannot be counted by this role" for table in expected if table in unread]
     if about.objects is None:

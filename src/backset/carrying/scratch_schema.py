@@ -130,7 +130,7 @@ def _fill(
     for name in made.places.keys() - past.parents:
         came, wanted = counts.get(made.places[name], 0), taken.manifest.rows[shown(*name)]
         if came != wanted:
-            what = f"{shown(*name)}: {came} of {wanted} rows came from {taken.name}"
+            what = f"{shown(*name)}: {came} of {count(wanted, 'row')} came from {taken.name}"
             raise StepFailedError(what, "see the server's log, then run this again")
 
 

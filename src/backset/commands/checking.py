@@ -39,17 +39,20 @@ def check(*, as_json: bool, plan: bool) -> None:
 
 def _run(settings: Settings, target: Target, server: Service, told: Report) -> None:
     """Run the steps; from an empty database again for each role that migrations take for given."""
-    from backset import chain
+    from backset import execution
+    from backset.chain import Chain
     from backset.runs.build import Build
     from backset.runs.guard import Answer
     from backset.runs.options import Options
+    from backset.steps.content import upgrade, verify
     from backset.wording import explanations
 
+    chain = Chain("check", upgrade, verify)
     quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
     while True:
         try:
             with Build(settings, target, "check", beside=False, options=quiet) as build:
-                chain.run(build, "check", told, skip=frozenset(), answer=Answer())
+                execution.run(build, chain, told, skip=frozenset(), answer=Answer())
         except StepFailedError as error:
             if explanations.UNAVAILABLE.search(error.what):
                 raise StepFailedError(error.what, _ELSEWHERE) from error

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backset import chain
+from backset import execution
+from backset.chain import CHAINS, Chain, Done
 from backset.cli import alembic_for_proof
 from backset.configuration import rules
 from backset.diagnoses import cures, diagnosis
@@ -16,7 +17,8 @@ from backset.processes import signals
 from backset.proofs.placement import Placement
 from backset.runs.build import Build
 from backset.runs.options import Options
-from backset.steps import Done
+from backset.steps.dumps import backup
+from backset.steps.mending import bring_back, drop_indexes, merge, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,16 +32,14 @@ if TYPE_CHECKING:
     from backset.reports.report import Report
     from backset.runs.guard import Answer
 
-# What the ways of a cure are done by.
+# What the ways of a cure are done by: chains of their own, and those of tasks.
 _CHAINS = {
-    "upgrade": "upgrade",
-    "restore file": "bring-back",
-    "merge heads": "merge",
-    "drop index": "drop-indexes",
-    "stamp": "stamp",
-    "reset": "reset-db",
-    "carry": "reset-db",
+    "restore file": Chain("bring-back", bring_back),
+    "merge heads": Chain("merge", merge),
+    "drop index": Chain("drop-indexes", backup, drop_indexes),
+    "stamp": Chain("stamp", backup, stamp),
 }
+_TASKS = {"upgrade": "upgrade", "reset": "reset-db", "carry": "reset-db"}
 _REBUILDS = frozenset({"reset", "carry"})
 _WRONG = (
     "this diagnosis is wrong, and nothing more is done: `invoke status` says what stands there; "
@@ -90,7 +90,7 @@ def look(
 def _begin(placement: Placement, told: Report) -> None:
     told.begin("prove")
     placement.begin()
-    told.step = ""  # what fails next is not the proof: the target is looked at meanwhile
+    told.pause("prove")  # what fails next is not the proof: the target is looked at meanwhile
 
 
 def _shown(proof: Proof) -> str:
@@ -127,16 +127,16 @@ def repair(
         found = look(settings, target, told, proves=True, answer=answer, worker=worker, ahead=ahead)
         worker, ahead = None, ()
         state = found.state
-        if state.cure.way not in _CHAINS:
+        chain = _chain(state)
+        if chain is None:
             return found
         if _repeats(state, done):
             raise StepFailedError(f"after {done[-1].cure.command} the state is: {state}", _WRONG)
         told.state(state)
         done.append(state)
         told.note(repairs=[each.content() for each in done])
-        name = _CHAINS[state.cure.way]
-        with _build(settings, target, "repair", name, found) as build:
-            chain.run(build, name, told, skip=_skipped(build), answer=answer)
+        with _build(settings, target, "repair", chain, found) as build:
+            execution.run(build, chain, told, skip=_skipped(build), answer=answer)
 
 
 def _repeats(state: State, done: Sequence[State]) -> bool:
@@ -148,7 +148,14 @@ def _repeats(state: State, done: Sequence[State]) -> bool:
 
 
 def _skipped(build: Build) -> frozenset[str]:
-    return chain.unwanted(build.options.carries) if build.options.carries else frozenset({"carry"})
+    carries = build.options.carries
+    return execution.unwanted(carries) if carries else frozenset({"carry"})
+
+
+def _chain(state: State) -> Chain | None:
+    """Return what does the cure of a state; None where a person has to."""
+    way = state.cure.way
+    return CHAINS[_TASKS[way]] if way in _TASKS else _CHAINS.get(way)
 
 
 def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> None:
@@ -156,19 +163,18 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
     found = look(settings, target, told)
     state, cure = found.state, found.state.cure
     told.state(state)
-    planned = chain.Plan([])
-    if cure.way in _CHAINS:
-        name = _CHAINS[cure.way]
-        with _build(settings, target, "plan", name, found) as build:
-            planned = chain.plan(build, name, skip=_skipped(build), answer=answer)
+    planned = execution.Plan([])
+    if chain := _chain(state):
+        with _build(settings, target, "plan", chain, found) as build:
+            planned = execution.plan(build, chain, skip=_skipped(build), answer=answer)
     elif state.cure.way == "prove":
         where = f"would build the chain beside {target.database}, and compare every revision"
         asks = "" if answer.yes else ", after asking"
         otherwise = "would stamp the one that is identical; if there is none: "
         otherwise += f"reset-db{' --carry' if found.facts.filled else ''}{asks}"
-        planned = chain.Plan([("prove", where), ("then", otherwise)])
+        planned = execution.Plan([("prove", where), ("then", otherwise)])
     elif not state.is_good:
-        planned = chain.Plan([("by hand", cure.why)])
+        planned = execution.Plan([("by hand", cure.why)])
     if found.is_provable and cure.way != "prove":
         first = f"would build the chain beside {target.database}; where that shows another state, "
         lines = [("prove", f"{first}its cure is taken instead"), *planned.lines]
@@ -176,10 +182,9 @@ def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> No
     told.plan(planned.lines, planned.facts, planned.digest)
 
 
-def _build(settings: Settings, target: Target, purpose: str, name: str, found: Status) -> Build:
+def _build(settings: Settings, target: Target, purpose: str, chain: Chain, found: Status) -> Build:
     options = _options(settings, found.state, found.facts)
-    beside = chain.CHAINS[name].beside
-    return Build(settings, target, purpose, beside=beside, options=options)
+    return Build(settings, target, purpose, beside=chain.replaces, options=options)
 
 
 def _options(settings: Settings, state: State, facts: Facts) -> Options:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalogs import catalog, difference
 from backset.catalogs.difference import Difference, Sides
+from backset.chain import Done
 from backset.cli import WOULD_START, opened
 from backset.configuration.locations import configurations
 from backset.configuration.values import ALL_HEADS
@@ -24,7 +25,6 @@ from backset.revisions.git import Git
 from backset.runs.build import Build
 from backset.runs.guard import Answer
 from backset.servers import companions, location
-from backset.steps import Done
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from backset.catalogs.catalog import LaggingSequence
     from backset.catalogs.difference import Item
-    from backset.chain import Watcher
     from backset.configuration.lineage import Lineage
     from backset.configuration.settings import Settings
+    from backset.execution import Watcher
     from backset.proofs.rows import Rows
 
     Progress = Callable[[str], None]

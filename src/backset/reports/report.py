@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from backset.processes.identity import spoken
 from backset.processes.streams import tell
 from backset.wording import toml
-from backset.wording.quantities import age, amount
+from backset.wording.quantities import age, amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from backset.backups.manifest import Backup
+    from backset.chain import Done
     from backset.connections.activity import Client
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.states import State
     from backset.errors import Finding, Setting
-    from backset.steps import Done
 
-WIDTH = 9  # of the longest step's name
+WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
 
 
 def shortened(lines: list[str], at_most: int | None) -> list[str]:
@@ -43,6 +43,7 @@ class Report:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.step = ""
+        self._began: dict[str, float] = {}
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed: `>&-`
             stream.reconfigure(errors="replace")
 
@@ -52,8 +53,9 @@ class Report:
         return time.monotonic() - self.started
 
     def begin(self, step: str) -> None:
-        """Note that a step begins."""
+        """Note that a step begins; one that goes on meanwhile waits for it."""
         self.step = step
+        self._began[step] = self.seconds
 
     def progress(self, text: str, *, lasting: bool = False) -> None:
         """Note what the step is doing; plain lines leave out what does not last."""
@@ -69,7 +71,7 @@ class Report:
         self._line("✔", step, done.text)
         for text in shortened([str(each) for each in done.findings], self.most_lines):
             self._line("!", step, text)
-        self.step = ""
+        self._over(step)
 
     def plan(
         self,
@@ -111,8 +113,8 @@ class Report:
         for number, each in enumerate(backups, 1):
             about = each.manifest
             old = age((datetime.now(UTC) - about.taken_at).total_seconds())
-            size, rows = amount(about.size_bytes), sum(about.rows.values())
-            text = f"{each.name}  {old} old  {size}  {len(about.rows)} tables, {rows} rows"
+            size, rows = amount(about.size_bytes), count(sum(about.rows.values()), "row")
+            text = f"{each.name}  {old} old  {size}  {count(len(about.rows), 'table')}, {rows}"
             text += "  pinned" if about.is_pinned else ""
             text += "  the last of its rows" if about.is_replaced else ""
             text += "  cannot be loaded as it is" if about.obstacle else ""
@@ -183,6 +185,16 @@ class Report:
 
     def close(self, exit_code: int) -> None:
         """End the report."""
+
+    def pause(self, step: str) -> None:
+        """Note that what comes next is not of the step, which begins again later."""
+        self._over(step)
+
+    def _over(self, step: str) -> float:
+        """Note that a step is over, and one that waited goes on; return how long it took."""
+        took = self.seconds - self._began.pop(step)
+        self.step = next(reversed(self._began), "")
+        return took
 
     def _line(self, sign: str, step: str, text: str) -> None:
         self._print_line(sign, step, spoken(text))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
+    from backset.chain import Done
     from backset.connections.activity import Client
     from backset.diagnoses.diagnosis import Status
     from backset.diagnoses.states import State
     from backset.errors import Finding, Setting
     from backset.reports import shape
-    from backset.steps import Done
 
 
 class JsonReport(Report):
@@ -39,12 +39,6 @@ class JsonReport(Report):
             "findings": [],
             "error": None,
         }
-        self._step_started = 0.0
-
-    def begin(self, step: str) -> None:
-        """Start the step's clock."""
-        super().begin(step)
-        self._step_started = self.seconds
 
     def progress(self, text: str, *, lasting: bool = False) -> None:
         """Leave that out: the step's figures say it."""
@@ -57,11 +51,10 @@ class JsonReport(Report):
 
     def end(self, step: str, done: Done) -> None:
         """Keep the step."""
-        seconds = round(self.seconds - self._step_started, 3)
+        seconds = round(self._over(step), 3)
         entry: shape.Step = {"step": step, "text": done.text, "seconds": seconds}
         self._content["steps"].append(cast("shape.Step", {**entry, **done.details}))
         self._content["findings"] += map(_finding, done.findings)
-        self.step = ""
 
     def plan(
         self,

@@ -16,6 +16,7 @@ from backset.reports.report import WIDTH, Report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from backset.chain import Done
     from backset.connections.activity import Client
 
 
@@ -32,6 +33,15 @@ class LiveReport(Report):
     def begin(self, step: str) -> None:
         """Show a spinner until the step ends."""
         super().begin(step)
+        self._spin(step)
+
+    def end(self, step: str, done: Done) -> None:
+        """Print the line of a step; the live one is of a step that goes on, if there is one."""
+        super().end(step, done)
+        if self.step:
+            self._spin(self.step)
+
+    def _spin(self, step: str) -> None:
         self._stop()
         self._spinner.update(text=self._styled(step, "…"))
         self._live = Live(

@@ -103,11 +103,11 @@ class Left(TypedDict):
 
 
 class Step(TypedDict):
-    """One step that ended well, in `steps`, in the order in which they ran."""
+    """One step that ended well, in `steps`, in the order in which they ended."""
 
     step: Annotated[str, "its name, such as `backup`, `reset` or `prove`"]
     text: Annotated[str, "its line, as people read it"]
-    seconds: Annotated[float, "how long it took"]
+    seconds: Annotated[float, "how long it took, with what went on beside it"]
     ended: NotRequired[
         Annotated[
             list[Session],

@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
-import psycopg
-
 from backset.backups.vault import Vault
 from backset.catalogs import catalog, sharing
 from backset.catalogs.sharing import LeftOut
@@ -21,7 +19,7 @@ from backset.migrations.door import Door
 from backset.migrations.worker import Scripts, Worker
 from backset.processes import process, signals
 from backset.processes.signals import submit
-from backset.properties.inheritance import EVERYTHING, Inheritance
+from backset.properties.inheritance import Inheritance
 from backset.runs import aftermath, login, ownership
 from backset.runs.login import Writers
 from backset.runs.options import Options
@@ -118,7 +116,7 @@ class Build:
         self._next = Beside()
         self._locks: Callable[[Session], None] | None = None
         self._aside = ThreadPoolExecutor(1)
-        self._is_prepared = self._is_demanded = False
+        self._is_demanded = False
         self.migrates = self.seeds = False
         self._ahead: Forerunner | None = None
         self._sessions = ExitStack()
@@ -472,20 +470,6 @@ class Build:
         self._next.close()
         self._next = Beside()
         self.make_next(acts=False)
-
-    def prepare(self) -> None:
-        """Create `__next`, and give it what the target has; what was done ahead is not repeated."""
-        if not self._is_prepared:
-            self.make_next()
-            self.inherit(EVERYTHING)
-            self._is_prepared = True
-
-    def prepare_ahead(self) -> None:
-        """Do that while the dump is written; what is wrong with it is said when its turn comes."""
-        if self._next.is_begun:
-            with suppress(StepFailedError, psycopg.Error):
-                self.prepare()
-                self.begin_seed()
 
     def make_target(self) -> None:
         """Create the target itself, if it does not exist."""

@@ -158,10 +158,14 @@ class _NotKeptError(Exception):
 
 
 class Keeping:
-    """Follows the steps of a run, and keeps the database as `verify` and as `seed` leave it."""
+    """Follows the steps of a run, and keeps the database as `verify` and as `seed` leave it.
 
-    def __init__(self, build: Build) -> None:
+    keeps: after which of these two: no other step has changed the new database before it.
+    """
+
+    def __init__(self, build: Build, keeps: frozenset[str]) -> None:
         self._build = build
+        self._keeps = keeps
         self._told: dict[str, Told] = {}
         self._record = build.recalled.record if build.recalled else None
         self._before: cluster_wide.State | None = None
@@ -180,14 +184,14 @@ class Keeping:
         """Be done with what the step would disturb."""
         if step == "promote":
             self._finish()
-        if step == "seed" and self._keeps_seed:
+        if step == "seed" and step in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._build.server.session, self._name("next"))
 
     def after(self, step: str, told: Told) -> None:
         """Begin to keep what the step has left, unless it is what was kept already."""
         self._told[step] = told
         recalled = self._build.recalled
-        if self._build.unkept or (recalled and recalled.has(step)):
+        if step not in self._keeps or self._build.unkept or (recalled and recalled.has(step)):
             return
         try:
             if step == "verify" and self._build.outside:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from backset.catalogs import catalog
 from backset.errors import Finding, StepFailedError
+from backset.wording.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +95,7 @@ def missing_rows(settings: Settings, rows: dict[str, int]) -> list[Finding]:
         Finding(
             kind="missing rows",
             name=table,
-            what=f"{table} has {rows.get(table, 'no table')} of at least {least} rows",
+            what=f"{table} has {rows.get(table, 'no table')} of at least {count(least, 'row')}",
             why="the application expects them",
             remedy="look at the seed command, or at [tool.backset.rows]",
         )

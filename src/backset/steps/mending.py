@@ -1,19 +1,15 @@
-"""The steps of repairs that are smaller than a rebuild: each does one thing, and says what."""
+"""Steps of repairs that are smaller than a rebuild."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
-from backset.catalogs import catalog, versions
+from backset.chain import Done, Step
 from backset.errors import AlembicError, StepFailedError
-from backset.migrations import standing
-from backset.steps import Done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from backset.revisions.restore import Recipe
     from backset.runs.build import Build
@@ -21,8 +17,11 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 
-def stamp(build: Build, _progress: Progress) -> Done:
+def _stamp(build: Build, _progress: Progress) -> Done:
     """Write the revisions that a scratch build has proved into the version table."""
+    from backset.catalogs import versions
+    from backset.migrations import standing
+
     wanted = list(build.options.stamps)
     for worker in build.workers:
         own = {"base", *(each.id for each in worker.scripts.revisions)}
@@ -38,8 +37,14 @@ def stamp(build: Build, _progress: Progress) -> Done:
     return Done(f"the version is {', '.join(wanted)}", {"revisions": wanted})
 
 
-def drop_indexes(build: Build, progress: Progress) -> Done:
+def _plan_stamp(build: Build) -> str:
+    return f"would set the version to {', '.join(build.options.stamps)}"
+
+
+def _drop_indexes(build: Build, progress: Progress) -> Done:
     """Drop the invalid indexes that a CREATE INDEX CONCURRENTLY has left behind."""
+    from psycopg import sql
+
     names, there = build.options.drops, _invalid(build)
     for name in names:
         if name not in there:
@@ -54,13 +59,19 @@ def drop_indexes(build: Build, progress: Progress) -> Done:
 
 
 def _invalid(build: Build) -> dict[str, tuple[str, str]]:
+    from backset.catalogs import catalog
+
     def is_others(table: tuple[str, str]) -> bool:
         return build.sharing.has(table)  # looked at only where there is such an index
 
     return catalog.invalid_indexes(build.session, is_others)
 
 
-def merge(build: Build, _progress: Progress) -> Done:
+def _plan_drop_indexes(build: Build) -> str:
+    return f"would drop {', '.join(build.options.drops)}"
+
+
+def _merge(build: Build, _progress: Progress) -> Done:
     """Make the revision that joins all heads; it is a new file of the project."""
     if build.old is None:
         made = build.worker.ask_alone("merge")
@@ -71,13 +82,21 @@ def merge(build: Build, _progress: Progress) -> Done:
     return Done(f"{shown} joins {', '.join(made['down'])}; commit it", made)
 
 
-def bring_back(build: Build, _progress: Progress) -> Done:
+def _plan_merge(build: Build) -> str:
+    return f"would add a file that joins {', '.join(build.worker.scripts.heads)}"
+
+
+def _bring_back(build: Build, _progress: Progress) -> Done:
     """Bring the missing files back, as the command that is shown does."""
     from backset.revisions import restore
 
     recipe = _recipe(build)
     restore.retrieve(recipe, build.settings.plain_env)
     return Done(f"{_files(recipe)}: back", {"command": recipe.command})
+
+
+def _plan_bring_back(build: Build) -> str:
+    return f"would bring back {_files(_recipe(build))}"
 
 
 def _recipe(build: Build) -> Recipe:
@@ -91,9 +110,7 @@ def _files(recipe: Recipe) -> str:
     return few(recipe.shown(each.home) for each in recipe.items)
 
 
-PLANS: Mapping[Callable[..., Done], Callable[[Build], str]] = {
-    stamp: lambda build: f"would set the version to {', '.join(build.options.stamps)}",
-    drop_indexes: lambda build: f"would drop {', '.join(build.options.drops)}",
-    merge: lambda build: f"would add a file that joins {', '.join(build.worker.scripts.heads)}",
-    bring_back: lambda build: f"would bring back {_files(_recipe(build))}",
-}
+stamp = Step("stamp", _stamp, _plan_stamp, needs="backup", migrates=True)
+drop_indexes = Step("drop_indexes", _drop_indexes, _plan_drop_indexes, needs="backup")
+merge = Step("merge", _merge, _plan_merge, migrates=True)
+bring_back = Step("bring_back", _bring_back, _plan_bring_back, changes=False, migrates=True)

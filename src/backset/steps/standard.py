@@ -1,0 +1,24 @@
+"""The chains of a project that makes none of its own; this repository's tasks.py shows the same."""
+
+from __future__ import annotations
+
+from backset.chain import Chain, parallel
+from backset.steps.content import carry, seed, upgrade, verify
+from backset.steps.databases import clear, promote, reset, undo
+from backset.steps.dumps import backup, load
+
+STANDARD = (
+    Chain(
+        "reset-db",
+        *(parallel(backup, reset), upgrade, verify, carry, seed, promote),
+        in_place=(backup, clear, upgrade, verify, carry, seed),
+    ),
+    Chain("carry", parallel(backup, reset), upgrade, verify, carry, seed, promote),
+    Chain("reset", parallel(backup, reset), promote, in_place=(backup, clear)),
+    Chain("restore", load, promote, in_place=(backup, clear, load)),
+    Chain("undo", undo),
+    Chain("backup", backup),
+    Chain("upgrade", upgrade),
+    Chain("verify", verify),
+    Chain("seed", seed),
+)

@@ -1,0 +1,100 @@
+"""A project puts a step of its own into a chain of its own, in its own tasks.py."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.project import databases
+from tests.states import rebuilt
+
+if TYPE_CHECKING:
+    from tests.project import Project
+
+TASKS = """\
+from backset.chain import CHAINS, Step
+from backset.tasks import namespace, rebuilding
+
+def anonymize(run, progress):
+    run.session.execute("UPDATE users SET email = id || '@example.org'")
+    return "no address is left"
+
+step = Step("anonymize", anonymize, "would replace every address")
+chain = CHAINS["reset-db"].named("reset-db-anonymized", after="carry", step=step)
+namespace.add_task(rebuilding(chain))
+"""
+
+
+@pytest.fixture
+def own(project: Project) -> Project:
+    """A project with such a chain, and with a row of somebody's."""
+    rebuilt(project)
+    (project.folder / "tasks.py").write_text(TASKS)
+    project.query("UPDATE users SET email = 'somebody@private'")
+    return project
+
+
+def emails(project: Project) -> list[str]:
+    """Return the addresses in the target."""
+    return [each for (each,) in project.query("SELECT DISTINCT email FROM users")]
+
+
+@pytest.mark.parametrize("way", ["beside", "in place"])
+def test_a_step_of_ones_own_is_one_of_the_chain(own: Project, way: str) -> None:
+    """It is planned, works on the new database before that is swapped in, and is told."""
+    words = ["reset-db-anonymized", "--carry", *(["--in-place"] if way == "in place" else [])]
+    planned = json.loads(own.run(*words, "--plan", "--json").stdout)
+    said = [(each["step"], each["text"]) for each in planned["plan"]]
+    assert ("anonymize", "would replace every address") in said
+    assert emails(own) == ["somebody@private"]
+    done = own.run(*words, "--yes", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = [each["step"] for each in json.loads(done.stdout)["steps"]]
+    assert steps.index("anonymize") == steps.index("carry") + 1
+    assert all(each.endswith("@example.org") for each in emails(own))
+    assert own.run("reset-db-anonymized", "--help").returncode == 0
+
+
+def test_one_that_fails_leaves_the_target_as_it_was(own: Project) -> None:
+    """As each other step does: one line, and nothing of the new database stays."""
+    tasks = own.folder / "tasks.py"
+    tasks.write_text(tasks.read_text().replace("UPDATE users", "UPDATE nothing"))
+    before = databases(own)
+    done = own.run("reset-db-anonymized", "--carry", "--yes")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "anonymize" in done.stderr
+    assert 'relation "nothing" does not exist' in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (emails(own), databases(own)) == (["somebody@private"], before)
+
+
+def test_what_a_step_does_is_not_cloned(own: Project) -> None:
+    """A kept seed has nothing of a step of the project's own; that runs each time."""
+    tasks = own.folder / "tasks.py"
+    row = "INSERT INTO users (id, email) VALUES ('own', 'own@example.org')"
+    update = "UPDATE users SET email = id || '@example.org'"
+    tasks.write_text(tasks.read_text().replace(update, row))
+    settings = own.folder / "pyproject.toml"
+    kept = '[tool.backset]\ncache_seed = true\ninputs = ["scripts/*.py"]'
+    settings.write_text(settings.read_text().replace("[tool.backset]", kept))
+    for _ in range(2):
+        done = own.run("reset-db-anonymized", "--yes", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "own@example.org" in emails(own)
+    for _ in range(2):
+        assert own.run("reset-db", "--yes").returncode == 0
+        assert "own@example.org" not in emails(own)
+
+
+def test_a_chain_that_lacks_something_is_refused_with_a_line(own: Project) -> None:
+    """Before any task runs: `invoke --list` says it, too."""
+    tasks = own.folder / "tasks.py"
+    tasks.write_text(tasks.read_text().replace('every address")', 'every address", needs="dump")'))
+    for words in (["--list"], ["status"]):
+        done = own.run(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        line = "the chain reset-db-anonymized: anonymize needs dump, and no step before gives that"
+        assert line in done.stderr
+        assert "Traceback" not in done.stderr
