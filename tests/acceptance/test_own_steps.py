@@ -98,3 +98,39 @@ def test_a_chain_that_lacks_something_is_refused_with_a_line(own: Project) -> No
         line = "the chain reset-db-anonymized: anonymize needs dump, and no step before gives that"
         assert line in done.stderr
         assert "Traceback" not in done.stderr
+
+
+BESIDE = """\
+from backset.chain import Chain, Step, parallel
+from backset.steps import backup, promote, reset, upgrade
+from backset.tasks import namespace, rebuilding
+
+def fail(run, progress):
+    run.server.session.execute("SELECT 1 / 0")
+
+fails = Step("fails", fail, "would fail")
+namespace.add_task(rebuilding(Chain("mine", parallel(backup, reset, fails), upgrade, promote)))
+"""
+
+
+def test_what_fails_beside_a_backup_is_said_when_that_is_whole(own: Project) -> None:
+    """The dump is worth having; the line is of the step that failed, and nothing else is done."""
+    (own.folder / "tasks.py").write_text(BESIDE)
+    before = databases(own)
+    done = own.run("mine", "--yes", "--json")
+    told = json.loads(done.stdout)
+    assert [each["step"] for each in told["steps"]] == ["reset", "backup"]
+    assert told["error"]["step"] == "fails"
+    assert "division by zero" in told["error"]["lines"][0]
+    listed = json.loads(own.run("backups", "--json").stdout)["backups"]
+    assert [each["file"] for each in listed] == [told["steps"][1]["file"]]
+    assert (emails(own), databases(own)) == (["somebody@private"], before)
+
+
+def test_a_backup_that_fails_is_the_step_that_failed(own: Project) -> None:
+    """Though another one has ended while it went on; what that has made goes again."""
+    before = databases(own)
+    own.prefix = ("bash", "-c", 'ulimit -f 4; exec "$@"', "bash")  # KiB of a file: a dump has more
+    done = own.run("reset-db", "--cold", "--yes", "--json")
+    assert json.loads(done.stdout)["error"]["step"] == "backup", done.stdout
+    assert (emails(own), databases(own)) == (["somebody@private"], before - {"__clean"})
