@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from backset.errors import Finding
-    from backset.runs.build import Build
 
 _WRONG = 2  # the exit code of settings that are wrong
 
@@ -40,7 +39,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One step of a chain.
+    """One step of a chain; the run that it works in is a runs.build.Build.
 
     name: as it is printed. does: the same in a few words.
     run: does it, given the run and a function that takes the words of its progress; returns Done,
@@ -59,11 +58,11 @@ class Step:
 
     name: str
     run: Callable[..., Done | str | None]
-    plan: str | Callable[[Build], str | Planned]
+    plan: str | Callable[[Any], str | Planned]
     does: str = ""
     gives: str = ""
     needs: str = ""
-    begin: Callable[[Build], None] | None = None
+    begin: Callable[[Any], None] | None = None
     changes: bool = True
     migrates: bool = False
     waits: bool = False

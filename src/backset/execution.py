@@ -199,7 +199,7 @@ class _Performer:
 
 def _enter(build: Build, chain: Chain, watcher: Watcher, answer: Answer) -> tuple[Group, ...]:
     """Pass the gate; return the steps of the rung that was chosen there."""
-    admission = guard.admit(build, chain.name, answer, in_place=bool(chain.in_place))
+    admission = guard.admit(build, chain, answer)
     _check_origin(build)
     guard.settle(build, admission, answer)
     build.choose(admission.rung)
@@ -237,7 +237,7 @@ def plan(build: Build, chain: Chain, *, skip: frozenset[str], answer: Answer) ->
     consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
     with explained(build.target):
         if chain.replaces:
-            admission = guard.admit(build, chain.name, answer, in_place=bool(chain.in_place))
+            admission = guard.admit(build, chain, answer)
             build.choose(admission.rung)
             _check_origin(build)
             chosen = chain.groups if build.is_beside else chain.in_place

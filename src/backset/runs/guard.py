@@ -20,6 +20,7 @@ from backset.wording.quantities import amount, count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from backset.chain import Chain
     from backset.runs.build import Build
 
     Facts = list[tuple[str, str]]
@@ -81,20 +82,18 @@ class Admission:
     flag: str = ""
 
 
-def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admission:
-    """Judge a run, without asking anybody. Raises RefusedError with every reason at once.
-
-    in_place: whether the task can also work in place.
-    """
-    circumstances = look(build, in_place=in_place, task=task)
+def admit(build: Build, chain: Chain, answer: Answer) -> Admission:
+    """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
+    in_place = bool(chain.in_place)
+    circumstances = look(build, chain)
     rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
     reasons = policy.refusals(circumstances, rung)
     if not reasons:
-        _demand_aim(build, task)
+        _demand_aim(build, chain)
     if not answer.yes:
         reasons += policy.doubts(circumstances)
     if answer.in_place and not in_place:
-        reasons.append((f"{task} cannot work in place", "leave --in-place out"))
+        reasons.append((f"{chain.name} cannot work in place", "leave --in-place out"))
     concerns = policy.stakes(circumstances)
     if reasons:
         raise RefusedError(reasons + [(each, "look at --plan") for each in concerns])
@@ -102,7 +101,7 @@ def admit(build: Build, task: str, answer: Answer, *, in_place: bool) -> Admissi
     if not (concerns or surprise):
         return Admission(rung)
     build.choose(rung)
-    facts = _facts(build, task, rung)
+    facts = _facts(build, chain, rung)
     digest = _digest(build, facts)
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
@@ -136,9 +135,10 @@ def settle(build: Build, admission: Admission, answer: Answer) -> None:
     raise ConsentError(reasons, admission.facts, admission.digest)
 
 
-def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
+def look(build: Build, chain: Chain) -> Circumstances:
     """Return what policy wants to know of this connection, this role, and the target."""
-    builds = task != "undo"  # which only renames
+    in_place = bool(chain.in_place)
+    builds = not chain.has("undo")  # which only renames
     role = build.server.role
     old = build.old
     own_all = role.is_superuser
@@ -192,7 +192,7 @@ def look(build: Build, *, in_place: bool, task: str) -> Circumstances:
         sessions=build.server.free_sessions(),
         unread=unread,
         guarded=_guarded(build, unread),
-        backs_up=task != "restore",
+        backs_up=not chain.has("load"),
         needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
         tied=ties.found(build.server.session, [build.target.database]),
@@ -251,7 +251,7 @@ def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
     return tuple(bars)
 
 
-def _facts(build: Build, task: str, rung: Rung) -> Facts:
+def _facts(build: Build, chain: Chain, rung: Rung) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
     server, rows = build.server, catalog.readable_counts(build.live)
     size = amount(build.old.size_bytes or 0) if build.old else "0 B"
@@ -263,7 +263,7 @@ def _facts(build: Build, task: str, rung: Rung) -> Facts:
         ("tables", " · ".join(f"{table} {_known(n)}" for table, n in rows.items()) or "none"),
         ("youngest", catalog.youngest_row(build.live) or "no table has a time"),
         ("clients", clients),
-        ("rebuilt", f"{task}, {rung.way}: {_aim(build, task)}"),
+        ("rebuilt", f"{chain.name}, {rung.way}: {_aim(build, chain)}"),
     ]
 
 
@@ -271,22 +271,24 @@ def _known(rows: int | None) -> str:
     return "?" if rows is None else str(rows)
 
 
-def _demand_aim(build: Build, task: str) -> None:
+def _demand_aim(build: Build, chain: Chain) -> None:
     """Raise an error where there is nothing to go back to: nobody need agree to that."""
-    if task == "undo":
+    if chain.has("undo"):
         _ = build.kept
-    if task == "restore":
+    if chain.has("load"):
         _ = build.chosen_backup
 
 
-def _aim(build: Build, task: str) -> str:
+def _aim(build: Build, chain: Chain) -> str:
     """Return what the target would be afterwards."""
-    if task == "undo" and build.previous:
+    if chain.has("undo") and build.previous:
         return f"{build.previous.name} (oid {build.previous.oid})"
-    if task == "restore":
+    if chain.has("load"):
         return build.chosen_backup.name
     origin = f", with rows of {build.options.origin.shown}" if build.options.origin else ""
-    return "empty" if task == "reset" else (", ".join(build.scripts.heads) or "no head") + origin
+    if not chain.has("upgrade"):
+        return "empty"
+    return (", ".join(build.scripts.heads) or "no head") + origin
 
 
 def _digest(build: Build, facts: Facts) -> str:
