@@ -85,7 +85,7 @@ def loading(connection: Connection, *, outputs: int) -> Iterator[progress.Track]
     if not is_much(connection, outputs=outputs):
         yield progress.silent
         return
-    from backset.catalogs import secondary  # noqa: PLC0415  (thirty rows do not pay for it)
+    import secondary  # noqa: PLC0415  (thirty rows do not pay for it)
 
     with progress.shown() as track:
         building = partial(track, description="indexes and keys")

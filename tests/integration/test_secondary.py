@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from backset.catalogs import secondary
 from tests.conftest import ROLE
+from tests.project import REPOSITORY
+
+sys.path.append(str(REPOSITORY / "scripts"))  # where the application has it
+
+import secondary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
