@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.resources import files
 from inspect import signature
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import psycopg
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 from psycopg import sql
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
+
+
+# As the package has it for programs that read reports.
+REPORT = Draft202012Validator(json.loads((files("backset") / "schemas/report.json").read_text()))
 
 
 def described(value: object, kind: object = Content) -> None:
@@ -81,7 +87,8 @@ class Told:
         content: dict[str, Any] = json.loads(text)
         try:
             described(content)
-        except TypeCheckError as error:
+            REPORT.validate(content)
+        except (TypeCheckError, ValidationError) as error:
             raise AssertionError(f"{content['task']}: {error}: {content}") from None
         self.keys |= {*used(content, Content)}
         return content

@@ -136,27 +136,27 @@ KEYS: Mapping[str, Key] = {
     ),
     "ask_above": Key(
         what="the size in bytes above which replacing a database needs consent",
-        check=values.at_least(0),
+        check=values.AtLeast(0),
         default=1_000_000_000,
         variable="digits",
     ),
     "keep": Key(
         what="how many backups of one server stay: the newest, the newest of each revision and of "
         "each day, then others; at least 1",
-        check=values.at_least(1),
+        check=values.AtLeast(1),
         default=10,
         variable="digits",
     ),
     "keep_days": Key(
         what="of how many days, the last ones with a backup, the newest is among those of `keep`",
-        check=values.at_least(0),
+        check=values.AtLeast(0),
         default=7,
         variable="digits",
     ),
     "zstd_above": Key(
         what="the size in bytes above which zstd compresses the dump of a database, in several "
         "threads: where `pg_dump` cannot itself, the file is a `.dump.zst`",
-        check=values.at_least(0),
+        check=values.AtLeast(0),
         default=20_000_000,
         variable="digits",
     ),

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 
 ALL_HEADS = ("heads",)  # Alembic's own word for them
@@ -160,15 +160,17 @@ def flag(raw: object) -> bool:
     raise ValueError("true or false")
 
 
-def at_least(least: int) -> Callable[[object], int]:
-    """Return the check of a whole number."""
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The check of a whole number."""
 
-    def check(raw: object) -> int:
-        if type(raw) is int and raw >= least:
+    least: int
+
+    def __call__(self, raw: object) -> int:
+        """Return it, if it is so much."""
+        if type(raw) is int and raw >= self.least:
             return raw
-        raise ValueError(f"a whole number, {least} or more")
-
-    return check
+        raise ValueError(f"a whole number, {self.least} or more")
 
 
 def _shown(table: str) -> str:
