@@ -200,7 +200,11 @@ def _name_standbys(world: World, names: str) -> None:
 def take_a_slot(scene: Scene) -> bool:
     """Begin to replicate the target, which follows its database through a rename."""
     hit = not scene.run.is_over
-    with psycopg.connect(scene.world.url(SOCKET), autocommit=True) as session:
+    while True:  # who comes while it is renamed is sent away, and comes again
+        with suppress(psycopg.OperationalError):
+            session = psycopg.connect(scene.world.url(SOCKET), autocommit=True)
+            break
+    with session:
         session.execute("SELECT pg_create_logical_replication_slot('meanwhile', 'pgoutput')")
     return hit
 
