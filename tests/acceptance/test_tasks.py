@@ -214,6 +214,23 @@ def test_status_of_a_missing_database(project: Project) -> None:
     assert project.invoke("seed").returncode == 4
 
 
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("protect", "would protect {}"),
+        ("unprotect", "would unprotect {}"),
+        ("wait", "would wait for "),
+        ("start", "would start the embedded PostgreSQL"),
+        ("stop", "it is not running"),
+    ],
+)
+def test_a_single_task_says_what_it_would_do(project: Project, task: str, words: str) -> None:
+    """By Invoke's own flag; nothing is changed, and no server is started."""
+    done = project.invoke("--dry", task)
+    assert (done.returncode, words.format(project.database) in done.stdout) == (0, True), done
+    assert not (project.folder / ".backset").exists()
+
+
 @pytest.mark.parametrize("arguments", [["reset-db", "--plan"], ["--dry", "reset-db"]])
 def test_a_plan_changes_nothing(project: Project, arguments: list[str]) -> None:
     """It says what would happen, and the server has no trace of it."""
