@@ -45,13 +45,14 @@ class Strike:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._insist, daemon=True)
         self.lines = 0
+        self._before = sys.gettrace()  # that of a coverage tool, which goes on afterwards
 
     def __enter__(self) -> Self:
         sys.settrace(self._enter)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        sys.settrace(self._before)
         self._over.set()
         if self._thread.ident:
             self._thread.join()
