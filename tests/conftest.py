@@ -61,6 +61,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009
         if any(each[-1].scope == "module" for each in definitions):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        given = getattr(item, "callspec", None)
+        if given and "name" in given.params and "database_url" in item.fixturenames:  # type: ignore[attr-defined]
+            raise pytest.UsageError(f"{item.nodeid}: nobody would drop the database of that name")
         if item.path.parent.name == "unit":
             item.add_marker(pytest.mark.every_python)
     if config.getoption("every") or config.option.markexpr:

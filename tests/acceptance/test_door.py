@@ -61,14 +61,14 @@ def test_without_the_setting_status_says_what_to_write(manage: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", slow_but(["ddl_version", "alembic_versions"], "ddl_version".__eq__)
+    "table", slow_but(["ddl_version", "alembic_versions"], "ddl_version".__eq__)
 )
-def test_a_version_table_of_another_name(manage: Project, name: str) -> None:
+def test_a_version_table_of_another_name(manage: Project, table: str) -> None:
     """The command knows it and env.py does not say it: the rows tell which one it is."""
     env = manage.folder / "migrations/env.py"
     text = env.read_text()
     assert "target_metadata=None," in text
-    new = f"target_metadata=None, version_table={name!r},"
+    new = f"target_metadata=None, version_table={table!r},"
     env.write_text(text.replace("target_metadata=None,", new))
     for task, said in (
         ("reset-db", "base → b2, 2 revisions"),
@@ -79,10 +79,10 @@ def test_a_version_table_of_another_name(manage: Project, name: str) -> None:
         done = manage.invoke(task)
         assert done.returncode == 0, (task, done.stdout + done.stderr)
         assert said in done.stdout
-    manage.query(f"UPDATE {name} SET version_num = 'gone'")
+    manage.query(f"UPDATE {table} SET version_num = 'gone'")
     status = manage.invoke("status", "--json")
     assert json.loads(status.stdout)["state"] == "orphaned revision"
-    assert f"{name} names gone" in manage.invoke("status").stderr
+    assert f"{table} names gone" in manage.invoke("status").stderr
     done = manage.invoke("reset-db")
     assert done.returncode == 0, done.stderr
     assert manage.invoke("status").returncode == 0

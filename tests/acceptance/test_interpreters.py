@@ -137,7 +137,7 @@ def test_an_async_project(tmp_path: Path, tcp_url: str, environment: Environment
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "upgrade"),
+    ("shape", "upgrade"),
     [
         ("branches", "base → d1, 5 revisions"),
         ("schemas", "base → b1, 2 revisions"),
@@ -145,8 +145,8 @@ def test_an_async_project(tmp_path: Path, tcp_url: str, environment: Environment
     ],
 )
 def test_the_oldest_meets_shapes(
-    tmp_path: Path, database_url: str, environment: Environments, name: str, upgrade: str
+    tmp_path: Path, database_url: str, environment: Environments, shape: str, upgrade: str
 ) -> None:
     """Branches, a schema of the version table, and Alembic's transactions of each revision."""
-    project = laid_down(tmp_path / name, name, database_url)
+    project = laid_down(tmp_path / shape, shape, database_url)
     rebuilt(project, environment(OLDEST), upgrade)

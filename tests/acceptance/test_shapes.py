@@ -43,7 +43,7 @@ def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "upgrade", "verify", "revisions"),
+    ("shape", "upgrade", "verify", "revisions"),
     slow_but(
         [
             ("branches", "base → d1, 5 revisions", f"4 tables, {NO_MODELS}", "d1"),
@@ -71,10 +71,10 @@ def demand_whole(project: Project, upgrade: str, verify: str, revisions: str) ->
     ),
 )
 def test_a_shape_is_rebuilt_twice_and_undone(
-    tmp_path: Path, database_url: str, name: str, upgrade: str, verify: str, revisions: str
+    tmp_path: Path, database_url: str, shape: str, upgrade: str, verify: str, revisions: str
 ) -> None:
     """From nothing and over itself; `status` has nothing to say of it, `undo` goes back."""
-    project = laid_down(tmp_path / name, name, database_url)
+    project = laid_down(tmp_path / shape, shape, database_url)
     demand_whole(project, upgrade, verify, revisions)
 
 
@@ -122,7 +122,7 @@ def test_what_alembic_init_writes(tmp_path: Path, database_url: str, template: s
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("shape", "words"),
     [
         ("asks", "revision a1 (a1_asks.py:11): it asked for input, and stdin is closed (EOFError"),
         ("offline_only", "env.py gives Alembic no connection: it has no online mode"),
@@ -130,10 +130,10 @@ def test_what_alembic_init_writes(tmp_path: Path, database_url: str, template: s
     ],
 )
 def test_a_shape_that_cannot_be_built(
-    tmp_path: Path, database_url: str, name: str, words: str
+    tmp_path: Path, database_url: str, shape: str, words: str
 ) -> None:
     """Exit 4 in one line that says why and what to do; nothing was changed."""
-    project = laid_down(tmp_path / name, name, database_url)
+    project = laid_down(tmp_path / shape, shape, database_url)
     done = project.invoke("reset-db")
     assert done.returncode == 4
     (line,) = done.stderr.splitlines()
