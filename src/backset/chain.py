@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain as flattened
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from invoke.exceptions import Exit
 
@@ -50,8 +50,10 @@ class Step:
     gives: what later steps may need. needs: what earlier steps have given.
     begin: a function of the run, for what takes its time; called when the steps that go on beside
     this one begin, too.
-    changes: whether it changes a database, so that no other run may. migrates: whether Alembic's
-    process is started ahead for it. is_last: whether nothing is left to work on after it.
+    where: `rebuilt`, only in a chain that replaces the target; of these `beside` it, or `in place`.
+    changes: whether it changes a database, so that no other run may. writes: whether it does so to
+    a target that stays. migrates: whether Alembic's process is started ahead for it. is_last:
+    whether nothing is left to work on after it.
     is_short: whether it gives up by itself after seconds, and is never stopped half way.
     is_kept: whether a build that is cloned has what it does, so that the next run need not do it.
     """
@@ -63,12 +65,19 @@ class Step:
     gives: str = ""
     needs: str = ""
     begin: Callable[[Any], None] | None = None
+    where: Literal["", "rebuilt", "beside", "in place"] = ""
     changes: bool = True
+    writes: bool = True
     migrates: bool = False
     waits: bool = False
     is_last: bool = False
     is_short: bool = False
     is_kept: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a project has made it."""
+        return self.run.__module__.partition(".")[0] != __name__.partition(".")[0]
 
 
 Group = tuple[Step, ...]
@@ -89,12 +98,18 @@ class Chain:
     def __init__(
         self, name: str, *steps: Step | Group, in_place: Sequence[Step | Group] = ()
     ) -> None:
-        """Raise invoke's Exit where a step lacks what it needs, or nothing can be beside it."""
+        """Raise invoke's Exit where a step lacks what it needs, or cannot stand where it does."""
         self.name = name
         self.groups = _grouped(steps)
         self.in_place = _grouped(in_place)
-        for each in filter(None, (self.groups, self.in_place)):
-            _check(name, each)
+        problems = (
+            _disorder(self.groups),
+            _disorder(self.in_place),
+            _astray_beside(self.steps, replaces=self.replaces),
+            _astray_in_place(flat(self.in_place), replaces=self.replaces),
+        )
+        for each in filter(None, problems):
+            raise _wrong(name, each)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -145,24 +160,57 @@ def _with(name: str, groups: Sequence[Group], after: str, step: Step) -> list[Gr
     return [*groups[: at[0]], (step,), *groups[at[0] :]] if groups else []
 
 
-def _check(name: str, groups: Sequence[Group]) -> None:
+def _disorder(groups: Sequence[Group]) -> str:
+    """Return what is wrong with the order of steps; empty where nothing is."""
     given: set[str] = set()
     names: set[str] = set()
     ended = ""
     for group in groups:
         first, *others = group
         if others and not first.waits:
-            raise _wrong(name, f"nothing can go on beside {first.name}, which waits for no program")
+            return f"nothing can go on beside {first.name}, which waits for no program"
         for each in group:
             if ended:
-                raise _wrong(name, f"{each.name} comes after {ended}, which is the last")
+                return f"{each.name} comes after {ended}, which is the last"
             if each.name in names:
-                raise _wrong(name, f"there are two steps of the name {each.name}")
-            names.add(each.name)
+                return f"there are two steps of the name {each.name}"
             if each.needs and each.needs not in given:
-                raise _wrong(name, f"{each.name} needs {each.needs}, and no step before gives that")
+                return f"{each.name} needs {each.needs}, and no step before gives that"
+            names.add(each.name)
         ended = next((each.name for each in group if each.is_last), "")
         given |= {each.gives for each in group}
+    return ""
+
+
+def _astray_beside(steps: Group, *, replaces: bool) -> str:
+    """Return which step would do harm beside a target; empty where none would.
+
+    What empties a target, or fills another one, is behind the gate for chains that replace it.
+    """
+    for each in steps:
+        if each.where and not replaces:
+            return f"{each.name} is for a target that is replaced, and no promote does that here"
+        if each.where == "in place":
+            return f"{each.name} can only be in place"
+    made, used = ({getattr(each, name) for each in steps} for name in ("gives", "needs"))
+    if "next" in made - used:
+        return "a database is made beside the target, and no promote swaps it in"
+    return ""
+
+
+def _astray_in_place(steps: Group, *, replaces: bool) -> str:
+    """Return which step would do harm to a target itself; empty where none would.
+
+    All that a failure restores is what the backup before `clear` has.
+    """
+    for each in steps:
+        if each.where == "beside":
+            return f"{each.name} cannot be in place"
+    if steps and not replaces:
+        return "it has an order in place, and does not replace its target"
+    if steps and [each.name for each in steps[:2]] != ["backup", "clear"]:
+        return "in place the first steps are backup and clear"
+    return ""
 
 
 def _wrong(name: str, what: str) -> Exit:

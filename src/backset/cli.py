@@ -25,6 +25,7 @@ from backset.wording import redaction, toml
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from backset.chain import Chain
     from backset.configuration.settings import Settings
     from backset.errors import Finding
     from backset.runs.build import Build
@@ -240,7 +241,7 @@ def run_chain(
                     raise StepFailedError.of(planned.problems)
                 return
             execution.run(build, chain, told, skip=skip, answer=answer)
-            told.done(_farewell(name, build))
+            told.done(_farewell(chain, build))
 
 
 @contextmanager
@@ -273,8 +274,8 @@ def alembic_for_proof(
         yield it, ahead
 
 
-def _farewell(name: str, build: Build) -> str:
-    if name == "undo":
+def _farewell(chain: Chain, build: Build) -> str:
+    if chain.has("undo"):
         return " · `invoke undo` again is redo"
     if build.is_rebuilt:
         way = " --in-place" if build.is_asked_in_place else ""  # else a swap could be tried

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import psycopg
@@ -9,7 +11,7 @@ import psycopg
 from backset.chain import Done, Planned, flat
 from backset.checks import baseline, heads
 from backset.connections.session import explained
-from backset.errors import Overdue, StepFailedError
+from backset.errors import BacksetError, Overdue, StepFailedError
 from backset.processes import signals
 from backset.runs import clones, guard, in_place
 from backset.runs.clones import Keeping
@@ -77,7 +79,7 @@ def _run(
         chosen = _enter(build, chain, watcher, answer) if chain.replaces else chain.groups
         groups = _wanted(chosen, skip | unwanted(build.options.carries))
         if not chain.replaces:
-            guard.refuse_writing(build, [each.name for each in flat(groups)])
+            guard.refuse_writing(build, flat(groups))
         _begin(build, groups, answer)
         keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
         with Keeping(build, keeps) as keeping:
@@ -95,6 +97,9 @@ def _wanted(groups: Iterable[Group], skip: frozenset[str]) -> tuple[Group, ...]:
     return tuple(filter(None, left))
 
 
+_NOT_KEPT = "a step of the project's own comes before it is verified"
+
+
 def _is_kept(groups: Iterable[Group], name: str) -> bool:
     """Tell whether a step is among these, and a kept build has all that is done until then."""
     for each in flat(groups):
@@ -110,8 +115,11 @@ def _begin(build: Build, groups: Sequence[Group], answer: Answer) -> None:
     names = {each.name for each in flat(groups)}
     if "backup" in names:
         build.mark_server()
-    if {"reset", "upgrade"} <= names and _is_kept(groups, "verify"):
-        clones.recall(build, seeds=_is_kept(groups, "seed"))
+    if {"reset", "upgrade"} <= names:
+        if _is_kept(groups, "verify"):
+            clones.recall(build, seeds=_is_kept(groups, "seed"))
+        else:
+            build.uncloned = _NOT_KEPT
     _look_ahead(build, names)
     if build.recalled is None:
         build.begin_worker()
@@ -189,12 +197,28 @@ class _Performer:
             doing = text
             self._watcher.progress(text, lasting=lasting)
 
+        if step.is_own and step.writes and not self._build.is_beside:
+            self._build.check_protection()
         try:
             done = step.run(self._build, progress, *meanwhile)
         except Overdue as error:
             error.doing = error.doing or doing
             raise
-        return done if isinstance(done, Done) else Done(done or "done")
+        except (BacksetError, psycopg.Error):
+            raise
+        except Exception as error:
+            if not step.is_own:
+                raise
+            raise self._explained(error) from error
+        return done if isinstance(done, Done) else Done(done if isinstance(done, str) else "done")
+
+    def _explained(self, error: Exception) -> StepFailedError:
+        """Return what a function of the project has raised, with the line that raised it."""
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        build = self._build
+        where = build.settings.shown(Path(frame.f_code.co_filename))
+        what = build.settings.redact(build.target, f"{type(error).__name__}: {error}")
+        return StepFailedError(what, f"mend {where}:{line}, or what it needs")
 
 
 def _enter(build: Build, chain: Chain, watcher: Watcher, answer: Answer) -> tuple[Group, ...]:
@@ -246,8 +270,10 @@ def plan(build: Build, chain: Chain, *, skip: frozenset[str], answer: Answer) ->
                 lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(build.options.carries))
         names = {each.name for each in flat(groups)}
-        if {"reset", "upgrade"} <= names and _is_kept(groups, "verify"):
-            build.uncloned = clones.look(build, seeds=_is_kept(groups, "seed"))
+        if {"reset", "upgrade"} <= names:
+            is_kept = _is_kept(groups, "verify")
+            seeds = _is_kept(groups, "seed")
+            build.uncloned = clones.look(build, seeds=seeds) if is_kept else _NOT_KEPT
         _look_ahead(build, names)
         if "upgrade" in {each.name for each in flat(chosen)} and build.recalled is None:
             heads.demand_destination(build.workers)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
+from tests.canary import CANARY
 from tests.project import databases
 from tests.states import rebuilt
 
@@ -68,6 +70,72 @@ def test_one_that_fails_leaves_the_target_as_it_was(own: Project) -> None:
     assert 'relation "nothing" does not exist' in done.stderr
     assert "Traceback" not in done.stderr
     assert (emails(own), databases(own)) == (["somebody@private"], before)
+
+
+RAISES = """
+def anonymize(run, progress):
+    raise ValueError(f"no address in {run.target.url}")
+"""
+
+
+@pytest.mark.parametrize(("way", "code"), [("beside", 4), ("in place", 5)])
+def test_whatever_it_raises_is_a_line(own: Project, way: str, code: int) -> None:
+    """With the line of the function, and without a password; the target is then as it was."""
+    own.env["DATABASE_URL"] = own.url.replace("postgres@", f"postgres:{quote(CANARY, safe='')}@")
+    tasks = own.folder / "tasks.py"
+    text = tasks.read_text()
+    tasks.write_text(text.replace("\nstep =", f"{RAISES}\nstep ="))
+    flags = ["--in-place"] if way == "in place" else []
+    done = own.run("reset-db-anonymized", "--carry", "--yes", *flags)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "anonymize ValueError: no address in postgresql://postgres:***@" in done.stderr
+    assert CANARY not in done.stdout + done.stderr
+    assert "→ mend tasks.py:9, or what it needs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert emails(own) == ["somebody@private"]
+
+
+LIVE = """\
+from backset.chain import Chain, Step, parallel
+from backset.steps import backup
+from backset.tasks import namespace, rebuilding
+
+def blank(run, progress):
+    return run.session.execute("UPDATE users SET email = 'blank'")
+
+chain = Chain("blank", backup, Step("blank", blank, "would blank every address"))
+namespace.add_task(rebuilding(chain))
+"""
+
+
+def test_one_that_works_on_a_target_that_stays_respects_what_seed_does(own: Project) -> None:
+    """A protected database, and one whose sessions only read, are left alone."""
+    (own.folder / "tasks.py").write_text(LIVE)
+    assert own.run("protect").returncode == 0
+    refused = own.run("blank")
+    assert (refused.returncode, "is protected" in refused.stderr) == (3, True), refused.stderr
+    assert own.run("unprotect", "--confirm", own.database).returncode == 0
+    only_reads = f"ALTER DATABASE {own.database} SET default_transaction_read_only = on"
+    own.query(only_reads, "postgres")
+    refused = own.run("blank")
+    assert (refused.returncode, "and blank writes" in refused.stderr) == (3, True), refused.stderr
+    assert emails(own) == ["somebody@private"]
+    own.query(f"ALTER DATABASE {own.database} RESET default_transaction_read_only", "postgres")
+    done = own.run("blank")
+    assert (done.returncode, " ✔ blank     done\n" in done.stdout) == (0, True), done.stderr
+    assert emails(own) == ["blank"]
+
+
+def test_a_build_with_one_before_it_is_verified_is_not_cloned(own: Project) -> None:
+    """The line of `reset`, and that of the plan, say why."""
+    assert own.run("reset-db", "--yes").returncode == 0
+    tasks = own.folder / "tasks.py"
+    tasks.write_text(tasks.read_text().replace('after="carry"', 'after="upgrade"'))
+    why = "· a step of the project's own comes before it is verified"
+    for words in (["--plan"], ["--yes"]):
+        done = own.run("reset-db-anonymized", *words)
+        (line,) = (each for each in done.stdout.splitlines() if " reset " in each)
+        assert line.endswith(why), line
 
 
 def test_what_a_step_does_is_not_cloned(own: Project) -> None:

@@ -74,12 +74,40 @@ def test_a_chain_that_cannot_be_is_refused_when_it_is_made(
     assert refused.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("order", "in_place", "words"),
+    [
+        ([steps.backup, steps.clear], (), "clear is for a target that is replaced"),
+        ([steps.reset, steps.upgrade], (), "reset is for a target that is replaced"),
+        ([steps.upgrade, steps.carry], (), "carry is for a target that is replaced"),
+        ([steps.load], (), "load is for a target that is replaced"),
+        ([steps.backup, steps.clear, steps.undo], (), "clear can only be in place"),
+        ([steps.reset, steps.undo], (), "and no promote swaps it in"),
+        ([steps.undo], [steps.backup, steps.clear, steps.reset], "reset cannot be in place"),
+        ([steps.seed], [steps.backup, steps.clear], "and does not replace its target"),
+        ([steps.undo], [steps.backup, steps.upgrade], "the first steps are backup and clear"),
+        (
+            [steps.undo],
+            [steps.backup, Step("own", run=print, plan=""), steps.clear],
+            "the first steps are backup and clear",
+        ),
+    ],
+)
+def test_a_chain_that_would_do_harm_is_refused_when_it_is_made(
+    order: list[Step], in_place: list[Step], words: str
+) -> None:
+    """Nothing is emptied that no gate has seen, nor changed that no backup would bring back."""
+    with pytest.raises(Exit, match=words):
+        Chain("mine", *order, in_place=in_place)
+
+
 def test_a_step_of_ones_own_stands_where_it_is_put() -> None:
     """In place, too; a step that is not there has nothing behind it."""
     own = Step("anonymize", run=print, plan="would blank the addresses")
-    chain = CHAINS["reset-db"].named("mine", after="carry", step=own)
+    (standard,) = (each for each in STANDARD if each.name == "reset-db")
+    chain = standard.named("mine", after="carry", step=own)
     for groups in (chain.groups, chain.in_place):
         names = [each.name for group in groups for each in group]
         assert names[names.index("carry") + 1] == "anonymize"
     with pytest.raises(Exit, match="there is no step curry that anonymize could come after"):
-        CHAINS["reset-db"].named("mine", after="curry", step=own)
+        standard.named("mine", after="curry", step=own)

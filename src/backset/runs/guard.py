@@ -20,7 +20,7 @@ from backset.wording.quantities import amount, count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from backset.chain import Chain
+    from backset.chain import Chain, Step
     from backset.runs.build import Build
 
     Facts = list[tuple[str, str]]
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # two more each. Tried with CONNECTION LIMIT.
 _OF_A_BUILD, _OF_A_CARRY = 5, 7
 LONGEST_S = 30 * 24 * 60 * 60
-_WRITERS = frozenset({"upgrade", "seed", "stamp", "drop_indexes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,12 +300,9 @@ def _digest(build: Build, facts: Facts) -> str:
     return hashlib.sha256(json.dumps(bound).encode()).hexdigest()[:8]
 
 
-def refuse_writing(build: Build, steps: Iterable[str]) -> None:
-    """Refuse steps that work on the target itself, which is not rebuilt. Raises RefusedError.
-
-    steps: their names.
-    """
-    name, writing = build.target.database, sorted(_WRITERS.intersection(steps))
+def refuse_writing(build: Build, steps: Iterable[Step]) -> None:
+    """Refuse steps that work on the target itself, which is not rebuilt. Raises RefusedError."""
+    name, writing = build.target.database, sorted(each.name for each in steps if each.writes)
     if build.old is None or not writing or login.is_set(build.server.session, name):
         return
     reads, source, role = build.live.execute(_EFFECTIVE, [SETTING]).fetchone() or (False, "", "")

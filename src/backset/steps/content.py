@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backset.chain import Done, Planned, Step
-from backset.errors import Finding, FindingsError, StepFailedError
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
     from backset.checks import server_log
     from backset.configuration.rules import Rules
+    from backset.errors import Finding
     from backset.migrations.migrating import Progress
     from backset.runs.build import Build
     from backset.templates.memory import Recalled
@@ -108,6 +108,7 @@ def set_aside(build: Build) -> str:
 def _verify(build: Build, progress: Progress) -> Done:
     """Hold models and expectations against the database. Raises FindingsError on the live one."""
     from backset.checks import server_log, verification
+    from backset.errors import FindingsError, StepFailedError
     from backset.runs import seeding
 
     if build.recalled is not None:
@@ -318,10 +319,16 @@ verify = Step(
     _plan_verify,
     does="compare the models with the database",
     changes=False,
+    writes=False,
     migrates=True,
     is_kept=True,
 )
 carry = Step(
-    "carry", _carry, _plan_carry, does="COPY the old rows into the new tables", needs="schema"
+    "carry",
+    _carry,
+    _plan_carry,
+    does="COPY the old rows into the new tables",
+    needs="schema",
+    where="rebuilt",
 )
 seed = Step("seed", _seed, _plan_seed, does="run the mock-data script", is_kept=True)

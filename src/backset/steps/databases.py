@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.chain import Done, Step
-from backset.errors import BacksetError
-from backset.processes import signals
 from backset.wording.quantities import count
 
 if TYPE_CHECKING:
@@ -88,6 +86,7 @@ def _as_whom(build: Build) -> str:
 def _promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
     from backset.connections.activity import listed
+    from backset.processes import signals
     from backset.runs import notes, ownership
     from backset.servers import read_only, swap
 
@@ -141,6 +140,8 @@ def pruned(build: Build) -> tuple[int, str]:
     At the end of a run that has replaced the target, which cannot fail any more: what one that
     fails would have removed may be all that is left of some rows.
     """
+    from backset.errors import BacksetError
+
     if build.taken is None:
         return 0, ""
     settings, stay = build.settings, build.protected_backups | {build.taken.name}
@@ -188,6 +189,7 @@ def _surplus(build: Build) -> str:
 def _undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     from backset.connections.activity import listed
+    from backset.processes import signals
     from backset.servers import swap
 
     names, previous = build.server.names, build.kept
@@ -223,16 +225,25 @@ reset = Step(
     does="CREATE DATABASE NAME__next",
     gives="next",
     begin=lambda build: build.begin_next(),
+    where="beside",
     migrates=True,
     is_kept=True,
 )
-clear = Step("clear", _clear, _plan_clear, does="DROP what is in the target itself", needs="backup")
+clear = Step(
+    "clear",
+    _clear,
+    _plan_clear,
+    does="DROP what is in the target itself",
+    needs="backup",
+    where="in place",
+)
 promote = Step(
     "promote",
     _promote,
     _plan_promote,
     does="swap NAME__next in, by two renames",
     needs="next",
+    where="beside",
     is_last=True,
     is_short=True,
 )
@@ -241,6 +252,7 @@ undo = Step(
     _undo,
     _plan_undo,
     does="swap NAME__previous back in",
+    where="beside",
     is_last=True,
     is_short=True,
 )

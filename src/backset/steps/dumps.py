@@ -160,8 +160,16 @@ backup = Step(
     _plan_backup,
     does="pg_dump, read back, with a manifest",
     gives="backup",
+    writes=False,
     migrates=True,
     waits=True,
     is_kept=True,
 )
-load = Step("load", _load, _plan_load, does="pg_restore, compared with the manifest", gives="next")
+load = Step(
+    "load",
+    _load,
+    _plan_load,
+    does="pg_restore, compared with the manifest",
+    gives="next",
+    where="rebuilt",
+)

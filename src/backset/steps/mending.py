@@ -112,5 +112,7 @@ def _files(recipe: Recipe) -> str:
 
 stamp = Step("stamp", _stamp, _plan_stamp, needs="backup", migrates=True)
 drop_indexes = Step("drop_indexes", _drop_indexes, _plan_drop_indexes, needs="backup")
-merge = Step("merge", _merge, _plan_merge, migrates=True)
-bring_back = Step("bring_back", _bring_back, _plan_bring_back, changes=False, migrates=True)
+merge = Step("merge", _merge, _plan_merge, writes=False, migrates=True)
+bring_back = Step(
+    "bring_back", _bring_back, _plan_bring_back, changes=False, writes=False, migrates=True
+)
