@@ -19,18 +19,7 @@ stands in `parallel(…)` goes on at the same time. A chain that lacks what a st
 
 from backset import tasks
 from backset.chain import Chain, parallel
-from backset.steps import (
-    backup,
-    carry,
-    clear,
-    load,
-    promote,
-    reset,
-    seed,
-    undo,
-    upgrade,
-    verify,
-)
+from backset.steps import backup, carry, clear, load, promote, reset, seed, undo, upgrade, verify
 
 CHAINS = (
     Chain(

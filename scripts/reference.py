@@ -21,8 +21,8 @@ from typing import (
 )
 
 from backset import errors
-from backset.configuration.keys import KEYS, PREFIX, Key
-from backset.reports import shape
+from backset.report import shape
+from backset.settings.keys import KEYS, PREFIX, Key
 from backset.tasks import namespace
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
-from backset.configuration import lineage, values
-from backset.configuration.keys import KEYS, Key
-from backset.reports import shape
+from backset.report import shape
+from backset.settings import lineage, values
+from backset.settings.keys import KEYS, Key
 
 FOLDER = Path(__file__).parents[1] / "src/backset/schemas"
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"

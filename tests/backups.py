@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.connections.target import Target
     from backset.servers.programs import Programs
 
@@ -45,13 +45,13 @@ def change(target: Target, word: str = "") -> None:
 
 
 def take(
-    vault: Vault, target: Target, programs: Programs, *scripts: Path, zstd_above: int = NEVER
+    vault: BackupStore, target: Target, programs: Programs, *scripts: Path, zstd_above: int = NEVER
 ) -> Backup:
     """Take a backup."""
     return backup.take(vault, target, lambda: scripts, programs, zstd_above=zstd_above)
 
 
-def take_folder(vault: Vault, target: Target, programs: Programs) -> Backup:
+def take_folder(vault: BackupStore, target: Target, programs: Programs) -> Backup:
     """Take a backup as the version before zstd did of a large database: a folder of files."""
     dump = take(vault, target, programs).dump
     dump.unlink()

@@ -17,10 +17,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.configuration.keys import TEMPORARY
 from backset.connections.target import Target
-from backset.processes import process
-from backset.servers.embedded import tether_folder
+from backset.process import process
+from backset.servers.clusters import tether_folder
+from backset.settings.keys import TEMPORARY
 from tests import forked
 from tests.clusters import free_port, running
 from tests.incident.project import lay_down

@@ -35,7 +35,7 @@ _MOST = 1 << 20  # bytes of a request
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Let processes.process make them so, within the block; nothing is started before the first.
+    """Let process.process make them so, within the block; nothing is started before the first.
 
     On Linux alone: its sockets keep requests apart, and its libraries outlive a fork.
     """
@@ -44,7 +44,7 @@ def processes() -> Iterator[None]:
         return
     import pytest  # noqa: PLC0415  (the program itself does not need these)
 
-    from backset.processes import process  # noqa: PLC0415
+    from backset.process import process  # noqa: PLC0415
     from tests.incident import project  # noqa: PLC0415
 
     known = _looked_at(os.environ), _limits()
@@ -125,7 +125,7 @@ def _limits() -> list[tuple[int, int]]:
 
 
 class Forked:
-    """What processes.process needs of a Popen.
+    """What process.process needs of a Popen.
 
     errors: where the process writes its errors; where the rest goes, by default.
     """

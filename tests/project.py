@@ -24,7 +24,7 @@ from invoke.program import Program
 
 import backset
 from backset.connections.target import Target
-from backset.processes import identity
+from backset.process import identity
 from tests.incident.fingerprint import fingerprint
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from backset.servers.clusters import ServiceNames, throw_away
 from backset.servers.programs import installations
-from backset.servers.service import Names, throw_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def served(job: dict[str, Any], case: Case) -> Iterator[Case]:
     if "services" not in job:
         yield {}
         return
-    with throw_away(Names(database="aideator"), int(case["postgres"])) as service:
+    with throw_away(ServiceNames(database="aideator"), int(case["postgres"])) as service:
         yield {"DATABASE_URL": service.url}
 
 

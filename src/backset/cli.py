@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from invoke.exceptions import Exit
 
 from backset.chain import CHAINS
-from backset.configuration.reader import load, restored_environment
 from backset.errors import BacksetError, ConsentError, FindingsError, Interrupted, StepFailedError
-from backset.migrations.worker import Worker
-from backset.processes import identity, process, signals, streams
-from backset.reports.report import Report, shortened
-from backset.reports.report_json import JsonReport
-from backset.wording import redaction, toml
+from backset.migrate.worker import Worker
+from backset.process import identity, process, signals, streams
+from backset.report.report import Report, shortened
+from backset.report.report_json import JsonReport
+from backset.settings.reader import load, restored_environment
+from backset.text import redaction, toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from backset.chain import Chain
-    from backset.configuration.settings import Settings
+    from backset.clones.memory import Memory
     from backset.errors import Finding
     from backset.runs.build import Build
-    from backset.templates.memory import Memory
+    from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check", "alembic"})
 _BUG = 1  # its exit code
@@ -68,7 +68,7 @@ def settled(settings: Settings) -> Settings:
     """Return settings that say where the target is, which may be known to env.py alone."""
     if settings.target or settings.is_embedded:
         return settings
-    from backset.migrations import discovery
+    from backset.migrate import discovery
 
     return discovery.settled(settings)
 
@@ -95,7 +95,7 @@ def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
     try:
         yield
     except BacksetError as error:
-        from backset.configuration import writing
+        from backset.settings import writing
 
         wanted = [setting for each in error.findings for setting in each.settings]
         try:
@@ -127,7 +127,7 @@ def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = N
     told.fail(_lines(error, told.most_lines), error.exit_code)
     wanted = [setting for each in error.findings for setting in each.settings]
     if wanted and root is not None:
-        from backset.configuration import writing
+        from backset.settings import writing
 
         told.settings(wanted, writing.text(root / writing.NAME))
     leave(told, error.exit_code)
@@ -150,7 +150,7 @@ def _report(task: str, *, as_json: bool) -> Report:
         return JsonReport(task)
     if sys.stdout is None or not sys.stdout.isatty():
         return Report()
-    from backset.reports.report_live import LiveReport
+    from backset.report.report_live import LiveReport
 
     return LiveReport()
 
@@ -194,12 +194,11 @@ def run_chain(
         gc.disable()  # as in tasks: while modules are imported there is no garbage
         from backset import execution
         from backset.backups.backup import Wish
-        from backset.configuration import rules
-        from backset.reports import dialogue
-        from backset.runs.build import Build
-        from backset.runs.guard import Answer
-        from backset.runs.options import Options
+        from backset.report import dialogue
+        from backset.runs.build import Build, Options
+        from backset.runs.guard import Consent
         from backset.servers import location
+        from backset.settings import rules
 
         gc.freeze()
         gc.enable()
@@ -208,7 +207,7 @@ def run_chain(
         whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
-        answer = Answer(**said, ask=ask)
+        answer = Consent(**said, ask=ask)
         chain = CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
@@ -251,7 +250,7 @@ def _ahead(
     """Start Alembic's process before our own imports, unless what it would build is remembered."""
     memory = None
     if CHAINS[name].has("reset", "upgrade") and not asked.get("cold"):
-        from backset.templates import memory as memories
+        from backset.clones import memory as memories
 
         database = settings.target.database if settings.target else settings.database
         memory = memories.recall(settings, database)

@@ -10,25 +10,25 @@ import psycopg
 
 from backset.chain import Done, Planned, flat
 from backset.checks import baseline, heads
+from backset.clones.memory import StepRecord
 from backset.connections.session import explained
 from backset.errors import BacksetError, Overdue, StepFailedError
-from backset.processes import signals
+from backset.process import signals
 from backset.runs import clones, guard, in_place
 from backset.runs.clones import Keeping
-from backset.servers import companions
+from backset.servers import derived
 from backset.steps.content import set_aside
 from backset.steps.databases import pruned
-from backset.templates.memory import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backset.chain import Chain, Group, Step
-    from backset.configuration.rules import Rules
-    from backset.connections.activity import Client
+    from backset.connections.activity import Backend
     from backset.errors import Finding
     from backset.runs.build import Build
-    from backset.runs.guard import Answer
+    from backset.runs.guard import Consent
+    from backset.settings.rules import Rules
 
 
 class Watcher(Protocol):
@@ -40,7 +40,7 @@ class Watcher(Protocol):
     def progress(self, text: str, *, lasting: bool = False) -> None:
         """Note what the step is doing; lasting: people want to see it afterwards, too."""
 
-    def notice(self, text: str, clients: Sequence[Client] = ()) -> None:
+    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Say what must not go unsaid, such as whom the run waits for; from any thread."""
 
     def end(self, step: str, done: Done) -> None:
@@ -55,7 +55,7 @@ def unwanted(carries: Rules | None) -> frozenset[str]:
 
 
 def run(
-    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Answer
+    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     with build.waits(watcher.notice):
@@ -65,7 +65,7 @@ def run(
 
 
 def _run(
-    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Answer
+    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
 ) -> None:
     with in_place.safety(build), explained(build.target):
         if chain.locks:
@@ -110,7 +110,7 @@ def _is_kept(groups: Iterable[Group], name: str) -> bool:
     return False
 
 
-def _begin(build: Build, groups: Sequence[Group], answer: Answer) -> None:
+def _begin(build: Build, groups: Sequence[Group], answer: Consent) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     names = {each.name for each in flat(groups)}
     if "backup" in names:
@@ -126,11 +126,11 @@ def _begin(build: Build, groups: Sequence[Group], answer: Answer) -> None:
     else:
         build.begin_seed()
     if build.is_beside:
-        companions.clear(build.server, build.databases)
+        derived.clear(build.server, build.databases)
     if build.is_in_place and "carry" in names and build.options.carries and not build.old_is_empty:
-        from backset.carrying import pending
+        from backset.carry import sources
 
-        pending.refuse_in_place(build)
+        sources.refuse_in_place(build)
     if build.is_in_place or "backup" not in names:  # else while the dump is written
         with signals.limited(answer.timeout_s):
             build.demand_destination()
@@ -187,7 +187,7 @@ class _Performer:
         self._watcher.begin(step.name)
         done = self._done(step, *meanwhile)
         self._watcher.end(step.name, done)
-        self._keeping.after(step.name, Told(done.text, done.details, done.findings))
+        self._keeping.after(step.name, StepRecord(done.text, done.details, done.findings))
 
     def _done(self, step: Step, *meanwhile: object) -> Done:
         doing = ""
@@ -221,7 +221,7 @@ class _Performer:
         return StepFailedError(what, f"mend {where}:{line}, or what it needs")
 
 
-def _enter(build: Build, chain: Chain, watcher: Watcher, answer: Answer) -> tuple[Group, ...]:
+def _enter(build: Build, chain: Chain, watcher: Watcher, answer: Consent) -> tuple[Group, ...]:
     """Pass the gate; return the steps of the rung that was chosen there."""
     admission = guard.admit(build, chain, answer)
     _check_origin(build)
@@ -238,9 +238,9 @@ def _enter(build: Build, chain: Chain, watcher: Watcher, answer: Answer) -> tupl
 def _check_origin(build: Build) -> None:
     """Raise an error where rows cannot come from the origin that was asked for."""
     if build.options.origin is not None:
-        from backset.carrying import origins
+        from backset.carry import sources
 
-        origins.check(build)
+        sources.check(build)
 
 
 class Plan(NamedTuple):
@@ -255,7 +255,7 @@ class Plan(NamedTuple):
     problems: tuple[Finding, ...] = ()
 
 
-def plan(build: Build, chain: Chain, *, skip: frozenset[str], answer: Answer) -> Plan:
+def plan(build: Build, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Plan:
     """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
     chosen, lines = chain.groups, []
     consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
@@ -292,5 +292,5 @@ def _planned(step: Step, build: Build) -> Planned:
     return says if isinstance(says, Planned) else Planned([says])
 
 
-def _stands_in_the_way(client: Client, remedy: str) -> str:
+def _stands_in_the_way(client: Backend, remedy: str) -> str:
     return f"{client} on {client.database} would stop this, and may not be ended → {remedy}"

@@ -18,9 +18,8 @@ import nox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from backset.rehearsals.rehearsal import Check
-    from backset.rehearsals.stage import NoxStage
-    from backset.servers.service import Service
+    from backset.rehearsal.rehearsal import Check, NoxStage
+    from backset.servers.clusters import Service
 
 # Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
 # other 0.2 s that it would leave to it are not enough to end what it has started.
@@ -28,7 +27,7 @@ CLEANING_S = 30.0
 _DATABASE = "rehearsal"
 
 
-class Server(NamedTuple):
+class ServedPostgres(NamedTuple):
     """Where a session works: `url` of a service, else a throw-away server of `major`."""
 
     name: str
@@ -55,9 +54,9 @@ def migrate_session(
     wait_s: how many seconds the server may take until it serves.
     """
 
-    def session(session: nox.Session, server: Server) -> None:
-        from backset.processes import signals  # noqa: PLC0415  (the noxfile's other sessions)
-        from backset.rehearsals.stage import NoxStage  # noqa: PLC0415
+    def session(session: nox.Session, server: ServedPostgres) -> None:
+        from backset.process import signals  # noqa: PLC0415  (the noxfile's other sessions)
+        from backset.rehearsal.rehearsal import NoxStage  # noqa: PLC0415
 
         if install:
             session.install(*install)
@@ -75,7 +74,7 @@ def migrate_session(
     return [f"{name}({each.name})" for each in servers]
 
 
-def _servers(name: str) -> list[Server]:
+def _servers(name: str) -> list[ServedPostgres]:
     """Return where the session runs: the service alone, where it is meant.
 
     A bare `nox` must never meet the server that a developer's shell happens to name.
@@ -84,8 +83,8 @@ def _servers(name: str) -> list[Server]:
 
     url = os.environ.get("DATABASE_URL", "")
     if url and (_in_ci() or _is_asked_for(name)):
-        return [Server("service", url=url)]
-    return [Server(str(major), major=major) for major in installations()]
+        return [ServedPostgres("service", url=url)]
+    return [ServedPostgres(str(major), major=major) for major in installations()]
 
 
 def _in_ci() -> bool:
@@ -100,7 +99,7 @@ def _is_asked_for(name: str) -> bool:
     return any(wanted.fullmatch(word) for word in words)
 
 
-def _environment(session: nox.Session, server: Server) -> dict[str, str | None]:
+def _environment(session: nox.Session, server: ServedPostgres) -> dict[str, str | None]:
     """Return what the tasks get: none may reach another server than the one that is meant."""
     foreign = ("BACKSET_",) if server.url else ("BACKSET_", "PG")  # libpq's complete a URL
     env: dict[str, str | None] = dict.fromkeys(
@@ -115,12 +114,12 @@ def _environment(session: nox.Session, server: Server) -> dict[str, str | None]:
 
 @contextmanager
 def _served(
-    session: nox.Session, server: Server, env: Mapping[str, str | None], wait_s: int
+    session: nox.Session, server: ServedPostgres, env: Mapping[str, str | None], wait_s: int
 ) -> Iterator[tuple[dict[str, str], Service | None]]:
     """Give what names the server for as long as the block lasts, and a throw-away one itself."""
     from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
-    from backset.servers import service  # noqa: PLC0415
-    from backset.wording import redaction  # noqa: PLC0415
+    from backset.servers import clusters  # noqa: PLC0415
+    from backset.text import redaction  # noqa: PLC0415
 
     try:
         if not server.url:
@@ -128,7 +127,7 @@ def _served(
                 yield it
             return
         if not _in_ci() and "--service" not in session.posargs:
-            service.refuse_rows(server.url, wait_s)
+            clusters.refuse_rows(server.url, wait_s)
     except BacksetError as error:
         session.error("\n".join(map(redaction.printable, error.lines())))
     yield {"DATABASE_URL": server.url}, None
@@ -139,29 +138,29 @@ def _thrown_away(
     session: nox.Session, major: int, env: Mapping[str, str | None]
 ) -> Iterator[tuple[dict[str, str], Service]]:
     """Run a server that stands in for the project's own. Raises SettingsError."""
-    from backset.configuration.keys import THROW_AWAY  # noqa: PLC0415  (likewise)
-    from backset.configuration.reader import load  # noqa: PLC0415
     from backset.connections.target import Target  # noqa: PLC0415
-    from backset.migrations import standing_in  # noqa: PLC0415
-    from backset.servers import service  # noqa: PLC0415
+    from backset.migrate import stand_in  # noqa: PLC0415
+    from backset.servers import clusters  # noqa: PLC0415
+    from backset.settings.keys import THROW_AWAY  # noqa: PLC0415  (likewise)
+    from backset.settings.reader import load  # noqa: PLC0415
 
     given = {name: value for name, value in os.environ.items() if not name.startswith("BACKSET_")}
     given |= {name: value for name, value in env.items() if value is not None}
     settings = load(Path.cwd(), given)
-    meant = standing_in.own(settings)
-    names = standing_in.names(settings, meant, _DATABASE)
-    with service.throw_away(names, major, keep="--keep" in session.posargs) as it:
+    meant = stand_in.own(settings)
+    names = stand_in.names(settings, meant, _DATABASE)
+    with clusters.throw_away(names, major, keep="--keep" in session.posargs) as it:
         target = Target.parse(it.url)
-        told = standing_in.told(settings, meant, target)
+        told = stand_in.told(settings, meant, target)
         where = f"{target.params['host']}:{target.params['port']}"
         yield {**told, "DATABASE_URL": it.url, THROW_AWAY: where}, it
 
 
 def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]:
     """Return every check; each is told as it is made."""
-    from backset.processes import signals, streams  # noqa: PLC0415  (the noxfile's other sessions)
-    from backset.rehearsals import rehearsal  # noqa: PLC0415
-    from backset.rehearsals.rehearsal import rehearse  # noqa: PLC0415
+    from backset.process import signals, streams  # noqa: PLC0415  (the noxfile's other sessions)
+    from backset.rehearsal import rehearsal  # noqa: PLC0415
+    from backset.rehearsal.rehearsal import rehearse  # noqa: PLC0415
 
     checks = []
     for check in rehearse(stage, downgrades=downgrades, wait_s=wait_s):
@@ -175,7 +174,7 @@ def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]
 
 def _report(session: nox.Session, title: str, checks: Sequence[Check]) -> None:
     """Tell GitHub, where it asks; the session fails with the checks that did."""
-    from backset.rehearsals import rehearsal  # noqa: PLC0415  (the noxfile's other sessions)
+    from backset.rehearsal import rehearsal  # noqa: PLC0415  (the noxfile's other sessions)
 
     if os.environ.get("GITHUB_ACTIONS"):
         print(*rehearsal.commands(title, checks), sep="\n", flush=True)  # noqa: T201  (they shall act)

@@ -12,8 +12,8 @@ from invoke.config import Config
 from invoke.parser.argument import Argument
 from invoke.program import Program
 
-from backset.configuration import reader
-from backset.processes import identity, streams
+from backset.process import identity, streams
+from backset.settings import reader
 from backset.tasks import namespace
 
 if TYPE_CHECKING:

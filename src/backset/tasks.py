@@ -59,9 +59,9 @@ def _alone() -> Iterator[None]:
     try:
         yield
     finally:
-        is_command = import_module("backset.processes.identity").is_command()
+        is_command = import_module("backset.process.identity").is_command()
         if is_pythons and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            quiet = import_module("backset.processes.signals").quiet
+            quiet = import_module("backset.process.signals").quiet
             signal.signal(signal.SIGINT, quiet if is_command else interrupt)
         sys.dont_write_bytecode = byte_code
         (gc.enable if collects else gc.disable)()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.backups.vault import Vault
+from backset.backups.store import BackupStore
 from tests.acceptance.test_signals import SLOW_MIGRATION
 from tests.incident.project import CLEAN_REVISION
 from tests.marks import slow_but
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_said_before_the_backup(
     assert words in done.stderr
     assert "is as it was" in done.stderr
     assert done.stdout.count("✔") == done.stdout.count("✔ reset ")
-    assert Vault.of(project.folder / "backups", project.database).list() == []
+    assert BackupStore.of(project.folder / "backups", project.database).list() == []
 
 
 def test_a_program_of_the_project_is_found_where_it_will_be(project: Project) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def broken(project: Project, **env: str) -> subprocess.CompletedProcess[str]:
     """Run it in a project, as a rehearsal does."""
     return subprocess.run(
-        [sys.executable, "-m", "backset.rehearsals.breaking"],
+        [sys.executable, "-m", "backset.rehearsal.breaking"],
         cwd=project.folder,
         env={**os.environ, **project.env, **env},
         capture_output=True,

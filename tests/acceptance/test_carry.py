@@ -11,9 +11,9 @@ import pytest
 
 from backset import execution
 from backset.chain import CHAINS
-from backset.configuration.reader import load
 from backset.runs.build import Build
-from backset.runs.guard import Answer
+from backset.runs.guard import Consent
+from backset.settings.reader import load
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import CLEAN_REVISION, COUNTS, break_it
 
@@ -225,7 +225,7 @@ def test_a_rebuild_that_carries_nothing_does_not_say_why(
     assert settings.target
     with Build(settings, settings.target, "test", beside=True) as build:
         planned = execution.plan(
-            build, CHAINS["reset-db"], skip=frozenset(), answer=Answer(yes=True)
+            build, CHAINS["reset-db"], skip=frozenset(), answer=Consent(yes=True)
         )
     assert "carry" not in dict(planned.lines)
 

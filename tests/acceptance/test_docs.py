@@ -15,7 +15,7 @@ import yaml
 from psycopg import sql
 
 from backset.checks import baseline
-from backset.configuration.reader import load
+from backset.settings.reader import load
 from tests.marks import slow_but
 from tests.pages import PAGES, Block, agree, blocks, links
 from tests.project import PROJECTS, REPOSITORY, Project

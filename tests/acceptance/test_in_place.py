@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from backset.connections.target import Target
-from backset.servers.lookout import Lookout
+from backset.migrate.project_command import SessionMonitor
 from tests.clusters import as_superuser, dumped, running
 from tests.incident.project import add_failing_migration
 from tests.marks import slow_but
@@ -290,13 +290,13 @@ def test_a_signal_that_tears_a_statement_of_the_run_brings_everything_back(
 ) -> None:
     """While a seed command runs the server is asked again and again who is connected."""
 
-    def look(self: Lookout, _session_id: int) -> None:
+    def look(self: SessionMonitor, _session_id: int) -> None:
         self.session.pgconn.send_query(b"SELECT pg_sleep(60)")  # and the signal, within psycopg
         signal.raise_signal(signal.SIGTERM)
 
     broken(owned)
     before = prints(owned)
-    monkeypatch.setattr(Lookout, "look", look)
+    monkeypatch.setattr(SessionMonitor, "look", look)
     done = owned.invoke("reset-db")
     assert done.returncode == 5, done.stdout + done.stderr
     assert "interrupted by SIGTERM" in done.stderr

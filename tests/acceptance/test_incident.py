@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from backset.connections.target import Target
-from backset.servers.service import Names, throw_away
+from backset.servers.clusters import ServiceNames, throw_away
 from tests.conftest import PASSWORD, ROLE
 from tests.incident.project import (
     CLEAN_REVISION,
@@ -193,7 +193,7 @@ def test_the_application_stays_connected_until_the_swap(broken: Project) -> None
 @pytest.mark.every_server
 def test_the_chain_on_an_older_server(tmp_path: Path) -> None:
     """PostgreSQL 16, with its own pg_dump: rebuild twice, undo, restore, status."""
-    with throw_away(Names(database="app"), major=16) as service:
+    with throw_away(ServiceNames(database="app"), major=16) as service:
         url = service.url
         folder = tmp_path / "project"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""The JSON report is what `reports/shape.py` says: no key more, none less, none that never comes.
+"""The JSON report is what `report/shape.py` says: no key more, none less, none that never comes.
 
 Each story takes a database through some states, and runs tasks with `--json` on the way.
 """
@@ -19,7 +19,7 @@ from psycopg import sql
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from backset.connections.target import Target
-from backset.reports.shape import Content
+from backset.report.shape import Content
 from backset.servers.server import Server
 from backset.tasks import namespace
 from tests import situations

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from backset.connections.session import Told, connect, is_shared, process_of
+from backset.connections.session import SessionPids, connect, is_shared, process_of
 from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.servers import swap
@@ -144,4 +144,4 @@ def test_what_is_shared(database_url: str) -> None:
         one = cast("psycopg.Connection[Any]", nullcontext(session))
         assert is_shared(session, lambda: one)
         (pid,) = session.execute("SELECT pg_backend_pid()").fetchone() or (0,)
-        assert not Told(session.info.backend_pid, pid).is_doubtful
+        assert not SessionPids(session.info.backend_pid, pid).is_doubtful

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from backset.connections.target import Target
-from backset.properties.extensions import Made
-from backset.properties.property import Property
+from backset.inherit.extensions import MadeByExtension
+from backset.inherit.property import Property
 from tests.conftest import ROLE
 from tests.marks import slow_but
 from tests.project import Project, databases, laid_down, migrating
@@ -121,11 +121,11 @@ def test_a_schema_that_a_migration_makes(tmp_path: Path, database_url: str, flag
 def test_what_the_scripts_say(tmp_path: Path, text: str, *, left: bool) -> None:
     """One that holds a version table was there first, unless a script could not run then."""
     (tmp_path / "a1.py").write_text(text)
-    made = Made.of([tmp_path], frozenset({"app"}))
+    made = MadeByExtension.of([tmp_path], frozenset({"app"}))
     schema = Property(kind="schema", name="app", value=(), statements=lambda _: [], own=True)
     assert made.includes(schema) is left
     soft = any(word in text for word in ("IF NOT", "if_not", "{name}"))
-    assert Made.of([tmp_path]).includes(schema) is (left or soft)
+    assert MadeByExtension.of([tmp_path]).includes(schema) is (left or soft)
 
 
 @pytest.mark.slow

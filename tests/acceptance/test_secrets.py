@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from backset.backups.vault import Vault
+from backset.backups.store import BackupStore
 from backset.tasks import namespace
 from tests.canary import CANARY, spellings
 from tests.incident.project import lay_down
@@ -315,7 +315,7 @@ def test_a_password_that_is_not_in_the_url(
     done = owned.invoke("reset-db")
     assert done.returncode == 4
     assert leaks(done.stdout + done.stderr) == []
-    assert Vault.of(owned.folder / "backups", own_database).list()
+    assert BackupStore.of(owned.folder / "backups", own_database).list()
 
 
 _NAME = '"' + CANARY.replace('"', '""') + '"'

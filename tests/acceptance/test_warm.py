@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from backset.catalogs.inventory import inventory
+from backset.catalog.object_hashes import inventory
 from backset.connections.target import Target
 from tests.marks import slow_but
 from tests.project import Project, databases, laid_down

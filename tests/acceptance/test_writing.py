@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.backups.vault import Vault
+from backset.backups.store import BackupStore
 from backset.connections.target import Target
 from backset.servers.programs import Programs
 from tests.clusters import running
@@ -116,7 +116,7 @@ def in_backups(project: Project) -> set[str]:
     """Return the rows that stand in backups, as pg_restore reads them."""
     programs = Programs(project.env, project.folder)
     found: set[str] = set()
-    for each in Vault.of(project.folder / "backups", project.database).list():
+    for each in BackupStore.of(project.folder / "backups", project.database).list():
         pg_restore = programs.find("pg_restore", 18)
         command = [str(pg_restore), "--data-only", "--table=note", "--file=-", str(each.dump)]
         found |= set(

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.carrying import comparison, handover, plan, sessions, streaming
-from backset.carrying.handover import Watch
-from backset.carrying.sessions import SPELLING
-from backset.configuration.rules import Rules
+from backset.carry import comparison, copy, plan, tables, writes
+from backset.carry.tables import SPELLING
+from backset.carry.writes import Watch
 from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.servers import swap
 from backset.servers.server import Server
+from backset.settings.rules import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,7 @@ class Carry:
 
     def promote(self, swap_them: swap.Swap | None = None) -> None:
         """Hand over, as `promote` does."""
-        handover.promote(self.server, self.watch, swap_them or self.swap, self.progress)
+        writes.promote(self.server, self.watch, swap_them or self.swap, self.progress)
 
     def swap(self, *, spare: int = 0, last: Callable[[Session], None] = swap.nothing) -> None:
         """Swap, as `promote` does."""
@@ -93,10 +93,10 @@ def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
     new = server.target.named(server.names.next)
     with closing(connect(server.target, "test")) as old, closing(connect(new, "test")) as session:
         watch = Watch.begin(old, rules)
-        with sessions.snapshot_of(old) as moment:
+        with tables.snapshot_of(old) as moment:
             decided = plan.decide(old, session, rules)
             assert decided.problems == ()
-            streaming.copy(
+            copy.copy(
                 *(decided.transfers, moment, opened(server.target), opened(new)),
                 keys={},
             )

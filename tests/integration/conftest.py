@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from backset.backups.vault import Vault
+from backset.backups.store import BackupStore
 from backset.connections.target import Target
 from backset.servers.programs import Programs
 from tests.backups import ROWS
@@ -36,9 +36,9 @@ def programs(tmp_path: Path) -> Programs:
 
 
 @pytest.fixture
-def vault(tmp_path: Path) -> Vault:
+def vault(tmp_path: Path) -> BackupStore:
     """The folder of the backups."""
-    return Vault.of(tmp_path / "backups", "app")
+    return BackupStore.of(tmp_path / "backups", "app")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 
 from backset.errors import LockedError, StepFailedError
 from backset.revisions import stale
-from backset.revisions.revision import Revision
+from backset.revisions.graph import Revision
 from backset.revisions.sources import Folders
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import constraints
-from backset.catalogs import inventory
+from backset.carry import constraints
+from backset.catalog import object_hashes
 from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.errors import StepFailedError
@@ -26,7 +26,7 @@ from tests.servers import OWNER, SecuredServer, drop
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.carrying.tables import Transfer
+    from backset.carry.tables import TableCopy
 
 RICH = (Path(__file__).parent / "rich.sql").read_text(encoding="utf-8")
 LOG = 'Odd "name'
@@ -63,7 +63,7 @@ def described(databases: Databases) -> list[object]:
                   FROM pg_constraint WHERE conparentid = 0 ORDER BY 1, 2"""
     session = databases.new
     constraints = session.execute(referred.encode()).fetchall()
-    return [inventory.inventory(session), dumped(databases), constraints]
+    return [object_hashes.inventory(session), dumped(databases), constraints]
 
 
 def indexes(databases: Databases) -> set[str]:
@@ -76,7 +76,7 @@ SMALL, LARGE = 10**9, 0  # from how many rows on an index is built after them
 
 
 def set_aside(
-    databases: Databases, transfers: Sequence[Transfer], size: int = LARGE
+    databases: Databases, transfers: Sequence[TableCopy], size: int = LARGE
 ) -> constraints.Dropped:
     """Set aside what stands in the way of these."""
     return constraints.drop(databases.new, transfers, built_after_rows=size)

@@ -21,8 +21,8 @@ from tests.clusters import running
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.backups.vault import Vault
-    from backset.processes.process import Child
+    from backset.backups.store import BackupStore
+    from backset.process.process import Child
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def scripts(tmp_path: Path) -> Path:
 
 
 def test_dump_manifest_and_scripts(
-    vault: Vault, target: Target, programs: Programs, scripts: Path
+    vault: BackupStore, target: Target, programs: Programs, scripts: Path
 ) -> None:
     """The manifest says what the dump holds; the stale scripts are kept too; files are private."""
     taken = take(vault, target, programs, scripts)
@@ -66,7 +66,7 @@ def test_dump_manifest_and_scripts(
 
 
 def test_the_counts_are_of_the_dumps_own_snapshot(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Rows written while pg_dump runs are in neither, so a restore agrees with the manifest."""
 
@@ -94,7 +94,7 @@ def test_the_counts_are_of_the_dumps_own_snapshot(
 
 
 def test_rows_that_the_role_may_not_see_stop_the_backup(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Row security would make counts and dump short; the earlier backup stays good."""
     good = take(vault, target, programs)
@@ -128,7 +128,7 @@ class Newest(Programs):
 
 @pytest.mark.parametrize("above", [NEVER, 0])
 def test_what_newer_programs_wrote_loads_into_an_older_server(
-    vault: Vault, programs: Programs, above: int
+    vault: BackupStore, programs: Programs, above: int
 ) -> None:
     """Though their pg_restore sets what a server before 17 does not know; by whom, it says."""
     newest = Newest(programs.env, programs.cwd)
@@ -144,7 +144,7 @@ def test_what_newer_programs_wrote_loads_into_an_older_server(
 
 
 def test_nothing_is_committed_of_a_dump_that_ends_too_soon(
-    vault: Vault, programs: Programs, tmp_path: Path
+    vault: BackupStore, programs: Programs, tmp_path: Path
 ) -> None:
     """In one transaction, also where psql runs what pg_restore could write of it."""
     newest = Newest(programs.env, programs.cwd)
@@ -164,7 +164,7 @@ def test_nothing_is_committed_of_a_dump_that_ends_too_soon(
 
 
 def test_what_an_application_adds_is_no_difference_and_what_it_takes_is(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Where it may write already; what cannot be counted is none that agrees."""
     taken = take(vault, target, programs)
@@ -178,7 +178,7 @@ def test_what_an_application_adds_is_no_difference_and_what_it_takes_is(
 
 
 def test_rows_that_cannot_be_counted_are_a_difference(
-    vault: Vault, target: Target, programs: Programs, superuser: psycopg.Connection
+    vault: BackupStore, target: Target, programs: Programs, superuser: psycopg.Connection
 ) -> None:
     """Of a table that the manifest has, nobody can say that all came."""
     taken = take(vault, target, programs)
@@ -194,7 +194,7 @@ def test_rows_that_cannot_be_counted_are_a_difference(
 
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_what_a_killed_run_left_behind_goes_with_the_next(
-    vault: Vault, target: Target, programs: Programs, *, is_folder: bool
+    vault: BackupStore, target: Target, programs: Programs, *, is_folder: bool
 ) -> None:
     """A partial dump marks everything of its stem as rubbish."""
     vault.folder.mkdir(parents=True)

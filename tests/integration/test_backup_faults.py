@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from backset.backups import manifest, restoration
-from backset.backups.vault import Choice
+from backset.backups.store import Choice
 from backset.errors import RefusedError, StepFailedError
 from backset.servers.programs import Programs
 from tests.backups import EMPTY, NEVER, change, run, take
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.connections.target import Target
-    from backset.processes.process import Child
+    from backset.process.process import Child
 
 NOISE = "CREATE TABLE noise AS SELECT gen_random_uuid() FROM generate_series(1, 100000)"
 
 
 @pytest.fixture
-def small_disk(vault: Vault) -> Iterator[int]:
+def small_disk(vault: BackupStore) -> Iterator[int]:
     """The folder of the backups on a file system of its own; the value is its size in bytes."""
     size = 256 * 1024
     vault.folder.mkdir(parents=True)
@@ -46,7 +46,7 @@ def small_disk(vault: Vault) -> Iterator[int]:
     subprocess.run(["umount", str(vault.folder)], check=True)
 
 
-def only(vault: Vault, good: Backup) -> None:
+def only(vault: BackupStore, good: Backup) -> None:
     """Hold that `good` is good, and that nothing of another backup is there."""
     assert vault.list() == [good]
     good.check()
@@ -63,7 +63,7 @@ def fill(path: Path) -> None:
 
 @pytest.mark.parametrize("above", [NEVER, 0])
 def test_a_disk_that_is_full_for_pg_dump(
-    small_disk: int, vault: Vault, target: Target, programs: Programs, above: int
+    small_disk: int, vault: BackupStore, target: Target, programs: Programs, above: int
 ) -> None:
     """Whoever writes, pg_dump or zstd: one line names the disk; what was written is gone."""
     good = take(vault, target, programs, zstd_above=above)
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_for_pg_dump(
 
 
 def test_a_disk_that_is_full_for_the_manifest(
-    small_disk: int, vault: Vault, target: Target, programs: Programs
+    small_disk: int, vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """The dump still had room, and what we write after it has none."""
     good = take(vault, target, programs)
@@ -105,7 +105,12 @@ def test_a_disk_that_is_full_for_the_manifest(
 )
 @pytest.mark.parametrize("above", [NEVER, 0])
 def test_a_pg_dump_that_is_killed(
-    vault: Vault, target: Target, programs: Programs, signum: signal.Signals, words: str, above: int
+    vault: BackupStore,
+    target: Target,
+    programs: Programs,
+    signum: signal.Signals,
+    words: str,
+    above: int,
 ) -> None:
     """The line says by which signal; the memory killer of the system sends KILL."""
     good = take(vault, target, programs)
@@ -139,7 +144,9 @@ def test_a_pg_dump_that_is_killed(
     only(vault, good)
 
 
-def test_a_pg_restore_that_is_killed(vault: Vault, target: Target, programs: Programs) -> None:
+def test_a_pg_restore_that_is_killed(
+    vault: BackupStore, target: Target, programs: Programs
+) -> None:
     """What was not read back whole is no backup, though pg_dump and zstd had done their part."""
     good = take(vault, target, programs)
     run(target, NOISE)
@@ -174,7 +181,7 @@ def test_a_pg_restore_that_is_killed(vault: Vault, target: Target, programs: Pro
     ids=["cut", "edited", "longer"],
 )
 def test_a_damaged_dump(
-    vault: Vault, target: Target, programs: Programs, damage: object, words: str
+    vault: BackupStore, target: Target, programs: Programs, damage: object, words: str
 ) -> None:
     """One byte less, another byte, one byte more."""
     assert callable(damage)
@@ -187,7 +194,9 @@ def test_a_damaged_dump(
     good.check()
 
 
-def test_the_manifest_of_another_dump(vault: Vault, target: Target, programs: Programs) -> None:
+def test_the_manifest_of_another_dump(
+    vault: BackupStore, target: Target, programs: Programs
+) -> None:
     """Two manifests that changed places are not taken for two damaged dumps."""
     one = take(vault, target, programs)
     run(target, "DELETE FROM users")
@@ -198,7 +207,9 @@ def test_the_manifest_of_another_dump(vault: Vault, target: Target, programs: Pr
     vault.find(one.name).check()
 
 
-def test_a_renamed_backup_is_still_good(vault: Vault, target: Target, programs: Programs) -> None:
+def test_a_renamed_backup_is_still_good(
+    vault: BackupStore, target: Target, programs: Programs
+) -> None:
     """A backup is its content, not its name."""
     taken = take(vault, target, programs)
     for suffix in (".dump", ".json"):
@@ -221,7 +232,7 @@ def test_a_renamed_backup_is_still_good(vault: Vault, target: Target, programs: 
     ],
 )
 def test_a_manifest_that_cannot_be_read(
-    vault: Vault, target: Target, programs: Programs, text: str | None, words: str
+    vault: BackupStore, target: Target, programs: Programs, text: str | None, words: str
 ) -> None:
     """It is named, with what to do; the backups beside it are listed as ever."""
     good, bad = take(vault, target, programs), take(vault, target, programs)
@@ -239,7 +250,7 @@ def test_a_manifest_that_cannot_be_read(
 
 
 def test_a_manifest_that_was_edited_by_hand(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Of each value it is said what it must be; no other kind of error comes out."""
     path = manifest.beside(take(vault, target, programs).dump)
@@ -263,7 +274,9 @@ def test_a_manifest_that_was_edited_by_hand(
         assert " → correct that, or choose another one" in line
 
 
-def test_a_manifest_of_the_earlier_format(vault: Vault, target: Target, programs: Programs) -> None:
+def test_a_manifest_of_the_earlier_format(
+    vault: BackupStore, target: Target, programs: Programs
+) -> None:
     """Backups from before the inventory are listed and restored; their rows are compared."""
     path = manifest.beside(take(vault, target, programs).dump)
     content = json.loads(path.read_text())
@@ -279,7 +292,9 @@ def test_a_manifest_of_the_earlier_format(vault: Vault, target: Target, programs
         restoration.load(vault.find(earlier.name), target, 18, programs)
 
 
-def test_a_dump_that_restores_otherwise(vault: Vault, target: Target, programs: Programs) -> None:
+def test_a_dump_that_restores_otherwise(
+    vault: BackupStore, target: Target, programs: Programs
+) -> None:
     """Rows and objects are compared with the manifest, each difference in words."""
     path = manifest.beside(take(vault, target, programs).dump)
     text = path.read_text().replace('"users": 7', '"users": 8')
@@ -291,7 +306,7 @@ def test_a_dump_that_restores_otherwise(vault: Vault, target: Target, programs: 
 
 
 def test_another_database_and_a_newer_server_are_refused(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Both reasons at once, each with its remedy, before anything is created."""
     taken = take(vault, target, programs)
@@ -308,7 +323,7 @@ def test_another_database_and_a_newer_server_are_refused(
 
 @pytest.mark.parametrize("above", [NEVER, 0])
 def test_an_interruption_leaves_no_half_backup(
-    vault: Vault, target: Target, programs: Programs, above: int
+    vault: BackupStore, target: Target, programs: Programs, above: int
 ) -> None:
     """At any moment: what was written before goes, and the earlier backup stays."""
     good = take(vault, target, programs)

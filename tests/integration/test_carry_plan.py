@@ -11,14 +11,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import plan
-from backset.configuration.rules import Rules
-from backset.wording import toml
+from backset.carry import plan
+from backset.settings.rules import Rules
+from backset.text import toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from backset.carrying.plan import CarryPlan
+    from backset.carry.plan import CarryPlan
     from backset.servers.cluster import Cluster
 
     Decide = Callable[..., CarryPlan]

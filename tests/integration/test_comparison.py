@@ -8,19 +8,19 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import comparison, plan, sessions
-from backset.configuration.rules import Rules
+from backset.carry import comparison, plan, tables
 from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.errors import StepFailedError
+from backset.settings.rules import Rules
 from tests.integration.two_databases import transfer
 from tests.kinds import COLUMNS, ROWS, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from backset.carrying.comparison import Digest
-    from backset.carrying.tables import Transfer
+    from backset.carry.comparison import Digest
+    from backset.carry.tables import TableCopy
     from backset.servers.cluster import Cluster
     from tests.integration.two_databases import Databases
 
@@ -37,11 +37,11 @@ KEYS = {("public", "users"): ("id",)}
 
 def compare(
     databases: Databases,
-    *transfers: Transfer,
+    *transfers: TableCopy,
     keys: Mapping[tuple[str, str], Sequence[str]] = KEYS,
-) -> list[tuple[Transfer, Digest]]:
+) -> list[tuple[TableCopy, Digest]]:
     """Compare both databases as they are."""
-    with sessions.snapshot_of(databases.old) as name:
+    with tables.snapshot_of(databases.old) as name:
         return comparison.compare(
             transfers,
             name,
@@ -207,7 +207,7 @@ def test_a_column_of_another_type_is_held_against_its_new_values(databases: Data
         old += [f"{make} {before})", f"INSERT INTO t{number} (v) VALUES {values}"]
         new += [f"{make} {after})"]
     databases.run("; ".join(old), "; ".join(new))
-    with sessions.snapshot_of(session := databases.old):
+    with tables.snapshot_of(session := databases.old):
         decided = plan.decide(session, databases.new, Rules())
     assert [str(each) for each in decided.problems] == []
     databases.copy(decided.transfers)
@@ -226,7 +226,7 @@ def test_a_filled_column_is_not_compared(databases: Databases) -> None:
         "CREATE TABLE t (k int PRIMARY KEY, at uuid NOT NULL)",
     )
     rules = Rules(fill={"t.at": "gen_random_uuid()"})
-    with sessions.snapshot_of(session := databases.old):
+    with tables.snapshot_of(session := databases.old):
         decided = plan.decide(session, databases.new, rules)
     databases.copy(decided.transfers)
     ((each, found),) = compare(databases, *decided.transfers)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.migrations.door import Forerunner, can_run
-from backset.processes import process
+from backset.migrate.project_command import Forerunner, can_run
+from backset.process import process
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.carrying import comparison
-from backset.configuration.rules import Rules
+from backset.carry import comparison
 from backset.connections.session import connect
 from backset.errors import RefusedError, StepFailedError
 from backset.servers import swap
+from backset.settings.rules import Rules
 from tests.clusters import crash
 from tests.integration.carries import EVERYTHING, Carry, built, carried, copied
 

@@ -16,7 +16,7 @@ import pytest
 
 from backset.backups import backup as backups
 from backset.errors import Interrupted
-from backset.processes import process, signals
+from backset.process import process, signals
 from tests.marks import slow_but
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.connections.target import Target
     from backset.servers.programs import Programs
 
@@ -74,7 +74,7 @@ class Strike:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def left(vault: Vault) -> list[str]:
+def left(vault: BackupStore) -> list[str]:
     """Return the programs that still run, and what is half written."""
     ours = [each for each in psutil.Process().children() if each.name().startswith("pg_")]
     running = [each.name() for each in ours if each.status() != psutil.STATUS_ZOMBIE]
@@ -92,7 +92,7 @@ def left(vault: Vault) -> list[str]:
     ),
 )
 def test_a_signal_at_any_line_of_a_backup(
-    target: Target, vault: Vault, programs: Programs, part: int, zstd_above: int
+    target: Target, vault: BackupStore, programs: Programs, part: int, zstd_above: int
 ) -> None:
     """And others after it: a dump that was being written is gone, and so is whatever wrote it."""
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from backset.backups import restoration
-from backset.catalogs.inventory import inventory
+from backset.catalog.object_hashes import inventory
 from backset.connections.target import Target
 from tests.backups import EMPTY, run, take
 from tests.clusters import majors, running
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backset.backups.manifest import Manifest
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.servers.cluster import Cluster
     from backset.servers.programs import Programs
 
@@ -49,7 +49,7 @@ def inventory_of(target: Target, settings: str = "") -> dict[str, str]:
 
 @pytest.mark.parametrize("major", majors(18, 16))
 def test_a_restored_database_has_the_same_inventory(
-    vault: Vault, programs: Programs, major: int, request: pytest.FixtureRequest, name: str
+    vault: BackupStore, programs: Programs, major: int, request: pytest.FixtureRequest, name: str
 ) -> None:
     """Twice over, on both majors, whatever the session's settings; nothing is left out."""
     made = request.getfixturevalue("cluster" if major == 18 else "old_cluster")
@@ -70,7 +70,7 @@ def test_a_restored_database_has_the_same_inventory(
 
 
 def test_an_unfinished_index_is_not_missed(
-    vault: Vault, programs: Programs, target: Target
+    vault: BackupStore, programs: Programs, target: Target
 ) -> None:
     """pg_dump leaves out what CREATE INDEX CONCURRENTLY did not finish."""
     run(target, "INSERT INTO users VALUES (7)")
@@ -115,7 +115,7 @@ ALTER TABLE users ADD CONSTRAINT c CHECK (id > 0); SELECT lo_create(0);
 
 @pytest.mark.parametrize(("change", "words"), CHANGES.items(), ids=CHANGES.values())
 def test_every_change_is_told(
-    vault: Vault, target: Target, programs: Programs, change: str, words: str
+    vault: BackupStore, target: Target, programs: Programs, change: str, words: str
 ) -> None:
     """One change, one difference in words; none without one."""
     run(target, SMALL)
@@ -126,7 +126,7 @@ def test_every_change_is_told(
 
 
 def test_another_major_and_an_earlier_manifest_are_asked_for_what_they_have(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Another major may spell a definition otherwise; an earlier manifest has rows alone."""
     about = take(vault, target, programs).manifest

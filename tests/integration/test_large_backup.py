@@ -22,7 +22,7 @@ from tests.clusters import running
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
 
 MANY = """
 CREATE TABLE many (id int PRIMARY KEY, doc jsonb, note text);
@@ -32,7 +32,7 @@ INSERT INTO many SELECT n, jsonb_build_object('n', n, 'md5', md5(n::text)), repe
 
 
 def test_a_large_database_is_dumped_through_zstd(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """The manifest says so; name, file name and path find it; it loads as it was."""
     run(target, MANY)
@@ -54,7 +54,7 @@ def test_a_large_database_is_dumped_through_zstd(
 
 
 def test_zstd_takes_no_more_room_than_gzip(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """By more than a fifth, that is."""
     run(target, MANY)
@@ -65,7 +65,7 @@ def test_zstd_takes_no_more_room_than_gzip(
 
 @pytest.mark.parametrize("above", [0, NEVER])
 def test_a_dump_is_loaded_by_the_command_of_its_manifest(
-    vault: Vault, target: Target, programs: Programs, above: int
+    vault: BackupStore, target: Target, programs: Programs, above: int
 ) -> None:
     """Without backset, in the folder of the dump; DATABASE stands for the empty database."""
     run(target, MANY)
@@ -115,7 +115,7 @@ def test_whether_pg_dump_has_zstd_is_found_without_a_server(
 
 
 def test_a_folder_of_an_earlier_version_is_still_a_backup(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """It is listed, checked and loaded; its hash can be had with sha256sum."""
     taken = take_folder(vault, target, programs)
@@ -130,7 +130,7 @@ def test_a_folder_of_an_earlier_version_is_still_a_backup(
 
 
 def test_one_byte_less_in_one_file_of_a_folder_is_seen(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """So is a file that is gone, or one that was not there."""
     taken = take_folder(vault, target, programs)
@@ -160,7 +160,7 @@ def test_several_processes_load_a_dump_that_is_worth_it(tmp_path: Path) -> None:
 
 
 def test_a_manifest_in_another_place_is_found_beside_its_dump(
-    vault: Vault, target: Target, programs: Programs, tmp_path: Path
+    vault: BackupStore, target: Target, programs: Programs, tmp_path: Path
 ) -> None:
     """A backup that was given another name, and lies elsewhere, is still one."""
     taken = take(vault, target, programs, zstd_above=0)

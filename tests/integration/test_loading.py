@@ -19,7 +19,7 @@ from tests.marks import slow_but
 from tests.unloadable import BY_ORDER, BY_PATH, BY_ROWS, NOT_VALID, PATHS
 
 if TYPE_CHECKING:
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.servers.programs import Programs
 
 
@@ -32,7 +32,7 @@ def read(target: Target, query: str) -> object:
 @pytest.mark.parametrize("above", slow_but([NEVER, 0], lambda above: above == NEVER))
 @pytest.mark.parametrize("kind", BY_PATH)
 def test_what_counts_on_the_search_path_loads_with_it(
-    vault: Vault, target: Target, programs: Programs, kind: str, above: int
+    vault: BackupStore, target: Target, programs: Programs, kind: str, above: int
 ) -> None:
     """The manifest says so beforehand; afterwards no function has a path that it had not."""
     run(target, BY_PATH[kind])
@@ -48,7 +48,7 @@ def test_what_counts_on_the_search_path_loads_with_it(
 
 @pytest.mark.parametrize("kind", slow_but([*BY_PATH], lambda kind: kind == "index"))
 def test_a_dump_that_does_not_say_so_is_loaded_all_the_same(
-    vault: Vault, target: Target, programs: Programs, kind: str
+    vault: BackupStore, target: Target, programs: Programs, kind: str
 ) -> None:
     """As one of an earlier version: by itself it fails, and the database is made anew."""
     run(target, BY_PATH[kind])
@@ -64,7 +64,9 @@ def test_a_dump_that_does_not_say_so_is_loaded_all_the_same(
     assert restoration.load(taken, target, 18, programs, emptied=emptied)
 
 
-def test_what_is_not_valid_is_no_obstacle(vault: Vault, target: Target, programs: Programs) -> None:
+def test_what_is_not_valid_is_no_obstacle(
+    vault: BackupStore, target: Target, programs: Programs
+) -> None:
     """A dump makes it after the rows, and asks none of them."""
     run(target, NOT_VALID)
     taken = take(vault, target, programs)
@@ -74,7 +76,7 @@ def test_what_is_not_valid_is_no_obstacle(vault: Vault, target: Target, programs
 
 
 def test_a_load_that_has_succeeded_takes_back_that_it_could_not(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """What a proof or a rehearsal has shown is what the list says."""
     run(target, BY_ROWS)
@@ -85,7 +87,7 @@ def test_a_load_that_has_succeeded_takes_back_that_it_could_not(
 
 
 def test_a_function_may_have_lines_as_a_dump_has(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Its text is loaded as it is, also through a session of ours."""
     lines = "SELECT 1; /*\n\\restrict word\nSET transaction_timeout = 0;\n*/"
@@ -96,7 +98,7 @@ def test_a_function_may_have_lines_as_a_dump_has(
 
 
 def test_rows_that_look_at_each_other_come_before_their_constraints(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """A CHECK that looks into a table which a dump loads later; inherited ones as well."""
     run(target, BY_ORDER)
@@ -108,7 +110,7 @@ def test_rows_that_look_at_each_other_come_before_their_constraints(
 
 
 def test_a_comment_on_a_constraint_comes_back(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Though the constraint was away while the rows came."""
     run(target, BY_PATH["check"])
@@ -120,7 +122,7 @@ def test_a_comment_on_a_constraint_comes_back(
 
 
 def test_what_no_way_loads_is_said_with_what_keeps_it(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Rows that break a CHECK which they had passed; the manifest has it, and so has the error."""
     run(target, BY_ROWS)
@@ -133,7 +135,7 @@ def test_what_no_way_loads_is_said_with_what_keeps_it(
 
 @pytest.mark.parametrize("above", [NEVER, 0])
 def test_everything_else_comes_with_it(
-    vault: Vault, target: Target, programs: Programs, above: int
+    vault: BackupStore, target: Target, programs: Programs, above: int
 ) -> None:
     """Large objects, sequences, and rows and names with whatever ends a line in them."""
     run(
@@ -153,7 +155,7 @@ def test_everything_else_comes_with_it(
     assert read(target, what) == before
 
 
-def test_to_look_changes_nothing(vault: Vault, target: Target, programs: Programs) -> None:
+def test_to_look_changes_nothing(vault: BackupStore, target: Target, programs: Programs) -> None:
     """A CHECK whose function writes is not tried; the dump is taken all the same."""
     run(
         target,
@@ -168,7 +170,7 @@ def test_to_look_changes_nothing(vault: Vault, target: Target, programs: Program
 
 
 def test_functions_with_a_path_of_their_own_need_none(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """And what calls none is not looked at: braces and percent signs in it are of no matter."""
     run(target, BY_PATH["check"])
@@ -185,7 +187,7 @@ def test_functions_with_a_path_of_their_own_need_none(
 
 
 def test_by_hand_it_loads_with_the_command_of_its_manifest(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Without backset."""
     run(target, BY_PATH["check"])
@@ -199,7 +201,7 @@ def test_by_hand_it_loads_with_the_command_of_its_manifest(
 
 
 @pytest.mark.every_server
-def test_on_an_older_server_too(vault: Vault, programs: Programs) -> None:
+def test_on_an_older_server_too(vault: BackupStore, programs: Programs) -> None:
     """Which knows fewer settings, and gives itself no path of its own."""
     with running(16) as cluster:
         target = Target.parse(cluster.url("postgres"))

@@ -19,14 +19,14 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from backset.connections import activity
-from backset.connections.activity import Client, Waits, listed
+from backset.connections.activity import Backend, Waits, listed
 from backset.connections.session import LOCK_TIMEOUT_S, connect, explained
 from backset.connections.target import Target
 from backset.errors import HeldUpError, LockedError, StepFailedError
-from backset.processes.identity import application_name, token, without_token
+from backset.process.identity import application_name, token, without_token
 from backset.servers import swap
 from backset.servers.server import Server
-from backset.wording.quantities import moment
+from backset.text.quantities import moment
 from tests.clusters import free_port
 from tests.conftest import PASSWORD, ROLE
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from backset.servers.cluster import Cluster
 
-NOBODY = Client(0, None, None, "", None, None, None, None, may_end=False, is_superuser=True)
+NOBODY = Backend(0, None, None, "", None, None, None, None, may_end=False, is_superuser=True)
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def holding(url: str, statement: str, **params: str) -> Iterator[int]:
         yield session.info.backend_pid
 
 
-class Notices(list[tuple[str, "Sequence[Client]"]]):
+class Notices(list[tuple[str, "Sequence[Backend]"]]):
     """What a run was told."""
 
-    def __call__(self, text: str, clients: Sequence[Client] = ()) -> None:
+    def __call__(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Keep a notice."""
         self.append((text, clients))
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.errors import AstrayError
-from backset.migrations.door import Door, Outcome
-from backset.servers.lookout import Lookout
+from backset.migrate.project_command import CommandOutcome, ProjectCommand, SessionMonitor
 from backset.servers.server import Server
+from backset.settings.reader import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,15 +60,15 @@ def test_a_short_write_is_the_commands_only_where_it_never_came_to_its_database(
 ) -> None:
     """Else it may have been anybody's, and a restore would take away what a colleague wrote."""
     subject = server.target.named(server.names.next)
-    seen = Lookout(server.session, subject.database, server.target.database, NAME)
+    seen = SessionMonitor(server.session, subject.database, server.target.database, NAME)
     seen.begin()
     if came:
         with closing(opened(subject)):
             seen.look(0)
     write_and_leave(server)
     seen.finish(0)
-    door = Door(load(tmp_path, {}), subject, server.target, server.session)
-    done = Outcome("./seed.sh", 0, [], seen)
+    door = ProjectCommand(load(tmp_path, {}), subject, server.target, server.session)
+    done = CommandOutcome("./seed.sh", 0, [], seen)
     assert (seen.came, seen.unseen, seen.written) == (came, 1, 1)
     if came:
         (doubt,) = door.doubts(done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.carrying import migration_rows
+from backset.carry import migration_rows
 
 if TYPE_CHECKING:
     from tests.integration.two_databases import Databases

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.catalogs import batches, catalog
-from backset.catalogs.catalog import LaggingSequence
+from backset.catalog import catalog
+from backset.catalog.catalog import LaggingSequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def test_the_parts_are_of_one_moment(session: psycopg.Connection[Any], database_
     """A row that somebody adds between two parts is not counted, and no lock of a part stays."""
     count = sql.SQL("SELECT count(*) FROM {}")
     queries = [count.format(sql.Identifier(f"t{number}")) for number in range(1, MANY + 1)]
-    found = batches.rows(session, queries)
+    found = catalog.rows(session, queries)
     first = next(found)
     with psycopg.connect(database_url, autocommit=True) as other:
         other.execute(f"INSERT INTO t{MANY} (seen) VALUES (now())")

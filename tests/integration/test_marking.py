@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.backups.vault import Vault
-from backset.catalogs import catalog
+from backset.backups.store import BackupStore
+from backset.catalog import catalog
 from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.runs import login
@@ -117,5 +117,5 @@ def _ignored(folder: Path) -> dict[Path, int]:
 
 def test_git_sees_nothing_of_the_folder(tmp_path: Path) -> None:
     """Also where a first rebuild has nothing to back up, and only leaves its note there."""
-    Vault.of(tmp_path / "backups", "shop").make()
+    BackupStore.of(tmp_path / "backups", "shop").make()
     assert (tmp_path / "backups/.gitignore").read_text() == "*\n"

@@ -18,7 +18,7 @@ from backset.revisions.sources import Folders
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.revisions.traces import Trace
+    from backset.revisions.history import Trace
 
 SCRIPT = """'''{doc}'''
 

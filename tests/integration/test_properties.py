@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.properties.extensions import Announced, uncreatable
-from backset.properties.property import Property
+from backset.inherit.extensions import Announced, uncreatable
+from backset.inherit.property import Property
 from backset.servers import programs
 from tests.clusters import running
 from tests.incident.project import lay_down

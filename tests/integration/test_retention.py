@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backset.backups.manifest import Backup
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.connections.target import Target
     from backset.servers.programs import Programs
 
 
 @pytest.fixture
-def five(vault: Vault, target: Target, programs: Programs) -> list[Backup]:
+def five(vault: BackupStore, target: Target, programs: Programs) -> list[Backup]:
     """Five backups of one server, the oldest first; one is a folder, one a dump in zstd."""
     first, folder = take(vault, target, programs), take_folder(vault, target, programs)
     found = [first, folder, take(vault, target, programs, zstd_above=0)]
@@ -38,7 +38,7 @@ def damage(backup: Backup) -> None:
     files[0].write_bytes(files[0].read_bytes()[:-1])
 
 
-def names(vault: Vault) -> set[str]:
+def names(vault: BackupStore) -> set[str]:
     """Return what stands in the folder, without suffixes."""
     return {
         each.name.split(".dump")[0].split(".json")[0].split(".scripts")[0]
@@ -46,7 +46,7 @@ def names(vault: Vault) -> set[str]:
     }
 
 
-def test_the_newest_stay(vault: Vault, five: list[Backup]) -> None:
+def test_the_newest_stay(vault: BackupStore, five: list[Backup]) -> None:
     """With their manifests and scripts; of the others nothing is left."""
     server = five[0].manifest.server_id
     assert vault.prune(5, server) == 0
@@ -55,7 +55,7 @@ def test_the_newest_stay(vault: Vault, five: list[Backup]) -> None:
     assert names(vault) == {each.name for each in five[3:]}
 
 
-def test_each_server_has_its_own(vault: Vault, five: list[Backup]) -> None:
+def test_each_server_has_its_own(vault: BackupStore, five: list[Backup]) -> None:
     """Another server may have a database of that name."""
     path = manifest.beside(five[0].dump)
     path.write_text(json.dumps({**five[0].manifest.content(), "server_id": "7"}))
@@ -63,14 +63,16 @@ def test_each_server_has_its_own(vault: Vault, five: list[Backup]) -> None:
     assert [each.name for each in vault.list()] == [five[0].name, five[4].name]
 
 
-def test_what_a_kept_database_was_taken_from_stays(vault: Vault, five: list[Backup]) -> None:
+def test_what_a_kept_database_was_taken_from_stays(vault: BackupStore, five: list[Backup]) -> None:
     """A protected name is never removed."""
     assert vault.prune(1, five[0].manifest.server_id, frozenset({five[1].name})) == 3
     assert vault.list() == [five[1], five[4]]
 
 
 @pytest.mark.parametrize("newest_good", range(4))
-def test_the_newest_good_one_stays(vault: Vault, five: list[Backup], newest_good: int) -> None:
+def test_the_newest_good_one_stays(
+    vault: BackupStore, five: list[Backup], newest_good: int
+) -> None:
     """Where all newer ones were damaged, it stays beside them."""
     for each in five[newest_good + 1 :]:
         damage(each)
@@ -79,7 +81,7 @@ def test_the_newest_good_one_stays(vault: Vault, five: list[Backup], newest_good
     five[newest_good].check()
 
 
-def test_unreadable_ones_are_left_alone(vault: Vault, five: list[Backup]) -> None:
+def test_unreadable_ones_are_left_alone(vault: BackupStore, five: list[Backup]) -> None:
     """What cannot be read belongs to nobody: it is neither counted nor removed."""
     manifest.beside(five[0].dump).write_text("")
     assert vault.prune(4, five[1].manifest.server_id) == 0
@@ -88,7 +90,7 @@ def test_unreadable_ones_are_left_alone(vault: Vault, five: list[Backup]) -> Non
 
 @pytest.mark.parametrize("at", range(1, 9))
 def test_an_interruption_between_deletions(
-    vault: Vault, five: list[Backup], at: int, monkeypatch: pytest.MonkeyPatch
+    vault: BackupStore, five: list[Backup], at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each of its system calls: what lists is whole, and the next run removes the rest."""
     calls = iter(range(1, 100))
@@ -118,7 +120,7 @@ def test_an_interruption_between_deletions(
     assert vault.list() == five[3:]
 
 
-def test_no_state_is_stored_twice(vault: Vault, target: Target, programs: Programs) -> None:
+def test_no_state_is_stored_twice(vault: BackupStore, target: Target, programs: Programs) -> None:
     """A second name of one file, in each format; each can go, and the other one stays good."""
     for above in (NEVER, 0):
         first = take(vault, target, programs, zstd_above=above)
@@ -133,7 +135,7 @@ def test_no_state_is_stored_twice(vault: Vault, target: Target, programs: Progra
 
 
 def test_another_state_has_a_file_of_its_own(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """So has the same one of other objects: by their oids a run in place knows what stands."""
     first = take(vault, target, programs)
@@ -149,7 +151,7 @@ def test_another_state_has_a_file_of_its_own(
 
 
 def test_a_damaged_dump_gets_no_second_name(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """The new one is whole."""
     first = take(vault, target, programs)
@@ -158,7 +160,7 @@ def test_a_damaged_dump_gets_no_second_name(
 
 
 def test_the_order_is_that_in_which_they_were_taken(
-    vault: Vault, target: Target, programs: Programs
+    vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Not that of their times or names; one of an earlier format comes before all others."""
     taken = [take(vault, target, programs) for _ in range(3)]

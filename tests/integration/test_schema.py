@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from backset.catalogs import catalog, inventory, objects, schema
-from backset.catalogs.difference import Sides, between
+from backset.catalog import catalog, object_hashes, objects, schema
+from backset.catalog.difference import Sides, between
 from backset.connections.session import conninfo
 from backset.connections.target import Target
 from backset.servers.programs import Programs
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.catalogs.difference import Difference, Item
+    from backset.catalog.difference import Difference, Item
     from backset.servers.cluster import Cluster
 
 SIDES = Sides("the one", "the other")
@@ -194,7 +194,7 @@ def test_a_temporary_table_makes_no_difference(server: Cluster) -> None:
         session.execute("CREATE FUNCTION pg_temp.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
         assert session.execute("SELECT 1 FROM pg_namespace WHERE nspname ~ '^pg_temp_'").fetchone()
         assert schema.read(session).keys() == {"schema public"}
-        assert inventory.inventory(session) == {}
+        assert object_hashes.inventory(session) == {}
         assert objects.found(session) == []
         assert catalog.is_empty(session)
         assert catalog.is_bare(session)

@@ -13,21 +13,20 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.catalogs import catalog, schema
-from backset.configuration.reader import load
+from backset.catalog import catalog, schema
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
-from backset.proofs import placement, scratch
-from backset.runs.build import Build
-from backset.runs.options import Options
+from backset.prove import placement, scratch
+from backset.runs.build import Build, Options
 from backset.servers.server import Server
+from backset.settings.reader import load
 from backset.steps import mending
 from tests.conftest import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.catalogs.difference import Difference
+    from backset.catalog.difference import Difference
     from backset.servers.cluster import Cluster
     from tests.project import Project
 
@@ -37,7 +36,7 @@ from pathlib import Path
 from backset.proofs import placement, scratch
 from backset.runs.build import Build
 from backset.catalogs import catalog, schema
-from backset.configuration.reader import load
+from backset.settings.reader import load
 settings = load(Path.cwd(), dict(os.environ))
 with Build(settings, settings.target, "test", beside=False) as build:
     names = build.server.names.scratches

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from backset.checks import server_log
-from backset.processes.identity import application_name
+from backset.process.identity import application_name
 from tests.clusters import free_port, majors, running
 from tests.conftest import ROLE
 

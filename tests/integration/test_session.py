@@ -14,7 +14,7 @@ import pytest
 from backset.connections.session import connect, explained
 from backset.connections.target import Target
 from backset.errors import Interrupted, StepFailedError, UnreachableError
-from backset.processes import signals
+from backset.process import signals
 
 if TYPE_CHECKING:
     from backset.servers.cluster import Cluster

@@ -18,7 +18,7 @@ from tests.clusters import running
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.connections.activity import Client
+    from backset.connections.activity import Backend
     from backset.servers.cluster import Cluster
     from tests.project import Project
 
@@ -94,7 +94,7 @@ def test_the_swap_does_not_wait_for_a_standby(away: str) -> None:
     """It is over before one comes; the target can be connected to, while one is waited for."""
     notices: list[str] = []
 
-    def notice(text: str, _clients: Sequence[Client] = ()) -> None:
+    def notice(text: str, _clients: Sequence[Backend] = ()) -> None:
         notices.append(text)
 
     target = Target.parse(away)

@@ -17,13 +17,13 @@ import pytest
 from psycopg import sql
 
 from backset.errors import Interrupted, StepFailedError
-from backset.processes import signals
+from backset.process import signals
 from tests.integration.two_databases import Databases, transfer
 from tests.kinds import COLUMNS, ROWS, VALUES
 from tests.marks import slow_but
 
 if TYPE_CHECKING:
-    from backset.carrying.tables import Transfer
+    from backset.carry.tables import TableCopy
     from backset.servers.cluster import Cluster
 
 
@@ -400,7 +400,7 @@ def test_an_interruption_ends_both_tables(databases: Databases, where: str) -> N
     assert databases.new.execute("SELECT count(*) FROM a").fetchone() == (0,)
 
 
-def slow(table: str) -> Transfer:
+def slow(table: str) -> TableCopy:
     """Return what would read a table for a minute."""
     query = sql.SQL("SELECT 1 FROM pg_sleep(60)")
     return replace(transfer(table, "n"), query=query)

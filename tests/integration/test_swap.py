@@ -16,16 +16,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.catalogs import catalog
-from backset.configuration.reader import load
+from backset.catalog import catalog
 from backset.connections.session import connect, end
 from backset.connections.target import Target
 from backset.errors import LockedError, RefusedError, StepFailedError
-from backset.processes.identity import application_name, token, without_token
-from backset.runs import aftermath
+from backset.process.identity import application_name, token, without_token
+from backset.runs import build
 from backset.runs.build import Build
-from backset.servers import companions, swap
+from backset.servers import derived, swap
 from backset.servers.server import Names, Server
+from backset.settings.reader import load
 from tests.conftest import PASSWORD, ROLE
 from tests.marks import slow_but
 
@@ -320,7 +320,7 @@ def test_a_drop_that_was_interrupted_stands_in_nobodys_way(server: Server) -> No
     )
     settings = load(Path(), {"DATABASE_URL": server.target.url})
     with Build(settings, server.target, "test", beside=True) as build:
-        companions.clear(build.server, build.databases)
+        derived.clear(build.server, build.databases)
     assert set(server.databases()) == {server.names.target}
 
 
@@ -578,7 +578,7 @@ def test_a_run_does_not_wait_for_the_drop_of_the_one_before(promoted: Server) ->
         until = time.monotonic() + 10
         while not promoted.is_being_dropped(discarded):
             assert time.monotonic() < until
-        companions.clear(promoted, promoted.databases())
+        derived.clear(promoted, promoted.databases())
         build_next(promoted, "fourth")
         promote(promoted)
         swap.discard(promoted)
@@ -613,19 +613,19 @@ def test_what_another_run_builds_is_not_dropped_while_that_lives(
     another_runs_next(server)
     with another_run(server.maintenance.url):
         with pytest.raises(LockedError, match=r"works on \S+__next: backset reset-db on app"):
-            companions.clear(server, server.databases())
+            derived.clear(server, server.databases())
         assert content(server) == {"": "", "__next": "theirs"}
-    companions.clear(server, server.databases())
+    derived.clear(server, server.databases())
     assert content(server) == {"": ""}
 
 
 def test_a_run_that_fails_takes_away_its_own_alone(server: Server) -> None:
     """Another one may have begun to build since: it had lost the lock without noticing."""
     another_runs_next(server)
-    aftermath.remove_next(server, StepFailedError("a step failed", "mend it"))
+    build.remove_next(server, StepFailedError("a step failed", "mend it"))
     assert content(server) == {"": "", "__next": "theirs"}
     swap.comment(server, server.names.next, swap.mark(server.names, "next"))
-    aftermath.remove_next(server, StepFailedError("a step failed", "mend it"))
+    build.remove_next(server, StepFailedError("a step failed", "mend it"))
     assert content(server) == {"": ""}
 
 
@@ -641,8 +641,8 @@ def test_marks_of_backset_before_are_understood(server: Server, mark: str) -> No
     swap.comment(server, name, f"backset {mark}\nthe user's words")
     found = server.databases()[name]
     assert (found.mark, found.label, found.comment) == (word, label, "the user's words")
-    assert companions.foreign(server, server.databases()) == ()
-    companions.clear(server, server.databases())
+    assert derived.foreign(server, server.databases()) == ()
+    derived.clear(server, server.databases())
     assert (name in server.databases()) is (word == "previous")
 
 
@@ -653,7 +653,7 @@ def test_what_says_that_it_is_anothers_is_not_ours(server: Server, word: str) ->
     swap.create(server, name, None)
     other = Names.of(server.names.target + "_and_more")
     swap.comment(server, name, swap.mark(other, word))
-    assert companions.foreign(server, server.databases()) == (name,)
+    assert derived.foreign(server, server.databases()) == (name,)
     old, previous = seen(server)
     with pytest.raises(RefusedError):
         swap.promote(server, old, previous, old_is_empty=False)
@@ -670,8 +670,8 @@ def test_a_target_that_has_the_name_of_a_derived_database_is_not_ours(
     for word in ("next", "scratch"):
         swap.create(server, getattr(server.names, word), None)
         swap.comment(server, getattr(server.names, word), swap.marked(mark))
-    companions.clear_scratch(server, server.databases())
-    assert companions.foreign(server, server.databases()) == (server.names.next,)
+    derived.clear_scratch(server, server.databases())
+    assert derived.foreign(server, server.databases()) == (server.names.next,)
     with pytest.raises(RefusedError, match="exists and backset did not make it beside"):
         swap.drop(server, server.names.next)
     assert {server.names.next, server.names.scratch} <= server.databases().keys()

@@ -10,9 +10,9 @@ from psycopg import sql
 
 from backset.connections.target import Target
 from backset.errors import RefusedError
-from backset.runs import aftermath
-from backset.servers import swap, ties
-from backset.servers.server import Server
+from backset.runs import build
+from backset.servers import swap
+from backset.servers.server import Server, tied_by
 from tests.clusters import running
 from tests.marks import slow_but
 
@@ -44,13 +44,13 @@ def test_each_is_found_and_refused(tying: Cluster, project: Project, kind: str) 
     name = f"tied_by_{kind.replace(' ', '_')}"
     with psycopg.connect(tying.url("postgres"), autocommit=True) as session:
         session.execute(f"CREATE DATABASE {name}".encode())
-        assert ties.found(session, [name]) == ()
+        assert tied_by(session, [name]) == ()
         with psycopg.connect(tying.url(name), autocommit=True) as inside:
             for statement in TIES[kind]:
                 inside.execute(statement.encode())
-        ((what, remedy),) = ties.found(session, [name])
+        ((what, remedy),) = tied_by(session, [name])
         assert what == f"{name} has the {kind} it"
-        assert ties.found(session, ["postgres"]) == ()
+        assert tied_by(session, ["postgres"]) == ()
     for words in (["reset-db"], ["reset-db", "--in-place", "--yes"], ["reset", "--plan"]):
         done = project.invoke(*words, DATABASE_URL=tying.url(name))
         assert done.returncode == 3, done.stdout + done.stderr
@@ -112,7 +112,7 @@ def test_no_slot_goes_with_what_a_run_drops(tying: Cluster, swapping: Server) ->
     with psycopg.connect(tying.url(name), autocommit=True) as session:
         session.execute(b"SELECT pg_create_logical_replication_slot('theirs', 'pgoutput')")
     error = RefusedError([("no", "yes")])
-    aftermath.remove_next(swapping, error)
+    build.remove_next(swapping, error)
     (note,) = error.__notes__
     assert f"{name} has the logical replication slot theirs" in note
     assert slots(tying) == {("theirs", name)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from backset.configuration.reader import load
 from backset.connections.target import Target
 from backset.runs import notes
 from backset.runs.build import Build
 from backset.servers.server import Server
+from backset.settings.reader import load
 from tests.clusters import crash
 
 if TYPE_CHECKING:

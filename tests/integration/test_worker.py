@@ -16,19 +16,19 @@ from psycopg import sql
 
 from backset.checks import verification
 from backset.checks.verification import Verdict
-from backset.configuration.reader import load
-from backset.configuration.settings import Settings
 from backset.connections.target import Target
 from backset.errors import AlembicError, SettingsError, StepFailedError
-from backset.migrations import discovery
-from backset.migrations.worker import Worker
+from backset.migrate import discovery
+from backset.migrate.worker import Worker
+from backset.settings.reader import load
+from backset.settings.settings import Settings
 from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.configuration.settings import Settings
+    from backset.settings.settings import Settings
     from tests.project import Project
 
 pytestmark = pytest.mark.every_python

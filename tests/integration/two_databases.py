@@ -10,8 +10,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from backset.carrying import sessions, streaming
-from backset.carrying.tables import Transfer
+from backset.carry import copy, tables
+from backset.carry.tables import TableCopy
 from backset.connections.session import connect
 from backset.connections.target import Target
 from tests.conftest import PASSWORD, ROLE
@@ -66,14 +66,14 @@ class Databases:
 
     def copy(
         self,
-        transfers: Sequence[Transfer],
+        transfers: Sequence[TableCopy],
         *,
         keys: Mapping[tuple[str, str], Sequence[str]] | None = None,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[tuple[str, str], int]:
         """Copy these rows in a snapshot of their own."""
-        with sessions.snapshot_of(self.old) as name:
-            return streaming.copy(
+        with tables.snapshot_of(self.old) as name:
+            return copy.copy(
                 transfers,
                 name,
                 lambda: connect(self.old_target, "test"),
@@ -83,12 +83,12 @@ class Databases:
             )
 
 
-def transfer(table: str, *columns: str, schema: str = "public", size_bytes: int = 0) -> Transfer:
+def transfer(table: str, *columns: str, schema: str = "public", size_bytes: int = 0) -> TableCopy:
     """Return what carries these columns of a table to a table of the same name."""
     query = sql.SQL("SELECT {} FROM ONLY {}").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(schema, table)
     )
-    return Transfer(
+    return TableCopy(
         source=(schema, table),
         table=(schema, table),
         columns=columns,

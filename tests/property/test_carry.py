@@ -10,16 +10,15 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from psycopg import sql
 
-from backset.carrying import carry
-from backset.catalogs import catalog, inventory
-from backset.configuration.reader import load
-from backset.configuration.rules import Rules
+from backset.carry import carry
+from backset.catalog import catalog, object_hashes
 from backset.connections.target import Target
 from backset.errors import StepFailedError
-from backset.runs.build import Build
-from backset.runs.options import Options
+from backset.runs.build import Build, Options
 from backset.servers import swap
 from backset.servers.server import Names, Server
+from backset.settings.reader import load
+from backset.settings.rules import Rules
 from tests.property import schemas
 from tests.property.schemas import Case, shown
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.carrying.carry import Carried
+    from backset.carry.carry import Carried
     from backset.servers.cluster import Cluster
 
     Session = psycopg.Connection[Any]
@@ -101,14 +100,14 @@ def test_a_carry_keeps_its_word(ground: Ground) -> None:
     @given(case=schemas.cases())
     def every(case: Case) -> None:
         ground.lay(case)
-        before = inventory.inventory(ground.new)
+        before = object_hashes.inventory(ground.new)
         try:
             done = ground.carry(case)
         except StepFailedError as error:
             outcome = _refused(ground, case, error)
         else:
             outcome = _carried(ground, case, done)
-            assert inventory.inventory(ground.new) == before
+            assert object_hashes.inventory(ground.new) == before
         event(outcome)
         outcomes[outcome] += 1
 

@@ -11,9 +11,9 @@ import pytest
 
 from backset.checks import baseline
 from backset.checks.baseline import Baseline, judge
-from backset.configuration import values
-from backset.configuration.reader import load
 from backset.errors import Finding, SettingsError
+from backset.settings import values
+from backset.settings.reader import load
 
 TODAY = date(2026, 5, 1)
 NO_FILE = Path("no_such_file.toml")

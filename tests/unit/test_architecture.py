@@ -15,7 +15,7 @@ import backset
 SOURCE = Path(backset.__file__).parent
 WORKER = sorted((SOURCE / "alembic_worker").glob("*.py"))
 PROGRAMS = [*WORKER, SOURCE / "forerunner" / "__main__.py"]
-# `catalogs.schema` → its file; the worker is a program of its own, and counts as one module.
+# `catalog.schema` → its file; the worker is a program of its own, and counts as one module.
 FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): [path]
     for path in sorted(SOURCE.rglob("*.py"))
@@ -24,20 +24,20 @@ FILES = {
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 PARTS = re.findall(r"^\| `(\w+)/?` \| ", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
 DOORS = {
-    "subprocess": {"processes.process"},
+    "subprocess": {"process.process"},
     "alembic": {"alembic_worker"},
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
-        *("connections", "catalogs", "servers", "properties", "runs", "carrying"),
-        *("migrations.migrating", "proofs.rows", "rehearsals.breaking"),
+        *("connections", "catalog", "servers", "inherit", "runs", "carry"),
+        *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal.breaking"),
         *("steps.mending", "execution"),
     },
-    "dotenv": {"configuration.reader"},
-    "re2": {"wording.redaction"},
-    "tomlkit": {"configuration.writing"},
-    "tomllib": {"checks.baseline", "configuration.reader", "configuration.writing", "wording.toml"},
+    "dotenv": {"settings.reader"},
+    "re2": {"text.redaction"},
+    "tomlkit": {"settings.writing"},
+    "tomllib": {"checks.baseline", "settings.reader", "settings.writing", "text.toml"},
     "invoke": {"chain", "tasks", "cli", "program"},
-    "rich": {"reports.report_live"},
+    "rich": {"report.report_live"},
 }
 
 
@@ -127,14 +127,14 @@ def test_what_is_told_goes_out_by_one_door() -> None:
         for node in NODES[module]
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
     }
-    assert printers == {"processes.streams", "reports.report_json", "program", "nox"}
+    assert printers == {"process.streams", "report.report_json", "program", "nox"}
 
 
 def test_only_settings_reads_the_environment() -> None:
     """A value has one reader, so that its source can be told; the worker and Nox have their own."""
     readers = [
         module
-        for module in FILES.keys() - {"configuration.reader", "alembic_worker", "nox"}
+        for module in FILES.keys() - {"settings.reader", "alembic_worker", "nox"}
         for text in TEXTS[module]
         if re.search(r"\benviron\[(?!\"DATABASE_URL\"\], which)|os\.environ|getenv", text)
     ]
@@ -172,4 +172,4 @@ def test_what_is_the_servers_own_is_said_in_one_place() -> None:
     found = {
         module for module in FILES for text in TEXTS[module] if any(e in text for e in spelled)
     }
-    assert found == {"catalogs.system"}
+    assert found == {"catalog.catalog"}

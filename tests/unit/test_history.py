@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from backset.revisions.graph import newest_first
-from backset.revisions.history import History, drawn
-from backset.revisions.restore import Blob, Item, Recipe
-from backset.revisions.revision import Revision
-from backset.revisions.traces import Trace
+from backset.revisions.graph import Revision, newest_first
+from backset.revisions.history import History, Trace, drawn
+from backset.revisions.restore import Blob, Recipe, RestoredScript
 
 
 def draw(given: str) -> list[str]:
@@ -106,7 +104,7 @@ def test_an_orphan_stands_beside_the_graph() -> None:
         revision="x2",
         companions=("x1",),
         scripts=(revision("x2:x1"), revision("x1:a")),
-        recipe=Recipe(Path("/p"), (Item("x2", blob, Path("/p/x2.py")),)),
+        recipe=Recipe(Path("/p"), (RestoredScript("x2", blob, Path("/p/x2.py")),)),
     )
     shown = History(
         scripts=(revision("a:"), revision("b:a")),

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from backset.processes.identity import application_name, has_died, run_mark, token, works
+from backset.process.identity import application_name, has_died, run_mark, token, works
 
 NO_PROCESS = 4_194_399  # no kernel gives such a number
 

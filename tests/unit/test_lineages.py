@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.configuration.lineage import Lineage
-from backset.configuration.reader import load
 from backset.errors import SettingsError
+from backset.settings.lineage import Lineage
+from backset.settings.reader import load
 
 if TYPE_CHECKING:
     from pathlib import Path

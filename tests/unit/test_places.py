@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.configuration import locations
-from backset.configuration.locations import configurations
-from backset.wording.explanations import of
+from backset.settings import reader
+from backset.settings.reader import configurations
+from backset.text.explanations import of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,16 +60,16 @@ def test_the_environment_nearest_to_the_configuration_is_used(
     if environment != ".venv":
         laid(tmp_path, ".venv/bin/python")
     expected = (str(tmp_path / environment / "bin/python"), environment)
-    assert locations.interpreter(tmp_path, {}, config) == expected
+    assert reader.interpreter(tmp_path, {}, config) == expected
 
 
 def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> None:
     """One above the project's folder is looked for up to the repository's, and no further."""
     laid(tmp_path, ".venv/bin/python", "repository/backend/alembic.ini")
     part = tmp_path / "repository/backend"
-    assert locations.interpreter(part, {})[1] == "default"
+    assert reader.interpreter(part, {})[1] == "default"
     laid(tmp_path, "repository/.git/HEAD", "repository/.venv/bin/python")
-    assert locations.interpreter(part, {})[1] == "../.venv"
+    assert reader.interpreter(part, {})[1] == "../.venv"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from backset.connections.locality import Locality
-from backset.runs.policy import Circumstances, Rung, doubts, refusals, rung, stakes
+from backset.runs.policy import Strategy, TargetFacts, doubts, refusals, rung, stakes
 
-FINE = Circumstances(
+FINE = TargetFacts(
     database="app",
     in_recovery=False,
     is_confined=False,
@@ -25,8 +25,8 @@ REMOTE: dict[str, Any] = {
 }
 
 
-SWAP = Rung("swap", "")
-IN_PLACE = Rung("in place", "")
+SWAP = Strategy("swap", "")
+IN_PLACE = Strategy("in place", "")
 
 
 def test_a_local_development_database_needs_nothing() -> None:
@@ -61,7 +61,9 @@ def test_what_all_tools_connect_to_wants_consent() -> None:
     ],
 )
 @pytest.mark.parametrize("way", [SWAP, IN_PLACE])
-def test_some_databases_are_never_replaced(change: dict[str, Any], word: str, way: Rung) -> None:
+def test_some_databases_are_never_replaced(
+    change: dict[str, Any], word: str, way: Strategy
+) -> None:
     """Whatever the flags and whatever the rung; the remedy is said."""
     (reason,) = refusals(dataclasses.replace(FINE, **change), way)
     assert word in " → ".join(reason)

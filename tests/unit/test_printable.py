@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from backset.wording import redaction, toml
+from backset.text import redaction, toml
 
 # ESC [ 2 J empties a screen, 8-bit CSI is ESC [ in one, OSC 52 writes to a clipboard.
 ACTING = ["\x1b[2J", "\x9b2J", "\x1b]52;c;eA==\x07", "\r", "\n", "\b", "\0", "\x7f", "\x85"]

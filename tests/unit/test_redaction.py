@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from backset.wording.redaction import blank
+from backset.text.redaction import blank
 from tests.canary import CANARY, spellings
 from tests.marks import slow_but
 

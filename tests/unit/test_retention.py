@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.backups import vault
+from backset.backups import store
 from backset.backups.manifest import Backup, Manifest
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def kept(
     is_good: Callable[[Backup], bool] = lambda _: True,
 ) -> list[int]:
     """Return the numbers of those that stay."""
-    gone = vault.surplus(
+    gone = store.surplus(
         taken, keep=keep, keep_days=keep_days, protected=protected, is_good=is_good
     )
     names = {each.name for each in gone}

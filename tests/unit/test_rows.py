@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from backset.catalogs.difference import Sides
-from backset.proofs.rows import Rows, between, unstable
+from backset.catalog.difference import Sides
+from backset.prove.rows import TableRows, between, unstable
 
 SIDES = Sides("the old chain", "the new chain")
 COLUMNS = ("created_at", "id", "name")
@@ -13,16 +13,18 @@ COLUMNS = ("created_at", "id", "name")
 
 def rows(
     *given: tuple[str | None, ...], columns: tuple[str, ...] = COLUMNS, digest: bool = False
-) -> dict[str, Rows]:
+) -> dict[str, TableRows]:
     """Return the rows of the table `roles`."""
-    made = Rows(columns=columns, key=("id",), rows=Counter(given), total=len(given))
+    made = TableRows(columns=columns, key=("id",), rows=Counter(given), total=len(given))
     if digest:
-        made = Rows(columns=columns, key=(), rows=Counter(given), total=50_000, is_digest=True)
+        made = TableRows(columns=columns, key=(), rows=Counter(given), total=50_000, is_digest=True)
     return {"roles": made}
 
 
 def compared(
-    old: dict[str, Rows], new: dict[str, Rows], volatile: dict[str, set[str]] | None = None
+    old: dict[str, TableRows],
+    new: dict[str, TableRows],
+    volatile: dict[str, set[str]] | None = None,
 ) -> list[str]:
     """Return the differences in words, a minor one with `~`."""
     found = between(old, new, SIDES, volatile or {})

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from backset.configuration.keys import KEYS, PREFIX
-from backset.configuration.reader import load
 from backset.errors import SettingsError
+from backset.settings.keys import KEYS, PREFIX
+from backset.settings.reader import load
 from tests.project import REPOSITORY
 
 URL = "postgresql://u:secret@h/app"

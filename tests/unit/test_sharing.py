@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.catalogs.sharing import mentions
+from backset.catalog.sharing import mentions
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from backset.errors import Interrupted
-from backset.processes import signals, streams
+from backset.process import signals, streams
 
 EACH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.configuration.lineage import Lineage
-from backset.configuration.reader import load
 from backset.connections.target import Target, respelled
 from backset.errors import SettingsError
-from backset.migrations.discovery import url_of
-from backset.migrations.provenance import found, remedy, told
+from backset.migrate.discovery import url_of
+from backset.migrate.provenance import found, remedy, told
 from backset.servers.location import chosen_driver
+from backset.settings.lineage import Lineage
+from backset.settings.reader import load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backset.configuration.settings import Settings
+    from backset.settings.settings import Settings
 
 PLAIN = "postgresql://u:p%40@h:1/app"
 

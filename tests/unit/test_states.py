@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from backset.configuration.lineage import Lineage
-from backset.diagnoses.facts import Facts, Proof, Restorable
-from backset.diagnoses.states import state
-from backset.migrations.worker import Problem
-from backset.revisions.graph import ancestors, fits, ordered, outdated
-from backset.revisions.restore import Blob, Item, Recipe
-from backset.revisions.revision import Revision
+from backset.migrate.worker import Problem
+from backset.revisions.graph import Revision, ancestors, fits, ordered, outdated
+from backset.revisions.restore import Blob, Recipe, RestoredScript
+from backset.settings.lineage import Lineage
+from backset.status.facts import Facts, Proof, Restorable
+from backset.status.states import state
 
 AT = {"goal": ("b",), "recorded": ("b",), "tables": frozenset({"t"}), "ours": frozenset({"t"})}
 BEHIND = {**AT, "recorded": ("a",), "pending": ("b",)}
@@ -22,7 +21,7 @@ ORPHAN = {**AT, "recorded": ("x",), "orphans": ("x",), "pending": ("a", "b")}
 SAME, OTHER = Proof(same=("b",)), Proof(differences=("table t is only in app",))
 STANDS = Proof(stands=True)
 BLOB = Blob("1a2b^", "versions/x.py")
-RECIPE = Recipe(Path("/p"), (Item("x", BLOB, Path("/p/versions/x.py")),))
+RECIPE = Recipe(Path("/p"), (RestoredScript("x", BLOB, Path("/p/versions/x.py")),))
 FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), recipe=RECIPE, connects=True)
 ROOT = Path("/project")
 

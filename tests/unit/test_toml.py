@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.configuration import writing
 from backset.errors import Setting, StepFailedError
-from backset.wording import toml
+from backset.settings import writing
+from backset.text import toml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.wording.explanations import unreached
+from backset.text.explanations import unreached
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import io
 import os
 import sys
 from argparse import Namespace
 from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -18,11 +21,16 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.pool import NullPool
 
-from . import application
-from .failures import NoConfigurationError, NoSectionError, UnreadableConfigurationError
+from .failures import (
+    NoApplicationError,
+    NoConfigurationError,
+    NoSectionError,
+    UnreadableConfigurationError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _URL = "sqlalchemy.url"
@@ -174,7 +182,7 @@ def _default_location(config: Config) -> None:
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))
     elif ":" not in location and not _has_env(Path(location)) and _has_env(folder / location):
         config.config_file_name = str(file.resolve())
-        if application.is_asked_for(folder / location / "env.py"):
+        if is_asked_for(folder / location / "env.py"):
             config.set_main_option("script_location", str(folder / location).replace("%", "%%"))
         else:
             os.chdir(folder)  # its relative paths are seen from there
@@ -252,3 +260,34 @@ class Attributes(dict[str, Any]):
                     transaction.commit()
             finally:
                 del self[_CONNECTION]
+
+
+_ASKS_FOR_IT = "current_app"  # flask.current_app, in what `flask db init` writes
+
+
+def context(env: Path) -> AbstractContextManager[Any]:
+    """Return the context that `flask db upgrade` would run that env.py in, or an empty one.
+
+    Raises NoApplicationError.
+    """
+    if is_asked_for(env):
+        return _flask().app_context()  # type: ignore[no-any-return]
+    return contextlib.nullcontext()
+
+
+def is_asked_for(env: Path) -> bool:
+    """Tell whether that env.py asks Flask for the application."""
+    with contextlib.suppress(OSError):  # that it is missing is Alembic's to say
+        return _ASKS_FOR_IT in env.read_text(encoding="utf-8", errors="replace")
+    return False
+
+
+@cache
+def _flask() -> Any:
+    """Load the application once: .flaskenv and FLASK_APP name it, else wsgi.py or app.py is it."""
+    cli = import_module("flask.cli")
+    cli.load_dotenv(".flaskenv")  # what is set already stays
+    try:
+        return cli.ScriptInfo(app_import_path=os.environ.get("FLASK_APP")).load_app()
+    except cli.NoAppException as error:
+        raise NoApplicationError(str(error)) from error

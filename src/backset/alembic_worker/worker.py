@@ -16,22 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alembic import command, util
+from alembic.config import CommandLine
 from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import (
-    application,
-    command_line,
-    comparison,
-    configuration,
-    drivers,
-    places,
-    scripts,
-    witness,
-)
-from .connections import Gate
+from . import compare, configuration, guard, scripts, tracer
 from .failures import (
     BrokenChainError,
     FoundError,
@@ -44,6 +36,7 @@ from .failures import (
     kind_of,
     message_of,
 )
+from .guard import ConnectionGuard
 
 if TYPE_CHECKING:
     import socket
@@ -57,20 +50,20 @@ _ALL = ("heads",)  # as in backset's lineage
 _REFUSED = 4  # our exit status, where our parent says why
 
 
-class Worker:
+class Requests:
     """Answers requests about the project in the current folder and the one proved database."""
 
     def __init__(self, link: socket.socket) -> None:
         self._lines = link.makefile("r", encoding="utf-8")
         self._link = link
-        self._gate = Gate()
+        self._gate = ConnectionGuard()
         self._step = None  # type: Any
         self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
         self._problems = []  # type: list[dict[str, Any]]
         self._request = {}  # type: dict[str, Any]
         self._hands_over = False
-        self._witness = None  # type: witness.Witness | None
+        self._tracer = None  # type: tracer.InputTracer | None
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -93,10 +86,10 @@ class Worker:
         if given.get("words") is not None:
             self._become_alembic(given["words"], given["configuration"])
         if given.get("watched_port"):
-            self._witness = witness.Witness(given["watched_port"])
+            self._tracer = tracer.InputTracer(given["watched_port"])
         self._guarded(lambda: self._open(given["configuration"]), "ready")
         import_ahead()
-        drivers.watch(self._gate)
+        guard.watch(self._gate)
         for line in self._lines:
             self._request = json.loads(line)
             self._gate.lock_key = self._request.get("lock_key")
@@ -122,7 +115,7 @@ class Worker:
         gc.enable()
         self.send("ready")
         try:
-            command_line.run(words, given, self._gate)
+            run(words, given, self._gate)
         except WrongTargetError as error:
             self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
             sys.exit(_REFUSED)
@@ -270,12 +263,12 @@ class Worker:
                 self.send("progress", text=text)
                 yield self._step
                 count += 1
-                if watched and places.may_be_of_interest(revision.revision, watched):
-                    found = places.rows(context)
-                    schema = places.look(context.connection, watched, found)
+                if watched and compare.may_be_of_interest(revision.revision, watched):
+                    found = compare.rows(context)
+                    schema = compare.look(context.connection, watched, found)
                     seen.append({"rows": sorted(found), "schema": schema})
             self._step = None
-            after.extend(places.rows(context))
+            after.extend(compare.rows(context))
 
         self._run_env(steps)
         told = {"before": before, "after": after, "count": count, "heads": self._heads()}
@@ -341,9 +334,9 @@ class Worker:
             found.update(
                 version_table=", ".join(tables),
                 strays=strays,
-                models=comparison.count(metadata),
-                enums=comparison.enums(metadata),
-                columns=comparison.columns(metadata),
+                models=compare.count(metadata),
+                enums=compare.enums(metadata),
+                columns=compare.columns(metadata),
             )
             return []
 
@@ -370,8 +363,8 @@ class Worker:
         return {"orphans": orphans, "pending": self._waiting(rows) if is_clear else []}
 
     def _inputs(self) -> dict[str, Any]:
-        """Return what the project's code has depended on so far, as the witness has it."""
-        return self._witness.account() if self._witness else {}
+        """Return what the project's code has depended on so far, as the tracer has it."""
+        return self._tracer.account() if self._tracer else {}
 
     def _is_clear(self, heads: list[str], known: set[str]) -> bool:
         """Tell whether the scripts have one end, or the ends that the settings accept."""
@@ -381,7 +374,7 @@ class Worker:
 
     def _check(self) -> dict[str, Any]:
         with self._application:
-            return {"differences": comparison.differences(self._config, self._scripts)}
+            return {"differences": compare.differences(self._config, self._scripts)}
 
     def _where_to(self) -> dict[str, Any]:
         """Return what env.py would connect to by itself, without connecting."""
@@ -419,7 +412,7 @@ class Worker:
 
     @property
     def _application(self) -> AbstractContextManager[Any]:
-        return application.context(Path(self._scripts.dir, "env.py"))
+        return configuration.context(Path(self._scripts.dir, "env.py"))
 
     def _run_env(
         self,
@@ -485,3 +478,42 @@ def import_ahead() -> None:
             importlib.import_module(name)
     gc.freeze()
     gc.enable()
+
+
+def run(words: list[str], given: dict[str, Any], gate: ConnectionGuard) -> None:
+    """Run a command with the configuration that is given, as configuration.opened() has it.
+
+    Raises SystemExit as Alembic does, WrongTargetError, and UnagreedError.
+    """
+    sys.argv = ["alembic", *words]
+    line = CommandLine(prog="alembic")
+    line.parser.set_defaults(config=None, name=None)  # so that what was said can be told
+    options = line.parser.parse_args(words)
+    if not hasattr(options, "cmd"):
+        line.parser.error("too few arguments")
+    try:
+        config = configuration.of_command_line(given, options)
+    except util.CommandError as error:
+        if options.raiseerr:
+            raise
+        util.err(str(error))
+    _guard(gate)
+    line.run_cmd(config, options)
+
+
+def _guard(gate: ConnectionGuard) -> None:
+    """Run env.py within its application, and migrate through no connection that is only read."""
+    scripts_of, context_of = ScriptDirectory, MigrationContext  # type: Any, Any
+    run_env, run_migrations = scripts_of.run_env, context_of.run_migrations
+
+    def within(scripts: Any) -> None:
+        guard.watch(gate)
+        with configuration.context(Path(scripts.dir, "env.py")):
+            run_env(scripts)
+
+    def proved(context: Any, **words: Any) -> None:
+        if not context.as_sql:
+            gate.demand_proof(context.connection)
+        run_migrations(context, **words)
+
+    scripts_of.run_env, context_of.run_migrations = within, proved

@@ -16,15 +16,15 @@ from urllib.parse import quote
 
 from backset.backups import dumps, manifest, toc
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
-from backset.catalogs import catalog, evaluated, inventory
-from backset.catalogs.sharing import NOTHING, LeftOut
+from backset.catalog import catalog, evaluated, object_hashes
+from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 from backset.errors import SettingsError, StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.servers.programs import Programs
@@ -58,7 +58,7 @@ NO_WISH = Wish()
 
 
 def take(
-    vault: Vault,
+    vault: BackupStore,
     target: Target,
     folders: Callable[[], Iterable[Path]],
     programs: Programs,
@@ -99,7 +99,7 @@ def take(
             with dumps.written(form, partial, programs, both, *options, target=target) as finish:
                 # While pg_dump works, in its snapshot.
                 rows = catalog.row_counts(session, lambda table: not left_out.has(table))
-                objects = inventory.inventory(session, left_out.condition())
+                objects = object_hashes.inventory(session, left_out.condition())
                 outcome = evaluated.look(session, search_path, left_out.has)
                 about = Manifest(
                     name=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from backset.backups import manifest
 from backset.connections.session import conninfo
 from backset.errors import StepFailedError
-from backset.processes.process import pipe
-from backset.processes.signals import submit
+from backset.process.process import pipe
+from backset.process.signals import submit
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from backset.backups.manifest import Backup
     from backset.connections.target import Target
-    from backset.processes.process import Child
+    from backset.process.process import Child
     from backset.servers.programs import Programs
 
 _KNOWS_TIMEOUT = 17  # the server's major version that brought transaction_timeout
@@ -157,7 +157,6 @@ def load(
         arguments = ("--exit-on-error", *where, *arguments)
         read(dump, pg_restore, *arguments, programs=programs, target=target)
         return
-    from backset.backups import packing
 
     psql = programs.beside(pg_restore, "psql")
     at_once = [each for each in arguments if each == "--single-transaction"]
@@ -180,7 +179,7 @@ def load(
                 loading.end()  # before its input ends: it would commit what has come so far
                 raise
 
-        packing.feed(whole(), sink)
+        feed(whole(), sink)
         programs.check(loading, psql, target)
 
 
@@ -218,16 +217,14 @@ def reading(
         raise StepFailedError(what, "use another Python, or the command `by_hand` of its manifest")
     from concurrent.futures import ThreadPoolExecutor
 
-    from backset.backups import packing
-
     with (
         pipe() as (source, sink),
         ThreadPoolExecutor() as threads,
         programs.start(pg_restore, *arguments, target=target, stdin=source, output=output) as child,
     ):
         source.close()
-        unpacked = packing.unpacked(dump, [dump.stat().st_size])
-        fed = submit(threads, packing.feed, unpacked, sink)
+        unpacked = unpack(dump, [dump.stat().st_size])
+        fed = submit(threads, feed, unpacked, sink)
         try:
             yield child
         except StepFailedError:
@@ -300,15 +297,13 @@ def _packed(
     from concurrent.futures import ThreadPoolExecutor
     from queue import SimpleQueue
 
-    from backset.backups import packing
-
     pg_dump, pg_restore = both
     sizes: SimpleQueue[int] = SimpleQueue()
 
     def read_back() -> str:
         digest = sha256()
-        pieces = packing.unpacked(path, iter(sizes.get, 0), digest)
-        packing.feed(pieces, sink)
+        pieces = unpack(path, iter(sizes.get, 0), digest)
+        feed(pieces, sink)
         for _ in pieces:  # pg_restore has given up; the file is still to be looked at
             pass
         return digest.hexdigest()
@@ -323,7 +318,7 @@ def _packed(
     ):
         for each in (dumped, unpacked, written):
             each.close()
-        packed = submit(threads, packing.pack, source, path, sizes.put)
+        packed = submit(threads, pack, source, path, sizes.put)
         checked = submit(threads, read_back)
         content = submit(threads, _content, script)
 
@@ -353,3 +348,96 @@ def _content(script: FileIO) -> str:
             rest = rest[-_FRAME:]
     digest.update(rest.replace(word[0], b"") if word else rest)
     return digest.hexdigest()
+
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from hashlib import _Hash
+    from io import FileIO
+    from pathlib import Path
+
+_LEVEL = 1  # as small as gzip's, and no slower than a server sends; -1 is no faster
+_PACKED_PIECE = 2**18  # bytes; it stays in a core's own cache
+_PARAMETER = zstd.CompressionParameter
+
+
+def pack(source: FileIO, path: Path, written: Callable[[int], None]) -> None:
+    """Write into `path` what comes from `source`, until that ends, and close it.
+
+    written: told how many bytes have been added, and of 0 at the end, in any case.
+    """
+    compressor = zstd.ZstdCompressor(options=_options())
+    room = memoryview(bytearray(_PACKED_PIECE))
+    try:
+        with source, path.open("wb", buffering=0) as file:
+            while size := source.readinto(room):
+                _add(file, compressor.compress(room[:size]), written)
+            _add(file, compressor.flush(), written)
+    finally:
+        written(0)
+
+
+def unpack(path: Path, sizes: Iterable[int], digest: _Hash | None = None) -> Iterator[bytes]:
+    """Yield what is packed in `path`, in pieces, and check zstd's own checksum.
+
+    sizes: of the file's pieces, as pack() tells them while it writes. digest: gets what is read of
+    the file. Raises StepFailedError where the content is damaged, or ends too soon.
+    """
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        with path.open("rb", buffering=0) as file:
+            for packed in _pieces(file, sizes):
+                if digest:
+                    digest.update(packed)
+                yield decompressor.decompress(packed, _PACKED_PIECE)
+                while not (decompressor.needs_input or decompressor.eof):  # it is much smaller
+                    yield decompressor.decompress(b"", _PACKED_PIECE)
+    except (zstd.ZstdError, EOFError) as error:
+        raise _damaged(path, str(error)) from None
+    if not decompressor.eof:
+        raise _damaged(path, "it ends too soon")
+
+
+def feed(pieces: Iterable[bytes], sink: FileIO) -> None:
+    """Write pieces for as long as anybody reads them: how that ended, its exit status tells."""
+    with suppress(BrokenPipeError), sink:
+        for piece in pieces:
+            _write(sink, piece)
+
+
+def _options() -> dict[int, int]:
+    threads = min(JOBS, _PARAMETER.nb_workers.bounds()[1])  # a libzstd may be built without any
+    return {
+        _PARAMETER.compression_level: _LEVEL,
+        _PARAMETER.checksum_flag: 1,
+        _PARAMETER.nb_workers: threads,
+    }
+
+
+def _add(file: FileIO, packed: bytes, written: Callable[[int], None]) -> None:
+    if packed:
+        _write(file, packed)
+        written(len(packed))
+
+
+def _write(file: FileIO, content: bytes) -> None:
+    """Write all of it: a signal, or a disk that is nearly full, may let only a part through."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _pieces(file: FileIO, sizes: Iterable[int]) -> Iterator[bytes]:
+    for size in sizes:
+        end = file.tell() + size
+        while (left := end - file.tell()) and (piece := file.read(min(left, _PACKED_PIECE))):
+            yield piece
+
+
+def _damaged(path: Path, why: str) -> StepFailedError:
+    return StepFailedError(f"{path} cannot be unpacked: {why}", "choose another backup")

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.backups import dumps, manifest
-from backset.catalogs import objects
+from backset.catalog import objects
 from backset.errors import RefusedError, StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Sequence
 
     from backset.backups.manifest import Backup
-    from backset.backups.vault import Vault
+    from backset.backups.store import BackupStore
     from backset.connections.session import Session
     from backset.servers.programs import Programs
 
@@ -184,7 +184,7 @@ class Archive:
         return sorted(self.texts("TABLE").keys() - self.texts("TABLE DATA").keys())
 
 
-def find(vault: Vault, name: str) -> Path:
+def find(vault: BackupStore, name: str) -> Path:
     """Return the dump of a backup's name or of a path. Raises StepFailedError."""
     stem = name.removesuffix(".zst").removesuffix(".dump")
     for path in (*(vault.folder / f"{stem}{each}" for each in manifest.SUFFIXES), Path(name)):

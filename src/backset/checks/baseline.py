@@ -9,17 +9,17 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset.configuration import writing
 from backset.errors import Finding, SettingsError
-from backset.wording import toml
-from backset.wording.quantities import count
+from backset.settings import writing
+from backset.text import toml
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
-    from backset.configuration.values import Ignore
+    from backset.settings.values import Ignore
 
 # What migrations have made otherwise than the models say. All else is about rows, settings, or
 # the state of this one database, and is not for a file that all checkouts share.

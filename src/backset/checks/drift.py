@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog
+from backset.catalog import catalog
 from backset.errors import Finding
-from backset.wording.quantities import count
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

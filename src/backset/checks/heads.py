@@ -9,7 +9,7 @@ from backset.errors import Finding, StepFailedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from backset.migrations.worker import Worker
+    from backset.migrate.worker import Worker
 
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 _ALEMBIC = "invoke alembic --"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from backset.errors import Finding
-from backset.processes.identity import age_s, run_mark
+from backset.process.identity import age_s, run_mark
 from backset.servers.cluster import LOG_LINE_PREFIX
 
 if TYPE_CHECKING:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, sharing
-from backset.catalogs.system import stored
-from backset.checks import baseline, heads, server_log, soundness
+from backset.catalog import catalog, sharing
+from backset.catalog.catalog import is_users, shown, stored
+from backset.checks import baseline, heads, server_log
 from backset.checks.baseline import Judged, judge
 from backset.checks.drift import LEFTOVER, drift, enums
 from backset.errors import Finding
-from backset.migrations import standing
+from backset.migrate import current
 from backset.revisions import sources
-from backset.wording.quantities import count
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from backset.catalogs.sharing import Sharing
-    from backset.configuration.settings import Settings
+    from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
-    from backset.migrations.worker import Worker
+    from backset.migrate.worker import Worker
+    from backset.settings.settings import Settings
 
 ACCEPT = "invoke verify --accept"
 ACCEPT_FRESH = "invoke reset-db --accept"
@@ -162,14 +163,12 @@ def verify(
     where there are tables that no model has.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
-    views = [
-        View(each, standing.describe(each, session, only_looks=only_looks)) for each in workers
-    ]
+    views = [View(each, current.describe(each, session, only_looks=only_looks)) for each in workers]
     versions = [each for view in views for each in view.version_findings]
     found = _compared(views, session, others) if not versions else []
     models = [view.about["models"] for view in views]
     found += [each for view in views for each in view.failures]
-    found += soundness.findings(session)
+    found += findings(session)
     found += missing_columns(settings, catalog.columns(session))
     uncompared = tuple(view.uncompared for view in views if view.uncompared)
     is_complete = not (versions or uncompared or 0 in models)
@@ -199,7 +198,7 @@ def verify(
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
-        about=standing.together(
+        about=current.together(
             [view.about for view in views], [view.worker.lineage.label for view in views]
         ),
         strictness=_strictness(settings, is_strict=is_strict) if fresh else "",
@@ -377,3 +376,105 @@ _INCOMPARABLE = Finding(
     why="a baseline has those of a database that is at head",
     remedy=f"`{ACCEPT_FRESH}` accepts those of a rebuilt one",
 )
+
+
+def findings(session: Session) -> list[Finding]:
+    """Return a finding for each, from one query."""
+    return [_invalid(*row) for row in session.execute(_QUERY).fetchall()]
+
+
+def _invalid(kind: str, schema: str, table: str, name: str) -> Finding:
+    words, what, why, remedy = _WORDS[kind]
+    owner = shown(schema, table)
+    quoted = {"name": _quoted(name), "table": _quoted(owner), "schema": _quoted(schema)}
+    return Finding(
+        kind=words,
+        name=name,
+        what=what.format(name=name, table=owner),
+        why=why,
+        remedy=remedy.format(**quoted),
+    )
+
+
+def _quoted(name: str) -> str:
+    """Return a name as SQL wants it, its schema included."""
+    return ".".join(
+        each if re.fullmatch("[a-z_][a-z0-9_]*", each) else '"' + each.replace('"', '""') + '"'
+        for each in name.split(".")
+    )
+
+
+# kind in the query: the finding's kind, what, why, remedy
+_WORDS = {
+    "index": (
+        "invalid index",
+        "index {name} of {table} is not valid",
+        "no query uses it, yet every write pays for it; its CREATE INDEX CONCURRENTLY had failed",
+        "REINDEX INDEX CONCURRENTLY {schema}.{name}, or drop it and let a migration make it again",
+    ),
+    "partitioned index": (
+        "invalid index",
+        "index {name} of the partitioned table {table} is not valid",
+        "a partition has no index attached to it",
+        "CREATE INDEX on each partition and ALTER INDEX {schema}.{name} ATTACH PARTITION",
+    ),
+    "not valid": (
+        "not valid constraint",
+        "constraint {name} of {table} is NOT VALID",
+        "rows from before it may break it",
+        "ALTER TABLE {table} VALIDATE CONSTRAINT {name}, in a migration",
+    ),
+    "not enforced": (
+        "not valid constraint",
+        "constraint {name} of {table} is NOT ENFORCED",
+        "no row is held against it",
+        "ALTER TABLE {table} ALTER CONSTRAINT {name} ENFORCED, in a migration",
+    ),
+    "trigger": (
+        "disabled trigger",
+        "trigger {name} of {table} is disabled",
+        "what it keeps in order is not kept so",
+        "ALTER TABLE {table} ENABLE TRIGGER {name}",
+    ),
+    "replica trigger": (
+        "disabled trigger",
+        "trigger {name} of {table} fires in replicas only",
+        "what it keeps in order is not kept so",
+        "ALTER TABLE {table} ENABLE TRIGGER {name}",
+    ),
+    "foreign key": (
+        "disabled trigger",
+        "the triggers of the foreign key {name} are disabled on {table}",
+        "rows that break it can be written",
+        "ALTER TABLE {table} ENABLE TRIGGER ALL, once the rows are right",
+    ),
+}
+_OF_AN_EXTENSION = """(SELECT FROM pg_depend x
+    WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
+# `conenforced` came with PostgreSQL 18. A part of a partitioned table has what its parent has.
+_QUERY = f"""
+WITH ours AS (
+    SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE {is_users("n.nspname")} AND c.relkind IN ('r', 'p', 'm')
+      AND NOT EXISTS {_OF_AN_EXTENSION})
+SELECT CASE o.relkind WHEN 'p' THEN 'partitioned index' ELSE 'index' END, o.schema, o.name,
+       x.relname
+FROM pg_index i JOIN ours o ON o.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+WHERE NOT (i.indisvalid AND i.indisready AND i.indislive)
+UNION ALL
+SELECT CASE to_jsonb(k) ->> 'conenforced' WHEN 'false' THEN 'not enforced' ELSE 'not valid' END,
+       o.schema, o.name, k.conname
+FROM pg_constraint k JOIN ours o ON o.oid = k.conrelid WHERE NOT k.convalidated AND k.conislocal
+UNION ALL
+SELECT CASE t.tgenabled WHEN 'D' THEN 'trigger' ELSE 'replica trigger' END, o.schema, o.name,
+       t.tgname
+FROM pg_trigger t JOIN ours o ON o.oid = t.tgrelid
+WHERE t.tgenabled IN ('D', 'R') AND NOT t.tgisinternal AND NOT EXISTS
+    (SELECT FROM pg_trigger p WHERE p.oid = t.tgparentid AND p.tgenabled = t.tgenabled)
+UNION ALL
+SELECT DISTINCT 'foreign key', o.schema, o.name, k.conname
+FROM pg_trigger t JOIN ours o ON o.oid = t.tgrelid JOIN pg_constraint k ON k.oid = t.tgconstraint
+WHERE t.tgenabled IN ('D', 'R') AND t.tgisinternal AND k.contype = 'f'
+ORDER BY 1, 2, 3, 4
+"""

@@ -13,27 +13,27 @@ _ELSEWHERE = (
 )
 
 if TYPE_CHECKING:
-    from backset.configuration.settings import Settings
     from backset.connections.target import Target
-    from backset.reports.report import Report
-    from backset.servers.service import Service
+    from backset.report.report import Report
+    from backset.servers.clusters import Service
+    from backset.settings.settings import Settings
 
 
 def check(*, as_json: bool, plan: bool) -> None:
     """Build the chain on a throw-away server, and hold it against the models; exit 4 or 6."""
     with opened("check", as_json=as_json) as (settings, told):
         from backset.connections.target import Target
-        from backset.migrations import standing_in
-        from backset.servers import service
+        from backset.migrate import stand_in
+        from backset.servers import clusters
 
         if plan:
             where, what = "on a throw-away server", "would compare that with the models"
             told.plan([("upgrade", f"would build the chain {where}"), ("verify", what)])
             return
-        meant = standing_in.own(settings)
-        with service.throw_away(standing_in.names(settings, meant, settings.database)) as server:
+        meant = stand_in.own(settings)
+        with clusters.throw_away(stand_in.names(settings, meant, settings.database)) as server:
             target = Target.parse(server.url)
-            _run(standing_in.settled(settings, meant, target), target, server, told)
+            _run(stand_in.settled(settings, meant, target), target, server, told)
         told.done("")
 
 
@@ -41,18 +41,17 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     """Run the steps; from an empty database again for each role that migrations take for given."""
     from backset import execution
     from backset.chain import Chain
-    from backset.runs.build import Build
-    from backset.runs.guard import Answer
-    from backset.runs.options import Options
+    from backset.runs.build import Build, Options
+    from backset.runs.guard import Consent
     from backset.steps.content import upgrade, verify
-    from backset.wording import explanations
+    from backset.text import explanations
 
     chain = Chain("check", upgrade, verify)
     quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
     while True:
         try:
             with Build(settings, target, "check", beside=False, options=quiet) as build:
-                execution.run(build, chain, told, skip=frozenset(), answer=Answer())
+                execution.run(build, chain, told, skip=frozenset(), answer=Consent())
         except StepFailedError as error:
             if explanations.UNAVAILABLE.search(error.what):
                 raise StepFailedError(error.what, _ELSEWHERE) from error

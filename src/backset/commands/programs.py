@@ -13,21 +13,21 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from backset.cli import WOULD_START, leave, opened, settled
-from backset.configuration.lineage import Lineage
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, SettingsError, StepFailedError
-from backset.migrations.worker import failure, greet, program
-from backset.processes.process import attach
+from backset.migrate.worker import failure, greet, program
+from backset.process.process import attach
 from backset.servers import location
 from backset.servers.programs import Programs, with_tls
-from backset.wording import explanations
+from backset.settings.lineage import Lineage
+from backset.text import explanations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backset.configuration.settings import Settings
     from backset.connections.target import Target
-    from backset.reports.report import Report
+    from backset.report.report import Report
+    from backset.settings.settings import Settings
 
 # Commands that are about no chain.
 _OF_NO_CHAIN = frozenset({"init", "list_templates", "--version", "-h", "--help"})

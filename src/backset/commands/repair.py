@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING
 from backset import execution
 from backset.chain import CHAINS, Chain, Done
 from backset.cli import alembic_for_proof
-from backset.configuration import rules
-from backset.diagnoses import cures, diagnosis
 from backset.errors import StepFailedError
-from backset.processes import signals
-from backset.proofs.placement import Placement
-from backset.runs.build import Build
-from backset.runs.options import Options
+from backset.process import signals
+from backset.prove.placement import Placement
+from backset.runs.build import Build, Options
+from backset.settings import rules
+from backset.status import cures, diagnosis
 from backset.steps.dumps import backup
 from backset.steps.mending import bring_back, drop_indexes, merge, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backset.configuration.settings import Settings
     from backset.connections.target import Target
-    from backset.diagnoses.diagnosis import Status
-    from backset.diagnoses.facts import Facts, Proof
-    from backset.diagnoses.states import State
-    from backset.migrations.worker import Worker
-    from backset.reports.report import Report
-    from backset.runs.guard import Answer
+    from backset.migrate.worker import Worker
+    from backset.report.report import Report
+    from backset.runs.guard import Consent
+    from backset.settings.settings import Settings
+    from backset.status.diagnosis import Status
+    from backset.status.facts import Facts, Proof
+    from backset.status.states import State
 
 # What the ways of a cure are done by: chains of their own, and those of tasks.
 _CHAINS = {
@@ -53,7 +52,7 @@ def look(
     told: Report,
     *,
     proves: bool = False,
-    answer: Answer | None = None,
+    answer: Consent | None = None,
     worker: Worker | None = None,
     ahead: Sequence[Worker] = (),
 ) -> Status:
@@ -111,7 +110,7 @@ def repair(
     settings: Settings,
     target: Target,
     told: Report,
-    answer: Answer,
+    answer: Consent,
     worker: Worker | None,
     ahead: Sequence[Worker],
 ) -> Status:
@@ -158,7 +157,7 @@ def _chain(state: State) -> Chain | None:
     return CHAINS[_TASKS[way]] if way in _TASKS else _CHAINS.get(way)
 
 
-def plan(settings: Settings, target: Target, told: Report, answer: Answer) -> None:
+def plan(settings: Settings, target: Target, told: Report, answer: Consent) -> None:
     """Tell the state, its evidence, its cure, and the steps of that; nothing is changed."""
     found = look(settings, target, told)
     state, cure = found.state, found.state.cure

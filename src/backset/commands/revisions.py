@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from backset.cli import opened, settled
 from backset.errors import AlembicError, BacksetError, Interrupted, StepFailedError
-from backset.migrations.worker import Worker
-from backset.reports.report import WIDTH
+from backset.migrate.worker import Worker
+from backset.report.report import WIDTH
+from backset.revisions.history import few
 from backset.revisions.sources import Folders
-from backset.revisions.traces import few
-from backset.wording.quantities import count
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from backset.configuration.settings import Settings
     from backset.connections.target import Target
-    from backset.reports.report import Report
+    from backset.report.report import Report
+    from backset.revisions.graph import Revision
     from backset.revisions.history import History
-    from backset.revisions.revision import Revision
     from backset.revisions.stale import Stale
+    from backset.settings.settings import Settings
 
 
 def history(*, as_json: bool) -> None:
@@ -107,7 +107,7 @@ def _asked(
     settings: Settings, worker: Worker, target: Target | None, told: Report
 ) -> tuple[str, ...] | None:
     """Return the rows of the version table; None where they cannot be known."""
-    from backset.catalogs import catalog
+    from backset.catalog import catalog
     from backset.connections.session import connect, explained
 
     if target is None:

@@ -10,32 +10,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, difference
-from backset.catalogs.difference import Difference, Sides
+from backset.catalog import catalog, difference
+from backset.catalog.difference import Difference, Sides
 from backset.chain import Done
 from backset.cli import WOULD_START, opened
-from backset.configuration.locations import configurations
-from backset.configuration.values import ALL_HEADS
 from backset.connections.session import explained
 from backset.errors import Finding, FindingsError, Overdue, StepFailedError
-from backset.processes import signals
-from backset.processes.identity import is_alive
-from backset.proofs import rows, scratch
+from backset.process import signals
+from backset.process.identity import is_alive
+from backset.prove import rows, scratch
 from backset.revisions.git import Git
 from backset.runs.build import Build
-from backset.runs.guard import Answer
-from backset.servers import companions, location
-from backset.wording.quantities import count
+from backset.runs.guard import Consent
+from backset.servers import derived, location
+from backset.settings.reader import configurations
+from backset.settings.values import ALL_HEADS
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from backset.catalogs.catalog import LaggingSequence
-    from backset.catalogs.difference import Item
-    from backset.configuration.lineage import Lineage
-    from backset.configuration.settings import Settings
+    from backset.catalog.catalog import LaggingSequence
+    from backset.catalog.difference import Item
     from backset.execution import Watcher
-    from backset.proofs.rows import Rows
+    from backset.prove.rows import TableRows
+    from backset.settings.lineage import Lineage
+    from backset.settings.settings import Settings
 
     Progress = Callable[[str], None]
 
@@ -49,7 +49,7 @@ _CHOOSE = "name a commit, a branch or a tag, or a folder of old revisions"
 def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     """Compare what the chain makes with what an old one made; exit 6 when that differs."""
     with opened("prove-squash", as_json=as_json) as (settings, told):
-        answer = Answer(**said)
+        answer = Consent(**said)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])
@@ -67,12 +67,12 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class BuiltChain:
     """What a chain has made: its schema, the rows, and where the sequences stand."""
 
     revisions: int
     schema: Mapping[str, Item]
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, TableRows]
     sequences: Mapping[str, str]
     lagging: tuple[LaggingSequence, ...]
 
@@ -87,7 +87,7 @@ class Made:
         return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
 
 
-def _proved(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Finding]:
+def _proved(build: Build, old: str, watcher: Watcher, answer: Consent) -> list[Finding]:
     """Build both chains, compare what they made, and return the differences; minor ones are told.
 
     old: what _old_chain() takes. answer: whether a lock is waited for, and how long a step.
@@ -98,11 +98,11 @@ def _proved(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Fi
     with _old_chain(build.settings, old) as before, explained(build.target):
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
-        def make(side: str) -> Made:
+        def make(side: str) -> BuiltChain:
             with _limited(watcher, answer.timeout_s) as progress:
                 return _made(build, side, *both[side], progress)
 
-        def again(side: str) -> Made:
+        def again(side: str) -> BuiltChain:
             watcher.progress(f"building {side} again, to see what each build makes anew")
             return make(side)
 
@@ -127,7 +127,7 @@ def _proved(build: Build, old: str, watcher: Watcher, answer: Answer) -> list[Fi
 def _planned(build: Build, old: str) -> list[tuple[str, str]]:
     """Return (step, what it would do). Nothing is changed. Raises as _proved() would."""
     names = build.server.names
-    companions.refuse_scratch(build.server, names.scratches, build.databases, _PURPOSE)
+    derived.refuse_scratch(build.server, names.scratches, build.databases, _PURPOSE)
     before = _old_name(build.settings, old)
     return [
         ("old", f"would build {before} in {names.scratch_old}, and drop that"),
@@ -136,14 +136,14 @@ def _planned(build: Build, old: str) -> list[tuple[str, str]]:
     ]
 
 
-def _made(build: Build, side: str, chain: _Chain, name: str, progress: Progress) -> Made:
+def _made(build: Build, side: str, chain: _Chain, name: str, progress: Progress) -> BuiltChain:
     """Build a chain in the scratch database `name`, read that, and drop it.
 
     Raises StepFailedError that says whose chain it is: it may be broken itself.
     """
     try:
         with scratch.made(build, name, settings=chain.settings, versions=chain.versions) as one:
-            return Made(
+            return BuiltChain(
                 revisions=one.upgrade(progress),
                 schema=one.schema(),
                 rows=rows.read(one.session),
@@ -179,7 +179,9 @@ def _verdict(findings: int, minor: int) -> str:
     return text + (f", and {minor} that matter less" if minor else "")
 
 
-def compare(old: Made, new: Made, again: Callable[[str], Made]) -> list[Difference]:
+def compare(
+    old: BuiltChain, new: BuiltChain, again: Callable[[str], BuiltChain]
+) -> list[Difference]:
     """Return how what two chains have made differs; none is good.
 
     again: builds one of SIDES anew. It is asked for only where rows differ: what differs between
@@ -196,7 +198,7 @@ def compare(old: Made, new: Made, again: Callable[[str], Made]) -> list[Differen
     return [*found, *differing, *_sequences(old, new)]
 
 
-def _sequences(old: Made, new: Made) -> list[Difference]:
+def _sequences(old: BuiltChain, new: BuiltChain) -> list[Difference]:
     """Compare where sequences stand: it matters where the next value is one that is there."""
     found = [
         Difference(

@@ -38,12 +38,12 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         alembic_for_proof(settings, proves=not plan) as (it, ahead),
     ):
         from backset.commands import repair as repairs
-        from backset.reports import dialogue
-        from backset.runs.guard import Answer
+        from backset.report import dialogue
+        from backset.runs.guard import Consent
         from backset.servers import location
 
         ask = dialogue.asking(told) if told.can_ask else None
-        answer = Answer(**said, ask=ask, named=False)
+        answer = Consent(**said, ask=ask, named=False)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])

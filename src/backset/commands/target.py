@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from backset.cli import WOULD_START, opened
 from backset.errors import RefusedError, SettingsError
-from backset.processes.streams import tell
+from backset.process.streams import tell
 
 
 def start(*, plan: bool) -> None:
     """Start the embedded PostgreSQL; its database is made when that starts it."""
     with opened("start") as (settings, told):
-        from backset.servers import embedded, location
+        from backset.servers import clusters, location
 
-        cluster = embedded.project_cluster(settings.root)
+        cluster = clusters.project_cluster(settings.root)
         if plan:
             told.say("it is running" if cluster.is_running() else WOULD_START)
             return
@@ -30,9 +30,9 @@ def start(*, plan: bool) -> None:
 def stop(*, plan: bool) -> None:
     """Stop the embedded PostgreSQL."""
     with opened("stop") as (settings, told):
-        from backset.servers import embedded
+        from backset.servers import clusters
 
-        cluster = embedded.project_cluster(settings.root)
+        cluster = clusters.project_cluster(settings.root)
         if plan:
             told.say("would stop it" if cluster.is_running() else "it is not running")
         else:
@@ -43,7 +43,7 @@ def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
         from backset.runs.guard import LONGEST_S
-        from backset.servers import location, service
+        from backset.servers import clusters, location
 
         if not timeout.isdecimal() or int(timeout) > LONGEST_S:
             what = f"--timeout is {timeout!r}"
@@ -52,17 +52,17 @@ def wait(*, timeout: str, plan: bool) -> None:
         if plan or target is None:
             told.say(f"would wait for {target.shown}" if target else WOULD_START)
             return
-        major = service.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
+        major = clusters.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
         told.say(f"PostgreSQL {major} serves · {target.shown}")
 
 
 def backups(*, as_json: bool) -> None:
     """List the target's backups, the oldest first."""
     with opened("backups", as_json=as_json) as (settings, told):
-        from backset.backups.vault import Vault
+        from backset.backups.store import BackupStore
 
         target = settings.target
-        vault = Vault.of(settings.backups, target.database if target else settings.database)
+        vault = BackupStore.of(settings.backups, target.database if target else settings.database)
         found, unreadable = vault.read()
         told.backups(found, vault.folder, unreadable)
 
@@ -101,7 +101,7 @@ def unprotect(*, confirm: str, plan: bool) -> None:
     """Remove the marker, when the user has typed the database's name."""
     with opened("unprotect") as (settings, told):
         from backset.connections.session import explained
-        from backset.reports.dialogue import asking
+        from backset.report.dialogue import asking
         from backset.runs.protection import unprotect
         from backset.servers import location
         from backset.servers.server import Server

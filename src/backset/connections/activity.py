@@ -15,8 +15,8 @@ import psycopg
 
 from backset.connections.session import connect
 from backset.errors import StepFailedError
-from backset.processes import identity, signals
-from backset.wording.quantities import age
+from backset.process import identity, signals
+from backset.text.quantities import age
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ _FRESH_S = 2.5  # a look may come between the end of a wait and that of its step
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class Backend:
     """A session of somebody else, as pg_stat_activity shows it to us.
 
     Of a session whose role we are no member of, the server hides all but user, database and pid:
@@ -80,7 +80,7 @@ class Client:
         return f"ask its owner to close it, or {administrator}"
 
 
-def listed(clients: Iterable[Client]) -> str:
+def listed(clients: Iterable[Backend]) -> str:
     """Return sessions in one line; many of one application and address are counted."""
     texts = []
     for who, group in groupby(sorted(clients, key=lambda each: each.who), lambda each: each.who):
@@ -91,9 +91,9 @@ def listed(clients: Iterable[Client]) -> str:
     return "; ".join(texts)
 
 
-def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[Client]:
+def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[Backend]:
     """Return who else is connected to databases, the oldest first."""
-    return [Client(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
+    return [Backend(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
 
 
 def runs(session: psycopg.Connection[Any]) -> dict[str, str]:
@@ -148,7 +148,7 @@ def end_login(session: psycopg.Connection[Any], database: str, names: str) -> No
 
 def waits(
     session: psycopg.Connection[Any], databases: Sequence[str], run: str, began: int
-) -> list[tuple[str | None, Client]]:
+) -> list[tuple[str | None, Backend]]:
     """Return who waits for whom: a name, None for a session of this run, and who blocks it.
 
     The waiting ones are the sessions of this run (their name has `run` in it), and those on
@@ -159,7 +159,7 @@ def waits(
     """
     values = {"databases": list(databases), "run": run, "began": began}
     rows = session.execute(_WAITS, values).fetchall()
-    return [(waiting, Client(*blocking)) for waiting, *blocking in rows]
+    return [(waiting, Backend(*blocking)) for waiting, *blocking in rows]
 
 
 class Waits:
@@ -176,14 +176,14 @@ class Waits:
         maintenance: Target,
         databases: Sequence[str],
         began: int,
-        notice: Callable[[str, Sequence[Client]], None],
+        notice: Callable[[str, Sequence[Backend]], None],
     ) -> None:
         self._maintenance = maintenance
         self._databases = databases
         self._began = began
         self._notice = notice
         self._told: set[tuple[str | None, int]] = set()
-        self._last: list[Client] = []
+        self._last: list[Backend] = []
         self._last_at = -math.inf
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -25,9 +25,9 @@ from backset.errors import (
     StepFailedError,
     UnreachableError,
 )
-from backset.processes.identity import application_name
-from backset.wording import explanations
-from backset.wording.explanations import GRANTED, UNHIDDEN
+from backset.process.identity import application_name
+from backset.text import explanations
+from backset.text.explanations import GRANTED, UNHIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -63,7 +63,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     try:
         session = _opened(params)
         pid = _set(session, target, is_disposable=is_disposable)
-        told = Told(session.info.backend_pid, pid)
+        told = SessionPids(session.info.backend_pid, pid)
         is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
@@ -221,7 +221,7 @@ def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     return int(cursor.fetchone()[0])  # type: ignore[index]
 
 
-class Told(NamedTuple):
+class SessionPids(NamedTuple):
     """What a new session was told: by who answered it, and by the server itself."""
 
     pid: int

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from backset.errors import SettingsError
-from backset.wording import redaction
+from backset.text import redaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

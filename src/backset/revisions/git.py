@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.processes.process import Child, last_words
+from backset.process.process import Child, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,17 +1,142 @@
-"""The order of revisions: which come before which. Pure; a broken chain has an order as well."""
+"""Revisions: what a migration script says of itself, and the order of them. Pure."""
 
 from __future__ import annotations
 
+import ast
+import re
+import warnings
 from collections import Counter
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
-from backset.revisions.revision import by_id
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from backset.revisions.revision import Revision
+_NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
+_SPECIAL = re.compile(r"[][\\.*+?(){}|^$]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One migration script: its own id, those before it, its branch labels, and its file."""
+
+    id: str
+    down: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    doc: str = ""
+    path: Path = Path()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Every revision that must have run before this one."""
+        return (*self.down, *self.depends_on)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Revision:
+        """Return what alembic_worker says of one script."""
+        several = {name: tuple(content[name]) for name in ("down", "depends_on", "labels")}
+        return cls(**{**content, **several, "path": Path(content["path"])})
+
+    def content(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        several = {name: list(getattr(self, name)) for name in ("down", "depends_on", "labels")}
+        return {"revision": self.id, **several, "doc": self.doc, "path": str(self.path)}
+
+
+def parse(text: str, path: Path = Path()) -> Revision | None:
+    """Return the revision of a script; None where the text is no migration script.
+
+    The text is read, never run. A script that Python cannot parse (it may be of Python 2, or half
+    written) is read line by line.
+    """
+    if "revision" not in text:
+        return None
+    values, doc = _from_syntax(text) or _from_lines(text)
+    if not (isinstance(values.get("revision"), str) and "down_revision" in values):
+        return None
+    down, depends_on, labels = (_several(values.get(name)) for name in _NAMES[1:])
+    title = next(iter(doc.strip().splitlines()), "").strip()
+    return Revision(
+        id=values["revision"], down=down, depends_on=depends_on, labels=labels, doc=title, path=path
+    )
+
+
+def pattern(revision: str) -> str:
+    """Return the POSIX extended expression of a line that may give a script this revision's id."""
+    quoted = _SPECIAL.sub(lambda match: f"\\{match[0]}", revision)
+    return rf"^revision[^a-zA-Z0-9_].*[\"']{quoted}[\"']"
+
+
+def ancestry(revision: str, known: Mapping[str, Revision]) -> Iterator[Revision]:
+    """Yield a revision and everything that it needs, as far as that is known."""
+    seen, todo = set(), [revision]
+    while todo:
+        each = todo.pop()
+        if each in known and each not in seen:
+            seen.add(each)
+            yield known[each]
+            todo += known[each].needs
+
+
+def by_id(revisions: Iterable[Revision]) -> dict[str, Revision]:
+    """Return the revisions by their ids; of several with one id, the first."""
+    found: dict[str, Revision] = {}
+    for each in revisions:
+        found.setdefault(each.id, each)
+    return found
+
+
+def _from_syntax(text: str) -> tuple[dict[str, Any], str] | None:
+    with warnings.catch_warnings():  # a stranger's invalid escapes are not for our user
+        warnings.simplefilter("ignore")
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+    values: dict[str, Any] = {}
+    for node in tree.body:
+        for name, value in _assigned(node):
+            if name in _NAMES:
+                with suppress(ValueError, TypeError):
+                    values[name] = ast.literal_eval(value)
+    return values, ast.get_docstring(tree) or ""
+
+
+def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the names and values of `a = 1`, `a: int = 1` and `a, b = 1, 2`."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+        yield node.target.id, node.value
+    if not isinstance(node, ast.Assign):
+        return
+    for target in node.targets:
+        pairs = [(target, node.value)]
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(target.elts, node.value.elts, strict=False))
+        yield from ((left.id, right) for left, right in pairs if isinstance(left, ast.Name))
+
+
+_LINE = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(.+?)\s*(?:#.*)?$", re.MULTILINE)
+
+
+def _from_lines(text: str) -> tuple[dict[str, Any], str]:
+    values: dict[str, Any] = {}
+    for name, value in _LINE.findall(text):
+        if name in _NAMES:
+            with suppress(ValueError, SyntaxError):
+                values[name] = ast.literal_eval(value)
+    opening = re.match(r"\s*(?:[uUrR]?)(\"\"\"|''')(.*?)\1", text, re.DOTALL)
+    return values, opening[2] if opening else ""
+
+
+def _several(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, (list, tuple, set)):
+        return tuple(sorted(each for each in value if isinstance(each, str)))
+    return ()
 
 
 def ordered(revisions: Iterable[Revision]) -> list[Revision]:

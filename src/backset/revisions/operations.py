@@ -16,7 +16,7 @@ from backset.revisions import graph
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from backset.revisions.revision import Revision
+    from backset.revisions.graph import Revision
 
 _OF_ROWS = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE\s+\S+.*?\sSET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\b",
@@ -69,7 +69,7 @@ def read(source: str) -> list[Operation]:
     except (SyntaxError, ValueError):
         return []
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef)}
-    reader = _Reader(functions)
+    reader = _ScriptReader(functions)
     if "upgrade" in functions:
         reader.visit(functions["upgrade"])
     return reader.found
@@ -118,7 +118,7 @@ def in_the_way(
             yield file, each
 
 
-class _Reader(ast.NodeVisitor):
+class _ScriptReader(ast.NodeVisitor):
     """Collects operations in the order of the text, through the functions that are called."""
 
     def __init__(self, functions: Mapping[str, ast.FunctionDef]) -> None:

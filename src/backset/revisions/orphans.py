@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from backset.errors import StepFailedError
 from backset.revisions import graph, restore, sources
 from backset.revisions.git import Git
-from backset.revisions.revision import Revision, ancestry, by_id, parse, pattern
-from backset.revisions.traces import Generation, Removal, Trace
+from backset.revisions.graph import Revision, ancestry, by_id, parse, pattern
+from backset.revisions.history import Generation, Removal, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

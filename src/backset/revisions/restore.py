@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from backset.errors import StepFailedError
 from backset.revisions.git import Git
-from backset.revisions.revision import parse, pattern
+from backset.revisions.graph import parse, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from backset.revisions.revision import Revision
+    from backset.revisions.graph import Revision
     from backset.revisions.sources import Folders
 
 
@@ -64,7 +64,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class RestoredScript:
     """A revision's file: where it is taken from, and the path that it gets."""
 
     revision: str
@@ -80,7 +80,7 @@ class Recipe:
     """
 
     root: Path
-    items: tuple[Item, ...]
+    items: tuple[RestoredScript, ...]
     gone: frozenset[str] = frozenset()
 
     def shown(self, path: Path) -> str:
@@ -127,7 +127,7 @@ class Recipe:
 def joined(recipes: Iterable[Recipe]) -> Recipe:
     """Return one recipe of several, in which each revision comes back once."""
     several = list(recipes)
-    items: dict[str, Item] = {}
+    items: dict[str, RestoredScript] = {}
     for each in several:
         for item in each.items:
             items.setdefault(item.revision, item)
@@ -211,11 +211,11 @@ def _recipe(
     prefix: str = "",
     gone: Collection[str] = (),
 ) -> Recipe:
-    items: list[Item] = []
+    items: list[RestoredScript] = []
     for script in scripts:
         old = folders.root / script.path.as_posix().removeprefix(prefix)
         home = _home(script.id, old, folders, {*taken, *(each.home for each in items)})
-        items.append(Item(script.id, source(script), home))
+        items.append(RestoredScript(script.id, source(script), home))
     return Recipe(folders.root, tuple(items), frozenset(gone))
 
 
@@ -258,12 +258,12 @@ def retrieve(recipe: Recipe, env: Mapping[str, str]) -> None:
         undo.pop_all()
 
 
-def contents(recipe: Recipe, env: Mapping[str, str]) -> list[tuple[Item, bytes]]:
+def contents(recipe: Recipe, env: Mapping[str, str]) -> list[tuple[RestoredScript, bytes]]:
     """Return what each file of the recipe has. Raises StepFailedError as retrieve() does."""
     return [(each, _content(each, recipe.root, env)) for each in recipe.items]
 
 
-def _content(item: Item, root: Path, env: Mapping[str, str]) -> bytes:
+def _content(item: RestoredScript, root: Path, env: Mapping[str, str]) -> bytes:
     source = item.source
     if isinstance(source, Blob):
         content = Git(root, env).content(source.commit, source.path)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.revisions.revision import parse
+from backset.revisions.graph import parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from backset.revisions.revision import Revision
+    from backset.revisions.graph import Revision
 
 LOADED = re.compile(r"^(?!\.#|__init__).*\.py$")  # as Alembic's script/base.py has it
 _SCRIPT = re.compile(r"\.py(?![a-z])|\.(?:bak|old|orig|save|txt|disabled|off)$")  # x.py, x.py.bak

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backset.errors import LockedError, StepFailedError
-from backset.processes.folders import make
+from backset.process.folders import make
 from backset.revisions import sources
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from backset.revisions.revision import Revision
+    from backset.revisions.graph import Revision
     from backset.revisions.sources import Folders
 
 _CONFIGURATION = ("*.ini", "*.toml", "*.cfg", "*.yml", "*.yaml", "Makefile")

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Self
 
-from backset.backups.vault import Vault
-from backset.catalogs import catalog, sharing
-from backset.catalogs.sharing import LeftOut
+import psycopg
+
+from backset.backups.backup import NO_WISH, Wish
+from backset.backups.store import BackupStore
+from backset.catalog import catalog, sharing, versions
+from backset.catalog.sharing import LeftOut
 from backset.checks import heads
 from backset.connections.activity import Waits
 from backset.connections.session import Session, connect, end, explained, process_of
-from backset.errors import Interrupted, RefusedError, StepFailedError
-from backset.migrations.door import Door
-from backset.migrations.worker import Scripts, Worker
-from backset.processes import process, signals
-from backset.processes.signals import submit
-from backset.properties.inheritance import Inheritance
-from backset.runs import aftermath, login, ownership
+from backset.errors import AstrayError, BacksetError, Interrupted, RefusedError, StepFailedError
+from backset.inherit.inheritance import Inheritance
+from backset.migrate.project_command import ProjectCommand
+from backset.migrate.worker import Scripts, Worker
+from backset.process import process, signals
+from backset.process.signals import submit
+from backset.runs import login, ownership
 from backset.runs.login import Writers
-from backset.runs.options import Options
-from backset.runs.ownership import Project
+from backset.runs.ownership import ProjectObjects
 from backset.servers import read_only, standbys, swap
-from backset.servers.companions import Beside
+from backset.servers.derived import NextDatabase
 from backset.servers.programs import Programs
 from backset.servers.server import MAINTENANCE, Database, Server, protection
 
@@ -34,21 +36,25 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from backset.backups.manifest import Backup
-    from backset.backups.vault import Choice
-    from backset.catalogs.objects import Object
-    from backset.catalogs.past import Past
-    from backset.catalogs.sharing import Sharing
-    from backset.configuration.settings import Settings
-    from backset.connections.activity import Client
+    from backset.backups.store import Choice
+    from backset.catalog.objects import Object
+    from backset.catalog.past import Past
+    from backset.catalog.sharing import Sharing
+    from backset.clones.memory import Memory, Recalled
+    from backset.connections.activity import Backend
+    from backset.connections.session import Session
     from backset.connections.target import Target
-    from backset.migrations.door import Forerunner
-    from backset.migrations.migrating import Progress
-    from backset.properties.cluster_wide import State
-    from backset.properties.property import Source
-    from backset.revisions.revision import Revision
+    from backset.inherit.cluster_wide import ClusterWide
+    from backset.inherit.property import Source
+    from backset.migrate.project_command import Forerunner
+    from backset.migrate.upgrading import Progress
+    from backset.revisions.graph import Revision
+    from backset.revisions.restore import Recipe
     from backset.runs.ownership import Ownership
-    from backset.runs.policy import Rung
-    from backset.templates.memory import Memory, Recalled
+    from backset.runs.policy import Strategy
+    from backset.servers.server import Database
+    from backset.settings.rules import Origin, Rules
+    from backset.settings.settings import Settings
 
 
 class Build:
@@ -106,14 +112,14 @@ class Build:
         self.heard: set[str] = set()
         self.memory = memory
         self.recalled: Recalled | None = None
-        self.outside: tuple[State, State] | None = None
+        self.outside: tuple[ClusterWide, ClusterWide] | None = None
         self.watched = False
         self.uncloned = ""
         self.keeps: list[str] = []
         self.unkept = ""
         self.handover: Callable[[swap.Swap, Progress], None] = _at_once
         self.is_beside = beside
-        self._next = Beside()
+        self._next = NextDatabase()
         self._locks: Callable[[Session], None] | None = None
         self._aside = ThreadPoolExecutor(1)
         self._is_demanded = False
@@ -132,10 +138,10 @@ class Build:
     ) -> None:
         signals.ignore()
         if self.promoted is None:
-            self.promoted = aftermath.look_again(self.target, self.purpose, self.old)
+            self.promoted = look_again(self.target, self.purpose, self.old)
         replaces = self.is_beside or self.is_in_place
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
-            words = aftermath.what_stands(
+            words = what_stands(
                 self.target,
                 error,
                 promoted=self.promoted,
@@ -149,11 +155,11 @@ class Build:
         if error is not None and "server" in self.__dict__:
             self.server.abandon()
         if self.worked and isinstance(error, (StepFailedError, Interrupted)):
-            error.add_note(aftermath.where_it_is(self.target, self.purpose, *self.worked))
+            error.add_note(where_it_is(self.target, self.purpose, *self.worked))
         self._next.close()
         self._aside.shutdown()
         if self._next.is_begun and self.promoted is False and isinstance(error, BaseException):
-            aftermath.remove_next(self.server, error)
+            remove_next(self.server, error)
         self._open.close()
 
     @cached_property
@@ -192,7 +198,7 @@ class Build:
         """What of the target is somebody else's, as it was when the run looked."""
         if self.old is None:
             return sharing.NOBODY
-        return sharing.look(self.live, Project(self.settings, self.target, self.live))
+        return sharing.look(self.live, ProjectObjects(self.settings, self.target, self.live))
 
     @cached_property
     def ownership(self) -> Ownership:
@@ -329,15 +335,15 @@ class Build:
         return is_built and self.options.carries is None and self._choice is None
 
     @property
-    def door(self) -> Door:
+    def door(self) -> ProjectCommand:
         """What runs the project's own commands on the subject, and on no other database."""
         where = (self.settings, self.subject, self.target, self.server.session)
-        return Door(*where, self._ahead, ready=self.writers.let_in)
+        return ProjectCommand(*where, self._ahead, ready=self.writers.let_in)
 
     def work_on_live(self, step: str) -> None:
         """Note that a step begins to change the target itself, if nothing stands in for that."""
         if not (self.is_beside or self.is_in_place or self.purpose == "check"):
-            self.worked = step, aftermath.revisions(self.session)
+            self.worked = step, revisions(self.session)
 
     def demand_commands(self) -> None:
         """Look whether the commands of the project are there that this run will come to.
@@ -378,9 +384,9 @@ class Build:
         return Programs(self.settings.environ, self.settings.root)
 
     @cached_property
-    def vault(self) -> Vault:
+    def vault(self) -> BackupStore:
         """The folder of this target's backups."""
-        return Vault.of(self.settings.backups, self.target.database)
+        return BackupStore.of(self.settings.backups, self.target.database)
 
     @property
     def kept(self) -> Database:
@@ -409,7 +415,7 @@ class Build:
         with suppress(StepFailedError, RefusedError):
             _ = self.chosen_backup
 
-    def choose(self, rung: Rung) -> None:
+    def choose(self, rung: Strategy) -> None:
         """Work beside the target, or on the target itself, before anything is opened for that."""
         self.is_beside = rung.way == "swap"
         self.is_in_place = not self.is_beside
@@ -426,11 +432,11 @@ class Build:
             login.override(each)
 
     @property
-    def sessions_on_target(self) -> list[Client]:
+    def sessions_on_target(self) -> list[Backend]:
         """Who else is connected to the target, the oldest first."""
         return self.server.sessions(self.server.names.target)
 
-    def waits(self, notice: Callable[[str, Sequence[Client]], None]) -> Waits:
+    def waits(self, notice: Callable[[str, Sequence[Backend]], None]) -> Waits:
         """Return what tells `notice` for whom the block waits."""
         with explained(self.target):
             server = self.server
@@ -468,7 +474,7 @@ class Build:
         with signals.deferred():
             swap.drop(self.server, self.server.names.next)
         self._next.close()
-        self._next = Beside()
+        self._next = NextDatabase()
         self.make_next(acts=False)
 
     def make_target(self) -> None:
@@ -504,3 +510,115 @@ class Build:
 
 def _at_once(swap_them: swap.Swap, _progress: Progress) -> None:
     swap_them()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What flags ask of the steps.
+
+    proves: the backup is restored and compared. wish: what else is asked of it. accepts:
+    differences go into the baseline.
+    downgrades: the migrations are taken back, in a scratch database.
+    seeds_twice: a second run of the seed command must change no count.
+    stamps: the revisions that the version table gets. drops: invalid indexes.
+    recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
+    carries: how rows come into the new database, if they do. origin: whose; None is the target's.
+    cold: what earlier runs have kept is forgotten.
+    """
+
+    proves: bool = False
+    wish: Wish = NO_WISH
+    accepts: bool = False
+    downgrades: bool = False
+    seeds_twice: bool = False
+    stamps: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    asks_log: bool = True
+    carries: Rules | None = None
+    origin: Origin | None = None
+    cold: bool = False
+
+
+def look_again(target: Target, purpose: str, old: Database | None) -> bool | None:
+    """Tell on a new session whether the target is another than `old`; None if none opens."""
+    try:
+        with Server(target, purpose) as server:
+            now = server.databases().get(server.names.target)
+    except (StepFailedError, OSError):
+        return None
+    return now is not None and (old is None or now.oid != old.oid)
+
+
+def what_stands(
+    target: Target,
+    error: StepFailedError | Interrupted,
+    *,
+    promoted: bool | None,
+    rebuilt: bool,
+    taken: Backup | None,
+) -> str:
+    """Return what the target is after that error; the rest is as Build has it."""
+    name = target.database
+    if rebuilt:
+        back = f"; `invoke restore {taken.name} --in-place` goes back" if taken else ""
+        return f"{name} has been rebuilt already{back}"
+    if promoted is None:
+        return f"the server does not say whether {name} has been swapped: ask `invoke status`"
+    if promoted:
+        return f"{name} has been swapped already; `invoke undo` goes back"
+    if isinstance(error, AstrayError):
+        back = f"; `invoke restore {taken.name}` takes that back" if taken else ""
+        return f"{name} was not swapped, but may have been written to{back}"
+    return f"{name} is as it was"
+
+
+def revisions(session: Session) -> tuple[str, ...]:
+    """Return what the version tables of a database name, as far as our role may read them."""
+    try:
+        found = {row for table in versions.tables(session) for row in table.revisions}
+    except psycopg.Error:
+        return ()
+    return tuple(sorted(found))
+
+
+def where_it_is(target: Target, purpose: str, step: str, before: tuple[str, ...]) -> str:
+    """Return what the live target is after a step that worked on it and failed.
+
+    before: the revisions that it was at. What has not been committed is taken back by the server.
+    """
+    name = target.database
+    if step == "seed":
+        return f"{name} keeps what the seed command had committed"
+    try:
+        with closing(connect(target, purpose)) as session:
+            now = revisions(session)
+    except (StepFailedError, OSError):
+        return f"the server does not say at which revision {name} is: ask `invoke status`"
+    there = f"{name} is at {', '.join(now) or 'base'}"
+    return (
+        f"{there}, as it was"
+        if now == before
+        else f"{there}; it was at {', '.join(before) or 'base'}"
+    )
+
+
+def remove_next(server: Server, error: BaseException) -> None:
+    """Drop the `__next` of this run; what keeps us from that is added to the error.
+
+    A loaded server can take longer over a session than DROP waits, and a signal can leave our own
+    in the middle of a statement.
+    """
+    name = server.names.next
+    attempts: tuple[Callable[[], None], ...] = (
+        lambda: swap.drop(server, name, is_own=True),
+        lambda: swap.drop_aside(server, [name], is_own=True),
+    )
+    for attempt in attempts:
+        try:
+            attempt()
+        except (BacksetError, OSError) as second:
+            problem = second
+        else:
+            return
+    error.add_note(f"{problem}; the next run removes {name}")

@@ -14,26 +14,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
-from backset.catalogs import catalog
+from backset.catalog import catalog
+from backset.clones import inputs, memory
+from backset.clones.memory import KeptDatabase, Recalled, Record
 from backset.errors import StepFailedError
-from backset.processes.identity import age_s
-from backset.properties import cluster_wide, extensions, inheritance
-from backset.properties import property as properties
-from backset.properties.property import When
-from backset.servers import embedded, swap
-from backset.servers.companions import Copying
-from backset.templates import inputs, memory, surroundings
-from backset.templates.memory import Kept, Recalled, Record
+from backset.inherit import cluster_wide, extensions, inheritance
+from backset.inherit import property as properties
+from backset.inherit.property import When
+from backset.process.identity import age_s
+from backset.servers import clusters, swap
+from backset.servers.derived import Copying
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from backset.clones.memory import StepRecord
     from backset.connections.session import Session
-    from backset.properties.property import Property
+    from backset.inherit.property import Property
     from backset.runs.build import Build
     from backset.servers.server import Database
-    from backset.templates.memory import Told
-
 
 _CLEAN, _SEEDED = "clean", "seeded"
 _GIVEN = (When.EMPTY, When.MIGRATED)
@@ -108,7 +107,7 @@ def _surroundings(build: Build, record: Record) -> str:
     now = memory.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
     needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-    now |= surroundings.look(build.server.session, needed)
+    now |= inputs.look(build.server.session, needed)
     return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
         build, record
     )
@@ -166,9 +165,9 @@ class Keeping:
     def __init__(self, build: Build, keeps: frozenset[str]) -> None:
         self._build = build
         self._keeps = keeps
-        self._told: dict[str, Told] = {}
+        self._told: dict[str, StepRecord] = {}
         self._record = build.recalled.record if build.recalled else None
-        self._before: cluster_wide.State | None = None
+        self._before: cluster_wide.ClusterWide | None = None
         self._copying: Copying | None = None
         self._since_ns = time.time_ns() - int(age_s() * 1e9)
         build.unkept = _unsuited(build)
@@ -187,7 +186,7 @@ class Keeping:
         if step == "seed" and step in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._build.server.session, self._name("next"))
 
-    def after(self, step: str, told: Told) -> None:
+    def after(self, step: str, told: StepRecord) -> None:
         """Begin to keep what the step has left, unless it is what was kept already."""
         self._told[step] = told
         recalled = self._build.recalled
@@ -221,7 +220,7 @@ class Keeping:
             raise _NotKeptError("nobody has noted what it depends on")
         if account["unknown"] and not build.settings.inputs:
             raise _NotKeptError(f"env.py: {account['unknown'][0]}")
-        aside = [build.settings.backups, embedded.project_cluster(build.settings.root).folder]
+        aside = [build.settings.backups, clusters.project_cluster(build.settings.root).folder]
         account = inputs.outside(account, aside)
         had = properties.read(build.session, inheritance.EVERYTHING, build.subject.database)
         return Record(
@@ -239,7 +238,9 @@ class Keeping:
             schemas=catalog.schemas(build.session),
         )
 
-    def _keep(self, what: str, outside: tuple[cluster_wide.State, cluster_wide.State]) -> None:
+    def _keep(
+        self, what: str, outside: tuple[cluster_wide.ClusterWide, cluster_wide.ClusterWide]
+    ) -> None:
         """Let the server copy the database, unless something was changed that no copy has."""
         before, after = outside
         if (before.server, before.database) != (after.server, after.database):
@@ -268,7 +269,7 @@ class Keeping:
         if moved := inputs.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
         needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-        server = surroundings.look(session, needed)
+        server = inputs.look(session, needed)
         if server["a role of the server"] != roles:
             raise OSError("a role of the server has changed meanwhile")
         parts = memory.of_files(settings, record.account)
@@ -280,7 +281,7 @@ class Keeping:
         row = session.execute(_ROW, [name]).fetchone()
         if row is None:
             raise OSError(f"{name} was opened meanwhile")
-        kept = Kept(oid=row[0], made_in=row[1], digest=digest, parts=own)
+        kept = KeptDatabase(oid=row[0], made_in=row[1], digest=digest, parts=own)
         self._record = replace(record, parts=parts, server=server, kept=record.kept | {what: kept})
         memory.write(memory.path(settings, self._build.target.database), self._record)
         self._build.keeps.append(name)

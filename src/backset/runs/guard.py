@@ -7,15 +7,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalogs import catalog, objects, past
+from backset.catalog import catalog, objects, past
 from backset.connections.activity import listed
 from backset.errors import ConsentError, RefusedError, SettingsError
-from backset.properties import extensions
+from backset.inherit import extensions
 from backset.runs import login, policy
-from backset.runs.policy import Circumstances, Rung, quoted
-from backset.servers import companions, read_only, ties
+from backset.runs.policy import Strategy, TargetFacts, quoted
+from backset.servers import derived, read_only
 from backset.servers.read_only import SETTING
-from backset.wording.quantities import amount, count
+from backset.servers.server import tied_by
+from backset.text.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -33,7 +34,7 @@ LONGEST_S = 30 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Consent:
     """What the user says beforehand, or can be asked.
 
     digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
@@ -67,21 +68,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class Admitted:
     """The way of a run that policy does not forbid, and what somebody must look at first.
 
     concerns: why so; empty where nobody needs to. facts: (word, text) each, and their digest.
     flag: what says beforehand that they are right.
     """
 
-    rung: Rung
+    rung: Strategy
     concerns: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     digest: str = ""
     flag: str = ""
 
 
-def admit(build: Build, chain: Chain, answer: Answer) -> Admission:
+def admit(build: Build, chain: Chain, answer: Consent) -> Admitted:
     """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
     in_place = bool(chain.in_place)
     circumstances = look(build, chain)
@@ -98,16 +99,16 @@ def admit(build: Build, chain: Chain, answer: Answer) -> Admission:
         raise RefusedError(reasons + [(each, "look at --plan") for each in concerns])
     surprise = "" if answer.named or answer.yes else policy.surprise(circumstances)
     if not (concerns or surprise):
-        return Admission(rung)
+        return Admitted(rung)
     build.choose(rung)
     facts = _facts(build, chain, rung)
     digest = _digest(build, facts)
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
-    return Admission(rung, tuple(concerns), tuple(facts), digest, flag)
+    return Admitted(rung, tuple(concerns), tuple(facts), digest, flag)
 
 
-def shown(admission: Admission) -> list[tuple[str, str]]:
+def shown(admission: Admitted) -> list[tuple[str, str]]:
     """Return the lines of a plan: the rung, and what consent would be about."""
     lines = [("rung", str(admission.rung)), *admission.facts]
     if admission.concerns:
@@ -116,7 +117,7 @@ def shown(admission: Admission) -> list[tuple[str, str]]:
     return lines
 
 
-def settle(build: Build, admission: Admission, answer: Answer) -> None:
+def settle(build: Build, admission: Admitted, answer: Consent) -> None:
     """Obtain the consent that is needed, if any is. Raises ConsentError where there is none."""
     if not admission.concerns or answer.digest == admission.digest:
         return
@@ -134,7 +135,7 @@ def settle(build: Build, admission: Admission, answer: Answer) -> None:
     raise ConsentError(reasons, admission.facts, admission.digest)
 
 
-def look(build: Build, chain: Chain) -> Circumstances:
+def look(build: Build, chain: Chain) -> TargetFacts:
     """Return what policy wants to know of this connection, this role, and the target."""
     in_place = bool(chain.in_place)
     builds = not chain.has("undo")  # which only renames
@@ -160,7 +161,7 @@ def look(build: Build, chain: Chain) -> Circumstances:
     heirs = build.ownership
     is_of_all = build.target.database == policy.MAINTENANCE
     clients = listed(build.sessions_on_target) if is_of_all else ""
-    return Circumstances(
+    return TargetFacts(
         database=build.target.database,
         in_recovery=role.in_recovery,
         is_confined=build.server.is_confined and old is not None,
@@ -171,8 +172,8 @@ def look(build: Build, chain: Chain) -> Circumstances:
         locality=role.locality,
         protected=old is not None and old.protected,
         kept=old is not None and bool(old.mark) and old.name.endswith(f"__{old.mark}"),
-        foreign=companions.foreign(build.server, build.databases),
-        shielded=companions.shielded(build.server, build.databases),
+        foreign=derived.foreign(build.server, build.databases),
+        shielded=derived.shielded(build.server, build.databases),
         is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,
@@ -194,8 +195,8 @@ def look(build: Build, chain: Chain) -> Circumstances:
         backs_up=not chain.has("load"),
         needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
-        tied=ties.found(build.server.session, [build.target.database]),
-        tied_beside=ties.found(
+        tied=tied_by(build.server.session, [build.target.database]),
+        tied_beside=tied_by(
             build.server.session, [*build.databases.keys() - {build.target.database}]
         ),
         frozen=read_only.said(build.server.session, build.target.database),
@@ -250,7 +251,7 @@ def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
     return tuple(bars)
 
 
-def _facts(build: Build, chain: Chain, rung: Rung) -> Facts:
+def _facts(build: Build, chain: Chain, rung: Strategy) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
     server, rows = build.server, catalog.readable_counts(build.live)
     size = amount(build.old.size_bytes or 0) if build.old else "0 B"

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from backset.catalogs import catalog, rights
+from backset.catalog import catalog, rights
 from backset.connections import activity
 from backset.servers.server import LOCALLY, MAINTENANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from backset.catalogs.rights import Right
+    from backset.catalog.rights import Right
     from backset.connections.session import Session
 
 

@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from backset.backups import backup as backups
-from backset.catalogs import batches, catalog
+from backset.catalog import catalog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,7 @@ def _is_written_to(build: Build, session: Session, number: int) -> bool:
         sql.SQL("SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"),
         *(newer.format(sql.Identifier(*each), since) for each in tables),
     ]
-    return any(is_newer for (is_newer,) in batches.rows(session, queries))
+    return any(is_newer for (is_newer,) in catalog.rows(session, queries))
 
 
 def _made_path(build: Build) -> Path:

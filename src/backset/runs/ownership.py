@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from backset.catalogs.system import is_users
+from backset.catalog.catalog import is_users
+from backset.clones import memory
 from backset.errors import StepFailedError
-from backset.migrations import standing
-from backset.migrations.worker import Worker
-from backset.templates import memory
+from backset.migrate import current
+from backset.migrate.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from backset.catalogs.sharing import Sharing
-    from backset.configuration.settings import Settings
+    from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.settings.settings import Settings
 
 
 _USUAL = ("versions/*.py", "*/versions/*.py", "*/*/versions/*.py")
@@ -82,7 +82,7 @@ def end(session: Session, database: str) -> None:
         session.execute(setting.format(sql.Identifier(database)))
 
 
-class Project:
+class ProjectObjects:
     """The project's migrations and env.py; Alembic is started only for what nothing else knows."""
 
     def __init__(self, settings: Settings, target: Target, session: Session) -> None:
@@ -131,7 +131,7 @@ class Project:
         for lineage in self._settings.lineages:
             with suppress(StepFailedError), Worker(self._settings, lineage) as worker:
                 worker.begin(self._target, "gate")
-                about = standing.describe(worker, self._session)
+                about = current.describe(worker, self._session)
                 shown, rows = about["version_table"], rows | set(about["revisions"])
         return shown, rows
 

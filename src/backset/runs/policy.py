@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from backset.servers.server import foreign, protection
-from backset.wording.explanations import UNHIDDEN
+from backset.text.explanations import UNHIDDEN
 
 if TYPE_CHECKING:
     from backset.connections.locality import Locality
@@ -18,7 +18,7 @@ _TELLING = ("prod", "live")  # what the name of a database has in it that people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circumstances:
+class TargetFacts:
     """What policy needs to know of a run.
 
     is_confined: whether the role may connect to no database beside the target.
@@ -84,7 +84,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Strategy:
     """A step of the ladder: how the target is replaced, why so, and what would lead higher.
 
     is_asked: whether a flag asks for it.
@@ -100,27 +100,31 @@ class Rung:
         return f"{self.way}: {self.why}{better}"
 
 
-def rung(facts: Circumstances, *, offered: bool, wanted: bool) -> Rung:
+def rung(facts: TargetFacts, *, offered: bool, wanted: bool) -> Strategy:
     """Choose how to replace the target; refusals() tells whether that is possible.
 
     offered: whether the task can work in place at all. wanted: whether `--in-place` asks for it.
     """
     lacking = "; ".join(f"{remedy}" for _, remedy in _missing_rights(facts))
     if offered and facts.shared:  # no right is advised: a swap would still take that away
-        return Rung("in place", f"{facts.shared} in {facts.database} belongs to others, and stays")
+        return Strategy(
+            "in place", f"{facts.shared} in {facts.database} belongs to others, and stays"
+        )
     if offered and wanted:
-        return Rung("in place", "--in-place asks for it", lacking, is_asked=True)
+        return Strategy("in place", "--in-place asks for it", lacking, is_asked=True)
     if offered and facts.uncreatable:
         names = ", ".join(facts.uncreatable)
         why = f"the role {facts.role} could not create the extension {names} again"
         right = f"ALTER ROLE {quoted(facts.role)} SUPERUSER, for the rebuild"
-        return Rung("in place", why, "" if facts.is_superuser else right)
+        return Strategy("in place", why, "" if facts.is_superuser else right)
     if offered and lacking:
-        return Rung("in place", "; ".join(what for what, _ in _missing_rights(facts)), lacking)
-    return Rung("swap", f"built beside {facts.database} and swapped in; `invoke undo` goes back")
+        return Strategy("in place", "; ".join(what for what, _ in _missing_rights(facts)), lacking)
+    return Strategy(
+        "swap", f"built beside {facts.database} and swapped in; `invoke undo` goes back"
+    )
 
 
-def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
+def refusals(facts: TargetFacts, way: Strategy) -> list[tuple[str, str]]:
     """Return every reason, with its remedy, why the target may not be replaced whatever is said."""
     reasons = []
     if facts.database in TEMPLATES:
@@ -151,7 +155,7 @@ def refusals(facts: Circumstances, way: Rung) -> list[tuple[str, str]]:
     return reasons + (_against_a_swap(facts) if way.way == "swap" else _against_in_place(facts))
 
 
-def _against_a_swap(facts: Circumstances) -> list[tuple[str, str]]:
+def _against_a_swap(facts: TargetFacts) -> list[tuple[str, str]]:
     elsewhere = "use `invoke reset-db` or `invoke restore`, which then work in place"
     if facts.shared:
         what = f"{facts.shared} in {facts.database} belongs to others; a swap would take it away"
@@ -166,7 +170,7 @@ def _against_a_swap(facts: Circumstances) -> list[tuple[str, str]]:
     return [*reasons, *facts.tied_beside]
 
 
-def _against_in_place(facts: Circumstances) -> list[tuple[str, str]]:
+def _against_in_place(facts: TargetFacts) -> list[tuple[str, str]]:
     """Return what bars it; a right that would lead to a swap helps only where all is ours."""
     if not facts.barred or facts.shared or facts.is_claimed:
         return list(facts.barred)
@@ -174,7 +178,7 @@ def _against_in_place(facts: Circumstances) -> list[tuple[str, str]]:
     return [*facts.barred, *rights]
 
 
-def stakes(facts: Circumstances) -> list[str]:
+def stakes(facts: TargetFacts) -> list[str]:
     """Return every reason why somebody must look at the facts first; none is a yes.
 
     What is not there cannot be lost: an empty target needs no such look, unless others use it.
@@ -204,12 +208,12 @@ def stakes(facts: Circumstances) -> list[str]:
     return reasons
 
 
-def surprise(facts: Circumstances) -> str:
+def surprise(facts: TargetFacts) -> str:
     """Return why a run that nobody has called by its name must ask; nothing where it need not."""
     return "" if facts.empty else f"{facts.database} is not empty, and would be replaced"
 
 
-def doubts(facts: Circumstances) -> list[tuple[str, str]]:
+def doubts(facts: TargetFacts) -> list[tuple[str, str]]:
     """Return every reason for which `--yes` is enough."""
     verdict, reasons = facts.locality.verdict, []
     if verdict == "doubtful" or (verdict == "remote" and facts.empty):  # else stakes() has it
@@ -226,7 +230,7 @@ def doubts(facts: Circumstances) -> list[tuple[str, str]]:
     return reasons
 
 
-def _missing_rights(facts: Circumstances) -> list[tuple[str, str]]:
+def _missing_rights(facts: TargetFacts) -> list[tuple[str, str]]:
     reasons = []
     if facts.is_confined:
         remedy = f"GRANT CONNECT ON DATABASE {MAINTENANCE} TO {quoted(facts.role)}"

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.catalogs import catalog
+from backset.catalog import catalog
 from backset.errors import Finding, StepFailedError
-from backset.wording.quantities import count
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from backset.configuration.settings import Settings
     from backset.connections.session import Session
-    from backset.migrations.door import Door
+    from backset.migrate.project_command import ProjectCommand
+    from backset.settings.settings import Settings
 
 _MEND = "mend the seed command, then run this again"
 _ASKED = "it asked for input, and stdin is closed: give it arguments or variables instead"
 
 
 def seed(
-    settings: Settings, door: Door, session: Session, on_line: Callable[[str], None]
+    settings: Settings, door: ProjectCommand, session: Session, on_line: Callable[[str], None]
 ) -> tuple[dict[str, int], list[Finding]]:
     """Run the seed command through `door`; return the rows of its database's tables afterwards.
 
@@ -41,7 +41,7 @@ def seed(
 
 def seed_again(
     settings: Settings,
-    door: Door,
+    door: ProjectCommand,
     session: Session,
     rows: dict[str, int],
     on_line: Callable[[str], None],

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset.errors import StepFailedError
-from backset.processes import process
+from backset.process import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

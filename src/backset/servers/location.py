@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from backset.connections.session import explained
 from backset.connections.target import Target, respelled
 from backset.errors import StepFailedError
-from backset.processes import process
-from backset.servers import embedded, swap
+from backset.process import process
+from backset.servers import clusters, swap
 from backset.servers.server import Server
 
 if TYPE_CHECKING:
-    from backset.configuration.settings import Settings
     from backset.servers.cluster import Cluster
+    from backset.settings.settings import Settings
 
 
 # The newest ones first; the one that needs an asynchronous env.py comes last.
@@ -31,13 +31,13 @@ print(*(n for n in ("psycopg", "psycopg2", "pg8000", "asyncpg") if importlib.uti
 
 def named(settings: Settings) -> Target:
     """Return the target, whether its server runs or not."""
-    cluster = embedded.project_cluster(settings.root)
+    cluster = clusters.project_cluster(settings.root)
     return settings.target or on(cluster, settings)
 
 
 def locate(settings: Settings) -> Target:
     """Return the target; start the embedded server, and make its database, where that is ours."""
-    cluster, target = embedded.project_cluster(settings.root), named(settings)
+    cluster, target = clusters.project_cluster(settings.root), named(settings)
     if is_embedded(target, cluster) and cluster.start():
         with explained(target), Server(target, "start") as server:
             if server.names.target not in server.databases():
@@ -48,7 +48,7 @@ def locate(settings: Settings) -> Target:
 
 def peek(settings: Settings) -> Target | None:
     """Return the target without starting anything; None where that would be needed."""
-    cluster, target = embedded.project_cluster(settings.root), named(settings)
+    cluster, target = clusters.project_cluster(settings.root), named(settings)
     return None if is_embedded(target, cluster) and not cluster.is_running() else target
 
 

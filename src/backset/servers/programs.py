@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from backset.errors import RefusedError, StepFailedError
-from backset.processes.process import Child, last_words
+from backset.process.process import Child, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -19,15 +20,15 @@ from backset.connections.locality import gather, is_neighbour, judge
 from backset.connections.session import Session, connect, was_ended
 from backset.connections.target import Target, derived_name
 from backset.errors import LockedError, RefusedError, StepFailedError, UnreachableError
-from backset.processes.identity import has_died, run_mark, token, without_token
-from backset.servers import ties
-from backset.wording.quantities import moment
+from backset.process.identity import has_died, run_mark, token, without_token
+from backset.text.quantities import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from backset.connections.activity import Client
+    from backset.connections.activity import Backend
     from backset.connections.locality import Locality
+    from backset.connections.session import Session
 
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
@@ -235,7 +236,7 @@ class Server:
                 what = f"another run works on {found.name}: {without_token(other)}"
                 raise LockedError(what, "wait until it ends, then run this again")
             time.sleep(_LOOK_EVERY_S)
-        if tied := ties.found(session, [found.name]):
+        if tied := tied_by(session, [found.name]):
             raise RefusedError(tied)
 
     def has_made(self, found: Database) -> bool:
@@ -359,16 +360,16 @@ class Server:
             self.session.execute(f"SET lock_timeout = '{_CLEANING_S:.0f}s'".encode())
             activity.end(self.session, self._names, re.escape(run_mark()))
 
-    def sessions(self, *names: str) -> list[Client]:
+    def sessions(self, *names: str) -> list[Backend]:
         """Return who is connected to databases, the oldest first, but for this run itself."""
         found = activity.clients(self.session, names)
         return [each for each in found if run_mark() not in each.application]
 
-    def endable(self, name: str) -> list[Client]:
+    def endable(self, name: str) -> list[Backend]:
         """Return those of sessions() that our role may end."""
         return [each for each in self.sessions(name) if each.may_end]
 
-    def immovable(self) -> list[tuple[Client, str]]:
+    def immovable(self) -> list[tuple[Backend, str]]:
         """Return each session that would stop a swap, since our role may not end it; what to do."""
         role = self.session.info.user
         found = self.sessions(*self._names)
@@ -536,4 +537,38 @@ LIMIT 1
 _IS_BEING_DROPPED = """
 SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass
                AND objid = %s AND mode = 'AccessExclusiveLock' AND pid <> pg_backend_pid())
+"""
+
+
+def tied_by(
+    session: Session, databases: Sequence[str], called: Mapping[str, str] = MappingProxyType({})
+) -> tuple[tuple[str, str], ...]:
+    """Return what ties databases down, each with what to do; `session` is on the same server.
+
+    called: other names for some of them, which people know. Tried on PostgreSQL 16 and 18: a
+    prepared transaction and a subscription make RENAME fail, and DROP … WITH (FORCE) too. A logical
+    slot follows its database into `__previous`, and is gone with it, without a word.
+    """
+    rows = session.execute(_TIES, {"databases": list(databases)}).fetchall()
+    return tuple(
+        (f"{called.get(database, database)} has the {kind} {name}", _REMEDIES[kind])
+        for database, kind, name in rows
+    )
+
+
+_REMEDIES = {
+    "prepared transaction": "COMMIT PREPARED or ROLLBACK PREPARED it",
+    "logical replication slot": "if nobody needs it: SELECT pg_drop_replication_slot(its name)",
+    "subscription": "if nobody needs it: DROP SUBSCRIPTION, in that database",
+}
+_TIES = """
+SELECT database, 'prepared transaction', gid FROM pg_prepared_xacts
+WHERE database = ANY(%(databases)s)
+UNION ALL
+SELECT database, 'logical replication slot', slot_name FROM pg_replication_slots
+WHERE database = ANY(%(databases)s) AND slot_type = 'logical'
+UNION ALL
+SELECT d.datname, 'subscription', s.subname FROM pg_subscription s
+JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = ANY(%(databases)s)
+ORDER BY 1, 2, 3
 """

@@ -15,10 +15,18 @@ from psycopg import sql
 from backset.connections import activity
 from backset.connections.session import Session, connect, explained, one_line, process_of
 from backset.errors import RefusedError, StepFailedError
-from backset.processes import signals
-from backset.processes.identity import token
-from backset.servers import ties
-from backset.servers.server import LOCALLY, MARK, Database, Names, Server, foreign, protection
+from backset.process import signals
+from backset.process.identity import token
+from backset.servers.server import (
+    LOCALLY,
+    MARK,
+    Database,
+    Names,
+    Server,
+    foreign,
+    protection,
+    tied_by,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -257,7 +265,7 @@ def _demand_same(
         elif each.name != server.names.target and _says(now) != _says(each):
             reasons.append((f"the comment of {each.name} does not say any more what it is", _AGAIN))
     known = {called[oid]: each.name for oid, each in seen.items()}
-    if reasons := [*reasons, *ties.found(server.session, list(known), known)]:
+    if reasons := [*reasons, *tied_by(server.session, list(known), known)]:
         raise RefusedError(reasons)
     return {oid: there[oid].comment for oid in seen}
 

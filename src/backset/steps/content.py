@@ -6,30 +6,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backset.chain import Done, Planned, Step
-from backset.wording.quantities import count
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backset.checks import server_log
-    from backset.configuration.rules import Rules
+    from backset.clones.memory import Recalled
     from backset.errors import Finding
-    from backset.migrations.migrating import Progress
+    from backset.migrate.upgrading import Progress
     from backset.runs.build import Build
-    from backset.templates.memory import Recalled
+    from backset.settings.rules import Rules
 
 
 def _upgrade(build: Build, progress: Progress) -> Done:
     """Run the migrations up to head."""
-    from backset.migrations import migrating
-    from backset.properties import cluster_wide
+    from backset.inherit import cluster_wide
+    from backset.migrate import upgrading
 
     if build.recalled is not None:
         build.inheritance.complete(build.session)
         return Done(*_told(build.recalled, "upgrade"))
     build.work_on_live("upgrade")
     before_all = cluster_wide.look(build.session)
-    told, doubts = migrating.migrate(build, progress)
+    told, doubts = upgrading.migrate(build, progress)
     for each in told:
         build.writers.note(**{name: each[name] for name in ("revoked", "was_open") if name in each})
     moved = build.settings.has_door or any(each["count"] for each in told)
@@ -85,7 +85,7 @@ def _plan_upgrade(build: Build) -> str:
 
 def set_aside(build: Build) -> str:
     """Say which tables with rows a rebuild would not make again; empty where there is none."""
-    from backset.catalogs import catalog, sharing
+    from backset.catalog import catalog, sharing
     from backset.revisions import sources
 
     if build.old is None or build.recalled is not None:
@@ -149,9 +149,9 @@ def _swallowed(build: Build, *, asked: bool) -> server_log.Look:
     costs a round trip, and is done where somebody wants that.
     """
     from backset.checks import server_log
-    from backset.servers import embedded, location
+    from backset.servers import clusters, location
 
-    cluster = embedded.project_cluster(build.settings.root)
+    cluster = clusters.project_cluster(build.settings.root)
     if location.is_embedded(build.target, cluster):
         found = server_log.of_file(cluster.log)
     elif asked or build.settings.server_log:
@@ -165,13 +165,13 @@ def _swallowed(build: Build, *, asked: bool) -> server_log.Look:
 
 
 def _taken_back(build: Build, progress: Progress) -> list[Finding]:
-    from backset.proofs import reversal
+    from backset.prove import downgrade
 
-    return reversal.findings(build, progress)
+    return downgrade.findings(build, progress)
 
 
 def _plan_verify(build: Build) -> str:
-    from backset.proofs import reversal
+    from backset.prove import downgrade
 
     if build.recalled is not None:
         return _unchanged(build.recalled)
@@ -179,7 +179,7 @@ def _plan_verify(build: Build) -> str:
     accepts = f", and accept the differences in {build.settings.shown(build.settings.baseline)}"
     text += accepts if build.options.accepts else ""
     if build.options.downgrades:
-        reversal.refuse(build)
+        downgrade.refuse(build)
         scratch = build.server.names.scratch
         text += f" · would migrate {scratch} up, down to base and up again, and drop it"
     return text
@@ -187,13 +187,13 @@ def _plan_verify(build: Build) -> str:
 
 def _carry(build: Build, progress: Progress) -> Done:
     """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
-    from backset.carrying import carry as carrying
-    from backset.carrying import origins
+    from backset.carry import carry as carrying
+    from backset.carry import sources
     from backset.runs import in_place, seeding
 
     rules, origin = build.options.carries, build.options.origin
     assert rules is not None  # noqa: S101  (else this step is left out)
-    if origins.is_empty(build):
+    if sources.is_empty(build):
         return Done(f"nothing to carry ({build.why_empty})", {"rows": {}, "left": []})
     if build.is_in_place and (kept := in_place.keep_rows_of_others(build)):
         progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
@@ -212,15 +212,15 @@ def _carry(build: Build, progress: Progress) -> Done:
 
 def _plan_carry(build: Build) -> Planned:
     """Migrate a scratch database, say what a carry into it would do, and drop it again."""
-    from backset.carrying import origins, pending, sessions
-    from backset.carrying import plan as decision
-    from backset.proofs import scratch
+    from backset.carry import plan as decision
+    from backset.carry import sources, tables
+    from backset.prove import scratch
 
     assert build.options.carries is not None  # noqa: S101  (else the step is left out)
-    if origins.is_empty(build):
+    if sources.is_empty(build):
         return Planned([f"nothing to carry ({build.why_empty})"])
     if build.is_in_place:
-        pending.refuse_in_place(build)
+        sources.refuse_in_place(build)
         return Planned(_plan_carry_in_place(build, build.options.carries))
     name, told = build.server.names.scratch, []
 
@@ -228,9 +228,9 @@ def _plan_carry(build: Build) -> Planned:
         told.extend([text] if lasting else [])
 
     scratch.prepare(build, [name], "plan a carry")
-    with origins.opened(build, note) as old, scratch.made(build, name) as made:
+    with sources.opened(build, note) as old, scratch.made(build, name) as made:
         made.upgrade()
-        with sessions.snapshot_of(old.session):
+        with tables.snapshot_of(old.session):
             found = decision.decide(old.session, made.session, build.options.carries)
     whence = f" from {build.options.origin.shown}" if build.options.origin else ""
     first, *others = found.lines()
@@ -239,13 +239,13 @@ def _plan_carry(build: Build) -> Planned:
 
 def _plan_carry_in_place(build: Build, rules: Rules) -> list[str]:
     """Say which rows would come back; there is no database in which to try the new schema."""
-    from backset.carrying import pending
-    from backset.catalogs import catalog, columns
+    from backset.carry import sources
+    from backset.catalog import catalog, columns
 
     tables = [each for each in columns.read(build.live).values() if rules.carries(each.shown)]
     counts = catalog.counts(build.live, [each.key for each in tables])
     rows = " · ".join(f"{table} {number}" for table, number in counts.items())
-    through = pending.files(build.pending)
+    through = sources.files_of(build.pending)
     return [
         f"would bring back from the backup, by name: {rows or 'no rows'}",
         *([f"the old rows would go through {through} in a copy first"] if through else []),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backset.chain import Done, Step
-from backset.wording.quantities import count
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backset.connections.session import Session
-    from backset.migrations.migrating import Progress
+    from backset.migrate.upgrading import Progress
     from backset.runs.build import Build
 
 
@@ -20,7 +20,7 @@ _SHOWN = 5  # objects that stay, in one line
 
 def _reset(build: Build, _progress: Progress) -> Done:
     """Create the empty database beside the target, with what an administrator gave the old one."""
-    from backset.properties import inheritance
+    from backset.inherit import inheritance
 
     build.make_next()
     build.inherit(inheritance.EVERYTHING)
@@ -43,9 +43,9 @@ def _plan_reset(build: Build) -> str:
 
 def _clear(build: Build, progress: Progress) -> Done:
     """Drop the objects of the target itself, where nothing can be built beside it."""
-    from backset.catalogs import past
+    from backset.catalog import past
     from backset.connections.activity import listed
-    from backset.properties import inheritance
+    from backset.inherit import inheritance
     from backset.runs import in_place
 
     ended = build.server.endable(build.target.database)
@@ -65,7 +65,7 @@ def _clear(build: Build, progress: Progress) -> Done:
 
 
 def _plan_clear(build: Build) -> str:
-    from backset.catalogs import objects
+    from backset.catalog import objects
 
     if build.old is None:
         return "nothing to drop"
@@ -86,7 +86,7 @@ def _as_whom(build: Build) -> str:
 def _promote(build: Build, progress: Progress) -> Done:
     """Swap: next becomes the target, the target becomes previous, in one transaction."""
     from backset.connections.activity import listed
-    from backset.processes import signals
+    from backset.process import signals
     from backset.runs import notes, ownership
     from backset.servers import read_only, swap
 
@@ -189,7 +189,7 @@ def _surplus(build: Build) -> str:
 def _undo(build: Build, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     from backset.connections.activity import listed
-    from backset.processes import signals
+    from backset.process import signals
     from backset.servers import swap
 
     names, previous = build.server.names, build.kept

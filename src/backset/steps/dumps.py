@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backset.chain import Done, Step
 from backset.steps.databases import ended
-from backset.wording.quantities import amount, count
+from backset.text.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backset.backups.manifest import Backup
     from backset.errors import Finding
-    from backset.migrations.migrating import Progress
+    from backset.migrate.upgrading import Progress
     from backset.runs.build import Build
 
 
@@ -27,9 +27,9 @@ def _backup(build: Build, progress: Progress, meanwhile: Callable[[], None]) -> 
     from backset.backups import restoration
     from backset.connections.activity import listed
     from backset.runs import in_place, notes
-    from backset.servers import companions
+    from backset.servers import derived
 
-    companions.clear_scratch(build.server, build.databases)
+    derived.clear_scratch(build.server, build.databases)
     if build.options.proves:
         restoration.refuse_proof(build.server, build.databases)
     ended = build.server.endable(build.target.database) if build.is_in_place else []
@@ -117,15 +117,15 @@ def _plan_backup(build: Build) -> str:
 def _load(build: Build, progress: Progress) -> Done:
     """Load a backup into the database beside the target, and compare it with the manifest."""
     from backset.backups import restoration
-    from backset.properties import inheritance
-    from backset.runs import refilling
+    from backset.inherit import inheritance
+    from backset.runs import in_place
 
     chosen, by_path = build.chosen_backup, False
     progress(f"loading {chosen.name}")
     chosen.check()
     if build.is_in_place:
         build.writers.let_in()  # all of it comes in one transaction
-        if gone := refilling.load(build, chosen, own=False):
+        if gone := in_place.load(build, chosen, own=False):
             progress(gone, lasting=True)
     else:
         restoration.program(chosen, build.programs)  # or a refusal, before making it

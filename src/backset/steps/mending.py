@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def _stamp(build: Build, _progress: Progress) -> Done:
     """Write the revisions that a scratch build has proved into the version table."""
-    from backset.catalogs import versions
-    from backset.migrations import standing
+    from backset.catalog import versions
+    from backset.migrate import current
 
     wanted = list(build.options.stamps)
     for worker in build.workers:
@@ -29,7 +29,7 @@ def _stamp(build: Build, _progress: Progress) -> Done:
         try:
             worker.ask("stamp", build.session, revisions=revisions, purge=True)
         except AlembicError:
-            tables = standing.place(worker, build.session).tables if worker.has_door else ()
+            tables = current.place(worker, build.session).tables if worker.has_door else ()
             if not tables or not all(each.has_nothing_else for each in tables):
                 raise  # rows that say more than a revision are not ours to replace
             for table in tables:  # env.py runs only behind the project's own command
@@ -59,7 +59,7 @@ def _drop_indexes(build: Build, progress: Progress) -> Done:
 
 
 def _invalid(build: Build) -> dict[str, tuple[str, str]]:
-    from backset.catalogs import catalog
+    from backset.catalog import catalog
 
     def is_others(table: tuple[str, str]) -> bool:
         return build.sharing.has(table)  # looked at only where there is such an index
@@ -105,7 +105,7 @@ def _recipe(build: Build) -> Recipe:
 
 
 def _files(recipe: Recipe) -> str:
-    from backset.revisions.traces import few
+    from backset.revisions.history import few
 
     return few(recipe.shown(each.home) for each in recipe.items)
 

@@ -1,0 +1,209 @@
+"""Notes what the project's code depends on: files, folders, variables, and what cannot be known.
+
+If none of it has changed, the same code makes the same database. Python's audit events tell of each
+file and folder that is opened; that one is missing, and variables, are noted where they are asked
+for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import source_from_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_LISTS = frozenset({"os.listdir", "os.scandir"})
+_STARTS = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
+_FORKS = frozenset({"os.fork", "os.forkpty"})
+_WRITES = os.O_WRONLY | os.O_RDWR
+_NOWHERE = ("/proc/", "/sys/", "/dev/")
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+_CACHE = "/__pycache__/"
+_IMPORTS = ("<frozen importlib", os.path.join("importlib", "metadata"), "importlib_metadata")
+
+
+class InputTracer:
+    """What is asked for from now on, until the process ends: an audit hook cannot be removed.
+
+    port: of the agreed server; a connection to another one brings what is in no file.
+    """
+
+    def __init__(self, port: str) -> None:
+        self._files = {}  # type: dict[str, str]  # what stood at each path that was read
+        self._looks = {}  # type: dict[str, str]  # at each that was only looked at
+        self._folders = {}  # type: dict[str, list[str]]  # the names in them, as they were seen
+        self._written = set()  # type: set[str]
+        self._names = set()  # type: set[str]
+        self._tried = set()  # type: set[str]
+        self._unknown = set()  # type: set[str]
+        self._port = port
+        self._stat, self._listdir = os.stat, os.listdir
+        self._is_ours = False
+        here = f"{os.getcwd()}/"
+        roots = {os.path.join(each, "") for each in (sys.prefix, sys.base_prefix)}
+        self._roots = tuple(each for each in roots if not here.startswith(each))
+        self._watch_looks()
+        self._watch_environment()
+        sys.addaudithook(self._hear)
+
+    def account(self) -> dict[str, Any]:
+        """Return all of it.
+
+        files, looks: `f`, `d`, `o` (another thing) or nothing stood at each path. folders: their
+        names. searched, tried: the folders of imports, and the names that count in them.
+        installed: files of packages and of Python, by folder. variables: their names. unknown: what
+        depends on more than that, in words.
+        """
+        modules = list(sys.modules.items())
+        for _, module in modules:
+            if path := _attribute(module, "__file__"):
+                self._read(path)
+        read = {path: kind for path, kind in self._files.items() if path not in self._written}
+        looks = {path: kind for path, kind in self._looks.items() if path not in self._files}
+        installed = {}  # type: dict[str, list[str]]
+        for path in filter(self._is_installed, read):
+            installed.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+        return {
+            "files": {path: read[path] for path in self._ours(read)},
+            "looks": {path: looks[path] for path in self._ours(looks)},
+            "folders": {path: self._folders[path] for path in self._ours(self._folders)},
+            "searched": sorted(self._ours(self._searched(modules))),
+            "tried": sorted(self._tried | {name.rpartition(".")[2] for name, _ in modules}),
+            "installed": installed,
+            "variables": sorted(self._names),
+            "unknown": sorted(self._unknown),
+        }
+
+    def _ours(self, paths: Iterable[str]) -> list[str]:
+        """Return those that people edit, and no package manager."""
+        return [path for path in paths if not self._is_installed(path)]
+
+    def _is_installed(self, path: str) -> bool:
+        return any(each in f"{path}/" for each in _INSTALLED) or path.startswith(self._roots)
+
+    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+        """Note an event; most of them are of no interest, and there are very many."""
+        if event == "open":
+            self._open(*args)
+        elif event == "import":
+            self._tried.add(args[0].rpartition(".")[2])
+        elif event in _LISTS:
+            self._list(args[0], sys._getframe(1).f_code.co_filename)  # noqa: SLF001
+        elif event == "sqlite3.connect":
+            self._read(args[0])
+        elif event == "socket.connect":
+            self._connect(args[1])
+        elif event in _STARTS:
+            self._unknown.add(f"it starts {os.path.basename(_text(args[0] or '?'))}")
+        elif event in _FORKS:
+            self._unknown.add("it forks")
+
+    def _open(self, path: Any, mode: Any, flags: Any) -> None:
+        writes = set(mode) & set("wax+") if isinstance(mode, str) else flags & _WRITES
+        name = _absolute(path)
+        if name and writes:
+            self._written.add(name)
+        elif name:
+            self._read(name)
+
+    def _read(self, path: Any) -> None:
+        name = _absolute(path)
+        if name is not None and name not in self._files:
+            self._files[name] = self._kind(name)
+
+    def _list(self, path: Any, caller: str) -> None:
+        """Note the names in a folder; what imports look for there, `tried` tells."""
+        name = _absolute(os.curdir if path is None else path)
+        if self._is_ours or name is None or any(each in caller for each in _IMPORTS):
+            return
+        self._is_ours = True
+        try:
+            self._folders[name] = sorted(self._listdir(name))
+        except OSError:
+            self._looks[name] = self._kind(name)
+        finally:
+            self._is_ours = False
+
+    def _connect(self, address: Any) -> None:
+        is_path = isinstance(address, (str, bytes))
+        where = os.fsdecode(address) if is_path else f"{address[0]}:{address[1]}"
+        if where.rpartition("." if is_path else ":")[2] != self._port:
+            self._unknown.add(f"it connects to {where}")
+
+    def _kind(self, name: str) -> str:
+        try:
+            mode = self._stat(name).st_mode & 0o170000
+        except (OSError, ValueError):
+            return ""
+        return {0o100000: "f", 0o040000: "d"}.get(mode, "o")
+
+    def _watch_looks(self) -> None:
+        """Note whose existence is asked for: a file that is missing is never opened."""
+        groups = (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks)
+        for name in ("stat", "access"):
+            real = getattr(os, name)
+            noting = self._noting(real)
+            setattr(os, name, noting)
+            for group in (*groups, os.supports_effective_ids):
+                if real in group:
+                    group.add(noting)
+
+    def _noting(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(path: Any, *args: Any, **words: Any) -> Any:
+            name = _absolute(path)
+            if name is not None:
+                self._looks[name] = self._kind(name)
+            return real(path, *args, **words)
+
+        return noting
+
+    def _watch_environment(self) -> None:
+        """Note each variable that is asked for; who goes through them gets `*`, and all of them."""
+        kind = type(os.environ)  # type: Any
+        get, go_through, names = kind.__getitem__, kind.__iter__, self._names
+
+        def noting(environ: Any, key: Any) -> Any:
+            if isinstance(key, str):
+                names.add(key)
+            return get(environ, key)
+
+        def going_through(environ: Any) -> Iterator[Any]:
+            names.add("*")
+            return go_through(environ)  # type: ignore[no-any-return]
+
+        kind.__getitem__, kind.__iter__ = noting, going_through
+
+    @staticmethod
+    def _searched(modules: Iterable[tuple[str, Any]]) -> set[str]:
+        """Return the folders in which modules are looked for."""
+        found = [os.path.abspath(each) for each in sys.path]
+        for _, module in modules:
+            found += map(str, _attribute(module, "__path__") or ())
+        return {each for each in found if os.path.isdir(each)}
+
+
+def _absolute(path: Any) -> str | None:
+    """Return a path, and of byte code that of its source; nothing of what is no file."""
+    if isinstance(path, int) or path is None:
+        return None
+    name = os.path.abspath(_text(path))
+    if name.startswith(_NOWHERE):
+        return None
+    if _CACHE not in name:
+        return name
+    try:
+        return source_from_cache(name)
+    except ValueError:  # a temporary file that is to become byte code
+        return None
+
+
+def _text(path: Any) -> str:
+    return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(path)
+
+
+def _attribute(module: Any, name: str) -> Any:
+    """Return what a module has, without asking those that make things when they are asked."""
+    return getattr(module, "__dict__", {}).get(name)

@@ -1,0 +1,468 @@
+"""What the rows of a carry come from: the target, its backup, another database, or a dump."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backset.backups import backup, dumps, toc
+from backset.carry import comparison, plan, scratch_schema
+from backset.carry.problems import going_without
+from backset.carry.tables import SPELLING
+from backset.catalog import columns, evaluated, versions
+from backset.catalog.catalog import shown
+from backset.catalog.sharing import NOTHING
+from backset.connections.session import Session, connect, conninfo, explained
+from backset.errors import RefusedError, StepFailedError
+from backset.inherit.inheritance import OF_DATABASE
+from backset.process.process import last_words
+from backset.prove import scratch
+from backset.revisions import graph, operations
+from backset.servers import derived
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from backset.backups.toc import Archive
+    from backset.carry.comparison import Digest
+    from backset.carry.plan import Schemas
+    from backset.carry.tables import Name, TableCopy
+    from backset.catalog.counters import Counter
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+    from backset.migrate.upgrading import Progress
+    from backset.migrate.worker import Worker
+    from backset.revisions.graph import Revision
+    from backset.runs.build import Build
+    from backset.settings.rules import Rules
+
+_OLDEST = 12  # pg_partition_tree(), and generated columns
+_OWN = ("--no-password",)
+_FOREIGN = (*_OWN, "--no-owner", "--no-acl")  # whose roles are not here
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """A database, a session on it that is in no transaction, and what opens another one.
+
+    schemas: what both sides are, where the rows stand under other names in the new database itself;
+    counters: the old sequences, and populated: the materialized views that could be read, where
+    these are gone.
+    through: the files of pending revisions that the rows have gone through in a copy; copied: where
+    that is one of the target, what was in it before, table by table.
+    """
+
+    target: Target
+    session: Session
+    connect: Callable[[], Session]
+    schemas: Schemas | None = None
+    counters: Sequence[Counter] | None = None
+    populated: frozenset[Name] | None = None
+    through: Sequence[str] = ()
+    copied: Sequence[tuple[TableCopy, Digest]] | None = None
+
+
+def is_empty(build: Build) -> bool:
+    """Tell whether there is nothing to carry: the rows are the target's, and it has none."""
+    was_empty = build.past is None if build.cleared else build.old_is_empty
+    return build.options.origin is None and was_empty
+
+
+def check(build: Build) -> None:
+    """Raise an error where rows cannot come from there, before anything is done."""
+    origin = build.options.origin
+    if origin is not None and origin.database is not None:
+        _check_database(build, origin.database)
+    elif origin is not None:
+        _check_dump(build, origin.dump)
+
+
+@contextmanager
+def opened(build: Build, progress: Progress) -> Iterator[RowSource]:
+    """Open it for the block. What is made for that is dropped again, whatever happens.
+
+    Where revisions are pending that change rows, it is a copy that has gone through them.
+    """
+    origin = build.options.origin
+    if build.past is not None and build.pending and build.taken:
+        with _opened_dump(build, str(build.taken.dump), progress, is_own=True) as source:
+            yield source
+    elif build.past is not None:
+        past, connected = build.past, partial(connect, build.target, build.purpose)
+        with scratch_schema.filled(build, past, progress) as schemas:
+            there = (build.target, build.live, connected)
+            yield RowSource(*there, schemas, past.counters, past.populated)
+    elif origin is None:
+        connected = partial(connect, build.target, build.purpose)
+        own = RowSource(build.target, build.live, connected)
+        with _as_it_would_be(build, own, progress) as source:
+            yield source
+    elif origin.database is not None:
+        with (
+            _opened_database(build, origin.database) as found,
+            _as_it_would_be(build, found, progress) as source,
+        ):
+            yield source
+    else:
+        with _opened_dump(build, origin.dump, progress) as source:
+            yield source
+
+
+@contextmanager
+def _as_it_would_be(build: Build, source: RowSource, progress: Progress) -> Iterator[RowSource]:
+    """Open the copy of a database that has gone through what is pending; itself, if nothing is."""
+    waiting = find_pending(source.session, build)
+    if not waiting:
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="backset-") as folder:
+        path = _dumped(build, source.target, Path(folder), waiting, progress)
+        is_own = source.target == build.target
+        with _opened_dump(build, str(path), progress, is_own=is_own) as copy:
+            path.unlink()
+            yield copy
+
+
+def _dumped(
+    build: Build, target: Target, folder: Path, waiting: Sequence[Revision], progress: Progress
+) -> Path:
+    """Dump a database, in order to change a copy of it. Raises StepFailedError."""
+    server = build.server
+    progress(f"copying {target.database}, for {files_of(waiting)}")
+    try:
+        derived.refuse_scratch(
+            server, [server.names.scratch_old], server.databases(), "change a copy"
+        )
+        spare = build.left_out if target == build.target else NOTHING
+        above = build.settings.zstd_above
+        return backup.alone(folder, target, build.programs, zstd_above=above, left_out=spare)
+    except (StepFailedError, RefusedError) as error:
+        raise pending_failed(waiting, error) from None
+
+
+def _check_database(build: Build, database: Target) -> None:
+    """Raise StepFailedError or RefusedError where no rows can be carried from there."""
+    with closing(_connected(build, database)) as session, explained(database):
+        major = session.info.server_version // 10000
+        if major < _OLDEST:
+            remedy = "take a dump with its pg_dump --format=custom, and carry --from that"
+            what = f"{database.shown} is PostgreSQL {major}, and rows are read from {_OLDEST} on"
+            raise StepFailedError(what, remedy)
+        _refuse_own(build, session)
+
+
+def _refuse_own(build: Build, session: Session) -> None:
+    """Refuse the target, and what this run drops; by a lock that no other server can show.
+
+    A standby and a copy of the files have the target's name and its server's identifier.
+    """
+    key = secrets.randbits(63)
+    build.server.session.execute("SELECT pg_advisory_lock(%s)", [key])
+    is_here, name = session.execute(_SEES, [key]).fetchone() or (False, "")
+    build.server.session.execute("SELECT pg_advisory_unlock(%s)", [key])
+    names = build.server.names
+    if is_here and name == names.target:
+        remedy = "`invoke reset-db --carry` carries the rows of the database itself"
+        raise RefusedError([(f"--from is {name} itself", remedy)])
+    if is_here and name in {names.next, names.discard, *names.scratches}:
+        what = f"--from is {name}, which every run makes anew"
+        raise RefusedError([(what, "give it another name first, if its rows are needed")])
+
+
+@contextmanager
+def _opened_database(build: Build, database: Target) -> Iterator[RowSource]:
+    """Open it for the block."""
+    connected = partial(_connected, build, database)
+    with closing(connected()) as session, explained(database):
+        yield RowSource(database, session, connected)
+
+
+def _connected(build: Build, database: Target) -> Session:
+    """Open a session that cannot write, whatever it is told."""
+    session = connect(database, build.purpose)
+    session.execute("SET default_transaction_read_only = on")
+    return session
+
+
+def _check_dump(build: Build, name: str) -> None:
+    """Raise StepFailedError or RefusedError where the dump cannot be restored."""
+    found = _read(build, name)
+    names = build.server.names
+    derived.refuse_scratch(
+        build.server, [names.scratch_old], build.server.databases(), "restore a dump"
+    )
+    if found.backup:
+        found.backup.check()
+
+
+def _read(build: Build, name: str) -> Archive:
+    path = toc.find(build.vault, name)
+    return toc.read_archive(path, build.server.major, build.programs)
+
+
+@contextmanager
+def _opened_dump(
+    build: Build, name: str, progress: Progress, *, is_own: bool = False
+) -> Iterator[RowSource]:
+    """Restore a dump for the block; it is dropped whatever happens, after a kill -9 next time.
+
+    Where revisions are pending there that change rows, all of it is restored and goes through them.
+    is_own: whether it is of the target itself, whose roles are here.
+    """
+    found = _read(build, name)
+    how = _OWN if is_own else _FOREIGN
+    (zone,) = (build.live if build.old else build.server.session).execute(_ZONE).fetchone() or ("",)
+    with derived.scratch(build.server, build.server.names.scratch_old, build.old) as database:
+
+        def connected() -> Session:
+            session = connect(database, build.purpose)
+            session.execute("SELECT set_config('TimeZone', %s, false)", [zone])
+            return session
+
+        progress(f"restoring {found.path.name} into {database.database}")
+        with explained(database):
+            doubts = _define(build, found, database, how)
+            path = found.backup.manifest.search_path if found.backup else None
+            with closing(connect(database, build.purpose)) as session:
+                evaluated.give_path(session, path)
+            with closing(connected()) as session:
+                _tell_rowless(found, session, progress)
+                rules, places = build.options.carries, _places(found, session)
+                _load(build, found, database, places, doubts)
+                waiting = find_pending(session, build)
+                wanted = found.rows(None if waiting else _wanted(session, rules))
+                _load(build, found, database, [x for x in wanted if x not in places], doubts)
+                copied = _digests(connected, rules) if waiting and is_own and rules else None
+                if waiting:
+                    _make(build, found, database, "post-data", how)
+                    _go_through(build, database, session, waiting, progress)
+                yield RowSource(
+                    *(database, session, connected),
+                    populated=found.populated,
+                    through=[each.path.name for each in waiting],
+                    copied=copied,
+                )
+
+
+def _digests(connected: Callable[[], Session], rules: Rules) -> list[tuple[TableCopy, Digest]]:
+    """Return what the tables have before anything changes it."""
+    with closing(connected()) as session:
+        session.execute(SPELLING.encode())
+        return [
+            (each, comparison.digest_of_old(session, each)) for each in plan.whole(session, rules)
+        ]
+
+
+def _go_through(
+    build: Build,
+    database: Target,
+    session: Session,
+    waiting: Sequence[Revision],
+    progress: Progress,
+) -> None:
+    """Run the migrations in the copy. Raises StepFailedError, which names these."""
+    progress(f"the old rows go through {files_of(waiting)} in a copy first", lasting=True)
+    before = _names(session)
+    try:
+        with scratch.opened(build, database, OF_DATABASE) as copy:
+            copy.upgrade(progress)
+    except (StepFailedError, RefusedError) as error:
+        raise pending_failed(waiting, error) from None
+    if left := find_pending(session, build):
+        what = "the migrations ended, and the version table does not say that they were run"
+        raise pending_failed(left, StepFailedError(what, ""))
+    if gone := sorted(before - _names(session)):
+        progress(f"the migrations drop or rename there: {', '.join(gone)}", lasting=True)
+
+
+def _names(session: Session) -> set[str]:
+    """Return the names of the tables, and of the columns."""
+    tables = columns.read(session).values()
+    return {x.shown for x in tables} | {f"{x.shown}.{c.name}" for x in tables for c in x.columns}
+
+
+def _places(found: Archive, session: Session) -> list[str]:
+    """Return the lines of the rows that say where a database stands."""
+    names = tuple(f"{each.schema} {each.name} " for each in versions.tables(session))
+    return [line for text, line in found.texts("TABLE DATA").items() if text.startswith(names)]
+
+
+def _define(build: Build, found: Archive, database: Target, how: Sequence[str]) -> str:
+    """Make everything but rows; return what to mend if these need what could not be made.
+
+    A dump may have views, functions and extensions that nothing here can make, and no row needs.
+    Indexes, constraints, triggers and policies come after the rows in a dump, and stay out.
+    """
+    words = _make(build, found, database, "pre-data", how)
+    with closing(connect(database, build.purpose)) as session:
+        lacking = session.execute(_LACKING, [found.extensions]).fetchall()
+    if lacking:
+        names, others = ", ".join(name for name, _ in lacking), "or choose others with --tables"
+        if all(is_known for _, is_known in lacking):
+            return f"run this as a role that may create the extension {names}, {others}"
+        return f"install the extension {names} on this server, {others}"
+    return f"mend this first: {words}" if "error:" in words else ""
+
+
+def _make(build: Build, found: Archive, database: Target, section: str, how: Sequence[str]) -> str:
+    """Make what is in a section of the dump, as far as that can be made; return the last words."""
+    pg_restore = found.pg_restore
+    arguments = [f"--section={section}", *how, "--dbname", conninfo(database, "restore")]
+    where = found.path, pg_restore
+    with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
+        if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
+            build.programs.check(child, pg_restore, database)
+        return database.redact(last_words(child.tail))
+
+
+def _load(
+    build: Build, found: Archive, database: Target, lines: Sequence[str], doubts: str
+) -> None:
+    """Load rows, by their lines of the dump. doubts: what may be in the way of that."""
+    if not lines:
+        return
+    arguments = ["--section=data", *_FOREIGN]
+    if found.backup or found.path.is_dir():  # it may be a tar, which no two processes can load
+        arguments += dumps.jobs(found.path)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "toc"
+        text = "\n".join(lines) + "\n"
+        listing.write_text(text, encoding="utf-8", errors="surrogateescape")
+        arguments += ["--use-list", os.fspath(listing)]
+        where, programs = (found.path, found.pg_restore), build.programs
+        major = build.server.major
+        try:
+            dumps.load(*where, *arguments, programs=programs, target=database, major=major)
+        except StepFailedError as error:
+            what = f"{found.path.name} cannot be restored here: {error.what}"
+            raise StepFailedError(what, doubts or error.remedy) from None
+
+
+def _wanted(session: Session, rules: Rules | None) -> Sequence[Name] | None:
+    """Return the tables whose rows are carried, with their partitions; None for all.
+
+    An expression of the settings may ask for the rows of any other.
+    """
+    if (
+        rules is None
+        or rules.carries_all
+        or any("select" in x.lower() for x in rules.fill.values())
+    ):
+        return None
+    said = {*rules.tables, *(old for new, old in rules.rename.items() if rules.carries(new))}
+    names = [
+        tuple(each.split(".", 1)) if "." in each else ("public", each) for each in sorted(said)
+    ]
+    schemas, tables = zip(*names, strict=True)
+    return session.execute(_PARTS, [list(schemas), list(tables)] * 2).fetchall()
+
+
+def _tell_rowless(found: Archive, session: Session, progress: Progress) -> None:
+    """Tell of the tables that were dumped without their rows: nobody would miss these here."""
+    parents = tuple(f"{schema} {name} " for schema, name in session.execute(_PARTITIONED))
+    texts = [each.rpartition(" ")[0] for each in found.rowless if not each.startswith(parents)]
+    if texts:
+        names = ", ".join(shown(*each.split(" ", 1)) for each in texts)
+        progress(f"the dump has no rows of {names}", lasting=True)
+
+
+_SEES = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+               AND (classid::bigint << 32) | objid::bigint = %s), current_database()
+"""
+_ZONE = "SHOW TimeZone"
+_LACKING = """
+SELECT wanted, EXISTS (SELECT FROM pg_available_extensions WHERE name = wanted)
+FROM unnest(%s::text[]) AS wanted WHERE wanted NOT IN (SELECT extname FROM pg_extension)
+"""
+_PARTS = """
+SELECT schema, name FROM unnest(%s::text[], %s::text[]) AS said (schema, name)
+UNION SELECT n.nspname, c.relname
+FROM unnest(%s::text[], %s::text[]) AS said (schema, name)
+     CROSS JOIN LATERAL pg_partition_tree(to_regclass(format('%%I.%%I', schema, name))) AS part
+     JOIN pg_class c ON c.oid = part.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+_PARTITIONED = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p'
+"""
+
+
+def find_pending(session: Session, build: Build) -> list[Revision]:
+    """Return them in their order, as far as the version tables of a database say where it stands.
+
+    Of an orphaned database, or one without a version, nothing is known, and nothing is pending.
+    What only inserts rows of its own has done so in the new database. It counts where the settings
+    let old rows replace those, and where a command of the project made that database: one that
+    creates all tables and stamps the head has run no migration.
+    """
+    rules = build.options.carries
+    places = [each.revisions for each in versions.tables(session) if each.revisions]
+    if rules is None or not places:
+        return []
+    heads = set(build.scripts.heads)  # which needs no process of Alembic where a clone is taken
+    if all(heads == set(rows) for rows in places):
+        return []
+    return [
+        each
+        for worker in build.workers
+        for each in _of(worker, places)
+        if each.id not in rules.unmigrated
+        and _matters(each, alone=not (rules.replace or _is_by_command(build, worker)))
+    ]
+
+
+def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
+    """Return every pending revision of a chain."""
+    scripts = worker.scripts
+    known = {each.id for each in scripts.revisions}
+    ends = scripts.goal if scripts.goal and known.issuperset(scripts.goal) else scripts.heads
+    wanted = graph.ancestors(ends, scripts.revisions)
+    waiting: set[str] = set()
+    for rows in places:
+        if known.issuperset(rows):
+            waiting |= wanted - graph.ancestors(rows, scripts.revisions)
+    return [each for each in graph.ordered(scripts.revisions) if each.id in waiting]
+
+
+def _is_by_command(build: Build, worker: Worker) -> bool:
+    return bool(build.settings.init or worker.lineage.init or worker.has_door)
+
+
+def _matters(revision: Revision, *, alone: bool) -> bool:
+    """Tell whether old rows need it. alone: the rows that it inserts are there in any case."""
+    text = operations.source_of(revision)
+    return (operations.depends_on_rows if alone else operations.speaks_of_rows)(text)
+
+
+def files_of(revisions: Sequence[Revision]) -> str:
+    """Return the names of their files, for people."""
+    return ", ".join(each.path.name for each in revisions)
+
+
+def refuse_in_place(build: Build) -> None:
+    """Note what is pending before the target is cleared; refuse what could not be done then.
+
+    Raises RefusedError where the role may not make the copy in which the old rows go through these.
+    """
+    build.pending = find_pending(build.live, build)
+    if build.pending and not build.server.role.may_create:
+        what = (
+            f"{build.target.database} has not run {files_of(build.pending)}, which would change "
+            "its rows, and these would come back as they are"
+        )
+        raise RefusedError([(what, going_without([each.id for each in build.pending]))])
+
+
+def pending_failed(
+    revisions: Sequence[Revision], error: StepFailedError | RefusedError
+) -> StepFailedError:
+    """Return the error where the copy could not go through these."""
+    what = f"the old rows could not go through {files_of(revisions)} in a copy: {error.what}"
+    return StepFailedError(what, going_without([each.id for each in revisions]))

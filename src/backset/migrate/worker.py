@@ -1,0 +1,441 @@
+"""The worker's client: starts alembic_worker.py for one database, asks it, proves its target."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from backset.catalog import rights
+from backset.connections.target import respelled
+from backset.errors import AlembicError, StepFailedError
+from backset.migrate import provenance
+from backset.process import process
+from backset.process.identity import application_name
+from backset.revisions.graph import Revision
+from backset.revisions.sources import Folders
+from backset.settings.values import DRIVERS
+from backset.text import explanations
+from backset.text.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+    from backset.settings.lineage import Lineage
+    from backset.settings.settings import Settings
+
+_RIGHTS = {"tables": rights.TABLES, "rights": rights.RIGHTS, "back": rights.BACK}
+_LAST_WORDS_S = 0.2
+_WORKER = Path(__file__).parents[1] / "alembic_worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What keeps the scripts from being one whole chain.
+
+    kind: `missing file`, `duplicate id`, `no migrations`, `stale byte code`, `unreadable file`,
+    `no chain` or `scripts below`. paths: the files, or for `no migrations` the folders. missing:
+    the revision that no file has.
+    """
+
+    kind: str
+    text: str
+    paths: tuple[Path, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The migration scripts on disk: their heads, and the folders that they are in.
+
+    A broken chain has no heads, but the revisions that could be read, and its problems.
+    locations: the folders that Alembic loads scripts from, and whether from those below, too.
+    goal: the heads that the settings accept, where they name some.
+    below: the scripts in folders below those, where Alembic does not look into these.
+    """
+
+    heads: tuple[str, ...]
+    folders: tuple[Path, ...]
+    revisions: tuple[Revision, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    locations: tuple[Path, ...] = ()
+    is_recursive: bool = False
+    goal: tuple[str, ...] = ()
+    below: tuple[Path, ...] = ()
+
+    @property
+    def passed_over(self) -> str:
+        """Say of the scripts below that they are no part of the chain; empty if there is none."""
+        if not self.below:
+            return ""
+        folders = ", ".join(sorted({each.parent.name for each in self.below}))
+        return f"{count(len(self.below), 'script')} in folders below ({folders}) not loaded"
+
+    @classmethod
+    def together(cls, several: Sequence[Scripts]) -> Scripts:
+        """Return the scripts of several chains as if they were one; what they share, once."""
+        if len(several) == 1:
+            return several[0]
+        names = ("heads", "folders", "revisions", "problems", "locations", "goal", "below")
+        united = {
+            name: tuple(dict.fromkeys(item for each in several for item in getattr(each, name)))
+            for name in names
+        }
+        return cls(**united, is_recursive=any(each.is_recursive for each in several))
+
+
+class _Program:
+    """Alembic's program; each of its sockets has a process of its own.
+
+    What imports Alembic is one process. The others are made from that one: the import takes most
+    of the time of a small project.
+    """
+
+    def __init__(self, settings: Settings, number: int = 1) -> None:
+        with ExitStack() as stack:
+            pairs = [socket.socketpair() for _ in range(number)]
+            theirs = [stack.enter_context(other).fileno() for _, other in pairs]
+            self._child = process.Child(
+                program(settings, *theirs),
+                env=settings.plain_env,
+                cwd=settings.root,
+                pass_fds=theirs,
+            )
+        self.links = [own for own, _ in pairs]
+        self.is_shared = number > 1
+
+    @property
+    def tail(self) -> Sequence[str]:
+        """The last lines that it printed."""
+        return self._child.tail
+
+    def status(self) -> int | None:
+        """Return the exit status of its process, once it has ended; None where others go on."""
+        if self.is_shared:
+            self._child.has_ended(_LAST_WORDS_S)
+            return None
+        return self._child.wait()
+
+    def end(self, link: socket.socket) -> None:
+        """Hang up, and wait until that process has ended; with the last one the program ends."""
+        if link not in self.links:
+            return
+        self.links.remove(link)
+        if self.links:
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_WR)
+                link.settimeout(process.GRACE_S)
+                while link.recv(4096):  # nothing comes any more when it has ended
+                    pass
+        link.close()
+        if not self.links:
+            self._child.end()
+
+
+class Worker:
+    """A child process that imports Alembic at once, and then works on one target and no other.
+
+    lineage: the chain of revisions that it works with; without it, the first one.
+    versions: a folder of revisions in place of those that the configuration names.
+
+    Starting it needs nothing but the settings, so it can come before our own imports. It loads the
+    project's code only when `begin` has given it the environment for its target.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        lineage: Lineage | None = None,
+        versions: Path | None = None,
+        *,
+        of: tuple[_Program, socket.socket] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._versions = versions and str(versions.resolve())
+        self._target: Target | None = None
+        self.lineage = lineage or settings.lineages[0]
+        self._greeting: dict[str, Any] = {}
+        self._start(of)
+
+    @classmethod
+    def several(cls, settings: Settings, lineages: Sequence[Lineage]) -> list[Self]:
+        """Return a worker for each of these, of which only one process has to import Alembic."""
+        if sys.platform == "darwin":  # libraries of the system do not outlive a fork there
+            return [cls(settings, each) for each in lineages]
+        program = _Program(settings, len(lineages))
+        pairs = zip(lineages, tuple(program.links), strict=True)
+        return [cls(settings, each, of=(program, link)) for each, link in pairs]
+
+    def _start(self, of: tuple[_Program, socket.socket] | None = None) -> None:
+        self._program, self._link = of or _alone(self._settings)
+        self._replies = self._link.makefile("r", encoding="utf-8")
+
+    def begin(
+        self,
+        target: Target,
+        purpose: str = "alembic",
+        instead_of: str = "",
+        *,
+        watched: bool = False,
+    ) -> None:
+        """Give the worker the environment for `target`; it reads the scripts.
+
+        instead_of: the database for which `target` stands in, such as the one that is rebuilt.
+        What env.py opens under that name is opened in `target`, wherever its URL comes from.
+        watched: whether inputs() will be asked for.
+        """
+        self._target = target
+        greeting = greet(self._settings, self.lineage, target, purpose, instead_of, watched=watched)
+        self._greet(greeting)
+
+    def begin_alone(self, environ: Mapping[str, str] | None = None) -> None:
+        """Let the worker read the scripts as the project itself would: for where_to() only.
+
+        environ: the environment of a command of the project, in place of the plain one.
+        """
+        greeting = greet(self._settings, self.lineage, None)
+        self._greet(greeting if environ is None else {**greeting, "environ": dict(environ)})
+
+    def _greet(self, greeting: dict[str, Any]) -> None:
+        greeting["configuration"]["versions"] = self._versions
+        self._greeting = greeting
+        self._send(greeting)
+
+    def load(self) -> None:
+        """Run env.py as far as it needs no database. Raises StepFailedError where that fails."""
+        if self.ask_alone("load")["is_spoiled"]:
+            self._end()
+            self._start()
+            self._send(self._greeting)
+            self._receive(lambda _text: None)
+
+    def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the parameters of the first connection that env.py wants to open; none is opened.
+
+        They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
+        password is among them. Beside them, libpq's variables, which env.py may have set itself.
+        Raises StepFailedError.
+        """
+        told = self.ask_alone("where")
+        return told["opened"], told["environ"]
+
+    def ask_alone(self, command: str) -> dict[str, Any]:
+        """Run `where`, `load` or `merge`, which need no database. Raises StepFailedError."""
+        _ = self.scripts
+        self._send({"command": command})
+        return self._receive(lambda _text: None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._replies.close()
+        self._program.end(self._link)
+
+    @cached_property
+    def scripts(self) -> Scripts:
+        """The scripts on disk; waits until the worker has read them."""
+        ready = self._receive(lambda _text: None)
+        folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
+        revisions = tuple(map(Revision.of, ready["revisions"]))
+        problems = tuple(map(_problem, ready["problems"]))
+        return Scripts(
+            *(tuple(ready["heads"]), tuple(_outermost(folders)), revisions, problems),
+            locations=tuple(map(Path, ready["locations"])),
+            is_recursive=ready["is_recursive"],
+            goal=tuple(ready["goal"]),
+            below=tuple(map(Path, ready["below"])),
+        )
+
+    @property
+    def has_door(self) -> bool:
+        """Whether a command of the project migrates this chain."""
+        return bool(self._settings.upgrade or self.lineage.upgrade)
+
+    @property
+    def beside(self) -> list[Lineage]:
+        """The other chains of the database."""
+        return [each for each in self._settings.lineages if each != self.lineage]
+
+    @property
+    def folders(self) -> Folders:
+        """Where the project's scripts are, for those who look for others there."""
+        scripts, settings = self.scripts, self._settings
+        return Folders(settings.root, scripts.locations, settings.backups, scripts.is_recursive)
+
+    def ask(
+        self,
+        command: str,
+        session: Session,
+        progress: Callable[[str], None] = lambda _text: None,
+        **more: Any,  # noqa: ANN401  (JSON values)
+    ) -> dict[str, Any]:
+        """Run a command on the database of `session`, and return what it answers.
+
+        `upgrade` (with more: to, a revision), `downgrade` (to base), `describe`, `current`,
+        `check` or `merge`; or `stamp`, with more: revisions, and purge, which takes away all other
+        rows first.
+
+        Proof of target: `session` holds a random advisory lock, and the worker's every connection
+        must see that lock in its own database before anything else runs on it.
+        Raises StepFailedError.
+        """
+        self.request(command, session, **more)
+        return self.answer(progress)
+
+    def request(self, command: str, session: Session, **more: Any) -> None:  # noqa: ANN401  (JSON)
+        """Begin what ask() does, without waiting for the answer: that is what answer() returns."""
+        key = secrets.randbits(63)
+        _ = self.scripts
+        session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
+        self._send({"command": command, "lock_key": key, **more})
+
+    def answer(self, progress: Callable[[str], None]) -> dict[str, Any]:
+        """Wait for what was requested, and return it. Raises StepFailedError."""
+        return self._receive(progress)
+
+    def place(self, revisions: Sequence[str]) -> dict[str, Any]:
+        """Hold rows of a version table against the scripts: `orphans`, and how many are `pending`.
+
+        It needs no env.py and no database. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "place", "revisions": list(revisions)})
+        return self._receive(lambda _text: None)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return what the project's code has depended on so far; begin() was told to watch it."""
+        self._send({"command": "inputs"})
+        return self._receive(lambda _text: None)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with suppress(ConnectionError):  # it has died; waiting for its reply says why
+            self._link.sendall(json.dumps(message).encode() + b"\n")
+
+    def _receive(self, progress: Callable[[str], None]) -> dict[str, Any]:
+        with suppress(ConnectionResetError):  # it has died; the rest says why
+            for line in self._replies:
+                reply: dict[str, Any] = json.loads(line)
+                kind = reply.pop("event")
+                if kind == "failed":
+                    raise failure(self._settings, self.lineage, self._target, reply)
+                if kind != "progress":
+                    return reply
+                progress(reply["text"])
+        raise self._died()
+
+    def _died(self) -> StepFailedError:
+        status = self._program.status()
+        said = ([line for line in self.output if line.strip()] or ["it said nothing"])[-1]
+        python = self._settings.shown_python
+        if said.startswith("SyntaxError"):  # what reads our first file cannot read the project's
+            return StepFailedError(f"{python}: {said}", explanations.INTERPRETER)
+        if "ModuleNotFoundError" in said or said.startswith("too old: "):
+            remedy = explanations.installation(self._settings.python, said)
+            return StepFailedError(f"{python}: {said}", remedy)
+        how = "" if status is None else f" with {status}"
+        what = f"Alembic's process ended{how}: {said} ({python})"
+        return StepFailedError(what, explanations.MEND)
+
+    @property
+    def output(self) -> list[str]:
+        """The last lines that the migrations and env.py printed, without passwords."""
+        return [self._settings.redact(self._target, line) for line in self._program.tail]
+
+
+def greet(
+    settings: Settings,
+    lineage: Lineage,
+    target: Target | None,
+    purpose: str = "alembic",
+    instead_of: str = "",
+    *,
+    watched: bool = False,
+) -> dict[str, Any]:
+    """Return what a worker is told before all else, as Worker.begin() describes it.
+
+    target: without one, it is told what the project itself would see.
+    """
+    environ, names = settings.plain_env, ["", ""]
+    more: dict[str, Any] = {"options": settings.plain_options(lineage)}
+    if target is not None:
+        environ, names = settings.child_env(target), [instead_of, target.database]
+        name = application_name(purpose, is_child=True)
+        environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
+        urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
+        more = {"urls": {"": target.url, **urls}, "options": settings.options(lineage, target)}
+    arguments = settings.arguments(lineage, target)
+    given = {"file": lineage.config, "section": lineage.section, "arguments": arguments}
+    return {
+        "environ": environ,
+        "names": names,
+        "configuration": {**given, **more},
+        "lineage": asdict(lineage),
+        "elsewhere": _server_of(target) if target and settings.is_throw_away else {},
+        "watched_port": settings.port(target) if watched and target else "",
+        "rights": _RIGHTS if target and target.writes else {},
+    }
+
+
+def failure(
+    settings: Settings, lineage: Lineage, target: Target | None, reply: Mapping[str, Any]
+) -> AlembicError:
+    """Return what a person reads of a worker's failure."""
+    message = settings.redact(target, reply["message"])
+    where = f"{reply['where']}: " if reply.get("where") else ""
+    what, remedy = explanations.of(
+        *(reply["kind"], message),
+        where=where,
+        target=target.shown if target else "",
+        python=settings.shown_python,
+        alembic=lineage.alembic,
+    )
+    origins = provenance.found(settings, reply.get("opened", {}), target)
+    return AlembicError(
+        what + provenance.told(origins),
+        provenance.remedy(origins) or remedy,
+        kind=reply["kind"],
+        words=f"{where}{message}",
+    )
+
+
+def program(settings: Settings, *descriptors: int) -> list[str]:
+    """Return the command line of a worker for each of the sockets that have these descriptors."""
+    return [settings.python, str(_WORKER), *map(str, descriptors)]
+
+
+def _alone(settings: Settings) -> tuple[_Program, socket.socket]:
+    made = _Program(settings)
+    return made, made.links[0]
+
+
+def _server_of(target: Target) -> dict[str, object]:
+    """Return a server over TCP and the login, as every driver's parameters call them."""
+    named = {name: target.params.get(name, "") for name in ("host", "user", "password")}
+    return {**named, "port": int(target.params["port"])}
+
+
+def _problem(content: dict[str, Any]) -> Problem:
+    return Problem(**{**content, "paths": tuple(map(Path, content["paths"]))})
+
+
+def _stale(root: Path) -> list[Path]:
+    """Return folders such as `versions_backup`, where old scripts are put out of the way."""
+    return [path for path in root.glob("versions*") if path.is_dir()]
+
+
+def _outermost(folders: list[Path]) -> list[Path]:
+    """Return the folders that no other one of them contains, sorted."""
+    unique = sorted(set(folders))
+    return [each for each in unique if not any(other in each.parents for other in unique)]

@@ -1,0 +1,147 @@
+"""Builds a chain in a scratch database beside the target, which is looked at and never changed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from backset.catalog import catalog, schema
+from backset.connections.session import connect
+from backset.inherit.inheritance import EVERYTHING, Inheritance
+from backset.migrate import upgrading
+from backset.migrate.project_command import ProjectCommand
+from backset.migrate.worker import Worker
+from backset.servers import derived
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from backset.catalog.difference import Item
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+    from backset.inherit.property import Source
+    from backset.runs.build import Build
+    from backset.settings.settings import Settings
+
+    Progress = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratch:
+    """A scratch database with what the target has from an administrator, and nothing else yet.
+
+    workers: a process of Alembic for each chain of revisions, all on this database.
+    door: runs the project's own commands on it.
+    """
+
+    settings: Settings
+    target: Target
+    session: Session
+    workers: Sequence[Worker]
+    door: ProjectCommand
+    inheritance: Inheritance
+
+    def upgrade(self, progress: Progress = _silent) -> int:
+        """Run every migration, each chain in its own way; return how many there were."""
+        told, _ = upgrading.migrate(self, lambda text, **_: progress(text))
+        return sum(int(each["count"]) for each in told)
+
+    def downgrade(self, progress: Progress = _silent) -> int:
+        """Take every migration back, those of the last chain first; return how many there were."""
+        told = (w.ask("downgrade", self.session, progress) for w in reversed(self.workers))
+        return sum(int(each["count"]) for each in told)
+
+    def schema(self) -> dict[str, Item]:
+        """Return the objects in it, but for the version tables."""
+        return schema.read(self.session, spare=catalog.version_tables(self.session))
+
+
+def prepare(
+    build: Build,
+    names: Sequence[str],
+    purpose: str,
+    notice: Callable[[str], None] | None = None,
+) -> None:
+    """Take the lock of the target, and make sure that scratch databases can be made.
+
+    purpose: what for, such as `prove a squash`. notice: is told for whom we wait, if we may wait.
+    Raises LockedError or RefusedError. The lock is held until the build is closed.
+    """
+    build.lock(notice)
+    build.server.end_dead_runs()
+    derived.refuse_scratch(build.server, names, build.server.databases(), purpose)
+    derived.clear_scratch(build.server, build.server.databases())
+
+
+@contextmanager
+def made(
+    build: Build,
+    name: str,
+    *,
+    settings: Settings | None = None,
+    versions: Path | None = None,
+    ahead: Sequence[Worker] = (),
+) -> Iterator[Scratch]:
+    """Make a scratch database in the likeness of the target for the block; prepare() comes before.
+
+    It is dropped whatever happens; after a kill -9, the next run does it.
+    settings: of the project whose chain it is, if not the target's. versions: a folder of revisions
+    in place of those that the configuration names. ahead: processes of Alembic that were started
+    for it already.
+    """
+    given: dict[str, Any] = {"settings": settings, "versions": versions, "ahead": ahead}
+    with (
+        derived.scratch(build.server, name, build.old) as target,
+        opened(build, target, EVERYTHING, **given) as scratch,
+    ):
+        yield scratch
+
+
+@contextmanager
+def opened(
+    build: Build,
+    target: Target,
+    sources: Sequence[Source],
+    *,
+    settings: Settings | None = None,
+    versions: Path | None = None,
+    ahead: Sequence[Worker] = (),
+) -> Iterator[Scratch]:
+    """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
+    settings = settings or build.settings
+    with ExitStack() as stack:
+        workers = [*ahead] or [Worker(settings, each, versions) for each in settings.lineages]
+        for worker in workers:
+            stack.enter_context(worker)
+            worker.begin(target, build.purpose, build.target.database)
+        session = stack.enter_context(closing(connect(target, build.purpose)))
+        inheritance = _inherit(build, target.database, session, workers, sources)
+        yield Scratch(
+            settings=settings,
+            target=target,
+            session=session,
+            workers=workers,
+            door=ProjectCommand(settings, target, build.target, build.server.session),
+            inheritance=inheritance,
+        )
+
+
+def _inherit(
+    build: Build, name: str, new: Session, workers: Sequence[Worker], sources: Sequence[Source]
+) -> Inheritance:
+    names = replace(build.server.names, next=name)
+    if build.old is None:
+        return Inheritance(build.target, names)
+    inheritance = Inheritance(build.target, names, sources)
+
+    def folders() -> list[Path]:
+        return [folder for worker in workers for folder in worker.scripts.folders]
+
+    inheritance.begin(build.live, new, folders)
+    return inheritance

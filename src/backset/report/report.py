@@ -1,0 +1,212 @@
+"""What people read of a run: plain lines, as they happen."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from backset.process.identity import spoken
+from backset.process.streams import tell
+from backset.text import toml
+from backset.text.quantities import age, amount, count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from backset.backups.manifest import Backup
+    from backset.chain import Done
+    from backset.connections.activity import Backend
+    from backset.errors import Finding, Setting
+    from backset.status.diagnosis import Status
+    from backset.status.states import State
+
+WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
+
+
+def shortened(lines: list[str], at_most: int | None) -> list[str]:
+    """Return as many lines as a person reads, and how many more there are; None means all."""
+    more = len(lines) - (at_most or len(lines))
+    return lines if more <= 1 else [*lines[:at_most], f"and {more} more → all of them: --json"]
+
+
+class Report:
+    """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
+
+    most_lines: of one error, as people read them.
+    """
+
+    most_lines: int | None = 20
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.step = ""
+        self._began: dict[str, float] = {}
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed: `>&-`
+            stream.reconfigure(errors="replace")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the task began."""
+        return time.monotonic() - self.started
+
+    def begin(self, step: str) -> None:
+        """Note that a step begins; one that goes on meanwhile waits for it."""
+        self.step = step
+        self._began[step] = self.seconds
+
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Note what the step is doing; plain lines leave out what does not last."""
+        if lasting:
+            self._line("·", self.step, text)
+
+    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:  # noqa: ARG002  (JSON)
+        """Print what must not go unsaid; the step, if there is one, goes on."""
+        self._line("!", self.step, text)
+
+    def end(self, step: str, done: Done) -> None:
+        """Print the line of a step."""
+        self._line("✔", step, done.text)
+        for text in shortened([str(each) for each in done.findings], self.most_lines):
+            self._line("!", step, text)
+        self._over(step)
+
+    def plan(
+        self,
+        lines: Iterable[tuple[str, str]],
+        facts: Sequence[tuple[str, str]] = (),  # noqa: ARG002  (JSON wants it)
+        digest: str = "",  # noqa: ARG002  (JSON wants it)
+    ) -> None:
+        """Print what would happen; the lines have the facts that consent would be about."""
+        for step, text in lines:
+            self._line("·", step, text)
+        self.say("nothing was changed")
+
+    def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what consent is about."""
+        for word, text in facts:
+            self._line("·", word, text)
+
+    def say(self, text: str) -> None:
+        """Print a line that is not a step's."""
+        self._print(spoken(text))
+
+    def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
+        """Keep something that only programs want to know."""
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person can be asked: both ends of the terminal are there."""
+        return all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+    def backups(
+        self,
+        backups: Sequence[Backup],
+        folder: Path,
+        unreadable: Sequence[str],
+        *,
+        numbered: bool = False,
+    ) -> None:
+        """Print a line for each backup, and for each dump that is none."""
+        for number, each in enumerate(backups, 1):
+            about = each.manifest
+            old = age((datetime.now(UTC) - about.taken_at).total_seconds())
+            size, rows = amount(about.size_bytes), count(sum(about.rows.values()), "row")
+            text = f"{each.name}  {old} old  {size}  {count(len(about.rows), 'table')}, {rows}"
+            text += "  pinned" if about.is_pinned else ""
+            text += "  the last of its rows" if about.is_replaced else ""
+            text += "  cannot be loaded as it is" if about.obstacle else ""
+            self.say(f"{number:>3}  {text}" if numbered else text)
+        for line in unreadable:
+            self.say(line)
+        if not backups:
+            self.say(f"{folder} has no backup")
+
+    def done(self, text: str) -> None:
+        """Print the last line of a task that ended well."""
+        digits = 1 if self.seconds >= 1 else 2
+        self.say(f"done in {self.seconds:.{digits}f} s{text}")
+
+    def status(self, status: Status) -> None:
+        """Print the state of a target."""
+        self.state(status.state)
+        counts = {table: "?" if rows is None else rows for table, rows in status.rows.items()}
+        tables = " · ".join(f"{table} {rows}" for table, rows in counts.items()) or "none"
+        protected = " · protected" if status.protected else ""
+        server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
+        self.say(f"database  {status.database} on {server}{protected}")
+        self.say(f"server    {status.where}")
+        self.say(f"python    {status.python}")
+        if not status.facts.unreachable:
+            self._chains(status)
+            self.say(f"tables    {tables}")
+        if not status.findings:
+            self.say(str(status.verdict))
+        if status.unlooked:
+            self.say(f"not compared: {'; '.join(status.unlooked)}")
+
+    def _chains(self, status: Status) -> None:
+        for name, chain in status.verdict.chains.items():
+            rows, heads = (", ".join(chain[key]) or "none" for key in ("revisions", "heads"))
+            self.say(f"chain     {name}: at {rows}, head {heads}")
+        if not status.verdict.chains:
+            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
+            self.say(f"heads     {', '.join(status.heads) or 'none'}")
+        if status.passed_over:
+            self.say(f"scripts   {status.passed_over}")
+
+    def state(self, state: State) -> None:
+        """Print a state with its evidence and its cure."""
+        self.say(f"state     {state}")
+        for each in state.evidence[1:]:
+            self.say(f"evidence  {each}")
+        if not state.is_good:
+            self.say(f"cure      {': '.join(filter(None, (state.cure.command, state.cure.why)))}")
+
+    def findings(self, findings: Sequence[Finding]) -> None:
+        """Keep the findings for programs; people read them as the lines of the error."""
+
+    def fail(self, lines: Sequence[str], exit_code: int) -> None:  # noqa: ARG002  (JSON wants it)
+        """Print what went wrong, a line each."""
+        for line in lines:
+            self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)
+
+    def settings(self, settings: Sequence[Setting], onto: str) -> None:
+        """Print what would mend it, for pasting at the end of pyproject.toml, which is `onto`."""
+        for each in ("", " in pyproject.toml:", "", *toml.block(settings, onto)):
+            tell(each, is_error=True)
+
+    def rewriting(self, diff: Sequence[str]) -> None:
+        """Print what pyproject.toml is about to get, or would."""
+        for each in ("", *diff, ""):
+            tell(each, is_error=True)
+
+    def close(self, exit_code: int) -> None:
+        """End the report."""
+
+    def pause(self, step: str) -> None:
+        """Note that what comes next is not of the step, which begins again later."""
+        self._over(step)
+
+    def _over(self, step: str) -> float:
+        """Note that a step is over, and one that waited goes on; return how long it took."""
+        took = self.seconds - self._began.pop(step)
+        self.step = next(reversed(self._began), "")
+        return took
+
+    def _line(self, sign: str, step: str, text: str) -> None:
+        self._print_line(sign, step, spoken(text))
+
+    def _fail(self, text: str) -> None:
+        self._print_error(spoken(text))
+
+    def _print(self, text: str) -> None:
+        tell(f" {text}")
+
+    def _print_line(self, sign: str, step: str, text: str) -> None:
+        tell(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}")
+
+    def _print_error(self, text: str) -> None:
+        tell(f" ✘ {text}", is_error=True)

@@ -1,0 +1,237 @@
+"""The values of keys: each check returns one as Settings has it, or says what it must be. Pure."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from datetime import date, datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ALL_HEADS = ("heads",)  # Alembic's own word for them
+ALL_TABLES = ("all",)
+DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
+PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+
+
+def name(raw: object) -> str:
+    """Return a name that PostgreSQL can take."""
+    if isinstance(raw, str) and 0 < len(raw.encode()) <= 63:  # noqa: PLR2004  (NAMEDATALEN - 1)
+        return raw
+    raise ValueError('a name of at most 63 bytes, such as "aideator"')
+
+
+def text(raw: object) -> str:
+    """Return a text that is not empty."""
+    if isinstance(raw, str) and raw:
+        return raw
+    raise ValueError('a text, such as "aideator"')
+
+
+def argv(raw: object) -> tuple[str, ...]:
+    """Return the words of a command, of which there is at least one."""
+    if isinstance(raw, list) and raw and all(isinstance(word, str) for word in raw):
+        return tuple(raw)
+    raise ValueError('a list of words, such as ["python", "scripts/seed.py"]')
+
+
+def patterns(raw: object) -> tuple[str, ...]:
+    """Return patterns of file names, each seen from the project's folder."""
+    if isinstance(raw, list) and all(isinstance(each, str) and each for each in raw):
+        found = tuple(raw)
+        if not any(each.startswith(("/", "~")) or "\0" in each for each in found):
+            return found
+    raise ValueError('a list of patterns in the project, such as ["scripts/*.py", "data/**/*.csv"]')
+
+
+def heads(raw: object) -> tuple[str, ...]:
+    """Return the revisions where a chain ends; `"all"` means Alembic's own word for them."""
+    if raw in ("all", ["all"]):
+        return ALL_HEADS
+    try:
+        return argv(raw)
+    except ValueError:
+        raise ValueError('a list of revisions, such as ["4f1c", "97ab"], or "all"') from None
+
+
+def templates(raw: object) -> dict[str, str]:
+    """Return texts that may have our words in braces."""
+    if isinstance(raw, dict) and _are_templates(raw.values()):
+        return dict(raw)
+    raise ValueError(f"a table of texts with {_known()}")
+
+
+def arguments(raw: object) -> tuple[str, ...]:
+    """Return what env.py gets as `-x`; each may have our words in braces."""
+    words = argv(raw)
+    if _are_templates(words):
+        return words
+    raise ValueError(f"a list of texts with {_known()}, and {{{{ for a brace")
+
+
+def _known() -> str:
+    known = " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    return f"{known} in them, or {{url:asyncpg}} for a driver"
+
+
+def _are_templates(texts: Iterable[Any]) -> bool:
+    """Return whether each is a text, and has no other braces than those that we fill in."""
+    try:
+        pieces = [each for text in texts for each in string.Formatter().parse(text)]
+    except (TypeError, ValueError):
+        return False
+    return all(
+        name in {None, *PLACEHOLDERS}
+        and not convert
+        and (not spec or (name == "url" and spec in DRIVERS))
+        for _, name, spec, convert in pieces
+    )
+
+
+def columns(raw: object) -> dict[str, tuple[str, ...]]:
+    """Return columns by table."""
+    try:
+        return {_shown(table): argv(columns) for table, columns in raw.items()}  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        raise ValueError('a table such as tasks = ["id", "archived"]') from None
+
+
+def counts(raw: object) -> dict[str, int]:
+    """Return least rows by table."""
+    if isinstance(raw, dict) and all(type(count) is int and count >= 0 for count in raw.values()):
+        return {_shown(table): count for table, count in raw.items()}
+    raise ValueError("a table such as users = 1")
+
+
+def tables(raw: object) -> tuple[str, ...]:
+    """Return the names of tables; `"all"` means every one."""
+    given = [raw] if isinstance(raw, str) else raw
+    if isinstance(given, list) and given and all(isinstance(each, str) for each in given):
+        names = [name.strip() for each in given for name in each.split(",")]
+        if names == ["all"]:
+            return ALL_TABLES
+        if all(names):
+            return tuple(_shown(name) for name in names)
+    beside = "; exclude, replace and unmigrated stand beside it" if isinstance(raw, dict) else ""
+    raise ValueError(f'a list of tables, such as ["users", "tasks"], or "all"{beside}')
+
+
+def table_patterns(raw: object) -> tuple[str, ...]:
+    """Return names of tables, and patterns of them."""
+    try:
+        return tuple(_shown(each) for each in argv(raw))
+    except ValueError:
+        raise ValueError('a list of tables and patterns, such as ["sessions", "audit_*"]') from None
+
+
+def names(raw: object) -> tuple[str, ...]:
+    """Return the names of tables and columns."""
+    try:
+        return tuple(_shown(each) for each in argv(raw))
+    except ValueError:
+        raise ValueError('a list of tables and columns, such as ["users.nickname"]') from None
+
+
+def renames(raw: object) -> dict[str, str]:
+    """Return old names by new ones, of tables and columns."""
+    if isinstance(raw, dict) and all(isinstance(each, str) and each for each in raw.values()):
+        return {_shown(new): _shown(old) for new, old in raw.items()}
+    raise ValueError('a table such as "users.full_name" = "users.name", the new name first')
+
+
+def fillings(raw: object) -> dict[str, str]:
+    """Return SQL expressions by column."""
+    if isinstance(raw, dict) and all(isinstance(each, str) and each for each in raw.values()):
+        return {_shown(column): expression for column, expression in raw.items()}
+    raise ValueError('a table such as "tasks.archived" = "false", an SQL expression as a text')
+
+
+def flag(raw: object) -> bool:
+    """Return a truth value; a variable spells it as a word."""
+    words = {"true": True, "false": False}  # as a variable has it
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise ValueError("true or false")
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The check of a whole number."""
+
+    least: int
+
+    def __call__(self, raw: object) -> int:
+        """Return it, if it is so much."""
+        if type(raw) is int and raw >= self.least:
+            return raw
+        raise ValueError(f"a whole number, {self.least} or more")
+
+
+def _shown(table: str) -> str:
+    """Return a table's name as catalog.py shows it: without `public`."""
+    return str(table).removeprefix("public.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignore:
+    """An entry of [[tool.backset.ignore]].
+
+    kind: of the findings; a pattern as in file names (`*`, `?`, `[…]`).
+    name: a pattern for the name of the object that a finding is about, or for the finding's text.
+    until: the last day on which it holds.
+    """
+
+    kind: str
+    name: str
+    reason: str
+    until: date
+
+    def covers(self, kind: str, name: str, what: str) -> bool:
+        """Tell whether a finding is the noise that is meant."""
+        of_kind = fnmatchcase(kind, self.kind)
+        return of_kind and any(fnmatchcase(each, self.name) for each in (name, what))
+
+    def has_expired(self, today: date) -> bool:
+        """Tell whether its last day is over."""
+        return today > self.until
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} ({self.reason})"
+
+
+IGNORE_KEYS = ("kind", "name", "reason", "until")
+
+
+def ignored(raw: object) -> tuple[Ignore, ...]:
+    """Return the entries of [[tool.backset.ignore]]. Raises ValueError with what they must be."""
+    if not isinstance(raw, list) or not all(isinstance(each, dict) for each in raw):
+        raise ValueError("tables that begin with [[tool.backset.ignore]]")
+    return tuple(_ignore(number, table) for number, table in enumerate(raw, 1))
+
+
+def _ignore(number: int, table: dict[str, object]) -> Ignore:
+    if unknown := sorted(table.keys() - set(IGNORE_KEYS)):
+        known = ", ".join(IGNORE_KEYS)
+        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
+    texts = {key: table.get(key) for key in IGNORE_KEYS[:3]}
+    for key, value in texts.items():
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"with a text as {key} in table {number}")
+    until = _day(table.get("until"))
+    if until is None:
+        raise ValueError(f"with a last day as until in table {number}, such as until = 2027-06-30")
+    return Ignore(**{key: str(value) for key, value in texts.items()}, until=until)
+
+
+def _day(raw: object) -> date | None:
+    if isinstance(raw, datetime):
+        return raw.date()
+    try:
+        return raw if isinstance(raw, date) else date.fromisoformat(str(raw))
+    except ValueError:
+        return None

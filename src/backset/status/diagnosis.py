@@ -1,0 +1,352 @@
+"""What state a database is in: gathers the facts, and lets states.py judge them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from backset.catalog import catalog, extension_rows, past, sharing, versions
+from backset.checks import heads, verification
+from backset.checks.drift import ENUM_KINDS, LEFTOVER
+from backset.checks.verification import Verdict
+from backset.connections.session import explained
+from backset.errors import AlembicError, Finding, UnreachableError
+from backset.migrate.worker import Problem
+from backset.revisions import graph, orphans, sources
+from backset.runs import seeding
+from backset.status.facts import Facts, Restorable, script_effects
+from backset.status.states import state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from backset.connections.session import Session
+    from backset.migrate.worker import Scripts
+    from backset.revisions.history import Trace
+    from backset.runs.build import Build
+    from backset.status.states import State
+
+_NOTHING = Verdict((), 0, compared=False, findings=())
+# The kinds of findings that models give.
+_DIFFERENT = ENUM_KINDS | {"drift", "models not loaded", LEFTOVER}
+_BEYOND_MODELS = "what Alembic does not compare (CHECK, triggers, functions, views, policies, …)"
+_PROVE = ": `invoke status --prove`"
+# Kinds that the state says in more words, or with another cure.
+_JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The state of a target.
+
+    where: its URL without password, and what says so. python: the project's interpreter.
+    server: its version; empty where nobody answers. heads: of the scripts. passed_over: what of
+    the scripts Alembic does not look at. rows: exact counts by
+    table. verdict: what verification found. previous: whether `undo` has something to go back to.
+    protected: whether it may be replaced. traces: where each missing revision went.
+    """
+
+    database: str
+    where: str
+    python: str = ""
+    server: str = ""
+    heads: tuple[str, ...] = ()
+    passed_over: str = ""
+    rows: Mapping[str, int | None]
+    previous: bool = False
+    protected: bool = False
+    verdict: Verdict = _NOTHING
+    traces: tuple[Trace, ...] = ()
+    facts: Facts
+
+    @property
+    def is_provable(self) -> bool:
+        """Whether a scratch build of the chain would tell more than what was looked at."""
+        facts = self.facts
+        is_there = bool(self.server) and facts.exists and not facts.elsewhere
+        is_whole = all(each.kind == "stale byte code" for each in facts.problems)
+        return is_there and is_whole and bool(facts.tables or facts.recorded)
+
+    @property
+    def unlooked(self) -> tuple[str, ...]:
+        """What was not compared, in words."""
+        facts, verdict = self.facts, self.verdict
+        if facts.proof is not None and facts.proof.is_built:
+            return facts.proof.spare
+        if not (self.server and facts.exists and facts.recorded):
+            return ()
+        models = () if verdict.compared else ("the models",)
+        beyond = _BEYOND_MODELS + (_PROVE if facts.proof is None else "")
+        return (*models, *verdict.uncompared, beyond)
+
+    @property
+    def state(self) -> State:
+        """The state that the facts amount to."""
+        return state(self.facts)
+
+    @property
+    def _is_beyond_models(self) -> bool:
+        return bool(self.facts.proof and self.facts.proof.apart and not self.facts.differences)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The state, if it is not good, and what else was found."""
+        found = self.state
+        if found.is_good or (found.name == "drift" and not self.facts.is_untrue):
+            shown = (found.finding,) if found.name == "drift" and self._is_beyond_models else ()
+            return (*shown, *self.verdict.findings)
+        covered = {
+            found.name,
+            *_JUDGED,
+            *(("invalid index",) if found.name == "half applied" else ()),
+        }
+        others = (each for each in self.verdict.findings if each.kind not in covered)
+        first = found.finding.remedy
+        return (
+            found.finding,
+            *(replace(each, remedy=first) if each.kind in _DIFFERENT else each for each in others),
+        )
+
+
+def status(build: Build, *, reached: Callable[[], None] = lambda: None) -> Status:
+    """Look at the target; nothing is changed. Raises StepFailedError.
+
+    reached: is called once the server answers, before anything of the target is read.
+    """
+    with explained(build.target):
+        found = _status(build, reached)
+        traces = _traces(build, found.facts) if found.server else ()
+    fits = tuple(_restorable(each, build.scripts) for each in traces)
+    facts = replace(found.facts, restorable=fits)
+    if found.server and facts.orphans and not facts.problems:
+        below = _below(build.scripts, facts.orphans)
+        facts = replace(facts, problems=below, restorable=() if below else fits)
+    return replace(found, facts=facts, traces=traces)
+
+
+def _passed_over(scripts: Scripts) -> str:
+    return f"{scripts.passed_over}: see {heads.RECURSIVE}" if scripts.below else ""
+
+
+def _below(scripts: Scripts, orphans: Sequence[str]) -> tuple[Problem, ...]:
+    """Return the scripts below as a problem where they make the chain whole, with such a row."""
+    below = list(sources.read(scripts.below))
+    if not ({each.id for each in below} & set(orphans) and graph.fits(below, scripts.revisions)):
+        return ()
+    text = f"{scripts.passed_over}, of which the database names {', '.join(orphans)}"
+    return (Problem(kind="scripts below", text=text, paths=scripts.locations),)
+
+
+def _status(build: Build, reached: Callable[[], None]) -> Status:
+    _ = build.workers  # they import Alembic while we ask the server
+    target = build.target
+    facts = Facts(root=build.settings.root, database=target.database, mended_in=target.mended_in)
+    python = build.settings.shown_python
+    found = Status(
+        database=target.database, rows={}, facts=facts, where=_where(build), python=python
+    )
+    try:
+        _ = build.server
+        reached()
+        found = replace(
+            found,
+            server=build.server.session.info.parameter_status("server_version") or "",
+            previous=build.previous is not None,
+            protected=build.old is not None and build.old.protected,
+            rows=catalog.readable_counts(build.session) if build.old is not None else {},
+        )
+    except UnreachableError as error:
+        return replace(found, server="", facts=replace(facts, unreachable=error.words))
+    scripts = build.scripts
+    chains = tuple((each.lineage, _ids(each.scripts)) for each in build.workers)
+    has_door = any(each.has_door for each in build.workers)
+    facts = replace(facts, chains=chains, has_door=has_door, problems=scripts.problems)
+    facts = replace(facts, exists=build.old is not None)
+    found = replace(
+        found,
+        heads=scripts.heads,
+        passed_over=_passed_over(scripts),
+        facts=replace(facts, **_goal(build)),
+    )
+    return _of_database(build, found) if build.old is not None else found
+
+
+def _ids(scripts: Scripts) -> frozenset[str]:
+    return frozenset(each.id for each in scripts.revisions)
+
+
+def _where(build: Build) -> str:
+    source = build.settings.sources.get("DATABASE_URL", "default")
+    said = "DATABASE_URL is not set, so it is the embedded PostgreSQL"
+    return f"{build.target.shown} ({said if source == 'default' else f'from {source}'})"
+
+
+def _goal(build: Build) -> dict[str, Any]:
+    """Return where `upgrade` ends, and whether several such ends are accepted."""
+    ends = [head for each in build.workers for head in each.scripts.goal or each.scripts.heads]
+    several = len(build.workers) > 1 or bool(build.scripts.goal)
+    return {"goal": tuple(ends), "several": several}
+
+
+def _of_database(build: Build, found: Status) -> Status:
+    """Add what the database itself says, and what Alembic says of it."""
+    session, scripts = build.session, build.scripts
+    facts = replace(found.facts, **_recorded(build, session, scripts, found.rows))
+    if any(each.kind != "stale byte code" for each in facts.problems):
+        return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    if facts.outdated:  # Alembic refuses to say anything of these
+        return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
+    also = seeding.unmet(build.settings, session, found.rows)
+    try:
+        verdict = verification.verify(
+            *(build.settings, build.workers, session),
+            also=also,
+            only_looks=True,
+            others=lambda: build.sharing,
+        )
+    except AlembicError as error:
+        if error.kind != "wrong target":
+            raise
+        facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
+        return replace(found, facts=facts)
+    facts = _compared(build, facts, verdict, scripts)
+    verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
+    return replace(found, facts=facts, verdict=verdict)
+
+
+def _recorded(
+    build: Build, session: Session, scripts: Scripts, rows: Mapping[str, int | None]
+) -> dict[str, Any]:
+    """Return what can be told without Alembic, which refuses a broken chain."""
+    recorded = tuple(catalog.revisions(session))
+    known = {each.id for each in scripts.revisions}
+    tables = catalog.version_tables(session)
+    names = set(catalog.tables(session)) - set(tables)
+    if any(schema != "public" for schema, _ in names):  # else whose it is, is not in question
+        names = {each for each in names if not build.sharing.has(each)}
+    only: dict[str, Any] = {}
+    if len(tables) == 1:  # rows of several cannot be told apart here
+        outdated = graph.outdated(recorded, scripts.revisions)
+        only = {"version_table": catalog.shown(*tables[0]), "outdated": tuple(sorted(outdated))}
+    return {
+        **only,
+        "recorded": recorded,
+        "orphans": tuple(each for each in recorded if each not in known),
+        "tables": frozenset(catalog.shown(*each) for each in names),
+        "filled": (
+            *sorted(catalog.shown(*each) for each in names if _has_rows(each, rows)),
+            *_beside_tables(session),
+        ),
+    }
+
+
+def _beside_tables(session: Session) -> list[str]:
+    """Return what has content of people's and is no table of theirs: a rebuild would lose it."""
+    found = [name for name, number in extension_rows.counts(session).items() if number]
+    return found + [past.LARGE_OBJECTS] * bool(past.large_objects(session))
+
+
+def _has_rows(table: tuple[str, str], rows: Mapping[str, int | None]) -> bool:
+    """Tell whether a table has rows; one that cannot be read may have some."""
+    return rows.get(catalog.shown(*table)) != 0
+
+
+def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) -> Facts:
+    """Add what models and scripts say of the database."""
+    session = build.session
+    about = verdict.about
+    recorded, models = tuple(about["revisions"]), about["columns"]
+    begun = graph.ancestors(recorded, scripts.revisions)
+    # What Alembic itself would run tells of a tenant that is behind the others.
+    wanted = graph.ancestors(facts.goal, scripts.revisions) - begun | {*about["pending"]}
+    done = begun - wanted
+    pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
+    differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
+    facts = replace(
+        facts,
+        recorded=recorded,
+        orphans=tuple(about["orphans"]),
+        strays=about["strays"],
+        pending=pending,
+        version_table=about["version_table"],
+        models=None if about["models"] is None else frozenset(models),
+        differences=differences,
+        enums_differ=any(each.kind in ENUM_KINDS for each in verdict.findings),
+    )
+    if not (differences or pending or facts.orphans) and facts.tables and recorded:
+        return facts  # nothing to look into
+    homes = {each.schema for each in build.settings.lineages} | catalog.homes(session)
+    if homes - {"", "public"}:
+        homes -= build.sharing.schemas
+
+    def is_others(table: tuple[str, str]) -> bool:
+        return build.sharing.has(table)  # looked at only where an index is not valid
+
+    seen = script_effects(
+        session,
+        scripts.revisions,
+        models,
+        done=done,
+        pending=wanted - begun,
+        homes=homes,
+        spare=is_others,
+    )
+    return replace(
+        facts,
+        **(_shared(build, facts, seen.ours) if facts.orphans else {}),
+        ours=seen.ours,
+        in_the_way=seen.in_the_way,
+        unmade=seen.unmade,
+        invalid=seen.invalid,
+    )
+
+
+def _shared(build: Build, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
+    """Return what is there that may be of another application, with its row in a version table."""
+    spare = set(catalog.version_tables(build.session))
+    tables = [
+        each
+        for each in catalog.tables(build.session)
+        if catalog.shown(*each) in facts.tables - set(ours) and each not in spare
+    ]
+    strange = sharing.unnamed(tables, sources.texts(build.scripts.folders)) if tables else []
+    orphans = set(facts.orphans)
+    return {
+        "strangers": tuple(catalog.shown(*each) for each in strange),
+        "shared": tuple(
+            each.shown
+            for each in versions.tables(build.session)
+            if orphans & set(each.revisions) and set(each.revisions) - orphans
+        ),
+    }
+
+
+def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:
+    """Search for each file that is missing, of a recorded revision or in the middle."""
+    missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
+    folders = replace(build.worker.folders, locations=build.scripts.locations)
+    environ = build.settings.environ
+    return tuple(orphans.trace(each, folders, environ) for each in missing if each)
+
+
+def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
+    return Restorable(
+        revision=trace.revision,
+        evidence=tuple(trace.lines()),
+        recipe=trace.recipe,
+        connects=graph.fits(trace.scripts, scripts.revisions),
+        others=tuple(f"{each}: {each.command}" for each in trace.generations if not each.is_meant),
+    )
+
+
+def _half_built(build: Build) -> tuple[Finding, ...]:
+    if build.old is None or build.old.mark != "unfinished":
+        return ()
+    finding = Finding(
+        kind="half built",
+        what=f"a run in place on {build.old.name} was killed",
+        why=f"what stood there is in the backup {build.old.label or 'of nothing'}",
+        remedy="run `invoke reset-db` or `invoke restore` in the checkout where that was: either "
+        "brings the backup back first",
+    )
+    return (finding,)
