@@ -100,7 +100,7 @@ def serve(worker: Any, descriptors: list[int]) -> None:
     link = socket.socket(fileno=divided(descriptors))
     link.set_inheritable(False)  # else a program that a migration leaves behind would keep it open
     hang_up_with(link)
-    worker.Worker(link).serve()
+    worker.Requests(link).serve()
     os._exit(0)  # tearing the interpreter down would only cost time
 
 
