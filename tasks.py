@@ -3,18 +3,18 @@
 `invoke --list` is its table of contents, and `invoke TASK --plan` says what a task would do. What
 stands in `parallel(…)` goes on at the same time. A chain that lacks what a step needs is refused.
 
-| step    | does                                     | needs  | gives  |
-|---------|------------------------------------------|--------|--------|
-| backup  | pg_dump, read back, with a manifest      |        | backup |
-| reset   | CREATE DATABASE NAME__next               |        | next   |
-| clear   | DROP what is in the target itself        | backup |        |
-| upgrade | alembic upgrade head                     |        | schema |
-| verify  | compare the models with the database     |        |        |
-| carry   | COPY the old rows into the new tables    | schema |        |
-| seed    | run the mock-data script                 |        |        |
-| load    | pg_restore, compared with the manifest   |        | next   |
-| promote | swap NAME__next in, by two renames       | next   |        |
-| undo    | swap NAME__previous back in              |        |        |
+| step    | does                                     | needs  | gives   |
+|---------|------------------------------------------|--------|---------|
+| backup  | pg_dump, read back, with a manifest      |        | backup  |
+| reset   | CREATE DATABASE NAME__next               |        | next    |
+| clear   | DROP what is in the target itself        | backup |         |
+| upgrade | alembic upgrade head                     |        | schema  |
+| verify  | compare the models with the database     |        |         |
+| carry   | COPY the old rows into the new tables    | schema | carried |
+| seed    | run the mock-data script                 |        |         |
+| load    | pg_restore, compared with the manifest   |        | next    |
+| promote | swap NAME__next in, by two renames       | next   |         |
+| undo    | swap NAME__previous back in              |        |         |
 """
 
 from backset import tasks

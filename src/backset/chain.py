@@ -22,11 +22,15 @@ _WRONG = 2  # the exit code of settings that are wrong
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: one line for people, `details` for programs, and what it could not do."""
+    """What a step did: one line for people, `details` for programs, and what it could not do.
+
+    value: what it gives to the steps that use it.
+    """
 
     text: str
     details: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    value: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One step of a chain; the run that it works in is a runs.build.Build.
+    """One step of a chain; the run that it works in is a runs.run.Run.
 
     name: as it is printed. does: the same in a few words.
     run: does it, given the run and a function that takes the words of its progress; returns Done,
@@ -47,7 +51,8 @@ class Step:
     on beside it.
     plan: what it would do, as a line or as Planned, or a function of the run that says it and
     changes nothing.
-    gives: what later steps may need. needs: what earlier steps have given.
+    gives: what later steps may need. needs: what earlier steps have given. uses: what of that it
+    is called with, behind the others: the value, or None where no step has given it.
     begin: a function of the run, for what takes its time; called when the steps that go on beside
     this one begin, too.
     where: `rebuilt`, only in a chain that replaces the target; of these `beside` it, or `in place`.
@@ -64,6 +69,7 @@ class Step:
     does: str = ""
     gives: str = ""
     needs: str = ""
+    uses: tuple[str, ...] = ()
     begin: Callable[[Any], None] | None = None
     where: Literal["", "rebuilt", "beside", "in place"] = ""
     changes: bool = True

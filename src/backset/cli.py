@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from backset.chain import Chain
     from backset.clones.memory import Memory
     from backset.errors import Finding
-    from backset.runs.build import Build
+    from backset.runs.run import Run
     from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check", "alembic"})
@@ -195,8 +195,8 @@ def run_chain(
         from backset import execution
         from backset.backups.backup import Wish
         from backset.report import dialogue
-        from backset.runs.build import Build, Options
         from backset.runs.guard import Consent
+        from backset.runs.run import Options, Run
         from backset.servers import location
         from backset.settings import rules
 
@@ -221,26 +221,29 @@ def run_chain(
                 settings, told, target, name=backup, into=into, newest=answer.yes
             )
             target = target.named(into) if into else target
-        with Build(
+        with Run(
             *(settings, target, "plan" if plan else name),
             beside=chain.replaces,
             worker=worker,
             choice=choice,
             options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
             memory=memory,
-        ) as build:
+        ) as run:
+            run.open()
             told.note(database=target.database, url=target.shown)
             if whence and whence.is_exposed:
                 told.notice(rules.EXPOSED)
             if plan:
-                told.note(sessions=[each.content() for each in build.sessions_on_target])
-                planned = execution.plan(build, chain, skip=skip, answer=answer)
+                told.note(
+                    sessions=[each.content() for each in run.server.sessions(target.database)]
+                )
+                planned = execution.plan(run, chain, skip=skip, answer=answer)
                 told.plan(planned.lines, planned.facts, planned.digest)
                 if planned.problems:
                     raise StepFailedError.of(planned.problems)
                 return
-            execution.run(build, chain, told, skip=skip, answer=answer)
-            told.done(_farewell(chain, build))
+            execution.perform(run, chain, told, skip=skip, answer=answer)
+            told.done(_farewell(chain, run))
 
 
 @contextmanager
@@ -273,12 +276,12 @@ def alembic_for_proof(
         yield it, ahead
 
 
-def _farewell(chain: Chain, build: Build) -> str:
+def _farewell(chain: Chain, run: Run) -> str:
     if chain.has("undo"):
         return " · `invoke undo` again is redo"
-    if build.is_rebuilt:
-        way = " --in-place" if build.is_asked_in_place else ""  # else a swap could be tried
-        taken = f"`invoke restore {build.taken.name}{way}`" if build.taken else ""
+    if run.in_place.is_rebuilt:
+        way = " --in-place" if run.in_place.is_asked else ""  # else a swap could be tried
+        taken = f"`invoke restore {run.backups.taken.name}{way}`" if run.backups.taken else ""
         return f" · {taken} goes back" if taken else ""
-    back = " · `invoke undo` swaps the old one back" if build.old is not None else ""
-    return f"{back} · `invoke psql` opens it" if build.promoted else ""
+    back = " · `invoke undo` swaps the old one back" if run.current.database is not None else ""
+    return f"{back} · `invoke psql` opens it" if run.outcome.promoted else ""

@@ -11,12 +11,14 @@ import psycopg
 from backset.chain import Done, Planned, flat
 from backset.checks import baseline, heads
 from backset.clones.memory import StepRecord
-from backset.connections.session import explained
+from backset.connections.activity import Waits
+from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, Overdue, StepFailedError
 from backset.process import signals
-from backset.runs import clones, guard, in_place
+from backset.runs import clones, guard, in_place, login
 from backset.runs.clones import Keeping
-from backset.servers import derived
+from backset.servers import derived, standbys, swap
+from backset.servers.server import MAINTENANCE, Server
 from backset.steps.content import set_aside
 from backset.steps.databases import pruned
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from backset.chain import Chain, Group, Step
     from backset.connections.activity import Backend
     from backset.errors import Finding
-    from backset.runs.build import Build
     from backset.runs.guard import Consent
+    from backset.runs.run import Run
     from backset.settings.rules import Rules
 
 
@@ -54,40 +56,43 @@ def unwanted(carries: Rules | None) -> frozenset[str]:
     return frozenset() if carries.seeds else frozenset({"seed"})
 
 
-def run(
-    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
+def perform(
+    run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
-    with build.waits(watcher.notice):
-        _run(build, chain, watcher, skip=skip, answer=answer)
-        if build.is_rebuilt and (late := build.confirmed()):
+    run.open()
+    names = [run.server.names.target, run.server.names.next]
+    pid = process_of(run.server.session)
+    with Waits(run.server.maintenance, names, pid, watcher.notice):
+        _run(run, chain, watcher, skip=skip, answer=answer)
+        if run.in_place.is_rebuilt and (late := standbys.lacking(run.server)):
             watcher.notice(late)
 
 
 def _run(
-    build: Build, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
+    run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
 ) -> None:
-    with in_place.safety(build), explained(build.target):
+    with in_place.safety(run), explained(run.target):
         if chain.locks:
-            build.lock(watcher.notice if answer.wait else None)
-            build.server.end_dead_runs()
+            run.lock(watcher.notice if answer.wait else None)
+            run.server.end_dead_runs()
             if chain.has("verify"):
-                _ = baseline.read(build.settings.baseline)  # or an error, before anything is done
+                _ = baseline.read(run.settings.baseline)  # or an error, before anything is done
             if chain.has("load"):
-                build.choose_backup()  # before this run takes a newer one
-            in_place.finish(build, watcher.notice, replaces=chain.replaces)
-        chosen = _enter(build, chain, watcher, answer) if chain.replaces else chain.groups
-        groups = _wanted(chosen, skip | unwanted(build.options.carries))
+                run.backups.choose(run.server)  # before this run takes a newer one
+            in_place.finish(run, watcher.notice, replaces=chain.replaces)
+        chosen = _enter(run, chain, watcher, answer) if chain.replaces else chain.groups
+        groups = _wanted(chosen, skip | unwanted(run.options.carries))
         if not chain.replaces:
-            guard.refuse_writing(build, flat(groups))
-        _begin(build, groups, answer)
+            guard.refuse_writing(run, flat(groups))
+        _begin(run, groups, answer)
         keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
-        with Keeping(build, keeps) as keeping:
-            performer = _Performer(build, watcher, keeping, answer.timeout_s)
+        with Keeping(run, keeps) as keeping:
+            performer = _Performer(run, watcher, keeping, answer.timeout_s)
             for group in groups:
                 performer.do(group)
-    if build.is_rebuilt:
-        _, words = pruned(build)
+    if run.in_place.is_rebuilt:
+        _, words = pruned(run)
         if words:
             watcher.notice(words.removeprefix(" · "))
 
@@ -110,49 +115,73 @@ def _is_kept(groups: Iterable[Group], name: str) -> bool:
     return False
 
 
-def _begin(build: Build, groups: Sequence[Group], answer: Consent) -> None:
+def _begin(run: Run, groups: Sequence[Group], answer: Consent) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     names = {each.name for each in flat(groups)}
     if "backup" in names:
-        build.mark_server()
+        _mark(run.server)
     if {"reset", "upgrade"} <= names:
         if _is_kept(groups, "verify"):
-            clones.recall(build, seeds=_is_kept(groups, "seed"))
+            clones.recall(run, seeds=_is_kept(groups, "seed"))
         else:
-            build.uncloned = _NOT_KEPT
-    _look_ahead(build, names)
-    if build.recalled is None:
-        build.begin_worker()
-    else:
-        build.begin_seed()
-    if build.is_beside:
-        derived.clear(build.server, build.databases)
-    if build.is_in_place and "carry" in names and build.options.carries and not build.old_is_empty:
+            run.clone.uncloned = _NOT_KEPT
+    _look_ahead(run, names)
+    if run.clone.recalled is None:
+        run.work.begin_worker()
+    if run.work.is_beside:
+        derived.clear(run.server, run.current.databases)
+    if (
+        run.in_place.is_chosen
+        and "carry" in names
+        and run.options.carries
+        and not run.current.is_empty()
+    ):
         from backset.carry import sources
 
-        sources.refuse_in_place(build)
-    if build.is_in_place or "backup" not in names:  # else while the dump is written
+        sources.refuse_in_place(run)
+    if run.in_place.is_chosen or "backup" not in names:  # else while the dump is written
         with signals.limited(answer.timeout_s):
-            build.demand_destination()
-    if "upgrade" in names and not build.is_beside:
-        build.make_target()
+            run.work.demand_scripts()
+    if "upgrade" in names and not run.work.is_beside:
+        _make_target(run)
 
 
-def _look_ahead(build: Build, names: set[str]) -> None:
+def _look_ahead(run: Run, names: set[str]) -> None:
     """Note what the run comes to; raise StepFailedError where a program for that is not there."""
-    build.seeds = "seed" in names and not (build.recalled and build.recalled.has("seed"))
-    build.migrates = "upgrade" in names and build.recalled is None
-    build.demand_commands()
+    run.work.seeds = "seed" in names and not (run.clone.recalled and run.clone.recalled.has("seed"))
+    run.work.migrates = "upgrade" in names and run.clone.recalled is None
+    settings, wanted = run.settings, [run.settings.seed] if run.work.seeds else []
+    if run.work.migrates:
+        wanted += [settings.upgrade, *(each.upgrade for each in settings.lineages)]
+    if run.work.migrates and (run.work.is_beside or run.in_place.is_chosen):
+        wanted += [settings.init, *(each.init for each in settings.lineages)]
+    for command in filter(None, wanted):
+        run.project_command().demand(command)
+
+
+def _mark(server: Server) -> None:
+    """Mark a server that does not say which one it is, before something is kept of it."""
+    if not server.identifier() and server.names.target not in MAINTENANCE:
+        login.mark_server(server.session)
+        server.identifier(anew=True)
+
+
+def _make_target(run: Run) -> None:
+    """Create the target itself, if it does not exist."""
+    if run.current.database is None:
+        swap.create(run.server, run.target.database, None)
+        run.current.refresh(run.server)
 
 
 class _Performer:
     """Does the steps of a group, which go on at the same time, and tells of them as they end."""
 
-    def __init__(self, build: Build, watcher: Watcher, keeping: Keeping, timeout_s: float) -> None:
-        self._build = build
+    def __init__(self, run: Run, watcher: Watcher, keeping: Keeping, timeout_s: float) -> None:
+        self._run = run
         self._watcher = watcher
         self._keeping = keeping
         self._timeout_s = timeout_s
+        self._values: dict[str, object] = {}
 
     def do(self, group: Group) -> None:
         """Do the first step, and the others while it waits.
@@ -163,7 +192,7 @@ class _Performer:
         first, *others = group
         for step in group:
             if step.begin is not None:
-                step.begin(self._build)
+                step.begin(self._run)
         left, failed = [*others], list[Exception]()
 
         def meanwhile() -> None:
@@ -186,6 +215,7 @@ class _Performer:
         self._keeping.before(step.name)
         self._watcher.begin(step.name)
         done = self._done(step, *meanwhile)
+        self._values[step.gives] = done.value
         self._watcher.end(step.name, done)
         self._keeping.after(step.name, StepRecord(done.text, done.details, done.findings))
 
@@ -197,10 +227,11 @@ class _Performer:
             doing = text
             self._watcher.progress(text, lasting=lasting)
 
-        if step.is_own and step.writes and not self._build.is_beside:
-            self._build.check_protection()
+        if step.is_own and step.writes and not self._run.work.is_beside:
+            self._run.current.demand_unprotected(self._run.server)
         try:
-            done = step.run(self._build, progress, *meanwhile)
+            used = (self._values.get(each) for each in step.uses)
+            done = step.run(self._run, progress, *meanwhile, *used)
         except Overdue as error:
             error.doing = error.doing or doing
             raise
@@ -215,32 +246,32 @@ class _Performer:
     def _explained(self, error: Exception) -> StepFailedError:
         """Return what a function of the project has raised, with the line that raised it."""
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-        build = self._build
-        where = build.settings.shown(Path(frame.f_code.co_filename))
-        what = build.settings.redact(build.target, f"{type(error).__name__}: {error}")
+        run = self._run
+        where = run.settings.shown(Path(frame.f_code.co_filename))
+        what = run.settings.redact(run.target, f"{type(error).__name__}: {error}")
         return StepFailedError(what, f"mend {where}:{line}, or what it needs")
 
 
-def _enter(build: Build, chain: Chain, watcher: Watcher, answer: Consent) -> tuple[Group, ...]:
+def _enter(run: Run, chain: Chain, watcher: Watcher, answer: Consent) -> tuple[Group, ...]:
     """Pass the gate; return the steps of the rung that was chosen there."""
-    admission = guard.admit(build, chain, answer)
-    _check_origin(build)
-    guard.settle(build, admission, answer)
-    build.choose(admission.rung)
-    if build.is_beside:
-        for client, remedy in build.server.immovable():
+    admission = guard.admit(run, chain, answer)
+    _check_origin(run)
+    guard.settle(run, admission, answer)
+    run.choose(admission.rung)
+    if run.work.is_beside:
+        for client, remedy in run.server.immovable():
             watcher.notice(_stands_in_the_way(client, remedy), [client])
         return chain.groups
     watcher.notice(str(admission.rung))
     return chain.in_place
 
 
-def _check_origin(build: Build) -> None:
+def _check_origin(run: Run) -> None:
     """Raise an error where rows cannot come from the origin that was asked for."""
-    if build.options.origin is not None:
+    if run.options.origin is not None:
         from backset.carry import sources
 
-        sources.check(build)
+        sources.check(run)
 
 
 class Plan(NamedTuple):
@@ -255,40 +286,41 @@ class Plan(NamedTuple):
     problems: tuple[Finding, ...] = ()
 
 
-def plan(build: Build, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Plan:
+def plan(run: Run, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Plan:
     """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
+    run.open()
     chosen, lines = chain.groups, []
     consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
-    with explained(build.target):
+    with explained(run.target):
         if chain.replaces:
-            admission = guard.admit(build, chain, answer)
-            build.choose(admission.rung)
-            _check_origin(build)
-            chosen = chain.groups if build.is_beside else chain.in_place
+            admission = guard.admit(run, chain, answer)
+            run.choose(admission.rung)
+            _check_origin(run)
+            chosen = chain.groups if run.work.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)
-            if build.is_beside:  # in place waits for locks alone
-                lines += [("!", _stands_in_the_way(*each)) for each in build.server.immovable()]
-        groups = _wanted(chosen, skip | unwanted(build.options.carries))
+            if run.work.is_beside:  # in place waits for locks alone
+                lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
+        groups = _wanted(chosen, skip | unwanted(run.options.carries))
         names = {each.name for each in flat(groups)}
         if {"reset", "upgrade"} <= names:
             is_kept = _is_kept(groups, "verify")
             seeds = _is_kept(groups, "seed")
-            build.uncloned = clones.look(build, seeds=seeds) if is_kept else _NOT_KEPT
-        _look_ahead(build, names)
-        if "upgrade" in {each.name for each in flat(chosen)} and build.recalled is None:
-            heads.demand_destination(build.workers)
+            run.clone.uncloned = clones.look(run, seeds=seeds) if is_kept else _NOT_KEPT
+        _look_ahead(run, names)
+        if "upgrade" in {each.name for each in flat(chosen)} and run.clone.recalled is None:
+            heads.demand_destination(run.work.workers())
         problems: tuple[Finding, ...] = ()
         for step in flat(groups):
-            planned = _planned(step, build)
+            planned = _planned(step, run)
             problems += planned.problems
             lines += [(step.name, text) for text in planned.lines]
-        if "upgrade" in names and chain.replaces and (aside := set_aside(build)):
+        if "upgrade" in names and chain.replaces and (aside := set_aside(run)):
             lines.append(("aside", aside))
         return Plan(lines, *consent, problems)
 
 
-def _planned(step: Step, build: Build) -> Planned:
-    says = step.plan if isinstance(step.plan, str) else step.plan(build)
+def _planned(step: Step, run: Run) -> Planned:
+    says = step.plan if isinstance(step.plan, str) else step.plan(run)
     return says if isinstance(says, Planned) else Planned([says])
 
 

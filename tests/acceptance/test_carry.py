@@ -11,8 +11,8 @@ import pytest
 
 from backset import execution
 from backset.chain import CHAINS
-from backset.runs.build import Build
 from backset.runs.guard import Consent
+from backset.runs.run import Run
 from backset.settings.reader import load
 from tests.incident.fingerprint import fingerprint
 from tests.incident.project import CLEAN_REVISION, COUNTS, break_it
@@ -223,9 +223,9 @@ def test_a_rebuild_that_carries_nothing_does_not_say_why(
     monkeypatch.setenv("DATABASE_URL", built.url)
     settings = load(built.folder)
     assert settings.target
-    with Build(settings, settings.target, "test", beside=True) as build:
+    with Run(settings, settings.target, "test", beside=True) as run:
         planned = execution.plan(
-            build, CHAINS["reset-db"], skip=frozenset(), answer=Consent(yes=True)
+            run, CHAINS["reset-db"], skip=frozenset(), answer=Consent(yes=True)
         )
     assert "carry" not in dict(planned.lines)
 

@@ -20,7 +20,7 @@ from backset.chain import CHAINS, Step
 from backset.tasks import namespace, rebuilding
 
 def anonymize(run, progress):
-    run.session.execute("UPDATE users SET email = id || '@example.org'")
+    run.work.session().execute("UPDATE users SET email = id || '@example.org'")
     return "no address is left"
 
 step = Step("anonymize", anonymize, "would replace every address")
@@ -101,7 +101,7 @@ from backset.steps import backup
 from backset.tasks import namespace, rebuilding
 
 def blank(run, progress):
-    return run.session.execute("UPDATE users SET email = 'blank'")
+    return run.work.session().execute("UPDATE users SET email = 'blank'")
 
 chain = Chain("blank", backup, Step("blank", blank, "would blank every address"))
 namespace.add_task(rebuilding(chain))

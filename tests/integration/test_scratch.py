@@ -17,7 +17,7 @@ from backset.catalog import catalog, schema
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
 from backset.prove import placement, scratch
-from backset.runs.build import Build, Options
+from backset.runs.run import Options, Run
 from backset.servers.server import Server
 from backset.settings.reader import load
 from backset.steps import mending
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from backset.proofs import placement, scratch
-from backset.runs.build import Build
-from backset.catalogs import catalog, schema
+from backset.prove import placement, scratch
+from backset.runs.run import Run
+from backset.catalog import catalog, schema
 from backset.settings.reader import load
 settings = load(Path.cwd(), dict(os.environ))
-with Build(settings, settings.target, "test", beside=False) as build:
-    names = build.server.names.scratches
-    scratch.prepare(build, names, "test")
-    with scratch.made(build, names[0]) as one, scratch.made(build, names[1]) as other:
+with Run(settings, settings.target, "test", beside=False) as run:
+    run.open()
+    names = run.server.names.scratches
+    scratch.prepare(run, names, "test")
+    with scratch.made(run, names[0]) as one, scratch.made(run, names[1]) as other:
         one.upgrade()
         print("built", flush=True)
         signal.pause()
@@ -49,23 +50,24 @@ with Build(settings, settings.target, "test", beside=False) as build:
 
 
 @contextmanager
-def built(project: Project, url: str | None = None) -> Iterator[Build]:
+def built(project: Project, url: str | None = None) -> Iterator[Run]:
     """Open a build that looks at the project's database."""
     settings = load(project.folder, {"DATABASE_URL": url or project.url, "PATH": "/usr/bin:/bin"})
     assert settings.target is not None
-    with Build(settings, settings.target, "test", beside=False) as build:
-        yield build
+    with Run(settings, settings.target, "test", beside=False) as run:
+        run.open()
+        yield run
 
 
-def differences(build: Build) -> list[Difference]:
+def differences(run: Run) -> list[Difference]:
     """Return how the target differs from what the chain makes in a scratch database."""
-    name = build.server.names.scratch
-    scratch.prepare(build, [name], "test")
-    with scratch.made(build, name) as made:
+    name = run.server.names.scratch
+    scratch.prepare(run, [name], "test")
+    with scratch.made(run, name) as made:
         made.upgrade()
         made.inheritance.complete(made.session)
-        spare = catalog.version_tables(build.live)
-        return placement.compare(made.schema(), schema.read(build.live, spare=spare))
+        spare = catalog.version_tables(run.current.session())
+        return placement.compare(made.schema(), schema.read(run.current.session(), spare=spare))
 
 
 def databases(project: Project) -> set[str]:
@@ -77,9 +79,9 @@ def databases(project: Project) -> set[str]:
 
 def test_a_chain_is_built_and_gone(project: Project) -> None:
     """The scratch database is at head inside the block, and dropped after it."""
-    with built(project) as build:
-        scratch.prepare(build, [build.server.names.scratch], "test")
-        with scratch.made(build, build.server.names.scratch) as made:
+    with built(project) as run:
+        scratch.prepare(run, [run.server.names.scratch], "test")
+        with scratch.made(run, run.server.names.scratch) as made:
             assert databases(project) == {"", "__scratch"}
             assert made.upgrade() == 1
             assert "table public.tasks" in made.schema()
@@ -92,12 +94,12 @@ def test_a_chain_is_built_and_gone(project: Project) -> None:
 def test_the_live_schema_is_proved(project: Project) -> None:
     """At head nothing differs; what was changed by hand since is named, rows are no difference."""
     assert project.invoke("reset-db").returncode == 0
-    with built(project) as build:
-        assert differences(build) == []
+    with built(project) as run:
+        assert differences(run) == []
     project.query("ALTER TABLE tasks DROP archived; CREATE TYPE mood AS ENUM ('sad')")
     project.query("COMMENT ON TABLE users IS 'ours'; GRANT SELECT ON users TO PUBLIC")
-    with built(project) as build:
-        found = differences(build)
+    with built(project) as run:
+        found = differences(run)
     assert [str(each) for each in found if not each.minor] == [
         "column tasks.archived is only in the migrations",
         "index ix_tasks_archived is only in the migrations",
@@ -116,13 +118,13 @@ def test_stamp_writes_the_version_and_runs_nothing(project: Project, *, purge: b
     """With purge, an orphaned revision goes; without, it stops the stamp."""
     project.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     project.query("INSERT INTO alembic_version VALUES ('cf94a9256bdb')")
-    with built(project) as build:
+    with built(project) as run:
         asked: dict[str, Any] = {"revisions": ["0b228e9fec0b"], "purge": purge}
         if purge:
-            build.worker.ask("stamp", build.session, **asked)
+            run.work.worker().ask("stamp", run.work.session(), **asked)
         else:
             with pytest.raises(StepFailedError, match="cf94a9256bdb"):
-                build.worker.ask("stamp", build.session, **asked)
+                run.work.worker().ask("stamp", run.work.session(), **asked)
     rows = project.query("SELECT version_num FROM alembic_version")
     assert rows == [("0b228e9fec0b" if purge else "cf94a9256bdb",)]
     assert project.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [
@@ -134,12 +136,12 @@ def test_an_orphaned_database_is_stamped_when_it_is_proved(project: Project) -> 
     """What the run has open already is not ended as if it were a dead run's."""
     assert project.invoke("upgrade").returncode == 0
     project.query("UPDATE alembic_version SET version_num = 'cf94a9256bdb'")
-    with built(project) as build:
-        assert build.live.execute("SELECT version_num FROM alembic_version").fetchall() == [
-            ("cf94a9256bdb",)
-        ]
-        assert placement.is_proved(differences(build))
-        build.worker.ask("stamp", build.session, revisions=["0b228e9fec0b"], purge=True)
+    with built(project) as run:
+        assert run.current.session().execute(
+            "SELECT version_num FROM alembic_version"
+        ).fetchall() == [("cf94a9256bdb",)]
+        assert placement.is_proved(differences(run))
+        run.work.worker().ask("stamp", run.work.session(), revisions=["0b228e9fec0b"], purge=True)
     assert project.invoke("status").returncode == 0
 
 
@@ -160,16 +162,16 @@ def test_only_the_index_that_is_invalid_is_dropped(project: Project) -> None:
             statement = f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} (id)"
             with pytest.raises(psycopg.errors.UniqueViolation):
                 session.execute(statement.encode())
-    with built(project) as build:
-        found = tuple(catalog.invalid_indexes(build.session))
+    with built(project) as run:
+        found = tuple(catalog.invalid_indexes(run.work.session()))
         assert found == ('"Odd one"."select"', "public.ix")
         theirs = {("Odd one", "t")}
-        assert [*catalog.invalid_indexes(build.session, theirs.__contains__)] == ["public.ix"]
-        build.options = Options(drops=found)
-        mending.drop_indexes.run(build, lambda _text: None)
-        assert catalog.invalid_indexes(build.session) == {}
+        assert [*catalog.invalid_indexes(run.work.session(), theirs.__contains__)] == ["public.ix"]
+        run.options = Options(drops=found)
+        mending.drop_indexes.run(run, lambda _text: None)
+        assert catalog.invalid_indexes(run.work.session()) == {}
         with pytest.raises(StepFailedError, match="no invalid index any more"):
-            mending.drop_indexes.run(build, lambda _text: None)
+            mending.drop_indexes.run(run, lambda _text: None)
     assert project.query("SELECT schemaname FROM pg_indexes WHERE indexname = 'ix'") == [("app",)]
 
 
@@ -178,10 +180,10 @@ def test_a_failing_chain_leaves_nothing(project: Project) -> None:
     (script,) = (project.folder / "alembic/versions").glob("*.py")
     script.write_text(script.read_text().replace("    create_tasks()\n", "    raise OSError(5)\n"))
     with (
-        built(project) as build,
+        built(project) as run,
         pytest.raises(StepFailedError, match=r"revision 0b228e9fec0b .*: OSError: 5"),
     ):
-        differences(build)
+        differences(run)
     assert databases(project) == {""}
 
 
@@ -189,14 +191,14 @@ def test_a_failing_chain_leaves_nothing(project: Project) -> None:
 def test_an_error_inside_leaves_nothing(project: Project, error: BaseException) -> None:
     """Whatever ends the block, the database is dropped."""
 
-    def leave(build: Build) -> None:
-        with scratch.made(build, build.server.names.scratch):
+    def leave(run: Run) -> None:
+        with scratch.made(run, run.server.names.scratch):
             raise error
 
-    with built(project) as build:
-        scratch.prepare(build, [build.server.names.scratch], "test")
+    with built(project) as run:
+        scratch.prepare(run, [run.server.names.scratch], "test")
         with pytest.raises(type(error)):
-            leave(build)
+            leave(run)
     assert databases(project) == {""}
 
 
@@ -238,10 +240,10 @@ def test_somebody_elses_database_stays(
     assert project.invoke("backup").returncode == 0
     project.query("CREATE TABLE theirs ()", f"{name}{suffix}")
     with (
-        built(project) as build,
+        built(project) as run,
         pytest.raises(RefusedError, match=f"{name}{suffix} exists and backset did not make it"),
     ):
-        scratch.prepare(build, build.server.names.scratches, "test")
+        scratch.prepare(run, run.server.names.scratches, "test")
     assert project.invoke("backup").returncode == 0
     assert project.query("SELECT * FROM theirs", f"{name}{suffix}") == []
 
@@ -254,8 +256,8 @@ def test_a_role_that_may_not_create_databases_is_refused(
     superuser.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
     url = cluster.url(name).replace("//postgres@", f"//{name}%22role@")
     try:
-        with built(project, url) as build, pytest.raises(RefusedError) as caught:
-            differences(build)
+        with built(project, url) as run, pytest.raises(RefusedError) as caught:
+            differences(run)
         (line,) = caught.value.lines()
         assert "may not create databases, so it cannot" in line
         assert f'as an administrator: ALTER ROLE "{name}""role" CREATEDB' in line
@@ -271,8 +273,8 @@ def test_a_role_that_does_not_own_the_target_can_prove_it(
     project.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {ROLE}")
     target = Target.parse(project.url)
     url = cluster.url(target.database).replace("//postgres@", f"//{ROLE}@")
-    with built(project, url) as build:
-        found = differences(build)
+    with built(project, url) as run:
+        found = differences(run)
     assert {each.what for each in found} == {"owner", "rights"}
     assert placement.is_proved(found)
 
@@ -280,8 +282,8 @@ def test_a_role_that_does_not_own_the_target_can_prove_it(
 def test_two_runs_do_not_meet(project: Project) -> None:
     """While the lock is another's, no scratch database is made."""
     target = Target.parse(project.url)
-    with Server(target, "other") as other, built(project) as build:
+    with Server(target, "other") as other, built(project) as run:
         other.lock()
         with pytest.raises(LockedError):
-            differences(build)
+            differences(run)
     assert databases(project) == {""}

@@ -163,14 +163,14 @@ def test_a_large_table_never_stands_in_memory(databases: Databases) -> None:
 # In a process of its own: what another test has needed in this one hides what this one needs.
 CARRIED = """
 import os, resource
-from backset.carrying import sessions, streaming
+from backset.carry import copy, tables
 from backset.connections.session import connect
 from backset.connections.target import Target
 from tests.integration.two_databases import transfer
 old, new = Target.parse(os.environ["OLD"]), Target.parse(os.environ["NEW"])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with connect(old, "test") as session, sessions.snapshot_of(session) as moment:
-    streaming.copy(
+with connect(old, "test") as session, tables.snapshot_of(session) as moment:
+    copy.copy(
         [transfer("t", "id", "v")], moment, lambda: connect(old, "test"),
         lambda: connect(new, "test"), keys={("public", "t"): ["id"]})
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

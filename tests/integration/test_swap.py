@@ -21,8 +21,8 @@ from backset.connections.session import connect, end
 from backset.connections.target import Target
 from backset.errors import LockedError, RefusedError, StepFailedError
 from backset.process.identity import application_name, token, without_token
-from backset.runs import build
-from backset.runs.build import Build
+from backset.runs import next_database
+from backset.runs.run import Run
 from backset.servers import derived, swap
 from backset.servers.server import Names, Server
 from backset.settings.reader import load
@@ -319,8 +319,9 @@ def test_a_drop_that_was_interrupted_stands_in_nobodys_way(server: Server) -> No
         "UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", [server.names.next]
     )
     settings = load(Path(), {"DATABASE_URL": server.target.url})
-    with Build(settings, server.target, "test", beside=True) as build:
-        derived.clear(build.server, build.databases)
+    with Run(settings, server.target, "test", beside=True) as run:
+        run.open()
+        derived.clear(run.server, run.current.databases)
     assert set(server.databases()) == {server.names.target}
 
 
@@ -622,10 +623,10 @@ def test_what_another_run_builds_is_not_dropped_while_that_lives(
 def test_a_run_that_fails_takes_away_its_own_alone(server: Server) -> None:
     """Another one may have begun to build since: it had lost the lock without noticing."""
     another_runs_next(server)
-    build.remove_next(server, StepFailedError("a step failed", "mend it"))
+    next_database.remove(server, StepFailedError("a step failed", "mend it"))
     assert content(server) == {"": "", "__next": "theirs"}
     swap.comment(server, server.names.next, swap.mark(server.names, "next"))
-    build.remove_next(server, StepFailedError("a step failed", "mend it"))
+    next_database.remove(server, StepFailedError("a step failed", "mend it"))
     assert content(server) == {"": ""}
 
 

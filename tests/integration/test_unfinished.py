@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset.connections.target import Target
 from backset.runs import notes
-from backset.runs.build import Build
+from backset.runs.run import Run
 from backset.servers.server import Server
 from backset.settings.reader import load
 from tests.clusters import crash
@@ -24,17 +24,19 @@ def test_a_number_that_a_crash_has_forgotten_is_not_taken_for_another(
     """Nothing was dropped; but a transaction that came after the crash could have its number."""
     target = Target.parse(fragile.url("live"))
     settings = load(tmp_path, {"DATABASE_URL": target.url})
-    with Build(settings, target, "test", beside=False) as build:
-        build.live.execute("BEGIN")
-        notes.note_unfinished(build, login=False)
+    with Run(settings, target, "test", beside=False) as run:
+        run.open()
+        run.current.session().execute("BEGIN")
+        notes.note_unfinished(run, login=False)
         crash(fragile)
-    with Build(settings, target, "test", beside=False) as build:
-        mark = notes.unfinished(build)
+    with Run(settings, target, "test", beside=False) as run:
+        run.open()
+        mark = notes.unfinished(run)
         assert mark is not None
-        assert not notes.has_cleared(build.server.session, mark)
+        assert not notes.has_cleared(run.server.session, mark)
         for _ in range(20):
-            build.server.session.execute("SELECT pg_current_xact_id()")
-        assert not notes.has_cleared(build.server.session, mark)
+            run.server.session.execute("SELECT pg_current_xact_id()")
+        assert not notes.has_cleared(run.server.session, mark)
 
 
 def test_a_number_that_the_server_has_not_reached_is_not_an_error(

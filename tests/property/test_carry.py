@@ -14,7 +14,7 @@ from backset.carry import carry
 from backset.catalog import catalog, object_hashes
 from backset.connections.target import Target
 from backset.errors import StepFailedError
-from backset.runs.build import Build, Options
+from backset.runs.run import Options, Run
 from backset.servers import swap
 from backset.servers.server import Names, Server
 from backset.settings.reader import load
@@ -66,8 +66,9 @@ class Ground:
         """Carry, as the step does."""
         rules = Rules(rename=case.rename, fill=case.fill, drops=case.drops)
         options = Options(carries=rules)
-        with Build(self.settings, self.target, "test", beside=True, options=options) as build:
-            return carry.carry(build, rules, _silent)
+        with Run(self.settings, self.target, "test", beside=True, options=options) as run:
+            run.open()
+            return carry.carry(run, rules, _silent)
 
 
 def _silent(text: str, *, lasting: bool = False) -> None:

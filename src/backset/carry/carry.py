@@ -27,7 +27,7 @@ from backset.errors import Finding, StepFailedError
 from backset.text.quantities import bar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from backset.carry.plan import CarryPlan
     from backset.carry.tables import Name, TableCopy
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from backset.catalog.extension_rows import ExtensionRows
     from backset.connections.session import Session
     from backset.migrate.upgrading import Progress
-    from backset.runs.build import Build
+    from backset.runs.run import Run
+    from backset.servers.swap import Swap
     from backset.settings.rules import Rules
 
 
@@ -43,7 +44,8 @@ class Carried(NamedTuple):
     """What was done: the plan, how many rows each table got, by its name, and what else is so.
 
     through: the files of the migrations that the rows went through in a copy. findings: what could
-    not be done, and loses no row.
+    not be done, and loses no row. promote: does the swap that it is given, or refuses it where the
+    old database has been written to since; None where that does not count.
     """
 
     plan: CarryPlan
@@ -51,28 +53,33 @@ class Carried(NamedTuple):
     notes: tuple[str, ...]
     through: Sequence[str]
     findings: tuple[Finding, ...]
+    promote: Callable[[Swap, Progress], None] | None = None
 
 
-def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
+def carry(run: Run, rules: Rules, progress: Progress) -> Carried:
     """Copy the rows of the target, or of another origin, into the new database.
 
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
     # What another database gets after it was copied, nobody expects here.
-    is_watched = build.is_beside and not build.options.origin
-    watch = Watch.begin(build.live, rules) if is_watched else None
-    new = partial(connect, build.subject, build.purpose, is_disposable=build.is_beside)
-    with sources.opened(build, progress) as old, tables.snapshot_of(old.session) as moment:
+    is_watched = run.work.is_beside and not run.options.origin
+    watch = Watch.begin(run.current.session(), rules) if is_watched else None
+    new = partial(connect, run.work.target, run.purpose, is_disposable=run.work.is_beside)
+    with sources.opened(run, progress) as old, tables.snapshot_of(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(old.session, build.session, rules, old.schemas)
+        decided = plan.decide(old.session, run.work.session(), rules, old.schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
             progress(each, lasting=True)
-        is_here = build.past is not None and old.schemas is not None
-        split = build.past.partitions if build.past and is_here else partitions.read(old.session)
-        for made in partitions.make(build.session, split, _names(decided)):
+        is_here = run.in_place.past is not None and old.schemas is not None
+        split = (
+            run.in_place.past.partitions
+            if run.in_place.past and is_here
+            else partitions.read(old.session)
+        )
+        for made in partitions.make(run.work.session(), split, _names(decided)):
             own = (
                 "; what it had of its own, rights or row security, it has not"
                 if made.has_own
@@ -80,8 +87,8 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             )
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
         carried = [each.table for each in decided.transfers]
-        dropped = constraints.drop(build.session, decided.transfers)
-        kept = migration_rows.keep(build.session, carried, rules.replaces)
+        dropped = constraints.drop(run.work.session(), decided.transfers)
+        kept = migration_rows.keep(run.work.session(), carried, rules.replaces)
         rows = copy.copy(
             *(decided.transfers, moment, old.connect, new),
             keys=dropped.keys,
@@ -92,22 +99,27 @@ def carry(build: Build, rules: Rules, progress: Progress) -> Carried:
             keys=dropped.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
-        live = old.session if build.options.origin else build.live  # no copy has these rows
+        live = (
+            old.session if run.options.origin else run.current.session()
+        )  # no copy has these rows
         before = counters.read(old.session) if old.counters is None else old.counters
-        of_extensions = build.past.extension_rows if build.past else extension_rows.read(live)
+        of_extensions = (
+            run.in_place.past.extension_rows if run.in_place.past else extension_rows.read(live)
+        )
         filled = past.populated(old.session) if old.populated is None else old.populated
+    promote = None
     if watch is not None:
         watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
-        build.handover = partial(writes.promote, build.server, watch)
-    stayed = migration_rows.bring_back(build.session, kept)
-    migration_rows.demand_unreferred(build.session, kept, dropped.constraints, carried, rules)
+        promote = partial(writes.promote, run.server, watch)
+    stayed = migration_rows.bring_back(run.work.session(), kept)
+    migration_rows.demand_unreferred(run.work.session(), kept, dropped.constraints, carried, rules)
     constraints.rebuild(dropped, new, progress)
     if rules.carries_all:
-        _give(build, of_extensions, rules)
-    advance(build.session, before, decided.transfers)
-    unfilled = _refresh(build.session, filled)
+        _give(run, of_extensions, rules)
+    advance(run.work.session(), before, decided.transfers)
+    unfilled = _refresh(run.work.session(), filled)
     by_name = {shown(*table): rows[table] for table in sorted(rows)}
-    return Carried(decided, by_name, tuple(stayed), old.through, tuple(unfilled))
+    return Carried(decided, by_name, tuple(stayed), old.through, tuple(unfilled), promote)
 
 
 def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:
@@ -115,9 +127,9 @@ def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:
     return {each.source: each.table for each in decided.transfers}
 
 
-def _give(build: Build, rows: Sequence[ExtensionRows], rules: Rules) -> None:
+def _give(run: Run, rows: Sequence[ExtensionRows], rules: Rules) -> None:
     """Give the tables of extensions what people had written there. Raises StepFailedError."""
-    lacking = extension_rows.give(build.session, rows).items()
+    lacking = extension_rows.give(run.work.session(), rows).items()
     left = [Left("extension", *each) for each in lacking if not rules.leaves(each[0])]
     if left:
         raise StepFailedError.of([each.problem(rules.leave) for each in left])

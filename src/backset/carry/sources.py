@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Worker
     from backset.revisions.graph import Revision
-    from backset.runs.build import Build
+    from backset.runs.run import Run
     from backset.settings.rules import Rules
 
 _OLDEST = 12  # pg_partition_tree(), and generated columns
@@ -68,105 +68,105 @@ class RowSource:
     copied: Sequence[tuple[TableCopy, Digest]] | None = None
 
 
-def is_empty(build: Build) -> bool:
+def is_empty(run: Run) -> bool:
     """Tell whether there is nothing to carry: the rows are the target's, and it has none."""
-    was_empty = build.past is None if build.cleared else build.old_is_empty
-    return build.options.origin is None and was_empty
+    was_empty = run.in_place.past is None if run.in_place.cleared else run.current.is_empty()
+    return run.options.origin is None and was_empty
 
 
-def check(build: Build) -> None:
+def check(run: Run) -> None:
     """Raise an error where rows cannot come from there, before anything is done."""
-    origin = build.options.origin
+    origin = run.options.origin
     if origin is not None and origin.database is not None:
-        _check_database(build, origin.database)
+        _check_database(run, origin.database)
     elif origin is not None:
-        _check_dump(build, origin.dump)
+        _check_dump(run, origin.dump)
 
 
 @contextmanager
-def opened(build: Build, progress: Progress) -> Iterator[RowSource]:
+def opened(run: Run, progress: Progress) -> Iterator[RowSource]:
     """Open it for the block. What is made for that is dropped again, whatever happens.
 
     Where revisions are pending that change rows, it is a copy that has gone through them.
     """
-    origin = build.options.origin
-    if build.past is not None and build.pending and build.taken:
-        with _opened_dump(build, str(build.taken.dump), progress, is_own=True) as source:
+    origin = run.options.origin
+    if run.in_place.past is not None and run.in_place.pending and run.backups.taken:
+        with _opened_dump(run, str(run.backups.taken.dump), progress, is_own=True) as source:
             yield source
-    elif build.past is not None:
-        past, connected = build.past, partial(connect, build.target, build.purpose)
-        with scratch_schema.filled(build, past, progress) as schemas:
-            there = (build.target, build.live, connected)
+    elif run.in_place.past is not None:
+        past, connected = run.in_place.past, partial(connect, run.target, run.purpose)
+        with scratch_schema.filled(run, past, progress) as schemas:
+            there = (run.target, run.current.session(), connected)
             yield RowSource(*there, schemas, past.counters, past.populated)
     elif origin is None:
-        connected = partial(connect, build.target, build.purpose)
-        own = RowSource(build.target, build.live, connected)
-        with _as_it_would_be(build, own, progress) as source:
+        connected = partial(connect, run.target, run.purpose)
+        own = RowSource(run.target, run.current.session(), connected)
+        with _as_it_would_be(run, own, progress) as source:
             yield source
     elif origin.database is not None:
         with (
-            _opened_database(build, origin.database) as found,
-            _as_it_would_be(build, found, progress) as source,
+            _opened_database(run, origin.database) as found,
+            _as_it_would_be(run, found, progress) as source,
         ):
             yield source
     else:
-        with _opened_dump(build, origin.dump, progress) as source:
+        with _opened_dump(run, origin.dump, progress) as source:
             yield source
 
 
 @contextmanager
-def _as_it_would_be(build: Build, source: RowSource, progress: Progress) -> Iterator[RowSource]:
+def _as_it_would_be(run: Run, source: RowSource, progress: Progress) -> Iterator[RowSource]:
     """Open the copy of a database that has gone through what is pending; itself, if nothing is."""
-    waiting = find_pending(source.session, build)
+    waiting = find_pending(source.session, run)
     if not waiting:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="backset-") as folder:
-        path = _dumped(build, source.target, Path(folder), waiting, progress)
-        is_own = source.target == build.target
-        with _opened_dump(build, str(path), progress, is_own=is_own) as copy:
+        path = _dumped(run, source.target, Path(folder), waiting, progress)
+        is_own = source.target == run.target
+        with _opened_dump(run, str(path), progress, is_own=is_own) as copy:
             path.unlink()
             yield copy
 
 
 def _dumped(
-    build: Build, target: Target, folder: Path, waiting: Sequence[Revision], progress: Progress
+    run: Run, target: Target, folder: Path, waiting: Sequence[Revision], progress: Progress
 ) -> Path:
     """Dump a database, in order to change a copy of it. Raises StepFailedError."""
-    server = build.server
+    server = run.server
     progress(f"copying {target.database}, for {files_of(waiting)}")
     try:
         derived.refuse_scratch(
             server, [server.names.scratch_old], server.databases(), "change a copy"
         )
-        spare = build.left_out if target == build.target else NOTHING
-        above = build.settings.zstd_above
-        return backup.alone(folder, target, build.programs, zstd_above=above, left_out=spare)
+        spare = run.current.left_out() if target == run.target else NOTHING
+        above = run.settings.zstd_above
+        return backup.alone(folder, target, run.backups.programs, zstd_above=above, left_out=spare)
     except (StepFailedError, RefusedError) as error:
         raise pending_failed(waiting, error) from None
 
 
-def _check_database(build: Build, database: Target) -> None:
+def _check_database(run: Run, database: Target) -> None:
     """Raise StepFailedError or RefusedError where no rows can be carried from there."""
-    with closing(_connected(build, database)) as session, explained(database):
+    with closing(_connected(run, database)) as session, explained(database):
         major = session.info.server_version // 10000
         if major < _OLDEST:
             remedy = "take a dump with its pg_dump --format=custom, and carry --from that"
             what = f"{database.shown} is PostgreSQL {major}, and rows are read from {_OLDEST} on"
             raise StepFailedError(what, remedy)
-        _refuse_own(build, session)
+        _refuse_own(run, session)
 
 
-def _refuse_own(build: Build, session: Session) -> None:
+def _refuse_own(run: Run, session: Session) -> None:
     """Refuse the target, and what this run drops; by a lock that no other server can show.
 
     A standby and a copy of the files have the target's name and its server's identifier.
     """
     key = secrets.randbits(63)
-    build.server.session.execute("SELECT pg_advisory_lock(%s)", [key])
+    run.server.session.execute("SELECT pg_advisory_lock(%s)", [key])
     is_here, name = session.execute(_SEES, [key]).fetchone() or (False, "")
-    build.server.session.execute("SELECT pg_advisory_unlock(%s)", [key])
-    names = build.server.names
+    run.server.session.execute("SELECT pg_advisory_unlock(%s)", [key])
+    names = run.server.names
     if is_here and name == names.target:
         remedy = "`invoke reset-db --carry` carries the rows of the database itself"
         raise RefusedError([(f"--from is {name} itself", remedy)])
@@ -176,72 +176,76 @@ def _refuse_own(build: Build, session: Session) -> None:
 
 
 @contextmanager
-def _opened_database(build: Build, database: Target) -> Iterator[RowSource]:
+def _opened_database(run: Run, database: Target) -> Iterator[RowSource]:
     """Open it for the block."""
-    connected = partial(_connected, build, database)
+    connected = partial(_connected, run, database)
     with closing(connected()) as session, explained(database):
         yield RowSource(database, session, connected)
 
 
-def _connected(build: Build, database: Target) -> Session:
+def _connected(run: Run, database: Target) -> Session:
     """Open a session that cannot write, whatever it is told."""
-    session = connect(database, build.purpose)
+    session = connect(database, run.purpose)
     session.execute("SET default_transaction_read_only = on")
     return session
 
 
-def _check_dump(build: Build, name: str) -> None:
+def _check_dump(run: Run, name: str) -> None:
     """Raise StepFailedError or RefusedError where the dump cannot be restored."""
-    found = _read(build, name)
-    names = build.server.names
+    found = _read(run, name)
+    names = run.server.names
     derived.refuse_scratch(
-        build.server, [names.scratch_old], build.server.databases(), "restore a dump"
+        run.server, [names.scratch_old], run.server.databases(), "restore a dump"
     )
     if found.backup:
         found.backup.check()
 
 
-def _read(build: Build, name: str) -> Archive:
-    path = toc.find(build.vault, name)
-    return toc.read_archive(path, build.server.major, build.programs)
+def _read(run: Run, name: str) -> Archive:
+    path = toc.find(run.backups.store, name)
+    return toc.read_archive(path, run.server.major, run.backups.programs)
 
 
 @contextmanager
 def _opened_dump(
-    build: Build, name: str, progress: Progress, *, is_own: bool = False
+    run: Run, name: str, progress: Progress, *, is_own: bool = False
 ) -> Iterator[RowSource]:
     """Restore a dump for the block; it is dropped whatever happens, after a kill -9 next time.
 
     Where revisions are pending there that change rows, all of it is restored and goes through them.
     is_own: whether it is of the target itself, whose roles are here.
     """
-    found = _read(build, name)
+    found = _read(run, name)
     how = _OWN if is_own else _FOREIGN
-    (zone,) = (build.live if build.old else build.server.session).execute(_ZONE).fetchone() or ("",)
-    with derived.scratch(build.server, build.server.names.scratch_old, build.old) as database:
+    (zone,) = (run.current.session() if run.current.database else run.server.session).execute(
+        _ZONE
+    ).fetchone() or ("",)
+    with derived.scratch(
+        run.server, run.server.names.scratch_old, run.current.database
+    ) as database:
 
         def connected() -> Session:
-            session = connect(database, build.purpose)
+            session = connect(database, run.purpose)
             session.execute("SELECT set_config('TimeZone', %s, false)", [zone])
             return session
 
         progress(f"restoring {found.path.name} into {database.database}")
         with explained(database):
-            doubts = _define(build, found, database, how)
+            doubts = _define(run, found, database, how)
             path = found.backup.manifest.search_path if found.backup else None
-            with closing(connect(database, build.purpose)) as session:
+            with closing(connect(database, run.purpose)) as session:
                 evaluated.give_path(session, path)
             with closing(connected()) as session:
                 _tell_rowless(found, session, progress)
-                rules, places = build.options.carries, _places(found, session)
-                _load(build, found, database, places, doubts)
-                waiting = find_pending(session, build)
+                rules, places = run.options.carries, _places(found, session)
+                _load(run, found, database, places, doubts)
+                waiting = find_pending(session, run)
                 wanted = found.rows(None if waiting else _wanted(session, rules))
-                _load(build, found, database, [x for x in wanted if x not in places], doubts)
+                _load(run, found, database, [x for x in wanted if x not in places], doubts)
                 copied = _digests(connected, rules) if waiting and is_own and rules else None
                 if waiting:
-                    _make(build, found, database, "post-data", how)
-                    _go_through(build, database, session, waiting, progress)
+                    _make(run, found, database, "post-data", how)
+                    _go_through(run, database, session, waiting, progress)
                 yield RowSource(
                     *(database, session, connected),
                     populated=found.populated,
@@ -260,7 +264,7 @@ def _digests(connected: Callable[[], Session], rules: Rules) -> list[tuple[Table
 
 
 def _go_through(
-    build: Build,
+    run: Run,
     database: Target,
     session: Session,
     waiting: Sequence[Revision],
@@ -270,11 +274,11 @@ def _go_through(
     progress(f"the old rows go through {files_of(waiting)} in a copy first", lasting=True)
     before = _names(session)
     try:
-        with scratch.opened(build, database, OF_DATABASE) as copy:
+        with scratch.opened(run, database, OF_DATABASE) as copy:
             copy.upgrade(progress)
     except (StepFailedError, RefusedError) as error:
         raise pending_failed(waiting, error) from None
-    if left := find_pending(session, build):
+    if left := find_pending(session, run):
         what = "the migrations ended, and the version table does not say that they were run"
         raise pending_failed(left, StepFailedError(what, ""))
     if gone := sorted(before - _names(session)):
@@ -293,14 +297,14 @@ def _places(found: Archive, session: Session) -> list[str]:
     return [line for text, line in found.texts("TABLE DATA").items() if text.startswith(names)]
 
 
-def _define(build: Build, found: Archive, database: Target, how: Sequence[str]) -> str:
+def _define(run: Run, found: Archive, database: Target, how: Sequence[str]) -> str:
     """Make everything but rows; return what to mend if these need what could not be made.
 
     A dump may have views, functions and extensions that nothing here can make, and no row needs.
     Indexes, constraints, triggers and policies come after the rows in a dump, and stay out.
     """
-    words = _make(build, found, database, "pre-data", how)
-    with closing(connect(database, build.purpose)) as session:
+    words = _make(run, found, database, "pre-data", how)
+    with closing(connect(database, run.purpose)) as session:
         lacking = session.execute(_LACKING, [found.extensions]).fetchall()
     if lacking:
         names, others = ", ".join(name for name, _ in lacking), "or choose others with --tables"
@@ -310,20 +314,18 @@ def _define(build: Build, found: Archive, database: Target, how: Sequence[str]) 
     return f"mend this first: {words}" if "error:" in words else ""
 
 
-def _make(build: Build, found: Archive, database: Target, section: str, how: Sequence[str]) -> str:
+def _make(run: Run, found: Archive, database: Target, section: str, how: Sequence[str]) -> str:
     """Make what is in a section of the dump, as far as that can be made; return the last words."""
     pg_restore = found.pg_restore
     arguments = [f"--section={section}", *how, "--dbname", conninfo(database, "restore")]
     where = found.path, pg_restore
-    with dumps.reading(*where, *arguments, programs=build.programs, target=database) as child:
+    with dumps.reading(*where, *arguments, programs=run.backups.programs, target=database) as child:
         if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
-            build.programs.check(child, pg_restore, database)
+            run.backups.programs.check(child, pg_restore, database)
         return database.redact(last_words(child.tail))
 
 
-def _load(
-    build: Build, found: Archive, database: Target, lines: Sequence[str], doubts: str
-) -> None:
+def _load(run: Run, found: Archive, database: Target, lines: Sequence[str], doubts: str) -> None:
     """Load rows, by their lines of the dump. doubts: what may be in the way of that."""
     if not lines:
         return
@@ -335,8 +337,8 @@ def _load(
         text = "\n".join(lines) + "\n"
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         arguments += ["--use-list", os.fspath(listing)]
-        where, programs = (found.path, found.pg_restore), build.programs
-        major = build.server.major
+        where, programs = (found.path, found.pg_restore), run.backups.programs
+        major = run.server.major
         try:
             dumps.load(*where, *arguments, programs=programs, target=database, major=major)
         except StepFailedError as error:
@@ -394,7 +396,7 @@ WHERE c.relkind = 'p'
 """
 
 
-def find_pending(session: Session, build: Build) -> list[Revision]:
+def find_pending(session: Session, run: Run) -> list[Revision]:
     """Return them in their order, as far as the version tables of a database say where it stands.
 
     Of an orphaned database, or one without a version, nothing is known, and nothing is pending.
@@ -402,19 +404,21 @@ def find_pending(session: Session, build: Build) -> list[Revision]:
     let old rows replace those, and where a command of the project made that database: one that
     creates all tables and stamps the head has run no migration.
     """
-    rules = build.options.carries
+    rules = run.options.carries
     places = [each.revisions for each in versions.tables(session) if each.revisions]
     if rules is None or not places:
         return []
-    heads = set(build.scripts.heads)  # which needs no process of Alembic where a clone is taken
+    heads = set(
+        run.work.scripts().heads
+    )  # which needs no process of Alembic where a clone is taken
     if all(heads == set(rows) for rows in places):
         return []
     return [
         each
-        for worker in build.workers
+        for worker in run.work.workers()
         for each in _of(worker, places)
         if each.id not in rules.unmigrated
-        and _matters(each, alone=not (rules.replace or _is_by_command(build, worker)))
+        and _matters(each, alone=not (rules.replace or _is_by_command(run, worker)))
     ]
 
 
@@ -431,8 +435,8 @@ def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
     return [each for each in graph.ordered(scripts.revisions) if each.id in waiting]
 
 
-def _is_by_command(build: Build, worker: Worker) -> bool:
-    return bool(build.settings.init or worker.lineage.init or worker.has_door)
+def _is_by_command(run: Run, worker: Worker) -> bool:
+    return bool(run.settings.init or worker.lineage.init or worker.has_door)
 
 
 def _matters(revision: Revision, *, alone: bool) -> bool:
@@ -446,18 +450,18 @@ def files_of(revisions: Sequence[Revision]) -> str:
     return ", ".join(each.path.name for each in revisions)
 
 
-def refuse_in_place(build: Build) -> None:
+def refuse_in_place(run: Run) -> None:
     """Note what is pending before the target is cleared; refuse what could not be done then.
 
     Raises RefusedError where the role may not make the copy in which the old rows go through these.
     """
-    build.pending = find_pending(build.live, build)
-    if build.pending and not build.server.role.may_create:
+    run.in_place.pending = find_pending(run.current.session(), run)
+    if run.in_place.pending and not run.server.role.may_create:
         what = (
-            f"{build.target.database} has not run {files_of(build.pending)}, which would change "
-            "its rows, and these would come back as they are"
+            f"{run.target.database} has not run {files_of(run.in_place.pending)}, which would "
+            "change its rows, and these would come back as they are"
         )
-        raise RefusedError([(what, going_without([each.id for each in build.pending]))])
+        raise RefusedError([(what, going_without([each.id for each in run.in_place.pending]))])
 
 
 def pending_failed(

@@ -41,8 +41,8 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     """Run the steps; from an empty database again for each role that migrations take for given."""
     from backset import execution
     from backset.chain import Chain
-    from backset.runs.build import Build, Options
     from backset.runs.guard import Consent
+    from backset.runs.run import Options, Run
     from backset.steps.content import upgrade, verify
     from backset.text import explanations
 
@@ -50,8 +50,8 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
     while True:
         try:
-            with Build(settings, target, "check", beside=False, options=quiet) as build:
-                execution.run(build, chain, told, skip=frozenset(), answer=Consent())
+            with Run(settings, target, "check", beside=False, options=quiet) as run:
+                execution.perform(run, chain, told, skip=frozenset(), answer=Consent())
         except StepFailedError as error:
             if explanations.UNAVAILABLE.search(error.what):
                 raise StepFailedError(error.what, _ELSEWHERE) from error

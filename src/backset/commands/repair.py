@@ -13,7 +13,7 @@ from backset.cli import alembic_for_proof
 from backset.errors import StepFailedError
 from backset.process import signals
 from backset.prove.placement import Placement
-from backset.runs.build import Build, Options
+from backset.runs.run import Options, Run
 from backset.settings import rules
 from backset.status import cures, diagnosis
 from backset.steps.dumps import backup
@@ -62,17 +62,17 @@ def look(
     ahead: processes of Alembic that were started already, for the target and for the proof.
     """
     if not proves:
-        with Build(settings, target, "status", beside=False, worker=worker) as build:
-            return diagnosis.status(build)
+        with Run(settings, target, "status", beside=False, worker=worker) as run:
+            return diagnosis.status(run)
     with ExitStack() as stack:
         stack.enter_context(signals.limited(answer.timeout_s if answer else 0))
         if not ahead:
             worker, ahead = stack.enter_context(alembic_for_proof(settings, proves=True))
-        build = stack.enter_context(Build(settings, target, "repair", beside=False, worker=worker))
-        where = build, told.progress, told.notice if answer and answer.wait else None
+        run = stack.enter_context(Run(settings, target, "repair", beside=False, worker=worker))
+        where = run, told.progress, told.notice if answer and answer.wait else None
         proof = restored = None
         with Placement(*where, ahead=ahead) as placement:
-            found = diagnosis.status(build, reached=partial(_begin, placement, told))
+            found = diagnosis.status(run, reached=partial(_begin, placement, told))
             restoring = cures.restoring(found.facts)
             if found.is_provable or restoring:
                 told.begin("prove")
@@ -134,8 +134,8 @@ def repair(
         told.state(state)
         done.append(state)
         told.note(repairs=[each.content() for each in done])
-        with _build(settings, target, "repair", chain, found) as build:
-            execution.run(build, chain, told, skip=_skipped(build), answer=answer)
+        with _build(settings, target, "repair", chain, found) as run:
+            execution.perform(run, chain, told, skip=_skipped(run), answer=answer)
 
 
 def _repeats(state: State, done: Sequence[State]) -> bool:
@@ -146,8 +146,8 @@ def _repeats(state: State, done: Sequence[State]) -> bool:
     )
 
 
-def _skipped(build: Build) -> frozenset[str]:
-    carries = build.options.carries
+def _skipped(run: Run) -> frozenset[str]:
+    carries = run.options.carries
     return execution.unwanted(carries) if carries else frozenset({"carry"})
 
 
@@ -164,8 +164,8 @@ def plan(settings: Settings, target: Target, told: Report, answer: Consent) -> N
     told.state(state)
     planned = execution.Plan([])
     if chain := _chain(state):
-        with _build(settings, target, "plan", chain, found) as build:
-            planned = execution.plan(build, chain, skip=_skipped(build), answer=answer)
+        with _build(settings, target, "plan", chain, found) as run:
+            planned = execution.plan(run, chain, skip=_skipped(run), answer=answer)
     elif state.cure.way == "prove":
         where = f"would build the chain beside {target.database}, and compare every revision"
         asks = "" if answer.yes else ", after asking"
@@ -181,9 +181,9 @@ def plan(settings: Settings, target: Target, told: Report, answer: Consent) -> N
     told.plan(planned.lines, planned.facts, planned.digest)
 
 
-def _build(settings: Settings, target: Target, purpose: str, chain: Chain, found: Status) -> Build:
+def _build(settings: Settings, target: Target, purpose: str, chain: Chain, found: Status) -> Run:
     options = _options(settings, found.state, found.facts)
-    return Build(settings, target, purpose, beside=chain.replaces, options=options)
+    return Run(settings, target, purpose, beside=chain.replaces, options=options)
 
 
 def _options(settings: Settings, state: State, facts: Facts) -> Options:

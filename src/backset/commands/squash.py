@@ -20,8 +20,8 @@ from backset.process import signals
 from backset.process.identity import is_alive
 from backset.prove import rows, scratch
 from backset.revisions.git import Git
-from backset.runs.build import Build
 from backset.runs.guard import Consent
+from backset.runs.run import Run
 from backset.servers import derived, location
 from backset.settings.reader import configurations
 from backset.settings.values import ALL_HEADS
@@ -56,11 +56,12 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]
             return
         told.note(database=target.database, url=target.shown)
         purpose = "plan" if plan else "prove-squash"
-        with Build(settings, target, purpose, beside=False) as build, explained(target):
+        with Run(settings, target, purpose, beside=False) as run, explained(target):
+            run.open()
             if plan:
-                told.plan(_planned(build, old))
+                told.plan(_planned(run, old))
                 return
-            findings = _proved(build, old, told, answer)
+            findings = _proved(run, old, told, answer)
         if findings:
             raise FindingsError.of(findings)
         told.done("")
@@ -87,20 +88,20 @@ class BuiltChain:
         return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
 
 
-def _proved(build: Build, old: str, watcher: Watcher, answer: Consent) -> list[Finding]:
+def _proved(run: Run, old: str, watcher: Watcher, answer: Consent) -> list[Finding]:
     """Build both chains, compare what they made, and return the differences; minor ones are told.
 
     old: what _old_chain() takes. answer: whether a lock is waited for, and how long a step.
     """
-    names = build.server.names
-    scratch.prepare(build, names.scratches, _PURPOSE, watcher.notice if answer.wait else None)
-    today = _Chain(settings=build.settings, shown="as it is on disk")
-    with _old_chain(build.settings, old) as before, explained(build.target):
+    names = run.server.names
+    scratch.prepare(run, names.scratches, _PURPOSE, watcher.notice if answer.wait else None)
+    today = _Chain(settings=run.settings, shown="as it is on disk")
+    with _old_chain(run.settings, old) as before, explained(run.target):
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
         def make(side: str) -> BuiltChain:
             with _limited(watcher, answer.timeout_s) as progress:
-                return _made(build, side, *both[side], progress)
+                return _made(run, side, *both[side], progress)
 
         def again(side: str) -> BuiltChain:
             watcher.progress(f"building {side} again, to see what each build makes anew")
@@ -124,11 +125,11 @@ def _proved(build: Build, old: str, watcher: Watcher, answer: Consent) -> list[F
     return findings
 
 
-def _planned(build: Build, old: str) -> list[tuple[str, str]]:
+def _planned(run: Run, old: str) -> list[tuple[str, str]]:
     """Return (step, what it would do). Nothing is changed. Raises as _proved() would."""
-    names = build.server.names
-    derived.refuse_scratch(build.server, names.scratches, build.databases, _PURPOSE)
-    before = _old_name(build.settings, old)
+    names = run.server.names
+    derived.refuse_scratch(run.server, names.scratches, run.current.databases, _PURPOSE)
+    before = _old_name(run.settings, old)
     return [
         ("old", f"would build {before} in {names.scratch_old}, and drop that"),
         ("new", f"would build the chain as it is on disk in {names.scratch}, and drop that"),
@@ -136,13 +137,13 @@ def _planned(build: Build, old: str) -> list[tuple[str, str]]:
     ]
 
 
-def _made(build: Build, side: str, chain: _Chain, name: str, progress: Progress) -> BuiltChain:
+def _made(run: Run, side: str, chain: _Chain, name: str, progress: Progress) -> BuiltChain:
     """Build a chain in the scratch database `name`, read that, and drop it.
 
     Raises StepFailedError that says whose chain it is: it may be broken itself.
     """
     try:
-        with scratch.made(build, name, settings=chain.settings, versions=chain.versions) as one:
+        with scratch.made(run, name, settings=chain.settings, versions=chain.versions) as one:
             return BuiltChain(
                 revisions=one.upgrade(progress),
                 schema=one.schema(),

@@ -7,6 +7,7 @@ database: a command can end with 0 and have migrated another database, or none.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg import sql
@@ -52,28 +53,18 @@ class Progress(Protocol):
         """Tell it; lasting: people want to see it afterwards, too."""
 
 
-class Ground(Protocol):
-    """What is migrated: the `__next` or the target of a build, or a scratch database.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is migrated: the `__next` or the target of a run, or a scratch database.
 
     workers: a process of Alembic for each chain of revisions, all on the database of `session`.
-    door: runs the project's own commands on it.
+    command: runs the project's own commands on it.
     """
 
-    @property
-    def settings(self) -> Settings:
-        """Those of the project."""
-
-    @property
-    def session(self) -> Session:
-        """Our own session on it."""
-
-    @property
-    def workers(self) -> Sequence[Worker]:
-        """One for each chain of revisions."""
-
-    @property
-    def door(self) -> ProjectCommand:
-        """The project's own commands."""
+    settings: Settings
+    session: Session
+    workers: Sequence[Worker]
+    command: ProjectCommand
 
 
 def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
@@ -85,7 +76,7 @@ def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
     if not settings.init or catalog.tables(session):
         return _each(ground, progress)
     before = [place(each, session).revisions for each in workers]
-    doubts = _init(ground.door, settings.init, session, progress)
+    doubts = _init(ground.command, settings.init, session, progress)
     with _after_init(doubts):
         told, more = _each(ground, progress)
     told = [{**each, "before": rows, "init": True} for each, rows in zip(told, before, strict=True)]
@@ -96,7 +87,7 @@ def _each(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
     settings, workers, doubts = ground.settings, ground.workers, []
     if settings.upgrade:
         where = (settings.upgrade, workers, ground.session)
-        return _upgrade_by_command(ground.door, *where, progress)
+        return _upgrade_by_command(ground.command, *where, progress)
     told = []
     for worker in workers:
         with _named(worker.lineage), _unshared(worker, workers):
@@ -121,12 +112,14 @@ def _one(
     def migrated() -> tuple[dict[str, Any], list[Finding]]:
         if not lineage.upgrade:
             return upgrade(worker, session, each_revision), []
-        (done,), more = _upgrade_by_command(ground.door, lineage.upgrade, [worker], session, told)
+        (done,), more = _upgrade_by_command(
+            ground.command, lineage.upgrade, [worker], session, told
+        )
         return done, more
 
     if not lineage.init or place(worker, session).tables:
         return migrated()
-    doubts = _init(ground.door, lineage.init, session, told)
+    doubts = _init(ground.command, lineage.init, session, told)
     with _after_init(doubts):
         done, more = migrated()
     return {**done, "before": [], "init": True}, doubts + more

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from backset.catalog.difference import Difference, Item
     from backset.prove.scratch import Scratch
-    from backset.runs.build import Build
+    from backset.runs.run import Run
 
 _PURPOSE = "take the migrations back"
 _LEFT = Sides("the empty database", "the database at base")
@@ -25,22 +25,22 @@ _AGAIN = Sides("the first build", "the second one")
 _HALF_WAY = "let downgrade() take back what upgrade() did, or leave this check out"
 
 
-def findings(build: Build, progress: Callable[[str], None]) -> list[Finding]:
+def findings(run: Run, progress: Callable[[str], None]) -> list[Finding]:
     """Build the chain, take it back to base, and build it again; the target is not touched.
 
     Raises LockedError, RefusedError where the role cannot make a database, and StepFailedError
     where the chain cannot even be built.
     """
-    name = build.server.names.scratch
-    scratch.prepare(build, [name], _PURPOSE)
-    with scratch.made(build, name) as made:
+    name = run.server.names.scratch
+    scratch.prepare(run, [name], _PURPOSE)
+    with scratch.made(run, name) as made:
         return list(_there_and_back(made, progress))
 
 
-def refuse(build: Build) -> None:
+def refuse(run: Run) -> None:
     """Raise RefusedError where no scratch database can be made."""
-    names = [build.server.names.scratch]
-    derived.refuse_scratch(build.server, names, build.databases, _PURPOSE)
+    names = [run.server.names.scratch]
+    derived.refuse_scratch(run.server, names, run.current.databases, _PURPOSE)
 
 
 def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[Finding]:

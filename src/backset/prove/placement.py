@@ -1,4 +1,4 @@
-"""Finds where in its chain the live schema really is: by a scratch build, revision by revision."""
+"""Finds where in its chain the live schema really is: by a scratch run, revision by revision."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from backset.prove.scratch import Scratch
     from backset.revisions.graph import Revision
     from backset.revisions.restore import Recipe
-    from backset.runs.build import Build
+    from backset.runs.run import Run
 
     Progress = Callable[[str], None]
 
@@ -43,14 +43,14 @@ _SESSIONS = 6
 
 
 class _Live:
-    """The target of a build, but for what belongs to others.
+    """The target of a run, but for what belongs to others.
 
     names: a text of its columns. counts: how many tables there may be where these are. rows: those
     of its version tables. Its objects are read when they are asked for, while the chain is built.
     """
 
-    def __init__(self, build: Build) -> None:
-        self._session, self._others = build.live, build.sharing
+    def __init__(self, run: Run) -> None:
+        self._session, self._others = run.current.session(), run.current.sharing()
         self._version_tables = catalog.version_tables(self._session)
         has = self._others.has
         known = {*catalog.tables(self._session)} - {*self._version_tables}
@@ -188,7 +188,7 @@ class _Walk:
 
 @contextmanager
 def _begun(
-    build: Build,
+    run: Run,
     live: _Live,
     versions: Path | None = None,
     *,
@@ -201,14 +201,14 @@ def _begun(
     whether each place is looked at that may be like the target, and not only the one that the
     target names.
     """
-    name = build.server.names.scratch
-    with scratch.made(build, name, versions=versions, ahead=ahead) as made:
+    name = run.server.names.scratch
+    with scratch.made(run, name, versions=versions, ahead=ahead) as made:
         yield _Walk(made, live, everywhere=everywhere)
 
 
-def _straight(build: Build, live: _Live, versions: Path | None, progress: Progress) -> _Reached:
+def _straight(run: Run, live: _Live, versions: Path | None, progress: Progress) -> _Reached:
     """Build the chain up to the revisions that the target has and no further; return that place."""
-    with scratch.made(build, build.server.names.scratch, versions=versions) as made:
+    with scratch.made(run, run.server.names.scratch, versions=versions) as made:
         upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
         made.inheritance.complete(made.session)
         return _Reached(live.rows, made.schema(), live)
@@ -246,14 +246,14 @@ class Placement:
 
     def __init__(
         self,
-        build: Build,
+        run: Run,
         progress: Progress,
         notice: Callable[[str], None] | None = None,
         recipe: Recipe | None = None,
         *,
         ahead: Sequence[Worker] = (),
     ) -> None:
-        self._build = build
+        self._run = run
         self._progress = progress
         self._notice = notice
         self._recipe = recipe
@@ -294,7 +294,7 @@ class Placement:
 
     def _attempt(self, work: Callable[[], Proof | None]) -> Proof | None:
         try:
-            with explained(self._build.target):
+            with explained(self._run.target):
                 return work()
         except StepFailedError as error:
             self._unbuilt = f"the chain cannot be built: {error.what} → {error.remedy}"
@@ -303,19 +303,19 @@ class Placement:
         return None
 
     def _begin(self) -> None:
-        if self._build.old is None:
+        if self._run.current.database is None:
             return
         self._prepare()
-        self._is_crowded = self._build.server.free_sessions()[0] < _SESSIONS
+        self._is_crowded = self._run.server.free_sessions()[0] < _SESSIONS
         if not self._is_crowded:
             self._first = self._begun()
 
     def _prepare(self) -> None:
-        names = [self._build.server.names.scratch]
-        scratch.prepare(self._build, names, "build the chain to compare it", self._notice)
+        names = [self._run.server.names.scratch]
+        scratch.prepare(self._run, names, "build the chain to compare it", self._notice)
 
     def _begun(self) -> _Walk:
-        where = self._build, self._live, self._versions
+        where = self._run, self._live, self._versions
         return self._building.enter_context(_begun(*where, ahead=self._ahead))
 
     @cached_property
@@ -325,16 +325,16 @@ class Placement:
 
     @cached_property
     def _live(self) -> _Live:
-        return _Live(self._build)
+        return _Live(self._run)
 
     @cached_property
     def _versions(self) -> Path | None:
-        return self._open.enter_context(_versions(self._build, self._recipe))
+        return self._open.enter_context(_versions(self._run, self._recipe))
 
     def _proof(self, *, differ: bool) -> Proof:
-        build, progress = self._build, self._progress
+        run, progress = self._run, self._progress
         if self._is_crowded:
-            build.leave()  # what has looked at the target makes room
+            run.work.leave()  # what has looked at the target makes room
         if self._first is None:
             self._prepare()
         first, live = self._first or self._begun(), self._live
@@ -346,10 +346,10 @@ class Placement:
         is_aside, is_plain, scripts = first.is_aside(reached), first.is_plain, first.scripts
         self._building.close()
         if first.is_short and not _stands(reached, live):  # so that every place is of interest
-            with _begun(build, live, self._versions, everywhere=True) as again:
+            with _begun(run, live, self._versions, everywhere=True) as again:
                 reached = again.places(progress)
         if is_aside:  # Alembic has taken the branches in another order than this database did
-            reached.insert(0, _straight(build, live, self._versions, progress))
+            reached.insert(0, _straight(run, live, self._versions, progress))
         same = [each.rows for each in reached if each.is_same]
         if same and not is_plain:  # the places on its way were not looked at
             same = list(dict.fromkeys([_before(same[-1], scripts), *same]))
@@ -369,7 +369,7 @@ class Placement:
             if (each.subject not in open_ends or (each.what == "added" and each.subject in of_head))
             and not live.is_invalid(each.subject)
         ]
-        whose = build.sharing.whose
+        whose = run.current.sharing().whose
         return Proof(
             same=tuple(same),
             differences=_texts(at_head),
@@ -401,7 +401,7 @@ def _texts(found: Sequence[Difference]) -> tuple[str, ...]:
 
 
 @contextmanager
-def _versions(build: Build, recipe: Recipe | None) -> Iterator[Path | None]:
+def _versions(run: Run, recipe: Recipe | None) -> Iterator[Path | None]:
     """Give a folder with today's migrations and those of a recipe; None where there is no recipe.
 
     Raises StepFailedError where a file cannot be had.
@@ -410,9 +410,9 @@ def _versions(build: Build, recipe: Recipe | None) -> Iterator[Path | None]:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
-        for each in build.scripts.revisions:
+        for each in run.work.scripts().revisions:
             shutil.copy(each.path, folder)
-        for item, content in restore.contents(recipe, build.settings.plain_env):
+        for item, content in restore.contents(recipe, run.settings.plain_env):
             Path(folder, item.home.name).write_bytes(content)
         yield Path(folder)
 

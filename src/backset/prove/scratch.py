@@ -11,6 +11,7 @@ from backset.connections.session import connect
 from backset.inherit.inheritance import EVERYTHING, Inheritance
 from backset.migrate import upgrading
 from backset.migrate.project_command import ProjectCommand
+from backset.migrate.upgrading import Ground
 from backset.migrate.worker import Worker
 from backset.servers import derived
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.inherit.property import Source
-    from backset.runs.build import Build
+    from backset.runs.run import Run
     from backset.settings.settings import Settings
 
     Progress = Callable[[str], None]
@@ -37,19 +38,20 @@ class Scratch:
     """A scratch database with what the target has from an administrator, and nothing else yet.
 
     workers: a process of Alembic for each chain of revisions, all on this database.
-    door: runs the project's own commands on it.
+    command: runs the project's own commands on it.
     """
 
     settings: Settings
     target: Target
     session: Session
     workers: Sequence[Worker]
-    door: ProjectCommand
+    command: ProjectCommand
     inheritance: Inheritance
 
     def upgrade(self, progress: Progress = _silent) -> int:
         """Run every migration, each chain in its own way; return how many there were."""
-        told, _ = upgrading.migrate(self, lambda text, **_: progress(text))
+        ground = Ground(self.settings, self.session, self.workers, self.command)
+        told, _ = upgrading.migrate(ground, lambda text, **_: progress(text))
         return sum(int(each["count"]) for each in told)
 
     def downgrade(self, progress: Progress = _silent) -> int:
@@ -63,7 +65,7 @@ class Scratch:
 
 
 def prepare(
-    build: Build,
+    run: Run,
     names: Sequence[str],
     purpose: str,
     notice: Callable[[str], None] | None = None,
@@ -73,15 +75,15 @@ def prepare(
     purpose: what for, such as `prove a squash`. notice: is told for whom we wait, if we may wait.
     Raises LockedError or RefusedError. The lock is held until the build is closed.
     """
-    build.lock(notice)
-    build.server.end_dead_runs()
-    derived.refuse_scratch(build.server, names, build.server.databases(), purpose)
-    derived.clear_scratch(build.server, build.server.databases())
+    run.lock(notice)
+    run.server.end_dead_runs()
+    derived.refuse_scratch(run.server, names, run.server.databases(), purpose)
+    derived.clear_scratch(run.server, run.server.databases())
 
 
 @contextmanager
 def made(
-    build: Build,
+    run: Run,
     name: str,
     *,
     settings: Settings | None = None,
@@ -97,15 +99,15 @@ def made(
     """
     given: dict[str, Any] = {"settings": settings, "versions": versions, "ahead": ahead}
     with (
-        derived.scratch(build.server, name, build.old) as target,
-        opened(build, target, EVERYTHING, **given) as scratch,
+        derived.scratch(run.server, name, run.current.database) as target,
+        opened(run, target, EVERYTHING, **given) as scratch,
     ):
         yield scratch
 
 
 @contextmanager
 def opened(
-    build: Build,
+    run: Run,
     target: Target,
     sources: Sequence[Source],
     *,
@@ -114,34 +116,34 @@ def opened(
     ahead: Sequence[Worker] = (),
 ) -> Iterator[Scratch]:
     """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
-    settings = settings or build.settings
+    settings = settings or run.settings
     with ExitStack() as stack:
         workers = [*ahead] or [Worker(settings, each, versions) for each in settings.lineages]
         for worker in workers:
             stack.enter_context(worker)
-            worker.begin(target, build.purpose, build.target.database)
-        session = stack.enter_context(closing(connect(target, build.purpose)))
-        inheritance = _inherit(build, target.database, session, workers, sources)
+            worker.begin(target, run.purpose, run.target.database)
+        session = stack.enter_context(closing(connect(target, run.purpose)))
+        inheritance = _inherit(run, target.database, session, workers, sources)
         yield Scratch(
             settings=settings,
             target=target,
             session=session,
             workers=workers,
-            door=ProjectCommand(settings, target, build.target, build.server.session),
+            command=ProjectCommand(settings, target, run.target, run.server.session),
             inheritance=inheritance,
         )
 
 
 def _inherit(
-    build: Build, name: str, new: Session, workers: Sequence[Worker], sources: Sequence[Source]
+    run: Run, name: str, new: Session, workers: Sequence[Worker], sources: Sequence[Source]
 ) -> Inheritance:
-    names = replace(build.server.names, next=name)
-    if build.old is None:
-        return Inheritance(build.target, names)
-    inheritance = Inheritance(build.target, names, sources)
+    names = replace(run.server.names, next=name)
+    if run.current.database is None:
+        return Inheritance(run.target, names)
+    inheritance = Inheritance(run.target, names, sources)
 
     def folders() -> list[Path]:
         return [folder for worker in workers for folder in worker.scripts.folders]
 
-    inheritance.begin(build.live, new, folders)
+    inheritance.begin(run.current.session(), new, folders)
     return inheritance

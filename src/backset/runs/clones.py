@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from backset.clones.memory import StepRecord
     from backset.connections.session import Session
     from backset.inherit.property import Property
-    from backset.runs.build import Build
+    from backset.runs.run import Run
     from backset.servers.server import Database
 
 _CLEAN, _SEEDED = "clean", "seeded"
 _GIVEN = (When.EMPTY, When.MIGRATED)
 
 
-def _unsuited(build: Build) -> str:
+def _unsuited(run: Run) -> str:
     """Return why nothing is cloned or kept here; empty where it is."""
-    settings = build.settings
-    if not build.is_beside:
+    settings = run.settings
+    if not run.work.is_beside:
         return "the database itself is rebuilt"
-    if build.options.accepts:
+    if run.options.accepts:
         return "differences are to be accepted"
     if len(settings.lineages) > 1:
         return "there are several chains of revisions"
@@ -52,44 +52,44 @@ def _unsuited(build: Build) -> str:
     return ""
 
 
-def recall(build: Build, *, seeds: bool) -> None:
+def recall(run: Run, *, seeds: bool) -> None:
     """Let the run clone what was kept, if that is what it would build; else forget that.
 
     seeds: whether what is kept of the seed may be cloned as well.
     """
-    build.uncloned = look(build, seeds=seeds)
-    if build.uncloned:
-        _forget(build)
-        build.watched = not _unsuited(build)
+    run.clone.uncloned = look(run, seeds=seeds)
+    if run.clone.uncloned:
+        _forget(run)
+        run.clone.watched = not _unsuited(run)
 
 
-def look(build: Build, *, seeds: bool) -> str:
+def look(run: Run, *, seeds: bool) -> str:
     """Settle what the run clones; else return why it clones nothing."""
-    if build.options.cold:
+    if run.options.cold:
         return "--cold"
-    build.memory = build.memory or memory.recall(build.settings, build.target.database)
-    record = build.memory.record
+    run.clone.memory = run.clone.memory or memory.recall(run.settings, run.target.database)
+    record = run.clone.memory.record
     if record is None:
-        return build.memory.why
-    if why := _unsuited(build) or build.memory.why or _surroundings(build, record):
+        return run.clone.memory.why
+    if why := _unsuited(run) or run.clone.memory.why or _surroundings(run, record):
         return why
-    options = build.options
-    seeds = seeds and not (options.seeds_twice or options.carries) and _is_same_seed(build, record)
-    template = _template(build, record, _SEEDED) if seeds else None
-    template = template or _template(build, record, _CLEAN)
+    options = run.options
+    seeds = seeds and not (options.seeds_twice or options.carries) and _is_same_seed(run, record)
+    template = _template(run, record, _SEEDED) if seeds else None
+    template = template or _template(run, record, _CLEAN)
     if template is None:
-        return f"{build.server.names.clean} is not as it was kept"
-    build.recalled = Recalled(record, template)
+        return f"{run.server.names.clean} is not as it was kept"
+    run.clone.recalled = Recalled(record, template)
     return ""
 
 
-def _forget(build: Build) -> None:
+def _forget(run: Run) -> None:
     """Drop what is kept, while the run goes on: it is not what a build would be now."""
-    memory.path(build.settings, build.target.database).unlink(missing_ok=True)
-    names = (build.server.names.clean, build.server.names.seeded)
-    there = [build.databases[name] for name in names if name in build.databases]
+    memory.path(run.settings, run.target.database).unlink(missing_ok=True)
+    names = (run.server.names.clean, run.server.names.seeded)
+    there = [run.current.databases[name] for name in names if name in run.current.databases]
     if stale := [each.name for each in there if _is_ours(each)]:
-        build.aside(lambda: swap.drop_aside(build.server, stale))
+        run.clone.aside(lambda: swap.drop_aside(run.server, stale))
 
 
 def _is_ours(found: Database) -> bool:
@@ -98,28 +98,28 @@ def _is_ours(found: Database) -> bool:
     return not found.protected and (is_marked or found.is_half_copied)
 
 
-def _surroundings(build: Build, record: Record) -> str:
+def _surroundings(run: Run, record: Record) -> str:
     """Return what has changed in variables, at the server, or of the target."""
-    settings, old = build.settings, build.old
+    settings, old = run.settings, run.current.database
     if old is None or old.likeness != record.likeness:
-        return f"{build.target.database} is not like the one that was built"
-    environ = settings.child_env(build.subject)
+        return f"{run.target.database} is not like the one that was built"
+    environ = settings.child_env(run.work.target)
     now = memory.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
     needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-    now |= inputs.look(build.server.session, needed)
+    now |= inputs.look(run.server.session, needed)
     return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
-        build, record
+        run, record
     )
 
 
-def _properties(build: Build, record: Record) -> str:
+def _properties(run: Run, record: Record) -> str:
     """Return what the target has now, and has not had, or the other way round.
 
     A property that the build was given must be there still; one that it would be given now must
     have been there at its end.
     """
-    wanted = properties.read(build.live, inheritance.EVERYTHING, build.target.database)
+    wanted = properties.read(run.current.session(), inheritance.EVERYTHING, run.target.database)
     there = {(kind, name): set(values) for kind, name, values in record.had}
     for each in wanted:
         has_it = there.get(each.key, set()) >= set(each.value)
@@ -136,20 +136,20 @@ def _as_json(found: Iterable[Property]) -> list[list[Any]]:
     return [[each.kind, each.name, list(each.value)] for each in found]
 
 
-def _template(build: Build, record: Record, what: str) -> Database | None:
+def _template(run: Run, record: Record, what: str) -> Database | None:
     """Return the kept database, if nobody can have touched it."""
-    names = {_CLEAN: build.server.names.clean, _SEEDED: build.server.names.seeded}
-    kept, found = record.kept.get(what), build.databases.get(names[what])
+    names = {_CLEAN: run.server.names.clean, _SEEDED: run.server.names.seeded}
+    kept, found = record.kept.get(what), run.current.databases.get(names[what])
     if kept is None or found is None or not found.is_closed or found.is_invalid:
         return None
     there = (found.oid, found.made_in, found.mark, found.label)
     return found if there == (kept.oid, kept.made_in, what, kept.digest) else None
 
 
-def _is_same_seed(build: Build, record: Record) -> bool:
+def _is_same_seed(run: Run, record: Record) -> bool:
     kept = record.kept.get(_SEEDED)
-    environ = build.settings.child_env(build.subject)
-    return kept is not None and kept.parts == memory.of_seed(build.settings, environ)
+    environ = run.settings.child_env(run.work.target)
+    return kept is not None and kept.parts == memory.of_seed(run.settings, environ)
 
 
 class _NotKeptError(Exception):
@@ -162,15 +162,15 @@ class Keeping:
     keeps: after which of these two: no other step has changed the new database before it.
     """
 
-    def __init__(self, build: Build, keeps: frozenset[str]) -> None:
-        self._build = build
+    def __init__(self, run: Run, keeps: frozenset[str]) -> None:
+        self._run = run
         self._keeps = keeps
         self._told: dict[str, StepRecord] = {}
-        self._record = build.recalled.record if build.recalled else None
+        self._record = run.clone.recalled.record if run.clone.recalled else None
         self._before: cluster_wide.ClusterWide | None = None
         self._copying: Copying | None = None
         self._since_ns = time.time_ns() - int(age_s() * 1e9)
-        build.unkept = _unsuited(build)
+        run.clone.unkept = _unsuited(run)
 
     def __enter__(self) -> Self:
         return self
@@ -184,58 +184,58 @@ class Keeping:
         if step == "promote":
             self._finish()
         if step == "seed" and step in self._keeps and self._keeps_seed:
-            self._before = cluster_wide.look(self._build.server.session, self._name("next"))
+            self._before = cluster_wide.look(self._run.server.session, self._name("next"))
 
     def after(self, step: str, told: StepRecord) -> None:
         """Begin to keep what the step has left, unless it is what was kept already."""
         self._told[step] = told
-        recalled = self._build.recalled
-        if step not in self._keeps or self._build.unkept or (recalled and recalled.has(step)):
+        recalled = self._run.clone.recalled
+        if step not in self._keeps or self._run.clone.unkept or (recalled and recalled.has(step)):
             return
         try:
-            if step == "verify" and self._build.outside:
+            if step == "verify" and self._run.clone.outside:
                 self._record = self._described()
-                self._keep(_CLEAN, self._build.outside)
+                self._keep(_CLEAN, self._run.clone.outside)
             elif step == "seed" and self._record and self._before:
-                after = cluster_wide.look(self._build.server.session, self._name("next"))
+                after = cluster_wide.look(self._run.server.session, self._name("next"))
                 self._keep(_SEEDED, (self._before, after))
         except (_NotKeptError, StepFailedError, psycopg.Error) as error:
-            self._build.unkept = str(error)
+            self._run.clone.unkept = str(error)
 
     @property
     def _keeps_seed(self) -> bool:
         """Whether the seed is asked to be kept, and nothing but the seed is in the database."""
-        build = self._build
-        is_all = not (build.options.carries or build.options.seeds_twice)
-        return build.settings.cache_seed and is_all and not build.unkept
+        run = self._run
+        is_all = not (run.options.carries or run.options.seeds_twice)
+        return run.settings.cache_seed and is_all and not run.clone.unkept
 
     def _name(self, what: str) -> str:
-        return str(getattr(self._build.server.names, what))
+        return str(getattr(self._run.server.names, what))
 
     def _described(self) -> Record:
         """Return the record of what has just been verified; its copy is still to be made."""
-        build = self._build
-        account = build.worker.inputs()
+        run = self._run
+        account = run.work.worker().inputs()
         if not account:
             raise _NotKeptError("nobody has noted what it depends on")
-        if account["unknown"] and not build.settings.inputs:
+        if account["unknown"] and not run.settings.inputs:
             raise _NotKeptError(f"env.py: {account['unknown'][0]}")
-        aside = [build.settings.backups, clusters.project_cluster(build.settings.root).folder]
+        aside = [run.settings.backups, clusters.project_cluster(run.settings.root).folder]
         account = inputs.outside(account, aside)
-        had = properties.read(build.session, inheritance.EVERYTHING, build.subject.database)
+        had = properties.read(run.work.session(), inheritance.EVERYTHING, run.work.target.database)
         return Record(
             taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
             account=account,
             parts={},
             server={},
             likeness=[],
-            given=_as_json(build.inheritance.given),
+            given=_as_json(run.work.inheritance.given),
             had=_as_json(had),
-            folders=[str(each) for each in build.scripts.folders],
-            heads=list(build.scripts.heads),
+            folders=[str(each) for each in run.work.scripts().folders],
+            heads=list(run.work.scripts().heads),
             told={},
             kept={},
-            schemas=catalog.schemas(build.session),
+            schemas=catalog.schemas(run.work.session()),
         )
 
     def _keep(
@@ -245,26 +245,26 @@ class Keeping:
         before, after = outside
         if (before.server, before.database) != (after.server, after.database):
             raise _NotKeptError("something was changed outside of the content of the database")
-        build = self._build
-        if remote := catalog.remote(build.session):
+        run = self._run
+        if remote := catalog.remote(run.work.session()):
             raise _NotKeptError(f"{remote} may show other rows by then")
         self._finish()
-        found = build.server.databases()
+        found = run.server.databases()
         name, source = self._name(what), found[self._name("next")]
         if name in found and not _is_ours(found[name]):
             raise _NotKeptError(f"backset did not make {name}")
         told = {step: asdict(each) for step, each in self._told.items()}
         assert self._record is not None  # noqa: S101  (both callers have one)
         record = replace(self._record, likeness=source.likeness, told=self._record.told | told)
-        build.leave()
+        run.work.leave()
         seal = partial(self._seal, what, record, after.server)
-        self._copying = Copying(build.server, source, name, seal)
+        self._copying = Copying(run.server, source, name, seal)
         self._copying.begin()
 
     def _seal(self, what: str, record: Record, roles: str, session: Session) -> None:
         """Write down what a copy was built from, and mark it with a digest of that."""
-        settings = self._build.settings
-        environ = settings.child_env(self._build.subject)
+        settings = self._run.settings
+        environ = settings.child_env(self._run.work.target)
         chosen = inputs.chosen(settings.root, settings.inputs)
         if moved := inputs.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
@@ -277,19 +277,19 @@ class Keeping:
         own = memory.of_seed(settings, environ) if what == _SEEDED else {}
         digest = inputs.digest([parts, server, record.given, record.had, own])[:16]
         name = self._name(what)
-        session.execute(swap.comment_on(name, swap.mark(self._build.server.names, what, digest)))
+        session.execute(swap.comment_on(name, swap.mark(self._run.server.names, what, digest)))
         row = session.execute(_ROW, [name]).fetchone()
         if row is None:
             raise OSError(f"{name} was opened meanwhile")
         kept = KeptDatabase(oid=row[0], made_in=row[1], digest=digest, parts=own)
         self._record = replace(record, parts=parts, server=server, kept=record.kept | {what: kept})
-        memory.write(memory.path(settings, self._build.target.database), self._record)
-        self._build.keeps.append(name)
+        memory.write(memory.path(settings, self._run.target.database), self._record)
+        self._run.clone.keeps.append(name)
 
     def _finish(self, *, stop: bool = False) -> None:
         if self._copying is not None:
             (self._copying.stop if stop else self._copying.finish)()
-            self._build.unkept = self._build.unkept or self._copying.problem
+            self._run.clone.unkept = self._run.clone.unkept or self._copying.problem
             self._copying = None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from backset.chain import Chain, Step
-    from backset.runs.build import Build
+    from backset.runs.run import Run
 
     Facts = list[tuple[str, str]]
 
@@ -82,14 +82,14 @@ class Admitted:
     flag: str = ""
 
 
-def admit(build: Build, chain: Chain, answer: Consent) -> Admitted:
+def admit(run: Run, chain: Chain, answer: Consent) -> Admitted:
     """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
     in_place = bool(chain.in_place)
-    circumstances = look(build, chain)
+    circumstances = look(run, chain)
     rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
     reasons = policy.refusals(circumstances, rung)
     if not reasons:
-        _demand_aim(build, chain)
+        _demand_aim(run, chain)
     if not answer.yes:
         reasons += policy.doubts(circumstances)
     if answer.in_place and not in_place:
@@ -100,9 +100,9 @@ def admit(build: Build, chain: Chain, answer: Consent) -> Admitted:
     surprise = "" if answer.named or answer.yes else policy.surprise(circumstances)
     if not (concerns or surprise):
         return Admitted(rung)
-    build.choose(rung)
-    facts = _facts(build, chain, rung)
-    digest = _digest(build, facts)
+    run.choose(rung)
+    facts = _facts(run, chain, rung)
+    digest = _digest(run, facts)
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
     return Admitted(rung, tuple(concerns), tuple(facts), digest, flag)
@@ -117,13 +117,13 @@ def shown(admission: Admitted) -> list[tuple[str, str]]:
     return lines
 
 
-def settle(build: Build, admission: Admitted, answer: Consent) -> None:
+def settle(run: Run, admission: Admitted, answer: Consent) -> None:
     """Obtain the consent that is needed, if any is. Raises ConsentError where there is none."""
     if not admission.concerns or answer.digest == admission.digest:
         return
     if answer.ask is not None and not answer.digest:
         why = [("because", each) for each in admission.concerns]
-        if answer.ask([*admission.facts, *why]) == build.target.database:
+        if answer.ask([*admission.facts, *why]) == run.target.database:
             return
         remedy = "type the database's name to go on"
         raise RefusedError([("that is not its name", remedy)])
@@ -135,36 +135,36 @@ def settle(build: Build, admission: Admitted, answer: Consent) -> None:
     raise ConsentError(reasons, admission.facts, admission.digest)
 
 
-def look(build: Build, chain: Chain) -> TargetFacts:
+def look(run: Run, chain: Chain) -> TargetFacts:
     """Return what policy wants to know of this connection, this role, and the target."""
     in_place = bool(chain.in_place)
     builds = not chain.has("undo")  # which only renames
-    role = build.server.role
-    old = build.old
+    role = run.server.role
+    old = run.current.database
     own_all = role.is_superuser
     barred: tuple[tuple[str, str], ...] = ()
     uncreatable: tuple[str, ...] = ()
     if in_place and old is None:
-        barred = ((f"{build.target.database} does not exist", "create it, or use another role"),)
+        barred = ((f"{run.target.database} does not exist", "create it, or use another role"),)
     elif in_place and not own_all:
-        barred = _bars(build)
-    if in_place and old is not None and build.sharing.kept:
+        barred = _bars(run)
+    if in_place and old is not None and run.current.sharing().kept:
         barred += tuple(
             (f"{each} depends on what would be dropped", objects.ASK_ITS_OWNER)
-            for each in objects.dependants(build.live, build.sharing.keeps)
+            for each in objects.dependants(run.current.session(), run.current.sharing().keeps)
         )
     if builds and old is not None:
-        uncreatable = extensions.uncreatable(build.live)
-    if in_place and not build.old_is_empty:
-        barred += _bars_of_a_carry(build)
-    unread = _unread(build) if builds else ()
-    heirs = build.ownership
-    is_of_all = build.target.database == policy.MAINTENANCE
-    clients = listed(build.sessions_on_target) if is_of_all else ""
+        uncreatable = extensions.uncreatable(run.current.session())
+    if in_place and not run.current.is_empty():
+        barred += _bars_of_a_carry(run)
+    unread = _unread(run) if builds else ()
+    heirs = run.current.ownership()
+    is_of_all = run.target.database == policy.MAINTENANCE
+    clients = listed(run.server.sessions(run.target.database)) if is_of_all else ""
     return TargetFacts(
-        database=build.target.database,
+        database=run.target.database,
         in_recovery=role.in_recovery,
-        is_confined=build.server.is_confined and old is not None,
+        is_confined=run.server.is_confined and old is not None,
         may_create=role.may_create,
         owns=old is None or old.owned,
         role=role.name,
@@ -172,78 +172,86 @@ def look(build: Build, chain: Chain) -> TargetFacts:
         locality=role.locality,
         protected=old is not None and old.protected,
         kept=old is not None and bool(old.mark) and old.name.endswith(f"__{old.mark}"),
-        foreign=derived.foreign(build.server, build.databases),
-        shielded=derived.shielded(build.server, build.databases),
+        foreign=derived.foreign(run.server, run.current.databases),
+        shielded=derived.shielded(run.server, run.current.databases),
         is_durable=role.is_durable,
         standbys=role.standbys,
         machines=role.machines,
         clients=clients,
         heir=heirs.owner if builds and not heirs.role else "",
-        empty=build.old_is_empty,
+        empty=run.current.is_empty(),
         size_bytes=(old.size_bytes or 0) if old else 0,
-        ask_above=build.settings.ask_above,
+        ask_above=run.settings.ask_above,
         uncreatable=uncreatable,
         is_superuser=own_all,
         joins=old is not None and old.joined,
-        shared=build.sharing.whose,
-        mixed=build.sharing.mixed,
-        unknown=build.sharing.unknown,
-        is_claimed=bool(build.sharing.claimed),
-        sessions=build.server.free_sessions(),
+        shared=run.current.sharing().whose,
+        mixed=run.current.sharing().mixed,
+        unknown=run.current.sharing().unknown,
+        is_claimed=bool(run.current.sharing().claimed),
+        sessions=run.server.free_sessions(),
         unread=unread,
-        guarded=_guarded(build, unread),
+        guarded=_guarded(run, unread),
         backs_up=not chain.has("load"),
-        needed=(_OF_A_CARRY if build.options.carries else _OF_A_BUILD) if builds else 0,
+        needed=(_OF_A_CARRY if run.options.carries else _OF_A_BUILD) if builds else 0,
         barred=barred,
-        tied=tied_by(build.server.session, [build.target.database]),
+        tied=tied_by(run.server.session, [run.target.database]),
         tied_beside=tied_by(
-            build.server.session, [*build.databases.keys() - {build.target.database}]
+            run.server.session, [*run.current.databases.keys() - {run.target.database}]
         ),
-        frozen=read_only.said(build.server.session, build.target.database),
+        frozen=read_only.said(run.server.session, run.target.database),
     )
 
 
-def _unread(build: Build) -> tuple[str, ...]:
-    closed = build.unreadable
+def _unread(run: Run) -> tuple[str, ...]:
+    closed = run.current.unreadable()
     if not closed:
         return ()
-    ours = (each for each in catalog.tables(build.live) if not build.sharing.has(each))
+    ours = (
+        each
+        for each in catalog.tables(run.current.session())
+        if not run.current.sharing().has(each)
+    )
     return tuple(catalog.shown(*each) for each in ours if each in closed)
 
 
-def _guarded(build: Build, unread: tuple[str, ...]) -> tuple[str, ...]:
-    hidden = {catalog.shown(*each) for each in catalog.guarded(build.live)} if unread else set()
+def _guarded(run: Run, unread: tuple[str, ...]) -> tuple[str, ...]:
+    hidden = (
+        {catalog.shown(*each) for each in catalog.guarded(run.current.session())}
+        if unread
+        else set()
+    )
     return tuple(each for each in unread if each in hidden)
 
 
-def _bars(build: Build) -> tuple[tuple[str, str], ...]:
+def _bars(run: Run) -> tuple[tuple[str, str], ...]:
     """Return why the role could not empty the target and fill it again."""
     bars = []
-    name, role = build.target.database, build.server.role.name
-    claimed = build.sharing.claimed
+    name, role = run.target.database, run.server.role.name
+    claimed = run.current.sharing().claimed
     for owner in dict.fromkeys(each.owner for each in claimed):
         first, *more = [f"{each.type} {each.identity}" for each in claimed if each.owner == owner]
         others = f" and {len(more)} more" if more else ""
         what = f"the migrations make {first}{others}, which belongs to {owner}"
         grant = f"GRANT {policy.quoted(owner)} TO {policy.quoted(role)}"
         bars.append((what, f"run this as {owner}, or as an administrator: {grant}"))
-    if not catalog.may_create_tables(build.live):
+    if not catalog.may_create_tables(run.current.session()):
         remedy = f'as an administrator, in {name}: GRANT CREATE ON SCHEMA public TO "{role}"'
         bars.append((f"the role {role} may not create tables in {name}", remedy))
     return tuple(bars)
 
 
-def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
+def _bars_of_a_carry(run: Run) -> tuple[tuple[str, str], ...]:
     """Return why rows could not come back in place, as far as it is known beforehand."""
-    rules, bars = build.options.carries, []
+    rules, bars = run.options.carries, []
     if rules is None:
         return ()
-    name, role = build.target.database, build.server.role.name
-    if not catalog.may_create_schemas(build.live):
+    name, role = run.target.database, run.server.role.name
+    if not catalog.may_create_schemas(run.current.session()):
         what = f"the role {role} may not create a schema in {name}, through which rows come back"
         grant = f"GRANT CREATE ON DATABASE {policy.quoted(name)} TO {policy.quoted(role)}"
         bars.append((what, f"as an administrator: {grant}; or leave --carry out"))
-    number = past.large_objects(build.live)
+    number = past.large_objects(run.current.session())
     if number and rules.carries_all and not rules.leaves(past.LARGE_OBJECTS):
         what = f"{name} has {count(number, 'large object')}, which would be left behind"
         remedy = f'--drop-data, or [tool.backset] leave = ["{past.LARGE_OBJECTS}"]'
@@ -251,19 +259,19 @@ def _bars_of_a_carry(build: Build) -> tuple[tuple[str, str], ...]:
     return tuple(bars)
 
 
-def _facts(build: Build, chain: Chain, rung: Strategy) -> Facts:
+def _facts(run: Run, chain: Chain, rung: Strategy) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
-    server, rows = build.server, catalog.readable_counts(build.live)
-    size = amount(build.old.size_bytes or 0) if build.old else "0 B"
+    server, rows = run.server, catalog.readable_counts(run.current.session())
+    size = amount(run.current.database.size_bytes or 0) if run.current.database else "0 B"
     clients = ", ".join(server.clients()) or "none"
     return [
         ("server", f"{server.address()} (PostgreSQL {server.version})"),
-        ("database", build.target.database),
+        ("database", run.target.database),
         ("size", size),
         ("tables", " · ".join(f"{table} {_known(n)}" for table, n in rows.items()) or "none"),
-        ("youngest", catalog.youngest_row(build.live) or "no table has a time"),
+        ("youngest", catalog.youngest_row(run.current.session()) or "no table has a time"),
         ("clients", clients),
-        ("rebuilt", f"{chain.name}, {rung.way}: {_aim(build, chain)}"),
+        ("rebuilt", f"{chain.name}, {rung.way}: {_aim(run, chain)}"),
     ]
 
 
@@ -271,42 +279,46 @@ def _known(rows: int | None) -> str:
     return "?" if rows is None else str(rows)
 
 
-def _demand_aim(build: Build, chain: Chain) -> None:
+def _demand_aim(run: Run, chain: Chain) -> None:
     """Raise an error where there is nothing to go back to: nobody need agree to that."""
     if chain.has("undo"):
-        _ = build.kept
+        run.current.demand_previous(run.backups.store, run.server.names.previous)
     if chain.has("load"):
-        _ = build.chosen_backup
+        run.backups.chosen(run.server)
 
 
-def _aim(build: Build, chain: Chain) -> str:
+def _aim(run: Run, chain: Chain) -> str:
     """Return what the target would be afterwards."""
-    if chain.has("undo") and build.previous:
-        return f"{build.previous.name} (oid {build.previous.oid})"
+    if chain.has("undo") and run.current.previous:
+        return f"{run.current.previous.name} (oid {run.current.previous.oid})"
     if chain.has("load"):
-        return build.chosen_backup.name
-    origin = f", with rows of {build.options.origin.shown}" if build.options.origin else ""
+        return run.backups.chosen(run.server).name
+    origin = f", with rows of {run.options.origin.shown}" if run.options.origin else ""
     if not chain.has("upgrade"):
         return "empty"
-    return (", ".join(build.scripts.heads) or "no head") + origin
+    return (", ".join(run.work.scripts().heads) or "no head") + origin
 
 
-def _digest(build: Build, facts: Facts) -> str:
+def _digest(run: Run, facts: Facts) -> str:
     """Return eight hexadecimal digits of the facts and of the database that they are about.
 
     Without its size, which a vacuum changes though nothing has happened.
     """
     bound: list[Any] = [each for each in facts if each[0] != "size"]
-    bound += [build.server_id, build.old.oid if build.old else 0]
+    bound += [run.server.identifier(), run.current.database.oid if run.current.database else 0]
     return hashlib.sha256(json.dumps(bound).encode()).hexdigest()[:8]
 
 
-def refuse_writing(build: Build, steps: Iterable[Step]) -> None:
+def refuse_writing(run: Run, steps: Iterable[Step]) -> None:
     """Refuse steps that work on the target itself, which is not rebuilt. Raises RefusedError."""
-    name, writing = build.target.database, sorted(each.name for each in steps if each.writes)
-    if build.old is None or not writing or login.is_set(build.server.session, name):
+    name, writing = run.target.database, sorted(each.name for each in steps if each.writes)
+    if run.current.database is None or not writing or login.is_set(run.server.session, name):
         return
-    reads, source, role = build.live.execute(_EFFECTIVE, [SETTING]).fetchone() or (False, "", "")
+    reads, source, role = run.current.session().execute(_EFFECTIVE, [SETTING]).fetchone() or (
+        False,
+        "",
+        "",
+    )
     if not reads:
         return
     whose = {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.connections.session import Session
-    from backset.runs.build import Build
+    from backset.runs.run import Run
 
 
 _MADE = "built.made"
@@ -36,55 +36,57 @@ _IN_PROGRESS = ("in progress",)
 _LOOK_EVERY_S = 0.05
 
 
-def horizon(build: Build) -> int:
+def horizon(run: Run) -> int:
     """Return the number that the next transaction of the server gets, at most."""
     query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
-    return int(*build.server.session.execute(query).fetchone() or (0,))
+    return int(*run.server.session.execute(query).fetchone() or (0,))
 
 
-def note_made(build: Build, number: int) -> None:
+def note_made(run: Run, number: int) -> None:
     """Note that the target was made of migrations and seed alone, before transaction `number`.
 
     Where it was not, or nothing can be written, its rows count as somebody's.
     """
-    made = build.server.databases().get(build.target.database)
-    if made is None or not build.makes_all_rows:
+    made = run.server.databases().get(run.target.database)
+    is_built = run.work.migrates or run.clone.recalled is not None
+    brings_others = run.options.carries is not None or run.backups.choice is not None
+    if made is None or brings_others or not is_built:
         return
-    about = {"oid": made.oid, "server_id": build.server_id, "transaction": number}
+    about = {"oid": made.oid, "server_id": run.server.identifier(), "transaction": number}
     with suppress(OSError):
-        build.vault.make()
-        backups.write(_made_path(build), json.dumps(about) + "\n")
+        run.backups.store.make()
+        backups.write(_made_path(run), json.dumps(about) + "\n")
 
 
-def is_remade(build: Build, session: Session) -> bool:
+def is_remade(run: Run, session: Session) -> bool:
     """Tell whether nobody has written to the target since; in the open transaction of `session`."""
     try:
-        about: dict[str, Any] = json.loads(_made_path(build).read_text(encoding="utf-8"))
+        about: dict[str, Any] = json.loads(_made_path(run).read_text(encoding="utf-8"))
         number, made = int(about["transaction"]), (int(about["oid"]), str(about["server_id"]))
     except (OSError, ValueError, KeyError, TypeError):
         return False
     try:
         with session.transaction():
             oid, now = session.execute(_HERE).fetchone() or (0, 0)
-            if made != (oid, build.server_id) or now - number >= _HALF:
+            if made != (oid, run.server.identifier()) or now - number >= _HALF:
                 return False
-            return not _is_written_to(build, session, number)
+            return not _is_written_to(run, session, number)
     except psycopg.Error:  # not every table knows which transaction has written a row
         return False
 
 
-def give_up(build: Build) -> None:
+def give_up(run: Run) -> None:
     """Note of this run's backup that its rows stand nowhere else, once its state is replaced.
 
     Where a rebuild makes them again, or all were carried, they do. Raises StepFailedError.
     """
-    taken = build.taken
-    if taken is not None and not (taken.manifest.is_remade or build.is_carried):
-        build.taken = backups.replaced(taken)
+    taken = run.backups.taken
+    if taken is not None and not (taken.manifest.is_remade or run.outcome.is_carried):
+        run.backups.taken = backups.replaced(taken)
 
 
-def _is_written_to(build: Build, session: Session, number: int) -> bool:
-    spare = {*catalog.version_tables(session), *build.unreadable}
+def _is_written_to(run: Run, session: Session, number: int) -> bool:
+    spare = {*catalog.version_tables(session), *run.current.unreadable()}
     tables = [each for each in catalog.tables(session) if each not in spare]
     newer = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE age(xmin) <= age({}::xid))")
     since = str(number % 2**32)
@@ -95,14 +97,18 @@ def _is_written_to(build: Build, session: Session, number: int) -> bool:
     return any(is_newer for (is_newer,) in catalog.rows(session, queries))
 
 
-def _made_path(build: Build) -> Path:
-    return build.vault.folder / _MADE
+def _made_path(run: Run) -> Path:
+    return run.backups.store.folder / _MADE
 
 
-def unfinished(build: Build) -> dict[str, Any] | None:
+def unfinished(run: Run) -> dict[str, Any] | None:
     """Return the mark, if it is about this very database."""
-    mark = _said(unfinished_path(build))
-    return mark if build.old is not None and mark.items() >= _identity(build).items() else None
+    mark = _said(unfinished_path(run))
+    return (
+        mark
+        if run.current.database is not None and mark.items() >= _identity(run).items()
+        else None
+    )
 
 
 def _said(file: Path) -> dict[str, Any]:
@@ -112,10 +118,10 @@ def _said(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _identity(build: Build) -> dict[str, Any]:
+def _identity(run: Run) -> dict[str, Any]:
     """Return what no other database has; of new servers, the first ones have the same oid."""
-    oid = build.old.oid if build.old else 0
-    return {"oid": oid, "server_id": build.server_id}
+    oid = run.current.database.oid if run.current.database else 0
+    return {"oid": oid, "server_id": run.server.identifier()}
 
 
 def has_cleared(session: Session, mark: dict[str, Any]) -> bool:
@@ -130,26 +136,28 @@ def has_cleared(session: Session, mark: dict[str, Any]) -> bool:
     return status == ("committed",)
 
 
-def unfinished_path(build: Build) -> Path:
+def unfinished_path(run: Run) -> Path:
     """Return where the mark of this very database is, or would be."""
-    usual, server_id = build.vault.folder / _UNFINISHED, build.server_id
+    usual, server_id = run.backups.store.folder / _UNFINISHED, run.server.identifier()
     own = usual.with_name(f"in-place-{server_id}.json")
     is_others = _said(usual).get("server_id", server_id) != server_id
     return own if is_others or own.exists() else usual
 
 
-def note_unfinished(build: Build, *, login: bool) -> None:
+def note_unfinished(run: Run, *, login: bool) -> None:
     """Write the mark, from within the transaction that is to drop the objects.
 
     login: whether something is set for our login as long as the mark is true.
     """
-    build.vault.make()
-    taken = build.taken.name if build.taken else None
-    (number,) = build.live.execute("SELECT pg_current_xact_id()::text").fetchone() or ("",)
-    build.server.session.execute(_KEEP)
+    run.backups.store.make()
+    taken = run.backups.taken.name if run.backups.taken else None
+    (number,) = run.current.session().execute("SELECT pg_current_xact_id()::text").fetchone() or (
+        "",
+    )
+    run.server.session.execute(_KEEP)
     about = {"backup": taken, "transaction": number, "login": login}
-    text = json.dumps({**about, **_identity(build)})
-    backups.write(unfinished_path(build), text + "\n")
+    text = json.dumps({**about, **_identity(run)})
+    backups.write(unfinished_path(run), text + "\n")
 
 
 # pg_xact_status() fails for a number that is still to come.

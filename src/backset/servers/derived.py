@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Thread
@@ -15,14 +14,12 @@ from psycopg import sql
 from backset.connections.session import connect, one_line, process_of
 from backset.errors import BacksetError, RefusedError
 from backset.process import signals
-from backset.process.signals import submit
 from backset.servers import read_only, swap
 from backset.servers.server import LOCALLY
 from backset.servers.server import foreign as in_the_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
 
     from backset.connections.session import Session
     from backset.connections.target import Target
@@ -223,34 +220,8 @@ class Copying:
             self.problem = one_line(error, self._server.target)
 
 
-class NextDatabase:
-    """Makes `__next`, once, in the likeness of the target."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1)
-        self._made: Future[None] | None = None
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether there may be something of it to remove."""
-        return self._made is not None
-
-    def begin(self, server: Server, old: Database | None, template: Database | None) -> None:
-        """Begin: with a copy of `template`, or empty."""
-        if self._made is None:
-            self._made = submit(self._thread, _create, server, old, template)
-
-    def wait(self) -> None:
-        """Wait until it is there. Raises what the server says."""
-        if self._made is not None:
-            self._made.result()
-
-    def close(self) -> None:
-        """End the thread, when it has done what it began."""
-        self._thread.shutdown()
-
-
-def _create(server: Server, old: Database | None, template: Database | None) -> None:
+def create_next(server: Server, old: Database | None, template: Database | None) -> None:
+    """Create `__next` with its mark: a copy of `template`, or empty in the likeness of `old`."""
     name = server.names.next
     if template is None or old is None:
         swap.make(server, name, "next", old)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
+from backset.catalog import catalog
 from backset.connections import activity
 from backset.connections.locality import gather, is_neighbour, judge
 from backset.connections.session import Session, connect, was_ended
@@ -163,6 +164,7 @@ class Server:
         self.names = Names.of(target.database)
         # Whoever has said that its role only reads has not meant what this session is for.
         self.session = _maintenance_session(replace(target, writes=True), purpose)
+        self._identifier: str | None = None
         self.made: set[str] = set()  # the databases that this run has created beside the target
         self.major = self.session.info.server_version // 10000
         if self.major < _OLDEST:
@@ -265,6 +267,15 @@ class Server:
             standbys=standbys,
             machines=tuple(each for each in others if not is_neighbour(locality, each)),
         )
+
+    def identifier(self, *, anew: bool = False) -> str:
+        """Return which server this is, as the maintenance database shows it; asked once.
+
+        Empty where nothing tells; see catalog.server_id().
+        """
+        if self._identifier is None or anew:
+            self._identifier = catalog.server_id(self.session)
+        return self._identifier
 
     @property
     def version(self) -> str:

@@ -56,6 +56,12 @@ def confirm(server: Server) -> str:
     return f"on the server's own disk, and not yet on a standby ({names}) as far as is known"
 
 
+def lacking(server: Server) -> str:
+    """Return in words what the standbys may not have of a target that is another one by now."""
+    missing = confirm(server)
+    return f"{server.names.target} is {missing}" if missing else ""
+
+
 def _give_up(session: Session, late: threading.Event) -> None:
     late.set()
     session.cancel_safe(timeout=LIMIT_S)

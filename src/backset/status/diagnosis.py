@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrate.worker import Scripts
     from backset.revisions.history import Trace
-    from backset.runs.build import Build
+    from backset.runs.run import Run
     from backset.status.states import State
 
 _NOTHING = Verdict((), 0, compared=False, findings=())
@@ -108,18 +108,18 @@ class Status:
         )
 
 
-def status(build: Build, *, reached: Callable[[], None] = lambda: None) -> Status:
+def status(run: Run, *, reached: Callable[[], None] = lambda: None) -> Status:
     """Look at the target; nothing is changed. Raises StepFailedError.
 
     reached: is called once the server answers, before anything of the target is read.
     """
-    with explained(build.target):
-        found = _status(build, reached)
-        traces = _traces(build, found.facts) if found.server else ()
-    fits = tuple(_restorable(each, build.scripts) for each in traces)
+    with explained(run.target):
+        found = _status(run, reached)
+        traces = _traces(run, found.facts) if found.server else ()
+    fits = tuple(_restorable(each, run.work.scripts()) for each in traces)
     facts = replace(found.facts, restorable=fits)
     if found.server and facts.orphans and not facts.problems:
-        below = _below(build.scripts, facts.orphans)
+        below = _below(run.work.scripts(), facts.orphans)
         facts = replace(facts, problems=below, restorable=() if below else fits)
     return replace(found, facts=facts, traces=traces)
 
@@ -137,85 +137,85 @@ def _below(scripts: Scripts, orphans: Sequence[str]) -> tuple[Problem, ...]:
     return (Problem(kind="scripts below", text=text, paths=scripts.locations),)
 
 
-def _status(build: Build, reached: Callable[[], None]) -> Status:
-    _ = build.workers  # they import Alembic while we ask the server
-    target = build.target
-    facts = Facts(root=build.settings.root, database=target.database, mended_in=target.mended_in)
-    python = build.settings.shown_python
-    found = Status(
-        database=target.database, rows={}, facts=facts, where=_where(build), python=python
-    )
+def _status(run: Run, reached: Callable[[], None]) -> Status:
+    run.work.workers()  # they import Alembic while we ask the server
+    target = run.target
+    facts = Facts(root=run.settings.root, database=target.database, mended_in=target.mended_in)
+    python = run.settings.shown_python
+    found = Status(database=target.database, rows={}, facts=facts, where=_where(run), python=python)
     try:
-        _ = build.server
+        run.open()
         reached()
         found = replace(
             found,
-            server=build.server.session.info.parameter_status("server_version") or "",
-            previous=build.previous is not None,
-            protected=build.old is not None and build.old.protected,
-            rows=catalog.readable_counts(build.session) if build.old is not None else {},
+            server=run.server.session.info.parameter_status("server_version") or "",
+            previous=run.current.previous is not None,
+            protected=run.current.database is not None and run.current.database.protected,
+            rows=catalog.readable_counts(run.work.session())
+            if run.current.database is not None
+            else {},
         )
     except UnreachableError as error:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))
-    scripts = build.scripts
-    chains = tuple((each.lineage, _ids(each.scripts)) for each in build.workers)
-    has_door = any(each.has_door for each in build.workers)
+    scripts = run.work.scripts()
+    chains = tuple((each.lineage, _ids(each.scripts)) for each in run.work.workers())
+    has_door = any(each.has_door for each in run.work.workers())
     facts = replace(facts, chains=chains, has_door=has_door, problems=scripts.problems)
-    facts = replace(facts, exists=build.old is not None)
+    facts = replace(facts, exists=run.current.database is not None)
     found = replace(
         found,
         heads=scripts.heads,
         passed_over=_passed_over(scripts),
-        facts=replace(facts, **_goal(build)),
+        facts=replace(facts, **_goal(run)),
     )
-    return _of_database(build, found) if build.old is not None else found
+    return _of_database(run, found) if run.current.database is not None else found
 
 
 def _ids(scripts: Scripts) -> frozenset[str]:
     return frozenset(each.id for each in scripts.revisions)
 
 
-def _where(build: Build) -> str:
-    source = build.settings.sources.get("DATABASE_URL", "default")
+def _where(run: Run) -> str:
+    source = run.settings.sources.get("DATABASE_URL", "default")
     said = "DATABASE_URL is not set, so it is the embedded PostgreSQL"
-    return f"{build.target.shown} ({said if source == 'default' else f'from {source}'})"
+    return f"{run.target.shown} ({said if source == 'default' else f'from {source}'})"
 
 
-def _goal(build: Build) -> dict[str, Any]:
+def _goal(run: Run) -> dict[str, Any]:
     """Return where `upgrade` ends, and whether several such ends are accepted."""
-    ends = [head for each in build.workers for head in each.scripts.goal or each.scripts.heads]
-    several = len(build.workers) > 1 or bool(build.scripts.goal)
+    ends = [head for each in run.work.workers() for head in each.scripts.goal or each.scripts.heads]
+    several = len(run.work.workers()) > 1 or bool(run.work.scripts().goal)
     return {"goal": tuple(ends), "several": several}
 
 
-def _of_database(build: Build, found: Status) -> Status:
+def _of_database(run: Run, found: Status) -> Status:
     """Add what the database itself says, and what Alembic says of it."""
-    session, scripts = build.session, build.scripts
-    facts = replace(found.facts, **_recorded(build, session, scripts, found.rows))
+    session, scripts = run.work.session(), run.work.scripts()
+    facts = replace(found.facts, **_recorded(run, session, scripts, found.rows))
     if any(each.kind != "stale byte code" for each in facts.problems):
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     if facts.outdated:  # Alembic refuses to say anything of these
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
-    also = seeding.unmet(build.settings, session, found.rows)
+    also = seeding.unmet(run.settings, session, found.rows)
     try:
         verdict = verification.verify(
-            *(build.settings, build.workers, session),
+            *(run.settings, run.work.workers(), session),
             also=also,
             only_looks=True,
-            others=lambda: build.sharing,
+            others=run.current.sharing,
         )
     except AlembicError as error:
         if error.kind != "wrong target":
             raise
         facts = replace(facts, elsewhere=error.what, elsewhere_remedy=error.remedy)
         return replace(found, facts=facts)
-    facts = _compared(build, facts, verdict, scripts)
-    verdict = replace(verdict, findings=_half_built(build) + verdict.findings)
+    facts = _compared(run, facts, verdict, scripts)
+    verdict = replace(verdict, findings=_half_built(run) + verdict.findings)
     return replace(found, facts=facts, verdict=verdict)
 
 
 def _recorded(
-    build: Build, session: Session, scripts: Scripts, rows: Mapping[str, int | None]
+    run: Run, session: Session, scripts: Scripts, rows: Mapping[str, int | None]
 ) -> dict[str, Any]:
     """Return what can be told without Alembic, which refuses a broken chain."""
     recorded = tuple(catalog.revisions(session))
@@ -223,7 +223,7 @@ def _recorded(
     tables = catalog.version_tables(session)
     names = set(catalog.tables(session)) - set(tables)
     if any(schema != "public" for schema, _ in names):  # else whose it is, is not in question
-        names = {each for each in names if not build.sharing.has(each)}
+        names = {each for each in names if not run.current.sharing().has(each)}
     only: dict[str, Any] = {}
     if len(tables) == 1:  # rows of several cannot be told apart here
         outdated = graph.outdated(recorded, scripts.revisions)
@@ -251,9 +251,9 @@ def _has_rows(table: tuple[str, str], rows: Mapping[str, int | None]) -> bool:
     return rows.get(catalog.shown(*table)) != 0
 
 
-def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) -> Facts:
+def _compared(run: Run, facts: Facts, verdict: Verdict, scripts: Scripts) -> Facts:
     """Add what models and scripts say of the database."""
-    session = build.session
+    session = run.work.session()
     about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
     begun = graph.ancestors(recorded, scripts.revisions)
@@ -275,12 +275,12 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     )
     if not (differences or pending or facts.orphans) and facts.tables and recorded:
         return facts  # nothing to look into
-    homes = {each.schema for each in build.settings.lineages} | catalog.homes(session)
+    homes = {each.schema for each in run.settings.lineages} | catalog.homes(session)
     if homes - {"", "public"}:
-        homes -= build.sharing.schemas
+        homes -= run.current.sharing().schemas
 
     def is_others(table: tuple[str, str]) -> bool:
-        return build.sharing.has(table)  # looked at only where an index is not valid
+        return run.current.sharing().has(table)  # looked at only where an index is not valid
 
     seen = script_effects(
         session,
@@ -293,7 +293,7 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     )
     return replace(
         facts,
-        **(_shared(build, facts, seen.ours) if facts.orphans else {}),
+        **(_shared(run, facts, seen.ours) if facts.orphans else {}),
         ours=seen.ours,
         in_the_way=seen.in_the_way,
         unmade=seen.unmade,
@@ -301,31 +301,31 @@ def _compared(build: Build, facts: Facts, verdict: Verdict, scripts: Scripts) ->
     )
 
 
-def _shared(build: Build, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
+def _shared(run: Run, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
     """Return what is there that may be of another application, with its row in a version table."""
-    spare = set(catalog.version_tables(build.session))
+    spare = set(catalog.version_tables(run.work.session()))
     tables = [
         each
-        for each in catalog.tables(build.session)
+        for each in catalog.tables(run.work.session())
         if catalog.shown(*each) in facts.tables - set(ours) and each not in spare
     ]
-    strange = sharing.unnamed(tables, sources.texts(build.scripts.folders)) if tables else []
+    strange = sharing.unnamed(tables, sources.texts(run.work.scripts().folders)) if tables else []
     orphans = set(facts.orphans)
     return {
         "strangers": tuple(catalog.shown(*each) for each in strange),
         "shared": tuple(
             each.shown
-            for each in versions.tables(build.session)
+            for each in versions.tables(run.work.session())
             if orphans & set(each.revisions) and set(each.revisions) - orphans
         ),
     }
 
 
-def _traces(build: Build, facts: Facts) -> tuple[Trace, ...]:
+def _traces(run: Run, facts: Facts) -> tuple[Trace, ...]:
     """Search for each file that is missing, of a recorded revision or in the middle."""
     missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
-    folders = replace(build.worker.folders, locations=build.scripts.locations)
-    environ = build.settings.environ
+    folders = replace(run.work.worker().folders, locations=run.work.scripts().locations)
+    environ = run.settings.environ
     return tuple(orphans.trace(each, folders, environ) for each in missing if each)
 
 
@@ -339,13 +339,13 @@ def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
     )
 
 
-def _half_built(build: Build) -> tuple[Finding, ...]:
-    if build.old is None or build.old.mark != "unfinished":
+def _half_built(run: Run) -> tuple[Finding, ...]:
+    if run.current.database is None or run.current.database.mark != "unfinished":
         return ()
     finding = Finding(
         kind="half built",
-        what=f"a run in place on {build.old.name} was killed",
-        why=f"what stood there is in the backup {build.old.label or 'of nothing'}",
+        what=f"a run in place on {run.current.database.name} was killed",
+        why=f"what stood there is in the backup {run.current.database.label or 'of nothing'}",
         remedy="run `invoke reset-db` or `invoke restore` in the checkout where that was: either "
         "brings the backup back first",
     )

@@ -31,7 +31,7 @@ class Proof:
 
     same: the places at which it was identical to the live schema, the earliest first; each is the
     rows that the version table has there, with a space between.
-    unbuilt: why there was no such build, and what to do; then nothing is proved.
+    unbuilt: why there was no such run, and what to do; then nothing is proved.
     differences: in words, at the head. lacks: whether something that the chain makes is missing
     there, or is another one; else the database has more than that.
     apart: how it differs from what the recorded revisions make. reached: whether that was built.
@@ -59,7 +59,7 @@ class Proof:
 
     @property
     def is_built(self) -> bool:
-        """Whether there was such a build, so that something is proved."""
+        """Whether there was such a run, so that something is proved."""
         return not self.unbuilt
 
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
     from backset.errors import Finding
     from backset.migrate.upgrading import Progress
-    from backset.runs.build import Build
+    from backset.runs.run import Run
 
 
 _WITH_PATH = "loads only with the database's search_path"
 
 
-def _backup(build: Build, progress: Progress, meanwhile: Callable[[], None]) -> Done:
+def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done:
     """Dump the target with its manifest and scripts; prove that, where it is asked for."""
     from backset.backups import backup as backups
     from backset.backups import restoration
@@ -29,42 +29,44 @@ def _backup(build: Build, progress: Progress, meanwhile: Callable[[], None]) -> 
     from backset.runs import in_place, notes
     from backset.servers import derived
 
-    derived.clear_scratch(build.server, build.databases)
-    if build.options.proves:
-        restoration.refuse_proof(build.server, build.databases)
-    ended = build.server.endable(build.target.database) if build.is_in_place else []
-    if build.is_in_place:
-        in_place.freeze(build)
+    derived.clear_scratch(run.server, run.current.databases)
+    if run.options.proves:
+        restoration.refuse_proof(run.server, run.current.databases)
+    ended = run.server.endable(run.target.database) if run.in_place.is_chosen else []
+    if run.in_place.is_chosen:
+        in_place.freeze(run)
     farewell = f" · ended {listed(ended)}" if ended else ""
-    gone = {"ended": [each.content() for each in ended]} if build.is_in_place else {}
-    if build.old_is_empty:
-        build.demand_destination()
-        return Done(f"nothing to back up ({build.why_empty}){farewell}", gone)
+    gone = {"ended": [each.content() for each in ended]} if run.in_place.is_chosen else {}
+    if run.current.is_empty():
+        run.work.demand_scripts()
+        return Done(f"nothing to back up ({run.current.why_empty}){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
         meanwhile()  # pg_dump is at work, and Alembic's process still imports
-        build.demand_destination()
-        return build.scripts.folders
+        run.work.demand_scripts()
+        return run.work.scripts().folders
 
-    above = build.settings.zstd_above
+    above = run.settings.zstd_above
     taken = backups.take(
-        *(build.vault, build.target, folders, build.programs),
+        *(run.backups.store, run.target, folders, run.backups.programs),
         zstd_above=above,
-        left_out=build.left_out,
-        wish=build.options.wish,
-        is_remade=lambda session: notes.is_remade(build, session),
-        server_id=build.server_id,
+        left_out=run.current.left_out(),
+        wish=run.options.wish,
+        is_remade=lambda session: notes.is_remade(run, session),
+        server_id=run.server.identifier(),
     )
-    build.taken = taken
-    if build.options.proves:
-        progress(f"restoring it into {build.server.names.scratch}")
-        needs_path = restoration.prove(taken, build.server, build.old, build.programs)
+    run.backups.taken = taken
+    if run.options.proves:
+        progress(f"restoring it into {run.server.names.scratch}")
+        needs_path = restoration.prove(
+            taken, run.server, run.current.database, run.backups.programs
+        )
         if needs_path or taken.manifest.obstacle:
-            taken = build.taken = backups.noted(taken, needs_search_path=needs_path)
-    about, twin = taken.manifest, build.vault.twin(taken)
-    text = f"{build.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+            taken = run.backups.taken = backups.noted(taken, needs_search_path=needs_path)
+    about, twin = taken.manifest, run.backups.store.twin(taken)
+    text = f"{run.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     text += f" · the same state as {twin.name}, one file" if twin else ""
-    text += " · proved: restored and compared" if build.options.proves else ""
+    text += " · proved: restored and compared" if run.options.proves else ""
     text += f" · {_WITH_PATH}" if about.needs_search_path else ""
     unread = ", ".join(".".join(each) for each in about.left_out)
     text += f" · left out, since others own it: {unread}" if unread else ""
@@ -72,7 +74,7 @@ def _backup(build: Build, progress: Progress, meanwhile: Callable[[], None]) -> 
         "file": str(taken.dump),
         "rows": about.rows,
         "sha256": about.sha256,
-        "proved": build.options.proves,
+        "proved": run.options.proves,
         "same_as": twin.name if twin else None,
         "needs_search_path": about.needs_search_path,
     }
@@ -95,59 +97,62 @@ def _unloadable(taken: Backup) -> tuple[Finding, ...]:
     return (found,)
 
 
-def _plan_backup(build: Build) -> str:
+def _plan_backup(run: Run) -> str:
     from backset.backups import restoration
 
-    if build.options.proves:
-        restoration.refuse_proof(build.server, build.databases)
-    ending = ended(build) if build.is_in_place else ""
-    if build.old_is_empty:
-        return f"nothing to back up ({build.why_empty}){ending}"
-    size = amount(build.old.size_bytes or 0) if build.old else ""
-    folder = build.settings.shown(build.vault.folder)
-    text = f"would dump {build.target.database} ({size}) into {folder}"
-    if build.options.proves:
-        text += f" · would restore that into {build.server.names.scratch}, compare, and drop it"
-    if name := build.options.wish.name:
-        build.vault.refuse_name(name)
+    if run.options.proves:
+        restoration.refuse_proof(run.server, run.current.databases)
+    ending = ended(run) if run.in_place.is_chosen else ""
+    if run.current.is_empty():
+        return f"nothing to back up ({run.current.why_empty}){ending}"
+    size = amount(run.current.database.size_bytes or 0) if run.current.database else ""
+    folder = run.settings.shown(run.backups.store.folder)
+    text = f"would dump {run.target.database} ({size}) into {folder}"
+    if run.options.proves:
+        text += f" · would restore that into {run.server.names.scratch}, compare, and drop it"
+    if name := run.options.wish.name:
+        run.backups.store.refuse_name(name)
         text += f" as {name}"
     return text + ending
 
 
-def _load(build: Build, progress: Progress) -> Done:
+def _load(run: Run, progress: Progress) -> Done:
     """Load a backup into the database beside the target, and compare it with the manifest."""
     from backset.backups import restoration
     from backset.inherit import inheritance
     from backset.runs import in_place
 
-    chosen, by_path = build.chosen_backup, False
+    chosen, by_path = run.backups.chosen(run.server), False
     progress(f"loading {chosen.name}")
     chosen.check()
-    if build.is_in_place:
-        build.writers.let_in()  # all of it comes in one transaction
-        if gone := in_place.load(build, chosen, own=False):
+    if run.in_place.is_chosen:
+        run.in_place.writers.let_in()  # all of it comes in one transaction
+        if gone := in_place.load(run, chosen, own=False):
             progress(gone, lasting=True)
     else:
-        restoration.program(chosen, build.programs)  # or a refusal, before making it
-        build.make_next(acts=False)
-        build.inherit(inheritance.OF_DATABASE)
+        restoration.program(chosen, run.backups.programs)  # or a refusal, before making it
+        run.next.make(acts=False)
+        run.work.inherit(inheritance.OF_DATABASE)
 
         def emptied() -> None:
             progress("the dump does not load by itself: once more, with the database's search_path")
-            build.make_next_anew()
-            build.inherit(inheritance.OF_DATABASE)
+            run.work.leave()
+            run.next.make_anew()
+            run.work.inherit(inheritance.OF_DATABASE)
 
-        where = build.subject, build.server.major, build.programs
+        where = run.work.target, run.server.major, run.backups.programs
         by_path |= restoration.load(chosen, *where, emptied=emptied)
-        build.inheritance.repeat(build.session)  # the script of an extension may set search_path
+        run.work.inheritance.repeat(
+            run.work.session()
+        )  # the script of an extension may set search_path
     counts = chosen.manifest.rows
     text = f"{chosen.name} · {_rows(counts)}, as its manifest says"
     text += f" · {_WITH_PATH}" if by_path else ""
     return Done(text, {"rows": counts})
 
 
-def _plan_load(build: Build) -> str:
-    return f"would load {build.chosen_backup.name} into {build.subject.database}"
+def _plan_load(run: Run) -> str:
+    return f"would load {run.backups.chosen(run.server).name} into {run.work.target.database}"
 
 
 def _rows(rows: Mapping[str, int]) -> str:

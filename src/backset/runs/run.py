@@ -1,0 +1,222 @@
+"""Run: the sessions and facts of one run, and nothing else."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from backset.backups.backup import NO_WISH, Wish
+from backset.backups.store import BackupStore
+from backset.connections.session import explained, process_of
+from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.migrate.project_command import ProjectCommand
+from backset.process import process, signals
+from backset.runs import aftermath, login, next_database
+from backset.runs.current import CurrentDatabase
+from backset.runs.login import Writers
+from backset.runs.next_database import NextDatabase
+from backset.runs.states import CloneState, InPlaceState, Outcome
+from backset.runs.work import WorkDatabase
+from backset.servers.programs import Programs
+from backset.servers.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.backups.manifest import Backup
+    from backset.backups.store import Choice
+    from backset.clones.memory import Memory
+    from backset.connections.target import Target
+    from backset.migrate.worker import Worker
+    from backset.revisions.restore import Recipe
+    from backset.runs.policy import Strategy
+    from backset.settings.rules import Origin, Rules
+    from backset.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What flags ask of the steps.
+
+    proves: the backup is restored and compared. wish: what else is asked of it. accepts:
+    differences go into the baseline.
+    downgrades: the migrations are taken back, in a scratch database.
+    seeds_twice: a second run of the seed command must change no count.
+    stamps: the revisions that the version table gets. drops: invalid indexes.
+    recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
+    carries: how rows come into the new database, if they do. origin: whose; None is the target's.
+    cold: what earlier runs have kept is forgotten.
+    """
+
+    proves: bool = False
+    wish: Wish = NO_WISH
+    accepts: bool = False
+    downgrades: bool = False
+    seeds_twice: bool = False
+    stamps: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
+    recipe: Recipe | None = None
+    asks_log: bool = True
+    carries: Rules | None = None
+    origin: Origin | None = None
+    cold: bool = False
+
+
+@dataclass(slots=True)
+class RunBackups:
+    """The target's folder of backups, and those that the run is about.
+
+    taken: the backup of this run; None where there was nothing to back up. choice: which one
+    `restore` was asked for.
+    """
+
+    store: BackupStore
+    programs: Programs
+    choice: Choice | None = None
+    taken: Backup | None = None
+    _chosen: Backup | None = None
+
+    def choose(self, server: Server) -> None:
+        """Settle which one is meant; what is wrong with it is said when chosen() asks for it."""
+        with suppress(StepFailedError, RefusedError):
+            self.chosen(server)
+
+    def chosen(self, server: Server) -> Backup:
+        """Return the backup that `restore` was asked for. Raises StepFailedError, RefusedError."""
+        assert self.choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        if self._chosen is None:
+            self._chosen = self.choice.backup(server.identifier(), server.major)
+        return self._chosen
+
+
+class Run:
+    """One run on one target: `beside` it, in `__next`, or on the target as it is.
+
+    server: the session on the maintenance database. current: the target as it stands. work: the
+    database that upgrade, verify and seed work on. next: `__next`, which becomes the target.
+    clone, in_place, outcome: what the run has come to. Nothing connects before open().
+    """
+
+    server: Server
+    next: NextDatabase
+
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        purpose: str,
+        *,
+        beside: bool,
+        worker: Worker | None = None,
+        choice: Choice | None = None,
+        options: Options | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.settings = settings
+        self.purpose = purpose
+        self.options = options or Options()
+        self.clone = CloneState(memory)
+        self.in_place = InPlaceState()
+        self.outcome = Outcome()
+        self.current = CurrentDatabase(settings, target, purpose)
+        self.work = WorkDatabase(
+            *(self.current, settings, purpose),
+            is_beside=beside,
+            worker=worker,
+            clone=self.clone,
+            in_place=self.in_place,
+        )
+        store = BackupStore.of(settings.backups, target.database)
+        self.backups = RunBackups(store, Programs(settings.environ, settings.root), choice)
+        self._open = ExitStack()
+        self._is_open = False
+
+    def __enter__(self) -> Self:
+        signals.listen()  # a repair has one run after another
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: object, _trace: object
+    ) -> None:
+        signals.ignore()
+        outcome, in_place = self.outcome, self.in_place
+        if outcome.promoted is None:
+            where = self.target, self.purpose, self.current.database
+            outcome.promoted = aftermath.look_again(*where)
+        replaces = self.work.is_beside or in_place.is_chosen
+        if replaces and isinstance(error, (StepFailedError, Interrupted)):
+            words = aftermath.what_stands(
+                self.target,
+                error,
+                promoted=outcome.promoted,
+                rebuilt=in_place.is_rebuilt,
+                taken=self.backups.taken,
+            )
+            error.add_note(words)
+        self.close_sessions()
+        if error is not None:
+            process.end_all()
+        if error is not None and self._is_open:
+            self.server.abandon()
+        if outcome.worked and isinstance(error, (StepFailedError, Interrupted)):
+            error.add_note(aftermath.where_it_is(self.target, self.purpose, *outcome.worked))
+        if self._is_open:
+            self.next.close()
+        self.clone.close()
+        is_left = self._is_open and self.next.is_begun and outcome.promoted is False
+        if is_left and isinstance(error, BaseException):
+            next_database.remove(self.server, error)
+        self._open.close()
+
+    @property
+    def target(self) -> Target:
+        """The database that DATABASE_URL names, and how it is reached."""
+        return self.current.target
+
+    def open(self) -> None:
+        """Connect to the server, and look which databases there are. Raises UnreachableError."""
+        if self._is_open:
+            return
+        with explained(self.target):
+            self.server = self._open.enter_context(Server(self.target, self.purpose))
+            self.current.refresh(self.server)
+        where = self.server.session, self.target.database, self.current.session
+        self.in_place.writers = Writers(*where)
+        self.next = NextDatabase(self.server, self.current, self.clone)
+        self._is_open = True
+
+    def lock(self, waiting: Callable[[str], None] | None) -> None:
+        """Take the target's lock, for as long as its sessions last; see Server.lock()."""
+        self.server.lock(waiting)
+        if self.current.database is None:
+            self.current.refresh(self.server)
+        if not self.server.is_confined and self.current.database is not None:
+            self.current.lock_by(partial(self.server.lock, waiting))
+        self.current.refresh(self.server)  # another run may have been waited for
+
+    def choose(self, strategy: Strategy) -> None:
+        """Work beside the target, or on the target itself, before anything is opened for that."""
+        self.work.is_beside = strategy.way == "swap"
+        self.in_place.is_chosen = not self.work.is_beside
+        self.in_place.is_asked = strategy.is_asked
+        if self.in_place.is_chosen:
+            self.write_anyhow()
+
+    def write_anyhow(self) -> None:
+        """Let our sessions write to the target where those of our login may only read."""
+        session = self.server.session
+        login.override(session)
+        hears = process_of(session) == session.info.backend_pid
+        self.current.let_write(hears_options=hears)
+
+    def project_command(self) -> ProjectCommand:
+        """Return what runs the project's own commands on the work database, and on no other."""
+        where = (self.settings, self.work.target, self.target, self.server.session)
+        return ProjectCommand(*where, ready=self.in_place.writers.let_in)
+
+    def close_sessions(self) -> None:
+        """Leave the databases: end Alembic's processes and our sessions, as the swap demands."""
+        self.work.leave()
+        self.current.close()

@@ -1,0 +1,90 @@
+"""What a run has come to so far: by a clone, in place, and in the end."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backset.process.signals import submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backset.catalog.objects import Object
+    from backset.catalog.past import Past
+    from backset.clones.memory import Memory, Recalled
+    from backset.inherit.cluster_wide import ClusterWide
+    from backset.revisions.graph import Revision
+    from backset.runs.login import Writers
+
+
+@dataclass(slots=True)
+class CloneState:
+    """Whether the new database is a clone of an earlier build, and whether this one is kept.
+
+    memory: what is known of the last build; recalled: that one, if it is cloned; uncloned: why
+    nothing is. watched: whether Alembic's process notes what it reads. outside: what belonged to
+    the server before and after the migrations. keeps: the templates that this run made; unkept: why
+    it made none.
+    """
+
+    memory: Memory | None = None
+    recalled: Recalled | None = None
+    uncloned: str = ""
+    watched: bool = False
+    outside: tuple[ClusterWide, ClusterWide] | None = None
+    keeps: list[str] = field(default_factory=list)
+    unkept: str = ""
+    _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there is something to say of an earlier build."""
+        return self.memory is not None and self.memory.record is not None
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Do something beside the steps, each after the one before."""
+        submit(self._aside, work)
+
+    def close(self) -> None:
+        """Wait for that."""
+        self._aside.shutdown()
+
+
+@dataclass(slots=True)
+class InPlaceState:
+    """How far the target itself is rebuilt, where nothing is built beside it.
+
+    is_chosen: whether it is; is_asked: whether a flag asks for that, and nothing else leads to it.
+    frozen: its objects before that; past: its tables, if their rows are to be carried; pending:
+    revisions that it had not run then, and that change its rows.
+    cleared: whether its objects have been dropped (None: not known); the truth is then in the
+    backup of this run. is_rebuilt: whether all is done, and the marks are gone. writers: who else
+    could write to it.
+    """
+
+    is_chosen: bool = False
+    is_asked: bool = False
+    frozen: list[Object] = field(default_factory=list)
+    past: Past | None = None
+    pending: list[Revision] = field(default_factory=list)
+    cleared: bool | None = False
+    is_rebuilt: bool = False
+    writers: Writers = field(init=False)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an error must tell the truth about.
+
+    promoted: whether the swap has happened. None: it had begun, and what became of it is not known,
+    as when the answer to its COMMIT is lost.
+    worked: the step that has begun to work on the live target itself, where it is to stay, and at
+    which revisions that was then.
+    is_carried: whether all rows of the target were carried.
+    """
+
+    promoted: bool | None = False
+    worked: tuple[str, tuple[str, ...]] | None = None
+    is_carried: bool = False
