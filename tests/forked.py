@@ -1,9 +1,9 @@
 """Alembic's processes, made by a fork from one that has imported Alembic: half the time of a test.
 
 What is run in them is the program itself, in a session of its own and with the environment that it
-was given; or the forerunner of a seed command, which imports the same; or Alembic's own command,
-by which tests lay a database down. Where anything else is asked for that an interpreter looks at
-when it starts, one starts. A run that a test starts as a process of its own is not touched.
+was given; or Alembic's own command, by which tests lay a database down. Where anything else is
+asked for that an interpreter looks at when it starts, one starts. A run that a test starts as a
+process of its own is not touched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PROGRAM = Path(__file__).parents[1] / "src/backset/alembic_worker"
-FORERUNNER = PROGRAM.with_name("forerunner")
 _LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS)
 _MOST = 1 << 20  # bytes of a request
 
@@ -80,9 +79,9 @@ def started() -> Iterator[socket.socket]:
 
 
 def is_ours(argv: Sequence[str], how: Mapping[str, Any]) -> bool:
-    """Tell whether that is one of these programs, by this interpreter and for this account."""
+    """Tell whether that is the program, by this interpreter and for this account."""
     return (
-        argv[1:2] in ([str(PROGRAM)], [str(FORERUNNER)])
+        argv[1:2] == [str(PROGRAM)]
         and Path(argv[0]).parent == Path(sys.executable).parent
         and "user" not in how
         and how["stdout"] == subprocess.PIPE
@@ -228,10 +227,6 @@ def run(argv: list[str], links: list[int], serve_alembic: Callable[[], None]) ->
     if argv[0] == str(PROGRAM):
         sys.argv = [argv[0], *map(str, links)]
         serve_alembic()
-    elif argv[0] == str(FORERUNNER):
-        sys.argv = [argv[0], str(links[0]), *argv[2:]]
-        sys.path.insert(0, argv[0])
-        runpy.run_path(str(FORERUNNER / "__main__.py"), run_name="__main__")
     else:
         import alembic.config  # noqa: PLC0415  (only tests.forked's own process has it already)
 

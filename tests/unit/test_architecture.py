@@ -14,7 +14,6 @@ import backset
 
 SOURCE = Path(backset.__file__).parent
 WORKER = sorted((SOURCE / "alembic_worker").glob("*.py"))
-PROGRAMS = [*WORKER, SOURCE / "forerunner" / "__main__.py"]
 # `catalog.schema` → its file; the worker is a program of its own, and counts as one module.
 FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): [path]
@@ -141,16 +140,14 @@ def test_only_settings_reads_the_environment() -> None:
     assert readers == []
 
 
-def test_the_programs_import_nothing_of_backset() -> None:
-    """They also run under an interpreter that does not have backset."""
-    programs = ("alembic_worker", "forerunner.__main__")
-    found = [name for program in programs for name in IMPORTS[program] if "backset" in name]
-    assert found == []
+def test_the_worker_imports_nothing_of_backset() -> None:
+    """It also runs under an interpreter that does not have backset."""
+    assert [name for name in IMPORTS["alembic_worker"] if "backset" in name] == []
 
 
-def test_the_programs_run_under_python_3_9() -> None:
+def test_the_worker_runs_under_python_3_9() -> None:
     """A project's interpreter may be older than ours; this knows syntax and library alike."""
-    least = {path.name: detect(path.read_text(encoding="utf-8"))[1] for path in PROGRAMS}
+    least = {path.name: detect(path.read_text(encoding="utf-8"))[1] for path in WORKER}
     assert [name for name, version in least.items() if version is None or version > (3, 9)] == []
 
 

@@ -7,12 +7,11 @@ status is reported, and proves nothing.
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -26,7 +25,7 @@ from backset.process.identity import application_name, run_mark
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import psycopg
 
@@ -43,7 +42,6 @@ _DOTENV = (
     '[tool.backset.env] PYTHON_DOTENV_DISABLED = "1" (python-dotenv 1.2 and later), '
     "or take the override away"
 )
-_PROGRAM = Path(__file__).parents[1] / "forerunner"
 _PYTHONS = frozenset({"python", "python3"})
 
 
@@ -71,8 +69,7 @@ class ProjectCommand:
     """Runs commands of the project on `subject`, and keeps them from `target`, the live database.
 
     session: on the maintenance database; nobody else may use it meanwhile.
-    ahead: the interpreter of one of the commands, which has been started already. ready: what is
-    done before any of them runs.
+    ready: what is done before any of them runs.
     """
 
     def __init__(
@@ -81,22 +78,13 @@ class ProjectCommand:
         subject: Target,
         target: Target,
         session: Session,
-        ahead: Forerunner | None = None,
         ready: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.subject = subject
         self.target = target
         self._session = session
-        self._ahead = ahead
         self._ready = ready
-
-    def forerunner(self, command: Sequence[str], purpose: str) -> Forerunner | None:
-        """Start the interpreter of a command ahead of its time; None where that is no Python."""
-        if not can_run(command, self.settings.root):
-            return None
-        argv, env = self.settings.command(command), self._env(purpose)
-        return Forerunner(argv, env=env, cwd=self.settings.root)
 
     def demand(self, command: Sequence[str]) -> None:
         """Raise StepFailedError where a command or its script is not there, and run nothing."""
@@ -115,8 +103,6 @@ class ProjectCommand:
         self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]
     ) -> process.Child:
         argv, env = self.settings.command(command), self._env(purpose)
-        if self._ahead is not None and self._ahead.waits_for(argv, env):
-            return self._ahead.go(on_line)
         # Tethered: it would write into the database that the next run builds.
         return process.Child(argv, env=env, cwd=self.settings.root, on_line=on_line, tethered=True)
 
@@ -222,65 +208,11 @@ def _doubt(what: str, why: str, remedy: str) -> Finding:
     return Finding(kind="astray", what=what, why=why, remedy=remedy)
 
 
-class Forerunner:
-    """The interpreter of a command: it imports the command's libraries, and runs nothing yet.
-
-    argv: the command, with the path of its interpreter. It ends with the block, or with us.
-    """
-
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
-        self._command: tuple[Sequence[str], Mapping[str, str]] | None = (argv, env)
-        self._on_line: Callable[[str], None] = lambda _line: None
-        self._link, theirs = socket.socketpair()
-        python, *words = argv
-        with theirs:
-            self._child = process.Child(
-                [python, str(_PROGRAM), str(theirs.fileno()), *words],
-                env=env,
-                cwd=cwd,
-                on_line=self._hear,
-                pass_fds=[theirs.fileno()],
-                tethered=True,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._link.close()
-        self._child.end()
-
-    def _hear(self, line: str) -> None:
-        self._on_line(line)
-
-    def waits_for(self, argv: Sequence[str], env: Mapping[str, str]) -> bool:
-        """Tell whether it is this command, and can still become it."""
-        return self._command == (argv, env) and not self._child.has_ended(0)
-
-    def go(self, on_line: Callable[[str], None]) -> process.Child:
-        """Let the command run, once, and return it."""
-        self._command = None
-        self._on_line = on_line
-        with self._link, suppress(ConnectionError):  # it has died: its exit status says so
-            self._link.sendall(b"!")
-        return self._child
-
-
 def _missing_script(command: Sequence[str], root: Path) -> str:
     """Return the script that a plain Python is to run, and that is not there; else nothing."""
     program, script, *_ = [*command, "", ""]
     is_script = program in _PYTHONS and script and not script.startswith("-")
     return script if is_script and not (root / script).exists() else ""
-
-
-def can_run(command: Sequence[str], root: Path) -> bool:
-    """Tell whether a command is a script or a module of the project for a plain Python."""
-    program, *words = [*command, ""]
-    if program not in _PYTHONS:
-        return False
-    if words[0] == "-m":
-        return bool(words[1])
-    return not words[0].startswith("-") and (root / words[0]).is_file()
 
 
 _WAITS = 140000  # the first server that can wait, in ms, for the end of a session

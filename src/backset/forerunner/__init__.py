@@ -1,1 +1,0 @@
-"""A program: a Python command that is started ahead of its time."""
