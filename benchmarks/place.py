@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from backset.servers import clusters, programs
+from backset.servers import location, programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +118,7 @@ def opened() -> Iterator[Place]:
                 shutil.copytree(ROOT / part, project / part, ignore=_COMPILED)
             else:
                 shutil.copy2(ROOT / part, project / part)
-        cluster = clusters.project_cluster(project)
+        cluster = location.project_cluster(project)
         try:
             cluster.start()
             yield Place(folder, cluster)

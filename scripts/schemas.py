@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
 from backset.report import shape
-from backset.settings import lineage, values
+from backset.settings import values
 from backset.settings.keys import KEYS, Key
 
 FOLDER = Path(__file__).parents[1] / "src/backset/schemas"
@@ -55,8 +55,8 @@ def _key(key: Key) -> dict[str, Any]:
 def _checked(check: Any) -> dict[str, Any]:  # noqa: ANN401  (a check)
     if isinstance(check, values.AtLeast):
         return {"type": "integer", "minimum": check.least}
-    if check is lineage.read:
-        chain = _closed({name: _checked(each) for name, each in lineage.KEYS.items()}, "name")
+    if check is values.read:
+        chain = _closed({name: _checked(each) for name, each in values.KEYS.items()}, "name")
         return {"type": "array", "items": chain}
     if check is values.ignored:  # a day is one of TOML's own types, or a text
         entry = {**dict.fromkeys(values.IGNORE_KEYS, _TEXT), "until": {"format": "date"}}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.servers.clusters import temporary_cluster
+from backset.servers.location import temporary_cluster
 from backset.servers.programs import embedded_folder
 
 if TYPE_CHECKING:

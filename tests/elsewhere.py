@@ -19,7 +19,7 @@ import psutil
 import psycopg
 import pytest
 
-from backset.servers.clusters import temporary_cluster
+from backset.servers.location import temporary_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -35,7 +35,7 @@ PROJECTS = REPOSITORY / "tests/projects"  # one for every shape of chain
 TASKS = "from backset.tasks import namespace\n"
 _AT_THE_START = ("PYTHON", "LC_", "LANG", "TZ")  # what an interpreter reads then
 _FOR_A_PROCESS = {"psql", "alembic", "--debug"}  # they write where ours writes, or log for good
-_READ_ANEW = ("tasks", "backset.tasks", "backset.program")  # Invoke uses up the help of a task
+_READ_ANEW = ("tasks", "backset.tasks", "backset.__main__")  # Invoke uses up the help of a task
 _TIMEOUT_S = 120
 
 
@@ -161,7 +161,7 @@ def _code(argv: list[str]) -> int:
     names = ["invoke", "inv"]
     try:
         if argv[0] == "backset":
-            import_module("backset.program").main()
+            import_module("backset.__main__").main()
         else:
             Program(invoke.__version__, None, "Invoke", "inv[oke]", binary_names=names).run(argv)
     except SystemExit as ended:

@@ -25,7 +25,7 @@ import pytest
 import trustme
 from psycopg import sql
 
-from backset.servers.clusters import temporary_cluster
+from backset.servers.location import temporary_cluster
 from tests.canary import CANARY
 from tests.clusters import free_port, installations, majors
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from backset.servers.clusters import ServiceNames, throw_away
+from backset.servers.location import ServiceNames, throw_away
 from backset.servers.programs import installations
 
 if TYPE_CHECKING:

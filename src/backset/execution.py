@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import psycopg
 
 from backset.chain import Done, Planned, flat
-from backset.checks import baseline, heads
+from backset.checks import baseline
 from backset.clones.memory import StepRecord
 from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, Overdue, StepFailedError
+from backset.migrate import current
 from backset.process import signals
 from backset.runs import clones, guard, in_place, login
 from backset.runs.clones import Keeping
-from backset.servers import derived, standbys, swap
+from backset.servers import derived, swap
 from backset.servers.server import MAINTENANCE, Server
 from backset.steps.content import set_aside
 from backset.steps.databases import pruned
@@ -65,7 +66,7 @@ def perform(
     pid = process_of(run.server.session)
     with Waits(run.server.maintenance, names, pid, watcher.notice):
         _run(run, chain, watcher, skip=skip, answer=answer)
-        if run.in_place.is_rebuilt and (late := standbys.lacking(run.server)):
+        if run.in_place.is_rebuilt and (late := swap.lacking(run.server)):
             watcher.notice(late)
 
 
@@ -308,7 +309,7 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Pl
             run.clone.uncloned = clones.look(run, seeds=seeds) if is_kept else _NOT_KEPT
         _look_ahead(run, names)
         if "upgrade" in {each.name for each in flat(chosen)} and run.clone.recalled is None:
-            heads.demand_destination(run.work.workers())
+            current.demand_destination(run.work.workers())
         problems: tuple[Finding, ...] = ()
         for step in flat(groups):
             planned = _planned(step, run)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from backset.rehearsal.rehearsal import Check, NoxStage
-    from backset.servers.clusters import Service
+    from backset.servers.location import Service
 
 # Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
 # other 0.2 s that it would leave to it are not enough to end what it has started.
@@ -118,7 +118,7 @@ def _served(
 ) -> Iterator[tuple[dict[str, str], Service | None]]:
     """Give what names the server for as long as the block lasts, and a throw-away one itself."""
     from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
-    from backset.servers import clusters  # noqa: PLC0415
+    from backset.servers import location  # noqa: PLC0415
     from backset.text import redaction  # noqa: PLC0415
 
     try:
@@ -127,7 +127,7 @@ def _served(
                 yield it
             return
         if not _in_ci() and "--service" not in session.posargs:
-            clusters.refuse_rows(server.url, wait_s)
+            location.refuse_rows(server.url, wait_s)
     except BacksetError as error:
         session.error("\n".join(map(redaction.printable, error.lines())))
     yield {"DATABASE_URL": server.url}, None
@@ -139,19 +139,19 @@ def _thrown_away(
 ) -> Iterator[tuple[dict[str, str], Service]]:
     """Run a server that stands in for the project's own. Raises SettingsError."""
     from backset.connections.target import Target  # noqa: PLC0415
-    from backset.migrate import stand_in  # noqa: PLC0415
-    from backset.servers import clusters  # noqa: PLC0415
+    from backset.migrate import discovery  # noqa: PLC0415
+    from backset.servers import location  # noqa: PLC0415
     from backset.settings.keys import THROW_AWAY  # noqa: PLC0415  (likewise)
     from backset.settings.reader import load  # noqa: PLC0415
 
     given = {name: value for name, value in os.environ.items() if not name.startswith("BACKSET_")}
     given |= {name: value for name, value in env.items() if value is not None}
     settings = load(Path.cwd(), given)
-    meant = stand_in.own(settings)
-    names = stand_in.names(settings, meant, _DATABASE)
-    with clusters.throw_away(names, major, keep="--keep" in session.posargs) as it:
+    meant = discovery.own_target(settings)
+    names = discovery.stand_in_names(settings, meant, _DATABASE)
+    with location.throw_away(names, major, keep="--keep" in session.posargs) as it:
         target = Target.parse(it.url)
-        told = stand_in.told(settings, meant, target)
+        told = discovery.stand_in_environment(settings, meant, target)
         where = f"{target.params['host']}:{target.params['port']}"
         yield {**told, "DATABASE_URL": it.url, THROW_AWAY: where}, it
 

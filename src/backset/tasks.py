@@ -13,7 +13,7 @@ from invoke.collection import Collection
 from invoke.tasks import Task, task
 
 from backset.chain import CHAINS, Chain
-from backset.steps.standard import STANDARD
+from backset.steps import STANDARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from backset.servers.cluster import Cluster
 
-from backset.servers.clusters import project_cluster
+from backset.servers.location import project_cluster
 
 CANARY = "c4nary%40s3cret"
 
@@ -476,7 +476,7 @@ def test_a_server_that_dies_under_a_run(short_tmp: Path) -> None:
         before = prints(project)
         script = short_tmp / "scripts/stop.py"
         script.write_text(
-            "from backset.servers.clusters import project_cluster as p\n"
+            "from backset.servers.location import project_cluster as p\n"
             "from pathlib import Path\np(Path('.').resolve()).stop()\n"
         )
         project.configure("add_mock_task_data.py", "stop.py")

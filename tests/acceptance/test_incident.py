@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from backset.connections.target import Target
-from backset.servers.clusters import ServiceNames, throw_away
+from backset.servers.location import ServiceNames, throw_away
 from tests.conftest import PASSWORD, ROLE
 from tests.incident.project import (
     CLEAN_REVISION,

@@ -362,7 +362,7 @@ def test_list_imports_nothing_heavy(project: Project) -> None:
 
 def test_a_rebuild_imports_only_what_it_needs(project: Project) -> None:
     """What belongs to other tasks and to flags costs those alone."""
-    others = "carry prove.downgrade revisions.restore revisions.git rehearsal"
+    others = "carry prove.scratch revisions.restore revisions.git rehearsal"
     code = (
         "import sys; from invoke.main import program\n"
         "try: program.run(['invoke', 'reset-db'])\n"

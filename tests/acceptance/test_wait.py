@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from backset.connections.target import Target
-from backset.servers import clusters
+from backset.servers import location
 from tests.clusters import free_port, running
 from tests.conftest import PASSWORD, ROLE
 from tests.elsewhere import forwarding
@@ -86,7 +86,7 @@ def test_one_answer_is_not_enough(cluster: Cluster) -> None:
     told: list[str] = []
     with forwarding("127.0.0.1", ("127.0.0.1", cluster.port), admits) as port:
         target = Target.parse(f"postgresql://{who}@127.0.0.1:{port}/postgres")
-        assert clusters.wait(target, 60, told.append) == 18
+        assert location.wait(target, 60, told.append) == 18
     assert len(came) == 8
     assert len(told) == 1
     assert "closed the connection" in told[0]

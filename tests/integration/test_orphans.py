@@ -13,7 +13,7 @@ import pytest
 from backset.errors import StepFailedError
 from backset.revisions.orphans import trace
 from backset.revisions.restore import joined, retrieve
-from backset.revisions.sources import Folders
+from backset.revisions.script_files import Folders
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from backset.catalog import catalog, object_hashes, objects, schema
-from backset.catalog.difference import Sides, between
+from backset.catalog.schema import Sides, between
 from backset.connections.session import conninfo
 from backset.connections.target import Target
 from backset.servers.programs import Programs
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from backset.catalog.difference import Difference, Item
+    from backset.catalog.schema import Difference, Item
     from backset.servers.cluster import Cluster
 
 SIDES = Sides("the one", "the other")

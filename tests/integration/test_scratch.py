@@ -26,7 +26,7 @@ from tests.conftest import ROLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backset.catalog.difference import Difference
+    from backset.catalog.schema import Difference
     from backset.servers.cluster import Cluster
     from tests.project import Project
 
@@ -63,7 +63,7 @@ def differences(run: Run) -> list[Difference]:
     """Return how the target differs from what the chain makes in a scratch database."""
     name = run.server.names.scratch
     scratch.prepare(run, [name], "test")
-    with scratch.made(run, name) as made:
+    with scratch.created(run, name) as made:
         made.upgrade()
         made.inheritance.complete(made.session)
         spare = catalog.version_tables(run.current.session())
@@ -81,7 +81,7 @@ def test_a_chain_is_built_and_gone(project: Project) -> None:
     """The scratch database is at head inside the block, and dropped after it."""
     with built(project) as run:
         scratch.prepare(run, [run.server.names.scratch], "test")
-        with scratch.made(run, run.server.names.scratch) as made:
+        with scratch.created(run, run.server.names.scratch) as made:
             assert databases(project) == {"", "__scratch"}
             assert made.upgrade() == 1
             assert "table public.tasks" in made.schema()
@@ -192,7 +192,7 @@ def test_an_error_inside_leaves_nothing(project: Project, error: BaseException) 
     """Whatever ends the block, the database is dropped."""
 
     def leave(run: Run) -> None:
-        with scratch.made(run, run.server.names.scratch):
+        with scratch.created(run, run.server.names.scratch):
             raise error
 
     with built(project) as run:

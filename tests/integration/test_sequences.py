@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.carry import carry
-from backset.catalog import catalog, counters
+from backset.catalog import catalog, past
 from tests.conftest import ROLE
 from tests.integration.two_databases import Databases, transfer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def carried(databases: Databases, *transfers: TableCopy) -> int:
     """Copy the rows, and advance the sequences; return how many of these moved."""
     databases.copy(transfers)
-    return carry.advance(databases.new, counters.read(databases.old), transfers)
+    return carry.advance(databases.new, past.read_counters(databases.old), transfers)
 
 
 def inserted(databases: Databases, table: str, column: str = "id") -> object:
@@ -128,7 +128,7 @@ def test_a_partitioned_table(databases: Databases) -> None:
         "CREATE TABLE t1 PARTITION OF t DEFAULT"
     )
     databases.old.execute("INSERT INTO t DEFAULT VALUES")
-    carry.advance(databases.new, counters.read(databases.old), [transfer("t", "id")])
+    carry.advance(databases.new, past.read_counters(databases.old), [transfer("t", "id")])
     assert inserted(databases, "t") == 2
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from backset.connections.activity import Waits
 from backset.connections.target import Target
-from backset.servers import standbys, swap
+from backset.servers import swap
 from backset.servers.server import Server
 from tests.clusters import running
 
@@ -35,7 +35,7 @@ def lonely() -> Iterator[Cluster]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a second and a half only."""
-    monkeypatch.setattr(standbys, "LIMIT_S", 1.5)
+    monkeypatch.setattr(swap, "LIMIT_S", 1.5)
 
 
 def administered(cluster: Cluster, *statements: str) -> None:
@@ -106,7 +106,7 @@ def test_the_swap_does_not_wait_for_a_standby(away: str) -> None:
         told: list[str] = []
         names, began = [server.names.target], server.session.info.backend_pid
         with Waits(server.maintenance, names, began, notice):
-            waiting = threading.Thread(target=lambda: told.append(standbys.confirm(server)))
+            waiting = threading.Thread(target=lambda: told.append(swap.confirm(server)))
             waiting.start()
             with psycopg.connect(away) as session:
                 assert session.execute("SELECT to_regclass('old')").fetchone() == (None,)
@@ -119,7 +119,7 @@ def test_the_swap_does_not_wait_for_a_standby(away: str) -> None:
 def test_a_standby_that_answers_is_waited_for(lonely: Cluster, away: str) -> None:
     """Then there is nothing to say; here it is one of no name that lets all waiting go."""
     with Server(Target.parse(away), "test") as server:
-        assert standbys.awaited(server.session) == "away"
+        assert swap.awaited(server.session) == "away"
         came = threading.Event()
 
         def come() -> None:
@@ -128,10 +128,10 @@ def test_a_standby_that_answers_is_waited_for(lonely: Cluster, away: str) -> Non
 
         comes = threading.Timer(0.5, come)
         comes.start()
-        assert standbys.confirm(server) == ""
+        assert swap.confirm(server) == ""
         assert came.is_set()
         comes.join()
-        assert standbys.awaited(server.session) == ""
+        assert swap.awaited(server.session) == ""
 
 
 @pytest.mark.parametrize("setting", ["off", "local"])
@@ -142,7 +142,7 @@ def test_a_login_that_waits_for_no_standby_does_not_here(
     administered(lonely, f"ALTER ROLE postgres SET synchronous_commit = {setting}")
     try:
         with Server(Target.parse(away), "test") as server:
-            assert standbys.confirm(server) == ""
+            assert swap.confirm(server) == ""
     finally:
         administered(lonely, "ALTER ROLE postgres RESET synchronous_commit")
 

@@ -35,7 +35,7 @@ DOORS = {
     "re2": {"text.redaction"},
     "tomlkit": {"settings.writing"},
     "tomllib": {"checks.baseline", "settings.reader", "settings.writing", "text.toml"},
-    "invoke": {"chain", "tasks", "cli", "program"},
+    "invoke": {"chain", "tasks", "cli", "__main__"},
     "rich": {"report.report_live"},
 }
 
@@ -126,7 +126,7 @@ def test_what_is_told_goes_out_by_one_door() -> None:
         for node in NODES[module]
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"
     }
-    assert printers == {"process.streams", "report.report_json", "program", "nox"}
+    assert printers == {"process.streams", "report.report_json", "__main__", "nox"}
 
 
 def test_only_settings_reads_the_environment() -> None:

@@ -11,7 +11,7 @@ from invoke.exceptions import Exit
 
 from backset import steps
 from backset.chain import CHAINS, Chain, Step, parallel
-from backset.steps.standard import STANDARD
+from backset.steps import STANDARD
 from tests.project import REPOSITORY
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.catalog.difference import Difference, Item, Sides, between, normal
+from backset.catalog.schema import Difference, Item, Sides, between, normal
 
 SIDES = Sides("the old chain", "the new chain")
 TABLE = Item(kind="table", name="public.tasks")

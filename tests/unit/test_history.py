@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backset.revisions.graph import Revision, newest_first
 from backset.revisions.history import History, Trace, drawn
 from backset.revisions.restore import Blob, Recipe, RestoredScript
+from backset.revisions.script_files import Revision, newest_first
 
 
 def draw(given: str) -> list[str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.errors import SettingsError
-from backset.settings.lineage import Lineage
 from backset.settings.reader import load
+from backset.settings.values import Lineage
 
 if TYPE_CHECKING:
     from pathlib import Path

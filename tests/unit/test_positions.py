@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backset.carry.carry import behind
-from backset.catalog.counters import Position
+from backset.catalog.past import Position
 
 UNUSED = Position(last_value=1, is_called=False, step=1, low=1, high=2**31 - 1, cycles=False)
 DOWN = replace(UNUSED, last_value=-1, step=-1, low=-100, high=-1)

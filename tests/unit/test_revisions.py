@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from backset.revisions.git import _commits
-from backset.revisions.graph import Revision, ancestry, by_id, parse, pattern
 from backset.revisions.restore import from_folder, from_git, from_tar
-from backset.revisions.sources import Folders
+from backset.revisions.script_files import Folders, Revision, ancestry, by_id, parse, pattern
 
 FOLDERS = Folders(Path("/p"), (Path("/p/alembic/versions"),), Path("/p/backups"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from backset.catalog.difference import Sides
+from backset.catalog.schema import Sides
 from backset.prove.rows import TableRows, between, unstable
 
 SIDES = Sides("the old chain", "the new chain")

@@ -11,8 +11,8 @@ from backset.errors import SettingsError
 from backset.migrate.discovery import url_of
 from backset.migrate.provenance import found, remedy, told
 from backset.servers.location import chosen_driver
-from backset.settings.lineage import Lineage
 from backset.settings.reader import load
+from backset.settings.values import Lineage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from backset.migrate.worker import Problem
-from backset.revisions.graph import Revision, ancestors, fits, ordered, outdated
 from backset.revisions.restore import Blob, Recipe, RestoredScript
-from backset.settings.lineage import Lineage
+from backset.revisions.script_files import Revision, ancestors, fits, ordered, outdated
+from backset.settings.values import Lineage
 from backset.status.facts import Facts, Proof, Restorable
 from backset.status.states import state
 

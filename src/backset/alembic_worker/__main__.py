@@ -1,6 +1,8 @@
 """Start: `python alembic_worker/ DESCRIPTOR …`, where each is that of an inherited socket.
 
 Each has a process, which ends when its socket closes: it never outlives what started it.
+It imports nothing of backset, so that it also runs under another project's interpreter (Python 3.9
+and later, Alembic 1.9 and later, SQLAlchemy 1.4 and later).
 """
 
 from __future__ import annotations

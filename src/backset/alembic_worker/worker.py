@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import compare, configuration, guard, scripts, tracer
+from . import compare, configuration, guard, tracer
 from .failures import (
     BrokenChainError,
     FoundError,
@@ -179,19 +179,19 @@ class Requests:
         folders = {str(Path(self._scripts.dir).resolve())}
         folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
         self._folders = tuple(folders)
-        found, stopped = scripts.load(self._scripts)
-        self._problems = scripts.problems(self._scripts, found)
+        found, stopped = configuration.load(self._scripts)
+        self._problems = configuration.problems(self._scripts, found)
         if stopped is not None:
             text = ": ".join(filter(None, (self._where(stopped), message_of(stopped))))
-            self._problems = [scripts.problem("unreadable file", text)]
+            self._problems = [configuration.problem("unreadable file", text)]
         return {
             "folders": sorted(folders),
             "heads": self._heads_if_whole(),
             "goal": self._goal(),
-            "revisions": list(map(scripts.described, found)),
+            "revisions": list(map(configuration.described, found)),
             "problems": self._problems,
-            "below": scripts.below(self._scripts),
-            **scripts.locations(self._scripts),
+            "below": configuration.below(self._scripts),
+            **configuration.locations(self._scripts),
         }
 
     def _goal(self) -> list[str]:
@@ -210,13 +210,13 @@ class Requests:
         try:
             return self._heads()
         except BrokenChainError as error:
-            if not any(each["kind"] in scripts.FATAL for each in self._problems):
-                self._problems.insert(0, scripts.problem("no chain", message_of(error)))
+            if not any(each["kind"] in configuration.FATAL for each in self._problems):
+                self._problems.insert(0, configuration.problem("no chain", message_of(error)))
             return []
 
     def _heads(self) -> list[str]:
         """Return the heads of the scripts. Raises BrokenChainError."""
-        fatal = [each for each in self._problems if each["kind"] in scripts.FATAL]
+        fatal = [each for each in self._problems if each["kind"] in configuration.FATAL]
         if fatal:
             is_unreadable = fatal[0]["kind"] == "unreadable file"
             family = UnreadableFileError if is_unreadable else BrokenChainError
@@ -259,7 +259,7 @@ class Requests:
             todo = revisions(current)
             for number, self._step in enumerate(todo, 1):
                 revision = self._step.revision
-                text = f"{number}/{len(todo)} {revision.revision} {scripts.title(revision)}"
+                text = f"{number}/{len(todo)} {revision.revision} {configuration.title(revision)}"
                 self.send("progress", text=text)
                 yield self._step
                 count += 1

@@ -20,7 +20,7 @@ from backset.carry import (
 )
 from backset.carry.plan import Left
 from backset.carry.writes import Watch
-from backset.catalog import counters, extension_rows, partitions, past
+from backset.catalog import extension_rows, past
 from backset.catalog.catalog import shown
 from backset.connections.session import connect
 from backset.errors import Finding, StepFailedError
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from backset.carry.plan import CarryPlan
     from backset.carry.tables import Name, TableCopy
-    from backset.catalog.counters import Counter, Position
     from backset.catalog.extension_rows import ExtensionRows
+    from backset.catalog.past import Counter, Position
     from backset.connections.session import Session
     from backset.migrate.upgrading import Progress
     from backset.runs.run import Run
@@ -77,9 +77,9 @@ def carry(run: Run, rules: Rules, progress: Progress) -> Carried:
         split = (
             run.in_place.past.partitions
             if run.in_place.past and is_here
-            else partitions.read(old.session)
+            else past.read_partitions(old.session)
         )
-        for made in partitions.make(run.work.session(), split, _names(decided)):
+        for made in past.make(run.work.session(), split, _names(decided)):
             own = (
                 "; what it had of its own, rights or row security, it has not"
                 if made.has_own
@@ -102,7 +102,7 @@ def carry(run: Run, rules: Rules, progress: Progress) -> Carried:
         live = (
             old.session if run.options.origin else run.current.session()
         )  # no copy has these rows
-        before = counters.read(old.session) if old.counters is None else old.counters
+        before = past.read_counters(old.session) if old.counters is None else old.counters
         of_extensions = (
             run.in_place.past.extension_rows if run.in_place.past else extension_rows.read(live)
         )
@@ -195,7 +195,7 @@ def advance(new: Session, before: Sequence[Counter], transfers: Sequence[TableCo
     before: those of the old database.
     """
     sources = {each.table: each.source for each in transfers}
-    wanted = [each for each in counters.read(new) if _is_wanted(each, sources)]
+    wanted = [each for each in past.read_counters(new) if _is_wanted(each, sources)]
     furthest = _furthest(new, wanted)
     moved = 0
     for number, each in enumerate(wanted):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from psycopg import sql
 
-from backset.carry import parallel, row_errors, tables
+from backset.carry import row_errors, tables
 from backset.carry.tables import SessionPair, adopt
 from backset.errors import StepFailedError
 from backset.text import redaction
@@ -68,7 +68,7 @@ def compare(
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     sides: tuple[Digests, Digests] = ({}, {})
     with ExitStack() as opened:
-        pairs = parallel.hands(lambda: SessionPair.opened(old, new, opened))
+        pairs = tables.hands(lambda: SessionPair.opened(old, new, opened))
         for pair in pairs:
             pair.agree()
             adopt(pair.old, snapshot)
@@ -77,7 +77,7 @@ def compare(
             for each in ordered
             for job, side in zip((_read_old, _read_new), sides, strict=True)
         ]
-        parallel.run(
+        tables.run(
             jobs,
             pairs,
             lambda pair: pair.sessions,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 from psycopg.rows import kwargs_row
 
-from backset.carry import parallel, row_errors, tables
+from backset.carry import row_errors, tables
 from backset.catalog import object_hashes
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def rebuild(
     Raises StepFailedError with table, constraint and the first keys.
     """
     with ExitStack() as opened:
-        hands = parallel.hands(lambda: opened.enter_context(closing(new())))
+        hands = tables.hands(lambda: opened.enter_context(closing(new())))
         for hand in hands:
             hand.execute("SET synchronous_commit = off")
         _build(taken.indexes, hands, progress)
@@ -211,7 +211,7 @@ def _run(
         done.append(job)
 
     if jobs:
-        parallel.run(
+        tables.run(
             [partial(work, job) for job in jobs],
             hands,
             lambda hand: [hand],

@@ -12,7 +12,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 from psycopg.waiting import Wait
 
-from backset.carry import parallel, row_errors, tables
+from backset.carry import row_errors, tables
 from backset.carry.tables import SessionPair, adopt
 from backset.errors import StepFailedError
 
@@ -69,14 +69,14 @@ def copy(
     counts: dict[Name, int] = {}
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     with ExitStack() as opened:
-        number = min(len(ordered), parallel.WORKERS)
+        number = min(len(ordered), tables.WORKERS)
         pairs = (
-            parallel.hands(lambda: SessionPair.opened(old, new, opened), number) if ordered else []
+            tables.hands(lambda: SessionPair.opened(old, new, opened), number) if ordered else []
         )
         for pair in pairs:
             pair.agree()
             adopt(pair.old, snapshot)
-        parallel.run(
+        tables.run(
             [partial(_carry, each, keys.get(each.table, ()), counts) for each in ordered],
             pairs,
             lambda pair: pair.sessions,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.carry import expressions, mapping, problems
+from backset.carry import mapping, problems
 from backset.carry.mapping import Cast, cast_of
 from backset.carry.tables import TableCopy
 from backset.catalog import columns, extension_rows, past
@@ -105,7 +105,7 @@ def decide(old: Session, new: Session, rules: Rules, schemas: Schemas | None = N
     schemas = schemas or Schemas.read(old, new)
     before, after = schemas.before, schemas.after
     (zone,) = old.execute("SHOW TimeZone").fetchone() or ("UTC",)
-    uses = expressions.used_columns(old, before, after, rules)
+    uses = mapping.used_columns(old, before, after, rules)
     pairs = mapping.pairs(before, after, rules, zone, uses)
     problems = [*_unasked(before, after, pairs, rules)]
     if problems:  # what comes next would ask for what cannot be asked
@@ -150,13 +150,13 @@ def _left(
     them the old one has.
     """
     for table in mapping.left_tables(before, pairs, rules):
-        (rows,) = expressions.counts(old, table)
+        (rows,) = mapping.counts(old, table)
         if rows:
             candidates = mapping.renamed_tables(before, after, table, rules)
             yield Left("table", table.shown, rows, candidates)
     for table, homeless in mapping.left_columns(pairs).items():
         present = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(c.name)) for c in homeless]
-        _, *values = expressions.counts(old, table, present)
+        _, *values = mapping.counts(old, table, present)
         for column, number in zip(homeless, values, strict=True):
             is_computed = mapping.computes(pairs, table, column)
             candidates = () if is_computed else mapping.renamed_columns(pairs, table, column)
@@ -223,7 +223,7 @@ def _replaced(new: Session, pairs: Sequence[TableMapping], rules: Rules) -> Iter
     """Yield which rows of the migrations would be taken away."""
     for pair in pairs:
         if pair.ways and rules.replaces(pair.new.shown):
-            (rows,) = expressions.counts(new, pair.new)
+            (rows,) = mapping.counts(new, pair.new)
             if rows:
                 yield f"{pair.new.shown}: {count(rows, 'row')} of the migrations would make way"
 
@@ -233,7 +233,7 @@ def _transfer(pair: TableMapping, rows: int) -> TableCopy:
         source=pair.old.key,
         table=pair.new.key,
         columns=tuple(way.new.name for way in pair.ways),
-        query=expressions.query(pair),
+        query=mapping.query(pair),
         rows=rows,
         size_bytes=pair.old.size_bytes,
         filled=frozenset(way.new.name for way in pair.ways if way.old is None),
@@ -259,12 +259,12 @@ def _alone(
     for pair in pairs:
         for reference in pair.new.references:
             wanted = after.get(reference.table)
-            if not wanted or wanted.key in carried or expressions.counts(new, wanted)[0]:
+            if not wanted or wanted.key in carried or mapping.counts(new, wanted)[0]:
                 continue
-            values = [expressions.value(w) for w in pair.ways if w.new.name in reference.columns]
+            values = [mapping.value(w) for w in pair.ways if w.new.name in reference.columns]
             if len(values) == len(reference.columns):
                 all_set = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(v) for v in values)
-                if expressions.counts(old, pair.old, [all_set])[1]:
+                if mapping.counts(old, pair.old, [all_set])[1]:
                     yield problems.alone(pair.new.shown, wanted.shown, rules)
 
 
@@ -287,7 +287,7 @@ def _counted(old: Session, pair: TableMapping) -> tuple[TableMapping, int]:
     present = [
         sql.SQL("{} IS NOT NULL").format(sql.Identifier(way.old.name)) for way in changed if way.old
     ]
-    rows, *values = expressions.counts(old, pair.old, present)
+    rows, *values = mapping.counts(old, pair.old, present)
     empty = [way for way, number in zip(changed, values, strict=True) if not number]
     ways = (_emptied(way) if way in empty else way for way in pair.ways)
     return replace(pair, ways=tuple(ways)), rows
@@ -338,7 +338,7 @@ def _look_at_nulls(old: Session, pair: TableMapping, found: _Judgement) -> None:
     ]
     if not conditions:
         return
-    _, *nulls = expressions.counts(old, pair.old, conditions)
+    _, *nulls = mapping.counts(old, pair.old, conditions)
     for way, number in zip(strict, nulls, strict=True):
         if number:
             found.problems.append(problems.null(pair.name(way.new), way, number))
@@ -358,7 +358,7 @@ def _look_at_type(
         return problems.never(name, way)
     if kind is Cast.DOUBTFUL:
         return problems.doubtful(name, way)
-    condition = expressions.changed(way)
+    condition = mapping.changed(way)
     return None if condition is None else _try(old, pair, way, condition)
 
 
@@ -367,10 +367,10 @@ def _try(
 ) -> Finding | None:
     """Look for the values that would not come through a change of type."""
     name = pair.name(way.new)
-    gone = expressions.gone(way)
-    having = [expressions.having(way, label) for label in gone]
+    gone = mapping.gone(way)
+    having = [mapping.having(way, label) for label in gone]
     try:
-        _, changed, *numbers = expressions.counts(old, pair.old, [condition, *having])
+        _, changed, *numbers = mapping.counts(old, pair.old, [condition, *having])
     except psycopg.Error as error:
         words = (error.diag.message_primary or "").partition(":")[0]  # without the value
         return problems.failing(name, way, words)
@@ -382,12 +382,12 @@ def _look_at_filling(
     old: Session, pair: TableMapping, way: ColumnMapping, found: _Judgement
 ) -> None:
     """Try an expression of the settings on the rows: it may be no SQL, or fail on a value."""
-    name, condition = pair.name(way.new), expressions.cut(way)
-    is_null = sql.SQL("{} IS NULL").format(expressions.value(way))
+    name, condition = pair.name(way.new), mapping.cut(way)
+    is_null = sql.SQL("{} IS NULL").format(mapping.value(way))
     try:
-        _, nulls = expressions.counts(old, pair.old, [is_null])
+        _, nulls = mapping.counts(old, pair.old, [is_null])
         # On its own: what has one quote too many would be right twice.
-        lost = expressions.counts(old, pair.old, [condition])[1] if condition else 0
+        lost = mapping.counts(old, pair.old, [condition])[1] if condition else 0
     except psycopg.Error as error:
         words = (error.diag.message_primary or "").partition(": ")[0]
         found.problems.append(problems.unfillable(name, way.fill, words))

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from backset.backups import dumps, restoration, toc
 from backset.carry import mapping
-from backset.carry.expressions import raw
+from backset.carry.mapping import raw
 from backset.carry.plan import Schemas
 from backset.catalog import columns
 from backset.catalog.catalog import shown

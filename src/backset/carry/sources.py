@@ -23,7 +23,7 @@ from backset.errors import RefusedError, StepFailedError
 from backset.inherit.inheritance import OF_DATABASE
 from backset.process.process import last_words
 from backset.prove import scratch
-from backset.revisions import graph, operations
+from backset.revisions import operations, script_files
 from backset.servers import derived
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from backset.carry.comparison import Digest
     from backset.carry.plan import Schemas
     from backset.carry.tables import Name, TableCopy
-    from backset.catalog.counters import Counter
+    from backset.catalog.past import Counter
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Worker
-    from backset.revisions.graph import Revision
+    from backset.revisions.script_files import Revision
     from backset.runs.run import Run
     from backset.settings.rules import Rules
 
@@ -427,12 +427,12 @@ def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
     scripts = worker.scripts
     known = {each.id for each in scripts.revisions}
     ends = scripts.goal if scripts.goal and known.issuperset(scripts.goal) else scripts.heads
-    wanted = graph.ancestors(ends, scripts.revisions)
+    wanted = script_files.ancestors(ends, scripts.revisions)
     waiting: set[str] = set()
     for rows in places:
         if known.issuperset(rows):
-            waiting |= wanted - graph.ancestors(rows, scripts.revisions)
-    return [each for each in graph.ordered(scripts.revisions) if each.id in waiting]
+            waiting |= wanted - script_files.ancestors(rows, scripts.revisions)
+    return [each for each in script_files.ordered(scripts.revisions) if each.id in waiting]
 
 
 def _is_by_command(run: Run, worker: Worker) -> bool:

@@ -1,23 +1,222 @@
-"""Reads the schema of one database: every object that a user made, with what can differ in it.
+"""Two schemas compared, object by object, in words: pure.
 
-As inventory, but in words, down to columns, and with comments, owners and rights. Two databases of
-one server that have the same schema give the same; nothing depends on an oid or on the session.
+An object that is not there takes its parts with it: of a missing table no column is named.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from backset.catalog import sharing
 from backset.catalog.catalog import FIRST_OF_A_USER, is_users
-from backset.catalog.difference import Item
 from backset.catalog.object_hashes import NAMES_ONLY, SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
+
+_SHOWN_CHARS = 100
+_ORDER = "position"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An object of a schema, such as a table, one of its columns, or a function.
+
+    name: qualified, as PostgreSQL writes it. parent: the `key` of what it is a part of, or nothing.
+    aspects: what can differ, in words; what is as usual is left out.
+    """
+
+    kind: str
+    name: str
+    parent: str = ""
+    aspects: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What it is, whatever its aspects: `table public.tasks`."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that two databases do not have in common.
+
+    subject: the key of the object. what: a stable word, `missing`, `added`, `renamed`, `order`, or
+    the name of the aspect. minor: whether the two do the same work nevertheless.
+    """
+
+    subject: str
+    what: str
+    text: str
+    minor: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What the two are called in words, such as `the old chain` and `the new chain`."""
+
+    old: str
+    new: str
+
+
+def between(
+    old: Mapping[str, Item],
+    new: Mapping[str, Item],
+    sides: Sides,
+    *,
+    minor: Collection[str] = (),
+) -> list[Difference]:
+    """Return how two schemas differ, by name; none is good.
+
+    minor: aspects, and kinds of objects, that matter less. The order of columns always does.
+    """
+    gone, come = _lonely(old, new), _lonely(new, old)
+    found = list(_renamed(gone, come, sides))
+    found += [_one_sided(each, "missing", sides.old, minor) for each in gone.values()]
+    found += [_one_sided(each, "added", sides.new, minor) for each in come.values()]
+    for key in old.keys() & new.keys():
+        found += _changed(old[key], new[key], sides, minor)
+    found += _reordered(old, new, sides)
+    return sorted(found, key=lambda each: (each.minor, each.subject, each.what))
+
+
+def normal(definition: str) -> str:
+    """Return an expression in one of the ways in which the server spells it.
+
+    Of a list of varchar constants it first writes (ARRAY['a'::varchar])::text[], and after a
+    restore ARRAY[('a'::varchar)::text]. So casts to text, and parentheses around what needs none,
+    do not count; those that group operators do.
+    """
+    text = _LITERAL.sub(lambda match: match[0].translate(_HIDDEN), definition)
+    text = _CAST.sub("", text)
+    before = ""
+    while text != before:
+        before, text = text, _TWICE.sub(r"(\1)", _ATOM.sub(r"\1", text))
+    return text
+
+
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_HIDDEN = str.maketrans("():[]", "\1\2\3\4\5")  # of a literal, nothing is left out
+_CAST = re.compile(r"::text(\[\])?")
+_ATOM = re.compile(r"""\(((?:ARRAY\[[^()\]]*\]|[\w."]+|'(?:[^']|'')*')(?:::[\w ."]+)?)\)""")
+_TWICE = re.compile(r"\(\(([^()]*)\)\)")
+
+
+def _lonely(these: Mapping[str, Item], others: Mapping[str, Item]) -> dict[str, Item]:
+    """Return what only the first has, without the parts of what only it has."""
+    return {
+        key: each
+        for key, each in these.items()
+        if key not in others and (each.parent not in these or each.parent in others)
+    }
+
+
+def _renamed(gone: dict[str, Item], come: dict[str, Item], sides: Sides) -> Iterator[Difference]:
+    """Take away parts that differ in nothing but the name, such as constraints; but not columns."""
+    parts = {key: each for key, each in come.items() if each.parent and _ORDER not in each.aspects}
+    waiting = {_likeness(each): key for key, each in parts.items()}
+    for key, each in list(gone.items()):
+        other = waiting.pop(_likeness(each), None) if each.parent and each.aspects else None
+        if other is not None:
+            here, there = shown(each.key), come[other].name
+            text = f"{here} is called {shown(there)} in {sides.new}"
+            yield Difference(subject=key, what="renamed", text=text)
+            del gone[key], come[other]
+
+
+def _likeness(item: Item) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    same = {aspect: normal(text) for aspect, text in item.aspects.items() if aspect != _ORDER}
+    return item.kind, item.parent, tuple(sorted(same.items()))
+
+
+def _one_sided(item: Item, what: str, side: str, minor: Collection[str]) -> Difference:
+    text = f"{shown(item.key)} is only in {side}"
+    return Difference(subject=item.key, what=what, text=text, minor=item.kind in minor)
+
+
+def _changed(old: Item, new: Item, sides: Sides, minor: Collection[str]) -> Iterator[Difference]:
+    for aspect in sorted((old.aspects.keys() | new.aspects.keys()) - {_ORDER}):
+        before, after = old.aspects.get(aspect, ""), new.aspects.get(aspect, "")
+        plain = old.kind in {"function", "procedure"} or aspect == "comment"
+        if before != after and (plain or normal(before) != normal(after)):
+            words = _labels(before, after, sides) if aspect == "labels" else ""
+            words = words or f"{aspect} is {_sides(before, after, sides)}"
+            text = f"{shown(old.key)}: {words}"
+            yield Difference(subject=old.key, what=aspect, text=text, minor=aspect in minor)
+
+
+def _labels(before: str, after: str, sides: Sides) -> str:
+    """Say which labels of an enum are on one side only; nothing if it is about their order."""
+    first, second = _LITERAL.findall(before), _LITERAL.findall(after)
+    lost = [each for each in first if each not in second]
+    new = [each for each in second if each not in first]
+    words = [f"{', '.join(lost)} only in {sides.old}"] if lost else []
+    words += [f"{', '.join(new)} only in {sides.new}"] if new else []
+    return "; ".join(words)
+
+
+def _sides(before: str, after: str, sides: Sides) -> str:
+    before, after = (text or "none" for text in (before, after))
+    if "\n" in before + after:
+        pairs = zip_longest(before.split("\n"), after.split("\n"), fillvalue="")
+        lines = [(first.strip(), second.strip()) for first, second in pairs]
+        for number, (first, second) in enumerate(lines, 1):
+            if first != second:
+                return f"another from line {number} on: {_sides(first, second, sides)}"
+        return f"another in its white space in {sides.new}"
+    start = max(0, _common(before, after) - _SHOWN_CHARS // 3)
+    return f"{_cut(before, start)} in {sides.old}, {_cut(after, start)} in {sides.new}"
+
+
+def _common(first: str, second: str) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+
+def _cut(text: str, start: int) -> str:
+    if len(text) <= _SHOWN_CHARS:
+        return text
+    piece = text[start : start + _SHOWN_CHARS]
+    return ("…" if start else "") + piece + ("…" if start + _SHOWN_CHARS < len(text) else "")
+
+
+def _reordered(
+    old: Mapping[str, Item], new: Mapping[str, Item], sides: Sides
+) -> Iterator[Difference]:
+    """Compare the order of the columns that a table has on both sides."""
+    both = old.keys() & new.keys()
+    before, after = _columns(old, both), _columns(new, both)
+    for table, columns in before.items():
+        if after.get(table, columns) != columns:
+            order = " / ".join(
+                ", ".join(each.rpartition(".")[2] for each in side)
+                for side in (columns, after[table])
+            )
+            text = f"{shown(table)}: its columns have another order in {sides.new}: {order}"
+            yield Difference(subject=table, what="order", text=text, minor=True)
+
+
+def _columns(items: Mapping[str, Item], both: Collection[str]) -> dict[str, Sequence[str]]:
+    found: dict[str, list[tuple[int, str]]] = {}
+    for key in both:
+        if _ORDER in items[key].aspects:
+            place = int(items[key].aspects[_ORDER]), key
+            found.setdefault(items[key].parent, []).append(place)
+    return {table: [key for _, key in sorted(places)] for table, places in found.items()}
+
+
+def shown(key: str) -> str:
+    """Return names as people write them: without `public`."""
+    return re.sub(r"(?<![\w.\"])public\.", "", key)
 
 
 def read(

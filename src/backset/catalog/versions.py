@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from backset.settings.lineage import Lineage
+    from backset.settings.values import Lineage
 
 _NAME = "alembic_version"  # where neither env.py nor the settings say another one
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, sharing
 from backset.catalog.catalog import is_users, shown, stored
-from backset.checks import baseline, heads, server_log
+from backset.checks import baseline, server_log
 from backset.checks.baseline import Judged, judge
 from backset.checks.drift import LEFTOVER, drift, enums
 from backset.errors import Finding
 from backset.migrate import current
-from backset.revisions import sources
+from backset.revisions import script_files
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class View:
     def version_findings(self) -> list[Finding]:
         """What is wrong with the rows of its version table."""
         return self.named(
-            heads.version_findings(
+            current.version_findings(
                 *(self.about, self.worker.scripts.goal), alembic=self.worker.lineage.alembic
             )
         )
@@ -134,7 +134,7 @@ class View:
     def mentions(self, table: str) -> bool:
         """Tell whether one of its migrations names a table."""
         schema, _, name = table.rpartition(".")
-        texts = sources.texts(self.worker.scripts.folders)
+        texts = script_files.texts(self.worker.scripts.folders)
         return not sharing.unnamed([(schema, name)], texts)
 
     def named(self, findings: Sequence[Finding]) -> list[Finding]:
@@ -194,7 +194,7 @@ def verify(
         compared=any(models),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about["orphans"]),
-        asides=(*swallowed, *(stale if fresh else unused), *heads.passed_over(workers)),
+        asides=(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,

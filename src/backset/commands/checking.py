@@ -15,7 +15,7 @@ _ELSEWHERE = (
 if TYPE_CHECKING:
     from backset.connections.target import Target
     from backset.report.report import Report
-    from backset.servers.clusters import Service
+    from backset.servers.location import Service
     from backset.settings.settings import Settings
 
 
@@ -23,17 +23,19 @@ def check(*, as_json: bool, plan: bool) -> None:
     """Build the chain on a throw-away server, and hold it against the models; exit 4 or 6."""
     with opened("check", as_json=as_json) as (settings, told):
         from backset.connections.target import Target
-        from backset.migrate import stand_in
-        from backset.servers import clusters
+        from backset.migrate import discovery
+        from backset.servers import location
 
         if plan:
             where, what = "on a throw-away server", "would compare that with the models"
             told.plan([("upgrade", f"would build the chain {where}"), ("verify", what)])
             return
-        meant = stand_in.own(settings)
-        with clusters.throw_away(stand_in.names(settings, meant, settings.database)) as server:
+        meant = discovery.own_target(settings)
+        with location.throw_away(
+            discovery.stand_in_names(settings, meant, settings.database)
+        ) as server:
             target = Target.parse(server.url)
-            _run(stand_in.settled(settings, meant, target), target, server, told)
+            _run(discovery.settled_on_stand_in(settings, meant, target), target, server, told)
         told.done("")
 
 

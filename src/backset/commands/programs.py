@@ -19,7 +19,7 @@ from backset.migrate.worker import failure, greet, program
 from backset.process.process import attach
 from backset.servers import location
 from backset.servers.programs import Programs, with_tls
-from backset.settings.lineage import Lineage
+from backset.settings.values import Lineage
 from backset.text import explanations
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from backset.process import signals
 from backset.prove.placement import Placement
 from backset.runs.run import Options, Run
 from backset.settings import rules
-from backset.status import cures, diagnosis
+from backset.status import diagnosis, states
 from backset.steps.dumps import backup
 from backset.steps.mending import bring_back, drop_indexes, merge, stamp
 
@@ -73,7 +73,7 @@ def look(
         proof = restored = None
         with Placement(*where, ahead=ahead) as placement:
             found = diagnosis.status(run, reached=partial(_begin, placement, told))
-            restoring = cures.restoring(found.facts)
+            restoring = states.restoring(found.facts)
             if found.is_provable or restoring:
                 told.begin("prove")
             if found.is_provable:

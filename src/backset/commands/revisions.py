@@ -12,7 +12,7 @@ from backset.errors import AlembicError, BacksetError, Interrupted, StepFailedEr
 from backset.migrate.worker import Worker
 from backset.report.report import WIDTH
 from backset.revisions.history import few
-from backset.revisions.sources import Folders
+from backset.revisions.script_files import Folders
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from backset.connections.target import Target
     from backset.report.report import Report
-    from backset.revisions.graph import Revision
     from backset.revisions.history import History
+    from backset.revisions.script_files import Revision
     from backset.revisions.stale import Stale
     from backset.settings.settings import Settings
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.catalog import catalog, difference
-from backset.catalog.difference import Difference, Sides
+from backset.catalog import catalog, schema
+from backset.catalog.schema import Difference, Sides
 from backset.chain import Done
 from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from backset.catalog.catalog import LaggingSequence
-    from backset.catalog.difference import Item
+    from backset.catalog.schema import Item
     from backset.execution import Watcher
     from backset.prove.rows import TableRows
-    from backset.settings.lineage import Lineage
     from backset.settings.settings import Settings
+    from backset.settings.values import Lineage
 
     Progress = Callable[[str], None]
 
@@ -143,7 +143,7 @@ def _made(run: Run, side: str, chain: _Chain, name: str, progress: Progress) -> 
     Raises StepFailedError that says whose chain it is: it may be broken itself.
     """
     try:
-        with scratch.made(run, name, settings=chain.settings, versions=chain.versions) as one:
+        with scratch.created(run, name, settings=chain.settings, versions=chain.versions) as one:
             return BuiltChain(
                 revisions=one.upgrade(progress),
                 schema=one.schema(),
@@ -188,7 +188,7 @@ def compare(
     again: builds one of SIDES anew. It is asked for only where rows differ: what differs between
     two builds of the same chain, such as the times of their rows, is no difference of the chains.
     """
-    found = difference.between(old.schema, new.schema, SIDES)
+    found = schema.between(old.schema, new.schema, SIDES)
     volatile: dict[str, set[str]] = {}
     differing = rows.between(old.rows, new.rows, SIDES, volatile)
     for side, made in ((SIDES.new, new), (SIDES.old, old)):
@@ -223,7 +223,7 @@ def _finding(each: Difference) -> Finding:
     """Return a difference as a finding."""
     return Finding(
         kind="squash differs",
-        name=difference.shown(each.subject),
+        name=schema.shown(each.subject),
         what=each.text,
         why="the two chains do not make the same database",
         remedy="mend the new chain, unless this is what it is for",

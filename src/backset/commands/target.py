@@ -13,9 +13,9 @@ from backset.process.streams import tell
 def start(*, plan: bool) -> None:
     """Start the embedded PostgreSQL; its database is made when that starts it."""
     with opened("start") as (settings, told):
-        from backset.servers import clusters, location
+        from backset.servers import location
 
-        cluster = clusters.project_cluster(settings.root)
+        cluster = location.project_cluster(settings.root)
         if plan:
             told.say("it is running" if cluster.is_running() else WOULD_START)
             return
@@ -30,9 +30,9 @@ def start(*, plan: bool) -> None:
 def stop(*, plan: bool) -> None:
     """Stop the embedded PostgreSQL."""
     with opened("stop") as (settings, told):
-        from backset.servers import clusters
+        from backset.servers import location
 
-        cluster = clusters.project_cluster(settings.root)
+        cluster = location.project_cluster(settings.root)
         if plan:
             told.say("would stop it" if cluster.is_running() else "it is not running")
         else:
@@ -43,7 +43,7 @@ def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
         from backset.runs.guard import LONGEST_S
-        from backset.servers import clusters, location
+        from backset.servers import location
 
         if not timeout.isdecimal() or int(timeout) > LONGEST_S:
             what = f"--timeout is {timeout!r}"
@@ -52,7 +52,7 @@ def wait(*, timeout: str, plan: bool) -> None:
         if plan or target is None:
             told.say(f"would wait for {target.shown}" if target else WOULD_START)
             return
-        major = clusters.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
+        major = location.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
         told.say(f"PostgreSQL {major} serves · {target.shown}")
 
 
@@ -85,8 +85,8 @@ def protect(*, plan: bool) -> None:
     """Set the marker that keeps every run from replacing the target."""
     with opened("protect") as (settings, told):
         from backset.connections.session import explained
-        from backset.runs.protection import protect
         from backset.servers import location
+        from backset.servers.safeguards import protect
         from backset.servers.server import Server
 
         target = location.peek(settings) if plan else location.locate(settings)
@@ -102,8 +102,8 @@ def unprotect(*, confirm: str, plan: bool) -> None:
     with opened("unprotect") as (settings, told):
         from backset.connections.session import explained
         from backset.report.dialogue import asking
-        from backset.runs.protection import unprotect
         from backset.servers import location
+        from backset.servers.safeguards import unprotect
         from backset.servers.server import Server
 
         target = location.peek(settings) if plan else location.locate(settings)

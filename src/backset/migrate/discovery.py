@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from backset.connections.target import ENV_PY, Target
-from backset.errors import AlembicError, SettingsError
+from backset.connections.target import ENV_PY, PATTERN, Target
+from backset.errors import AlembicError, BacksetError, SettingsError
+from backset.migrate import provenance
 from backset.migrate.worker import Worker
-from backset.servers import clusters
-from backset.settings.reader import on_embedded
+from backset.servers import location
+from backset.servers.location import ServiceNames
+from backset.settings.keys import LIBPQ_VARIABLES
+from backset.settings.reader import on_embedded, restored_environment
 from backset.text.explanations import OR_DOOR
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def settled(settings: Settings) -> Settings:
         if _WANTS_A_URL.search(error.words):
             if (
                 "DATABASE_URL" in error.words
-                or clusters.project_cluster(settings.root).data.exists()
+                or location.project_cluster(settings.root).data.exists()
             ):
                 return on_embedded(settings)
             raise SettingsError([_NO_URL]) from None
@@ -88,3 +91,52 @@ def _fails(words: str, settings: Settings) -> tuple[str, str]:
     if settings.upgrade or settings.lineages[0].upgrade:
         return what, "set DATABASE_URL, here or in .env"
     return what, f"mend that, or set DATABASE_URL, here or in .env; {OR_DOOR}"
+
+
+def own_target(settings: Settings) -> Target | None:
+    """Return the database that the project means, by DATABASE_URL or env.py; None: nobody says it.
+
+    Nothing is connected to.
+    """
+    if settings.target or settings.is_embedded:
+        return settings.target
+    with restored_environment():
+        try:
+            return settled(settings).target
+        except BacksetError:  # it waits for a URL; what else is wrong, the run will say
+            return None
+
+
+def stand_in_names(settings: Settings, meant: Target | None, database: str) -> ServiceNames:
+    """Return what the URL of a stand-in has in common with the project's own.
+
+    Migrations name the role (OWNER TO, GRANT … TO) and the database (ALTER DATABASE … SET), and
+    code depends on the driver. database: its name where nobody says another one.
+    """
+    if meant is None:
+        return ServiceNames(database=database, driver=location.needed_driver(settings))
+    match = PATTERN.fullmatch(meant.url)
+    driver = match["scheme"].partition("+")[2] if match else ""
+    return ServiceNames(database=meant.database, role=meant.params.get("user", ""), driver=driver)
+
+
+def stand_in_environment(
+    settings: Settings, meant: Target | None, stand_in: Target
+) -> dict[str, str]:
+    """Return the variables that name the project's own database, as they name the stand-in.
+
+    libpq's are among them where there are any: a command may have no other word of the server.
+    """
+    if meant is None:
+        return {}
+    libpq = stand_in.libpq_env if LIBPQ_VARIABLES & settings.environ.keys() else {}
+    origins = provenance.found(settings, meant.params, stand_in)
+    templates = {each.variable: each.template for each in origins if each.variable}
+    return {**libpq, **replace(settings, env=templates).filled_env(stand_in)}
+
+
+def settled_on_stand_in(settings: Settings, meant: Target | None, stand_in: Target) -> Settings:
+    """Return the settings for a run on the stand-in, in which nothing names another server."""
+    here = on_embedded(settings)
+    environ = {**here.environ, **stand_in_environment(settings, meant, stand_in)}
+    return replace(here, target=stand_in, is_throw_away=True, environ=environ)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrate.project_command import CommandOutcome, ProjectCommand
     from backset.migrate.worker import Worker
-    from backset.settings.lineage import Lineage
     from backset.settings.settings import Settings
+    from backset.settings.values import Lineage
 
     Told = list[dict[str, Any]]
 

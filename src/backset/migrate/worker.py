@@ -12,14 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset.catalog import rights
+from backset.catalog import objects
 from backset.connections.target import respelled
 from backset.errors import AlembicError, StepFailedError
 from backset.migrate import provenance
 from backset.process import process
 from backset.process.identity import application_name
-from backset.revisions.graph import Revision
-from backset.revisions.sources import Folders
+from backset.revisions.script_files import Folders, Revision
 from backset.settings.values import DRIVERS
 from backset.text import explanations
 from backset.text.quantities import count
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
 
     from backset.connections.session import Session
     from backset.connections.target import Target
-    from backset.settings.lineage import Lineage
     from backset.settings.settings import Settings
+    from backset.settings.values import Lineage
 
-_RIGHTS = {"tables": rights.TABLES, "rights": rights.RIGHTS, "back": rights.BACK}
+_RIGHTS = {"tables": objects.TABLES, "rights": objects.RIGHTS, "back": objects.BACK}
 _LAST_WORDS_S = 0.2
 _WORKER = Path(__file__).parents[1] / "alembic_worker"
 

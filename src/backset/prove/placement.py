@@ -10,14 +10,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backset.catalog import catalog, difference, partitions, schema
-from backset.catalog.difference import Sides
+from backset.catalog import catalog, past, schema
+from backset.catalog.schema import Sides
 from backset.checks.drift import LEFTOVER
 from backset.connections.session import explained
 from backset.errors import RefusedError, StepFailedError
 from backset.migrate import current, upgrading
 from backset.prove import scratch
-from backset.revisions import graph, operations, restore
+from backset.revisions import operations, restore, script_files
 from backset.settings.values import ALL_HEADS
 from backset.status.facts import Proof
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from backset.catalog.difference import Difference, Item
+    from backset.catalog.schema import Difference, Item
     from backset.migrate.worker import Worker
     from backset.prove.scratch import Scratch
-    from backset.revisions.graph import Revision
     from backset.revisions.restore import Recipe
+    from backset.revisions.script_files import Revision
     from backset.runs.run import Run
 
     Progress = Callable[[str], None]
@@ -71,7 +71,7 @@ class _Live:
     @cached_property
     def partitions(self) -> frozenset[str]:
         """The keys of those tables that hold a part of another one's rows."""
-        return partitions.keys(self._session)
+        return past.keys(self._session)
 
     def is_invalid(self, key: str) -> bool:
         """Tell whether it is an index that a CREATE INDEX CONCURRENTLY did not finish."""
@@ -182,7 +182,7 @@ class _Walk:
         rows, known = self._live.rows.split(), self.scripts
         is_passed = any(each.rows == self._live.rows for each in places)
         # Of tenants, one may be behind another one: no upgrade ends there.
-        is_place = self._is_known and not graph.outdated(rows, known)
+        is_place = self._is_known and not script_files.outdated(rows, known)
         return self.is_plain and not is_passed and is_place
 
 
@@ -202,13 +202,13 @@ def _begun(
     target names.
     """
     name = run.server.names.scratch
-    with scratch.made(run, name, versions=versions, ahead=ahead) as made:
+    with scratch.created(run, name, versions=versions, ahead=ahead) as made:
         yield _Walk(made, live, everywhere=everywhere)
 
 
 def _straight(run: Run, live: _Live, versions: Path | None, progress: Progress) -> _Reached:
     """Build the chain up to the revisions that the target has and no further; return that place."""
-    with scratch.made(run, run.server.names.scratch, versions=versions) as made:
+    with scratch.created(run, run.server.names.scratch, versions=versions) as made:
         upgrading.upgrade(made.workers[0], made.session, progress, to=live.rows.split())
         made.inheritance.complete(made.session)
         return _Reached(live.rows, made.schema(), live)
@@ -225,7 +225,7 @@ def compare(made: Mapping[str, Item], live: Mapping[str, Item]) -> list[Differen
     What is `minor` (the order of columns, owners, rights, versions of extensions) is no reason
     against a stamp.
     """
-    return difference.between(made, live, _SIDES, minor=_MINOR)
+    return schema.between(made, live, _SIDES, minor=_MINOR)
 
 
 def is_proved(found: Sequence[Difference]) -> bool:

@@ -10,15 +10,15 @@ from psycopg import sql
 
 from backset.catalog import catalog
 from backset.catalog.catalog import is_users
-from backset.catalog.difference import Difference
 from backset.catalog.object_hashes import SETTINGS
+from backset.catalog.schema import Difference
 from backset.text import redaction
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from backset.catalog.difference import Sides
+    from backset.catalog.schema import Sides
     from backset.connections.session import Session
 
 Row: TypeAlias = tuple[str | None, ...]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import nox
 
-    from backset.servers.clusters import Service
+    from backset.servers.location import Service
 
 ORPHANED = "orphaned revision"
 AT_HEAD = "at head"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from backset.revisions import graph
-from backset.revisions.graph import Revision, by_id
+from backset.revisions import script_files
+from backset.revisions.script_files import Revision, by_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,7 +65,7 @@ class History:
         """Yield the drawing: a line for each revision, the newest first, and those between."""
         known = self.known | {name: Revision(id=name) for name in self.missing}
         marks = dict.fromkeys(self.gone, "x") | dict.fromkeys(self.missing, "?")
-        order = graph.newest_first({name: self._needs(each) for name, each in known.items()})
+        order = script_files.newest_first({name: self._needs(each) for name, each in known.items()})
         down = {name: each.down for name, each in known.items()}
         for line, name in drawn(order, down, marks):
             yield f"{line} {self._about(known[name])}" if name else line

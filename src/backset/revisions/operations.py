@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset.revisions import graph
+from backset.revisions import script_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from backset.revisions.graph import Revision
+    from backset.revisions.script_files import Revision
 
 _OF_ROWS = re.compile(
     r"\b(?:INSERT\s+INTO|UPDATE\s+\S+.*?\sSET|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE|COPY)\b",
@@ -365,8 +365,8 @@ def traceless(
     """Return the files of what may have run or not, and of what has filled tables before that."""
     if not same:
         return (), ()
-    first, latest = (graph.ancestors(each.split(), known) for each in (same[0], same[-1]))
-    texts = {each: source_of(each) for each in graph.ordered(known)}
+    first, latest = (script_files.ancestors(each.split(), known) for each in (same[0], same[-1]))
+    texts = {each: source_of(each) for each in script_files.ordered(known)}
     return (
         tuple(
             each.path.name
@@ -383,11 +383,11 @@ def traceless(
 
 def unrun(known: Sequence[Revision], same: Sequence[str], recorded: str) -> tuple[str, ...]:
     """Return the files of what only changes rows, and has not run by what the target records."""
-    begun = graph.ancestors(recorded.split(), known)
+    begun = script_files.ancestors(recorded.split(), known)
     if not (same and begun.issuperset(recorded.split())):
         return ()  # an orphaned row, or none, tells nothing of what has run
-    passed = graph.ancestors(same[0].split(), known) - begun
-    texts = {each: source_of(each) for each in graph.ordered(known) if each.id in passed}
+    passed = script_files.ancestors(same[0].split(), known) - begun
+    texts = {each: source_of(each) for each in script_files.ordered(known) if each.id in passed}
     return tuple(
         each.path.name for each, text in texts.items() if not (is_idle(text) or shapes(text))
     )

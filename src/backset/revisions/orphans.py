@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.revisions import graph, restore, sources
+from backset.revisions import restore, script_files
 from backset.revisions.git import Git
-from backset.revisions.graph import Revision, ancestry, by_id, parse, pattern
 from backset.revisions.history import Generation, Removal, Trace
+from backset.revisions.script_files import Revision, ancestry, by_id, parse, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.revisions.git import Commit
     from backset.revisions.restore import Recipe
-    from backset.revisions.sources import Folders
+    from backset.revisions.script_files import Folders
 
 
 def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
@@ -68,7 +68,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
         each.recipe(needed, folders, taken, prefix)
         for each, needed in zip(lives, all_needed, strict=True)
     ]
-    meant = _meant(lives, [graph.fits(needed, current) for needed in all_needed])
+    meant = _meant(lives, [script_files.fits(needed, current) for needed in all_needed])
     generations = tuple(
         Generation(
             path=folders.shown(each.script.path) if each.copies else each.script.path.as_posix(),
@@ -136,7 +136,7 @@ def _copied(folders: Folders, revision: str) -> list[_Life]:
     """Return the scripts of that id in the project's folders."""
     lives: list[_Life] = []
     for each in folders.containing(revision):
-        beside = tuple(sources.read(sources.walk(each.path.parent)))
+        beside = tuple(script_files.read(script_files.walk(each.path.parent)))
         lives.append(_Life(script=each, copies=(each,), beside=beside))
     return _merged(lives)
 
@@ -351,8 +351,8 @@ def _members(path: Path) -> list[Revision]:
             for each in tar:
                 file = tar.extractfile(each) if each.isreg() else None
                 raw = (
-                    file.read(sources.LARGEST_BYTES)
-                    if file and sources.is_script(Path(each.name))
+                    file.read(script_files.LARGEST_BYTES)
+                    if file and script_files.is_script(Path(each.name))
                     else b""
                 )
                 script = parse(raw.decode(errors="replace"), Path(each.name))

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from backset.errors import StepFailedError
 from backset.revisions.git import Git
-from backset.revisions.graph import parse, pattern
+from backset.revisions.script_files import parse, pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from backset.revisions.graph import Revision
-    from backset.revisions.sources import Folders
+    from backset.revisions.script_files import Folders, Revision
 
 
 _BY_NAME = 8  # more files than these are named by their folder

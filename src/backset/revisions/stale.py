@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING
 
 from backset.errors import LockedError, StepFailedError
 from backset.process.folders import make
-from backset.revisions import sources
+from backset.revisions import script_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from backset.revisions.graph import Revision
-    from backset.revisions.sources import Folders
+    from backset.revisions.script_files import Folders, Revision
 
 _CONFIGURATION = ("*.ini", "*.toml", "*.cfg", "*.yml", "*.yaml", "Makefile")
 _OURS = re.compile(r"version|migration|alembic", re.IGNORECASE)
@@ -77,10 +76,12 @@ def find(folders: Folders, loaded: Sequence[Revision]) -> Found:
 
 def _others(folders: Folders) -> dict[Path, list[Path]]:
     """Return the scripts that are in none of the version folders, by folder, outermost first."""
-    paths = sources.walk(folders.root, {folders.backups})
-    outside = (path for path in paths if sources.is_script(path) and not _is_home(path, folders))
+    paths = script_files.walk(folders.root, {folders.backups})
+    outside = (
+        path for path in paths if script_files.is_script(path) and not _is_home(path, folders)
+    )
     found: dict[Path, list[Path]] = defaultdict(list)
-    for script in sources.read(outside):
+    for script in script_files.read(outside):
         found[script.path.parent].append(script.path)
     return dict(sorted(found.items()))
 
@@ -147,19 +148,19 @@ def _has_only_scripts(folder: Path, folders: Folders) -> bool:
     """Tell whether a folder is one of versions, and not one of modules with a script among them."""
     if folder == folders.root or any(each.is_relative_to(folder) for each in folders.locations):
         return False
-    modules = [path for path in sources.walk(folder) if sources.LOADED.match(path.name)]
-    return len(list(sources.read(modules))) == len(modules)
+    modules = [path for path in script_files.walk(folder) if script_files.LOADED.match(path.name)]
+    return len(list(script_files.read(modules))) == len(modules)
 
 
 def _everything(folder: Path) -> Iterator[Path]:
-    yield from sources.walk(folder)
+    yield from script_files.walk(folder)
     yield from (path for path in sorted(folder.rglob("__pycache__/*")) if _is_regular(path))
 
 
 def _judge_strays(location: Path, folders: Folders, found: Found) -> None:
     for path in sorted(location.iterdir()) if location.is_dir() else ():
-        odd = _is_regular(path) and sources.is_script(path) and not folders.loads(path)
-        if odd and path.name != "__init__.py" and list(sources.read([path])):
+        odd = _is_regular(path) and script_files.is_script(path) and not folders.loads(path)
+        if odd and path.name != "__init__.py" and list(script_files.read([path])):
             why = "Alembic does not load a file of this name"
             found.stale.append(Stale("stray", path, why, (path,)))
 
@@ -167,7 +168,7 @@ def _judge_strays(location: Path, folders: Folders, found: Found) -> None:
 def _judge_duplicates(location: Path, found: Found) -> None:
     """Take all but one of the files that have one id and the same bytes: Alembic takes any."""
     by_id: dict[str, list[Path]] = defaultdict(list)
-    for script in sources.read(filter(_is_regular, sorted(location.glob("*.py")))):
+    for script in script_files.read(filter(_is_regular, sorted(location.glob("*.py")))):
         by_id[script.id].append(script.path)
     for revision, several in by_id.items():
         first, *more = sorted(several, key=lambda path: (len(path.name), path.name))

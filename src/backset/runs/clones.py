@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 
 from backset.catalog import catalog
-from backset.clones import inputs, memory
+from backset.clones import memory
 from backset.clones.memory import KeptDatabase, Recalled, Record
 from backset.errors import StepFailedError
 from backset.inherit import cluster_wide, extensions, inheritance
 from backset.inherit import property as properties
 from backset.inherit.property import When
 from backset.process.identity import age_s
-from backset.servers import clusters, swap
+from backset.servers import location, swap
 from backset.servers.derived import Copying
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def _surroundings(run: Run, record: Record) -> str:
     now = memory.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
     needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-    now |= inputs.look(run.server.session, needed)
-    return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
+    now |= memory.look(run.server.session, needed)
+    return memory.difference({**was, **record.server}, now, settings.root) or _properties(
         run, record
     )
 
@@ -220,8 +220,8 @@ class Keeping:
             raise _NotKeptError("nobody has noted what it depends on")
         if account["unknown"] and not run.settings.inputs:
             raise _NotKeptError(f"env.py: {account['unknown'][0]}")
-        aside = [run.settings.backups, clusters.project_cluster(run.settings.root).folder]
-        account = inputs.outside(account, aside)
+        aside = [run.settings.backups, location.project_cluster(run.settings.root).folder]
+        account = memory.outside(account, aside)
         had = properties.read(run.work.session(), inheritance.EVERYTHING, run.work.target.database)
         return Record(
             taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -265,17 +265,17 @@ class Keeping:
         """Write down what a copy was built from, and mark it with a digest of that."""
         settings = self._run.settings
         environ = settings.child_env(self._run.work.target)
-        chosen = inputs.chosen(settings.root, settings.inputs)
-        if moved := inputs.restless(record.account, chosen, self._since_ns):
+        chosen = memory.chosen_files(settings.root, settings.inputs)
+        if moved := memory.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
         needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-        server = inputs.look(session, needed)
+        server = memory.look(session, needed)
         if server["a role of the server"] != roles:
             raise OSError("a role of the server has changed meanwhile")
         parts = memory.of_files(settings, record.account)
         parts |= memory.of_environment(settings, record.account, environ)
         own = memory.of_seed(settings, environ) if what == _SEEDED else {}
-        digest = inputs.digest([parts, server, record.given, record.had, own])[:16]
+        digest = memory.digest([parts, server, record.given, record.had, own])[:16]
         name = self._name(what)
         session.execute(swap.comment_on(name, swap.mark(self._run.server.names, what, digest)))
         row = session.execute(_ROW, [name]).fetchone()

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, objects, past
 from backset.connections.activity import listed
+from backset.connections.session import quoted
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.inherit import extensions
 from backset.runs import login, policy
-from backset.runs.policy import Strategy, TargetFacts, quoted
-from backset.servers import derived, read_only
-from backset.servers.read_only import SETTING
+from backset.runs.policy import Strategy, TargetFacts
+from backset.servers import derived, safeguards
+from backset.servers.safeguards import SETTING
 from backset.servers.server import tied_by
 from backset.text.quantities import amount, count
 
@@ -199,7 +200,7 @@ def look(run: Run, chain: Chain) -> TargetFacts:
         tied_beside=tied_by(
             run.server.session, [*run.current.databases.keys() - {run.target.database}]
         ),
-        frozen=read_only.said(run.server.session, run.target.database),
+        frozen=safeguards.said(run.server.session, run.target.database),
     )
 
 
@@ -233,7 +234,7 @@ def _bars(run: Run) -> tuple[tuple[str, str], ...]:
         first, *more = [f"{each.type} {each.identity}" for each in claimed if each.owner == owner]
         others = f" and {len(more)} more" if more else ""
         what = f"the migrations make {first}{others}, which belongs to {owner}"
-        grant = f"GRANT {policy.quoted(owner)} TO {policy.quoted(role)}"
+        grant = f"GRANT {quoted(owner)} TO {quoted(role)}"
         bars.append((what, f"run this as {owner}, or as an administrator: {grant}"))
     if not catalog.may_create_tables(run.current.session()):
         remedy = f'as an administrator, in {name}: GRANT CREATE ON SCHEMA public TO "{role}"'
@@ -249,7 +250,7 @@ def _bars_of_a_carry(run: Run) -> tuple[tuple[str, str], ...]:
     name, role = run.target.database, run.server.role.name
     if not catalog.may_create_schemas(run.current.session()):
         what = f"the role {role} may not create a schema in {name}, through which rows come back"
-        grant = f"GRANT CREATE ON DATABASE {policy.quoted(name)} TO {policy.quoted(role)}"
+        grant = f"GRANT CREATE ON DATABASE {quoted(name)} TO {quoted(role)}"
         bars.append((what, f"as an administrator: {grant}; or leave --carry out"))
     number = past.large_objects(run.current.session())
     if number and rules.carries_all and not rules.leaves(past.LARGE_OBJECTS):

@@ -14,13 +14,13 @@ import psycopg
 
 from backset.backups import backup as backups
 from backset.backups import restoration, toc
-from backset.catalog import catalog, extension_rows, object_hashes, objects, rights
+from backset.catalog import catalog, extension_rows, object_hashes, objects
 from backset.connections import activity
 from backset.connections.session import connect, explained, one_line
 from backset.errors import BacksetError, Interrupted, RefusedError, RestoredError, StepFailedError
 from backset.inherit import grants
 from backset.process import process, signals
-from backset.runs import login, notes, ownership
+from backset.runs import login, notes
 from backset.servers import swap
 from backset.text.quantities import count
 
@@ -78,13 +78,13 @@ def clear(run: Run) -> int:
     with signals.deferred():
         _mark_database(run)
         if role:
-            ownership.begin(run.current.session(), run.target.database, role)
+            login.begin(run.current.session(), run.target.database, role)
         run.in_place.cleared = None
         run.current.session().execute("COMMIT")
         run.in_place.cleared = True
     if role:
-        ownership.become(run.current.session(), role)
-    run.in_place.writers.stays = rights.tables(run.current.session())
+        login.become(run.current.session(), role)
+    run.in_place.writers.stays = objects.tables(run.current.session())
     return dropped
 
 

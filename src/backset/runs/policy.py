@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from backset.connections.session import quoted
 from backset.servers.server import foreign, protection
 from backset.text.explanations import UNHIDDEN
 
@@ -246,8 +247,3 @@ def _missing_rights(facts: TargetFacts) -> list[tuple[str, str]]:
         what = f"the role {facts.role} does not own {facts.database} ({facts.owner} does)"
         reasons.append((what, remedy))
     return reasons
-
-
-def quoted(name: str) -> str:
-    """Return a name as an identifier in the SQL that a remedy shows."""
-    return '"' + name.replace('"', '""') + '"'

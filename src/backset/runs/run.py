@@ -13,12 +13,10 @@ from backset.connections.session import explained, process_of
 from backset.errors import Interrupted, RefusedError, StepFailedError
 from backset.migrate.project_command import ProjectCommand
 from backset.process import process, signals
-from backset.runs import aftermath, login, next_database
-from backset.runs.current import CurrentDatabase
+from backset.runs import databases, login, states
+from backset.runs.databases import CurrentDatabase, NextDatabase, WorkDatabase
 from backset.runs.login import Writers
-from backset.runs.next_database import NextDatabase
 from backset.runs.states import CloneState, InPlaceState, Outcome
-from backset.runs.work import WorkDatabase
 from backset.servers.programs import Programs
 from backset.servers.server import Server
 
@@ -144,10 +142,10 @@ class Run:
         outcome, in_place = self.outcome, self.in_place
         if outcome.promoted is None:
             where = self.target, self.purpose, self.current.database
-            outcome.promoted = aftermath.look_again(*where)
+            outcome.promoted = states.look_again(*where)
         replaces = self.work.is_beside or in_place.is_chosen
         if replaces and isinstance(error, (StepFailedError, Interrupted)):
-            words = aftermath.what_stands(
+            words = states.what_stands(
                 self.target,
                 error,
                 promoted=outcome.promoted,
@@ -161,13 +159,13 @@ class Run:
         if error is not None and self._is_open:
             self.server.abandon()
         if outcome.worked and isinstance(error, (StepFailedError, Interrupted)):
-            error.add_note(aftermath.where_it_is(self.target, self.purpose, *outcome.worked))
+            error.add_note(states.where_it_is(self.target, self.purpose, *outcome.worked))
         if self._is_open:
             self.next.close()
         self.clone.close()
         is_left = self._is_open and self.next.is_begun and outcome.promoted is False
         if is_left and isinstance(error, BaseException):
-            next_database.remove(self.server, error)
+            databases.remove(self.server, error)
         self._open.close()
 
     @property

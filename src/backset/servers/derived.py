@@ -14,7 +14,7 @@ from psycopg import sql
 from backset.connections.session import connect, one_line, process_of
 from backset.errors import BacksetError, RefusedError
 from backset.process import signals
-from backset.servers import read_only, swap
+from backset.servers import safeguards, swap
 from backset.servers.server import LOCALLY
 from backset.servers.server import foreign as in_the_way
 
@@ -104,7 +104,7 @@ def make_scratch(server: Server, name: str, like: Database | None) -> None:
     """Make an empty scratch database, with its mark."""
     with signals.deferred():
         swap.make(server, name, "scratch", _ours(server, like))
-        read_only.lift(server.session, name)
+        safeguards.lift(server.session, name)
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from backset.settings import lineage, values
+from backset.settings import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,8 +94,8 @@ KEYS: Mapping[str, Key] = {
     ),
     "chains": Key(
         what="tables: several chains of revisions in one database, each with "
-        + ", ".join(f"`{name}`" for name in lineage.KEYS),
-        check=lineage.read,
+        + ", ".join(f"`{name}`" for name in values.KEYS),
+        check=values.read,
         default=(),
         unset="one chain",
         variable="",

@@ -26,8 +26,8 @@ from backset.settings.keys import (
     THROW_AWAY,
     nearest,
 )
-from backset.settings.lineage import Lineage
 from backset.settings.settings import Settings
+from backset.settings.values import Lineage
 from backset.text.redaction import blank
 
 if TYPE_CHECKING:

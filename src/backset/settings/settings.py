@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from backset.connections.target import Target
-    from backset.settings.lineage import Lineage
-    from backset.settings.values import Ignore
+    from backset.settings.values import Ignore, Lineage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, extension_rows, past, sharing, versions
-from backset.checks import heads, verification
+from backset.checks import verification
 from backset.checks.drift import ENUM_KINDS, LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
 from backset.errors import AlembicError, Finding, UnreachableError
+from backset.migrate import current
 from backset.migrate.worker import Problem
-from backset.revisions import graph, orphans, sources
+from backset.revisions import orphans, script_files
 from backset.runs import seeding
 from backset.status.facts import Facts, Restorable, script_effects
 from backset.status.states import state
@@ -125,13 +126,15 @@ def status(run: Run, *, reached: Callable[[], None] = lambda: None) -> Status:
 
 
 def _passed_over(scripts: Scripts) -> str:
-    return f"{scripts.passed_over}: see {heads.RECURSIVE}" if scripts.below else ""
+    return f"{scripts.passed_over}: see {current.RECURSIVE}" if scripts.below else ""
 
 
 def _below(scripts: Scripts, orphans: Sequence[str]) -> tuple[Problem, ...]:
     """Return the scripts below as a problem where they make the chain whole, with such a row."""
-    below = list(sources.read(scripts.below))
-    if not ({each.id for each in below} & set(orphans) and graph.fits(below, scripts.revisions)):
+    below = list(script_files.read(scripts.below))
+    if not (
+        {each.id for each in below} & set(orphans) and script_files.fits(below, scripts.revisions)
+    ):
         return ()
     text = f"{scripts.passed_over}, of which the database names {', '.join(orphans)}"
     return (Problem(kind="scripts below", text=text, paths=scripts.locations),)
@@ -226,7 +229,7 @@ def _recorded(
         names = {each for each in names if not run.current.sharing().has(each)}
     only: dict[str, Any] = {}
     if len(tables) == 1:  # rows of several cannot be told apart here
-        outdated = graph.outdated(recorded, scripts.revisions)
+        outdated = script_files.outdated(recorded, scripts.revisions)
         only = {"version_table": catalog.shown(*tables[0]), "outdated": tuple(sorted(outdated))}
     return {
         **only,
@@ -256,11 +259,13 @@ def _compared(run: Run, facts: Facts, verdict: Verdict, scripts: Scripts) -> Fac
     session = run.work.session()
     about = verdict.about
     recorded, models = tuple(about["revisions"]), about["columns"]
-    begun = graph.ancestors(recorded, scripts.revisions)
+    begun = script_files.ancestors(recorded, scripts.revisions)
     # What Alembic itself would run tells of a tenant that is behind the others.
-    wanted = graph.ancestors(facts.goal, scripts.revisions) - begun | {*about["pending"]}
+    wanted = script_files.ancestors(facts.goal, scripts.revisions) - begun | {*about["pending"]}
     done = begun - wanted
-    pending = tuple(each.id for each in graph.ordered(scripts.revisions) if each.id in wanted)
+    pending = tuple(
+        each.id for each in script_files.ordered(scripts.revisions) if each.id in wanted
+    )
     differences = tuple(each.what for each in verdict.findings if each.kind in _DIFFERENT)
     facts = replace(
         facts,
@@ -309,7 +314,9 @@ def _shared(run: Run, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
         for each in catalog.tables(run.work.session())
         if catalog.shown(*each) in facts.tables - set(ours) and each not in spare
     ]
-    strange = sharing.unnamed(tables, sources.texts(run.work.scripts().folders)) if tables else []
+    strange = (
+        sharing.unnamed(tables, script_files.texts(run.work.scripts().folders)) if tables else []
+    )
     orphans = set(facts.orphans)
     return {
         "strangers": tuple(catalog.shown(*each) for each in strange),
@@ -334,7 +341,7 @@ def _restorable(trace: Trace, scripts: Scripts) -> Restorable:
         revision=trace.revision,
         evidence=tuple(trace.lines()),
         recipe=trace.recipe,
-        connects=graph.fits(trace.scripts, scripts.revisions),
+        connects=script_files.fits(trace.scripts, scripts.revisions),
         others=tuple(f"{each}: {each.command}" for each in trace.generations if not each.is_meant),
     )
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from backset.catalog import catalog
 from backset.catalog.catalog import stored
-from backset.revisions import graph, operations
-from backset.settings.lineage import Lineage
+from backset.revisions import operations, script_files
+from backset.settings.values import Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.migrate.worker import Problem
-    from backset.revisions.graph import Revision
     from backset.revisions.operations import Operation
     from backset.revisions.restore import Recipe
+    from backset.revisions.script_files import Revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +217,7 @@ def script_effects(
     schema that is not there at all: it may stand for those of tenants (schema_translate_map).
     spare: which tables are somebody else's, whose indexes are not ours to judge.
     """
-    order = graph.ordered(revisions)
+    order = script_files.ordered(revisions)
     indexes = catalog.indexes(session)
     columns = catalog.columns(session)
     others = catalog.other_names(session)

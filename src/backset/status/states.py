@@ -1,15 +1,17 @@
-"""Which state a database is in, by which evidence. Pure: facts in, words out."""
+"""The cures of states, from the smallest on. Pure: facts in, a command and its reason out."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backset.catalog.difference import shown
+from backset.catalog.schema import shown
 from backset.checks.verification import LOAD_MODELS
 from backset.errors import Finding
-from backset.status import cures
-from backset.status.cures import Cure
+from backset.migrate.current import RECURSIVE
+from backset.revisions import restore
+from backset.revisions.history import few
 from backset.text import explanations
 from backset.text.quantities import count
 
@@ -17,7 +19,189 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from backset.migrate.worker import Problem
-    from backset.status.facts import Facts
+    from backset.revisions.restore import Recipe
+    from backset.status.facts import Facts, Proof
+
+KEPT = "the backup keeps what was there, and where it swaps, `invoke undo` too"
+_STAMP = "stamp --purge"
+ACCEPT = "`invoke verify --accept`"
+_UNPROVED = f"then `invoke repair`; {{}} rebuilds it without a proof ({KEPT})"
+PROVE = (
+    "it builds the chain beside the database: where the schema is identical it stamps the version, "
+    f"else it rebuilds the database and carries its rows, or does nothing ({KEPT})"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cure:
+    """The least destructive repair.
+
+    way: `none`, `upgrade`, `restore file`, `merge heads`, `drop index`, `prove` (which finds out
+    which it is), `stamp`, `reset` of a database without rows, `carry`, which is a reset that
+    carries them, or `by hand`. command: what does it.
+    revision: which one is stamped. recipe: the files that come back.
+    """
+
+    way: str
+    command: str = ""
+    why: str = ""
+    revision: str = ""
+    recipe: Recipe | None = None
+
+
+def restoring(facts: Facts) -> Cure | None:
+    """Return the cure that brings files back; None where that does not make a whole chain."""
+    fitting = [each for each in facts.restorable if each.connects and each.recipe]
+    if not fitting or len(fitting) < len(facts.restorable):
+        return None
+    if facts.restored is not None and not facts.restored.is_built:
+        return None
+    others = [line for each in fitting for line in each.others]
+    if others and facts.restored is not None and not facts.restored.stands:
+        return by_hand(
+            f"{facts.database} does not have what the script that fits here makes; others have had "
+            f"that id, choose one by its command: {'; '.join(others)}; or `invoke reset-db --carry`"
+        )
+    names = ", ".join(each.revision for each in fitting)
+    recipe = restore.joined(each.recipe for each in fitting if each.recipe)
+    why = f"with the file of {names} the chain is whole again; then `invoke upgrade`"
+    if facts.restored is None:
+        why += f". `invoke repair` does the same, once that chain was built beside {facts.database}"
+    return Cure(way="restore file", command=recipe.command, why=why, recipe=recipe)
+
+
+def parting(facts: Facts) -> Cure | None:
+    """Return what a person has to do where two applications may share a version table."""
+    if not (facts.shared and facts.strangers):
+        return None
+    own = " ".join(each for each in facts.recorded if each not in facts.orphans)
+    return by_hand(
+        f"if {', '.join(facts.orphans)} is of another application, give one of the two a version "
+        "table of its own: version_table in context.configure() of env.py, with its row moved "
+        f"there; if it is an old one of this project's: `{_stamp(facts, own)}`; nothing is "
+        "replaced without being asked: `invoke reset-db --plan` says what it would set aside"
+    )
+
+
+def by_file(facts: Facts) -> Cure:
+    """Return what a person has to do about the worst file of a broken chain."""
+    worst = facts.problems[0]
+    paths = [shlex.quote(str(facts.shown(each))) for each in worst.paths]
+    if worst.kind == "missing file":
+        why = f"bring the file of {worst.missing} back, or correct down_revision in {paths[0]}"
+    elif worst.kind == "duplicate id":
+        why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
+    elif worst.kind == "stale byte code":
+        why = f"bring its source back, or let `invoke archive` put {', '.join(paths)} away"
+    elif worst.kind == "scripts below":
+        why = f"with them the chain is whole: {RECURSIVE}, or in [tool.backset.ini]"
+    elif worst.kind == "no migrations":
+        why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
+        why += f"[tool.backset.ini] version_locations; or all of them: {RECURSIVE}; "
+        why += "a new project makes its first one by "
+        why += f"`{facts.alembic('revision --autogenerate -m initial', [])}`"
+    else:
+        why = "mend that file, or set what it asks for"
+    return by_hand(why)
+
+
+def proving(facts: Facts) -> Cure:
+    """Return `stamp` where a scratch build proves it, `reset` where that disproves it."""
+    if facts.proof is None:
+        return Cure(way="prove", command="invoke repair", why=PROVE)
+    if facts.proof.unbuilt:
+        unproved = _UNPROVED.format(rebuilding_cure(facts))
+        return by_hand(f"nothing is proved: {facts.proof.unbuilt}; {unproved}")
+    if not facts.proof.same:
+        return reset(facts)
+    if facts.proof.unseen:
+        return _choosing(facts, facts.proof)
+    if facts.proof.unrun:
+        return _passing_over(facts, facts.proof)
+    *others, latest = facts.proof.same
+    why = f"a scratch build at {latest} is identical to the live schema"
+    why += f" (as it is at {', '.join(others)})" if others else ""
+    filling = ", ".join(facts.proof.filling)
+    why += f"; rows are not compared: see whether those of {filling} are there" if filling else ""
+    return _stamped_cure(facts, latest, why)
+
+
+def _stamped_cure(facts: Facts, place: str, why: str) -> Cure:
+    # Where env.py runs only behind a command of the project, Alembic's own command line does not.
+    command = "invoke repair" if facts.has_door else _stamp(facts, place)
+    return Cure(way="stamp", command=command, why=why, revision=place)
+
+
+def _stamp(facts: Facts, place: str) -> str:
+    return facts.alembic(_STAMP, place.split())
+
+
+def _choosing(facts: Facts, proof: Proof) -> Cure:
+    """Return what a person has to decide where revisions leave no trace in the schema."""
+    first, latest = proof.same[0], proof.same[-1]
+    return by_hand(
+        f"the schema is that of {first} and of {latest} alike, and does not show whether "
+        f"{', '.join(proof.unseen)} has run here: see whether its rows are there; if so: "
+        f"`{_stamp(facts, latest)}`, if not: `{_stamp(facts, first)}`; then `invoke upgrade`"
+    )
+
+
+def _passing_over(facts: Facts, proof: Proof) -> Cure:
+    """Return what a person has to do where a stamp would leave out a change of rows."""
+    latest, unrun = proof.same[-1], ", ".join(proof.unrun)
+    return by_hand(
+        f"the schema is that of {latest}; but by the version table {unrun} has not run here, and "
+        "no schema shows that: see whether its rows are there, and do by hand what it does to them "
+        f"where they are not; then `{_stamp(facts, latest)}`"
+    )
+
+
+def keeping(facts: Facts, revisions: Sequence[str]) -> Cure:
+    """Return the cure of a version table that has rows too many: these stay."""
+    latest = " ".join(revisions)
+    why = "Alembic refuses rows of which one comes after another, and the later one says it all"
+    return _stamped_cure(facts, latest, why)
+
+
+def rebuilding_cure(facts: Facts) -> str:
+    """Return the command that rebuilds the database, as people write it: rows come along."""
+    return f"`invoke reset-db{' --carry' if facts.filled else ''}`"
+
+
+def reset(facts: Facts) -> Cure:
+    """Return the cure that is left when nothing smaller helps: with rows it carries them."""
+    first = f": {facts.proof.differences[0]}" if facts.proof and facts.proof.differences else ""
+    why = f"the schema differs from what the chain makes{first}"
+    if not facts.filled:
+        return Cure(way="reset", command="invoke reset-db", why=f"{why}; {KEPT}")
+    filled = few(facts.filled)
+    why += f"; the rows of {filled} come along, or nothing is done; {KEPT}"
+    return Cure(way="carry", command="invoke reset-db --carry", why=why)
+
+
+def migration(facts: Facts) -> str:
+    """Return the command that writes what the models have and the chain lacks."""
+    rest = " (the values of enums by hand)" if facts.enums_differ else ""
+    lines = facts.alembic_each("revision --autogenerate -m '…'", facts.differences)
+    return f"{', '.join(f'`{each}`' for each in lines)}{rest}"
+
+
+def by_hand(why: str) -> Cure:
+    """Return a cure that only a person can make."""
+    return Cure(way="by hand", why=why)
+
+
+def drop_indexes(names: Sequence[str]) -> Cure:
+    """Return the cure of a CREATE INDEX CONCURRENTLY that failed."""
+    statements = [f"-c {shlex.quote(f'DROP INDEX CONCURRENTLY {each}')}" for each in names]
+    why = "an invalid index serves no query; then `invoke upgrade` makes it anew"
+    return Cure(way="drop index", command=f"invoke psql -- {' '.join(statements)}", why=why)
+
+
+def upgrade(why: str) -> Cure:
+    """Return the smallest cure."""
+    return Cure(way="upgrade", command="invoke upgrade", why=why)
+
 
 _SHOWN = 5  # of each kind of evidence; the rest is counted
 
@@ -61,7 +245,7 @@ def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
     why = explanations.unreached(facts.unreachable, facts.mended_in)
-    return _state("no server", [facts.unreachable], cures.by_hand(why))
+    return _state("no server", [facts.unreachable], by_hand(why))
 
 
 def _broken_chain(facts: Facts) -> State | None:
@@ -69,12 +253,12 @@ def _broken_chain(facts: Facts) -> State | None:
         return None
     evidence = [f"{_folder(facts, each)}{each.text}" for each in facts.problems]
     evidence += _traced(facts)
-    return _state("broken chain", evidence, cures.restoring(facts) or cures.by_file(facts))
+    return _state("broken chain", evidence, restoring(facts) or by_file(facts))
 
 
 def _wrong_database(facts: Facts) -> State | None:
     if facts.elsewhere:
-        return _state("wrong database", [facts.elsewhere], cures.by_hand(facts.elsewhere_remedy))
+        return _state("wrong database", [facts.elsewhere], by_hand(facts.elsewhere_remedy))
     foreign = facts.tables and facts.ours and not facts.tables & facts.ours
     if not foreign or (facts.recorded and not facts.orphans):
         return None
@@ -83,7 +267,7 @@ def _wrong_database(facts: Facts) -> State | None:
     if facts.orphans:
         evidence.append(f"{facts.version_table} names {_some(facts.orphans)}, which no file has")
     why = f"correct {facts.mended_in}; if it is right, `invoke reset-db` replaces what is there"
-    return _state("wrong database", evidence, cures.by_hand(why))
+    return _state("wrong database", evidence, by_hand(why))
 
 
 def _orphaned(facts: Facts) -> State | None:
@@ -98,8 +282,8 @@ def _orphaned(facts: Facts) -> State | None:
         evidence.append(f"no model and no revision here knows {_some(facts.strangers)}")
     evidence += _traced(facts)
     is_stamp = facts.proof is not None and facts.proof.same
-    cure = cures.parting(facts) or (None if is_stamp else cures.restoring(facts))
-    return _state("orphaned revision", evidence, cure or cures.proving(facts))
+    cure = parting(facts) or (None if is_stamp else restoring(facts))
+    return _state("orphaned revision", evidence, cure or proving(facts))
 
 
 def _overlapping(facts: Facts) -> State | None:
@@ -107,7 +291,7 @@ def _overlapping(facts: Facts) -> State | None:
         return None
     kept = [each for each in facts.recorded if each not in facts.outdated]
     evidence = f"{facts.version_table} names {_some(facts.outdated)} beside {_some(kept)}"
-    return _state("half applied", [f"{evidence}, which comes after it"], cures.keeping(facts, kept))
+    return _state("half applied", [f"{evidence}, which comes after it"], keeping(facts, kept))
 
 
 def _several_heads(facts: Facts) -> State | None:
@@ -124,14 +308,14 @@ def _no_database(facts: Facts) -> State | None:
     if facts.exists:
         return None
     why = "it creates the database and migrates it; `invoke reset-db` adds the mock data"
-    return _state("no database", [f"{facts.database} does not exist"], cures.upgrade(why))
+    return _state("no database", [f"{facts.database} does not exist"], upgrade(why))
 
 
 def _empty(facts: Facts) -> State | None:
     if facts.recorded or facts.tables:
         return None
     evidence = [f"{facts.database} has no table and no version"]
-    return _state("empty", evidence, cures.upgrade("every migration is waiting"))
+    return _state("empty", evidence, upgrade("every migration is waiting"))
 
 
 def _ahead(facts: Facts) -> State | None:
@@ -139,7 +323,7 @@ def _ahead(facts: Facts) -> State | None:
         return None
     tables = f"{facts.database} has {_some(sorted(facts.tables))}"
     evidence = f"{tables}, but {facts.version_table} names no revision"
-    return _state("ahead", [evidence], cures.proving(facts))
+    return _state("ahead", [evidence], proving(facts))
 
 
 def _half_applied(facts: Facts) -> State | None:
@@ -155,7 +339,7 @@ def _half_applied(facts: Facts) -> State | None:
     failed = "is invalid: its CREATE INDEX CONCURRENTLY failed"
     evidence = [*_few(told), *(f"index {shown(each)} {failed}" for each in facts.invalid)]
     evidence.append(f"the version is {', '.join(facts.recorded) or 'none'}")
-    cure = cures.proving(facts) if told else cures.drop_indexes(facts.invalid)
+    cure = proving(facts) if told else drop_indexes(facts.invalid)
     return _state("half applied", evidence, cure)
 
 
@@ -168,7 +352,7 @@ def _stamped(facts: Facts) -> State | None:
     if facts.is_untrue and proof and not proof.same:
         told = [*(proof.apart or proof.differences)]
     evidence = [f"the version says {', '.join(facts.recorded)}, but {told[0]}", *_few(told[1:])]
-    return _state("stamped but not migrated", evidence, cures.proving(facts))
+    return _state("stamped but not migrated", evidence, proving(facts))
 
 
 def _unlike(facts: Facts) -> State | None:
@@ -179,16 +363,16 @@ def _unlike(facts: Facts) -> State | None:
     told = proof.apart or proof.differences
     recorded = ", ".join(facts.recorded)
     evidence = [f"at {recorded} the chain and the database differ: {told[0]}", *_few(told[1:])]
-    return _state("drift", evidence, cures.reset(facts))
+    return _state("drift", evidence, reset(facts))
 
 
 def _more(facts: Facts) -> State | None:
     """Say what the database has beside what the chain makes."""
     if facts.proof is None or facts.pending or not (facts.is_true and facts.proof.apart):
         return None
-    rebuilding = cures.rebuilding(facts)
+    rebuilding = rebuilding_cure(facts)
     why = f"drop it, or write a migration that makes it; {rebuilding} would leave it out"
-    return _state("drift", _few(facts.proof.apart), cures.by_hand(why))
+    return _state("drift", _few(facts.proof.apart), by_hand(why))
 
 
 def _behind(facts: Facts) -> State | None:
@@ -198,27 +382,27 @@ def _behind(facts: Facts) -> State | None:
     evidence = (
         f"the database is at {at}, head is {goal}: {count(len(facts.pending), 'revision')} to run"
     )
-    return _state("behind", [evidence], cures.upgrade("migrations are waiting"))
+    return _state("behind", [evidence], upgrade("migrations are waiting"))
 
 
 def _models_not_loaded(facts: Facts) -> State | None:
     if not facts.differences or facts.models is None or facts.models:
         return None
     evidence = f"env.py's target_metadata has no table, the database has {len(facts.tables)}"
-    return _state("models not loaded", [evidence], cures.by_hand(LOAD_MODELS))
+    return _state("models not loaded", [evidence], by_hand(LOAD_MODELS))
 
 
 def _drift(facts: Facts) -> State | None:
     if not facts.differences:
         return None
-    cure = cures.by_hand(
-        f"if the models are right: {cures.migration(facts)}; if the database is not: "
-        f"{cures.rebuilding(facts)}; if both are to stay: {cures.ACCEPT}"
+    cure = by_hand(
+        f"if the models are right: {migration(facts)}; if the database is not: "
+        f"{rebuilding_cure(facts)}; if both are to stay: {ACCEPT}"
     )
     if facts.is_true:
-        cure = cures.by_hand(
-            f"the database is what the chain makes: {cures.migration(facts)}, "
-            f"then `invoke upgrade`; or accept it: {cures.ACCEPT}"
+        cure = by_hand(
+            f"the database is what the chain makes: {migration(facts)}, "
+            f"then `invoke upgrade`; or accept it: {ACCEPT}"
         )
     return _state("drift", _few(facts.differences), cure)
 

@@ -1,5 +1,10 @@
-"""The steps of chains: what each does, and what it says that it would do."""
+"""The steps of chains: what each does, and what it says that it would do.
 
+STANDARD: the chains of a project that makes none of its own; this repository's tasks.py shows the
+same.
+"""
+
+from backset.chain import Chain, parallel
 from backset.steps.content import carry, seed, upgrade, verify
 from backset.steps.databases import clear, promote, reset, undo
 from backset.steps.dumps import backup, load
@@ -16,3 +21,19 @@ __all__ = [
     "upgrade",
     "verify",
 ]
+
+STANDARD = (
+    Chain(
+        "reset-db",
+        *(parallel(backup, reset), upgrade, verify, carry, seed, promote),
+        in_place=(backup, clear, upgrade, verify, carry, seed),
+    ),
+    Chain("carry", parallel(backup, reset), upgrade, verify, carry, seed, promote),
+    Chain("reset", parallel(backup, reset), promote, in_place=(backup, clear)),
+    Chain("restore", load, promote, in_place=(backup, clear, load)),
+    Chain("undo", undo),
+    Chain("backup", backup),
+    Chain("upgrade", upgrade),
+    Chain("verify", verify),
+    Chain("seed", seed),
+)

@@ -61,10 +61,10 @@ def _upgrade(run: Run, progress: Progress) -> Done:
 
 def _work_on_target(run: Run, step: str) -> None:
     """Note that a step begins to change the target itself, if nothing stands in for that."""
-    from backset.runs import aftermath
+    from backset.runs import states
 
     if not (run.work.is_beside or run.in_place.is_chosen or run.purpose == "check"):
-        run.outcome.worked = step, aftermath.revisions(run.work.session())
+        run.outcome.worked = step, states.revisions(run.work.session())
 
 
 def _migrated(label: str, done: Mapping[str, Any]) -> str:
@@ -100,7 +100,7 @@ def _plan_upgrade(run: Run) -> str:
 def set_aside(run: Run) -> str:
     """Say which tables with rows a rebuild would not make again; empty where there is none."""
     from backset.catalog import catalog, sharing
-    from backset.revisions import sources
+    from backset.revisions import script_files
 
     if run.current.database is None or run.clone.recalled is not None:
         return ""
@@ -110,7 +110,7 @@ def set_aside(run: Run) -> str:
         for each in catalog.tables(run.current.session())
         if each not in spare and not run.current.sharing().has(each)
     ]
-    strange = sharing.unnamed(tables, sources.texts(run.work.scripts().folders))
+    strange = sharing.unnamed(tables, script_files.texts(run.work.scripts().folders))
     counts = {
         table: rows
         for table, rows in catalog.counts(run.current.session(), strange).items()
@@ -167,9 +167,9 @@ def _swallowed(run: Run, *, asked: bool) -> server_log.Look:
     costs a round trip, and is done where somebody wants that.
     """
     from backset.checks import server_log
-    from backset.servers import clusters, location
+    from backset.servers import location
 
-    cluster = clusters.project_cluster(run.settings.root)
+    cluster = location.project_cluster(run.settings.root)
     if location.is_embedded(run.target, cluster):
         found = server_log.of_file(cluster.log)
     elif asked or run.settings.server_log:
@@ -183,13 +183,13 @@ def _swallowed(run: Run, *, asked: bool) -> server_log.Look:
 
 
 def _taken_back(run: Run, progress: Progress) -> list[Finding]:
-    from backset.prove import downgrade
+    from backset.prove import scratch
 
-    return downgrade.findings(run, progress)
+    return scratch.findings(run, progress)
 
 
 def _plan_verify(run: Run) -> str:
-    from backset.prove import downgrade
+    from backset.prove import scratch
 
     if run.clone.recalled is not None:
         return _unchanged(run.clone.recalled)
@@ -197,9 +197,9 @@ def _plan_verify(run: Run) -> str:
     accepts = f", and accept the differences in {run.settings.shown(run.settings.baseline)}"
     text += accepts if run.options.accepts else ""
     if run.options.downgrades:
-        downgrade.refuse(run)
-        scratch = run.server.names.scratch
-        text += f" · would migrate {scratch} up, down to base and up again, and drop it"
+        scratch.refuse(run)
+        name = run.server.names.scratch
+        text += f" · would migrate {name} up, down to base and up again, and drop it"
     return text
 
 
@@ -246,7 +246,7 @@ def _plan_carry(run: Run) -> Planned:
         told.extend([text] if lasting else [])
 
     scratch.prepare(run, [name], "plan a carry")
-    with sources.opened(run, note) as old, scratch.made(run, name) as made:
+    with sources.opened(run, note) as old, scratch.created(run, name) as made:
         made.upgrade()
         with tables.snapshot_of(old.session):
             found = decision.decide(old.session, made.session, run.options.carries)

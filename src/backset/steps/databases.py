@@ -88,7 +88,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
     from backset.connections.activity import listed
     from backset.process import signals
     from backset.runs import notes
-    from backset.servers import standbys, swap
+    from backset.servers import swap
 
     names, old, old_is_empty = run.server.names, run.current.database, run.current.is_bare()
     run.current.ownership()  # while the target can be looked at
@@ -125,7 +125,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
     kept = None if old is None else names.previous
     findings = run.work.inheritance.findings(run.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
-    text += f" · {late}" if (late := standbys.lacking(run.server)) else ""
+    text += f" · {late}" if (late := swap.lacking(run.server)) else ""
     if (
         run.clone.unkept and run.clone.outside
     ):  # it has been built, and the next run will build it again
@@ -178,10 +178,10 @@ def _protected(run: Run) -> frozenset[str]:
 
 def _durable(run: Run) -> str:
     """Say that a swap does not wait for standbys while it keeps everybody out."""
-    from backset.servers import standbys
+    from backset.servers import swap
 
-    names = standbys.awaited(run.server.session)
-    limit = f"{standbys.LIMIT_S:.0f} s"
+    names = swap.awaited(run.server.session)
+    limit = f"{swap.LIMIT_S:.0f} s"
     how = f"would commit to the server's own disk, then wait up to {limit} for a standby ({names})"
     return f" · {how}" if names else ""
 
@@ -203,7 +203,7 @@ def _undo(run: Run, progress: Progress) -> Done:
     """Swap the target with the database kept before it; doing it twice is redo."""
     from backset.connections.activity import listed
     from backset.process import signals
-    from backset.servers import standbys, swap
+    from backset.servers import swap
 
     names = run.server.names
     previous = run.current.demand_previous(run.backups.store, names.previous)
@@ -215,7 +215,7 @@ def _undo(run: Run, progress: Progress) -> Done:
         run.outcome.promoted = True
     other = f" · {names.previous} holds the other one" if run.current.database else ""
     other += f" · ended {listed(ended)}" if ended else ""
-    other += f" · {late}" if (late := standbys.lacking(run.server)) else ""
+    other += f" · {late}" if (late := swap.lacking(run.server)) else ""
     text = f"{names.target} is the database from before{other}"
     return Done(text, {"ended": [each.content() for each in ended]})
 
