@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import traceback
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -191,7 +190,6 @@ def run_chain(
         _written(loaded, told, plan=plan) if writes else nullcontext(),
         _ahead(loaded, name, asked) as (memory, worker),
     ):
-        gc.disable()  # as in tasks: while modules are imported there is no garbage
         from backset import execution
         from backset.backups.backup import Wish
         from backset.report import dialogue
@@ -200,8 +198,6 @@ def run_chain(
         from backset.servers import location
         from backset.settings import rules
 
-        gc.freeze()
-        gc.enable()
         settings = loaded.seeded_with(words)
         ask = dialogue.asking(told) if told.can_ask else None
         whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
