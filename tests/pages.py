@@ -30,9 +30,10 @@ _FIGURES = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of code: its page, the line where it begins, its language and its text."""
+    """A block of code: its page, its heading and first line there, its language and its text."""
 
     page: str
+    heading: str
     line: int
     language: str
     text: str
@@ -56,8 +57,14 @@ class Block:
 def blocks(page: str) -> list[Block]:
     """Return the blocks of a page, those within lists too."""
     tokens = MarkdownIt().parse((REPOSITORY / page).read_text(encoding="utf-8"))
-    found = [each for each in tokens if each.type in {"fence", "code_block"}]
-    return [Block(page, (each.map or [0])[0] + 1, each.info, each.content) for each in found]
+    found, heading = [], ""
+    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.type == "heading_open" and after:
+            heading = after.content
+        if token.type in {"fence", "code_block"}:
+            line = (token.map or [0])[0] + 1
+            found.append(Block(page, heading, line, token.info, token.content))
+    return found
 
 
 def links(page: str) -> Iterator[str]:
