@@ -20,19 +20,20 @@ PAGES = tuple(
 # What differs from run to run: times, sizes, moments, digests, process numbers.
 _FIGURES = (
     (re.compile(r"\d{8}T\d{6}\.\d{3}Z"), "MOMENT"),
-    (re.compile(r"\b[\d.]+ (s|ms|min|bytes|kB|MB|GB)\b"), r"N \1"),
+    (re.compile(r"\b[\d.]+ (s|ms|min)\b"), "TIME"),  # on a busy machine a minute
+    (re.compile(r"\b[\d.]+ (bytes|kB|MB|GB)\b"), r"N \1"),
     (re.compile(r"PostgreSQL \d+\.\d+"), "PostgreSQL N"),
     (re.compile(r"\bpid \d+"), "pid N"),
-    (re.compile(r"\bin [\d.]+ (s|min)\b"), r"in N \1"),
     (re.compile(r"[ \t]+"), " "),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of code: its page, the line where it begins, its language and its text."""
+    """A block of code: its page, its heading and first line there, its language and its text."""
 
     page: str
+    heading: str
     line: int
     language: str
     text: str
@@ -56,8 +57,14 @@ class Block:
 def blocks(page: str) -> list[Block]:
     """Return the blocks of a page, those within lists too."""
     tokens = MarkdownIt().parse((REPOSITORY / page).read_text(encoding="utf-8"))
-    found = [each for each in tokens if each.type in {"fence", "code_block"}]
-    return [Block(page, (each.map or [0])[0] + 1, each.info, each.content) for each in found]
+    found, heading = [], ""
+    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.type == "heading_open" and after:
+            heading = after.content
+        if token.type in {"fence", "code_block"}:
+            line = (token.map or [0])[0] + 1
+            found.append(Block(page, heading, line, token.info, token.content))
+    return found
 
 
 def links(page: str) -> Iterator[str]:

@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import yaml
 from psycopg import sql
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from backset.servers.cluster import Cluster
     from tests.servers import SecuredServer
 
 COMMANDS = {"sh", "console"}
@@ -83,7 +85,23 @@ def direct(here: Project, database_url: str) -> Project:
     return here
 
 
+@pytest.fixture
+def own(tmp_path: Path, cluster: Cluster, superuser: psycopg.Connection[Any]) -> Iterator[Project]:
+    """A reader's project, whose database `shop` names a revision that no file has."""
+    shutil.copytree(PROJECTS / "conventions", tmp_path / "shop")
+    project = Project(tmp_path / "shop", {"DATABASE_URL": cluster.url("shop")})
+    superuser.execute("CREATE DATABASE shop")
+    assert type_in(project, "alembic upgrade head").returncode == 0
+    with psycopg.connect(cluster.url("shop")) as session:
+        session.execute("UPDATE alembic_version SET version_num = 'cf94a9256bdb'")
+    yield project
+    for suffix in ("", "__previous", "__clean"):
+        name = sql.Identifier(f"shop{suffix}")
+        superuser.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
 STAGES = {
+    "README.md#In your project": "own",
     "docs/how-to/another-project.md": "elsewhere_in",
     "docs/how-to/managed-server.md": "managed",
     "docs/how-to/pooled-url.md": "direct",
@@ -97,16 +115,22 @@ def test_every_block_is_of_a_kind_that_is_tried() -> None:
     assert {each.language for each in BLOCKS} == known
 
 
+def part(block: Block) -> str:
+    """Return what is read on one stage: a heading of a page that has one, else the page."""
+    headed = f"{block.page}#{block.heading}"
+    return headed if headed in STAGES else block.page
+
+
 @pytest.mark.parametrize(
-    "page",
-    slow_but(sorted({each.page for each in of(*COMMANDS)}), lambda page: page == "README.md"),
+    "read",
+    slow_but(sorted({part(each) for each in of(*COMMANDS)}), lambda it: it.startswith("README.md")),
 )
-def test_commands(page: str, request: pytest.FixtureRequest) -> None:
+def test_commands(read: str, request: pytest.FixtureRequest) -> None:
     """What a page says to type does what the page says, in its order."""
-    project: Project = request.getfixturevalue(STAGES.get(page, "here"))
+    project: Project = request.getfixturevalue(STAGES.get(read, "here"))
     stay: list[str] = []  # what holds for the commands after it too
-    for block in blocks(page):
-        if block.language not in COMMANDS or block.text.strip() == ALL_CHECKS:
+    for block in of(*COMMANDS):
+        if part(block) != read or block.text.strip() == ALL_CHECKS:
             continue
         for command, shown in block.commands():
             script = "\n".join([*stay, command.removeprefix(INSTALLED)])
