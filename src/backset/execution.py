@@ -20,7 +20,7 @@ from backset.runs import clones, guard, in_place, login
 from backset.runs.clones import Keeping
 from backset.servers import derived, swap
 from backset.servers.server import MAINTENANCE, Server
-from backset.steps.content import set_aside
+from backset.steps.content import carry_sides, set_aside
 from backset.steps.databases import pruned
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _begin(run: Run, groups: Sequence[Group], answer: Consent) -> None:
     ):
         from backset.carry import sources
 
-        sources.refuse_in_place(run)
+        sources.refuse_in_place(carry_sides(run))
     if run.in_place.is_chosen or "backup" not in names:  # else while the dump is written
         with signals.limited(answer.timeout_s):
             run.work.demand_scripts()
@@ -272,7 +272,7 @@ def _check_origin(run: Run) -> None:
     if run.options.origin is not None:
         from backset.carry import sources
 
-        sources.check(run)
+        sources.check(carry_sides(run))
 
 
 class Plan(NamedTuple):

@@ -19,6 +19,7 @@ from backset.servers import swap
 from backset.servers.server import Names, Server
 from backset.settings.reader import load
 from backset.settings.rules import Rules
+from backset.steps.content import carry_sides
 from tests.property import schemas
 from tests.property.schemas import Case, shown
 
@@ -68,7 +69,7 @@ class Ground:
         options = Options(carries=rules)
         with Run(self.settings, self.target, "test", beside=True, options=options) as run:
             run.open()
-            return carry.carry(run, rules, _silent)
+            return carry.carry(carry_sides(run), _silent)
 
 
 def _silent(text: str, *, lasting: bool = False) -> None:

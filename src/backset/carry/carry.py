@@ -30,12 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from backset.carry.plan import CarryPlan
-    from backset.carry.tables import Name, TableCopy
+    from backset.carry.tables import CarrySides, Name, TableCopy
     from backset.catalog.extension_rows import ExtensionRows
     from backset.catalog.past import Counter, Position
     from backset.connections.session import Session
     from backset.migrate.upgrading import Progress
-    from backset.runs.run import Run
     from backset.servers.swap import Swap
     from backset.settings.rules import Rules
 
@@ -56,30 +55,33 @@ class Carried(NamedTuple):
     promote: Callable[[Swap, Progress], None] | None = None
 
 
-def carry(run: Run, rules: Rules, progress: Progress) -> Carried:
+def carry(sides: CarrySides, progress: Progress) -> Carried:
     """Copy the rows of the target, or of another origin, into the new database.
 
     Raises StepFailedError with every obstacle, before the first row, or with the one that the
     server has found in a row.
     """
+    rules = sides.rules
     # What another database gets after it was copied, nobody expects here.
-    is_watched = run.work.is_beside and not run.options.origin
-    watch = Watch.begin(run.current.session(), rules) if is_watched else None
-    new = partial(connect, run.work.target, run.purpose, is_disposable=run.work.is_beside)
-    with sources.opened(run, progress) as old, tables.snapshot_of(old.session) as moment:
+    is_watched = sides.new.is_beside and not sides.origin
+    watch = Watch.begin(sides.old.session(), rules) if is_watched else None
+    new = partial(
+        connect, sides.new.target, sides.server.purpose, is_disposable=sides.new.is_beside
+    )
+    with sources.opened(sides, progress) as old, tables.snapshot_of(old.session) as moment:
         progress("comparing the two schemas")
-        decided = plan.decide(old.session, run.work.session(), rules, old.schemas)
+        decided = plan.decide(old.session, sides.new.session(), rules, old.schemas)
         if decided.problems:
             raise StepFailedError.of(decided.problems)
         for each in decided.assumed:
             progress(each, lasting=True)
-        is_here = run.in_place.past is not None and old.schemas is not None
+        is_here = sides.in_place.past is not None and old.schemas is not None
         split = (
-            run.in_place.past.partitions
-            if run.in_place.past and is_here
+            sides.in_place.past.partitions
+            if sides.in_place.past and is_here
             else past.read_partitions(old.session)
         )
-        for made in past.make(run.work.session(), split, _names(decided)):
+        for made in past.make(sides.new.session(), split, _names(decided)):
             own = (
                 "; what it had of its own, rights or row security, it has not"
                 if made.has_own
@@ -87,8 +89,8 @@ def carry(run: Run, rules: Rules, progress: Progress) -> Carried:
             )
             progress(f"made the partition {shown(*made.name)}, which rows need{own}", lasting=True)
         carried = [each.table for each in decided.transfers]
-        dropped = constraints.drop(run.work.session(), decided.transfers)
-        kept = migration_rows.keep(run.work.session(), carried, rules.replaces)
+        dropped = constraints.drop(sides.new.session(), decided.transfers)
+        kept = migration_rows.keep(sides.new.session(), carried, rules.replaces)
         rows = copy.copy(
             *(decided.transfers, moment, old.connect, new),
             keys=dropped.keys,
@@ -99,25 +101,23 @@ def carry(run: Run, rules: Rules, progress: Progress) -> Carried:
             keys=dropped.keys,
             progress=lambda done, total: progress(f"comparing, {done} of {total}"),
         )
-        live = (
-            old.session if run.options.origin else run.current.session()
-        )  # no copy has these rows
+        live = old.session if sides.origin else sides.old.session()  # no copy has these rows
         before = past.read_counters(old.session) if old.counters is None else old.counters
         of_extensions = (
-            run.in_place.past.extension_rows if run.in_place.past else extension_rows.read(live)
+            sides.in_place.past.extension_rows if sides.in_place.past else extension_rows.read(live)
         )
         filled = past.populated(old.session) if old.populated is None else old.populated
     promote = None
     if watch is not None:
         watch.copied, watch.is_whole = old.copied or copied, old.copied is not None
-        promote = partial(writes.promote, run.server, watch)
-    stayed = migration_rows.bring_back(run.work.session(), kept)
-    migration_rows.demand_unreferred(run.work.session(), kept, dropped.constraints, carried, rules)
+        promote = partial(writes.promote, sides.server, watch)
+    stayed = migration_rows.bring_back(sides.new.session(), kept)
+    migration_rows.demand_unreferred(sides.new.session(), kept, dropped.constraints, carried, rules)
     constraints.rebuild(dropped, new, progress)
     if rules.carries_all:
-        _give(run, of_extensions, rules)
-    advance(run.work.session(), before, decided.transfers)
-    unfilled = _refresh(run.work.session(), filled)
+        _give(sides, of_extensions, rules)
+    advance(sides.new.session(), before, decided.transfers)
+    unfilled = _refresh(sides.new.session(), filled)
     by_name = {shown(*table): rows[table] for table in sorted(rows)}
     return Carried(decided, by_name, tuple(stayed), old.through, tuple(unfilled), promote)
 
@@ -127,9 +127,9 @@ def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:
     return {each.source: each.table for each in decided.transfers}
 
 
-def _give(run: Run, rows: Sequence[ExtensionRows], rules: Rules) -> None:
+def _give(sides: CarrySides, rows: Sequence[ExtensionRows], rules: Rules) -> None:
     """Give the tables of extensions what people had written there. Raises StepFailedError."""
-    lacking = extension_rows.give(run.work.session(), rows).items()
+    lacking = extension_rows.give(sides.new.session(), rows).items()
     left = [Left("extension", *each) for each in lacking if not rules.leaves(each[0])]
     if left:
         raise StepFailedError.of([each.problem(rules.leave) for each in left])

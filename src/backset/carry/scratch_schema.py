@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
     from backset.backups.manifest import Backup
     from backset.carry.mapping import Tables
-    from backset.carry.tables import Name
+    from backset.carry.tables import CarrySides, Name
     from backset.catalog.columns import Column, Table
     from backset.catalog.past import Kind, Past, UserType
     from backset.connections.session import Session
-    from backset.runs.run import Run
     from backset.servers.programs import Programs
     from backset.settings.rules import Rules
 
@@ -53,19 +52,19 @@ _AGAIN = "see that the backup is whole, then run this again"
 
 
 @contextmanager
-def filled(run: Run, past: Past, progress: Callable[[str], None]) -> Iterator[Schemas]:
+def filled(sides: CarrySides, past: Past, progress: Callable[[str], None]) -> Iterator[Schemas]:
     """Make the tables of `past` that are gone, with the rows that they have in the backup.
 
     Gives what both sides are, where the rows stand under other names in the new database itself.
     They are dropped after the block, unless it fails: then the backup replaces everything.
     Raises StepFailedError where the backup has other rows than its manifest says.
     """
-    taken, rules = run.backups.taken, run.options.carries
+    taken, rules = sides.backups.taken, sides.rules
     assert taken is not None  # noqa: S101  (else there is no past)
     assert rules is not None  # noqa: S101
-    session, after = run.current.session(), columns.read(run.work.session())
+    session, after = sides.old.session(), columns.read(sides.new.session())
     made = _make(session, past)
-    _fill(run, past, taken, made, progress)
+    _fill(sides, past, taken, made, progress)
     _compute(session, past, made, _wanted(past, made, after, rules))
     objects = past.large_objects - large_objects(session)
     yield Schemas(_tables(session, past, made), after, objects)
@@ -119,14 +118,14 @@ def _table(past: Past, types: _Types, name: Name, place: Name) -> sql.Composed:
 
 
 def _fill(
-    run: Run, past: Past, taken: Backup, made: _Made, progress: Callable[[str], None]
+    sides: CarrySides, past: Past, taken: Backup, made: _Made, progress: Callable[[str], None]
 ) -> None:
     """Copy the rows of the backup; raise StepFailedError if they are not those of its manifest.
 
     That counts the rows of a table together with those of the tables that inherit from it.
     """
     parts = {part: made.places[n] for part, n in past.parts.items() if n in made.places}
-    counts = _copied(run, taken, parts, progress)
+    counts = _copied(sides, taken, parts, progress)
     for name in made.places.keys() - past.parents:
         came, wanted = counts.get(made.places[name], 0), taken.manifest.rows[shown(*name)]
         if came != wanted:
@@ -241,22 +240,24 @@ class _Types:
         return sql.Identifier(self._schemas[name[0]], name[1])
 
 
-def _copied(run: Run, taken: Backup, parts: Parts, progress: Callable[[str], None]) -> Counts:
+def _copied(
+    sides: CarrySides, taken: Backup, parts: Parts, progress: Callable[[str], None]
+) -> Counts:
     """Copy rows of a backup into tables of the target; return how many each of these got.
 
     parts: the oid that a table had in the dump → where its rows go.
     """
-    pg_restore = restoration.program(taken, run.backups.programs)
+    pg_restore = restoration.program(taken, sides.backups.programs)
     counts = dict.fromkeys(parts.values(), 0)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
-        lines = toc.read(taken.dump, pg_restore, run.backups.programs, listing)
+        lines = toc.read(taken.dump, pg_restore, sides.backups.programs, listing)
         entries = toc.rows(lines, parts)
         text = "".join(f"{line}\n" for line, _ in entries)
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         with (
-            closing(connect(run.target, run.purpose)) as session,
-            _script(taken.dump, listing, pg_restore, run.backups.programs) as script,
+            closing(connect(sides.old.target, sides.server.purpose)) as session,
+            _script(taken.dump, listing, pg_restore, sides.backups.programs) as script,
         ):
             for done, (_, oid) in enumerate(entries):
                 progress(f"reading the backup: {done} of {count(len(entries), 'table')}")

@@ -32,14 +32,13 @@ if TYPE_CHECKING:
     from backset.backups.toc import Archive
     from backset.carry.comparison import Digest
     from backset.carry.plan import Schemas
-    from backset.carry.tables import Name, TableCopy
+    from backset.carry.tables import CarrySides, Name, TableCopy
     from backset.catalog.past import Counter
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Worker
     from backset.revisions.script_files import Revision
-    from backset.runs.run import Run
     from backset.settings.rules import Rules
 
 _OLDEST = 12  # pg_partition_tree(), and generated columns
@@ -68,105 +67,112 @@ class RowSource:
     copied: Sequence[tuple[TableCopy, Digest]] | None = None
 
 
-def is_empty(run: Run) -> bool:
+def is_empty(sides: CarrySides) -> bool:
     """Tell whether there is nothing to carry: the rows are the target's, and it has none."""
-    was_empty = run.in_place.past is None if run.in_place.cleared else run.current.is_empty()
-    return run.options.origin is None and was_empty
+    was_empty = sides.in_place.past is None if sides.in_place.cleared else sides.old.is_empty()
+    return sides.origin is None and was_empty
 
 
-def check(run: Run) -> None:
+def check(sides: CarrySides) -> None:
     """Raise an error where rows cannot come from there, before anything is done."""
-    origin = run.options.origin
+    origin = sides.origin
     if origin is not None and origin.database is not None:
-        _check_database(run, origin.database)
+        _check_database(sides, origin.database)
     elif origin is not None:
-        _check_dump(run, origin.dump)
+        _check_dump(sides, origin.dump)
 
 
 @contextmanager
-def opened(run: Run, progress: Progress) -> Iterator[RowSource]:
+def opened(sides: CarrySides, progress: Progress) -> Iterator[RowSource]:
     """Open it for the block. What is made for that is dropped again, whatever happens.
 
     Where revisions are pending that change rows, it is a copy that has gone through them.
     """
-    origin = run.options.origin
-    if run.in_place.past is not None and run.in_place.pending and run.backups.taken:
-        with _opened_dump(run, str(run.backups.taken.dump), progress, is_own=True) as source:
+    origin = sides.origin
+    if sides.in_place.past is not None and sides.in_place.pending and sides.backups.taken:
+        with _opened_dump(sides, str(sides.backups.taken.dump), progress, is_own=True) as source:
             yield source
-    elif run.in_place.past is not None:
-        past, connected = run.in_place.past, partial(connect, run.target, run.purpose)
-        with scratch_schema.filled(run, past, progress) as schemas:
-            there = (run.target, run.current.session(), connected)
+    elif sides.in_place.past is not None:
+        past, connected = (
+            sides.in_place.past,
+            partial(connect, sides.old.target, sides.server.purpose),
+        )
+        with scratch_schema.filled(sides, past, progress) as schemas:
+            there = (sides.old.target, sides.old.session(), connected)
             yield RowSource(*there, schemas, past.counters, past.populated)
     elif origin is None:
-        connected = partial(connect, run.target, run.purpose)
-        own = RowSource(run.target, run.current.session(), connected)
-        with _as_it_would_be(run, own, progress) as source:
+        connected = partial(connect, sides.old.target, sides.server.purpose)
+        own = RowSource(sides.old.target, sides.old.session(), connected)
+        with _as_it_would_be(sides, own, progress) as source:
             yield source
     elif origin.database is not None:
         with (
-            _opened_database(run, origin.database) as found,
-            _as_it_would_be(run, found, progress) as source,
+            _opened_database(sides, origin.database) as found,
+            _as_it_would_be(sides, found, progress) as source,
         ):
             yield source
     else:
-        with _opened_dump(run, origin.dump, progress) as source:
+        with _opened_dump(sides, origin.dump, progress) as source:
             yield source
 
 
 @contextmanager
-def _as_it_would_be(run: Run, source: RowSource, progress: Progress) -> Iterator[RowSource]:
+def _as_it_would_be(
+    sides: CarrySides, source: RowSource, progress: Progress
+) -> Iterator[RowSource]:
     """Open the copy of a database that has gone through what is pending; itself, if nothing is."""
-    waiting = find_pending(source.session, run)
+    waiting = find_pending(source.session, sides)
     if not waiting:
         yield source
         return
     with tempfile.TemporaryDirectory(prefix="backset-") as folder:
-        path = _dumped(run, source.target, Path(folder), waiting, progress)
-        is_own = source.target == run.target
-        with _opened_dump(run, str(path), progress, is_own=is_own) as copy:
+        path = _dumped(sides, source.target, Path(folder), waiting, progress)
+        is_own = source.target == sides.old.target
+        with _opened_dump(sides, str(path), progress, is_own=is_own) as copy:
             path.unlink()
             yield copy
 
 
 def _dumped(
-    run: Run, target: Target, folder: Path, waiting: Sequence[Revision], progress: Progress
+    sides: CarrySides, target: Target, folder: Path, waiting: Sequence[Revision], progress: Progress
 ) -> Path:
     """Dump a database, in order to change a copy of it. Raises StepFailedError."""
-    server = run.server
+    server = sides.server
     progress(f"copying {target.database}, for {files_of(waiting)}")
     try:
         derived.refuse_scratch(
             server, [server.names.scratch_old], server.databases(), "change a copy"
         )
-        spare = run.current.left_out() if target == run.target else NOTHING
-        above = run.settings.zstd_above
-        return backup.alone(folder, target, run.backups.programs, zstd_above=above, left_out=spare)
+        spare = sides.old.left_out() if target == sides.old.target else NOTHING
+        above = sides.old.settings.zstd_above
+        return backup.alone(
+            folder, target, sides.backups.programs, zstd_above=above, left_out=spare
+        )
     except (StepFailedError, RefusedError) as error:
         raise pending_failed(waiting, error) from None
 
 
-def _check_database(run: Run, database: Target) -> None:
+def _check_database(sides: CarrySides, database: Target) -> None:
     """Raise StepFailedError or RefusedError where no rows can be carried from there."""
-    with closing(_connected(run, database)) as session, explained(database):
+    with closing(_connected(sides, database)) as session, explained(database):
         major = session.info.server_version // 10000
         if major < _OLDEST:
             remedy = "take a dump with its pg_dump --format=custom, and carry --from that"
             what = f"{database.shown} is PostgreSQL {major}, and rows are read from {_OLDEST} on"
             raise StepFailedError(what, remedy)
-        _refuse_own(run, session)
+        _refuse_own(sides, session)
 
 
-def _refuse_own(run: Run, session: Session) -> None:
+def _refuse_own(sides: CarrySides, session: Session) -> None:
     """Refuse the target, and what this run drops; by a lock that no other server can show.
 
     A standby and a copy of the files have the target's name and its server's identifier.
     """
     key = secrets.randbits(63)
-    run.server.session.execute("SELECT pg_advisory_lock(%s)", [key])
+    sides.server.session.execute("SELECT pg_advisory_lock(%s)", [key])
     is_here, name = session.execute(_SEES, [key]).fetchone() or (False, "")
-    run.server.session.execute("SELECT pg_advisory_unlock(%s)", [key])
-    names = run.server.names
+    sides.server.session.execute("SELECT pg_advisory_unlock(%s)", [key])
+    names = sides.server.names
     if is_here and name == names.target:
         remedy = "`invoke reset-db --carry` carries the rows of the database itself"
         raise RefusedError([(f"--from is {name} itself", remedy)])
@@ -176,76 +182,76 @@ def _refuse_own(run: Run, session: Session) -> None:
 
 
 @contextmanager
-def _opened_database(run: Run, database: Target) -> Iterator[RowSource]:
+def _opened_database(sides: CarrySides, database: Target) -> Iterator[RowSource]:
     """Open it for the block."""
-    connected = partial(_connected, run, database)
+    connected = partial(_connected, sides, database)
     with closing(connected()) as session, explained(database):
         yield RowSource(database, session, connected)
 
 
-def _connected(run: Run, database: Target) -> Session:
+def _connected(sides: CarrySides, database: Target) -> Session:
     """Open a session that cannot write, whatever it is told."""
-    session = connect(database, run.purpose)
+    session = connect(database, sides.server.purpose)
     session.execute("SET default_transaction_read_only = on")
     return session
 
 
-def _check_dump(run: Run, name: str) -> None:
+def _check_dump(sides: CarrySides, name: str) -> None:
     """Raise StepFailedError or RefusedError where the dump cannot be restored."""
-    found = _read(run, name)
-    names = run.server.names
+    found = _read(sides, name)
+    names = sides.server.names
     derived.refuse_scratch(
-        run.server, [names.scratch_old], run.server.databases(), "restore a dump"
+        sides.server, [names.scratch_old], sides.server.databases(), "restore a dump"
     )
     if found.backup:
         found.backup.check()
 
 
-def _read(run: Run, name: str) -> Archive:
-    path = toc.find(run.backups.store, name)
-    return toc.read_archive(path, run.server.major, run.backups.programs)
+def _read(sides: CarrySides, name: str) -> Archive:
+    path = toc.find(sides.backups.store, name)
+    return toc.read_archive(path, sides.server.major, sides.backups.programs)
 
 
 @contextmanager
 def _opened_dump(
-    run: Run, name: str, progress: Progress, *, is_own: bool = False
+    sides: CarrySides, name: str, progress: Progress, *, is_own: bool = False
 ) -> Iterator[RowSource]:
     """Restore a dump for the block; it is dropped whatever happens, after a kill -9 next time.
 
     Where revisions are pending there that change rows, all of it is restored and goes through them.
     is_own: whether it is of the target itself, whose roles are here.
     """
-    found = _read(run, name)
+    found = _read(sides, name)
     how = _OWN if is_own else _FOREIGN
-    (zone,) = (run.current.session() if run.current.database else run.server.session).execute(
+    (zone,) = (sides.old.session() if sides.old.database else sides.server.session).execute(
         _ZONE
     ).fetchone() or ("",)
     with derived.scratch(
-        run.server, run.server.names.scratch_old, run.current.database
+        sides.server, sides.server.names.scratch_old, sides.old.database
     ) as database:
 
         def connected() -> Session:
-            session = connect(database, run.purpose)
+            session = connect(database, sides.server.purpose)
             session.execute("SELECT set_config('TimeZone', %s, false)", [zone])
             return session
 
         progress(f"restoring {found.path.name} into {database.database}")
         with explained(database):
-            doubts = _define(run, found, database, how)
+            doubts = _define(sides, found, database, how)
             path = found.backup.manifest.search_path if found.backup else None
-            with closing(connect(database, run.purpose)) as session:
+            with closing(connect(database, sides.server.purpose)) as session:
                 evaluated.give_path(session, path)
             with closing(connected()) as session:
                 _tell_rowless(found, session, progress)
-                rules, places = run.options.carries, _places(found, session)
-                _load(run, found, database, places, doubts)
-                waiting = find_pending(session, run)
+                rules, places = sides.rules, _places(found, session)
+                _load(sides, found, database, places, doubts)
+                waiting = find_pending(session, sides)
                 wanted = found.rows(None if waiting else _wanted(session, rules))
-                _load(run, found, database, [x for x in wanted if x not in places], doubts)
-                copied = _digests(connected, rules) if waiting and is_own and rules else None
+                _load(sides, found, database, [x for x in wanted if x not in places], doubts)
+                copied = _digests(connected, rules) if waiting and is_own else None
                 if waiting:
-                    _make(run, found, database, "post-data", how)
-                    _go_through(run, database, session, waiting, progress)
+                    _make(sides, found, database, "post-data", how)
+                    _go_through(sides, database, session, waiting, progress)
                 yield RowSource(
                     *(database, session, connected),
                     populated=found.populated,
@@ -264,7 +270,7 @@ def _digests(connected: Callable[[], Session], rules: Rules) -> list[tuple[Table
 
 
 def _go_through(
-    run: Run,
+    sides: CarrySides,
     database: Target,
     session: Session,
     waiting: Sequence[Revision],
@@ -274,11 +280,11 @@ def _go_through(
     progress(f"the old rows go through {files_of(waiting)} in a copy first", lasting=True)
     before = _names(session)
     try:
-        with scratch.opened(run, database, OF_DATABASE) as copy:
+        with scratch.opened(sides.server, sides.old, database, OF_DATABASE) as copy:
             copy.upgrade(progress)
     except (StepFailedError, RefusedError) as error:
         raise pending_failed(waiting, error) from None
-    if left := find_pending(session, run):
+    if left := find_pending(session, sides):
         what = "the migrations ended, and the version table does not say that they were run"
         raise pending_failed(left, StepFailedError(what, ""))
     if gone := sorted(before - _names(session)):
@@ -297,14 +303,14 @@ def _places(found: Archive, session: Session) -> list[str]:
     return [line for text, line in found.texts("TABLE DATA").items() if text.startswith(names)]
 
 
-def _define(run: Run, found: Archive, database: Target, how: Sequence[str]) -> str:
+def _define(sides: CarrySides, found: Archive, database: Target, how: Sequence[str]) -> str:
     """Make everything but rows; return what to mend if these need what could not be made.
 
     A dump may have views, functions and extensions that nothing here can make, and no row needs.
     Indexes, constraints, triggers and policies come after the rows in a dump, and stay out.
     """
-    words = _make(run, found, database, "pre-data", how)
-    with closing(connect(database, run.purpose)) as session:
+    words = _make(sides, found, database, "pre-data", how)
+    with closing(connect(database, sides.server.purpose)) as session:
         lacking = session.execute(_LACKING, [found.extensions]).fetchall()
     if lacking:
         names, others = ", ".join(name for name, _ in lacking), "or choose others with --tables"
@@ -314,18 +320,24 @@ def _define(run: Run, found: Archive, database: Target, how: Sequence[str]) -> s
     return f"mend this first: {words}" if "error:" in words else ""
 
 
-def _make(run: Run, found: Archive, database: Target, section: str, how: Sequence[str]) -> str:
+def _make(
+    sides: CarrySides, found: Archive, database: Target, section: str, how: Sequence[str]
+) -> str:
     """Make what is in a section of the dump, as far as that can be made; return the last words."""
     pg_restore = found.pg_restore
     arguments = [f"--section={section}", *how, "--dbname", conninfo(database, "restore")]
     where = found.path, pg_restore
-    with dumps.reading(*where, *arguments, programs=run.backups.programs, target=database) as child:
+    with dumps.reading(
+        *where, *arguments, programs=sides.backups.programs, target=database
+    ) as child:
         if child.wait() != 1 or not any("errors ignored" in line for line in child.tail):
-            run.backups.programs.check(child, pg_restore, database)
+            sides.backups.programs.check(child, pg_restore, database)
         return database.redact(last_words(child.tail))
 
 
-def _load(run: Run, found: Archive, database: Target, lines: Sequence[str], doubts: str) -> None:
+def _load(
+    sides: CarrySides, found: Archive, database: Target, lines: Sequence[str], doubts: str
+) -> None:
     """Load rows, by their lines of the dump. doubts: what may be in the way of that."""
     if not lines:
         return
@@ -337,8 +349,8 @@ def _load(run: Run, found: Archive, database: Target, lines: Sequence[str], doub
         text = "\n".join(lines) + "\n"
         listing.write_text(text, encoding="utf-8", errors="surrogateescape")
         arguments += ["--use-list", os.fspath(listing)]
-        where, programs = (found.path, found.pg_restore), run.backups.programs
-        major = run.server.major
+        where, programs = (found.path, found.pg_restore), sides.backups.programs
+        major = sides.server.major
         try:
             dumps.load(*where, *arguments, programs=programs, target=database, major=major)
         except StepFailedError as error:
@@ -346,16 +358,12 @@ def _load(run: Run, found: Archive, database: Target, lines: Sequence[str], doub
             raise StepFailedError(what, doubts or error.remedy) from None
 
 
-def _wanted(session: Session, rules: Rules | None) -> Sequence[Name] | None:
+def _wanted(session: Session, rules: Rules) -> Sequence[Name] | None:
     """Return the tables whose rows are carried, with their partitions; None for all.
 
     An expression of the settings may ask for the rows of any other.
     """
-    if (
-        rules is None
-        or rules.carries_all
-        or any("select" in x.lower() for x in rules.fill.values())
-    ):
+    if rules.carries_all or any("select" in x.lower() for x in rules.fill.values()):
         return None
     said = {*rules.tables, *(old for new, old in rules.rename.items() if rules.carries(new))}
     names = [
@@ -396,7 +404,7 @@ WHERE c.relkind = 'p'
 """
 
 
-def find_pending(session: Session, run: Run) -> list[Revision]:
+def find_pending(session: Session, sides: CarrySides) -> list[Revision]:
     """Return them in their order, as far as the version tables of a database say where it stands.
 
     Of an orphaned database, or one without a version, nothing is known, and nothing is pending.
@@ -404,21 +412,21 @@ def find_pending(session: Session, run: Run) -> list[Revision]:
     let old rows replace those, and where a command of the project made that database: one that
     creates all tables and stamps the head has run no migration.
     """
-    rules = run.options.carries
+    rules = sides.rules
     places = [each.revisions for each in versions.tables(session) if each.revisions]
-    if rules is None or not places:
+    if not places:
         return []
     heads = set(
-        run.work.scripts().heads
+        sides.new.scripts().heads
     )  # which needs no process of Alembic where a clone is taken
     if all(heads == set(rows) for rows in places):
         return []
     return [
         each
-        for worker in run.work.workers()
+        for worker in sides.new.workers()
         for each in _of(worker, places)
         if each.id not in rules.unmigrated
-        and _matters(each, alone=not (rules.replace or _is_by_command(run, worker)))
+        and _matters(each, alone=not (rules.replace or _is_by_command(sides, worker)))
     ]
 
 
@@ -435,8 +443,8 @@ def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
     return [each for each in script_files.ordered(scripts.revisions) if each.id in waiting]
 
 
-def _is_by_command(run: Run, worker: Worker) -> bool:
-    return bool(run.settings.init or worker.lineage.init or worker.has_door)
+def _is_by_command(sides: CarrySides, worker: Worker) -> bool:
+    return bool(sides.old.settings.init or worker.lineage.init or worker.has_door)
 
 
 def _matters(revision: Revision, *, alone: bool) -> bool:
@@ -450,18 +458,18 @@ def files_of(revisions: Sequence[Revision]) -> str:
     return ", ".join(each.path.name for each in revisions)
 
 
-def refuse_in_place(run: Run) -> None:
+def refuse_in_place(sides: CarrySides) -> None:
     """Note what is pending before the target is cleared; refuse what could not be done then.
 
     Raises RefusedError where the role may not make the copy in which the old rows go through these.
     """
-    run.in_place.pending = find_pending(run.current.session(), run)
-    if run.in_place.pending and not run.server.role.may_create:
+    sides.in_place.pending = find_pending(sides.old.session(), sides)
+    if sides.in_place.pending and not sides.server.role.may_create:
         what = (
-            f"{run.target.database} has not run {files_of(run.in_place.pending)}, which would "
-            "change its rows, and these would come back as they are"
+            f"{sides.old.target.database} has not run {files_of(sides.in_place.pending)}, which "
+            "would change its rows, and these would come back as they are"
         )
-        raise RefusedError([(what, going_without([each.id for each in run.in_place.pending]))])
+        raise RefusedError([(what, going_without([each.id for each in sides.in_place.pending]))])
 
 
 def pending_failed(

@@ -22,8 +22,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from backset.connections.session import Session
+    from backset.runs.databases import CurrentDatabase, WorkDatabase
+    from backset.runs.states import InPlaceState, RunBackups
+    from backset.servers.server import Server
+    from backset.settings.rules import Origin, Rules
 
 Name = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrySides:
+    """The two databases of a carry, and where else the rows may come from.
+
+    old: the target, whose rows they are unless `origin` names another place. new: the database that
+    gets the rows. in_place: what is left of the old one, where both are the same.
+    """
+
+    server: Server
+    old: CurrentDatabase
+    new: WorkDatabase
+    rules: Rules
+    origin: Origin | None
+    backups: RunBackups
+    in_place: InPlaceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, schema
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.inherit.property import Source
+    from backset.runs.databases import CurrentDatabase
     from backset.runs.run import Run
+    from backset.servers.server import Server
     from backset.settings.settings import Settings
 
     Progress = Callable[[str], None]
@@ -108,14 +111,15 @@ def created(
     given: dict[str, Any] = {"settings": settings, "versions": versions, "ahead": ahead}
     with (
         derived.scratch(run.server, name, run.current.database) as target,
-        opened(run, target, EVERYTHING, **given) as scratch,
+        opened(run.server, run.current, target, EVERYTHING, **given) as scratch,
     ):
         yield scratch
 
 
 @contextmanager
 def opened(
-    run: Run,
+    server: Server,
+    current: CurrentDatabase,
     target: Target,
     sources: Sequence[Source],
     *,
@@ -124,37 +128,31 @@ def opened(
     ahead: Sequence[Worker] = (),
 ) -> Iterator[Scratch]:
     """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
-    settings = settings or run.settings
+    settings = settings or current.settings
     with ExitStack() as stack:
         workers = [*ahead] or [Worker(settings, each, versions) for each in settings.lineages]
         for worker in workers:
             stack.enter_context(worker)
-            worker.begin(target, run.purpose, run.target.database)
-        session = stack.enter_context(closing(connect(target, run.purpose)))
-        inheritance = _inherit(run, target.database, session, workers, sources)
+            worker.begin(target, server.purpose, current.target.database)
+        session = stack.enter_context(closing(connect(target, server.purpose)))
+        names = replace(server.names, next=target.database)
+        is_there = current.database is not None
+        inheritance = Inheritance(current.target, names, sources if is_there else ())
+        if is_there:
+            folders = partial(_folders, workers)
+            inheritance.begin(current.session(), session, folders)
         yield Scratch(
             settings=settings,
             target=target,
             session=session,
             workers=workers,
-            command=ProjectCommand(settings, target, run.target, run.server.session),
+            command=ProjectCommand(settings, target, current.target, server.session),
             inheritance=inheritance,
         )
 
 
-def _inherit(
-    run: Run, name: str, new: Session, workers: Sequence[Worker], sources: Sequence[Source]
-) -> Inheritance:
-    names = replace(run.server.names, next=name)
-    if run.current.database is None:
-        return Inheritance(run.target, names)
-    inheritance = Inheritance(run.target, names, sources)
-
-    def folders() -> list[Path]:
-        return [folder for worker in workers for folder in worker.scripts.folders]
-
-    inheritance.begin(run.current.session(), new, folders)
-    return inheritance
+def _folders(workers: Sequence[Worker]) -> list[Path]:
+    return [folder for worker in workers for folder in worker.scripts.folders]
 
 
 _PURPOSE = "take the migrations back"

@@ -39,14 +39,15 @@ if TYPE_CHECKING:
 class CurrentDatabase:
     """The target, and what is derived from it.
 
-    target: how it is reached. databases: the target and its derived databases by name, as
-    refresh() saw them last. A method asks the server once, and remembers the answer.
+    settings: of the project. target: how it is reached. databases: the target and its derived
+    databases by name, as refresh() saw them last.
+    A method asks the server once, and remembers the answer.
     """
 
     def __init__(self, settings: Settings, target: Target, purpose: str) -> None:
         self.target = target
         self.databases: Mapping[str, Database] = {}
-        self._settings = settings
+        self.settings = settings
         self._purpose = purpose
         self._session: Session | None = None
         self._locks: Callable[[Session], None] | None = None
@@ -97,7 +98,7 @@ class CurrentDatabase:
             self._sharing = (
                 sharing.NOBODY
                 if session is None
-                else sharing.look(session, ProjectObjects(self._settings, self.target, session))
+                else sharing.look(session, ProjectObjects(self.settings, self.target, session))
             )
         return self._sharing
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Self
 from backset.backups.backup import NO_WISH, Wish
 from backset.backups.store import BackupStore
 from backset.connections.session import explained, process_of
-from backset.errors import Interrupted, RefusedError, StepFailedError
+from backset.errors import Interrupted, StepFailedError
 from backset.migrate.project_command import ProjectCommand
 from backset.process import process, signals
 from backset.runs import databases, login, states
 from backset.runs.databases import CurrentDatabase, NextDatabase, WorkDatabase
 from backset.runs.login import Writers
-from backset.runs.states import CloneState, InPlaceState, Outcome
+from backset.runs.states import CloneState, InPlaceState, Outcome, RunBackups
 from backset.servers.programs import Programs
 from backset.servers.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.backups.manifest import Backup
     from backset.backups.store import Choice
     from backset.clones.memory import Memory
     from backset.connections.target import Target
@@ -60,33 +59,6 @@ class Options:
     carries: Rules | None = None
     origin: Origin | None = None
     cold: bool = False
-
-
-@dataclass(slots=True)
-class RunBackups:
-    """The target's folder of backups, and those that the run is about.
-
-    taken: the backup of this run; None where there was nothing to back up. choice: which one
-    `restore` was asked for.
-    """
-
-    store: BackupStore
-    programs: Programs
-    choice: Choice | None = None
-    taken: Backup | None = None
-    _chosen: Backup | None = None
-
-    def choose(self, server: Server) -> None:
-        """Settle which one is meant; what is wrong with it is said when chosen() asks for it."""
-        with suppress(StepFailedError, RefusedError):
-            self.chosen(server)
-
-    def chosen(self, server: Server) -> Backup:
-        """Return the backup that `restore` was asked for. Raises StepFailedError, RefusedError."""
-        assert self.choice is not None  # noqa: S101  (only a chain with `load` asks for it)
-        if self._chosen is None:
-            self._chosen = self.choice.backup(server.identifier(), server.major)
-        return self._chosen
 
 
 class Run:

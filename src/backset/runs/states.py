@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import psycopg
 
 from backset.catalog import versions
 from backset.connections.session import connect
-from backset.errors import AstrayError, Interrupted, StepFailedError
+from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.process.signals import submit
 from backset.servers.server import Server
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backset.backups.manifest import Backup
+    from backset.backups.store import BackupStore, Choice
     from backset.catalog.objects import Object
     from backset.catalog.past import Past
     from backset.clones.memory import Memory, Recalled
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from backset.inherit.cluster_wide import ClusterWide
     from backset.revisions.script_files import Revision
     from backset.runs.login import Writers
+    from backset.servers.programs import Programs
     from backset.servers.server import Database
 
 
@@ -83,6 +85,33 @@ class InPlaceState:
     cleared: bool | None = False
     is_rebuilt: bool = False
     writers: Writers = field(init=False)
+
+
+@dataclass(slots=True)
+class RunBackups:
+    """The target's folder of backups, and those that the run is about.
+
+    taken: the backup of this run; None where there was nothing to back up. choice: which one
+    `restore` was asked for.
+    """
+
+    store: BackupStore
+    programs: Programs
+    choice: Choice | None = None
+    taken: Backup | None = None
+    _chosen: Backup | None = None
+
+    def choose(self, server: Server) -> None:
+        """Settle which one is meant; what is wrong with it is said when chosen() asks for it."""
+        with suppress(StepFailedError, RefusedError):
+            self.chosen(server)
+
+    def chosen(self, server: Server) -> Backup:
+        """Return the backup that `restore` was asked for. Raises StepFailedError, RefusedError."""
+        assert self.choice is not None  # noqa: S101  (only a chain with `load` asks for it)
+        if self._chosen is None:
+            self._chosen = self.choice.backup(server.identifier(), server.major)
+        return self._chosen
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from backset.text.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from backset.carry.tables import CarrySides
     from backset.checks import server_log
     from backset.clones.memory import Recalled
     from backset.errors import Finding
@@ -203,19 +204,34 @@ def _plan_verify(run: Run) -> str:
     return text
 
 
+def carry_sides(run: Run) -> CarrySides:
+    """Return the two databases of a carry, as the run has them."""
+    from backset.carry.tables import CarrySides
+
+    assert run.options.carries is not None  # noqa: S101  (else the step is left out)
+    return CarrySides(
+        server=run.server,
+        old=run.current,
+        new=run.work,
+        rules=run.options.carries,
+        origin=run.options.origin,
+        backups=run.backups,
+        in_place=run.in_place,
+    )
+
+
 def _carry(run: Run, progress: Progress) -> Done:
     """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
     from backset.carry import carry as carrying
     from backset.carry import sources
     from backset.runs import in_place, seeding
 
-    rules, origin = run.options.carries, run.options.origin
-    assert rules is not None  # noqa: S101  (else this step is left out)
-    if sources.is_empty(run):
+    sides, origin = carry_sides(run), run.options.origin
+    if sources.is_empty(sides):
         return Done(f"nothing to carry ({run.current.why_empty})", {"rows": {}, "left": []})
     if run.in_place.is_chosen and (kept := in_place.keep_rows_of_others(run)):
         progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
-    done = carrying.carry(run, rules, progress)
+    done = carrying.carry(sides, progress)
     left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
     text += "".join(f" · {each}" for each in done.notes)
@@ -234,22 +250,22 @@ def _plan_carry(run: Run) -> Planned:
     from backset.carry import sources, tables
     from backset.prove import scratch
 
-    assert run.options.carries is not None  # noqa: S101  (else the step is left out)
-    if sources.is_empty(run):
+    sides = carry_sides(run)
+    if sources.is_empty(sides):
         return Planned([f"nothing to carry ({run.current.why_empty})"])
     if run.in_place.is_chosen:
-        sources.refuse_in_place(run)
-        return Planned(_plan_carry_in_place(run, run.options.carries))
+        sources.refuse_in_place(sides)
+        return Planned(_plan_carry_in_place(run, sides.rules))
     name, told = run.server.names.scratch, []
 
     def note(text: str, *, lasting: bool = False) -> None:
         told.extend([text] if lasting else [])
 
     scratch.prepare(run, [name], "plan a carry")
-    with sources.opened(run, note) as old, scratch.created(run, name) as made:
+    with sources.opened(sides, note) as old, scratch.created(run, name) as made:
         made.upgrade()
         with tables.snapshot_of(old.session):
-            found = decision.decide(old.session, made.session, run.options.carries)
+            found = decision.decide(old.session, made.session, sides.rules)
     whence = f" from {run.options.origin.shown}" if run.options.origin else ""
     first, *others = found.lines()
     return Planned([f"would carry {first}{whence}", *told, *others], found.problems)
