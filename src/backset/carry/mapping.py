@@ -16,15 +16,15 @@ from backset.settings import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import LiteralString
 
     from backset.catalog.columns import Column, Table
+    from backset.connections.session import Session
     from backset.settings.rules import Rules
 
     Tables = Mapping[tuple[str, str], Table]
-    Uses = Mapping[str, frozenset[str]]  # the old columns that the filling of a new one uses
-    from typing import LiteralString
 
-    from backset.connections.session import Session
+    Uses = Mapping[str, frozenset[str]]  # the old columns that the filling of a new one uses
 
 _NO_USES: Uses = MappingProxyType({})
 _MODIFIER = re.compile(r"\((\d+)(?:,(-?\d+))?\)")

@@ -16,12 +16,11 @@ from backset.catalog.object_hashes import SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
+    from backset.catalog.columns import Table
+    from backset.catalog.extension_rows import ExtensionRows
     from backset.connections.session import Session
 
     Name = tuple[str, str]  # schema and name
-
-    from backset.catalog.columns import Table
-    from backset.catalog.extension_rows import ExtensionRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,13 @@ from backset.text.quantities import moment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    Account = Mapping[str, Any]  # what the worker's tracer says
-    Parts = dict[str, str]  # what each thing is called → a hash of it
-    from collections.abc import Mapping
-
     from backset.connections.session import Session
     from backset.servers.server import Database
     from backset.settings.settings import Settings
+
+    Account = Mapping[str, Any]  # what the worker's tracer says
+
+    Parts = dict[str, str]  # what each thing is called → a hash of it
 
 EVERY = "*"  # among the names of variables: somebody went through all of them
 # What a terminal, a session or a run of tests puts there; it differs where nothing else does.

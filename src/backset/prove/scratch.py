@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from backset.catalog.schema import Item
+    from backset.catalog.schema import Difference, Item
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.inherit.property import Source
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
     Progress = Callable[[str], None]
-    from collections.abc import Callable
-
-    from backset.catalog.schema import Difference
 
 
 def _silent(_text: str) -> None:

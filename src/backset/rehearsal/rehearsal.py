@@ -20,14 +20,13 @@ from backset.servers.cluster import LOG_LINE_PREFIX
 from backset.text import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    Content = Mapping[str, Any]
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import nox
 
     from backset.servers.location import Service
+
+    Content = Mapping[str, Any]
 
 ORPHANED = "orphaned revision"
 AT_HEAD = "at head"
