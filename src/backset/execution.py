@@ -254,16 +254,16 @@ class _Performer:
 
 
 def _enter(run: Run, chain: Chain, watcher: Watcher, answer: Consent) -> tuple[Group, ...]:
-    """Pass the gate; return the steps of the rung that was chosen there."""
+    """Pass the gate; return the steps of the strategy that was chosen there."""
     admission = guard.admit(run, chain, answer)
     _check_origin(run)
     guard.settle(run, admission, answer)
-    run.choose(admission.rung)
+    run.choose(admission.strategy)
     if run.work.is_beside:
         for client, remedy in run.server.immovable():
             watcher.notice(_stands_in_the_way(client, remedy), [client])
         return chain.groups
-    watcher.notice(str(admission.rung))
+    watcher.notice(str(admission.strategy))
     return chain.in_place
 
 
@@ -295,7 +295,7 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Pl
     with explained(run.target):
         if chain.replaces:
             admission = guard.admit(run, chain, answer)
-            run.choose(admission.rung)
+            run.choose(admission.strategy)
             _check_origin(run)
             chosen = chain.groups if run.work.is_beside else chain.in_place
             lines, consent = guard.shown(admission), (admission.facts, admission.digest)

@@ -1,4 +1,4 @@
-"""`reset-db --carry` on the lower rung: the rows come back from the backup, or everything does."""
+"""`reset-db --carry` in place: the rows come back from the backup, or everything does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lower rung of the ladder: a role that may not create databases, and nothing is lost."""
+"""The strategy in place: a role that may not create databases, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ GRANT SELECT ON public.happy TO PUBLIC;
 
 
 def test_the_plan_says_the_rung_and_the_way_up(owned: Project, plain: str) -> None:
-    """Which rung, why, and the SQL of an administrator that leads to the better one."""
+    """Which strategy, why, and the SQL of an administrator that leads to the better one."""
     done = owned.invoke("reset-db", "--plan")
     assert done.returncode == 0, done.stderr
-    assert f" · rung      in place: the role {plain} may not create databases" in done.stdout
+    assert f" · strategy  in place: the role {plain} may not create databases" in done.stdout
     assert f'ALTER ROLE "{plain}" CREATEDB' in done.stdout
     assert " · clear" in done.stdout
     assert "promote" not in done.stdout
@@ -498,13 +498,13 @@ def test_neither_rung_is_possible(
 def test_a_role_that_may_create_databases_takes_the_swap(
     owned: Project, superuser: psycopg.Connection[Any], plain: str
 ) -> None:
-    """And works in place when it is asked to; undo has no lower rung."""
+    """And works in place when it is asked to; undo never does."""
     broken(owned)
     assert owned.invoke("reset-db").returncode == 0
     assert owned.invoke("undo").returncode == 3
     superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(plain)))
-    assert " · rung      swap" in owned.invoke("reset-db", "--plan").stdout
-    assert " · rung      in place" in owned.invoke("reset-db", "--plan", "--in-place").stdout
+    assert " · strategy  swap" in owned.invoke("reset-db", "--plan").stdout
+    assert " · strategy  in place" in owned.invoke("reset-db", "--plan", "--in-place").stdout
     assert owned.invoke("reset-db").returncode == 0
     assert databases(owned) == {"", "__previous", "__clean"}
 
@@ -513,7 +513,7 @@ def test_a_role_that_may_create_databases_takes_the_swap(
 def test_an_extension_that_only_a_superuser_can_make(
     owned: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str, name: str
 ) -> None:
-    """A database beside would lack it, so the plan goes to the lower rung by itself."""
+    """A database beside would lack it, so the plan is to work in place by itself."""
     superuser.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(plain)))
     as_superuser(cluster, name, "CREATE EXTENSION vector")
     owned.query("CREATE TABLE places (v vector(2))")

@@ -70,7 +70,7 @@ def test_the_whole_chain_on_every_server(on_every: Project, every_secured: Secur
 def test_each_role_gets_what_it_may(
     folder: Path, secured: SecuredServer, own_database: str, role: str, way: str
 ) -> None:
-    """Each rung of the ladder over TLS; who may not create databases is told the SQL for it."""
+    """Each strategy over TLS; who may not create databases is told the SQL for it."""
     with secured.administered() as session:
         session.execute(f'CREATE DATABASE "{own_database}" OWNER {role}'.encode())
     project = Project(folder, {"DATABASE_URL": secured.url(own_database, role)})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backset.connections.locality import Locality
-from backset.runs.policy import Strategy, TargetFacts, doubts, refusals, rung, stakes
+from backset.runs.policy import Strategy, TargetFacts, doubts, refusals, stakes, strategy
 
 FINE = TargetFacts(
     database="app",
@@ -30,9 +30,9 @@ IN_PLACE = Strategy("in place", "")
 
 
 def test_a_local_development_database_needs_nothing() -> None:
-    """No flag, no question, and the best rung."""
+    """No flag, no question, and the best strategy."""
     assert [*refusals(FINE, SWAP), *doubts(FINE), *stakes(FINE)] == []
-    assert rung(FINE, offered=True, wanted=False).way == "swap"
+    assert strategy(FINE, offered=True, wanted=False).way == "swap"
 
 
 def test_what_all_tools_connect_to_wants_consent() -> None:
@@ -64,7 +64,7 @@ def test_what_all_tools_connect_to_wants_consent() -> None:
 def test_some_databases_are_never_replaced(
     change: dict[str, Any], word: str, way: Strategy
 ) -> None:
-    """Whatever the flags and whatever the rung; the remedy is said."""
+    """Whatever the flags and whatever the strategy; the remedy is said."""
     (reason,) = refusals(dataclasses.replace(FINE, **change), way)
     assert word in " → ".join(reason)
 
@@ -78,7 +78,7 @@ def test_some_databases_are_never_replaced(
     ],
 )
 def test_the_swap_needs_rights_and_names(change: dict[str, Any], word: str) -> None:
-    """What is missing for it is said as SQL; the rung below needs none of that."""
+    """What is missing for it is said as SQL; the strategy below needs none of that."""
     facts = dataclasses.replace(FINE, **change)
     (reason,) = refusals(facts, SWAP)
     assert word in " ".join(reason)
@@ -98,8 +98,8 @@ def test_the_swap_needs_rights_and_names(change: dict[str, Any], word: str) -> N
 def test_the_ladder(
     change: dict[str, Any], *, wanted: bool, way: str, why: str, remedy: str
 ) -> None:
-    """The best rung that the rights allow, with its reason and the SQL for a better one."""
-    found = rung(dataclasses.replace(FINE, **change), offered=True, wanted=wanted)
+    """The best strategy that the rights allow, with its reason and the SQL for a better one."""
+    found = strategy(dataclasses.replace(FINE, **change), offered=True, wanted=wanted)
     assert found.way == way
     assert why in found.why
     assert remedy in found.remedy
@@ -108,13 +108,13 @@ def test_the_ladder(
 def test_a_task_without_the_lower_rung_never_gets_it() -> None:
     """`undo` needs the swap; what is missing for that is refused then."""
     facts = dataclasses.replace(FINE, may_create=False)
-    assert rung(facts, offered=False, wanted=True).way == "swap"
+    assert strategy(facts, offered=False, wanted=True).way == "swap"
 
 
 def test_neither_rung() -> None:
     """What bars the lower one, and what is missing for the higher one, together."""
     facts = dataclasses.replace(FINE, may_create=False, barred=(("nothing to drop", "REASSIGN"),))
-    reasons = refusals(facts, rung(facts, offered=True, wanted=False))
+    reasons = refusals(facts, strategy(facts, offered=True, wanted=False))
     assert [what for what, _ in reasons] == [
         "nothing to drop",
         "the role me may not create databases",

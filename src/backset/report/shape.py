@@ -226,7 +226,7 @@ class PlannedStep(TypedDict):
     """One line of `plan`: what a step would do, or what is so before the first."""
 
     step: Annotated[
-        str, "the step; or a word such as `rung`, `because` or `consent`, or that of a fact"
+        str, "the step; or a word such as `strategy`, `because` or `consent`, or that of a fact"
     ]
     text: Annotated[str, "the line, as people read it"]
 

@@ -1,1 +1,1 @@
-"""What a run holds open, who may start one, and its rungs."""
+"""What a run holds open, who may start one, and its two strategies."""

@@ -1,4 +1,4 @@
-"""At the gate of a run: gathers what policy wants to know, and settles rung and consent."""
+"""At the gate of a run: gathers what policy wants to know, and settles strategy and consent."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Admitted:
     flag: what says beforehand that they are right.
     """
 
-    rung: Strategy
+    strategy: Strategy
     concerns: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     digest: str = ""
@@ -87,8 +87,8 @@ def admit(run: Run, chain: Chain, answer: Consent) -> Admitted:
     """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
     in_place = bool(chain.in_place)
     circumstances = look(run, chain)
-    rung = policy.rung(circumstances, offered=in_place, wanted=answer.in_place)
-    reasons = policy.refusals(circumstances, rung)
+    strategy = policy.strategy(circumstances, offered=in_place, wanted=answer.in_place)
+    reasons = policy.refusals(circumstances, strategy)
     if not reasons:
         _demand_aim(run, chain)
     if not answer.yes:
@@ -100,18 +100,18 @@ def admit(run: Run, chain: Chain, answer: Consent) -> Admitted:
         raise RefusedError(reasons + [(each, "look at --plan") for each in concerns])
     surprise = "" if answer.named or answer.yes else policy.surprise(circumstances)
     if not (concerns or surprise):
-        return Admitted(rung)
-    run.choose(rung)
-    facts = _facts(run, chain, rung)
+        return Admitted(strategy)
+    run.choose(strategy)
+    facts = _facts(run, chain, strategy)
     digest = _digest(run, facts)
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
-    return Admitted(rung, tuple(concerns), tuple(facts), digest, flag)
+    return Admitted(strategy, tuple(concerns), tuple(facts), digest, flag)
 
 
 def shown(admission: Admitted) -> list[tuple[str, str]]:
-    """Return the lines of a plan: the rung, and what consent would be about."""
-    lines = [("rung", str(admission.rung)), *admission.facts]
+    """Return the lines of a plan: the strategy, and what consent would be about."""
+    lines = [("strategy", str(admission.strategy)), *admission.facts]
     if admission.concerns:
         lines += [("because", each) for each in admission.concerns]
         lines.append(("consent", f"type the database's name, or {admission.flag}"))
@@ -260,7 +260,7 @@ def _bars_of_a_carry(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple(bars)
 
 
-def _facts(run: Run, chain: Chain, rung: Strategy) -> Facts:
+def _facts(run: Run, chain: Chain, strategy: Strategy) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
     server, rows = run.server, catalog.readable_counts(run.current.session())
     size = amount(run.current.database.size_bytes or 0) if run.current.database else "0 B"
@@ -272,7 +272,7 @@ def _facts(run: Run, chain: Chain, rung: Strategy) -> Facts:
         ("tables", " · ".join(f"{table} {_known(n)}" for table, n in rows.items()) or "none"),
         ("youngest", catalog.youngest_row(run.current.session()) or "no table has a time"),
         ("clients", clients),
-        ("rebuilt", f"{chain.name}, {rung.way}: {_aim(run, chain)}"),
+        ("rebuilt", f"{chain.name}, {strategy.way}: {_aim(run, chain)}"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The lower rung: the objects of the target are dropped, and come back from the backup on failure.
+"""The strategy in place: the objects of the target go, and come back from the backup on failure.
 
 A run that is killed leaves the mark of notes.py behind, and the next one does that first.
 """

@@ -86,7 +86,7 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A step of the ladder: how the target is replaced, why so, and what would lead higher.
+    """How the target is replaced, why so, and what would lead to the better way.
 
     is_asked: whether a flag asks for it.
     """
@@ -101,7 +101,7 @@ class Strategy:
         return f"{self.way}: {self.why}{better}"
 
 
-def rung(facts: TargetFacts, *, offered: bool, wanted: bool) -> Strategy:
+def strategy(facts: TargetFacts, *, offered: bool, wanted: bool) -> Strategy:
     """Choose how to replace the target; refusals() tells whether that is possible.
 
     offered: whether the task can work in place at all. wanted: whether `--in-place` asks for it.
