@@ -336,7 +336,7 @@ SELECT i.indexrelid AS oid, root, depth, c.relkind = 'I' AS is_parent, place AS 
        format('SET default_tablespace = %%L; ', coalesce(s.spcname, '')) ||
            CASE WHEN is_whole THEN format('ALTER TABLE ONLY %%s ADD CONSTRAINT %%I %%s', place,
                                           k.conname, pg_get_constraintdef(k.oid))
-                ELSE pg_get_indexdef(i.indexrelid) END AS run,
+                ELSE pg_get_indexdef(i.indexrelid) END AS build,
        CASE WHEN is_whole OR k.oid IS NULL THEN ''
             ELSE format('ALTER TABLE ONLY %%s ADD CONSTRAINT %%I %%s USING INDEX %%I%%s', place,
                         k.conname, CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END,

@@ -286,7 +286,7 @@ def write(file: Path, record: Record) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is remembered of the last verified run, and what has changed in files since then."""
+    """What is remembered of the last verified build, and what has changed in files since then."""
 
     record: Record | None
     parts: Parts

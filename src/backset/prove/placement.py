@@ -1,4 +1,4 @@
-"""Finds where in its chain the live schema really is: by a scratch run, revision by revision."""
+"""Finds where in its chain the live schema really is: by a scratch build, revision by revision."""
 
 from __future__ import annotations
 

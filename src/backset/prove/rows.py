@@ -63,7 +63,7 @@ def unstable(
 ) -> dict[str, set[str]]:
     """Return the columns, by table, that two builds of the same chain fill otherwise.
 
-    Those are the times of the run, random numbers and UUIDs; no two builds could agree on them.
+    Those are the times of the build, random numbers and UUIDs; no two builds could agree on them.
     """
     found = {
         table: {
