@@ -65,37 +65,34 @@ def perform(
     names = [run.server.names.target, run.server.names.next]
     pid = process_of(run.server.session)
     with Waits(run.server.maintenance, names, pid, watcher.notice):
-        _run(run, chain, watcher, skip=skip, answer=answer)
-        if run.in_place.is_rebuilt and (late := swap.lacking(run.server)):
-            watcher.notice(late)
+        with in_place.safety(run), explained(run.target):
+            if chain.locks:
+                _lock(run, chain, watcher, answer)
+            chosen = _enter(run, chain, watcher, answer) if chain.replaces else chain.groups
+            groups = _wanted(chosen, skip | unwanted(run.options.carries))
+            if not chain.replaces:
+                guard.refuse_writing(run, flat(groups))
+            _begin(run, groups, answer)
+            keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
+            with Keeping(run, keeps) as keeping:
+                performer = _Performer(run, watcher, keeping, answer.timeout_s)
+                for group in groups:
+                    performer.do(group)
+        if run.in_place.is_rebuilt:
+            _, words = pruned(run)
+            for each in filter(None, (words.removeprefix(" · "), swap.lacking(run.server))):
+                watcher.notice(each)
 
 
-def _run(
-    run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
-) -> None:
-    with in_place.safety(run), explained(run.target):
-        if chain.locks:
-            run.lock(watcher.notice if answer.wait else None)
-            run.server.end_dead_runs()
-            if chain.has("verify"):
-                _ = baseline.read(run.settings.baseline)  # or an error, before anything is done
-            if chain.has("load"):
-                run.backups.choose(run.server)  # before this run takes a newer one
-            in_place.finish(run, watcher.notice, replaces=chain.replaces)
-        chosen = _enter(run, chain, watcher, answer) if chain.replaces else chain.groups
-        groups = _wanted(chosen, skip | unwanted(run.options.carries))
-        if not chain.replaces:
-            guard.refuse_writing(run, flat(groups))
-        _begin(run, groups, answer)
-        keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
-        with Keeping(run, keeps) as keeping:
-            performer = _Performer(run, watcher, keeping, answer.timeout_s)
-            for group in groups:
-                performer.do(group)
-    if run.in_place.is_rebuilt:
-        _, words = pruned(run)
-        if words:
-            watcher.notice(words.removeprefix(" · "))
+def _lock(run: Run, chain: Chain, watcher: Watcher, answer: Consent) -> None:
+    """Keep other runs out, and be done with what killed ones have left half built."""
+    run.lock(watcher.notice if answer.wait else None)
+    run.server.end_dead_runs()
+    if chain.has("verify"):
+        baseline.read(run.settings.baseline)  # or an error, before anything is done
+    if chain.has("load"):
+        run.backups.choose(run.server)  # before this run takes a newer one
+    in_place.finish(run, watcher.notice, replaces=chain.replaces)
 
 
 def _wanted(groups: Iterable[Group], skip: frozenset[str]) -> tuple[Group, ...]:
@@ -191,9 +188,6 @@ class _Performer:
         was begun is worth having.
         """
         first, *others = group
-        for step in group:
-            if step.begin is not None:
-                step.begin(self._run)
         left, failed = [*others], list[Exception]()
 
         def meanwhile() -> None:

@@ -73,7 +73,8 @@ def _call(module: str, function: str, *arguments: Any, **options: Any) -> None: 
 
 
 def _run_chain(name: str, *words: Any, **options: Any) -> None:  # noqa: ANN401
-    _call("cli", "run_chain", name, *words, **options)
+    with _alone():
+        import_module("backset.cli").run_chain(name, *words, **options)
 
 
 def _dry(c: Context, plan: bool = False) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from backset.inherit.inheritance import Inheritance
 from backset.migrate import current
 from backset.migrate.worker import Scripts, Worker
 from backset.process import signals
-from backset.process.signals import submit
 from backset.runs import login
 from backset.runs.login import ProjectObjects
 from backset.servers import derived, safeguards, swap
@@ -23,7 +21,6 @@ from backset.servers.server import Names, protection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from concurrent.futures import Future
 
     from backset.backups.store import BackupStore
     from backset.catalog.sharing import Sharing
@@ -168,52 +165,37 @@ class CurrentDatabase:
 
 
 class NextDatabase:
-    """Makes it once, as a copy of what is cloned, or empty."""
+    """`__next`: made as a copy of what is cloned, or empty in the likeness of the target.
+
+    is_begun: whether there may be something of it to remove.
+    """
 
     def __init__(self, server: Server, current: CurrentDatabase, clone: CloneState) -> None:
         self._server = server
         self._current = current
         self._clone = clone
-        self._thread = ThreadPoolExecutor(1)
-        self._made: Future[None] | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called until it is the target."""
-        return self._server.names.next
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether there may be something of it to remove."""
-        return self._made is not None
-
-    def begin(self) -> None:
-        """Begin to create it, while the dump is written."""
-        if self._made is None:
-            recalled = self._clone.recalled
-            template = recalled.template if recalled else None
-            where = self._server, self._current.database, template
-            self._made = submit(self._thread, derived.create_next, *where)
+        self.is_begun = False
 
     def make(self, *, acts: bool = True) -> None:
-        """Create it, unless that has begun, and wait for it. Raises what the server says.
+        """Create it. Raises what the server says.
 
         acts: whether our login acts there as the role that the tables belong to. A dump says itself
         whose each object is, and has what only the login itself may set.
         """
-        self.begin()
-        if self._made is not None:
-            self._made.result()
-        safeguards.lift(self._server.session, self.name)
+        server, recalled = self._server, self._clone.recalled
+        template = recalled.template if recalled else None
+        self.is_begun = True
+        with signals.deferred():  # a CREATE that is torn leaves one without its mark
+            derived.create_next(server, self._current.database, template)
+        safeguards.lift(server.session, server.names.next)
         role = self._current.ownership().role if acts else ""
         if role:
-            login.begin(self._server.session, self.name, role)
+            login.begin(server.session, server.names.next, role)
 
     def make_anew(self) -> None:
         """Make it once more, in place of one that holds something; nobody is connected to it."""
         with signals.deferred():
-            swap.drop(self._server, self.name)
-        self._made = None
+            swap.drop(self._server, self._server.names.next)
         self.make(acts=False)
 
     def give_back(self, session: Session) -> None:
@@ -222,10 +204,6 @@ class NextDatabase:
         safeguards.restore(session, target)
         if self._current.ownership().role:
             login.end(session, target)
-
-    def close(self) -> None:
-        """End the thread, when it has done what it began."""
-        self._thread.shutdown()
 
 
 def remove(server: Server, error: BaseException) -> None:

@@ -132,8 +132,6 @@ class Run:
             self.server.abandon()
         if outcome.worked and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(states.where_it_is(self.target, self.purpose, *outcome.worked))
-        if self._is_open:
-            self.next.close()
         self.clone.close()
         is_left = self._is_open and self.next.is_begun and outcome.promoted is False
         if is_left and isinstance(error, BaseException):
