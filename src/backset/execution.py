@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import psycopg
 
 from backset.chain import Done, Planned, flat
-from backset.checks import baseline
+from backset.checks import differences
 from backset.clones.memory import StepRecord
 from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
@@ -89,7 +89,7 @@ def _lock(run: Run, chain: Chain, watcher: Watcher, answer: Consent) -> None:
     run.lock(watcher.notice if answer.wait else None)
     run.server.end_dead_runs()
     if chain.has("verify"):
-        baseline.read(run.settings.baseline)  # or an error, before anything is done
+        differences.read(run.settings.baseline)  # or an error, before anything is done
     if chain.has("load"):
         run.backups.choose(run.server)  # before this run takes a newer one
     in_place.finish(run, watcher.notice, replaces=chain.replaces)

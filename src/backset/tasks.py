@@ -540,7 +540,7 @@ def check(c: Context, json: bool = False) -> None:
     One head, no missing file, every migration runs, and the models agree. No
     server of yours is needed.
     """
-    _call("commands.checking", "check", as_json=json, plan=_dry(c))
+    _call("commands.states", "check", as_json=json, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up; 60 without it"})

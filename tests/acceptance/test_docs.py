@@ -15,7 +15,7 @@ import pytest
 import yaml
 from psycopg import sql
 
-from backset.checks import baseline
+from backset.checks import differences
 from backset.settings.reader import load
 from tests.marks import slow_but
 from tests.pages import PAGES, Block, agree, blocks, links
@@ -171,7 +171,7 @@ def test_settings(block: Block, tmp_path: Path) -> None:
         load(tmp_path, {})
     else:
         (tmp_path / "backset-baseline.toml").write_text(block.text)
-        assert baseline.read(tmp_path / "backset-baseline.toml").reasons
+        assert differences.read(tmp_path / "backset-baseline.toml").reasons
 
 
 @pytest.mark.parametrize("block", of("dotenv"), ids=str)

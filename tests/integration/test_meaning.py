@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from backset.checks import verification
-from backset.checks.drift import drift, enums
+from backset.checks.differences import drift, enums
 from backset.runs import seeding
 from backset.settings.reader import load
 from tests.clusters import free_port, majors, running

@@ -14,13 +14,13 @@ import pytest
 from psycopg import sql
 
 from backset.catalog import catalog, schema
+from backset.commands import repair
 from backset.connections.target import Target
 from backset.errors import Interrupted, LockedError, RefusedError, StepFailedError
 from backset.prove import placement, scratch
 from backset.runs.run import Options, Run
 from backset.servers.server import Server
 from backset.settings.reader import load
-from backset.steps import mending
 from tests.conftest import ROLE
 
 if TYPE_CHECKING:
@@ -168,10 +168,10 @@ def test_only_the_index_that_is_invalid_is_dropped(project: Project) -> None:
         theirs = {("Odd one", "t")}
         assert [*catalog.invalid_indexes(run.work.session(), theirs.__contains__)] == ["public.ix"]
         run.options = Options(drops=found)
-        mending.drop_indexes.run(run, lambda _text: None)
+        repair.drop_indexes.run(run, lambda _text: None)
         assert catalog.invalid_indexes(run.work.session()) == {}
         with pytest.raises(StepFailedError, match="no invalid index any more"):
-            mending.drop_indexes.run(run, lambda _text: None)
+            repair.drop_indexes.run(run, lambda _text: None)
     assert project.query("SELECT schemaname FROM pg_indexes WHERE indexname = 'ix'") == [("app",)]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from backset.checks import baseline
-from backset.checks.baseline import Baseline, judge
+from backset.checks import differences
+from backset.checks.differences import Baseline, judge
 from backset.errors import Finding, SettingsError
 from backset.settings import values
 from backset.settings.reader import load
@@ -107,20 +107,20 @@ def test_the_baseline_is_sorted_one_line_each_and_keeps_reasons(tmp_path: Path) 
     path = tmp_path / "b.toml"
     awkward = 'default "x\\y"\tin\x7f the models — ü'
     found = [finding(what="z"), finding("invalid index", what="a"), finding(what=awkward)]
-    first = baseline.write(baseline.read(path), [*found, finding("missing rows", what="no")])
+    first = differences.write(differences.read(path), [*found, finding("missing rows", what="no")])
     assert [each["reason"] for each in _entries(path)] == ["", "", ""]
     assert len([line for line in path.read_text().splitlines() if "kind =" in line]) == 3
     path.write_text(path.read_text().replace('"z", reason = ""', '"z", reason = "since 2019"'))
-    again = baseline.write(baseline.read(path), [found[0], found[2], finding(what="b")])
+    again = differences.write(differences.read(path), [found[0], found[2], finding(what="b")])
     assert [(each["kind"], each["what"], each["reason"]) for each in _entries(path)] == [
         ("drift", "b", ""),
         ("drift", awkward, ""),
         ("drift", "z", "since 2019"),
     ]
-    assert baseline.read(path) == again
-    assert baseline.changes(first, again) == "b.toml has 3 differences: +1 −1"
+    assert differences.read(path) == again
+    assert differences.changes(first, again) == "b.toml has 3 differences: +1 −1"
     before = path.read_bytes()
-    baseline.write(again, reversed([found[0], found[2], finding(what="b")]))
+    differences.write(again, reversed([found[0], found[2], finding(what="b")]))
     assert path.read_bytes() == before
 
 
@@ -132,9 +132,9 @@ def _entries(path: Path) -> list[dict[str, str]]:
 def test_nothing_to_accept_makes_no_file(tmp_path: Path) -> None:
     """A repository without differences stays without a baseline."""
     path = tmp_path / "b.toml"
-    new = baseline.write(baseline.read(path), [finding("behind")])
+    new = differences.write(differences.read(path), [finding("behind")])
     assert not path.exists()
-    assert baseline.changes(new, new) == "nothing to accept"
+    assert differences.changes(new, new) == "nothing to accept"
 
 
 def test_only_new_and_vanished_differences_are_findings() -> None:
@@ -160,7 +160,7 @@ def test_a_broken_baseline_is_a_wrong_setting(tmp_path: Path, text: str, word: s
     """One line, with what to do; nothing is taken for accepted."""
     (tmp_path / "b.toml").write_text(text)
     with pytest.raises(SettingsError) as caught:
-        baseline.read(tmp_path / "b.toml")
+        differences.read(tmp_path / "b.toml")
     (line,) = caught.value.lines()
     assert word in line
     assert "→ correct the file" in line

@@ -29,12 +29,12 @@ DOORS = {
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
         *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal.breaking"),
-        *("steps.mending", "execution"),
+        *("commands.repair", "execution"),
     },
     "dotenv": {"settings.reader"},
     "re2": {"text.redaction"},
     "tomlkit": {"settings.writing"},
-    "tomllib": {"checks.baseline", "settings.reader", "settings.writing", "text.toml"},
+    "tomllib": {"checks.differences", "settings.reader", "settings.writing", "text.toml"},
     "invoke": {"chain", "tasks", "cli", "__main__"},
     "rich": {"report.report_live"},
 }

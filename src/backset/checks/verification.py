@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, sharing
 from backset.catalog.catalog import is_users, shown, stored
-from backset.checks import baseline, server_log
-from backset.checks.baseline import Judged, judge
-from backset.checks.drift import LEFTOVER, drift, enums
+from backset.checks import differences, server_log
+from backset.checks.differences import LEFTOVER, Judged, drift, enums, judge
 from backset.errors import Finding
 from backset.migrate import current
 from backset.revisions import script_files
@@ -36,7 +35,7 @@ LOAD_MODELS = (
     '[[tool.backset.ignore]] kind = "models not loaded", name = "*", reason = "…", until = a day'
 )
 
-_OF_THE_PROJECT = baseline.DIFFERENCES | {"models not loaded"}
+_OF_THE_PROJECT = differences.DIFFERENCES | {"models not loaded"}
 # What a rebuild says without failing where it is not to be strict: models and migrations differ
 # upstream in many projects, and the database that they make is what was asked for.
 _TOLERATED = _OF_THE_PROJECT | {server_log.KIND}
@@ -176,11 +175,11 @@ def verify(
         versions = [_INCOMPARABLE, *versions]
     found = [_acceptable(each, command) for each in (*found, *also)]
     judge_by = partial(_judge, found, settings, command)
-    known, recorded = baseline.read(settings.baseline), ""
+    known, recorded = differences.read(settings.baseline), ""
     if accept and is_complete:
         old = known
-        known = baseline.write(old, judge_by(baseline.Baseline(old.path, {})).findings)
-        recorded = baseline.changes(old, known)
+        known = differences.write(old, judge_by(differences.Baseline(old.path, {})).findings)
+        recorded = differences.changes(old, known)
     judged = judge_by(known)
     is_strict = bool(known.reasons) if settings.strict is None else settings.strict
     quiet = {server_log.KIND} if is_strict else _TOLERATED
@@ -278,19 +277,19 @@ def _strictness(settings: Settings, *, is_strict: bool) -> str:
 
 def unsilenced(findings: Sequence[Finding], settings: Settings) -> list[Finding]:
     """Return the findings that the settings do not silence."""
-    nothing = baseline.Baseline(settings.baseline, {})
+    nothing = differences.Baseline(settings.baseline, {})
     return list(_judge(findings, settings, ACCEPT, nothing).findings)
 
 
 def _acceptable(finding: Finding, command: str) -> Finding:
     """Let the remedy of a difference say that it can also be accepted."""
-    if finding.kind not in baseline.DIFFERENCES:
+    if finding.kind not in differences.DIFFERENCES:
         return finding
     return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
 
 
 def _judge(
-    findings: Sequence[Finding], settings: Settings, command: str, known: baseline.Baseline
+    findings: Sequence[Finding], settings: Settings, command: str, known: differences.Baseline
 ) -> Judged:
     today = datetime.now().astimezone().date()
     return judge(findings, settings.ignore, known, today=today, accept=command)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backset.catalog import catalog, past, schema
 from backset.catalog.schema import Sides
-from backset.checks.drift import LEFTOVER
+from backset.checks.differences import LEFTOVER
 from backset.connections.session import explained
 from backset.errors import RefusedError, StepFailedError
 from backset.migrate import current, upgrading

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, extension_rows, past, sharing, versions
 from backset.checks import verification
-from backset.checks.drift import ENUM_KINDS, LEFTOVER
+from backset.checks.differences import ENUM_KINDS, LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
 from backset.errors import AlembicError, Finding, UnreachableError
