@@ -42,7 +42,7 @@ with Run(settings, settings.target, "test", beside=False) as run:
     run.open()
     names = run.server.names.scratches
     scratch.prepare(run, names, "test")
-    with scratch.made(run, names[0]) as one, scratch.made(run, names[1]) as other:
+    with scratch.created(run, names[0]) as one, scratch.created(run, names[1]) as other:
         one.upgrade()
         print("built", flush=True)
         signal.pause()
@@ -119,12 +119,12 @@ def test_stamp_writes_the_version_and_runs_nothing(project: Project, *, purge: b
     project.query("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     project.query("INSERT INTO alembic_version VALUES ('cf94a9256bdb')")
     with built(project) as run:
-        asked: dict[str, Any] = {"revisions": ["0b228e9fec0b"], "purge": purge}
+        asked = run.work.session(), ["0b228e9fec0b"]
         if purge:
-            run.work.worker().ask("stamp", run.work.session(), **asked)
+            run.work.worker().stamp(*asked, purge=purge)
         else:
             with pytest.raises(StepFailedError, match="cf94a9256bdb"):
-                run.work.worker().ask("stamp", run.work.session(), **asked)
+                run.work.worker().stamp(*asked, purge=purge)
     rows = project.query("SELECT version_num FROM alembic_version")
     assert rows == [("0b228e9fec0b" if purge else "cf94a9256bdb",)]
     assert project.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [
@@ -141,7 +141,7 @@ def test_an_orphaned_database_is_stamped_when_it_is_proved(project: Project) -> 
             "SELECT version_num FROM alembic_version"
         ).fetchall() == [("cf94a9256bdb",)]
         assert placement.is_proved(differences(run))
-        run.work.worker().ask("stamp", run.work.session(), revisions=["0b228e9fec0b"], purge=True)
+        run.work.worker().stamp(run.work.session(), ["0b228e9fec0b"])
     assert project.invoke("status").returncode == 0
 
 

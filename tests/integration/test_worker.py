@@ -88,8 +88,8 @@ def test_upgrade_describe_check(project: Project) -> None:
     """The ordinary way: every revision is announced, and nothing differs afterwards."""
     said: list[str] = []
     with working(project) as (worker, session, settings):
-        done = worker.ask("upgrade", session, said.append)
-        assert (done["before"], done["count"], done["heads"]) == ([], 1, ["0b228e9fec0b"])
+        done = worker.upgrade(session, said.append)
+        assert (done.before, done.count, done.heads) == ([], 1, ["0b228e9fec0b"])
         assert verification.verify(settings, [worker], session) == Verdict(
             ("0b228e9fec0b",), 4, compared=True, findings=()
         )
@@ -120,7 +120,7 @@ def test_several_import_alembic_once(project: Project) -> None:
                 second.place([])
         while importing.children():
             pass
-        assert first.place([])["pending"] == ["0b228e9fec0b"]
+        assert first.place([]).pending == ["0b228e9fec0b"]
     assert not importing.is_running()
 
 
@@ -131,9 +131,9 @@ def test_env_py_sees_where_the_command_goes(project: Project) -> None:
     add(versions, "aaa")
     add(versions, "bbb", "aaa")
     with working(project) as (worker, session, _):
-        worker.ask("upgrade", session, to=["aaa"])
-        worker.ask("upgrade", session)
-        worker.ask("downgrade", session)
+        worker.upgrade(session, to=["aaa"])
+        worker.upgrade(session)
+        worker.downgrade(session)
     assert (project.folder / "seen").read_text().split() == ["aaa", "head", "base"]
 
 
@@ -147,7 +147,7 @@ def test_a_hard_coded_url_executes_nothing(
     versions = rewrite(project, url=repr(wrong))
     add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
     with working(project) as (worker, session, _), pytest.raises(StepFailedError) as caught:
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
     (line,) = caught.value.lines()
     assert f"env.py connected to {other} on a Unix socket, not to postgresql://" in line
     assert "nothing was executed" in line
@@ -174,7 +174,7 @@ def test_an_env_that_swallows_errors_cannot_swallow_the_proof(
         working(project) as (worker, session, _),
         pytest.raises(StepFailedError, match=f"connected to {other} on"),
     ):
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
     assert project.query("SELECT count(*) FROM pg_tables WHERE tablename = 'harm'") == [(0,)]
 
 
@@ -197,7 +197,7 @@ def test_the_maintenance_database_is_read_only(project: Project) -> None:
     assert found is not None
     assert found.database == target.database
     with working(project) as (worker, session, _):
-        assert worker.ask("upgrade", session)["count"] == 1
+        assert worker.upgrade(session).count == 1
     assert project.query("SELECT to_regclass('made')::text") == [("made",)]
     rewrite(project, url=elsewhere)
     add(versions, "aaa", body='op.execute("CREATE TABLE harm ()")')
@@ -205,7 +205,7 @@ def test_the_maintenance_database_is_read_only(project: Project) -> None:
         working(project) as (worker, session, _),
         pytest.raises(StepFailedError, match="connected to postgres on"),
     ):
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
     made = "SELECT to_regclass('looked'), to_regclass('harm'), to_regclass('alembic_version')"
     assert project.query(made, "postgres") == [(None, None, None)]
 
@@ -245,9 +245,9 @@ def test_a_driver_without_sqlalchemy_is_sent_to_the_same_database(
         worker.begin(beside, instead_of=target.database)
         if driver == "a service":
             with pytest.raises(StepFailedError, match="as a service file says, not to"):
-                worker.ask("upgrade", session)
+                worker.upgrade(session)
         else:
-            worker.ask("upgrade", session)
+            worker.upgrade(session)
             assert project.query("SELECT to_regclass('harm')::text", beside.database) == [("harm",)]
     assert project.query("SELECT to_regclass('harm')") == [(None,)]
 
@@ -289,7 +289,7 @@ def test_each_failure_is_one_line(
     for script in scripts:
         add(versions, *script)
     with working(project) as (worker, session, _), pytest.raises(StepFailedError) as caught:
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
     (line,) = caught.value.lines()
     assert word in line
     assert remedy in line
@@ -306,10 +306,10 @@ def test_an_env_that_prints_and_logs_disturbs_nobody(project: Project) -> None:
     versions = rewrite(project, extra=extra)
     add(versions, "aaa", body="print('hello from aaa')")
     with working(project) as (worker, session, _):
-        assert worker.ask("upgrade", session)["count"] == 1
+        assert worker.upgrade(session).count == 1
         deadline = time.monotonic() + 10
         while "hello from aaa" not in worker.output:
-            worker.ask("describe", session)
+            worker.describe(session)
             assert time.monotonic() < deadline
 
 
@@ -323,7 +323,7 @@ def test_a_module_of_the_project_is_not_mistaken_for_ours(project: Project) -> N
     )
     add(versions, "aaa")
     with working(project) as (worker, session, _):
-        assert worker.ask("upgrade", session)["count"] == 1
+        assert worker.upgrade(session).count == 1
 
 
 def test_pygments_is_not_imported(project: Project) -> None:
@@ -332,13 +332,13 @@ def test_pygments_is_not_imported(project: Project) -> None:
     alone = "import sys; assert 'pygments' not in sys.modules; import pygments"
     add(rewrite(project, extra=alone), "aaa")
     with working(project) as (worker, session, _):
-        assert worker.ask("upgrade", session)["count"] == 1
+        assert worker.upgrade(session).count == 1
 
 
 def test_models_that_were_not_imported_are_not_called_drift(project: Project) -> None:
     """An empty target_metadata would otherwise propose to drop every table."""
     with working(project) as (worker, session, _):
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
     env = project.folder / "alembic/env.py"
     text = env.read_text().replace("from app.models import Base", "from sqlalchemy import MetaData")
     env.write_text(text.replace("Base.metadata", "MetaData()"))
@@ -376,7 +376,7 @@ def test_a_project_without_models_has_nothing_to_compare(project: Project) -> No
     add(rewrite(project), "aaa")
     project.configure("[tool.backset.expect]", "[tool.other]")
     with working(project) as (worker, session, settings):
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
         assert verification.verify(settings, [worker], session) == Verdict(
             ("aaa",), 1, compared=False, findings=()
         )
@@ -385,14 +385,14 @@ def test_a_project_without_models_has_nothing_to_compare(project: Project) -> No
 def test_looking_changes_nothing(project: Project) -> None:
     """`describe` does not even make a version table."""
     with working(project) as (worker, session, _):
-        assert worker.ask("describe", session)["revisions"] == []
+        assert worker.describe(session).revisions == []
     assert project.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
 
 
 def test_every_kind_of_drift_is_put_into_words(project: Project) -> None:
     """Columns, indexes, types, defaults, constraints and tables, each named."""
     with working(project) as (worker, session, settings):
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
         session.execute("ALTER TABLE tasks DROP COLUMN archived CASCADE")
         session.execute(
             "ALTER TABLE users ALTER company TYPE varchar(9), ALTER company SET NOT NULL"
@@ -506,7 +506,7 @@ def test_a_script_that_cannot_be_read_is_named_with_its_line(project: Project) -
         assert problem.kind == "unreadable file"
         assert "SyntaxError: invalid syntax (aaa_x.py, line 2)" in problem.text
         with pytest.raises(AlembicError, match="a migration file cannot be loaded: Syn") as caught:
-            worker.ask("upgrade", session)
+            worker.upgrade(session)
         assert caught.value.kind == "unreadable file"
         assert caught.value.remedy == "mend that file, or set what it asks for"
 
@@ -553,7 +553,7 @@ def test_a_listener_of_env_py_still_gives_the_password(
         psycopg.connect(**beside.params, autocommit=True) as session,  # type: ignore[arg-type]
     ):
         worker.begin(beside, instead_of=target.database)
-        assert worker.ask("upgrade", session)["count"] == 1
+        assert worker.upgrade(session).count == 1
 
 
 def test_another_server_is_told_by_what_it_lacks(
@@ -566,7 +566,7 @@ def test_another_server_is_told_by_what_it_lacks(
     with Worker(settings) as worker:
         worker.begin(target.named(f"{target.database}__next"), instead_of=target.database)
         with pytest.raises(StepFailedError, match=f"env.py connected to {target.database} on /"):
-            worker.ask("upgrade", superuser)
+            worker.upgrade(superuser)
 
 
 def test_a_password_with_a_single_percent_sign_is_not_shown(project: Project) -> None:
@@ -642,9 +642,9 @@ def test_looking_commits_nothing_of_env_py(project: Project, way: str) -> None:
     (project.folder / "alembic/env.py").write_text(text)
     made = "SELECT count(*) FROM pg_namespace WHERE nspname = 'written_ahead'"
     with working(project) as (worker, session, _):
-        assert worker.ask("describe", session)["revisions"] == []
+        assert worker.describe(session).revisions == []
         assert project.query(made) == [(0,)]
-        worker.ask("upgrade", session)
+        worker.upgrade(session)
         assert project.query(made) == [(1,)]
 
 
@@ -703,9 +703,9 @@ def test_what_env_py_sets_and_commits_stays_set_while_it_is_only_looked_at(
     add(versions, "a1", body=MAKE)
     project.query("CREATE SCHEMA tenant_a")
     with working(project) as (worker, session, _):
-        worker.ask("upgrade", session)
-        assert worker.ask("describe", session)["revisions"] == ["a1"]
-        assert worker.ask("current", session)["revisions"] == ["a1"]
+        worker.upgrade(session)
+        assert worker.describe(session).revisions == ["a1"]
+        assert worker.current(session) == ("a1",)
     assert project.query("SELECT count(*) FROM tenant_a.held") == [(0,)]
 
 
@@ -721,7 +721,7 @@ def test_what_env_py_sets_beside_a_write_stays_while_it_is_only_looked_at(
     (project.folder / "alembic/env.py").write_text(text.replace(begin, holds + begin))
     project.query("CREATE SCHEMA tenant_a")
     with working(project) as (worker, session, _):
-        worker.ask("current", session)
+        worker.current(session)
     seen = "SELECT to_regclass('tried'), to_regclass('tenant_a.tried')"
     assert project.query(seen) == [(None, None)]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backset.catalog import catalog, sharing
 from backset.catalog.catalog import is_users, shown, stored
@@ -14,6 +14,7 @@ from backset.checks import differences, server_log
 from backset.checks.differences import LEFTOVER, Judged, drift, enums, judge
 from backset.errors import Finding
 from backset.migrate import current
+from backset.migrate.worker import UNKNOWN
 from backset.revisions import script_files
 from backset.text.quantities import count
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
-    from backset.migrate.worker import Worker
+    from backset.migrate.worker import Description, Worker
     from backset.settings.settings import Settings
 
 ACCEPT = "invoke verify --accept"
@@ -51,7 +52,7 @@ class Verdict:
     silence. recorded: what was written into the baseline, where that was asked for.
     uncompared: why the models of a chain could not be asked for. chains: `revisions` and `heads`
     of each, by its name; empty where the database has only one.
-    about: what standing.describe() says of them all.
+    about: what current.describe() says of them all.
     strictness: whether differences of the models fail a rebuild, since what, and what changes it.
     """
 
@@ -66,7 +67,7 @@ class Verdict:
     recorded: str = ""
     uncompared: tuple[str, ...] = ()
     chains: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    about: Description = field(default=UNKNOWN, compare=False)
     strictness: str = ""
 
     def __str__(self) -> str:
@@ -99,26 +100,26 @@ class View:
     """One chain of revisions as its process describes it on a database."""
 
     worker: Worker
-    about: dict[str, Any]
+    about: Description
 
     @property
     def names(self) -> list[str]:
         """The tables that are its own; `schema.*` stands for all of a schema."""
         lineage = self.worker.lineage
-        own = [*self.about["columns"], *self.about["version_table"].split(", ")]
+        own = [*self.about.columns, *self.about.version_table.split(", ")]
         own += [lineage.version_table] if lineage.version_table else []
         return [*own, f"{lineage.schema}.*"] if lineage.schema else own
 
     @property
     def uncompared(self) -> str:
         """Why its models could not be asked for."""
-        why = self.about.get("uncompared", "")
+        why = self.about.uncompared
         return f"{self.worker.lineage.label}{why}" if why else ""
 
     @property
     def failures(self) -> list[Finding]:
         """What its env.py failed with, where that stops nothing."""
-        failure = self.about.get("failure")
+        failure = self.about.failure
         return self.named([failure]) if failure else []
 
     @property
@@ -165,7 +166,7 @@ def verify(
     views = [View(each, current.describe(each, session, only_looks=only_looks)) for each in workers]
     versions = [each for view in views for each in view.version_findings]
     found = _compared(views, session, others) if not versions else []
-    models = [view.about["models"] for view in views]
+    models = [view.about.models for view in views]
     found += [each for view in views for each in view.failures]
     found += findings(session)
     found += missing_columns(settings, catalog.columns(session))
@@ -188,11 +189,11 @@ def verify(
     stale = judged.expired + (judged.vanished if is_complete else ())
     unused = judged.unused if is_complete and not fresh else ()
     return Verdict(
-        revisions=tuple(row for view in views for row in view.about["revisions"]),
+        revisions=tuple(row for view in views for row in view.about.revisions),
         tables=len(catalog.tables(session)),
         compared=any(models),
         findings=(*versions, *loud, *(() if fresh else stale)),
-        orphans=tuple(row for view in views for row in view.about["orphans"]),
+        orphans=tuple(row for view in views for row in view.about.orphans),
         asides=(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
         accepted=judged.accepted,
         silenced=judged.silenced,
@@ -204,8 +205,8 @@ def verify(
         uncompared=(*uncompared, *_unloaded(views)),
         chains={
             view.worker.lineage.name: {
-                "revisions": view.about["revisions"],
-                "heads": view.about["heads"],
+                "revisions": list(view.about.revisions),
+                "heads": list(view.about.heads),
             }
             for view in views
             if view.worker.lineage.name
@@ -229,7 +230,7 @@ def _compared(
     strange = _strange_tables(views, session) if leftovers else ""
     for name, each in leftovers.items():
         makers = [view for view in views if view.mentions(name)]
-        if any(not view.about["models"] for view in makers):
+        if any(not view.about.models for view in makers):
             continue  # that chain's own, whose models nobody has loaded
         told = replace(each, why=f"{each.why}{strange}")
         found.append(_unimported(each) if makers else told)
@@ -261,7 +262,7 @@ def _unloaded(views: Sequence[View]) -> list[str]:
     return [
         f"{view.worker.lineage.label}env.py has no models to compare"
         for view in views
-        if len(views) > 1 and view.about["models"] is None and not view.uncompared
+        if len(views) > 1 and view.about.models is None and not view.uncompared
     ]
 
 
@@ -304,13 +305,13 @@ def comparison(
     somebody else's altogether.
     """
     about = view.about
-    if about["models"] is None:
+    if about.models is None:
         return []
-    told = view.worker.ask("check", session)["differences"]
+    told = view.worker.differences(session)
     if any(each["kind"] == LEFTOVER for each in told):
         foreign = [*foreign, *_of(others())]
     differences = [each for each in told if not _is_foreign(each, foreign)]
-    if differences and not about["models"]:
+    if differences and not about.models:
         return [
             _finding(
                 "models not loaded",
@@ -322,7 +323,7 @@ def comparison(
     found = drift(differences, session, view.worker.lineage.alembic)
     typed = [each["name"] for each in differences if ": type " in each["text"]]
     schema = view.worker.lineage.schema
-    return found + enums(about["enums"], session, schema, typed)
+    return found + enums(about.enums, session, schema, typed)
 
 
 def _of(others: Sharing) -> list[str]:

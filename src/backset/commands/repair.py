@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset import execution
@@ -205,7 +204,7 @@ def _stamp(run: Run, _progress: Progress) -> Done:
         own = {"base", *(each.id for each in worker.scripts.revisions)}
         revisions = [each for each in wanted if each in own]
         try:
-            worker.ask("stamp", run.work.session(), revisions=revisions, purge=True)
+            worker.stamp(run.work.session(), revisions)
         except AlembicError:
             tables = current.place(worker, run.work.session()).tables if worker.has_door else ()
             if not tables or not all(each.has_nothing_else for each in tables):
@@ -253,13 +252,12 @@ def _plan_drop_indexes(run: Run) -> str:
 
 def _merge(run: Run, _progress: Progress) -> Done:
     """Make the revision that joins all heads; it is a new file of the project."""
-    if run.current.database is None:
-        made = run.work.worker().ask_alone("merge")
-    else:
-        made = run.work.worker().ask("merge", run.work.session())
-    path, root = Path(made["path"]), run.settings.root
+    session = None if run.current.database is None else run.work.session()
+    made = run.work.worker().merge(session)
+    path, root = made.path, run.settings.root
     shown = path.relative_to(root) if path.is_relative_to(root) else path
-    return Done(f"{shown} joins {', '.join(made['down'])}; commit it", made)
+    details = {"revision": made.revision, "path": str(path), "down": made.down}
+    return Done(f"{shown} joins {', '.join(made.down)}; commit it", details)
 
 
 def _plan_merge(run: Run) -> str:

@@ -114,7 +114,7 @@ def _asked(
         return None
     with explained(target), closing(connect(target, "history")) as session:
         try:
-            return tuple(worker.ask("current", session)["revisions"])
+            return worker.current(session)
         except AlembicError as error:
             told.notice(f"env.py cannot be asked: {error.what}")
             alone = len(settings.lineages) == 1  # else the rows could be another chain's

@@ -6,11 +6,12 @@ scripts can still be held against each other; its models cannot be compared then
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from backset.catalog import versions
 from backset.errors import AlembicError, Finding, StepFailedError
+from backset.migrate.worker import Description
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ class Place:
     """
 
     tables: tuple[VersionTable, ...]
-    strays: Mapping[str, list[str]]
+    strays: Mapping[str, Sequence[str]]
     pending: tuple[str, ...]
 
     @property
@@ -63,18 +64,17 @@ def place(worker: Worker, session: Session) -> Place:
     found = tuple(versions.likely(*where, is_behind=worker.has_door))
     places = [worker.place(table.revisions) for table in found] or [worker.place(())]
     pairs = zip(found, places, strict=False)
-    strays = {table.shown: place["orphans"] for table, place in pairs if place["orphans"]}
-    return Place(found, strays, tuple(each for place in places for each in place["pending"]))
+    strays = {table.shown: place.orphans for table, place in pairs if place.orphans}
+    return Place(found, strays, tuple(each for place in places for each in place.pending))
 
 
-def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> dict[str, Any]:
+def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> Description:
     """Ask env.py for versions and models; where a command is its door, fall back on the catalogs.
 
-    `uncompared` in the answer says why there are no models then. Raises StepFailedError.
-    only_looks: an env.py that fails is a finding, `failure` in the answer, and stops nothing.
+    only_looks: an env.py that fails is a finding, and stops nothing. Raises StepFailedError.
     """
     try:
-        about = worker.ask("describe", session)
+        about = worker.describe(session)
     except AlembicError as error:
         if error.kind in _OF_SCRIPTS or not (
             worker.has_door or _is_told(error, only_looks=only_looks)
@@ -82,39 +82,40 @@ def describe(worker: Worker, session: Session, *, only_looks: bool = False) -> d
             raise
         if not worker.has_door:
             found = _by_catalogs(worker, session, "env.py fails")
-            return {**found, "failure": _failure(error)}
+            return replace(found, failure=_failure(error))
         said = f"it opens {error.words}" if error.kind == "wrong target" else error.words
         return _by_catalogs(worker, session, f"{_BEHIND}: {said}")
-    if worker.has_door and about["models"] == 0:  # the command imports them, and env.py does not
-        about = {**about, "models": None, "uncompared": f"{_BEHIND}: it loads no model by itself"}
-    if about["revisions"] or not worker.has_door:
+    if worker.has_door and about.models == 0:  # the command imports them, and env.py does not
+        why = f"{_BEHIND}: it loads no model by itself"
+        about = replace(about, models=None, uncompared=why)
+    if about.revisions or not worker.has_door:
         return about
     why = f"{_BEHIND}: it does not see the version tables by itself"
     found = _by_catalogs(worker, session, why)
-    return found if found["revisions"] else about
+    return found if found.revisions else about
 
 
-def together(several: Sequence[dict[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+def together(several: Sequence[Description], labels: Sequence[str]) -> Description:
     """Return the descriptions of several chains as if they were one.
 
     labels: how a line about each of them begins.
     """
     if len(several) == 1:
         return several[0]
-    counts = [each["models"] for each in several if each["models"] is not None]
-    return {
-        "revisions": [row for each in several for row in each["revisions"]],
-        "orphans": [row for each in several for row in each["orphans"]],
-        "pending": [each for about in several for each in about["pending"]],
-        "strays": {
+    counts = [each.models for each in several if each.models is not None]
+    return Description(
+        revisions=[row for each in several for row in each.revisions],
+        orphans=[row for each in several for row in each.orphans],
+        pending=[each for about in several for each in about.pending],
+        strays={
             f"{label}{table}": rows
             for label, each in zip(labels, several, strict=True)
-            for table, rows in each["strays"].items()
+            for table, rows in each.strays.items()
         },
-        "columns": {name: own for each in several for name, own in each["columns"].items()},
-        "version_table": ", ".join(each["version_table"] for each in several),
-        "models": sum(counts) if counts else None,
-    }
+        columns={name: own for each in several for name, own in each.columns.items()},
+        version_table=", ".join(each.version_table for each in several),
+        models=sum(counts) if counts else None,
+    )
 
 
 def _is_told(error: AlembicError, *, only_looks: bool) -> bool:
@@ -126,20 +127,18 @@ def _failure(error: AlembicError) -> Finding:
     return Finding(kind="env.py fails", what=error.what, why=why, remedy=error.remedy)
 
 
-def _by_catalogs(worker: Worker, session: Session, why: str) -> dict[str, Any]:
+def _by_catalogs(worker: Worker, session: Session, why: str) -> Description:
     found = place(worker, session)
-    return {
-        "revisions": found.revisions,
-        "orphans": list(found.orphans),
-        "strays": found.strays,
-        "pending": list(found.pending),
-        "heads": list(worker.scripts.heads),
-        "version_table": ", ".join(each.shown for each in found.tables) or "no version table",
-        "models": None,
-        "columns": {},
-        "enums": {},
-        "uncompared": why,
-    }
+    return Description(
+        revisions=found.revisions,
+        orphans=found.orphans,
+        strays=found.strays,
+        pending=found.pending,
+        heads=worker.scripts.heads,
+        version_table=", ".join(each.shown for each in found.tables) or "no version table",
+        models=None,
+        uncompared=why,
+    )
 
 
 RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
@@ -147,17 +146,17 @@ _ALEMBIC = "invoke alembic --"
 
 
 def version_findings(
-    about: Mapping[str, Any], accepted: Sequence[str] = (), *, alembic: str = _ALEMBIC
+    about: Description, accepted: Sequence[str] = (), *, alembic: str = _ALEMBIC
 ) -> list[Finding]:
     """Judge the rows of the version table against the heads of the scripts, some of them accepted.
 
     alembic: how a command of Alembic on that chain begins.
     Rows and heads need not be the same: a head that another branch depends on has no row.
     """
-    revisions, heads = about["revisions"], about["heads"]
+    revisions, heads = about.revisions, about.heads
     found = ", ".join(revisions) or "base"
-    if about["orphans"]:
-        return [_orphaned(about["strays"])]
+    if about.orphans:
+        return [_orphaned(about.strays)]
     if several := several_heads(heads, accepted, alembic):
         return several
     if not heads:
@@ -169,7 +168,7 @@ def version_findings(
                 "restore the files from git",
             )
         ]
-    if about["pending"]:
+    if about.pending:
         there = "" if revisions else "; `invoke repair`, if its tables are there already"
         return [
             _finding(

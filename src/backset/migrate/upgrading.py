@@ -7,7 +7,7 @@ database: a command can end with 0 and have migrated another database, or none.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg import sql
@@ -16,6 +16,7 @@ from backset.catalog import catalog, schema, versions
 from backset.errors import AlembicError, Finding, StepFailedError
 from backset.inherit import cluster_wide
 from backset.migrate.current import Place, place
+from backset.migrate.worker import Migrated
 from backset.text import explanations
 from backset.text.quantities import count
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
 
-    Told = list[dict[str, Any]]
+    Told = list[Migrated]
 
 _OWN_TABLE = (
     "let env.py of each chain give context.configure() a version_table of its own, and name that "
@@ -79,7 +80,8 @@ def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
     doubts = _init(ground.command, settings.init, session, progress)
     with _after_init(doubts):
         told, more = _each(ground, progress)
-    told = [{**each, "before": rows, "init": True} for each, rows in zip(told, before, strict=True)]
+    pairs = zip(told, before, strict=True)
+    told = [replace(each, before=rows, init=True) for each, rows in pairs]
     return told, doubts + more
 
 
@@ -97,9 +99,7 @@ def _each(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
     return told, doubts
 
 
-def _one(
-    ground: Ground, worker: Worker, progress: Progress
-) -> tuple[dict[str, Any], list[Finding]]:
+def _one(ground: Ground, worker: Worker, progress: Progress) -> tuple[Migrated, list[Finding]]:
     lineage, session = worker.lineage, ground.session
 
     def told(text: str) -> None:
@@ -109,7 +109,7 @@ def _one(
         lasting = not text.startswith("1/1 ")  # of one alone, the line of the step says all
         progress(f"{lineage.label}{text}", lasting=lasting)
 
-    def migrated() -> tuple[dict[str, Any], list[Finding]]:
+    def migrated() -> tuple[Migrated, list[Finding]]:
         if not lineage.upgrade:
             return upgrade(worker, session, each_revision), []
         (done,), more = _upgrade_by_command(
@@ -122,7 +122,7 @@ def _one(
     doubts = _init(ground.command, lineage.init, session, told)
     with _after_init(doubts):
         done, more = migrated()
-    return {**done, "before": [], "init": True}, doubts + more
+    return replace(done, before=[], init=True), doubts + more
 
 
 @contextmanager
@@ -157,14 +157,14 @@ def upgrade(
     *,
     to: Sequence[str] = (),
     watched: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Run the migrations on the database of `session`; return the worker's answer.
+) -> Migrated:
+    """Run the migrations on the database of `session`.
 
     to: revisions; without them, where the chain ends. watched: what is looked at after each, as
-    alembic_worker.compare has it; `places` in the answer is what was seen.
+    alembic_worker.compare has it.
 
-    `schemas` in it are those that were made first: Alembic writes to its version table before the
-    first migration could make the schema of that. Raises StepFailedError.
+    The schema of a version table is made first: Alembic writes to that table before the first
+    migration could make its schema. Raises StepFailedError.
     """
     return begin(worker, session, to=to, watched=watched)(progress)
 
@@ -175,47 +175,44 @@ def begin(
     *,
     to: Sequence[str] = (),
     watched: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[[str], None]], dict[str, Any]]:
+) -> Callable[[Callable[[str], None]], Migrated]:
     """Begin what upgrade() does, and wait for nothing; return what waits for the end of it.
 
     Until that is called, nobody may use the session, nor ask the worker.
     """
-    asked = {"to": list(to), "watched": watched}
-    worker.request("upgrade", session, **asked)
+    worker.begin_upgrade(session, to=to, watched=watched)
 
-    def end(progress: Callable[[str], None]) -> dict[str, Any]:
+    def end(progress: Callable[[str], None]) -> Migrated:
         made: list[str] = []
         while True:
             try:
-                done = worker.answer(progress)
+                done = worker.upgraded(progress)
             except AlembicError as error:
                 if error.kind != "missing schema" or error.words in made:
                     raise
                 made.append(error.words)
             else:
                 _demand_written(worker, session, done)
-                return {**done, "schemas": made}
+                return replace(done, schemas=made)
             session.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(made[-1])))
-            worker.request("upgrade", session, **asked)
+            worker.begin_upgrade(session, to=to, watched=watched)
 
     return end
 
 
-def _demand_written(worker: Worker, session: Session, done: Mapping[str, Any]) -> None:
+def _demand_written(worker: Worker, session: Session, done: Migrated) -> None:
     """Raise StepFailedError where env.py has rolled back what Alembic has done.
 
     The catalogs are asked first. Where our role does not see the version table, Alembic is.
     """
-    if not done["count"]:
+    if not done.count:
         return
     seen = {row for table in versions.tables(session) for row in table.revisions}
-    if seen.issuperset(done["after"]):
+    if seen.issuperset(done.after):
         return
-    if not set(worker.ask("current", session)["revisions"]).issuperset(done["after"]):
-        ran = count(done["count"], "revision")
-        what = (
-            f"{ran} ran up to {', '.join(done['after'])}, and env.py's transaction was rolled back"
-        )
+    if not set(worker.current(session)).issuperset(done.after):
+        ran = count(done.count, "revision")
+        what = f"{ran} ran up to {', '.join(done.after)}, and env.py's transaction was rolled back"
         raise StepFailedError(f"{what}: nothing was written", explanations.COMMIT)
 
 
@@ -261,7 +258,7 @@ def _upgrade_by_command(
     workers: Sequence[Worker],
     session: Session,
     on_line: Callable[[str], None],
-) -> tuple[list[dict[str, Any]], list[Finding]]:
+) -> tuple[Told, list[Finding]]:
     """Let the project migrate the chains of `workers`; return, of each, what Alembic would.
 
     Raises StepFailedError when the command went elsewhere, or one of them is not at its end.
@@ -273,13 +270,12 @@ def _upgrade_by_command(
         what = f"{_ended(done)}, and {door.subject.database} is at head, but has no table"
         raise StepFailedError(what, "look at what the migrations make; is it stamped only?")
     told = [
-        {
-            "before": old.revisions,
-            "heads": new.revisions,
-            "count": max(len(old.pending) - len(new.pending), 0),
-            "moved": old.tables != new.tables,
-            "schemas": [],
-        }
+        Migrated(
+            before=old.revisions,
+            heads=new.revisions,
+            count=max(len(old.pending) - len(new.pending), 0),
+            moved=old.tables != new.tables,
+        )
         for old, new in zip(before, after, strict=True)
     ]
     return told, [*door.doubts(done), *_status(done)]

@@ -7,10 +7,10 @@ import secrets
 import socket
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from backset.catalog import objects
 from backset.connections.target import respelled
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.errors import Finding
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
 
@@ -89,6 +90,74 @@ class Scripts:
             for name in names
         }
         return cls(**united, is_recursive=any(each.is_recursive for each in several))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What a migration has done in one chain of revisions.
+
+    before, after: the rows of the version tables. heads: of the scripts. count: how many revisions
+    ran. places: what was seen on the way, where that was asked for. revoked, was_open: rights of
+    others that wait, as runs.login.Writers has them.
+    schemas: those that were made first, for a version table. init: whether the project's own
+    command made the database; moved: whether one has moved it.
+    """
+
+    before: Sequence[str]
+    heads: Sequence[str]
+    count: int
+    after: Sequence[str] = ()
+    places: Sequence[Mapping[str, Any]] = ()
+    revoked: Sequence[Sequence[Any]] = ()
+    was_open: bool = False
+    schemas: Sequence[str] = ()
+    init: bool = False
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Where a database is in one chain, and what env.py's models are.
+
+    revisions: the rows of the version tables; orphans: those that no script has; strays: the same
+    by table. pending: what is to be run. models: how many tables they have; None where nobody can
+    tell. columns: theirs, by table; enums: theirs.
+    uncompared: why there are no models. failure: that of env.py, where it only stops the look.
+    """
+
+    revisions: Sequence[str]
+    orphans: Sequence[str]
+    pending: Sequence[str]
+    strays: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    heads: Sequence[str] = ()
+    version_table: str
+    models: int | None
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    enums: Sequence[Mapping[str, Any]] = ()
+    uncompared: str = ""
+    failure: Finding | None = None
+
+
+UNKNOWN = Description(revisions=(), orphans=(), pending=(), version_table="", models=None)
+
+
+class Placed(NamedTuple):
+    """Rows of a version table, held against the scripts: what no script has, what is to be run."""
+
+    orphans: Sequence[str]
+    pending: Sequence[str]
+
+
+class Merged(NamedTuple):
+    """The revision that joins all heads, its file, and these heads."""
+
+    revision: str
+    path: Path
+    down: Sequence[str]
+
+
+def _silent(_text: str) -> None:
+    """Tell nobody."""
 
 
 class _Program:
@@ -210,11 +279,11 @@ class Worker:
 
     def load(self) -> None:
         """Run env.py as far as it needs no database. Raises StepFailedError where that fails."""
-        if self.ask_alone("load")["is_spoiled"]:
+        if self._ask_alone("load")["is_spoiled"]:
             self._end()
             self._start()
             self._send(self._greeting)
-            self._receive(lambda _text: None)
+            self._receive(_silent)
 
     def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
@@ -223,14 +292,14 @@ class Worker:
         password is among them. Beside them, libpq's variables, which env.py may have set itself.
         Raises StepFailedError.
         """
-        told = self.ask_alone("where")
+        told = self._ask_alone("where")
         return told["opened"], told["environ"]
 
-    def ask_alone(self, command: str) -> dict[str, Any]:
-        """Run `where`, `load` or `merge`, which need no database. Raises StepFailedError."""
+    def _ask_alone(self, command: str) -> dict[str, Any]:
+        """Run what needs no database. Raises StepFailedError."""
         _ = self.scripts
         self._send({"command": command})
-        return self._receive(lambda _text: None)
+        return self._receive(_silent)
 
     def __enter__(self) -> Self:
         return self
@@ -245,7 +314,7 @@ class Worker:
     @cached_property
     def scripts(self) -> Scripts:
         """The scripts on disk; waits until the worker has read them."""
-        ready = self._receive(lambda _text: None)
+        ready = self._receive(_silent)
         folders = [*map(Path, ready["folders"]), *_stale(self._settings.root)]
         revisions = tuple(map(Revision.of, ready["revisions"]))
         problems = tuple(map(_problem, ready["problems"]))
@@ -273,50 +342,91 @@ class Worker:
         scripts, settings = self.scripts, self._settings
         return Folders(settings.root, scripts.locations, settings.backups, scripts.is_recursive)
 
-    def ask(
+    def upgrade(
         self,
-        command: str,
         session: Session,
-        progress: Callable[[str], None] = lambda _text: None,
-        **more: Any,  # noqa: ANN401  (JSON values)
-    ) -> dict[str, Any]:
-        """Run a command on the database of `session`, and return what it answers.
+        progress: Callable[[str], None] = _silent,
+        *,
+        to: Sequence[str] = (),
+        watched: Mapping[str, Any] | None = None,
+    ) -> Migrated:
+        """Migrate to where the chain ends, or to some revisions.
 
-        `upgrade` (with more: to, a revision), `downgrade` (to base), `describe`, `current`,
-        `check` or `merge`; or `stamp`, with more: revisions, and purge, which takes away all other
-        rows first.
-
-        Proof of target: `session` holds a random advisory lock, and the worker's every connection
-        must see that lock in its own database before anything else runs on it.
+        This method, and each of the next ones that gets a session, works on the database of that
+        session. Proof of target: the session holds a random advisory lock, and the worker's every
+        connection must see that lock in its own database before anything else runs on it.
+        watched: what is looked at after each revision, as alembic_worker.compare has it.
         Raises StepFailedError.
         """
-        self.request(command, session, **more)
-        return self.answer(progress)
+        self.begin_upgrade(session, to=to, watched=watched)
+        return self.upgraded(progress)
 
-    def request(self, command: str, session: Session, **more: Any) -> None:  # noqa: ANN401  (JSON)
-        """Begin what ask() does, without waiting for the answer: that is what answer() returns."""
+    def begin_upgrade(
+        self,
+        session: Session,
+        *,
+        to: Sequence[str] = (),
+        watched: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin what upgrade() does, without waiting for it; upgraded() does that."""
+        self._request("upgrade", session, to=list(to), watched=watched)
+
+    def upgraded(self, progress: Callable[[str], None]) -> Migrated:
+        """Wait for what was begun. Raises StepFailedError."""
+        return Migrated(**self._receive(progress))
+
+    def downgrade(self, session: Session, progress: Callable[[str], None] = _silent) -> int:
+        """Take every migration back; return how many there were. Raises StepFailedError."""
+        self._request("downgrade", session)
+        return int(self._receive(progress)["count"])
+
+    def describe(self, session: Session) -> Description:
+        """Return where the database is, and what the models are. Raises StepFailedError."""
+        return Description(**self._ask("describe", session))
+
+    def current(self, session: Session) -> tuple[str, ...]:
+        """Return the rows of the version tables that env.py sees. Raises StepFailedError."""
+        return tuple(self._ask("current", session)["revisions"])
+
+    def differences(self, session: Session) -> list[dict[str, Any]]:
+        """Return how the models differ from the database, as alembic_worker.compare has it."""
+        return list(self._ask("check", session)["differences"])
+
+    def stamp(self, session: Session, revisions: Sequence[str], *, purge: bool = True) -> None:
+        """Let the version table have these revisions; purge: and no others.
+
+        Raises StepFailedError.
+        """
+        self._ask("stamp", session, revisions=list(revisions), purge=purge)
+
+    def merge(self, session: Session | None) -> Merged:
+        """Write the script that joins all heads; without a database where there is none."""
+        made = self._ask_alone("merge") if session is None else self._ask("merge", session)
+        return Merged(made["revision"], Path(made["path"]), made["down"])
+
+    def _ask(self, command: str, session: Session, **more: Any) -> dict[str, Any]:  # noqa: ANN401  (JSON)
+        self._request(command, session, **more)
+        return self._receive(_silent)
+
+    def _request(self, command: str, session: Session, **more: Any) -> None:  # noqa: ANN401  (JSON)
         key = secrets.randbits(63)
         _ = self.scripts
         session.execute("SELECT pg_advisory_lock(%s)", [key])  # it ends with the session
         self._send({"command": command, "lock_key": key, **more})
 
-    def answer(self, progress: Callable[[str], None]) -> dict[str, Any]:
-        """Wait for what was requested, and return it. Raises StepFailedError."""
-        return self._receive(progress)
-
-    def place(self, revisions: Sequence[str]) -> dict[str, Any]:
-        """Hold rows of a version table against the scripts: `orphans`, and how many are `pending`.
+    def place(self, revisions: Sequence[str]) -> Placed:
+        """Hold rows of a version table against the scripts.
 
         It needs no env.py and no database. Raises StepFailedError.
         """
         _ = self.scripts
         self._send({"command": "place", "revisions": list(revisions)})
-        return self._receive(lambda _text: None)
+        return Placed(**self._receive(_silent))
 
     def inputs(self) -> dict[str, Any]:
         """Return what the project's code has depended on so far; begin() was told to watch it."""
         self._send({"command": "inputs"})
-        return self._receive(lambda _text: None)
+        return self._receive(_silent)
 
     def _send(self, message: dict[str, Any]) -> None:
         with suppress(ConnectionError):  # it has died; waiting for its reply says why

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from backset.catalog.schema import Difference, Item
-    from backset.migrate.worker import Worker
+    from backset.migrate.worker import Migrated, Worker
     from backset.prove.scratch import Scratch
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision
@@ -131,7 +131,7 @@ class _Walk:
         self._live = live
         self.is_short = not everywhere and self.is_plain and self._is_known
         self._passed = [] if live.names else [_Reached(_BASE, made.schema(), live)]
-        self._end: Callable[[Progress], dict[str, Any]] | None = None
+        self._end: Callable[[Progress], Migrated] | None = None
         if self.is_plain:
             worker = made.workers[0]
             to = () if worker.lineage.heads else ALL_HEADS
@@ -161,9 +161,10 @@ class _Walk:
         Of several chains in one database, and where a command of the project migrates, only the
         beginning and the end are places. Raises StepFailedError.
         """
-        made, seen = self.made, []
+        made = self.made
+        seen: Sequence[Mapping[str, Any]] = ()
         if self._end is not None:
-            seen = self._end(progress)["places"]
+            seen = self._end(progress).places
         else:
             made.upgrade(progress)
         made.inheritance.complete(made.session)
@@ -434,7 +435,7 @@ def _agrees(made: Scratch) -> bool:
     """Tell whether the models agree with what the chain makes, but for tables without a model."""
     for worker in made.workers:
         about = current.describe(worker, made.session)  # a command may be env.py's only door
-        found = worker.ask("check", made.session)["differences"] if about["models"] else ()
+        found = worker.differences(made.session) if about.models else ()
         if any(each["kind"] != LEFTOVER for each in found):
             return False
     return True

@@ -60,12 +60,11 @@ class Scratch:
         """Run every migration, each chain in its own way; return how many there were."""
         ground = Ground(self.settings, self.session, self.workers, self.command)
         told, _ = upgrading.migrate(ground, lambda text, **_: progress(text))
-        return sum(int(each["count"]) for each in told)
+        return sum(each.count for each in told)
 
     def downgrade(self, progress: Progress = _silent) -> int:
         """Take every migration back, those of the last chain first; return how many there were."""
-        told = (w.ask("downgrade", self.session, progress) for w in reversed(self.workers))
-        return sum(int(each["count"]) for each in told)
+        return sum(each.downgrade(self.session, progress) for each in reversed(self.workers))
 
     def schema(self) -> dict[str, Item]:
         """Return the objects in it, but for the version tables."""

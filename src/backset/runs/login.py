@@ -318,7 +318,7 @@ class ProjectObjects:
             with suppress(StepFailedError), Worker(self._settings, lineage) as worker:
                 worker.begin(self._target, "gate")
                 about = current.describe(worker, self._session)
-                shown, rows = about["version_table"], rows | set(about["revisions"])
+                shown, rows = about.version_table, rows | set(about.revisions)
         return shown, rows
 
     @cached_property

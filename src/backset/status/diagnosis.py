@@ -258,10 +258,10 @@ def _compared(run: Run, facts: Facts, verdict: Verdict, scripts: Scripts) -> Fac
     """Add what models and scripts say of the database."""
     session = run.work.session()
     about = verdict.about
-    recorded, models = tuple(about["revisions"]), about["columns"]
+    recorded, models = tuple(about.revisions), about.columns
     begun = script_files.ancestors(recorded, scripts.revisions)
     # What Alembic itself would run tells of a tenant that is behind the others.
-    wanted = script_files.ancestors(facts.goal, scripts.revisions) - begun | {*about["pending"]}
+    wanted = script_files.ancestors(facts.goal, scripts.revisions) - begun | {*about.pending}
     done = begun - wanted
     pending = tuple(
         each.id for each in script_files.ordered(scripts.revisions) if each.id in wanted
@@ -270,11 +270,11 @@ def _compared(run: Run, facts: Facts, verdict: Verdict, scripts: Scripts) -> Fac
     facts = replace(
         facts,
         recorded=recorded,
-        orphans=tuple(about["orphans"]),
-        strays=about["strays"],
+        orphans=tuple(about.orphans),
+        strays=about.strays,
         pending=pending,
-        version_table=about["version_table"],
-        models=None if about["models"] is None else frozenset(models),
+        version_table=about.version_table,
+        models=None if about.models is None else frozenset(models),
         differences=differences,
         enums_differ=any(each.kind in ENUM_KINDS for each in verdict.findings),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from backset.clones.memory import Recalled
     from backset.errors import Finding
     from backset.migrate.upgrading import Progress
+    from backset.migrate.worker import Migrated
     from backset.runs.run import Run
     from backset.settings.rules import Rules
 
@@ -35,10 +36,8 @@ def _upgrade(run: Run, progress: Progress) -> Done:
     )
     told, doubts = upgrading.migrate(ground, progress)
     for each in told:
-        run.in_place.writers.note(
-            **{name: each[name] for name in ("revoked", "was_open") if name in each}
-        )
-    moved = run.settings.has_door or any(each["count"] for each in told)
+        run.in_place.writers.note(each.revoked, was_open=each.was_open)
+    moved = run.settings.has_door or any(each.count for each in told)
     after_all = cluster_wide.look(run.work.session()) if moved else before_all
     run.clone.outside = before_all, after_all
     made = cluster_wide.made(before_all, after_all)
@@ -48,10 +47,10 @@ def _upgrade(run: Run, progress: Progress) -> Done:
     chains = [
         {
             "name": each.name,
-            "from": done["before"],
-            "to": done["heads"],
-            "ran": done["count"],
-            "schemas": done["schemas"],
+            "from": done.before,
+            "to": done.heads,
+            "ran": done.count,
+            "schemas": done.schemas,
         }
         for each, done in zip(lineages, told, strict=True)
     ]
@@ -68,18 +67,18 @@ def _work_on_target(run: Run, step: str) -> None:
         run.outcome.worked = step, states.revisions(run.work.session())
 
 
-def _migrated(label: str, done: Mapping[str, Any]) -> str:
-    before, after = _revisions(done["before"]), _revisions(done["heads"])
-    if done["count"]:
-        text = f"{before} → {after}, {count(done['count'], 'revision')}"
-        text += " after `init`" if done.get("init") else ""
-    elif done.get("init") and before != after:
+def _migrated(label: str, done: Migrated) -> str:
+    before, after = _revisions(done.before), _revisions(done.heads)
+    if done.count:
+        text = f"{before} → {after}, {count(done.count, 'revision')}"
+        text += " after `init`" if done.init else ""
+    elif done.init and before != after:
         text = f"{before} → {after} by `init`"
-    elif done.get("moved"):
+    elif done.moved:
         text = f"at {after}, by the project's command"
     else:
         text = f"already at {after}"
-    made = [f" · made the schema {each} of the version table" for each in done["schemas"]]
+    made = [f" · made the schema {each} of the version table" for each in done.schemas]
     return label + text + "".join(made)
 
 
