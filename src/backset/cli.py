@@ -181,7 +181,7 @@ def run_chain(
     """Run or plan one of the chains on the target.
 
     words: more words for the seed command.
-    said, asked: the fields of guard.Answer and build.Options that the flags say. named: what is
+    said, asked: the fields of Consent and Options that the flags say. named: what is
     asked of a backup that is taken.
     """
     writes = asked.get("carries", {}).get("writes")
@@ -193,7 +193,7 @@ def run_chain(
         from backset import execution
         from backset.backups.backup import Wish
         from backset.report import dialogue
-        from backset.runs.guard import Consent
+        from backset.runs.consent import Consent
         from backset.runs.run import Options, Run
         from backset.servers import location
         from backset.settings import rules
@@ -203,7 +203,7 @@ def run_chain(
         whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
-        answer = Consent(**said, ask=ask)
+        consent = Consent(**said, ask=ask)
         chain = CHAINS[name]
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
@@ -214,7 +214,7 @@ def run_chain(
         choice = None
         if chain.has("load"):
             choice = dialogue.choose(
-                settings, told, target, name=backup, into=into, newest=answer.yes
+                settings, told, target, name=backup, into=into, newest=consent.yes
             )
             target = target.named(into) if into else target
         with Run(
@@ -233,12 +233,12 @@ def run_chain(
                 told.note(
                     sessions=[each.content() for each in run.server.sessions(target.database)]
                 )
-                planned = execution.plan(run, chain, skip=skip, answer=answer)
+                planned = execution.plan(run, chain, skip=skip, consent=consent)
                 told.plan(planned.lines, planned.facts, planned.digest)
                 if planned.problems:
                     raise StepFailedError.of(planned.problems)
                 return
-            execution.perform(run, chain, told, skip=skip, answer=answer)
+            execution.perform(run, chain, told, skip=skip, consent=consent)
             told.done(_farewell(chain, run))
 
 

@@ -16,8 +16,9 @@ from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, Overdue, StepFailedError
 from backset.migrate import current
 from backset.process import signals
-from backset.runs import clones, guard, in_place, login
+from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
+from backset.runs.consent import admit, refuse_writing, settle, shown
 from backset.servers import derived, swap
 from backset.servers.server import MAINTENANCE, Server
 from backset.steps.content import carry_sides, set_aside
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from backset.chain import Chain, Group, Step
     from backset.connections.activity import Backend
     from backset.errors import Finding
-    from backset.runs.guard import Consent
+    from backset.runs.consent import Consent
     from backset.runs.run import Run
     from backset.settings.rules import Rules
 
@@ -58,7 +59,7 @@ def unwanted(carries: Rules | None) -> frozenset[str]:
 
 
 def perform(
-    run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], answer: Consent
+    run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: Consent
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     run.open()
@@ -67,15 +68,15 @@ def perform(
     with Waits(run.server.maintenance, names, pid, watcher.notice):
         with in_place.safety(run), explained(run.target):
             if chain.locks:
-                _lock(run, chain, watcher, answer)
-            chosen = _enter(run, chain, watcher, answer) if chain.replaces else chain.groups
+                _lock(run, chain, watcher, consent)
+            chosen = _enter(run, chain, watcher, consent) if chain.replaces else chain.groups
             groups = _wanted(chosen, skip | unwanted(run.options.carries))
             if not chain.replaces:
-                guard.refuse_writing(run, flat(groups))
-            _begin(run, groups, answer)
+                refuse_writing(run, flat(groups))
+            _begin(run, groups, consent)
             keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
             with Keeping(run, keeps) as keeping:
-                performer = _Performer(run, watcher, keeping, answer.timeout_s)
+                performer = _Performer(run, watcher, keeping, consent.timeout_s)
                 for group in groups:
                     performer.do(group)
         if run.in_place.is_rebuilt:
@@ -84,9 +85,9 @@ def perform(
                 watcher.notice(each)
 
 
-def _lock(run: Run, chain: Chain, watcher: Watcher, answer: Consent) -> None:
+def _lock(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> None:
     """Keep other runs out, and be done with what killed ones have left half built."""
-    run.lock(watcher.notice if answer.wait else None)
+    run.lock(watcher.notice if consent.wait else None)
     run.server.end_dead_runs()
     if chain.has("verify"):
         differences.read(run.settings.baseline)  # or an error, before anything is done
@@ -113,7 +114,7 @@ def _is_kept(groups: Iterable[Group], name: str) -> bool:
     return False
 
 
-def _begin(run: Run, groups: Sequence[Group], answer: Consent) -> None:
+def _begin(run: Run, groups: Sequence[Group], consent: Consent) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     names = {each.name for each in flat(groups)}
     if "backup" in names:
@@ -138,7 +139,7 @@ def _begin(run: Run, groups: Sequence[Group], answer: Consent) -> None:
 
         sources.refuse_in_place(carry_sides(run))
     if run.in_place.is_chosen or "backup" not in names:  # else while the dump is written
-        with signals.limited(answer.timeout_s):
+        with signals.limited(consent.timeout_s):
             run.work.demand_scripts()
     if "upgrade" in names and not run.work.is_beside:
         _make_target(run)
@@ -247,17 +248,17 @@ class _Performer:
         return StepFailedError(what, f"mend {where}:{line}, or what it needs")
 
 
-def _enter(run: Run, chain: Chain, watcher: Watcher, answer: Consent) -> tuple[Group, ...]:
+def _enter(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> tuple[Group, ...]:
     """Pass the gate; return the steps of the strategy that was chosen there."""
-    admission = guard.admit(run, chain, answer)
+    admitted = admit(run, chain, consent)
     _check_origin(run)
-    guard.settle(run, admission, answer)
-    run.choose(admission.strategy)
+    settle(run, admitted, consent)
+    run.choose(admitted.strategy)
     if run.work.is_beside:
         for client, remedy in run.server.immovable():
             watcher.notice(_stands_in_the_way(client, remedy), [client])
         return chain.groups
-    watcher.notice(str(admission.strategy))
+    watcher.notice(str(admitted.strategy))
     return chain.in_place
 
 
@@ -281,18 +282,18 @@ class Plan(NamedTuple):
     problems: tuple[Finding, ...] = ()
 
 
-def plan(run: Run, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Plan:
+def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> Plan:
     """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
     run.open()
     chosen, lines = chain.groups, []
-    consent: tuple[tuple[tuple[str, str], ...], str] = (), ""
+    about: tuple[tuple[tuple[str, str], ...], str] = (), ""
     with explained(run.target):
         if chain.replaces:
-            admission = guard.admit(run, chain, answer)
-            run.choose(admission.strategy)
+            admitted = admit(run, chain, consent)
+            run.choose(admitted.strategy)
             _check_origin(run)
             chosen = chain.groups if run.work.is_beside else chain.in_place
-            lines, consent = guard.shown(admission), (admission.facts, admission.digest)
+            lines, about = shown(admitted), (admitted.facts, admitted.digest)
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(run.options.carries))
@@ -311,7 +312,7 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], answer: Consent) -> Pl
             lines += [(step.name, text) for text in planned.lines]
         if "upgrade" in names and chain.replaces and (aside := set_aside(run)):
             lines.append(("aside", aside))
-        return Plan(lines, *consent, problems)
+        return Plan(lines, *about, problems)
 
 
 def _planned(step: Step, run: Run) -> Planned:

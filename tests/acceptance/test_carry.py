@@ -11,7 +11,7 @@ import pytest
 
 from backset import execution
 from backset.chain import CHAINS
-from backset.runs.guard import Consent
+from backset.runs.consent import Consent
 from backset.runs.run import Run
 from backset.settings.reader import load
 from tests.incident.fingerprint import fingerprint
@@ -225,7 +225,7 @@ def test_a_rebuild_that_carries_nothing_does_not_say_why(
     assert settings.target
     with Run(settings, settings.target, "test", beside=True) as run:
         planned = execution.plan(
-            run, CHAINS["reset-db"], skip=frozenset(), answer=Consent(yes=True)
+            run, CHAINS["reset-db"], skip=frozenset(), consent=Consent(yes=True)
         )
     assert "carry" not in dict(planned.lines)
 

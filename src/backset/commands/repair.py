@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backset.migrate.worker import Worker
     from backset.report.report import Report
     from backset.revisions.restore import Recipe
-    from backset.runs.guard import Consent
+    from backset.runs.consent import Consent
     from backset.settings.settings import Settings
     from backset.status.diagnosis import Status
     from backset.status.facts import Facts, Proof
@@ -47,24 +47,24 @@ def look(
     told: Report,
     *,
     proves: bool = False,
-    answer: Consent | None = None,
+    consent: Consent | None = None,
     worker: Worker | None = None,
     ahead: Sequence[Worker] = (),
 ) -> Status:
     """Diagnose the target; prove what only a scratch build can tell, if that is asked for.
 
-    answer: whether the proof waits for the lock, and for how long all of it may go on. worker,
+    consent: whether the proof waits for the lock, and for how long all of it may go on. worker,
     ahead: processes of Alembic that were started already, for the target and for the proof.
     """
     if not proves:
         with Run(settings, target, "status", beside=False, worker=worker) as run:
             return diagnosis.status(run)
     with ExitStack() as stack:
-        stack.enter_context(signals.limited(answer.timeout_s if answer else 0))
+        stack.enter_context(signals.limited(consent.timeout_s if consent else 0))
         if not ahead:
             worker, ahead = stack.enter_context(alembic_for_proof(settings, proves=True))
         run = stack.enter_context(Run(settings, target, "repair", beside=False, worker=worker))
-        where = run, told.progress, told.notice if answer and answer.wait else None
+        where = run, told.progress, told.notice if consent and consent.wait else None
         proof = restored = None
         with Placement(*where, ahead=ahead) as placement:
             found = diagnosis.status(run, reached=partial(_begin, placement, told))
@@ -105,7 +105,7 @@ def repair(
     settings: Settings,
     target: Target,
     told: Report,
-    answer: Consent,
+    consent: Consent,
     worker: Worker | None,
     ahead: Sequence[Worker],
 ) -> Status:
@@ -118,7 +118,9 @@ def repair(
     done: list[State] = []
     told.note(repairs=[])
     while True:
-        found = look(settings, target, told, proves=True, answer=answer, worker=worker, ahead=ahead)
+        found = look(
+            settings, target, told, proves=True, consent=consent, worker=worker, ahead=ahead
+        )
         worker, ahead = None, ()
         state = found.state
         chain = _chain(state)
@@ -130,7 +132,7 @@ def repair(
         done.append(state)
         told.note(repairs=[each.content() for each in done])
         with _build(settings, target, "repair", chain, found) as run:
-            execution.perform(run, chain, told, skip=_skipped(run), answer=answer)
+            execution.perform(run, chain, told, skip=_skipped(run), consent=consent)
 
 
 def _repeats(state: State, done: Sequence[State]) -> bool:
@@ -152,7 +154,7 @@ def _chain(state: State) -> Chain | None:
     return CHAINS[_TASKS[way]] if way in _TASKS else _CHAINS.get(way)
 
 
-def plan(settings: Settings, target: Target, told: Report, answer: Consent) -> None:
+def plan(settings: Settings, target: Target, told: Report, consent: Consent) -> None:
     """Tell the state, its evidence, its cure, and the steps of that; nothing is changed."""
     found = look(settings, target, told)
     state, cure = found.state, found.state.cure
@@ -160,10 +162,10 @@ def plan(settings: Settings, target: Target, told: Report, answer: Consent) -> N
     planned = execution.Plan([])
     if chain := _chain(state):
         with _build(settings, target, "plan", chain, found) as run:
-            planned = execution.plan(run, chain, skip=_skipped(run), answer=answer)
+            planned = execution.plan(run, chain, skip=_skipped(run), consent=consent)
     elif state.cure.way == "prove":
         where = f"would build the chain beside {target.database}, and compare every revision"
-        asks = "" if answer.yes else ", after asking"
+        asks = "" if consent.yes else ", after asking"
         otherwise = "would stamp the one that is identical; if there is none: "
         otherwise += f"reset-db{' --carry' if found.facts.filled else ''}{asks}"
         planned = execution.Plan([("prove", where), ("then", otherwise)])

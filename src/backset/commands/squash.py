@@ -20,7 +20,7 @@ from backset.process import signals
 from backset.process.identity import is_alive
 from backset.prove import rows, scratch
 from backset.revisions.git import Git
-from backset.runs.guard import Consent
+from backset.runs.consent import Consent
 from backset.runs.run import Run
 from backset.servers import derived, location
 from backset.settings.reader import configurations
@@ -49,7 +49,7 @@ _CHOOSE = "name a commit, a branch or a tag, or a folder of old revisions"
 def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     """Compare what the chain makes with what an old one made; exit 6 when that differs."""
     with opened("prove-squash", as_json=as_json) as (settings, told):
-        answer = Consent(**said)
+        consent = Consent(**said)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])
@@ -61,7 +61,7 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]
             if plan:
                 told.plan(_planned(run, old))
                 return
-            findings = _proved(run, old, told, answer)
+            findings = _proved(run, old, told, consent)
         if findings:
             raise FindingsError.of(findings)
         told.done("")
@@ -88,19 +88,19 @@ class BuiltChain:
         return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
 
 
-def _proved(run: Run, old: str, watcher: Watcher, answer: Consent) -> list[Finding]:
+def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Finding]:
     """Build both chains, compare what they made, and return the differences; minor ones are told.
 
-    old: what _old_chain() takes. answer: whether a lock is waited for, and how long a step.
+    old: what _old_chain() takes. consent: whether a lock is waited for, and how long a step.
     """
     names = run.server.names
-    scratch.prepare(run, names.scratches, _PURPOSE, watcher.notice if answer.wait else None)
+    scratch.prepare(run, names.scratches, _PURPOSE, watcher.notice if consent.wait else None)
     today = _Chain(settings=run.settings, shown="as it is on disk")
     with _old_chain(run.settings, old) as before, explained(run.target):
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
         def make(side: str) -> BuiltChain:
-            with _limited(watcher, answer.timeout_s) as progress:
+            with _limited(watcher, consent.timeout_s) as progress:
                 return _made(run, side, *both[side], progress)
 
         def again(side: str) -> BuiltChain:

@@ -39,20 +39,20 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     ):
         from backset.commands import repair as repairs
         from backset.report import dialogue
-        from backset.runs.guard import Consent
+        from backset.runs.consent import Consent
         from backset.servers import location
 
         ask = dialogue.asking(told) if told.can_ask else None
-        answer = Consent(**said, ask=ask, named=False)
+        consent = Consent(**said, ask=ask, named=False)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             told.plan([("start", WOULD_START)])
             return
         told.note(database=target.database, url=target.shown)
         if plan:
-            repairs.plan(settings, target, told, answer)
+            repairs.plan(settings, target, told, consent)
             return
-        found = repairs.repair(settings, target, told, answer, it, ahead)
+        found = repairs.repair(settings, target, told, consent, it, ahead)
         told.status(found)
         if found.findings:
             raise FindingsError.of(found.findings)
@@ -94,7 +94,7 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     """Run the steps; from an empty database again for each role that migrations take for given."""
     from backset import execution
     from backset.chain import Chain
-    from backset.runs.guard import Consent
+    from backset.runs.consent import Consent
     from backset.runs.run import Options, Run
     from backset.steps.content import upgrade, verify
     from backset.text import explanations
@@ -104,7 +104,7 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     while True:
         try:
             with Run(settings, target, "check", beside=False, options=quiet) as run:
-                execution.perform(run, chain, told, skip=frozenset(), answer=Consent())
+                execution.perform(run, chain, told, skip=frozenset(), consent=Consent())
         except StepFailedError as error:
             if explanations.UNAVAILABLE.search(error.what):
                 raise StepFailedError(error.what, _ELSEWHERE) from error

@@ -42,7 +42,7 @@ def stop(*, plan: bool) -> None:
 def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
-        from backset.runs.guard import LONGEST_S
+        from backset.runs.consent import LONGEST_S
         from backset.servers import location
 
         if not timeout.isdecimal() or int(timeout) > LONGEST_S:

@@ -49,7 +49,7 @@ def shielded(server: Server, databases: Databases) -> tuple[str, ...]:
 
 
 def clear(server: Server, databases: Databases) -> None:
-    """Drop what a killed run left behind; guard.admit() has refused what is not ours.
+    """Drop what a killed run left behind; consent.admit() has refused what is not ours.
 
     What the run before has set aside the server may be dropping just now; that is not waited for.
     """

@@ -1,4 +1,4 @@
-"""At the gate of a run: gathers what policy wants to know, and settles strategy and consent."""
+"""What a run needs: the facts for policy, the strategy, and the consent of a person."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from backset.runs.run import Run
 
     Facts = list[tuple[str, str]]
-
 
 # Sessions at once: ours on two databases, the backup's two, Alembic's; a carry reads and writes on
 # two more each. Tried with CONNECTION LIMIT.
@@ -83,57 +82,57 @@ class Admitted:
     flag: str = ""
 
 
-def admit(run: Run, chain: Chain, answer: Consent) -> Admitted:
+def admit(run: Run, chain: Chain, consent: Consent) -> Admitted:
     """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
     in_place = bool(chain.in_place)
-    circumstances = look(run, chain)
-    strategy = policy.strategy(circumstances, offered=in_place, wanted=answer.in_place)
-    reasons = policy.refusals(circumstances, strategy)
+    facts = look(run, chain)
+    strategy = policy.strategy(facts, offered=in_place, wanted=consent.in_place)
+    reasons = policy.refusals(facts, strategy)
     if not reasons:
         _demand_aim(run, chain)
-    if not answer.yes:
-        reasons += policy.doubts(circumstances)
-    if answer.in_place and not in_place:
+    if not consent.yes:
+        reasons += policy.doubts(facts)
+    if consent.in_place and not in_place:
         reasons.append((f"{chain.name} cannot work in place", "leave --in-place out"))
-    concerns = policy.stakes(circumstances)
+    concerns = policy.stakes(facts)
     if reasons:
         raise RefusedError(reasons + [(each, "look at --plan") for each in concerns])
-    surprise = "" if answer.named or answer.yes else policy.surprise(circumstances)
+    surprise = "" if consent.named or consent.yes else policy.surprise(facts)
     if not (concerns or surprise):
         return Admitted(strategy)
     run.choose(strategy)
-    facts = _facts(run, chain, strategy)
-    digest = _digest(run, facts)
+    stakes = _facts(run, chain, strategy)
+    digest = _digest(run, stakes)
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
-    return Admitted(strategy, tuple(concerns), tuple(facts), digest, flag)
+    return Admitted(strategy, tuple(concerns), tuple(stakes), digest, flag)
 
 
-def shown(admission: Admitted) -> list[tuple[str, str]]:
+def shown(admitted: Admitted) -> list[tuple[str, str]]:
     """Return the lines of a plan: the strategy, and what consent would be about."""
-    lines = [("strategy", str(admission.strategy)), *admission.facts]
-    if admission.concerns:
-        lines += [("because", each) for each in admission.concerns]
-        lines.append(("consent", f"type the database's name, or {admission.flag}"))
+    lines = [("strategy", str(admitted.strategy)), *admitted.facts]
+    if admitted.concerns:
+        lines += [("because", each) for each in admitted.concerns]
+        lines.append(("consent", f"type the database's name, or {admitted.flag}"))
     return lines
 
 
-def settle(run: Run, admission: Admitted, answer: Consent) -> None:
+def settle(run: Run, admitted: Admitted, consent: Consent) -> None:
     """Obtain the consent that is needed, if any is. Raises ConsentError where there is none."""
-    if not admission.concerns or answer.digest == admission.digest:
+    if not admitted.concerns or consent.digest == admitted.digest:
         return
-    if answer.ask is not None and not answer.digest:
-        why = [("because", each) for each in admission.concerns]
-        if answer.ask([*admission.facts, *why]) == run.target.database:
+    if consent.ask is not None and not consent.digest:
+        why = [("because", each) for each in admitted.concerns]
+        if consent.ask([*admitted.facts, *why]) == run.target.database:
             return
         remedy = "type the database's name to go on"
         raise RefusedError([("that is not its name", remedy)])
-    remedy = f"if these facts are right: {admission.flag}"
-    reasons = [(each, remedy) for each in admission.concerns]
-    if answer.digest:
-        what = f"--confirm {answer.digest} is not the digest of the facts as they are now"
+    remedy = f"if these facts are right: {admitted.flag}"
+    reasons = [(each, remedy) for each in admitted.concerns]
+    if consent.digest:
+        what = f"--confirm {consent.digest} is not the digest of the facts as they are now"
         reasons.insert(0, (what, "look at them anew"))
-    raise ConsentError(reasons, admission.facts, admission.digest)
+    raise ConsentError(reasons, admitted.facts, admitted.digest)
 
 
 def look(run: Run, chain: Chain) -> TargetFacts:
