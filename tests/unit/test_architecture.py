@@ -170,3 +170,51 @@ def test_what_is_the_servers_own_is_said_in_one_place() -> None:
         module for module in FILES for text in TEXTS[module] if any(e in text for e in spelled)
     }
     assert found == {"catalog.catalog"}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """Whoever reads it needs no import to know which one is meant."""
+    places: dict[str, list[str]] = {}
+    for module in FILES:
+        for node in NODES[module]:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_a_run_is_its_sessions_and_facts() -> None:
+    """What others use of it is this list; whatever a step makes is the step's own."""
+    used = {
+        node.attr
+        for module in FILES
+        for node in NODES[module]
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"run", "self._run"}
+    }
+    assert used <= {
+        *("settings", "target", "purpose", "options", "server", "current", "work", "next"),
+        *("clone", "in_place", "outcome", "backups", "open", "lock", "choose", "write_anyhow"),
+        *("project_command", "close_sessions"),
+        *("dry", "__module__"),  # Invoke's own, and a step's
+    }
+
+
+def test_no_property_of_a_run_asks_a_server() -> None:
+    """What connects, queries or starts a process is a method: the reader sees the call."""
+    asks = re.compile(r"\b(session|execute|connect|workers|scripts|Worker|Server)\(")
+    found = [
+        f"{module}.{node.name}"
+        for module in FILES
+        if module.startswith("runs.")
+        for node in NODES[module]
+        if isinstance(node, ast.FunctionDef)
+        and {ast.unparse(each) for each in node.decorator_list} & {"property", "cached_property"}
+        and asks.search(ast.unparse(node))
+    ]
+    assert found == []
+
+
+def test_a_carry_does_not_know_the_run() -> None:
+    """It has two sides and rules; so it can be tried without a chain."""
+    assert [
+        module for module in FILES if part(module) == "carry" and "runs.run" in ours(module)
+    ] == []

@@ -14,7 +14,6 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,6 +275,7 @@ class ProjectObjects:
         self._target = target
         self._session = session
         self._record = memory.read(memory.path(settings, target.database))
+        self._found: list[Path] | None = None
 
     @property
     def is_known(self) -> bool:
@@ -304,7 +304,7 @@ class ProjectObjects:
     def texts(self) -> Iterator[str]:
         """Yield the migrations, and the configuration that they read."""
         root = self._settings.root
-        files = [path for folder in self._folders for path in folder.rglob("*.py")]
+        files = [path for folder in self._folders() for path in folder.rglob("*.py")]
         for path in (*files, *root.glob("*.ini"), *root.glob("pyproject.toml")):
             yield path.read_text(encoding="utf-8", errors="replace")
 
@@ -321,16 +321,17 @@ class ProjectObjects:
                 shown, rows = about.version_table, rows | set(about.revisions)
         return shown, rows
 
-    @cached_property
     def _folders(self) -> list[Path]:
-        if self._record is not None:
-            return [Path(each) for each in self._record.folders]
-        found: list[Path] = []
-        for lineage in self._settings.lineages:
-            with Worker(self._settings, lineage) as worker:
-                worker.begin(self._target, "gate")
-                found += worker.scripts.folders
-        return found
+        """Return the folders of the scripts; Alembic is asked for them once."""
+        if self._found is None and self._record is not None:
+            self._found = [Path(each) for each in self._record.folders]
+        if self._found is None:
+            self._found = []
+            for lineage in self._settings.lineages:
+                with Worker(self._settings, lineage) as worker:
+                    worker.begin(self._target, "gate")
+                    self._found += worker.scripts.folders
+        return self._found
 
 
 _SET_SINCE = 160000  # the server's version that tells apart who may SET ROLE
