@@ -35,6 +35,25 @@ def stored(name: str) -> str:
     return ".".join(parts)
 
 
+# How the server spells a definition, and a value, depends on these.
+SETTINGS = """
+SET LOCAL search_path = ''; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
+SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1;
+SET LOCAL quote_all_identifiers = off;
+"""
+
+
+def spelled(session: psycopg.Connection[Any], query: sql.Composable) -> list[tuple[Any, ...]]:
+    """Return what a query gives, spelled in the same way whatever the session's settings are.
+
+    One round trip; inside a transaction the settings stay until that ends.
+    """
+    cursor = session.execute(sql.SQL(SETTINGS) + query)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
+
+
 @dataclass(frozen=True, slots=True)
 class LaggingSequence:
     """A sequence whose next value its column has reached or passed."""

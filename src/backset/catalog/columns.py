@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from backset.catalog import catalog
-from backset.catalog.object_hashes import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,10 +88,7 @@ def read(session: Session) -> dict[tuple[str, str], Table]:
     """
     versions = set(catalog.version_tables(session))
     with session.transaction(force_rollback=True):
-        cursor = session.execute((SETTINGS + _TABLES).encode())
-        while cursor.nextset():
-            pass
-        rows = cursor.fetchall()
+        rows = catalog.spelled(session, sql.SQL(_TABLES))
     tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:7])]
     return {each.key: each for each in tables if each.key not in versions}
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from psycopg import sql
 
 from backset.catalog import catalog
-from backset.catalog.catalog import is_users
-from backset.catalog.object_hashes import SETTINGS
+from backset.catalog.catalog import SETTINGS, is_users
 from backset.catalog.schema import Difference
 from backset.text import redaction
 from backset.text.quantities import count
