@@ -125,6 +125,57 @@ def test_every_change_is_told(
     assert compared(about, target) == [words]
 
 
+TOLD = """
+CREATE TABLE told (id bigint GENERATED ALWAYS AS IDENTITY, name varchar(9) COLLATE "C" NOT NULL
+    DEFAULT 'x', twice text GENERATED ALWAYS AS (name || name) STORED) WITH (fillfactor = 70);
+ALTER TABLE told ENABLE ROW LEVEL SECURITY;
+CREATE TABLE parted (id int) PARTITION BY RANGE (id);
+CREATE TABLE part PARTITION OF parted FOR VALUES FROM (1) TO (2);
+CREATE VIEW seen AS SELECT id FROM told;
+CREATE INDEX by_name ON told (name) WHERE id > 3;
+CREATE SEQUENCE down INCREMENT -3 MINVALUE -300 CYCLE;
+ALTER TABLE told ADD CONSTRAINT positive CHECK (id > 0);
+CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+CREATE TRIGGER before_told BEFORE INSERT ON told FOR EACH ROW EXECUTE FUNCTION same();
+ALTER TABLE told DISABLE TRIGGER before_told;
+CREATE RULE quiet AS ON UPDATE TO told DO ALSO NOTIFY told;
+CREATE POLICY few ON told FOR SELECT USING (id > 1);
+CREATE AGGREGATE total (int) (SFUNC = int4pl, STYPE = int);
+CREATE TYPE mood AS ENUM ('sad', 'it''s');
+CREATE DOMAIN code AS varchar(5) NOT NULL DEFAULT 'a';
+CREATE STATISTICS pairs ON id, name FROM told;
+CREATE PUBLICATION news FOR TABLE told;
+"""
+HASHES = {
+    "aggregate public.total(integer)": "",
+    "function public.same()": "535605d308038eba",
+    "index public.by_name": "4fae564c19d66fd4",
+    "policy few on public.told": "661d137c2e63cc0f",
+    "publication news": "74d10f35209215bc",
+    "publication relation public.told in publication news": "",
+    "rule quiet on public.told": "1ac9b3455ec5ab3b",
+    "sequence public.down": "e8f586d70d04ea4b",
+    "sequence public.told_id_seq": "4ca46ec6d83719bd",
+    "statistics object public.pairs": "03f8a03e42880353",
+    "table constraint positive on public.told": "2318e6dfdc2dc829",
+    "table public.part": "de3b0b70be5ae81d",
+    "table public.parted": "05efb7795e8dfaf7",
+    "table public.told": "086acc378a44562e",
+    "trigger before_told on public.told": "53644b986052fdca",
+    "type public.code": "eed01b02750ccb58",
+    "type public.mood": "a6ffe6e24621f745",
+    "view public.seen": "bcc3a19acd207d90",
+}
+
+
+def test_the_hashes_are_those_of_earlier_manifests(target: Target) -> None:
+    """A backup of years ago is held against them: for one definition there is one hash for ever."""
+    before = inventory_of(target)
+    run(target, TOLD)
+    then = inventory_of(target)
+    assert {name: then[name] for name in then.keys() - before.keys()} == HASHES
+
+
 def test_another_major_and_an_earlier_manifest_are_asked_for_what_they_have(
     vault: BackupStore, target: Target, programs: Programs
 ) -> None:

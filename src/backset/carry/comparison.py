@@ -1,4 +1,4 @@
-"""The proof: after the copy, count and content of every table, the old one against the new."""
+"""Has every row come, unchanged? Count and content of each table, the old one against the new."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from psycopg import sql
 
 from backset.carry import row_errors, tables
 from backset.carry.tables import SessionPair, adopt
+from backset.catalog import row_hashes
 from backset.errors import StepFailedError
 from backset.text import redaction
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from backset.carry.tables import Name, TableCopy
     from backset.connections.session import Session
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     Digests: TypeAlias = "dict[Name, Digest]"
     Side: TypeAlias = tuple[Session, sql.Composable]
     Sides: TypeAlias = tuple[Side, Side]
-    Number: TypeAlias = Callable[..., sql.Composable]  # hash_of_row()
 
 _REMEDY = (
     "see what the new tables do to their rows, such as a rule; what a type rounds needs one in "
@@ -120,19 +120,18 @@ def _first_differences(pair: SessionPair, transfer: TableCopy, key: Sequence[str
     key: the columns of the new table's primary key, if it has one.
     """
     sides = (pair.old, transfer.query), (pair.new, _new_rows(pair.new, transfer))
-    number = partial(hash_of_row, recoded=pair.recodes)
-    columns = _columns(sides, transfer, number)
+    columns = _columns(sides, transfer, recoded=pair.recodes)
     words = f", in {', '.join(columns)}" if columns else ""
     if key and {*key} <= {*transfer.columns} - transfer.filled:
-        keys = _rows(sides, transfer, key, number)
+        keys = _rows(sides, transfer, key, recoded=pair.recodes)
         words += ", at " + "; ".join(_shown(key, values) for values in keys)
         words += _values(sides, transfer, key, keys[0]) if keys else ""
     return words
 
 
-def _columns(sides: Sides, transfer: TableCopy, number: Number) -> list[str]:
+def _columns(sides: Sides, transfer: TableCopy, *, recoded: bool) -> list[str]:
     compared = _compared(transfer)
-    sums = _joined(sql.SQL("sum({})").format(number([each])) for each in compared)
+    sums = _joined(row_hashes.of_columns(compared, recoded=recoded))
     (before,), (after,) = (_ask(side, transfer, sums) for side in sides)
     both = zip(compared, before, after, strict=True)
     return [column for column, first, second in both if first != second]
@@ -143,10 +142,10 @@ def _compared(transfer: TableCopy) -> list[str]:
 
 
 def _rows(
-    sides: Sides, transfer: TableCopy, key: Sequence[str], number: Number
+    sides: Sides, transfer: TableCopy, key: Sequence[str], *, recoded: bool
 ) -> list[tuple[str, ...]]:
-    row = number(transfer.columns, transfer.filled)
-    part = sql.SQL("{} & {}").format(number(key), _PARTS - 1)
+    row = row_hashes.of_row(transfer.columns, transfer.filled, recoded=recoded)
+    part = sql.SQL("{} & {}").format(row_hashes.of_row(key, recoded=recoded), _PARTS - 1)
     sums = sql.SQL("{}, sum({})").format(part, row)
     old_parts, new_parts = ({*_ask(side, transfer, sums, _BY_PART)} for side in sides)
     parts = sorted({each for each, _ in old_parts ^ new_parts})[:_SHOWN_PARTS]
@@ -221,32 +220,7 @@ def _digest(
     session: Session, rows: sql.Composable, transfer: TableCopy, *, recoded: bool
 ) -> Digest:
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0) FROM ({}) AS carried ({})")
-    number = hash_of_row(transfer.columns, transfer.filled, recoded=recoded)
+    number = row_hashes.of_row(transfer.columns, transfer.filled, recoded=recoded)
     row = session.execute(query.format(number, rows, tables.listed(transfer.columns))).fetchone()
     assert row is not None  # noqa: S101  (an aggregate has one row)
     return Digest(int(row[0]), int(row[1]))
-
-
-def hash_of_row(
-    columns: Sequence[str], aside: Collection[str] = (), *, recoded: bool = False
-) -> sql.Composable:
-    """Return the expression of the number that stands for a row, in SQL.
-
-    Each value is hashed with a seed of its own, NULL is a number of its own, and the whole once
-    more: so that exchanging values between columns or rows changes the sum. The collation is that
-    of bytes, since under one that ignores case the server would give `a` the number of `A`.
-    Measured: a third of the time of hashing row(…)::text, which doubles every quote.
-    """
-    hashed = sql.SQL("coalesce(hashtextextended({}, {}), {})")
-    text = sql.SQL(_RECODED if recoded else _TEXT)
-    numbers: list[sql.Composable] = [
-        hashed.format(text.format(sql.Identifier(column)), place, ~place)
-        for place, column in enumerate(columns, 1)
-        if column not in aside
-    ]
-    return sql.SQL("hashint8extended({}, 0)").format(sql.SQL(" # ").join(numbers or [_NONE]))
-
-
-_NONE = sql.SQL("0")
-_TEXT = '{}::text COLLATE "C"'
-_RECODED = "encode(convert_to({}::text, 'UTF8'), 'escape') COLLATE \"C\""

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import kwargs_row
 
 from backset.carry import row_errors, tables
-from backset.catalog import object_hashes
+from backset.catalog import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,7 +109,7 @@ def drop(
     """
     ordered = sorted(transfers, key=lambda each: each.rows, reverse=True)
     with session.transaction():
-        for each in filter(None, map(str.strip, object_hashes.SETTINGS.split(";"))):
+        for each in filter(None, map(str.strip, catalog.SETTINGS.split(";"))):
             session.execute(each.encode())
         found = tables.found(session, [each.table for each in ordered])
         large = {each.table for each in ordered if each.rows >= built_after_rows}

@@ -35,6 +35,25 @@ def stored(name: str) -> str:
     return ".".join(parts)
 
 
+# How the server spells a definition, and a value, depends on these.
+SETTINGS = """
+SET LOCAL search_path = ''; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD';
+SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1;
+SET LOCAL quote_all_identifiers = off;
+"""
+
+
+def spelled(session: psycopg.Connection[Any], query: sql.Composable) -> list[tuple[Any, ...]]:
+    """Return what a query gives, spelled in the same way whatever the session's settings are.
+
+    One round trip; inside a transaction the settings stay until that ends.
+    """
+    cursor = session.execute(sql.SQL(SETTINGS) + query)
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
+
+
 @dataclass(frozen=True, slots=True)
 class LaggingSequence:
     """A sequence whose next value its column has reached or passed."""
@@ -115,12 +134,13 @@ def readable_counts(session: psycopg.Connection[Any]) -> dict[str, int | None]:
 
 def unreadable(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
     """Return schema and name of the tables whose rows the role may not read, or not all of them."""
-    return {(schema, name) for schema, name in session.execute(_CLOSED).fetchall()}
+    return {(schema, name) for schema, name, _ in session.execute(_CLOSED).fetchall()}
 
 
 def guarded(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
     """Return those of unreadable() of which row security hides rows; no GRANT shows them."""
-    return {(schema, name) for schema, name in session.execute(_GUARDED).fetchall()}
+    found = session.execute(_CLOSED).fetchall()
+    return {(schema, name) for schema, name, is_guarded in found if is_guarded}
 
 
 def counts(
@@ -152,19 +172,18 @@ def shown(schema: str, table: str) -> str:
 
 
 def columns(session: psycopg.Connection[Any]) -> Mapping[str, set[str]]:
-    """Return the columns of every user table, by its shown name."""
-    found: dict[str, set[str]] = {shown(*name): set() for name in tables(session)}
-    for schema, table, column in session.execute(_COLUMNS).fetchall():
-        found.setdefault(shown(schema, table), set()).add(column)
+    """Return what table_columns() does, by shown names."""
+    found: dict[str, set[str]] = {}
+    for name, own in table_columns(session).items():
+        found.setdefault(shown(*name), set()).update(own)
     return found
 
 
 def table_columns(session: psycopg.Connection[Any]) -> Mapping[tuple[str, str], list[str]]:
-    """Return the columns of every user table, by schema and name."""
+    """Return the columns of every user table and view, partitions too, by schema and name."""
     found: dict[tuple[str, str], list[str]] = {each: [] for each in tables(session)}
     for schema, table, column in session.execute(_COLUMNS).fetchall():
-        if (schema, table) in found:
-            found[schema, table].append(column)
+        found.setdefault((schema, table), []).append(column)
     return found
 
 
@@ -204,7 +223,8 @@ def indexes(session: psycopg.Connection[Any]) -> dict[str, bool]:
     One that is being built at this moment counts as valid, and so does one of a partitioned table,
     which is not valid before all its parts are attached.
     """
-    return {shown(*name): valid for *name, valid in session.execute(_INDEXES).fetchall()}
+    found = session.execute(_INDEXES).fetchall()
+    return {shown(schema, name): is_valid for schema, name, _, is_valid in found}
 
 
 def invalid_indexes(
@@ -336,8 +356,12 @@ WHERE each ~ ('^application_name={SERVER_MARK}' || setrole || '[.][0-9a-f]+$')
 _USER_SCHEMA = is_users("n.nspname")
 _NOT_OF_AN_EXTENSION = """NOT EXISTS (SELECT FROM pg_depend x
     WHERE x.classid = 'pg_class'::regclass AND x.objid = c.oid AND x.deptype = 'e')"""
-_READABLE = """has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-    AND NOT row_security_active(c.oid)"""
+_MAY_READ = "has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')"
+READABLE = f"({_MAY_READ} AND NOT row_security_active(c.oid))"
+# A user's table `c` in `n`: not a partition, nor an extension's.
+IS_TABLE = f"""
+c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION}
+"""
 _REMOTE = """
 SELECT 'the foreign server ' || quote_ident(srvname) FROM pg_foreign_server
 UNION ALL SELECT 'the extension ' || extname FROM pg_extension WHERE extname IN ('dblink', 'http')
@@ -353,18 +377,12 @@ SELECT n.nspname FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'publ
 """
 TABLES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
-  AND {_NOT_OF_AN_EXTENSION} ORDER BY 1, 2
+WHERE {IS_TABLE} ORDER BY 1, 2
 """
 _CLOSED = f"""
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA}
-  AND NOT ({_READABLE})
-"""
-_GUARDED = f"""
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA} AND row_security_active(c.oid)
-  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+SELECT n.nspname, c.relname, {_MAY_READ}
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND {_USER_SCHEMA} AND NOT {READABLE}
 """
 _CATALOGS = (
     *("pg_class", "pg_type", "pg_proc", "pg_namespace", "pg_extension", "pg_publication"),
@@ -425,23 +443,19 @@ SELECT coalesce(string_agg(name, E'\\n' ORDER BY name COLLATE "C"), '') FROM (
     FROM (SELECT n.nspname AS schema, c.relname AS own, c.oid, a.attname
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                JOIN pg_attribute a ON attrelid = c.oid
-          WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
-            AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped) columns) names
+          WHERE {IS_TABLE} AND attnum > 0 AND NOT attisdropped) columns) names
 WHERE NOT is_version
 """
 _INDEXES = f"""
-SELECT n.nspname, c.relname, i.indisvalid OR c.relkind = 'I' OR EXISTS (
+SELECT n.nspname, c.relname, t.relname, i.indisvalid OR c.relkind = 'I' OR EXISTS (
     SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
      JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {_USER_SCHEMA} AND {_NOT_OF_AN_EXTENSION}
 """
 _INVALID_INDEXES = f"""
-SELECT concat_ws('.', quote_ident(schema), quote_ident(name)), schema, name, (
-    SELECT t.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid
-         JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
-    WHERE (n.nspname, x.relname) = (every.schema, every.name))
-FROM ({_INDEXES}) AS every (schema, name, is_valid) WHERE NOT is_valid ORDER BY 1
+SELECT concat_ws('.', quote_ident(schema), quote_ident(name)), schema, name, of_table
+FROM ({_INDEXES}) AS every (schema, name, of_table, is_valid) WHERE NOT is_valid ORDER BY 1
 """
 _OTHER_NAMES = f"""
 SELECT CASE c.relkind WHEN 'S' THEN 'sequence' ELSE 'view' END, n.nspname, c.relname
@@ -459,8 +473,7 @@ _TIMES = f"""
 SELECT n.nspname, c.relname, a.attname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON attrelid = c.oid
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND {_USER_SCHEMA}
-  AND {_NOT_OF_AN_EXTENSION} AND attnum > 0 AND NOT attisdropped AND {_READABLE}
+WHERE {IS_TABLE} AND attnum > 0 AND NOT attisdropped AND {READABLE}
   AND atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype) ORDER BY 1, 2, 3
 """
 _MAY_CREATE = f"""

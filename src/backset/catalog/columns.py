@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from backset.catalog import catalog
-from backset.catalog.object_hashes import SETTINGS
+from backset.catalog.catalog import IS_TABLE, READABLE, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,10 +89,7 @@ def read(session: Session) -> dict[tuple[str, str], Table]:
     """
     versions = set(catalog.version_tables(session))
     with session.transaction(force_rollback=True):
-        cursor = session.execute((SETTINGS + _TABLES).encode())
-        while cursor.nextset():
-            pass
-        rows = cursor.fetchall()
+        rows = spelled(session, sql.SQL(_TABLES))
     tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:7])]
     return {each.key: each for each in tables if each.key not in versions}
 
@@ -130,8 +129,7 @@ WITH RECURSIVE base (oid, type, modifier) AS (
 SELECT n.nspname::text, c.relname::text, c.relkind = 'p',
        (SELECT coalesce(sum(pg_table_size(p)), 0)::int8 FROM (
             SELECT relid AS p FROM pg_partition_tree(c.oid) UNION SELECT c.oid) AS parts),
-       has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
-           AND NOT row_security_active(c.oid),
+       {READABLE},
        has_table_privilege(c.oid, 'SELECT') AND row_security_active(c.oid),
        (SELECT coalesce(jsonb_agg(jsonb_build_array(
                    (SELECT jsonb_agg(x.attname ORDER BY x.attnum) FROM pg_attribute x
@@ -158,7 +156,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      LEFT JOIN pg_type r ON r.oid = root.type
      LEFT JOIN pg_type e ON e.oid = CASE WHEN r.typcategory = 'A' THEN r.typelem ELSE r.oid END
      LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE (n.nspname, c.relname) IN (
-    SELECT tables.* FROM ({catalog.TABLES.rsplit("ORDER", 1)[0]}) AS tables)
+WHERE {IS_TABLE}
 ORDER BY 1, 2, a.attnum
 """

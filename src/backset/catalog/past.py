@@ -10,8 +10,7 @@ import psycopg
 from psycopg import sql
 
 from backset.catalog import catalog, columns, extension_rows
-from backset.catalog.catalog import is_users
-from backset.catalog.object_hashes import SETTINGS
+from backset.catalog.catalog import SETTINGS, is_users
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -304,9 +303,7 @@ def read(session: Session) -> Past:
     tables = columns.read(session)
     wanted = [[name[place] for name in tables] for place in (0, 1)]
     with session.transaction(force_rollback=True):
-        cursor = session.execute(SETTINGS.encode())
-        while cursor.nextset():
-            pass
+        session.execute(SETTINGS.encode())
         about = session.execute(_TABLES, wanted).fetchall()
         oids = {(schema, name): oid for schema, name, oid, *_ in about}
         types = session.execute(_TYPES, [list(oids.values())]).fetchall()

@@ -1,4 +1,4 @@
-"""Two schemas compared, object by object, in words: pure.
+"""How do two schemas differ? Every object is read with what can differ in it, and compared.
 
 An object that is not there takes its parts with it: of a missing table no column is named.
 """
@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from backset.catalog import sharing
-from backset.catalog.catalog import FIRST_OF_A_USER, is_users
-from backset.catalog.object_hashes import NAMES_ONLY, SETTINGS
+from backset.catalog.catalog import FIRST_OF_A_USER, SETTINGS, spelled
+from backset.catalog.object_hashes import FOUND, IS_OURS, TO_COMPARE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -231,10 +233,7 @@ def read(
     others: what belongs to others, and is left out as well.
     """
     with session.transaction():
-        cursor = session.execute((SETTINGS + _SCHEMA).encode())
-        while cursor.nextset():
-            pass
-        rows = cursor.fetchall()
+        rows = spelled(session, sql.SQL(_SCHEMA))
         spared = keys(session, spare)
     return items(rows, spared | others.keys, others.schemas)
 
@@ -262,169 +261,6 @@ def keys(session: Session, tables: Collection[tuple[str, str]]) -> set[str]:
 
 
 _KEY = "SELECT format('table %%I.%%I', %s::text, %s::text)"
-# Each part: classid, objid, objsubid, relation that it belongs to, owner, rights, aspects, kind.
-_RELATIONS = """
-SELECT 'pg_class'::regclass AS classid, c.oid AS objid, 0 AS sub, 0::oid AS relation,
-       c.relowner AS owner, coalesce(c.relacl, acldefault('r', c.relowner)) AS rights,
-       jsonb_build_object(
-           'persistence', CASE c.relpersistence WHEN 'u' THEN 'unlogged' END,
-           'row security', CASE WHEN c.relforcerowsecurity THEN 'forced'
-                                WHEN c.relrowsecurity THEN 'enabled' END,
-           'replica identity', CASE WHEN c.relkind IN ('r', 'p')
-                                    THEN nullif(c.relreplident, 'd') END,
-           'options', (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(c.reloptions) o),
-           'access method', (SELECT nullif(amname, 'heap') FROM pg_am WHERE oid = c.relam),
-           'bounds', pg_get_expr(c.relpartbound, c.oid),
-           'partition key', pg_get_partkeydef(c.oid),
-           'parents', (SELECT string_agg(inhparent::regclass::text, ', ' ORDER BY inhseqno)
-                       FROM pg_inherits WHERE inhrelid = c.oid),
-           'populated', CASE WHEN c.relkind = 'm' AND NOT c.relispopulated THEN 'no' END,
-           'definition', CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END
-       ) AS aspects, NULL AS kind
-FROM pg_class c WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'c')
-"""
-# A partition has the columns of its parent.
-_COLUMNS = """
-SELECT 'pg_class'::regclass, c.oid, a.attnum, c.oid, c.relowner, a.attacl,
-       jsonb_build_object(
-           'type', format_type(a.atttypid, a.atttypmod),
-           'null', CASE WHEN a.attnotnull THEN 'forbidden' ELSE 'allowed' END,
-           'default', CASE a.attgenerated WHEN '' THEN pg_get_expr(d.adbin, d.adrelid) END,
-           'generated', CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid)
-                             || CASE a.attgenerated WHEN 'v' THEN ' virtual' ELSE ' stored' END END,
-           'identity', CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
-           'collation', nullif(a.attcollation, t.typcollation)::regcollation,
-           'storage', nullif(a.attstorage, t.typstorage),
-           'compression', nullif(to_jsonb(a) ->> 'attcompression', ''),
-           'position', row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)::text
-       ), 'column'
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
-     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE c.relkind IN ('r', 'p', 'f', 'c') AND NOT c.relispartition AND a.attnum > 0
-  AND NOT a.attisdropped
-"""
-# The index of a constraint is part of that, and that of a partition part of its parent's.
-_INDEXES = """
-SELECT 'pg_class'::regclass, c.oid, 0, i.indrelid, NULL, NULL,
-       jsonb_build_object(
-           'definition', replace(pg_get_indexdef(c.oid),
-                                 ' INDEX ' || quote_ident(c.relname) || ' ON ', ' INDEX ON '),
-           'valid', CASE WHEN NOT i.indisvalid THEN 'no' END,
-           'clustered', CASE WHEN i.indisclustered THEN 'yes' END,
-           'replica identity', CASE WHEN i.indisreplident THEN 'yes' END
-       ), NULL
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE NOT i.indisvalid OR NOT c.relispartition AND NOT EXISTS (
-    SELECT FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x'))
-"""
-_SEQUENCES = """
-SELECT 'pg_class'::regclass, c.oid, 0, coalesce(a.attrelid, 0),
-       CASE WHEN a.attrelid IS NULL THEN c.relowner END,
-       coalesce(c.relacl, acldefault('s', c.relowner)),
-       jsonb_build_object(
-           'type', s.seqtypid::regtype, 'start', s.seqstart::text,
-           'increment', s.seqincrement::text, 'minimum', s.seqmin::text,
-           'maximum', s.seqmax::text, 'cache', s.seqcache::text,
-           'cycle', CASE WHEN s.seqcycle THEN 'yes' END,
-           'column', a.attrelid::regclass || '.' || quote_ident(a.attname)
-       ), NULL
-FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
-     LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
-          AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-     LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-"""
-# Columns say NOT NULL, but not that it is not valid.
-_CONSTRAINTS = """
-SELECT 'pg_constraint'::regclass, k.oid, 0, k.conrelid, NULL, NULL,
-       jsonb_build_object('definition', pg_get_constraintdef(k.oid)), 'constraint'
-FROM pg_constraint k
-WHERE k.contype <> 't' AND k.conparentid = 0 AND (k.contype <> 'n' OR NOT k.convalidated)
-"""
-_TRIGGERS = """
-SELECT 'pg_trigger'::regclass, t.oid, 0, t.tgrelid, NULL, NULL,
-       jsonb_build_object('definition', pg_get_triggerdef(t.oid), 'enabled',
-           CASE t.tgenabled WHEN 'D' THEN 'no' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END),
-       NULL
-FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgparentid = 0
-UNION ALL
-SELECT 'pg_rewrite'::regclass, r.oid, 0, r.ev_class, NULL, NULL,
-       jsonb_build_object('definition', pg_get_ruledef(r.oid), 'enabled',
-           CASE r.ev_enabled WHEN 'D' THEN 'no' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END),
-       NULL
-FROM pg_rewrite r WHERE r.rulename <> '_RETURN'
-"""
-_POLICIES = """
-SELECT 'pg_policy'::regclass, p.oid, 0, p.polrelid, NULL, NULL,
-       jsonb_build_object(
-           'command', CASE p.polcmd WHEN 'r' THEN 'select' WHEN 'a' THEN 'insert'
-                      WHEN 'w' THEN 'update' WHEN 'd' THEN 'delete' ELSE 'all' END,
-           'restrictive', CASE WHEN NOT p.polpermissive THEN 'yes' END,
-           'roles', (SELECT string_agg(coalesce(rolname::text, 'public'), ', ' ORDER BY rolname)
-                     FROM unnest(p.polroles) role LEFT JOIN pg_roles r ON r.oid = role),
-           'using', pg_get_expr(p.polqual, p.polrelid),
-           'check', pg_get_expr(p.polwithcheck, p.polrelid)
-       ), NULL
-FROM pg_policy p
-"""
-_FUNCTIONS = """
-SELECT 'pg_proc'::regclass, f.oid, 0, 0, f.proowner,
-       coalesce(f.proacl, acldefault('f', f.proowner)),
-       jsonb_build_object('definition', CASE f.prokind WHEN 'a' THEN (
-           SELECT concat_ws(' ', aggtransfn::regproc, nullif(aggfinalfn, 0)::regproc,
-                            aggtranstype::regtype, agginitval, nullif(aggsortop, 0)::regoper)
-           FROM pg_aggregate WHERE aggfnoid = f.oid) ELSE pg_get_functiondef(f.oid) END), NULL
-FROM pg_proc f
-"""
-_TYPES = """
-SELECT 'pg_type'::regclass, t.oid, 0, 0, t.typowner,
-       coalesce(t.typacl, acldefault('T', t.typowner)),
-       jsonb_build_object(
-           'labels', (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
-                      FROM pg_enum WHERE enumtypid = t.oid),
-           'type', CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) END,
-           'null', CASE WHEN t.typnotnull THEN 'forbidden' END,
-           'default', t.typdefault,
-           'collation', CASE t.typtype WHEN 'd' THEN nullif(t.typcollation, b.typcollation) END
-                        ::regcollation,
-           'range of', (SELECT concat_ws(' ', rngsubtype::regtype, nullif(rngcollation, 0)
-                                         ::regcollation) FROM pg_range WHERE rngtypid = t.oid)
-       ), NULL
-FROM pg_type t LEFT JOIN pg_type b ON b.oid = t.typbasetype
-WHERE t.typtype IN ('e', 'd', 'b', 'r')
-  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
-"""
-_OTHERS = """
-SELECT 'pg_extension'::regclass, e.oid, 0, 0, NULL, NULL,
-       jsonb_build_object('schema', extnamespace::regnamespace, 'version', extversion), NULL
-FROM pg_extension e
-UNION ALL SELECT 'pg_namespace'::regclass, oid, 0, 0, nspowner,
-                 coalesce(nspacl, acldefault('n', nspowner)), '{}', NULL FROM pg_namespace
-UNION ALL SELECT 'pg_default_acl'::regclass, oid, 0, 0, defaclrole, defaclacl, '{}', NULL
-          FROM pg_default_acl
-UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, 0, stxrelid, NULL, NULL,
-                 jsonb_build_object('definition', pg_get_statisticsobjdef(oid)), NULL
-          FROM pg_statistic_ext
-UNION ALL SELECT 'pg_publication'::regclass, oid, 0, 0, NULL, NULL,
-                 jsonb_build_object('publishes', concat_ws(', ',
-                     CASE WHEN puballtables THEN 'all tables' END,
-                     CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,
-                     CASE WHEN pubdelete THEN 'delete' END,
-                     CASE WHEN pubtruncate THEN 'truncate' END)), NULL
-          FROM pg_publication
-UNION ALL SELECT 'pg_event_trigger'::regclass, oid, 0, 0, NULL, NULL,
-                 jsonb_build_object('definition',
-                     concat_ws(' ', evtevent, evtfoid::regproc, evttags, evtenabled)), NULL
-          FROM pg_event_trigger
-"""
-_PARTS = (
-    *(_RELATIONS, _COLUMNS, _INDEXES, _SEQUENCES, _CONSTRAINTS, _TRIGGERS, _POLICIES),
-    *(_FUNCTIONS, _TYPES, _OTHERS),
-    *(
-        f"SELECT '{each}'::regclass, oid, 0, 0, NULL, NULL, '{{}}', NULL FROM {each}"
-        for each in NAMES_ONLY
-        if each != "pg_event_trigger"
-    ),
-)
 # Said of objid alone, this gets into each part, before the definitions of 6000 system objects.
 _OF_A_USER = f"(objid >= {FIRST_OF_A_USER} OR objid = to_regnamespace('public'))"
 # The rights of the owner go with the owner.
@@ -435,26 +271,22 @@ SELECT string_agg(grants, '; ' ORDER BY grants) FROM (
     FROM aclexplode(rights) LEFT JOIN pg_roles r ON r.oid = grantee
     WHERE grantee <> owner GROUP BY r.rolname) AS g (grants)
 """
-_PLACE = "CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END"
 _SCHEMA = f"""
-WITH object AS ({" UNION ALL ".join(_PARTS)}),
+WITH object AS ({TO_COMPARE}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
                 UNION ALL SELECT classid, objid FROM pg_depend  -- what a range type brings along
                 WHERE deptype = 'i' AND refclassid = 'pg_type'::regclass
                   AND classid IN ('pg_proc'::regclass, 'pg_cast'::regclass))
-SELECT coalesce(kind, o.type), o.identity, nullif(concat_ws(' ', p.type, p.identity), ''),
+SELECT coalesce(word, o.type), o.identity, nullif(concat_ws(' ', parent.type, parent.identity), ''),
        jsonb_strip_nulls(aspects || jsonb_build_object('comment', d.description,
            'owner', CASE sub WHEN 0 THEN pg_get_userbyid(owner) END, 'rights', ({_RIGHTS}))),
-       {_PLACE}
-FROM object CROSS JOIN pg_identify_object(classid, objid, sub) o
-     LEFT JOIN pg_identify_object('pg_class'::regclass, relation, 0) p ON relation <> 0
+       place
+{FOUND}
+     LEFT JOIN pg_identify_object('pg_class'::regclass, relation, 0) parent ON relation <> 0
      LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (classid, objid, sub)
 WHERE {_OF_A_USER}
   AND (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND o.identity = 'public')
-  AND o.identity IS NOT NULL
-  AND coalesce({is_users(_PLACE)}, true)
-  AND (classid, objid) NOT IN (SELECT classid, objid FROM member)
-  AND ('pg_class'::regclass, relation) NOT IN (SELECT classid, objid FROM member)
+  AND {IS_OURS}
 """
 # The same for a session that takes one statement at a time, and gives one text back.
 STATEMENTS = [each for each in SETTINGS.split(";") if each.strip()]

@@ -1,4 +1,4 @@
-"""The rows that migrations have inserted: read in one database, and those of two compared."""
+"""Do two chains insert the same rows? Read in one database, and those of two compared in words."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from psycopg import sql
 
-from backset.catalog import catalog
-from backset.catalog.catalog import is_users
-from backset.catalog.object_hashes import SETTINGS
+from backset.catalog import catalog, row_hashes
+from backset.catalog.catalog import IS_TABLE, SETTINGS, is_users
 from backset.catalog.schema import Difference
 from backset.text import redaction
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from backset.catalog.schema import Sides
     from backset.connections.session import Session
@@ -197,10 +196,14 @@ def read(session: Session) -> dict[str, TableRows]:
     spare = catalog.version_tables(session)
     with session.transaction():
         session.execute(SETTINGS.encode())
+        tables = [each for each in catalog.tables(session) if each not in spare]
+        totals = catalog.counts(session, tables)
+        columns: dict[tuple[str, str], list[tuple[str, bool]]] = {each: [] for each in tables}
+        for schema, table, name, is_key in session.execute(_COLUMNS).fetchall():
+            columns.setdefault((schema, table), []).append((name, is_key))
         return {
-            catalog.shown(*table): _read(session, table)
-            for table in catalog.tables(session)
-            if table not in spare
+            (shown := catalog.shown(*table)): _read(session, table, columns[table], totals[shown])
+            for table in tables
         }
 
 
@@ -210,28 +213,26 @@ def sequences(session: Session) -> dict[str, str]:
     return {catalog.shown(schema, name): str(value) for schema, name, value in found}
 
 
-def _read(session: Session, table: tuple[str, str]) -> TableRows:
-    found = session.execute(_COLUMNS, table).fetchall()
+def _read(
+    session: Session, table: tuple[str, str], found: Sequence[tuple[str, bool]], total: int
+) -> TableRows:
+    """Return the rows of one table. found: its columns, and whether the primary key has each."""
     columns = tuple(name for name, _ in found)
     key = tuple(name for name, is_key in found if is_key)
-    name = sql.Identifier(*table)
-    (total,) = session.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchone() or (0,)
     is_digest = total > _WHOLE_ROWS
-    form = sql.SQL(_DIGEST if is_digest else "{}::text")
-    values = sql.SQL(", ").join(form.format(sql.Identifier(each)) for each in columns)
-    query = sql.SQL("SELECT {} FROM {}").format(values, name)
+    texts = [sql.SQL("{}::text").format(sql.Identifier(each)) for each in columns]
+    values = sql.SQL(", ").join(row_hashes.of_columns(columns) if is_digest else texts)
+    query = sql.SQL("SELECT {} FROM {}").format(values, sql.Identifier(*table))
     rows = Counter(session.execute(query).fetchall()) if columns and total else Counter()
     return TableRows(columns=columns, key=key, rows=rows, total=total, is_digest=is_digest)
 
 
-# A sum, since it needs no order, and a text of all values could be larger than a text may be.
-_DIGEST = "sum(('x' || left(md5(coalesce({}::text, '')), 15))::bit(60)::bigint)::text"
-_COLUMNS = """
-SELECT a.attname, coalesce(a.attnum = ANY(i.indkey), false)
+_COLUMNS = f"""
+SELECT n.nspname, c.relname, a.attname, coalesce(a.attnum = ANY(i.indkey), false)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
      LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
-WHERE (n.nspname, c.relname) = (%s, %s) ORDER BY a.attname
+WHERE {IS_TABLE} ORDER BY a.attname
 """
 _SEQUENCES = f"""
 SELECT schemaname, sequencename, last_value FROM pg_sequences
