@@ -5,7 +5,6 @@ Its programs refuse root; who runs them then may be kept out of the folders of r
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import pwd
@@ -13,19 +12,14 @@ import shutil
 import socket
 import stat
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset.errors import StepFailedError
-from backset.process import process
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from backset.process import files, process
 
 SUPERUSER = "postgres"
 LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
@@ -125,7 +119,7 @@ class Cluster:
         if self.is_running():
             return False
         self._make_folders()
-        with self._starting():
+        with files.locked(self.folder):  # one process starts the server while others wait for it
             if self.is_running():
                 return False
             if not (self.data / "PG_VERSION").is_file():
@@ -154,8 +148,7 @@ class Cluster:
     def _make_folders(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         parent = self.folder.parent
-        if not (parent / ".gitignore").exists():
-            (parent / ".gitignore").write_text("*\n")
+        files.hide(parent)
         parent.chmod(0o755 if self.account else 0o700)
         if self.account:
             owner = parent.parent.stat()
@@ -177,16 +170,6 @@ class Cluster:
     @property
     def _uid(self) -> int:
         return self.account.uid if self.account else os.geteuid()
-
-    @contextmanager
-    def _starting(self) -> Iterator[None]:
-        """Let one process start the server while others wait for it."""
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
     def _initialize(self) -> None:
         """Run initdb beside and rename: a cluster is there whole or not at all."""
