@@ -11,7 +11,6 @@ import pwd
 import shutil
 import socket
 import stat
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from backset.errors import StepFailedError
-from backset.process import files, process
+from backset.process import files, process, signals
 
 SUPERUSER = "postgres"
 LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
@@ -130,9 +129,7 @@ class Cluster:
 
     def _await_end(self) -> None:
         """Wait for a server that is going down; not for long: a crash leaves that word, too."""
-        deadline = time.monotonic() + _ENDING_S
-        while self._status() == "stopping" and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S)
+        signals.wait_while(lambda: self._status() == "stopping", _ENDING_S, _LOOK_EVERY_S)
 
     def stop(self) -> bool:
         """Stop the server, ending its sessions; False if it was not running."""
@@ -198,12 +195,10 @@ class Cluster:
         server = process.detach(
             argv, env=self._env, cwd=self.folder, log=self.log, account=self._ids
         )
-        deadline = time.monotonic() + _START_S
-        while not self.is_running():
-            if server.has_ended() or time.monotonic() > deadline:
-                lines = self.log.read_text(errors="replace").splitlines()
-                raise self._failure("does not start", lines)
-            time.sleep(0.01)
+        signals.wait_while(lambda: not (self.is_running() or server.has_ended()), _START_S, 0.01)
+        if not self.is_running():
+            lines = self.log.read_text(errors="replace").splitlines()
+            raise self._failure("does not start", lines)
         server.let_go()
 
     def _run(self, name: str, *arguments: str) -> tuple[int, list[str]]:

@@ -184,12 +184,9 @@ class Copying:
         From then on a new session on it waits until it is copied, so that it cannot change before.
         With a session of somebody else on it there is no copy.
         """
-        deadline = time.monotonic() + _LEAVING_S
-        while self._asked(_CONNECTED):
-            if time.monotonic() > deadline:
-                self.problem = f"somebody else is connected to {self._source.name}"
-                return
-            time.sleep(_LOOK_EVERY_S)
+        if signals.wait_while(lambda: self._asked(_CONNECTED), _LEAVING_S, _LOOK_EVERY_S):
+            self.problem = f"somebody else is connected to {self._source.name}"
+            return
         with signals.deferred():
             self._thread.start()
         while self._thread.is_alive() and not self._asked(_HELD):
