@@ -82,6 +82,8 @@ def test_an_index_of_a_partitioned_table_can_be_incomplete(session: Session) -> 
 def test_constraints_that_old_rows_may_break_are_named(session: Session) -> None:
     """NOT VALID, for a CHECK and a foreign key, in any schema; the remedy is SQL that works."""
     session.execute(
+        'CREATE TABLE "a.b" (id int);'
+        'ALTER TABLE "a.b" ADD CONSTRAINT "c.d" CHECK (id > 0) NOT VALID;'
         'CREATE SCHEMA other; CREATE TABLE other."Mixed" (id int PRIMARY KEY);'
         'ALTER TABLE other."Mixed" ADD CONSTRAINT positive CHECK (id > 0) NOT VALID;'
         "CREATE TABLE b (m int);"
@@ -90,6 +92,7 @@ def test_constraints_that_old_rows_may_break_are_named(session: Session) -> None
     found = verification.findings(session)
     assert said(found) == [
         ("not valid constraint", "positive", "constraint positive of other.Mixed is NOT VALID"),
+        ("not valid constraint", "c.d", "constraint c.d of a.b is NOT VALID"),
         ("not valid constraint", "fk", "constraint fk of b is NOT VALID"),
     ]
     for finding in found:

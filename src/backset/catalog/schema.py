@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from backset.catalog import sharing
 from backset.catalog.catalog import FIRST_OF_A_USER, is_users
 from backset.catalog.object_hashes import NAMES_ONLY, SETTINGS
+from backset.text.quoting import parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -198,8 +199,7 @@ def _reordered(
     for table, columns in before.items():
         if after.get(table, columns) != columns:
             order = " / ".join(
-                ", ".join(each.rpartition(".")[2] for each in side)
-                for side in (columns, after[table])
+                ", ".join(parts(each)[-1] for each in side) for side in (columns, after[table])
             )
             text = f"{shown(table)}: its columns have another order in {sides.new}: {order}"
             yield Difference(subject=table, what="order", text=text, minor=True)

@@ -184,6 +184,7 @@ class Cluster:
 
     def _launch(self) -> None:
         options = {
+            # A list of paths, which has the quotes of SQL, and is none.
             "unix_socket_directories": '"' + str(self.socket_folder).replace('"', '""') + '"',
             "listen_addresses": self.address if self.tcp_port else "",
             "port": str(self.port),
