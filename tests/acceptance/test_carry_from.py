@@ -287,10 +287,10 @@ def test_what_is_not_in_a_dump_is_told(
 def test_the_rows_of_chosen_tables_are_restored_alone(
     project: Project, colleague: Colleague, tmp_path: Path
 ) -> None:
-    """With their partitions, and under the old name of a table that was renamed."""
-    colleague.run(PARTS + SLOW + "ALTER TABLE users RENAME TO people")
+    """With their partitions, and under the old name of a table, which may have a dot in it."""
+    colleague.run(PARTS + SLOW + 'ALTER TABLE users RENAME TO "old.people"')
     dump = colleague.dump(tmp_path / "x.dump")
-    project.configure("[tool.backset]\n", '[tool.backset]\nrename = {users = "people"}\n')
+    project.configure("[tool.backset]\n", '[tool.backset]\nrename = {users = "old.people"}\n')
     (project.folder / "alembic/versions/c0ffee_parts.py").write_text(
         "from alembic import op\nrevision, down_revision = 'c0ffee', '0b228e9fec0b'\n"
         f"def upgrade():\n    op.execute({PARTS.partition(';')[0]!r})\n"

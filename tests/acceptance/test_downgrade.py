@@ -69,6 +69,7 @@ def test_what_is_left_is_named(migrated: Project) -> None:
     """Types, functions, tables with their rows; and the second upgrade that meets them."""
     up = (
         "CREATE TYPE mood AS ENUM ('sad'); CREATE SEQUENCE ticks; CREATE TABLE kept (id int); "
+        'CREATE TABLE "Kept.too" (id int); INSERT INTO "Kept.too" VALUES (1); '
         "INSERT INTO kept VALUES (1), (2); ALTER TABLE users ADD mood mood; "
         "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'"
     )
@@ -79,6 +80,7 @@ def test_what_is_left_is_named(migrated: Project) -> None:
     assert [each["what"] for each in ours[:-1]] == [
         "function one() is left at base",
         "sequence ticks is left at base",
+        'table "Kept.too" is left at base, with 1 row',
         "table kept is left at base, with 2 rows",
         "type mood is left at base",
     ]

@@ -12,6 +12,7 @@ from backset.checks import verification
 from backset.checks.differences import drift, enums
 from backset.runs import seeding
 from backset.settings.reader import load
+from backset.text.quoting import quoted, quoted_if_needed
 from tests.clusters import free_port, majors, running
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def test_an_index_of_a_partitioned_table_can_be_incomplete(session: Session) -> 
 def test_constraints_that_old_rows_may_break_are_named(session: Session) -> None:
     """NOT VALID, for a CHECK and a foreign key, in any schema; the remedy is SQL that works."""
     session.execute(
+        'CREATE TABLE "a.b" (id int);'
+        'ALTER TABLE "a.b" ADD CONSTRAINT "c.d" CHECK (id > 0) NOT VALID;'
         'CREATE SCHEMA other; CREATE TABLE other."Mixed" (id int PRIMARY KEY);'
         'ALTER TABLE other."Mixed" ADD CONSTRAINT positive CHECK (id > 0) NOT VALID;'
         "CREATE TABLE b (m int);"
@@ -90,11 +93,21 @@ def test_constraints_that_old_rows_may_break_are_named(session: Session) -> None
     found = verification.findings(session)
     assert said(found) == [
         ("not valid constraint", "positive", "constraint positive of other.Mixed is NOT VALID"),
+        ("not valid constraint", "c.d", "constraint c.d of a.b is NOT VALID"),
         ("not valid constraint", "fk", "constraint fk of b is NOT VALID"),
     ]
     for finding in found:
         session.execute(finding.remedy.partition(",")[0])
     assert verification.findings(session) == []
+
+
+def test_a_name_that_sql_reads_otherwise_is_quoted(session: Session) -> None:
+    """Of each keyword the server says whether it may stand there as it is."""
+    for word, kind in session.execute("SELECT word, catcode FROM pg_get_keywords()").fetchall():
+        name = quoted_if_needed(word)
+        assert name == quoted(word) or kind not in {"R", "T"}
+        session.execute(f"CREATE TEMPORARY TABLE {name} ({name} int)".encode())
+        session.execute(f"SELECT {name} + 1 FROM {name}; DROP TABLE {name}".encode())
 
 
 def test_a_constraint_that_is_not_enforced_is_called_so(session: Session) -> None:

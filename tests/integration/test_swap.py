@@ -21,7 +21,6 @@ from backset.connections.session import connect, end
 from backset.connections.target import Target
 from backset.errors import LockedError, RefusedError, StepFailedError
 from backset.process.identity import application_name, token, without_token
-from backset.runs import databases
 from backset.runs.run import Run
 from backset.servers import derived, swap
 from backset.servers.server import Names, Server
@@ -623,10 +622,10 @@ def test_what_another_run_builds_is_not_dropped_while_that_lives(
 def test_a_run_that_fails_takes_away_its_own_alone(server: Server) -> None:
     """Another one may have begun to build since: it had lost the lock without noticing."""
     another_runs_next(server)
-    databases.remove(server, StepFailedError("a step failed", "mend it"))
+    derived.drop_after(server, server.names.next, StepFailedError("a step failed", "mend it"))
     assert content(server) == {"": "", "__next": "theirs"}
     swap.comment(server, server.names.next, swap.mark(server.names, "next"))
-    databases.remove(server, StepFailedError("a step failed", "mend it"))
+    derived.drop_after(server, server.names.next, StepFailedError("a step failed", "mend it"))
     assert content(server) == {"": ""}
 
 

@@ -10,8 +10,7 @@ from psycopg import sql
 
 from backset.connections.target import Target
 from backset.errors import RefusedError
-from backset.runs import databases
-from backset.servers import swap
+from backset.servers import derived, swap
 from backset.servers.server import Server, tied_by
 from tests.clusters import running
 from tests.marks import slow_but
@@ -112,7 +111,7 @@ def test_no_slot_goes_with_what_a_run_drops(tying: Cluster, swapping: Server) ->
     with psycopg.connect(tying.url(name), autocommit=True) as session:
         session.execute(b"SELECT pg_create_logical_replication_slot('theirs', 'pgoutput')")
     error = RefusedError([("no", "yes")])
-    databases.remove(swapping, error)
+    derived.drop_after(swapping, name, error)
     (note,) = error.__notes__
     assert f"{name} has the logical replication slot theirs" in note
     assert slots(tying) == {("theirs", name)}

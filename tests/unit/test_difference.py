@@ -57,6 +57,11 @@ def test_the_order_of_columns_is_one_minor_difference() -> None:
         "column tasks.d is only in the new chain",
         "~ table tasks: its columns have another order in the new chain: a, b, c / c, a, b",
     ]
+    named = items(TABLE, column('"a.b"', 1), column("c", 2))
+    turned = items(TABLE, column("c", 1), column('"a.b"', 2))
+    assert compared(named, turned) == [
+        '~ table tasks: its columns have another order in the new chain: "a.b", c / c, "a.b"'
+    ]
     later = items(TABLE, column("a", 1), column("b", 3), column("c", 4))
     assert compared(old, later) == []
 

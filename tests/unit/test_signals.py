@@ -152,3 +152,25 @@ def test_int_is_pythons_own_while_a_program_runs() -> None:
             send(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_wait_ends_with_its_answer() -> None:
+    """Or with its time; what was answered last is what counts."""
+    answers = iter(["busy", "busy", ""])
+    assert signals.wait_while(lambda: next(answers), 60, 0) == ""
+    assert signals.wait_while(lambda: "busy", 0.01, 0.001) == "busy"
+
+
+def test_a_signal_ends_a_wait() -> None:
+    """As it ends a sleep: at once, but for a block that must not be torn."""
+    answers = iter([True, True, False])
+
+    def interrupted() -> bool:
+        send()
+        return next(answers)
+
+    with signals.raised(), pytest.raises(Interrupted):
+        signals.wait_while(interrupted, 60, 60)
+    with signals.raised(), pytest.raises(Interrupted), signals.deferred():
+        signals.wait_while(interrupted, 60, 0)
+    assert not [*answers]

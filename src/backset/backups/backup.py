@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 import tempfile
@@ -20,6 +19,7 @@ from backset.catalog import catalog, evaluated, object_hashes
 from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 from backset.errors import SettingsError, StepFailedError
+from backset.process import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,7 +92,7 @@ def take(
             moment = datetime.now(UTC)
             revisions = tuple(catalog.revisions(session, left_out.has))
             name = wish.name or _name(moment, revisions)
-            partial = _private(vault.folder / f"{name}.dump.partial")
+            partial = files.create(vault.folder / f"{name}.dump.partial")
             form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
             dump = vault.folder / f"{name}{form.suffix}"
             options = [*_options(session, target), *left_out.options()]
@@ -133,12 +133,12 @@ def take(
             if twin and _linked(twin, partial):
                 size_bytes, sha256 = twin.manifest.size_bytes, twin.manifest.sha256
                 about = replace(about, tool_version=twin.manifest.tool_version)
-            _sync(partial)
+            files.sync(partial)
             number = 1 + max((each.manifest.number for each in earlier), default=0)
             about = replace(about, size_bytes=size_bytes, sha256=sha256, number=number)
-            write(manifest.beside(dump), _text(about))
+            made = _described(dump, about)
             partial.rename(dump)
-            return Backup(dump, about)
+            return made
 
 
 def noted(backup: Backup, *, needs_search_path: bool) -> Backup:
@@ -147,7 +147,7 @@ def noted(backup: Backup, *, needs_search_path: bool) -> Backup:
     about = replace(
         backup.manifest, needs_search_path=needs_search_path, by_hand=by_hand, obstacle=""
     )
-    return _rewritten(backup, about)
+    return _described(backup.dump, about)
 
 
 def replaced(backup: Backup) -> Backup:
@@ -156,22 +156,18 @@ def replaced(backup: Backup) -> Backup:
     Raises StepFailedError.
     """
     try:
-        return _rewritten(backup, replace(backup.manifest, is_replaced=True))
+        return _described(backup.dump, replace(backup.manifest, is_replaced=True))
     except OSError as error:
         what = f"{manifest.beside(backup.dump)} cannot be written: {error.strerror}"
         raise StepFailedError(what, "make that possible, and run it again") from None
 
 
-def _rewritten(backup: Backup, about: Manifest) -> Backup:
-    path = manifest.beside(backup.dump)
-    beside = path.with_name(f"{backup.name}~.dump.partial")  # rubbish, should this be torn
-    write(beside, _text(about))
-    beside.rename(path)
-    return Backup(backup.dump, about)
-
-
-def _text(about: Manifest) -> str:
-    return json.dumps(about.content(), indent=2) + "\n"
+def _described(dump: Path, about: Manifest) -> Backup:
+    """Write the manifest of a dump."""
+    rubbish = dump.with_name(f"{manifest.stem(dump)}~.dump.partial")  # by its name, if left behind
+    text = json.dumps(about.content(), indent=2) + "\n"
+    files.write(manifest.beside(dump), text, partial=rubbish)
+    return Backup(dump, about)
 
 
 def _listing(pg_restore: Path, programs: Programs) -> Callable[[Path], Sequence[str]]:
@@ -235,7 +231,7 @@ def alone(
         both = pg_dump, programs.beside(pg_dump, "pg_restore")
         _begin_snapshot(session)
         form = dumps.choose(catalog.size_bytes(session), zstd_above, pg_dump, programs)
-        path = _private(folder / f"copy{form.suffix}")
+        path = files.create(folder / f"copy{form.suffix}")
         options = [*_options(session, target), *left_out.options()]
         with dumps.written(form, path, programs, both, *options, target=target) as finish:
             finish()
@@ -262,34 +258,14 @@ def _options(session: Session, target: Target) -> list[str]:
 
 def _pack(path: Path, folders: Iterable[Path], root: Path) -> None:
     """Put the migration scripts, as they are on disk, into a small tar."""
-    with tarfile.open(_private(path), "w:gz", compresslevel=6) as tar:
+    with tarfile.open(files.create(path), "w:gz", compresslevel=6) as tar:
         for folder in folders:
             name = folder.relative_to(root) if folder.is_relative_to(root) else folder.name
             tar.add(folder, arcname=str(name), filter=_plain)
-    _sync(path)
+    files.sync(path)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Leave out byte code, and parts of seconds, for which each file would get a second header."""
     member.mtime = int(member.mtime)
     return None if "__pycache__" in member.name else member
-
-
-def write(path: Path, text: str) -> None:
-    """Write a small file that only its owner may read, and wait until it is on the disk."""
-    _private(path).write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _private(path: Path) -> Path:
-    """Create an empty file that only its owner may read, before anything is in it."""
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
-    return path
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -224,13 +225,9 @@ def prove(backup: Backup, server: Server, like: Database | None, programs: Progr
     whether it loads only with the search path of the database. Raises StepFailedError with the
     differences; the scratch database is dropped in any case.
     """
-    name = server.names.scratch
-
-    def emptied() -> None:
-        derived.drop(server, name)
-        derived.make_scratch(server, name, like)
-
-    with derived.scratch(server, name, like) as target:
+    where = server, server.names.scratch, like
+    with derived.scratch(*where) as target:
+        emptied = partial(derived.make_scratch, *where)
         return load(backup, target, server.major, programs, emptied=emptied)
 
 

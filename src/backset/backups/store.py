@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from contextlib import contextmanager, suppress
@@ -15,8 +14,8 @@ from urllib.parse import quote
 
 from backset.backups import manifest
 from backset.backups.manifest import SCRIPTS, SUFFIXES
-from backset.errors import LockedError, RefusedError, StepFailedError
-from backset.process import folders, process, signals
+from backset.errors import RefusedError, StepFailedError
+from backset.process import files, process, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
 _TAKEN = {"in-place"}  # by other files of ours, which come and go
 _OF_A_BACKUP = (*SUFFIXES, ".dump.partial", ".json", SCRIPTS)  # what its name begins
+_BACKUP = "a backup"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -115,13 +115,13 @@ class BackupStore:
                 known[backup.name] = _is_good(backup)
             return known[backup.name]
 
-        with self._locked() as descriptor:
+        with files.locked(self.folder, _BACKUP):
             older = self.surplus(
                 server_id, keep=keep, keep_days=keep_days, protected=protected, is_good=is_good
             )
             for each in older:
                 each.dump.rename(each.dump.with_name(f"{each.name}.dump.partial"))
-                os.fsync(descriptor)  # the mark, before what it marks is torn
+                files.sync(self.folder)  # the mark, before what it marks is torn
                 self._sweep()
         return len(older)
 
@@ -145,13 +145,10 @@ class BackupStore:
 
     def make(self) -> None:
         """Make the folder, for its owner alone, and hide from git what is in it."""
-        folders.make(self.folder)
+        files.make(self.folder)
         self.folder.chmod(0o700)
-        folders.close(self.folder.parent)
-        ignore = self.folder.parent / ".gitignore"
-        if not ignore.exists():
-            ignore.touch(mode=0o644)  # where the umask would let anybody write, no more than that
-            ignore.write_text("*\n")
+        files.close(self.folder.parent)
+        files.hide(self.folder.parent)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -161,11 +158,11 @@ class BackupStore:
         """
         with self._room():
             self.make()
-            with self._locked() as descriptor:
+            with files.locked(self.folder, _BACKUP):
                 self._sweep()
                 try:
                     yield
-                    os.fsync(descriptor)  # the renames
+                    files.sync(self.folder)  # the renames
                 except BaseException:
                     process.end_all()  # a program that still comes up would write a new one
                     raise
@@ -201,20 +198,6 @@ class BackupStore:
 
     def _of_server(self, server_id: str) -> Sequence[Backup]:
         return [each for each in self.list() if each.manifest.server_id == server_id]
-
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Keep other writers out; the lock ends with its descriptor, even in a crash."""
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                what = f"another run writes a backup into {self.folder}"
-                raise LockedError(what, "wait until it ends, then run this again") from None
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
     def _sweep(self) -> None:
         for partial in self.folder.glob("*.dump.partial"):

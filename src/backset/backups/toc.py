@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from backset.backups import dumps, manifest
 from backset.catalog import objects
 from backset.errors import RefusedError, StepFailedError
+from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Sequence
@@ -127,8 +128,7 @@ def _spellings(text: str, roles: Sequence[str]) -> list[tuple[str, ...]]:
             break
         kind, schema, name = " ".join(words[:length]), words[length], " ".join(words[length + 1 :])
         bare, _, arguments = name.partition("(")
-        quoted = '"' + bare.replace('"', '""') + '"' + (f"({arguments}" if arguments else "")
-        for each in (name, quoted):
+        for each in (name, quoted(bare) + (f"({arguments}" if arguments else "")):
             found += [(f" {schema} {kind} {each} ",), (f" {schema} {each} ",)]
             found.append((f" {schema} COLUMN {each}.",))
             found += [(f" {schema} {part} ", f" ON {each} ") for part in _OF_A_TABLE]

@@ -11,6 +11,7 @@ from backset.errors import Finding, Setting
 from backset.text import toml
 from backset.text.explanations import UNHIDDEN
 from backset.text.quantities import count
+from backset.text.quoting import literal, quoted_if_needed
 from backset.text.toml import BLANK, string
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _sample(column: Column) -> str:
     base = re.sub(r"\(.*?\)", "", column.base)
     if base.endswith("[]"):
         return "'{}'"
-    return _SAMPLES.get(base) or (_literal(column.labels[0]) if column.labels else BLANK)
+    return _SAMPLES.get(base) or (literal(column.labels[0]) if column.labels else BLANK)
 
 
 def unknown(key: str, name: str) -> Finding:
@@ -184,7 +185,7 @@ def missing(name: str, column: Column, rows: int, could_be: Sequence[str] = ()) 
 
 def null(name: str, way: ColumnMapping, rows: int) -> Finding:
     """Say that a column became NOT NULL, and that old rows have NULL in it."""
-    source = way.fill if way.old is None else _quoted(way.old.name)
+    source = way.fill if way.old is None else quoted_if_needed(way.old.name)
     if way.old and way.old.base != way.new.base:
         source += f"::{way.new.base}"
     sample = way.idle or _sample(way.new)
@@ -205,12 +206,12 @@ def lossy(name: str, way: ColumnMapping, rows: int, labels: Sequence[str] = ()) 
     labels: those of the old enum that rows have, and the new one has not.
     """
     assert way.old is not None  # noqa: S101  (only such ways change a type)
-    sample = f"{_quoted(way.old.name)}::{way.new.base}"
+    sample = f"{quoted_if_needed(way.old.name)}::{way.new.base}"
     if way.new.labels:
-        sample = _relabelled(way.old, labels or ("…",), _literal(way.new.labels[0]))
+        sample = _relabelled(way.old, labels or ("…",), literal(way.new.labels[0]))
     change = f"{way.old.type} → {way.new.type}"
     if labels:
-        change = f"{way.new.type} has no {', '.join(map(_literal, labels))}"
+        change = f"{way.new.type} has no {', '.join(map(literal, labels))}"
     setting = filling(name, sample)
     changing = _choice(setting, f"this changes {count(rows, 'value')}")
     return Finding(
@@ -225,13 +226,13 @@ def lossy(name: str, way: ColumnMapping, rows: int, labels: Sequence[str] = ()) 
 
 def _relabelled(old: Column, labels: Sequence[str], other: str) -> str:
     """Return the expression that puts another label, an SQL literal, in the place of some."""
-    source = _quoted(old.name)
+    source = quoted_if_needed(old.name)
     if is_array(old):
         replaced = f"{source}::text[]"
         for label in labels:
-            replaced = f"array_replace({replaced}, {_literal(label)}, {other})"
+            replaced = f"array_replace({replaced}, {literal(label)}, {other})"
         return replaced
-    whens = " ".join(f"WHEN {_literal(label)} THEN {other}" for label in labels)
+    whens = " ".join(f"WHEN {literal(label)} THEN {other}" for label in labels)
     return f"CASE {source}::text {whens} ELSE {source}::text END"
 
 
@@ -264,7 +265,7 @@ def never(name: str, way: ColumnMapping) -> Finding:
 def doubtful(name: str, way: ColumnMapping) -> Finding:
     """Say that every value would be taken, and may mean something else then."""
     assert way.old is not None  # noqa: S101  (only such ways change a type)
-    source = _quoted(way.old.name)
+    source = quoted_if_needed(way.old.name)
     sample = f"{source}::{way.new.base}"
     return Finding(
         kind="doubtful type",
@@ -351,12 +352,3 @@ def going_without(revisions: Sequence[str]) -> str:
         "`invoke upgrade` first, then this; or, where the rows need not go through that: "
         f"[tool.backset] unmigrated = [{listed}]"
     )
-
-
-def _quoted(name: str) -> str:
-    plain = name.isidentifier() and name.isascii() and name == name.lower()
-    return name if plain else '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -15,7 +15,7 @@ from backset.backups import backup, dumps, toc
 from backset.carry import comparison, plan, scratch_schema
 from backset.carry.problems import going_without
 from backset.carry.tables import SPELLING
-from backset.catalog import columns, evaluated, versions
+from backset.catalog import catalog, columns, evaluated, versions
 from backset.catalog.catalog import shown
 from backset.catalog.sharing import NOTHING
 from backset.connections.session import Session, connect, conninfo, explained
@@ -366,10 +366,7 @@ def _wanted(session: Session, rules: Rules) -> Sequence[Name] | None:
     if rules.carries_all or any("select" in x.lower() for x in rules.fill.values()):
         return None
     said = {*rules.tables, *(old for new, old in rules.rename.items() if rules.carries(new))}
-    names = [
-        tuple(each.split(".", 1)) if "." in each else ("public", each) for each in sorted(said)
-    ]
-    schemas, tables = zip(*names, strict=True)
+    schemas, tables = zip(*(name for each in said for name in catalog.meant(each)), strict=True)
     return session.execute(_PARTS, [list(schemas), list(tables)] * 2).fetchall()
 
 

@@ -171,6 +171,12 @@ def shown(schema: str, table: str) -> str:
     return table if schema == "public" else f"{schema}.{table}"
 
 
+def meant(name: str) -> list[tuple[str, str]]:
+    """Return each schema and name that people may mean by a shown one, which may have more dots."""
+    dots = [place for place, each in enumerate(name) if each == "."]
+    return [("public", name), *((name[:place], name[place + 1 :]) for place in dots)]
+
+
 def columns(session: psycopg.Connection[Any]) -> Mapping[str, set[str]]:
     """Return what table_columns() does, by shown names."""
     found: dict[str, set[str]] = {}

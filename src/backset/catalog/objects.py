@@ -10,6 +10,7 @@ from psycopg import sql
 
 from backset.catalog.catalog import FIRST_OF_A_USER, is_users, shown
 from backset.errors import StepFailedError
+from backset.text.quoting import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -160,11 +161,6 @@ def strangers(session: Session) -> list[str]:
     """Return the names of all roles that we may not act as."""
     query = "SELECT rolname FROM pg_roles WHERE NOT pg_has_role(oid, 'USAGE')"
     return [name for (name,) in session.execute(query)]
-
-
-def bare(name: str) -> str:
-    """Return a name as it is, of one that pg_identify_object() has quoted."""
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _drop(session: Session, each: Object) -> None:

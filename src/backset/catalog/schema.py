@@ -15,6 +15,7 @@ from psycopg import sql
 from backset.catalog import sharing
 from backset.catalog.catalog import FIRST_OF_A_USER, SETTINGS, spelled
 from backset.catalog.object_hashes import FOUND, IS_OURS, TO_COMPARE
+from backset.text.quoting import parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -200,8 +201,7 @@ def _reordered(
     for table, columns in before.items():
         if after.get(table, columns) != columns:
             order = " / ".join(
-                ", ".join(each.rpartition(".")[2] for each in side)
-                for side in (columns, after[table])
+                ", ".join(parts(each)[-1] for each in side) for side in (columns, after[table])
             )
             text = f"{shown(table)}: its columns have another order in {sides.new}: {order}"
             yield Difference(subject=table, what="order", text=text, minor=True)

@@ -342,6 +342,7 @@ NOTHING = LeftOut()
 
 
 def _quoted(name: str) -> str:
+    """Return a name as a pattern of pg_dump has it, which is not SQL, though it looks alike."""
     return '"' + name.replace('"', '""') + '"'
 
 

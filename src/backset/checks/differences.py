@@ -11,6 +11,7 @@ from backset.errors import Finding, SettingsError
 from backset.settings import writing
 from backset.text import toml
 from backset.text.quantities import count
+from backset.text.quoting import literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -170,20 +171,20 @@ def _compare(name: str, wanted: Sequence[str], existing: Sequence[str] | None) -
         yield _finding(
             *("missing enum", name, f"the enum type {name} does not exist"),
             "the models use it",
-            f'op.execute("CREATE TYPE {name} AS ENUM ({", ".join(map(_literal, wanted))})")',
+            f'op.execute("CREATE TYPE {name} AS ENUM ({", ".join(map(literal, wanted))})")',
         )
         return
     for value in wanted:
         if value not in existing:
             yield _finding(
-                *("missing enum value", name, f"the enum {name} lacks {_literal(value)}"),
+                *("missing enum value", name, f"the enum {name} lacks {literal(value)}"),
                 "the models have it: writing such a row fails",
-                f'op.execute("ALTER TYPE {name} ADD VALUE {_literal(value)}") in a migration',
+                f'op.execute("ALTER TYPE {name} ADD VALUE {literal(value)}") in a migration',
             )
     for value in existing:
         if value not in wanted:
             yield _finding(
-                *("extra enum value", name, f"the enum {name} has {_literal(value)}"),
+                *("extra enum value", name, f"the enum {name} has {literal(value)}"),
                 "no model knows it: reading such a row fails",
                 "add it to the model, or let a migration make the type anew without it",
             )
@@ -198,10 +199,6 @@ def _compare(name: str, wanted: Sequence[str], existing: Sequence[str] | None) -
 
 def _finding(kind: str, name: str, what: str, why: str, remedy: str) -> Finding:
     return Finding(kind=kind, name=name, what=what, why=why, remedy=remedy)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 _ENUM_COLUMNS = """

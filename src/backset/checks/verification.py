@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +16,7 @@ from backset.migrate import current
 from backset.migrate.worker import UNKNOWN
 from backset.revisions import script_files
 from backset.text.quantities import count
+from backset.text.quoting import quoted_if_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -385,22 +385,17 @@ def findings(session: Session) -> list[Finding]:
 
 def _invalid(kind: str, schema: str, table: str, name: str) -> Finding:
     words, what, why, remedy = _WORDS[kind]
-    owner = shown(schema, table)
-    quoted = {"name": _quoted(name), "table": _quoted(owner), "schema": _quoted(schema)}
+    home = () if schema == "public" else (schema,)
     return Finding(
         kind=words,
         name=name,
-        what=what.format(name=name, table=owner),
+        what=what.format(name=name, table=shown(schema, table)),
         why=why,
-        remedy=remedy.format(**quoted),
-    )
-
-
-def _quoted(name: str) -> str:
-    """Return a name as SQL wants it, its schema included."""
-    return ".".join(
-        each if re.fullmatch("[a-z_][a-z0-9_]*", each) else '"' + each.replace('"', '""') + '"'
-        for each in name.split(".")
+        remedy=remedy.format(
+            name=quoted_if_needed(name),
+            table=quoted_if_needed(*home, table),
+            schema=quoted_if_needed(schema),
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from backset.backups.store import BackupStore
 from backset.catalog import catalog
 from backset.errors import Finding
 from backset.inherit import cluster_wide
-from backset.process import folders
+from backset.process import files
 from backset.text.quantities import moment
 
 if TYPE_CHECKING:
@@ -275,13 +275,9 @@ def read(file: Path) -> Record | None:
 
 
 def write(file: Path, record: Record) -> None:
-    """Write the record beside, and rename it; only its owner may read it. Raises OSError."""
-    folders.make(file.parent)
-    partial = file.with_name(f".{file.name}.partial")
-    descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123  (a descriptor)
-        json.dump(asdict(record), stream)
-    partial.rename(file)
+    """Write the record. Raises OSError."""
+    files.make(file.parent)
+    files.write(file, json.dumps(asdict(record)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from backset.connections.session import connect
 from backset.errors import StepFailedError
 from backset.process import identity, signals
 from backset.text.quantities import age
+from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,8 +75,7 @@ class Backend:
 
     def remedy(self, role: str) -> str:
         """Say how a session that `role` may not end can be ended."""
-        quoted = '"' + role.replace('"', '""') + '"'
-        grant = "" if self.is_superuser else f", or GRANT pg_signal_backend TO {quoted}"
+        grant = "" if self.is_superuser else f", or GRANT pg_signal_backend TO {quoted(role)}"
         administrator = f"as an administrator: SELECT pg_terminate_backend({self.pid}){grant}"
         return f"ask its owner to close it, or {administrator}"
 

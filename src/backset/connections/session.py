@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg.conninfo
-from psycopg import sql
 from psycopg.pq import ExecStatus
 
 from backset.connections.target import ENV_PY, ONE_HOST
@@ -276,8 +275,3 @@ def _answered(session: psycopg.Connection[Any]) -> int | None:
         number = answer.get_value(0, 0) if answer.status == ExecStatus.TUPLES_OK else None
         answer = line.get_result()
     return None if number is None else int(number)
-
-
-def quoted(*names: str) -> str:
-    """Return a name, with its schema before it, as the SQL has it that a remedy shows."""
-    return str(sql.Identifier(*names).as_string(None))

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -149,9 +148,7 @@ class Child:
 
         Not for long: where nobody buries orphans, as in some containers, the dead stay in it.
         """
-        deadline = time.monotonic() + _ORPHANS_S
-        while self._signal(0) and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S)
+        signals.wait_while(lambda: self._signal(0), _ORPHANS_S, _LOOK_EVERY_S)
 
     def _signal(self, signum: int) -> bool:
         """Send a signal to the group; tell whether there is anybody in it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -129,6 +130,17 @@ def listen() -> None:
 def has_come() -> bool:
     """Tell whether the run is ending, as after a signal whose Interrupted somebody swallowed."""
     return _ignored
+
+
+def wait_while(asks: Callable[[], Result], limit_s: float, every_s: float) -> Result:
+    """Ask again and again while the answer is yes, for so long at most; return the last answer.
+
+    A signal interrupts the wait, unless signals are deferred.
+    """
+    deadline = time.monotonic() + limit_s
+    while (answer := asks()) and time.monotonic() < deadline:
+        time.sleep(every_s)
+    return answer
 
 
 def come(signum: int) -> None:

@@ -20,6 +20,7 @@ from backset.migrate.worker import Worker
 from backset.prove import rows
 from backset.servers import derived
 from backset.text.quantities import count
+from backset.text.quoting import bare, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -186,11 +187,13 @@ def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[
         return
     left, inserted = made.schema(), rows.read(made.session)
     # Alembic leaves its own table, and needs the schema of that before the first migration.
-    own = {f"schema {name}" for name, _ in catalog.version_tables(made.session)}
+    own = {("schema", name) for name, _ in catalog.version_tables(made.session)}
     for each in schema.between(empty, left, _LEFT):
-        if each.subject.replace('"', "") in own:
+        kind, _, identity = each.subject.partition(" ")
+        names = [*map(bare, parts(identity))]
+        if (kind, *names) in own:
             continue
-        table = schema.shown(each.subject.removeprefix("table "))
+        table = catalog.shown(*names) if kind == "table" else ""
         there = inserted[table].total if table in inserted else 0
         yield _leftover(each, f", with {count(there, 'row')}" if there else "")
     for role in cluster_wide.made(before, cluster_wide.look(made.session)):

@@ -7,7 +7,6 @@ in the tree, or in a complete tar, or in both.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import os
@@ -15,12 +14,12 @@ import re
 import stat
 import tarfile
 from collections import defaultdict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from backset.errors import LockedError, StepFailedError
-from backset.process.folders import make
+from backset.errors import StepFailedError
+from backset.process.files import hide, locked, make, replacing
 from backset.revisions import script_files
 
 if TYPE_CHECKING:
@@ -209,17 +208,18 @@ def pack(files: Iterable[Path], root: Path, folder: Path, moment: datetime) -> d
     """
     final = path_of(folder, moment)
     partial = final.with_name(f"{final.name}.partial")
-    with _alone(folder) as descriptor:
+    make(folder)
+    hide(folder)
+    with locked(folder, "an archive"):
+        for rubbish in folder.glob("scripts-*.tar.partial"):  # of a killed run
+            rubbish.unlink()
         try:
-            hashes = _write(partial, files, root)
-            _compare(partial, {name: each for _path, name, each in hashes})
-            partial.rename(final)
-            os.fsync(descriptor)
+            with replacing(final, partial=partial) as file:
+                hashes = _write(file, files, root)
+                _compare(partial, {name: each for _path, name, each in hashes})
         except OSError as error:
-            what = f"{error.filename or final}: {error.strerror}; nothing was removed"
+            what = f"{error.filename}: {error.strerror}; nothing was removed"
             raise StepFailedError(what, "mend that, then run this again") from None
-        finally:
-            partial.unlink(missing_ok=True)
     return {path: each for path, _name, each in hashes}
 
 
@@ -250,42 +250,18 @@ def remove(hashes: Mapping[Path, str], root: Path, kept: Collection[Path]) -> li
     return changed
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Make the folder, keep other runs out, and remove what a killed one left behind."""
-    make(folder)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            what = f"another run writes an archive into {folder}"
-            raise LockedError(what, "wait until it ends, then run this again") from None
-        for rubbish in folder.glob("scripts-*.tar.partial"):
-            rubbish.unlink()
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write(partial: Path, files: Iterable[Path], root: Path) -> list[tuple[Path, str, str]]:
+def _write(file: BinaryIO, paths: Iterable[Path], root: Path) -> list[tuple[Path, str, str]]:
     found = []
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for path in files:
-                about, content = _read(path, root)
-                # Not tar.gettarinfo(): of a hard link it would pack the name alone.
-                member = tarfile.TarInfo(path.relative_to(root).as_posix())
-                member.size, member.mtime = len(content), about.st_mtime
-                member.mode = stat.S_IMODE(about.st_mode)
-                tar.addfile(member, io.BytesIO(content))
-                found.append((path, member.name, _sha256(content)))
-        file.flush()
-        os.fsync(file.fileno())
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in paths:
+            about, content = _read(path, root)
+            # Not tar.gettarinfo(): of a hard link it would pack the name alone.
+            member = tarfile.TarInfo(path.relative_to(root).as_posix())
+            member.size, member.mtime = len(content), about.st_mtime
+            member.mode = stat.S_IMODE(about.st_mode)
+            tar.addfile(member, io.BytesIO(content))
+            found.append((path, member.name, _sha256(content)))
+    file.flush()
     return found
 
 

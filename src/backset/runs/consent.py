@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, objects, past
 from backset.connections.activity import listed
-from backset.connections.session import quoted
 from backset.errors import ConsentError, RefusedError, SettingsError
 from backset.inherit import extensions
 from backset.runs import login, policy
@@ -18,6 +17,7 @@ from backset.servers import derived, safeguards
 from backset.servers.safeguards import SETTING
 from backset.servers.server import tied_by
 from backset.text.quantities import amount, count
+from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from backset.catalog import catalog, sharing
 from backset.catalog.sharing import LeftOut
 from backset.connections.session import connect, end, process_of
-from backset.errors import BacksetError, RefusedError, StepFailedError
+from backset.errors import RefusedError, StepFailedError
 from backset.inherit.inheritance import Inheritance
 from backset.migrate import current
 from backset.migrate.worker import Scripts, Worker
 from backset.process import signals
 from backset.runs import login
 from backset.runs.login import ProjectObjects
-from backset.servers import derived, safeguards, swap
+from backset.servers import derived, safeguards
 from backset.servers.server import Names, protection
 
 if TYPE_CHECKING:
@@ -194,8 +194,7 @@ class NextDatabase:
 
     def make_anew(self) -> None:
         """Make it once more, in place of one that holds something; nobody is connected to it."""
-        with signals.deferred():
-            swap.drop(self._server, self._server.names.next)
+        derived.drop(self._server, self._server.names.next)
         self.make(acts=False)
 
     def give_back(self, session: Session) -> None:
@@ -204,27 +203,6 @@ class NextDatabase:
         safeguards.restore(session, target)
         if self._current.ownership().role:
             login.end(session, target)
-
-
-def remove(server: Server, error: BaseException) -> None:
-    """Drop the `__next` of this run; what keeps us from that is added to the error.
-
-    A loaded server can take longer over a session than DROP waits, and a signal can leave our own
-    in the middle of a statement.
-    """
-    name = server.names.next
-    attempts: tuple[Callable[[], None], ...] = (
-        lambda: swap.drop(server, name, is_own=True),
-        lambda: swap.drop_aside(server, [name], is_own=True),
-    )
-    for attempt in attempts:
-        try:
-            attempt()
-        except (BacksetError, OSError) as second:
-            problem = second
-        else:
-            return
-    error.add_note(f"{problem}; the next run removes {name}")
 
 
 class WorkDatabase:

@@ -23,6 +23,7 @@ from backset.process import process, signals
 from backset.runs import login, notes
 from backset.servers import swap
 from backset.text.quantities import count
+from backset.text.quoting import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -409,7 +410,7 @@ def _places(run: Run, taken: Backup) -> list[str]:
     """Return the places of our tables in publications of others, as the manifest names them."""
     others = objects.names_of_others(run.current.session(), run.current.sharing().keeps)
     kept = (each.removeprefix("publication ") for each in others if each.startswith("publication "))
-    ends = tuple(f" in publication {objects.bare(each)}" for each in kept)  # never quoted there
+    ends = tuple(f" in publication {bare(each)}" for each in kept)  # never quoted there
     return [each for each in taken.manifest.objects or () if ends and each.endswith(ends)]
 
 

@@ -21,6 +21,7 @@ from psycopg import sql
 
 from backset.backups import backup as backups
 from backset.catalog import catalog
+from backset.process import files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ def note_made(run: Run, number: int) -> None:
     about = {"oid": made.oid, "server_id": run.server.identifier(), "transaction": number}
     with suppress(OSError):
         run.backups.store.make()
-        backups.write(_made_path(run), json.dumps(about) + "\n")
+        files.write(_made_path(run), json.dumps(about) + "\n")
 
 
 def is_remade(run: Run, session: Session) -> bool:
@@ -157,7 +158,7 @@ def note_unfinished(run: Run, *, login: bool) -> None:
     run.server.session.execute(_KEEP)
     about = {"backup": taken, "transaction": number, "login": login}
     text = json.dumps({**about, **_identity(run)})
-    backups.write(unfinished_path(run), text + "\n")
+    files.write(unfinished_path(run), text + "\n")
 
 
 # pg_xact_status() fails for a number that is still to come.

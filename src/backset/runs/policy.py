@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from backset.connections.session import quoted
 from backset.servers.server import foreign, protection
 from backset.text.explanations import UNHIDDEN
+from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from backset.connections.locality import Locality

@@ -13,10 +13,11 @@ from backset.connections.session import explained, process_of
 from backset.errors import Interrupted, StepFailedError
 from backset.migrate.project_command import ProjectCommand
 from backset.process import process, signals
-from backset.runs import databases, login, states
+from backset.runs import login, states
 from backset.runs.databases import CurrentDatabase, NextDatabase, WorkDatabase
 from backset.runs.login import Writers
 from backset.runs.states import CloneState, InPlaceState, Outcome, RunBackups
+from backset.servers import derived
 from backset.servers.programs import Programs
 from backset.servers.server import Server
 
@@ -135,7 +136,7 @@ class Run:
         self.clone.close()
         is_left = self._is_open and self.next.is_begun and outcome.promoted is False
         if is_left and isinstance(error, BaseException):
-            databases.remove(self.server, error)
+            derived.drop_after(self.server, self.server.names.next, error)
         self._open.close()
 
     @property

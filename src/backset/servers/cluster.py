@@ -5,27 +5,20 @@ Its programs refuse root; who runs them then may be kept out of the folders of r
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import pwd
 import shutil
 import socket
 import stat
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from backset.errors import StepFailedError
-from backset.process import process
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from backset.process import files, process, signals
 
 SUPERUSER = "postgres"
 LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
@@ -125,7 +118,7 @@ class Cluster:
         if self.is_running():
             return False
         self._make_folders()
-        with self._starting():
+        with files.locked(self.folder):  # one process starts the server while others wait for it
             if self.is_running():
                 return False
             if not (self.data / "PG_VERSION").is_file():
@@ -136,9 +129,7 @@ class Cluster:
 
     def _await_end(self) -> None:
         """Wait for a server that is going down; not for long: a crash leaves that word, too."""
-        deadline = time.monotonic() + _ENDING_S
-        while self._status() == "stopping" and time.monotonic() < deadline:
-            time.sleep(_LOOK_EVERY_S)
+        signals.wait_while(lambda: self._status() == "stopping", _ENDING_S, _LOOK_EVERY_S)
 
     def stop(self) -> bool:
         """Stop the server, ending its sessions; False if it was not running."""
@@ -154,8 +145,7 @@ class Cluster:
     def _make_folders(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         parent = self.folder.parent
-        if not (parent / ".gitignore").exists():
-            (parent / ".gitignore").write_text("*\n")
+        files.hide(parent)
         parent.chmod(0o755 if self.account else 0o700)
         if self.account:
             owner = parent.parent.stat()
@@ -178,16 +168,6 @@ class Cluster:
     def _uid(self) -> int:
         return self.account.uid if self.account else os.geteuid()
 
-    @contextmanager
-    def _starting(self) -> Iterator[None]:
-        """Let one process start the server while others wait for it."""
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
     def _initialize(self) -> None:
         """Run initdb beside and rename: a cluster is there whole or not at all."""
         partial = self.folder / "data.partial"
@@ -204,6 +184,7 @@ class Cluster:
 
     def _launch(self) -> None:
         options = {
+            # A list of paths, which has the quotes of SQL, and is none.
             "unix_socket_directories": '"' + str(self.socket_folder).replace('"', '""') + '"',
             "listen_addresses": self.address if self.tcp_port else "",
             "port": str(self.port),
@@ -215,12 +196,10 @@ class Cluster:
         server = process.detach(
             argv, env=self._env, cwd=self.folder, log=self.log, account=self._ids
         )
-        deadline = time.monotonic() + _START_S
-        while not self.is_running():
-            if server.has_ended() or time.monotonic() > deadline:
-                lines = self.log.read_text(errors="replace").splitlines()
-                raise self._failure("does not start", lines)
-            time.sleep(0.01)
+        signals.wait_while(lambda: not (self.is_running() or server.has_ended()), _START_S, 0.01)
+        if not self.is_running():
+            lines = self.log.read_text(errors="replace").splitlines()
+            raise self._failure("does not start", lines)
         server.let_go()
 
     def _run(self, name: str, *arguments: str) -> tuple[int, list[str]]:

@@ -90,18 +90,18 @@ def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target
 
     like: the database whose owner, encoding and locale it gets. refuse_scratch() comes before.
     """
-    drop(server, name)
     try:
         make_scratch(server, name, like)
         yield server.target.named(name)
         drop(server, name)
     except BaseException as error:
-        _drop_after(server, name, error)
+        drop_after(server, name, error)
         raise
 
 
 def make_scratch(server: Server, name: str, like: Database | None) -> None:
-    """Make an empty scratch database, with its mark."""
+    """Make an empty scratch database, with its mark, in the place of one of ours."""
+    drop(server, name)
     with signals.deferred():
         swap.make(server, name, "scratch", _ours(server, like))
         safeguards.lift(server.session, name)
@@ -112,11 +112,25 @@ def _ours(server: Server, like: Database | None) -> Database | None:
     return like if like is None or like.owned else replace(like, owner=server.role.name)
 
 
-def _drop_after(server: Server, name: str, error: BaseException) -> None:
-    try:
-        drop(server, name)
-    except (BacksetError, OSError) as second:
-        error.add_note(f"{second}; the next run removes {name}")
+def drop_after(server: Server, name: str, error: BaseException) -> None:
+    """Drop what this run has made; what keeps us from that is added to the error.
+
+    A loaded server can take longer over a session than DROP waits, and a signal can leave our own
+    in the middle of a statement.
+    """
+    attempts: tuple[Callable[[], None], ...] = (
+        lambda: swap.drop(server, name, is_own=True),
+        lambda: swap.drop_aside(server, [name], is_own=True),
+    )
+    for attempt in attempts:
+        try:
+            with signals.deferred():
+                attempt()
+        except (BacksetError, OSError) as second:
+            problem = second
+        else:
+            return
+    error.add_note(f"{problem}; the next run removes {name}")
 
 
 def drop(server: Server, name: str) -> None:
@@ -184,12 +198,9 @@ class Copying:
         From then on a new session on it waits until it is copied, so that it cannot change before.
         With a session of somebody else on it there is no copy.
         """
-        deadline = time.monotonic() + _LEAVING_S
-        while self._asked(_CONNECTED):
-            if time.monotonic() > deadline:
-                self.problem = f"somebody else is connected to {self._source.name}"
-                return
-            time.sleep(_LOOK_EVERY_S)
+        if signals.wait_while(lambda: self._asked(_CONNECTED), _LEAVING_S, _LOOK_EVERY_S):
+            self.problem = f"somebody else is connected to {self._source.name}"
+            return
         with signals.deferred():
             self._thread.start()
         while self._thread.is_alive() and not self._asked(_HELD):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from backset.connections.session import quoted
 from backset.errors import RefusedError, StepFailedError
 from backset.servers import swap
 from backset.servers.server import PROTECTED
+from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from backset.connections.session import Session

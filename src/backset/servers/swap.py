@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -342,14 +341,15 @@ def exchange(server: Server, old: Database | None, previous: Database) -> None:
 
 def _await_immovable(server: Server, names: Sequence[str]) -> None:
     """Give the sessions that our role may not end a moment to leave. Raises StepFailedError."""
-    deadline = time.monotonic() + _IMMOVABLE_S
-    while found := [each for each in server.immovable() if each[0].database in names]:
-        if time.monotonic() > deadline:
-            clients = [f"{client} on {client.database}" for client, _ in found]
-            what = "the databases cannot be swapped while sessions are connected that "
-            what += f"{server.session.info.user} may not end: {'; '.join(clients)}"
-            raise StepFailedError(what, f"{found[0][1]}; then run this again")
-        time.sleep(_PATIENCE_S)
+    if found := signals.wait_while(
+        lambda: [each for each in server.immovable() if each[0].database in names],
+        _IMMOVABLE_S,
+        _PATIENCE_S,
+    ):
+        clients = [f"{client} on {client.database}" for client, _ in found]
+        what = "the databases cannot be swapped while sessions are connected that "
+        what += f"{server.session.info.user} may not end: {'; '.join(clients)}"
+        raise StepFailedError(what, f"{found[0][1]}; then run this again")
 
 
 @contextmanager
@@ -373,9 +373,7 @@ def evicting(
             return activity.end(session, names, whose, spare, oids=oids)
 
         thread = threading.Thread(target=_evict, args=(end, over), daemon=True)
-        patience = time.monotonic() + _PATIENCE_S
-        while end() and time.monotonic() < patience:
-            over.wait(_EVICT_EVERY_S)
+        signals.wait_while(end, _PATIENCE_S, _EVICT_EVERY_S)
         with signals.deferred():
             thread.start()
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-import shutil
+import os
+import stat
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backset.errors import StepFailedError
+from backset.process import files
 from backset.text import toml
 
 if TYPE_CHECKING:
@@ -43,22 +45,16 @@ class Change:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write beside and rename, so that nothing is lost; a file that is read-only stays so.
+    """Put a text in the place of a file, which keeps its mode; one that is read-only stays so.
 
     Raises OSError.
     """
-    partial = path.with_name(f".{path.name}.partial")
     if path.exists():
         path.open("r+b").close()  # renaming alone would not ask whether we may write to it
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
+    with files.replacing(path, mode=0o666) as file:
         if path.exists():
-            shutil.copymode(path, partial)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        error.filename = str(path)
-        raise
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+        file.write(text.encode())
 
 
 def text(path: Path) -> str:
