@@ -19,6 +19,7 @@ from backset.backups.manifest import SCRIPTS, Backup, Manifest
 from backset.catalog import catalog, evaluated, object_hashes
 from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
+from backset.described import plain
 from backset.errors import SettingsError, StepFailedError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _rewritten(backup: Backup, about: Manifest) -> Backup:
 
 
 def _text(about: Manifest) -> str:
-    return json.dumps(about.content(), indent=2) + "\n"
+    return json.dumps(plain(about), indent=2) + "\n"
 
 
 def _listing(pg_restore: Path, programs: Programs) -> Callable[[Path], Sequence[str]]:
