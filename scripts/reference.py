@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import schemas
 
 from backset import errors
-from backset.settings.keys import KEYS, PREFIX, Key
+from backset.settings.settings import KEYS, PREFIX, Key
 from backset.tasks import namespace
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ import backset
 from backset import described
 from backset.report.report_json import Content
 from backset.settings import values
-from backset.settings.keys import KEYS, Key
+from backset.settings.settings import KEYS, Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -485,7 +485,7 @@ def greet(
         environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
         urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
         more = {"urls": {"": target.url, **urls}, "options": settings.options(lineage, target)}
-    arguments = settings.arguments(lineage, target)
+    arguments = settings.x_arguments(lineage, target)
     given = {"file": lineage.config, "section": lineage.section, "arguments": arguments}
     return {
         "environ": environ,
