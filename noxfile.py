@@ -12,7 +12,7 @@ from typing import NoReturn
 import nox
 
 from backset.nox import CLEANING_S, migrate_session
-from backset.settings.keys import TEMPORARY
+from backset.settings.settings import TEMPORARY
 
 nox.needs_version = ">=2025.5.1"
 nox.options.error_on_missing_interpreters = False

@@ -9,20 +9,13 @@ from __future__ import annotations
 import inspect
 import re
 import signal
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    NotRequired,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from itertools import starmap
+from typing import TYPE_CHECKING, Any
+
+import schemas
 
 from backset import errors
-from backset.report import shape
-from backset.settings.keys import KEYS, PREFIX, Key
+from backset.settings.settings import KEYS, PREFIX, Key
 from backset.tasks import namespace
 
 if TYPE_CHECKING:
@@ -30,9 +23,6 @@ if TYPE_CHECKING:
 
     from invoke.parser.argument import Argument
     from invoke.tasks import Task
-
-
-_WORDS = {str: "text", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
 
 def tasks() -> str:
@@ -110,38 +100,31 @@ def _cell(text: str) -> str:
 
 def json_report() -> str:
     """Return the objects of the JSON report, the whole one first: each key and what it is."""
-    defined = [each for each in vars(shape).values() if is_typeddict(each)]
-    named = [each for each in defined if not each.__name__.startswith("_")]
-    ordered = [shape.Content, *(each for each in named if each is not shape.Content)]
-    return "\n\n".join(map(_object, ordered))
+    whole = schemas.report()
+    return "\n\n".join(starmap(_object, {"Content": whole, **whole["$defs"]}.items()))
 
 
-def _object(kind: type) -> str:
-    hints = get_type_hints(kind, include_extras=True)
-    rows = [_entry(name, hint) for name, hint in hints.items()]
+def _object(name: str, schema: dict[str, Any]) -> str:
+    always = schema.get("required", ())
+    rows = [
+        (f"`{key}`" + ("" if key in always else " (sometimes)"), _type(each), each["description"])
+        for key, each in schema["properties"].items()
+    ]
     table = _table(("key", "type", "what it is"), rows)
-    return "\n\n".join((f"## {kind.__name__}", inspect.getdoc(kind) or "", table))
+    return f"## {name}\n\n{schema['description']}\n\n{table}"
 
 
-def _entry(name: str, hint: Any) -> tuple[str, str, str]:  # noqa: ANN401  (what typing gives)
-    sometimes = get_origin(hint) is NotRequired
-    annotated = get_args(hint)[0] if sometimes else hint
-    kind, what = get_args(annotated)
-    key = f"`{name}`" + (" (sometimes)" if sometimes else "")
-    return key, _type(kind), what
-
-
-def _type(kind: Any) -> str:  # noqa: ANN401  (what typing gives)
-    """Return a type in the words of JSON; one of ours as a link to its section."""
-    if is_typeddict(kind):
-        return f"[{kind.__name__}](#{kind.__name__.lower()})"
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is list:
-        return f"list of {_type(inner[0])}"
-    if origin is dict:
-        return f"object: {_type(inner[1])} by name"
-    if origin is Literal:
-        return " or ".join(f"`{each}`" for each in inner)
-    if inner:  # a union
-        return " or ".join(_type(each) for each in inner)
-    return _WORDS[kind]
+def _type(schema: dict[str, Any]) -> str:
+    """Return the type of a value in words; one of ours as a link to its section."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in schema:
+        return " or ".join(f"`{each}`" for each in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(map(_type, schema["anyOf"]))
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema["type"] == "object":
+        return f"object: {_type(schema['additionalProperties'])} by name"
+    return "text" if schema["type"] == "string" else str(schema["type"])

@@ -20,7 +20,7 @@ from psycopg import sql
 from backset.connections.target import Target
 from backset.process import process
 from backset.servers.location import tether_folder
-from backset.settings.keys import TEMPORARY
+from backset.settings.settings import TEMPORARY
 from tests import forked
 from tests.clusters import free_port, running
 from tests.incident.project import lay_down

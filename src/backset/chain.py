@@ -21,14 +21,19 @@ _WRONG = 2  # the exit code of settings that are wrong
 
 
 @dataclass(frozen=True, slots=True)
+class Details:
+    """What programs get of a step beside its line: a class for each step, with its keys."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """What a step did: one line for people, `details` for programs, and what it could not do.
 
-    value: what it gives to the steps that use it.
+    details: Details, or JSON. value: what it gives to the steps that use it.
     """
 
     text: str
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Details | Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     value: object = None
 

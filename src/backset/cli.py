@@ -17,7 +17,7 @@ from backset.errors import BacksetError, ConsentError, FindingsError, Interrupte
 from backset.migrate.worker import Worker
 from backset.process import identity, process, signals, streams
 from backset.report.report import Report, shortened
-from backset.report.report_json import JsonReport
+from backset.report.report_json import JsonReport, Rewriting
 from backset.settings.reader import load, restored_environment
 from backset.text import redaction, toml
 
@@ -103,7 +103,7 @@ def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
                 told.rewriting(diff)
             if diff and not plan:
                 change.make()
-                told.note(pyproject={"diff": diff, "written": True})
+                told.note(pyproject=Rewriting(diff, written=True))
                 error.findings = tuple(map(_unwritten, error.findings))
                 error.add_note(f"{writing.NAME} has what is shown above: run this again")
         except (StepFailedError, OSError) as second:
@@ -230,9 +230,7 @@ def run_chain(
             if whence and whence.is_exposed:
                 told.notice(rules.EXPOSED)
             if plan:
-                told.note(
-                    sessions=[each.content() for each in run.server.sessions(target.database)]
-                )
+                told.note(sessions=run.server.sessions(target.database))
                 planned = execution.plan(run, chain, skip=skip, consent=consent)
                 told.plan(planned.lines, planned.facts, planned.digest)
                 if planned.problems:

@@ -6,6 +6,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from backset.described import described, key
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -27,22 +29,22 @@ class Setting:
     is_choice: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Finding:
-    """One thing that `verify` or `status` has to say.
+    """One thing that is not as it should be, in `findings`.
 
-    kind: a stable word for programs (`drift`, `orphaned revision`, …).
-    what: what is so, and where. why: why it matters. remedy: what to do.
-    name: of the object that it is about, by which the settings can silence it.
     line: what people read of it, where they have read the rest already.
     settings: what would mend it, if that is one, or the choice between several.
     """
 
-    kind: str
-    what: str
-    why: str
-    remedy: str
-    name: str = ""
+    kind: str = key("a stable word: those of [the findings](findings.md)")
+    name: str = key(
+        "the object that it is about, by which the settings can silence it; may be empty",
+        default="",
+    )
+    what: str = key("what is so, and where")
+    why: str = key("why it matters")
+    remedy: str = key("what to do")
     line: str = ""
     settings: tuple[Setting, ...] = ()
 

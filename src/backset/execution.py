@@ -10,7 +10,6 @@ import psycopg
 
 from backset.chain import Done, Planned, flat
 from backset.checks import differences
-from backset.clones.memory import StepRecord
 from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, Overdue, StepFailedError
@@ -213,7 +212,7 @@ class _Performer:
         done = self._done(step, *meanwhile)
         self._values[step.gives] = done.value
         self._watcher.end(step.name, done)
-        self._keeping.after(step.name, StepRecord(done.text, done.details, done.findings))
+        self._keeping.after(step.name, done)
 
     def _done(self, step: Step, *meanwhile: object) -> Done:
         doing = ""

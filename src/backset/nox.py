@@ -141,8 +141,8 @@ def _thrown_away(
     from backset.connections.target import Target  # noqa: PLC0415
     from backset.migrate import discovery  # noqa: PLC0415
     from backset.servers import location  # noqa: PLC0415
-    from backset.settings.keys import THROW_AWAY  # noqa: PLC0415  (likewise)
     from backset.settings.reader import load  # noqa: PLC0415
+    from backset.settings.settings import THROW_AWAY  # noqa: PLC0415  (likewise)
 
     given = {name: value for name, value in os.environ.items() if not name.startswith("BACKSET_")}
     given |= {name: value for name, value in env.items() if value is not None}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backset.described import plain
 from backset.errors import StepFailedError
 from backset.revisions.orphans import trace
 from backset.revisions.restore import joined, retrieve
@@ -126,7 +127,7 @@ def test_a_removed_file(repository: Repository) -> None:
         f"{removed} \"Squash 'all' of it\" of Ann on 2026-02-03, "
         "which added feed00 (alembic/versions/feed00_x.py)"
     )
-    assert found.content()["removal"]["replaced_by"][0]["revision"] == "feed00"
+    assert plain(found)["removal"]["replaced_by"][0]["revision"] == "feed00"
     assert (found.doc, found.refs, found.companions, found.gaps) == ("Step 0dead0", (), (), ())
     repository.bring_back(found)
     assert path.read_bytes() == kept
@@ -493,7 +494,7 @@ def test_of_two_scripts_with_one_id_the_older_one_may_be_the_one(repository: Rep
     found = repository.trace("003")
     assert found.removal is not None
     assert found.removal.commit.id.startswith(squash)
-    assert [each["meant"] for each in found.content()["generations"]] == [False, True]
+    assert [each["meant"] for each in plain(found)["generations"]] == [False, True]
     repository.bring_back(found)
     assert repository.names() == ["003_users.py", "base00_x.py"]
 
@@ -520,7 +521,7 @@ def test_of_two_scripts_that_both_fit_a_person_chooses(repository: Repository) -
     (repository.root / "versions_old/003_orders.py").write_text(
         SCRIPT.format(doc="Orders", id="003", down="gone00")
     )
-    assert len(repository.trace("003").content()["generations"]) == 3
+    assert len(plain(repository.trace("003"))["generations"]) == 3
 
 
 def test_an_edited_and_a_moved_script_are_the_same_one(repository: Repository) -> None:

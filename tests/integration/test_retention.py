@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.backups import manifest
+from backset.described import plain
 from tests.backups import NEVER, change, run, take, take_folder
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def test_the_newest_stay(vault: BackupStore, five: list[Backup]) -> None:
 def test_each_server_has_its_own(vault: BackupStore, five: list[Backup]) -> None:
     """Another server may have a database of that name."""
     path = manifest.beside(five[0].dump)
-    path.write_text(json.dumps({**five[0].manifest.content(), "server_id": "7"}))
+    path.write_text(json.dumps({**plain(five[0].manifest), "server_id": "7"}))
     assert vault.prune(1, five[1].manifest.server_id) == 3
     assert [each.name for each in vault.list()] == [five[0].name, five[4].name]
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from backset.checks import server_log
+from backset.described import plain
 from backset.process.identity import application_name
 from tests.clusters import free_port, majors, running
 from tests.conftest import ROLE
@@ -118,4 +119,4 @@ def test_the_file_of_the_embedded_server_is_read_directly(cluster: Cluster) -> N
     assert found.unread == ""
     gone = server_log.of_file(cluster.folder / "no_such_log")
     assert gone.unread == "no_such_log: No such file or directory"
-    assert gone.content() == {"readable": False, "why": gone.unread, "errors": []}
+    assert plain(gone) == {"readable": False, "why": gone.unread, "errors": []}

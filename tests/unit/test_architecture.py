@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
@@ -161,6 +162,14 @@ def test_every_module_says_what_it_is_for() -> None:
     """A module's first line is its contract."""
     silent = [module for module in FILES if not all(map(ast.get_docstring, TREES[module]))]
     assert silent == []
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """Whoever reads of one finds one; the schema of the reports finds classes by their names."""
+    names = [
+        node.name for module in FILES for node in NODES[module] if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name, times in Counter(names).items() if times > 1] == []
 
 
 def test_what_is_the_servers_own_is_said_in_one_place() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backset.described import plain
 from backset.revisions.history import History, Trace, drawn
 from backset.revisions.restore import Blob, Recipe, RestoredScript
 from backset.revisions.script_files import Revision, newest_first
@@ -120,7 +121,7 @@ def test_an_orphan_stands_beside_the_graph() -> None:
         "* a Do a",
         "x lost (orphaned: no migration file has it) ← database",
     ]
-    assert shown.content()["orphans"][0]["command"] == "git restore '--source=1a2b^' -- x2.py"
+    assert plain(shown.told)["orphans"][0]["command"] == "git restore '--source=1a2b^' -- x2.py"
 
 
 def test_a_broken_chain_is_drawn_as_far_as_it_goes() -> None:
@@ -133,8 +134,8 @@ def test_a_broken_chain_is_drawn_as_far_as_it_goes() -> None:
         "? b (missing: no migration file has it)",
         "* a (head) Do a",
     ]
-    assert shown.content()["missing"] == ["b"]
-    assert shown.content()["revisions"] is None
+    assert plain(shown.told)["missing"] == ["b"]
+    assert plain(shown.told)["revisions"] is None
 
 
 def test_depends_on_by_label_and_by_circle() -> None:
@@ -150,5 +151,5 @@ def test_depends_on_by_label_and_by_circle() -> None:
 def test_plain_values_have_the_paths() -> None:
     """A program gets each script with its file."""
     shown = History(scripts=(Revision(id="a", path=Path("/p/a.py")),), name="billing")
-    assert shown.content()["scripts"][0]["path"] == "/p/a.py"
-    assert shown.content()["name"] == "billing"
+    assert plain(shown.told)["scripts"][0]["path"] == "/p/a.py"
+    assert plain(shown.told)["name"] == "billing"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from backset.settings.keys import KEYS
+from backset.settings.settings import KEYS
 from tests.project import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "scripts"))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backset.errors import SettingsError
-from backset.settings.keys import KEYS, PREFIX
 from backset.settings.reader import load
+from backset.settings.settings import KEYS, PREFIX
 from tests.project import REPOSITORY
 
 URL = "postgresql://u:secret@h/app"

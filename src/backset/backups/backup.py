@@ -18,6 +18,7 @@ from backset.backups.manifest import SCRIPTS, Backup, Manifest
 from backset.catalog import catalog, evaluated, object_hashes
 from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
+from backset.described import plain
 from backset.errors import SettingsError, StepFailedError
 from backset.process import files
 
@@ -165,7 +166,7 @@ def replaced(backup: Backup) -> Backup:
 def _described(dump: Path, about: Manifest) -> Backup:
     """Write the manifest of a dump."""
     rubbish = dump.with_name(f"{manifest.stem(dump)}~.dump.partial")  # by its name, if left behind
-    text = json.dumps(about.content(), indent=2) + "\n"
+    text = json.dumps(plain(about), indent=2) + "\n"
     files.write(manifest.beside(dump), text, partial=rubbish)
     return Backup(dump, about)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  (msgspec asks for the types)
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
 
+from backset.described import described, inline, key, told
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -30,54 +30,67 @@ _CHOOSE = "choose another one from `invoke backups`"
 _Natural = Annotated[int, Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Manifest:
     """What a dump holds, read in the same snapshot as the dump.
 
-    name: the backup's, so that the manifest of another dump is known for what it is.
-    server_id: which server that was, as catalog.server_id() says; empty where nothing tells.
-    revisions: the rows of the version table. rows: exact counts by table. taken_at: UTC.
-    objects: what inventory() gave; None in a manifest of the first format.
-    left_out: what belonged to others, schemas and tables, and is not in the dump.
-    is_half_built: whether a run in place had dropped the database's tables, and was not done.
-    dump_format: in words. by_hand: the command that loads the dump without us, in its folder.
-    content_sha256: of what the dump says; two dumps of one state have the same.
-    number: of the backups of its folder, which each new one raises. wal_position: bytes that the
-    server had written to its log; None where it does not say.
-    is_pinned: whether it stays until a person removes it.
-    search_path: that of the database, as SET takes it; None in a manifest of an earlier format.
-    needs_search_path: whether the dump loads only with that one.
-    obstacle: why the dump does not load at all, in words; empty where nothing is known of that.
-    is_remade: whether a rebuild makes all its rows again.
-    is_replaced: whether a run has put another database, or other content, in place of this state,
-    without all its rows: they may stand nowhere else.
+    name: also in the manifest, so that the manifest of another dump is known for what it is.
+    is_replaced: its rows may stand nowhere else.
     """
 
-    database: str
-    taken_at: Annotated[datetime, Meta(tz=True)]
-    server_id: str
-    server_version: Annotated[str, Meta(pattern=r"^\d+")]
-    tool_version: str
-    revisions: tuple[str, ...]
-    rows: dict[str, _Natural]
-    size_bytes: _Natural
-    sha256: str
-    name: str = ""
-    objects: dict[str, str] | None = None
-    dump_format: str = ""
-    by_hand: str = ""
-    left_out: tuple[Annotated[tuple[str, ...], Meta(min_length=1, max_length=2)], ...] = ()
-    is_half_built: bool = False
-    content_sha256: str = ""
-    number: _Natural = 0
-    wal_position: _Natural | None = None
-    is_pinned: bool = False
-    search_path: str | None = None
-    needs_search_path: bool = False
-    obstacle: str = ""
-    is_remade: bool = False
-    is_replaced: bool = False
-    format: int = _FORMAT
+    database: str = key("the database that was dumped")
+    taken_at: Annotated[datetime, Meta(tz=True)] = key("when, in ISO 8601, UTC")
+    server_id: str = key(
+        "PostgreSQL's system identifier, or the mark of a server that hides it; empty without both"
+    )
+    server_version: Annotated[str, Meta(pattern=r"^\d+")] = key("of the server that was dumped")
+    tool_version: str = key("of `pg_dump`")
+    revisions: tuple[str, ...] = key("the rows of its version table")
+    rows: dict[str, _Natural] = key("exact counts, by table")
+    size_bytes: _Natural = key("of the dump; of a folder, of its files together")
+    sha256: str = key(
+        "of the dump, in hexadecimal; of a folder, that of `LC_ALL=C; sha256sum *` in it"
+    )
+    name: str = key("what `restore` takes", default="")
+    objects: dict[str, str] | None = key(
+        "a hash of every object; null in the first format of manifests, which had none",
+        default=None,
+    )
+    dump_format: str = key("in words; empty in a manifest of an earlier format", default="")
+    by_hand: str = key(
+        "the command that loads the dump without backset, in its folder; likewise", default=""
+    )
+    left_out: tuple[Annotated[tuple[str, ...], Meta(min_length=1, max_length=2)], ...] = key(
+        "what others own and the role may not read, and the dump has not: a schema, or schema "
+        "and name of a table, view or sequence",
+        default=(),
+    )
+    is_half_built: bool = key(
+        "whether it is of what a run in place had left half built", default=False
+    )
+    content_sha256: str = key(
+        "of what the dump says: dumps of one state have the same; empty in an earlier format",
+        default="",
+    )
+    number: _Natural = key(
+        "of the backups in the folder: each new one has the next; 0 in an earlier format", default=0
+    )
+    wal_position: _Natural | None = key(
+        "bytes that the server had written to its log; null where it does not say", default=None
+    )
+    is_pinned: bool = key(
+        "whether it stays until a person removes it (`--name`, `--pin`)", default=False
+    )
+    search_path: str | None = key("that of the database; null in an earlier format", default=None)
+    needs_search_path: bool = key("whether the dump loads only with that one", default=False)
+    obstacle: str = key(
+        "why the dump does not load at all; empty where nothing is known", default=""
+    )
+    is_remade: bool = key("whether a rebuild makes all its rows again", default=False)
+    is_replaced: bool = key(
+        "whether a run has replaced this state, without all its rows: it stays", default=False
+    )
+    format: int = key("of the manifest", default=_FORMAT)
 
     @property
     def order(self) -> tuple[int, int, datetime]:
@@ -100,27 +113,25 @@ class Manifest:
         found = re.search(r"\) (\d+)", self.tool_version)
         return int(found[1]) if found else self.major
 
-    def content(self) -> dict[str, Any]:
-        """Return the manifest as plain values, as its file has them."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        return values
 
-
-@dataclass(frozen=True, slots=True)
+@described()
 class Backup:
-    """A complete backup: a dump and its manifest; `scripts` may be missing in an older one."""
+    """One backup, in `backups`: its manifest, which lies beside the dump, and where it is."""
 
-    dump: Path
-    manifest: Manifest
+    dump: Path = key(
+        "the path of the dump; an earlier version made a folder of a large one", "file"
+    )
+    manifest: Manifest = inline()
 
     @property
+    @told("what `restore` takes")
     def name(self) -> str:
         """The name that `restore` takes."""
         return stem(self.dump)
 
     @property
     def scripts(self) -> Path:
-        """The migration scripts as they were on disk."""
+        """The migration scripts as they were on disk; they may be missing in an older one."""
         return beside(self.dump, SCRIPTS)
 
     def check(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 from psycopg import sql
@@ -14,6 +14,7 @@ from backset.carry.mapping import Cast, cast_of
 from backset.carry.tables import TableCopy
 from backset.catalog import columns, extension_rows, past
 from backset.catalog.catalog import shown
+from backset.described import described, key
 from backset.settings.rules import Rules
 from backset.text.quantities import count
 
@@ -25,19 +26,19 @@ if TYPE_CHECKING:
     from backset.errors import Finding
 
 
-@dataclass(frozen=True, slots=True)
+@described()
 class Left:
-    """What stays behind, and how much of it.
+    """What a carry left behind, with consent, in `left` of the step `carry`.
 
-    what: `table` and `extension`, of which the rows are counted, `column`, the values, or
-    `large objects`.
     candidates: the names that it may have in the new schema, the likeliest first. is_computed:
     whether the new schema has that column, as a generated one.
     """
 
-    what: str
-    name: str
-    count: int
+    what: Literal["table", "column", "extension", "large objects"] = key("what it is")
+    name: str = key("its name in the old schema")
+    count: int = key(
+        "how many rows of a table or an extension, values of a column that are not NULL, or objects"
+    )
     candidates: tuple[str, ...] = ()
     is_computed: bool = False
 

@@ -9,10 +9,10 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from backset.described import described, key, told
 from backset.errors import Finding
 from backset.process.identity import age_s, run_mark
 from backset.servers.cluster import LOG_LINE_PREFIX
@@ -33,25 +33,23 @@ _MOMENT_CHARS = 23  # `2026-11-22 18:03:00.123`, which is compared as a text
 _CSV_SEVERITY, _CSV_MESSAGE, _CSV_APPLICATION = 11, 13, 22
 
 
-@dataclass(frozen=True, slots=True)
+@described()
 class Look:
-    """What a look at the log has given: the errors of this run, or why there was nothing to see."""
+    """What the server's log has of this run, in the steps `verify` and `seed`."""
 
-    errors: tuple[str, ...] = ()
-    unread: str = ""
+    errors: tuple[str, ...] = key("the errors of this run that no step before has told", default=())
+    unread: str = key("why it was not read; null where it was", "why", null=True, default="")
 
     def __str__(self) -> str:
         if self.unread:
             return f"server's log not readable: {self.unread}"
         return "" if self.errors else "no error of this run in the server's log"
 
-    def content(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return {
-            "readable": not self.unread,
-            "why": self.unread or None,
-            "errors": list(self.errors),
-        }
+    @property
+    @told("whether it was read")
+    def readable(self) -> bool:
+        """Whether there was something to see."""
+        return not self.unread
 
     def findings(self) -> list[Finding]:
         """Return a finding for each error."""

@@ -15,6 +15,7 @@ from backset.errors import Finding
 from backset.migrate import current
 from backset.migrate.worker import UNKNOWN
 from backset.revisions import script_files
+from backset.revisions.history import ToldChain
 from backset.text.quantities import count
 from backset.text.quoting import quoted_if_needed
 
@@ -66,7 +67,7 @@ class Verdict:
     silenced: int = 0
     recorded: str = ""
     uncompared: tuple[str, ...] = ()
-    chains: Mapping[str, Mapping[str, list[str]]] = field(default_factory=dict)
+    chains: tuple[ToldChain, ...] = ()
     about: Description = field(default=UNKNOWN, compare=False)
     strictness: str = ""
 
@@ -203,14 +204,15 @@ def verify(
         ),
         strictness=_strictness(settings, is_strict=is_strict) if fresh else "",
         uncompared=(*uncompared, *_unloaded(views)),
-        chains={
-            view.worker.lineage.name: {
-                "revisions": list(view.about.revisions),
-                "heads": list(view.about.heads),
-            }
+        chains=tuple(
+            ToldChain(
+                name=view.worker.lineage.name,
+                revisions=view.about.revisions,
+                heads=view.about.heads,
+            )
             for view in views
             if view.worker.lineage.name
-        },
+        ),
     )
 
 

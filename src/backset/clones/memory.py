@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from backset.backups.store import BackupStore
 from backset.catalog import catalog
+from backset.chain import Details, Done
+from backset.described import described, inline, key, plain
 from backset.errors import Finding
 from backset.inherit import cluster_wide
 from backset.process import files
@@ -355,13 +357,19 @@ def _ourselves() -> list[str]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """What a step said: one line, `details` for programs, findings."""
+@described()
+class _RecalledDetails(Details):
+    said: Mapping[str, Any] = inline()
+    since: str = key(
+        "`upgrade`, `verify` and `seed` of a copy: when that was done which is told here, in ISO "
+        "8601, UTC"
+    )
 
-    text: str
-    details: Mapping[str, Any]
-    findings: tuple[Finding, ...]
+
+def remembered(done: Done) -> dict[str, Any]:
+    """Return what a step said, as a record has it."""
+    findings = [asdict(each) for each in done.findings]
+    return {"text": done.text, "details": plain(done.details), "findings": findings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,9 +393,9 @@ class Recalled:
         """Tell whether the kept database is what that step left."""
         return step != "seed" or self.template.mark == "seeded"
 
-    def told(self, step: str) -> StepRecord:
+    def told(self, step: str) -> Done:
         """Return what a step said then, and that it has not been done now."""
         said = self.record.told[step]
         text = f"{said['text']} · unchanged since {self.since}, cloned"
-        details = {**said["details"], "since": self.record.taken_at}
-        return StepRecord(text, details, tuple(Finding(**each) for each in said["findings"]))
+        details = _RecalledDetails(said["details"], since=self.record.taken_at)
+        return Done(text, details, tuple(Finding(**each) for each in said["findings"]))

@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backset import execution
-from backset.chain import CHAINS, Chain, Done, Step
+from backset.chain import CHAINS, Chain, Details, Done, Step
 from backset.cli import alembic_for_proof
+from backset.described import described, key
 from backset.errors import AlembicError, StepFailedError
 from backset.process import signals
 from backset.prove.placement import Placement
@@ -39,6 +40,29 @@ _WRONG = (
     "this diagnosis is wrong, and nothing more is done: `invoke status` says what stands there; "
     "where the database was rebuilt, `invoke undo` goes back"
 )
+
+
+@described()
+class _StampDetails(Details):
+    revisions: Sequence[str] = key("`stamp`: what the version table says now")
+
+
+@described()
+class _IndexDetails(Details):
+    indexes: Sequence[str] = key("`drop_indexes`: the names of those dropped")
+
+
+@described()
+class _BringBackDetails(Details):
+    command: str = key("`bring_back`: the command line that does the same as the step did")
+
+
+@described(kw_only=True)
+class _ProofDetails(Details):
+    same: Sequence[str] = key(
+        "`prove` of `repair` and `status`: the revisions at which the chain makes this schema"
+    )
+    not_compared: Sequence[str] = key("`prove`: what belongs to others, and extensions that stay")
 
 
 def look(
@@ -77,7 +101,9 @@ def look(
             with Placement(*where, restoring.recipe) as placement:
                 restored = placement.proof()
     if last := restored or proof:
-        told.end("prove", Done(_shown(last), {"same": last.same, "not_compared": last.spare}))
+        told.end(
+            "prove", Done(_shown(last), _ProofDetails(same=last.same, not_compared=last.spare))
+        )
     return replace(found, facts=replace(found.facts, proof=proof, restored=restored))
 
 
@@ -130,7 +156,7 @@ def repair(
             raise StepFailedError(f"after {done[-1].cure.command} the state is: {state}", _WRONG)
         told.state(state)
         done.append(state)
-        told.note(repairs=[each.content() for each in done])
+        told.note(repairs=tuple(done))
         with _build(settings, target, "repair", chain, found) as run:
             execution.perform(run, chain, told, skip=_skipped(run), consent=consent)
 
@@ -215,7 +241,7 @@ def _stamp(run: Run, _progress: Progress) -> Done:
                 versions.write(
                     run.work.session(), table, [each for each in revisions if each != "base"]
                 )
-    return Done(f"the version is {', '.join(wanted)}", {"revisions": wanted})
+    return Done(f"the version is {', '.join(wanted)}", _StampDetails(wanted))
 
 
 def _plan_stamp(run: Run) -> str:
@@ -236,7 +262,7 @@ def _drop_indexes(run: Run, progress: Progress) -> Done:
         run.work.session().execute(statement)
     if left := sorted({*names} & {*_invalid(run)}):
         raise StepFailedError(f"{', '.join(left)}: still there", "look at it with `invoke psql`")
-    return Done(f"{', '.join(names)} dropped", {"indexes": list(names)})
+    return Done(f"{', '.join(names)} dropped", _IndexDetails(names))
 
 
 def _invalid(run: Run) -> dict[str, tuple[str, str]]:
@@ -258,8 +284,7 @@ def _merge(run: Run, _progress: Progress) -> Done:
     made = run.work.worker().merge(session)
     path, root = made.path, run.settings.root
     shown = path.relative_to(root) if path.is_relative_to(root) else path
-    details = {"revision": made.revision, "path": str(path), "down": made.down}
-    return Done(f"{shown} joins {', '.join(made.down)}; commit it", details)
+    return Done(f"{shown} joins {', '.join(made.down)}; commit it", made)
 
 
 def _plan_merge(run: Run) -> str:
@@ -272,7 +297,7 @@ def _bring_back(run: Run, _progress: Progress) -> Done:
 
     recipe = _recipe(run)
     restore.retrieve(recipe, run.settings.plain_env)
-    return Done(f"{_files(recipe)}: back", {"command": recipe.command})
+    return Done(f"{_files(recipe)}: back", _BringBackDetails(recipe.command))
 
 
 def _plan_bring_back(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backset.cli import opened, settled
 from backset.errors import AlembicError, BacksetError, Interrupted, StepFailedError
@@ -31,7 +31,7 @@ def history(*, as_json: bool) -> None:
     """Draw the revisions of every chain, with the database's own place in it."""
     with opened("history", as_json=as_json) as (settings, told):
         drawn = list(_histories(settings, told))
-        told.note(chains=[each.content() for each in drawn])
+        told.note(chains=[each.told for each in drawn])
         for each in drawn:
             _tell(each, told)
 
@@ -130,9 +130,9 @@ def archive(*, as_json: bool, plan: bool) -> None:
         found = stale.find(folders, loaded)
         tracked = _tracked(settings)
         told.note(
-            stale=[_content(each, folders, tracked) for each in found.stale],
+            stale=[stale.told(each, folders, tracked) for each in found.stale],
             kept=[
-                {"path": folders.shown(path), "why": why}
+                stale.KeptScript(path=folders.shown(path), why=why)
                 for path, why in (*found.kept, *found.elsewhere)
             ],
         )
@@ -202,12 +202,3 @@ def _shown(stale: Stale, folders: Folders, tracked: set[Path]) -> str:
     known = len(tracked.intersection(stale.files))
     text = f"{folders.shown(stale.path)}{files}: {stale.why}"
     return f"{text} · git has {'it' if not files else known}" if known else text
-
-
-def _content(stale: Stale, folders: Folders, tracked: set[Path]) -> dict[str, Any]:
-    return {
-        "kind": stale.kind,
-        "path": folders.shown(stale.path),
-        "why": stale.why,
-        "files": [{"path": folders.shown(each), "in_git": each in tracked} for each in stale.files],
-    }

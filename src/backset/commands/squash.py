@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, schema
 from backset.catalog.schema import Difference, Sides
-from backset.chain import Done
+from backset.chain import Details, Done
 from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
+from backset.described import described, key
 from backset.errors import Finding, FindingsError, Overdue, StepFailedError
 from backset.process import signals
 from backset.process.identity import is_alive
@@ -77,15 +78,34 @@ class BuiltChain:
     sequences: Mapping[str, str]
     lagging: tuple[LaggingSequence, ...]
 
-    def __str__(self) -> str:
+    @property
+    def made(self) -> Made:
+        """How much that is."""
         total = sum(each.total for each in self.rows.values())
-        objects = f"{count(len(self.schema), 'object')}, {count(total, 'row')}"
+        return Made(revisions=self.revisions, objects=len(self.schema), rows=total)
+
+
+@described(kw_only=True)
+class Made:
+    """How much a chain has made, in the `made` of the steps `old` and `new` of `prove-squash`."""
+
+    revisions: int = key("how many revisions ran")
+    objects: int = key("how many objects they made")
+    rows: int = key("how many rows they inserted, of all tables together")
+
+    def __str__(self) -> str:
+        objects = f"{count(self.objects, 'object')}, {count(self.rows, 'row')}"
         return f"{count(self.revisions, 'revision')}, {objects}"
 
-    def content(self) -> dict[str, int]:
-        """Return the numbers for programs."""
-        total = sum(each.total for each in self.rows.values())
-        return {"revisions": self.revisions, "objects": len(self.schema), "rows": total}
+
+@described()
+class _SquashDetails(Details):
+    made: Made = key("`old` and `new`: how much the chain has made")
+
+
+@described()
+class _ComparisonDetails(Details):
+    minor: int = key("`compare`: how many differences matter less; they are among `notices`")
 
 
 def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Finding]:
@@ -111,9 +131,8 @@ def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Find
         for side, step in ((SIDES.old, "old"), (SIDES.new, "new")):
             watcher.begin(step)
             made.append(make(side))
-            watcher.end(
-                step, Done(f"{both[side][0].shown} · {made[-1]}", {"made": made[-1].content()})
-            )
+            much = made[-1].made
+            watcher.end(step, Done(f"{both[side][0].shown} · {much}", _SquashDetails(much)))
         watcher.begin("compare")
         found = compare(made[0], made[1], again)
     for each in found:
@@ -121,7 +140,7 @@ def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Find
             watcher.notice(each.text)
     findings = [_finding(each) for each in found if not each.minor]
     minor = len(found) - len(findings)
-    watcher.end("compare", Done(_verdict(len(findings), minor), {"minor": minor}))
+    watcher.end("compare", Done(_verdict(len(findings), minor), _ComparisonDetails(minor)))
     return findings
 
 

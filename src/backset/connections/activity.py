@@ -7,13 +7,13 @@ import re
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
 from backset.connections.session import connect
+from backset.described import described, key
 from backset.errors import StepFailedError
 from backset.process import identity, signals
 from backset.text.quantities import age
@@ -31,27 +31,27 @@ _LOOK_EVERY_S = 1.0  # a run that is over sooner never pays for a look
 _FRESH_S = 2.5  # a look may come between the end of a wait and that of its step
 
 
-@dataclass(frozen=True, slots=True)
+@described()
 class Backend:
-    """A session of somebody else, as pg_stat_activity shows it to us.
+    """A connection of somebody else, in `sessions` and in the `ended` of a step.
 
-    Of a session whose role we are no member of, the server hides all but user, database and pid:
-    address, state and ages are then None, and the application may be empty.
-    address: of a TCP client; `socket` on a Unix socket.
-    connected_s, state_s: seconds since it connected, and since its state began.
-    may_end: whether our role may end it. is_superuser: whether only a superuser may.
+    Where our role is no member of its role, the server shows user, database and pid alone.
     """
 
-    pid: int  # 0 for a prepared transaction and for a standby, which have no session
-    database: str | None
-    user: str | None
-    application: str
-    address: str | None
-    state: str | None
-    connected_s: float | None
-    state_s: float | None
-    may_end: bool
-    is_superuser: bool
+    pid: int = key("its process at the server; 0 for a prepared transaction or a standby")
+    database: str | None = key("the database that it is connected to")
+    user: str | None = key("its role")
+    application: str = key("its `application_name`; may be empty")
+    address: str | None = key(
+        "of a TCP client; `socket` on a Unix socket; null where the server hides it"
+    )
+    state: str | None = key(
+        "as in `pg_stat_activity`: `idle`, `active`, …; null where that is hidden"
+    )
+    connected_s: float | None = key("seconds since it connected; null where the server hides that")
+    state_s: float | None = key("seconds since its state began; null where the server hides that")
+    may_end: bool = key("whether our role may end it")
+    is_superuser: bool = key("whether only a superuser may end it")
 
     @property
     def who(self) -> str:
@@ -68,10 +68,6 @@ class Backend:
         if self.state_s is not None and self.state not in {None, "idle"}:
             return [f"{self.state} for {age(self.state_s)}"]
         return [] if self.connected_s is None else [f"connected for {age(self.connected_s)}"]
-
-    def content(self) -> dict[str, Any]:
-        """Return what programs want to know of it."""
-        return asdict(self)
 
     def remedy(self, role: str) -> str:
         """Say how a session that `role` may not end can be ended."""

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 
 _SECRET = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key"})
 _NAME_BYTES = 63  # NAMEDATALEN - 1
+# What libpq reads (fe-connect.c); other names that begin with PG are the project's own.
+LIBPQ_VARIABLES = frozenset(
+    f"PG{word}"
+    for word in (
+        *("APPNAME", "CHANNELBINDING", "CLIENTENCODING", "CONNECT_TIMEOUT", "DATABASE"),
+        *("DATESTYLE", "GEQO", "GSSDELEGATION", "GSSENCMODE", "GSSLIB", "HOST", "HOSTADDR"),
+        *("KRBSRVNAME", "LOADBALANCEHOSTS", "MAXPROTOCOLVERSION", "MINPROTOCOLVERSION"),
+        *("OPTIONS", "PASSFILE", "PASSWORD", "PORT", "REQUIREAUTH", "REQUIREPEER"),
+        *("SERVICE", "SERVICEFILE", "SSLCERT", "SSLCERTMODE", "SSLCOMPRESSION", "SSLCRL"),
+        *("SSLCRLDIR", "SSLKEY", "SSLMAXPROTOCOLVERSION", "SSLMINPROTOCOLVERSION"),
+        *("SSLMODE", "SSLNEGOTIATION", "SSLROOTCERT", "SSLSNI", "SYSCONFDIR"),
+        *("TARGETSESSIONATTRS", "TZ", "USER"),
+    )
+)
 ENV_PY = "env.py"  # the source of a URL that it opens by itself
 ONE_HOST = "name the primary alone: each connection could choose another host"
 # Where libpq ends the credentials, the hosts and the database (conninfo_uri_parse_options).

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from backset.connections.target import ENV_PY, PATTERN, Target
+from backset.connections.target import ENV_PY, LIBPQ_VARIABLES, PATTERN, Target
 from backset.errors import AlembicError, BacksetError, SettingsError
 from backset.migrate import provenance
 from backset.migrate.worker import Worker
 from backset.servers import location
 from backset.servers.location import ServiceNames
-from backset.settings.keys import LIBPQ_VARIABLES
 from backset.settings.reader import on_embedded, restored_environment
 from backset.text.explanations import OR_DOOR
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from backset.catalog import objects
+from backset.chain import Details
 from backset.connections.target import respelled
+from backset.described import described, key
 from backset.errors import AlembicError, StepFailedError
 from backset.migrate import provenance
 from backset.process import process
@@ -92,25 +94,23 @@ class Scripts:
         return cls(**united, is_recursive=any(each.is_recursive for each in several))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Migrated:
     """What a migration has done in one chain of revisions.
 
-    before, after: the rows of the version tables. heads: of the scripts. count: how many revisions
-    ran. places: what was seen on the way, where that was asked for. revoked, was_open: rights of
-    others that wait, as runs.login.Writers has them.
-    schemas: those that were made first, for a version table. init: whether the project's own
-    command made the database; moved: whether one has moved it.
+    after: the rows of the version tables. places: what was seen on the way, where that was asked
+    for. revoked, was_open: rights of others that wait, as runs.login.Writers has them.
+    init: whether the project's own command made the database; moved: whether one has moved it.
     """
 
-    before: Sequence[str]
-    heads: Sequence[str]
-    count: int
+    before: Sequence[str] = key("the revisions before; empty is base", "from")
+    heads: Sequence[str] = key("the heads, at which it is now", "to")
+    count: int = key("how many revisions ran", "ran")
     after: Sequence[str] = ()
     places: Sequence[Mapping[str, Any]] = ()
     revoked: Sequence[Sequence[Any]] = ()
     was_open: bool = False
-    schemas: Sequence[str] = ()
+    schemas: Sequence[str] = key("the schemas of version tables that were made for it", default=())
     init: bool = False
     moved: bool = False
 
@@ -148,12 +148,13 @@ class Placed(NamedTuple):
     pending: Sequence[str]
 
 
-class Merged(NamedTuple):
-    """The revision that joins all heads, its file, and these heads."""
+@described()
+class Merged(Details):
+    """The revision that joins all heads."""
 
-    revision: str
-    path: Path
-    down: Sequence[str]
+    revision: str = key("`merge`: the revision that was made")
+    path: Path = key("`merge`: the path of its file")
+    down: Sequence[str] = key("`merge`: the heads that it joins")
 
 
 def _silent(_text: str) -> None:
@@ -484,7 +485,7 @@ def greet(
         environ = {**environ, "PGAPPNAME": name, **target.options_env(environ)}
         urls = {driver: respelled(target.url, driver) for driver in DRIVERS}
         more = {"urls": {"": target.url, **urls}, "options": settings.options(lineage, target)}
-    arguments = settings.arguments(lineage, target)
+    arguments = settings.x_arguments(lineage, target)
     given = {"file": lineage.config, "section": lineage.section, "arguments": arguments}
     return {
         "environ": environ,

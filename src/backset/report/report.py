@@ -148,9 +148,9 @@ class Report:
             self.say(f"not compared: {'; '.join(status.unlooked)}")
 
     def _chains(self, status: Status) -> None:
-        for name, chain in status.verdict.chains.items():
-            rows, heads = (", ".join(chain[key]) or "none" for key in ("revisions", "heads"))
-            self.say(f"chain     {name}: at {rows}, head {heads}")
+        for each in status.verdict.chains:
+            rows, heads = (", ".join(some or ()) or "none" for some in (each.revisions, each.heads))
+            self.say(f"chain     {each.name}: at {rows}, head {heads}")
         if not status.verdict.chains:
             self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
             self.say(f"heads     {', '.join(status.heads) or 'none'}")

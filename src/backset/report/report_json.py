@@ -3,24 +3,172 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from backset.described import ABSENT, described, inline, key, plain
 from backset.process.identity import spoken
 from backset.process.streams import concealed
 from backset.report.report import Report
 from backset.text import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from backset.backups.manifest import Backup
-    from backset.chain import Done
+    from backset.chain import Details, Done
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
-    from backset.report import shape
+    from backset.revisions.history import ToldChain, Trace
+    from backset.revisions.stale import KeptScript, StaleScript
     from backset.status.diagnosis import Status
-    from backset.status.states import State
+    from backset.status.states import Cure, State
+
+
+@described()
+class Rewriting:
+    """What `pyproject.toml` gets, with `--write`, in `pyproject`."""
+
+    diff: Sequence[str] = key("the lines of a unified diff")
+    written: bool = key("whether the file has them; with `--plan` it has not")
+
+
+@described()
+class ToldStep:
+    """One step that ended well, in `steps`, in the order in which they ended."""
+
+    step: str = key("its name, such as `backup`, `reset` or `prove`")
+    text: str = key("its line, as people read it")
+    seconds: float = key("how long it took, with what went on beside it")
+    details: Details | Mapping[str, Any] = inline()
+
+
+@described()
+class Notice:
+    """What must not go unsaid and stops nothing, in `notices`: the lines that begin with `!`."""
+
+    step: str = key("the step that ran; null outside of the steps", null=True)
+    text: str = key("the line, as people read it")
+    sessions: Sequence[Backend] = key("the sessions that it is about; mostly none")
+
+
+@described()
+class ToldError:
+    """What ended the task, in `error`."""
+
+    step: str = key("the step that ran; null outside of the steps", null=True)
+    lines: Sequence[str] = key("every problem in a line: what and where, `→`, what to do")
+    exit_code: int = key("the same as that of the whole object")
+
+
+@described()
+class PlannedStep:
+    """One line of `plan`: what a step would do, or what is so before the first."""
+
+    step: str = key(
+        "the step; or a word such as `strategy`, `because` or `consent`, or that of a fact"
+    )
+    text: str = key("the line, as people read it")
+
+
+@described(kw_only=True)
+class Stakes:
+    """The facts that consent is about, in `stakes`, in words for people."""
+
+    server: str = key("where it is, and its version")
+    database: str = key("the one that would be replaced")
+    size: str = key("its size")
+    tables: str = key("its tables with their rows")
+    youngest: str = key("its youngest row, where a table has times")
+    clients: str = key("who is connected")
+    rebuilt: str = key("what it would be afterwards")
+
+
+@described(frozen=False, kw_only=True)
+class Content:
+    """The whole object."""
+
+    task: str = key("the task, as it is typed")
+    exit_code: int = key("of the program", default=0)
+    seconds: float = key("how long the task took", default=0)
+    steps: list[ToldStep] = key("the steps that ended well, in their order", default_factory=list)
+    notices: list[Notice] = key("what must not go unsaid and stops nothing", default_factory=list)
+    findings: list[Finding] = key(
+        "what is not as it should be; those of an error, else those of the steps",
+        default_factory=list,
+    )
+    error: ToldError | None = key(
+        "what ended the task; null where it came to its end", default=None
+    )
+    database: str = key(
+        "the target's name, once it is known; not of `backups`, `check`, `history`", default=ABSENT
+    )
+    url: str = key("the target's URL without its password; beside `database`", default=ABSENT)
+    plan: Sequence[PlannedStep] = key(
+        "with `--plan`: what would happen; nothing was changed", default=ABSENT
+    )
+    sessions: Sequence[Backend] = key(
+        "with `--plan` of the tasks that run steps: who is on the target", default=ABSENT
+    )
+    pyproject: Rewriting = key(
+        "with `--write`, where settings mend it: what becomes of that file", default=ABSENT
+    )
+    stakes: Stakes = key(
+        "what consent is about; with `--plan`, and where that was missing", default=ABSENT
+    )
+    confirm: str = key(
+        "what `--confirm` must say to agree to `stakes`; beside these", default=ABSENT
+    )
+    state: str = key("`status`, `repair`: the name of the state, a stable word", default=ABSENT)
+    evidence: Sequence[str] = key("`status`, `repair`: what proves it, a line each", default=ABSENT)
+    cure: Cure = key("`status`, `repair`: the smallest repair of it", default=ABSENT)
+    server: str = key(
+        "`status`, `repair`: its version; null where it is not reached", null=True, default=ABSENT
+    )
+    python: str = key("`status`, `repair`: the interpreter of the project", default=ABSENT)
+    revisions: Sequence[str] = key(
+        "`status`, `repair`: the rows of the version table", default=ABSENT
+    )
+    heads: Sequence[str] = key("`status`, `repair`: the heads of the scripts", default=ABSENT)
+    passed_over: str = key(
+        "the same: scripts in folders below, which Alembic does not load", null=True, default=ABSENT
+    )
+    rows: Mapping[str, int | None] = key(
+        "`status`, `repair`: exact counts, by table; null where the role may not read it",
+        default=ABSENT,
+    )
+    orphans: Sequence[Trace] = key(
+        "`status`, `repair`: where missing files of migrations went", default=ABSENT
+    )
+    previous: bool = key(
+        "`status`, `repair`: whether `undo` has something to go back to", default=ABSENT
+    )
+    protected: bool = key(
+        "`status`, `repair`: whether the database has the marker of `protect`", default=ABSENT
+    )
+    not_compared: Sequence[str] = key(
+        "`status`, `repair`: what was not looked at, in words", default=ABSENT
+    )
+    chains: Sequence[ToldChain] = key(
+        "`history`: every chain of revisions; `status`, `repair`: each where there are several",
+        default=ABSENT,
+    )
+    repairs: Sequence[State] = key("`repair`: the cures that were begun", default=ABSENT)
+    backups: Sequence[Backup] = key(
+        "`backups`, and `restore` without a name: the oldest first there", default=ABSENT
+    )
+    folder: str = key("the folder of `backups`; beside these", default=ABSENT)
+    unreadable: Sequence[str] = key(
+        "a line for each dump in it that is no backup; beside these", default=ABSENT
+    )
+    stale: Sequence[StaleScript] = key("`archive`: what is out of use", default=ABSENT)
+    kept: Sequence[KeptScript] = key("`archive`: what looks so, and stays", default=ABSENT)
+    archive: str = key(
+        "`archive`: the path of the tar; absent where nothing was put away", default=ABSENT
+    )
+    command: str = key(
+        "`archive`: the command line that brings all of it back; beside that", default=ABSENT
+    )
 
 
 class JsonReport(Report):
@@ -30,31 +178,20 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content: shape.Content = {
-            "task": task,
-            "exit_code": 0,
-            "seconds": 0,
-            "steps": [],
-            "notices": [],
-            "findings": [],
-            "error": None,
-        }
+        self._content = Content(task=task)
 
     def progress(self, text: str, *, lasting: bool = False) -> None:
         """Leave that out: the step's figures say it."""
 
     def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Keep what must not go unsaid."""
-        sessions: list[Any] = [each.content() for each in clients]
-        entry: shape.Notice = {"step": self.step or None, "text": text, "sessions": sessions}
-        self._content["notices"].append(entry)
+        self._content.notices.append(Notice(self.step, text, clients))
 
     def end(self, step: str, done: Done) -> None:
         """Keep the step."""
         seconds = round(self._over(step), 3)
-        entry: shape.Step = {"step": step, "text": done.text, "seconds": seconds}
-        self._content["steps"].append(cast("shape.Step", {**entry, **done.details}))
-        self._content["findings"] += map(_finding, done.findings)
+        self._content.steps.append(ToldStep(step, done.text, seconds, done.details))
+        self._content.findings += done.findings
 
     def plan(
         self,
@@ -63,7 +200,7 @@ class JsonReport(Report):
         digest: str = "",
     ) -> None:
         """Keep the plan, and what consent to it is about."""
-        self._content["plan"] = [{"step": step, "text": text} for step, text in lines]
+        self._content.plan = [PlannedStep(step, text) for step, text in lines]
         if digest:
             self.stakes(facts, digest)
 
@@ -72,11 +209,12 @@ class JsonReport(Report):
 
     def note(self, **details: Any) -> None:  # noqa: ANN401  (JSON values)
         """Keep something that only programs want to know."""
-        self._content.update(cast("shape.Content", details))
+        for name, each in details.items():
+            setattr(self._content, name, each)
 
     def stakes(self, facts: Sequence[tuple[str, str]], digest: str) -> None:
         """Keep what consent is about."""
-        self.note(stakes=dict(facts), confirm=digest)
+        self.note(stakes=Stakes(**dict(facts)), confirm=digest)
 
     @property
     def can_ask(self) -> bool:
@@ -92,58 +230,50 @@ class JsonReport(Report):
         numbered: bool = False,  # noqa: ARG002  (for people)
     ) -> None:
         """Keep the manifests."""
-        found = [
-            {**each.manifest.content(), "name": each.name, "file": str(each.dump)}
-            for each in backups
-        ]
-        self.note(backups=found, folder=str(folder), unreadable=list(unreadable))
+        self.note(backups=backups, folder=str(folder), unreadable=unreadable)
 
     def status(self, status: Status) -> None:
         """Keep the state of a target."""
         self.state(status.state)
         self.note(
-            server=status.server or None,
+            server=status.server,
             python=status.python,
-            revisions=list(status.verdict.revisions),
-            heads=list(status.heads),
-            passed_over=status.passed_over or None,
-            rows=dict(status.rows),
-            orphans=[each.content() for each in status.traces],
+            revisions=status.verdict.revisions,
+            heads=status.heads,
+            passed_over=status.passed_over,
+            rows=status.rows,
+            orphans=status.traces,
             previous=status.previous,
             protected=status.protected,
-            not_compared=list(status.unlooked),
-            chains=[{"name": name, **each} for name, each in status.verdict.chains.items()],
+            not_compared=status.unlooked,
+            chains=status.verdict.chains,
         )
 
     def state(self, state: State) -> None:
         """Keep a state with its evidence and its cure."""
-        self.note(**state.content())
+        self.note(**plain(state))
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings."""
-        self._content["findings"] = [_finding(finding) for finding in findings]
+        self._content.findings = [*findings]
 
     def settings(self, settings: Sequence[Setting], onto: str) -> None:
         """Keep nothing: each finding has its remedy."""
 
     def rewriting(self, diff: Sequence[str]) -> None:
         """Keep what pyproject.toml is about to get, or would."""
-        self.note(pyproject={"diff": list(diff), "written": False})
+        self.note(pyproject=Rewriting(diff, written=False))
 
     def fail(self, lines: Sequence[str], exit_code: int) -> None:
         """Keep the error, a line each."""
-        error: shape.Problem = {
-            "step": self.step or None,
-            "lines": list(lines),
-            "exit_code": exit_code,
-        }
-        self._content["error"] = error
+        self._content.error = ToldError(self.step, lines, exit_code)
 
     def close(self, exit_code: int) -> None:
         """Print the object."""
-        self._content["exit_code"] = exit_code
-        self._content["seconds"] = round(self.seconds, 3)
-        text = json.dumps(_concealed(self._content), default=str)  # it escapes what is not ASCII
+        self.note(exit_code=exit_code, seconds=round(self.seconds, 3))
+        text = json.dumps(
+            _concealed(plain(self._content)), default=str
+        )  # it escapes what is not ASCII
         print(redaction.no_command(spoken(text)), flush=True)
 
 
@@ -154,13 +284,3 @@ def _concealed(content: Any) -> Any:  # noqa: ANN401  (JSON values)
     if isinstance(content, (list, tuple)):
         return [_concealed(each) for each in content]
     return concealed(content) if isinstance(content, str) else content
-
-
-def _finding(finding: Finding) -> shape.Finding:
-    return {
-        "kind": finding.kind,
-        "name": finding.name,
-        "what": finding.what,
-        "why": finding.why,
-        "remedy": finding.remedy,
-    }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
+from backset.described import described, key
 from backset.errors import StepFailedError
 from backset.process.process import Child, last_words
 
@@ -30,18 +30,18 @@ _PLAIN = {
 _CONFIG = ("core.quotePath=true", "log.showRoot=true", "log.showSignature=false", "color.ui=false")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Commit:
     """A commit with the paths that it added, changed and removed, from the repository's top.
 
-    moment: when its author made it, ISO 8601. parents: ids, the first one first.
+    parents: ids, the first one first.
     """
 
-    id: str
+    id: str = key("its full id", "commit")
     parents: tuple[str, ...]
-    author: str
-    moment: str
-    subject: str
+    author: str = key("who wrote it")
+    moment: str = key("when, in ISO 8601", "date")
+    subject: str = key("the first line of its message")
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()

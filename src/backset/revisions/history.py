@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from backset.described import ABSENT, described, inline, key, told
 from backset.revisions import script_files
 from backset.revisions.script_files import Revision, by_id
 
@@ -70,17 +71,18 @@ class History:
         for line, name in drawn(order, down, marks):
             yield f"{line} {self._about(known[name])}" if name else line
 
-    def content(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "name": self.name,
-            "revisions": None if self.database is None else list(self.database),
-            "heads": list(self.ends),
-            "scripts": [each.content() for each in self.scripts],
-            "missing": list(self.missing),
-            "problems": list(self.problems),
-            "orphans": [each.content() for each in self.traces],
-        }
+    @property
+    def told(self) -> ToldChain:
+        """What programs get of it."""
+        return ToldChain(
+            name=self.name,
+            revisions=self.database,
+            heads=self.ends,
+            scripts=self.scripts,
+            missing=self.missing,
+            problems=self.problems,
+            orphans=self.traces,
+        )
 
     def _needs(self, script: Revision) -> list[str]:
         """Return what stands below a script; `depends_on` may also name a branch or part of an id.
@@ -165,18 +167,37 @@ def _bars(bar: str, count: int) -> str:
     return " ".join(bar * count)
 
 
+@described(kw_only=True)
+class ToldChain:
+    """One chain of revisions, in `chains`."""
+
+    name: str = key("of `[[tool.backset.chains]]`; empty where there is only one chain")
+    revisions: Sequence[str] | None = key(
+        "the rows of its version table; null where `history` could not ask the database"
+    )
+    heads: Sequence[str] = key("the heads of its scripts")
+    scripts: tuple[Revision, ...] = key("`history`: its scripts", default=ABSENT)
+    missing: tuple[str, ...] = key(
+        "`history`: those that a script follows, and no file has", default=ABSENT
+    )
+    problems: tuple[str, ...] = key("`history`: what keeps Alembic from loading it", default=ABSENT)
+    orphans: tuple[Trace, ...] = key(
+        "`history`: where those of its revisions went that no file has", default=ABSENT
+    )
+
+
 _SHOWN = 5  # names in a line for people; programs get all
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Removal:
-    """The commit after which a file was gone; `renamed_to` is empty unless it moved."""
+    """The commit that took a revision's file away, in the `removal` of an orphan."""
 
-    commit: Commit
-    path: str
-    renamed_to: str
-    replaced_by: tuple[Revision, ...]
-    is_ours: bool  # whether the commit is in the history of what is checked out
+    commit: Commit = inline()
+    path: str = key("where the file was, from the top of git's repository")
+    renamed_to: str = key("where it went; null unless it was renamed", null=True)
+    replaced_by: tuple[Revision, ...] = key("the scripts that the same commit added")
+    is_ours: bool = key("whether what is checked out comes after this commit", "in_head")
 
     def line(self) -> str:
         """Return in one line what happened, when and by whom."""
@@ -189,82 +210,68 @@ class Removal:
             text += f", which added {few(f'{each.id} ({each.path})' for each in self.replaced_by)}"
         return text if self.is_ours else f"{text}, on another branch"
 
-    def content(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        commit = self.commit
-        return {
-            "commit": commit.id,
-            "author": commit.author,
-            "date": commit.moment,
-            "subject": commit.subject,
-            "path": self.path,
-            "renamed_to": self.renamed_to or None,
-            "replaced_by": [each.content() for each in self.replaced_by],
-            "in_head": self.is_ours,
-        }
+
+@described(kw_only=True)
+class Packed:
+    """A script in a tar of `backup` or `archive`, in the `archives` of an orphan."""
+
+    file: str = key("the path of the tar")
+    member: str = key("the script's name in it")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Generation:
-    """One of several scripts that have had the same id.
+    """One of several scripts that have had one id, in `generations`."""
 
-    path: where it is, from the top. commit: the beginning of the id of one that has it there; of a
-    copy in the project there is none. after: what it needs. is_meant: whether it is the one that
-    fits, of which all else in the trace speaks.
-    """
-
-    path: str
-    commit: str
-    after: tuple[str, ...]
-    doc: str
-    command: str
-    is_meant: bool
+    path: str = key("its file")
+    commit: str = key("a commit that has it; null for a copy in the project", null=True)
+    after: tuple[str, ...] = key("the revisions that it needs")
+    doc: str = key("the first line of its docstring")
+    command: str = key("the command line that brings it back")
+    is_meant: bool = key("whether it is the one that fits today's scripts", "meant")
 
     def __str__(self) -> str:
         where = f" of {self.commit}" if self.commit else ""
         after = f"after {few(self.after)}" if self.after else "the first of its chain"
         return f"{self.path}{where} ({after}{f', {self.doc!r}' if self.doc else ''})"
 
-    def content(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "path": self.path,
-            "commit": self.commit or None,
-            "after": list(self.after),
-            "doc": self.doc,
-            "command": self.command,
-            "meant": self.is_meant,
-        }
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Trace:
-    """Where an orphaned revision went.
+    """Where a revision went that no migration file has, in `orphans`.
 
-    copies: files of the project that still have it. archives: tars that have it, with its name in
-    each. removal: None where no commit removed it. uncommitted: its path, where it was deleted and
-    that is not committed. refs: branches and tags that still have it.
-    companions: other missing revisions that it needs, which come back with it.
-    scripts: its script and theirs, where they are.
+    scripts: its script and those of its companions, where they are.
     recipe: what brings them back; None where nothing was found, and where a person has to choose.
-    generations: where several scripts have had that id, each of them; all else is about the one
-    that is meant, and empty where none is. gaps: what was not looked at.
     """
 
-    revision: str
-    doc: str = ""
-    copies: tuple[str, ...] = ()
-    archives: tuple[tuple[str, str], ...] = ()
-    removal: Removal | None = None
-    uncommitted: str = ""
-    refs: tuple[str, ...] = ()
-    companions: tuple[str, ...] = ()
+    revision: str = key("its id")
+    doc: str = key("the first line of its docstring; empty where that is not known", default="")
+    copies: tuple[str, ...] = key("files of the project that still have it", default=())
+    archives: tuple[Packed, ...] = key(
+        "tars of `backup` or `archive` that have it; looked at where nothing else has it",
+        default=(),
+    )
+    removal: Removal | None = key(
+        "the commit that took its file away; null where none is known", default=None
+    )
+    uncommitted: str = key(
+        "its path, where it was deleted and that is not committed; else null", null=True, default=""
+    )
+    refs: tuple[str, ...] = key("branches and tags that still have it", default=())
+    companions: tuple[str, ...] = key("other missing revisions that come back with it", default=())
     scripts: tuple[Revision, ...] = ()
     recipe: Recipe | None = None
-    generations: tuple[Generation, ...] = ()
-    gaps: tuple[str, ...] = ()
+    generations: tuple[Generation, ...] = key(
+        "the scripts that have had this id, where there are several: all else is about the one "
+        "that fits, and empty where a person has to choose",
+        default=(),
+    )
+    gaps: tuple[str, ...] = key(
+        "what could not be looked at, such as git's history", "not_searched", default=()
+    )
 
     @property
+    @told("the command line that brings it back; null where none does", null=True)
     def command(self) -> str:
         """The command line that brings it back; empty where there is none."""
         return self.recipe.command if self.recipe else ""
@@ -282,7 +289,7 @@ class Trace:
             found.append(f"{self.uncommitted} was deleted, and that is not committed")
         found += [f"it is still on {few(self.refs)}"] if self.refs else []
         if self.archives and not found:
-            found += [f"{path} has it as {name}" for path, name in self.archives[:1]]
+            found += [f"{each.file} has it as {each.member}" for each in self.archives[:1]]
         if self.companions:
             found.append(f"it needs {few(self.companions)}, which no migration file has either")
         found = self._several() + found
@@ -302,22 +309,6 @@ class Trace:
             f"{line}; it does not show which of them has run here: choose one by its command",
             *(f"{each.path}{_at(each)}: {each.command}" for each in self.generations),
         ]
-
-    def content(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {
-            "revision": self.revision,
-            "doc": self.doc,
-            "copies": list(self.copies),
-            "archives": [{"file": path, "member": name} for path, name in self.archives],
-            "removal": self.removal.content() if self.removal else None,
-            "uncommitted": self.uncommitted or None,
-            "refs": list(self.refs),
-            "companions": list(self.companions),
-            "command": self.command or None,
-            "generations": [each.content() for each in self.generations],
-            "not_searched": list(self.gaps),
-        }
 
 
 def _at(generation: Generation) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from backset.errors import StepFailedError
 from backset.revisions import restore, script_files
 from backset.revisions.git import Git
-from backset.revisions.history import Generation, Removal, Trace
+from backset.revisions.history import Generation, Packed, Removal, Trace
 from backset.revisions.script_files import Revision, ancestry, by_id, parse, pattern
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def trace(revision: str, folders: Folders, env: Mapping[str, str]) -> Trace:
             revision=revision,
             doc=_doc(revision, needed),
             archives=tuple(
-                (folders.shown(path), script.path.as_posix())
+                Packed(file=folders.shown(path), member=script.path.as_posix())
                 for path, scripts in archives
                 for script in scripts
                 if script.id == revision

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backset.described import described, key
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -19,16 +21,18 @@ _NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
 _SPECIAL = re.compile(r"[][\\.*+?(){}|^$]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Revision:
-    """One migration script: its own id, those before it, its branch labels, and its file."""
+    """One migration script: in the `scripts` of a chain, and in `replaced_by`."""
 
-    id: str
-    down: tuple[str, ...] = ()
-    depends_on: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    doc: str = ""
-    path: Path = Path()
+    id: str = key("its id", "revision")
+    down: tuple[str, ...] = key("those it follows (`down_revision`)", default=())
+    depends_on: tuple[str, ...] = key("those it needs besides; labels, too", default=())
+    labels: tuple[str, ...] = key("its branch labels", default=())
+    doc: str = key("the first line of its docstring; may be empty", default="")
+    path: Path = key(
+        "of its file; in `replaced_by` from the top of git's repository", default=Path()
+    )
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -40,11 +44,6 @@ class Revision:
         """Return what alembic_worker says of one script."""
         several = {name: tuple(content[name]) for name in ("down", "depends_on", "labels")}
         return cls(**{**content, **several, "path": Path(content["path"])})
-
-    def content(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        several = {name: list(getattr(self, name)) for name in ("down", "depends_on", "labels")}
-        return {"revision": self.id, **several, "doc": self.doc, "path": str(self.path)}
 
 
 def parse(text: str, path: Path = Path()) -> Revision | None:

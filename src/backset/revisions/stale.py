@@ -16,8 +16,9 @@ import tarfile
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from backset.described import described, key
 from backset.errors import StepFailedError
 from backset.process.files import hide, locked, make, replacing
 from backset.revisions import script_files
@@ -32,15 +33,17 @@ if TYPE_CHECKING:
 _CONFIGURATION = ("*.ini", "*.toml", "*.cfg", "*.yml", "*.yaml", "Makefile")
 _OURS = re.compile(r"version|migration|alembic", re.IGNORECASE)
 
+StaleKind = Literal["folder", "stray", "bytecode"]
+
 
 @dataclass(frozen=True, slots=True)
 class Stale:
     """One thing out of use, with its files, all regular ones below the project's root.
 
-    kind: `folder`, `stray` or `bytecode`. path: of the file or folder. why: it is out of use.
+    path: of the file or folder. why: it is out of use.
     """
 
-    kind: str
+    kind: StaleKind
     path: Path
     why: str
     files: tuple[Path, ...]
@@ -56,6 +59,34 @@ class Found:
     stale: list[Stale] = field(default_factory=list)
     kept: list[tuple[Path, str]] = field(default_factory=list)
     elsewhere: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@described()
+class StaleFile:
+    """One file that is out of use, in the `files` of a stale script."""
+
+    path: str = key("from the project's root")
+    in_git: bool = key("whether git has it, so that it is in the repository too")
+
+
+@described(kw_only=True)
+class StaleScript:
+    """One thing that is out of use, in `stale`."""
+
+    kind: StaleKind = key(
+        "an old version folder, a file that Alembic does not load, or byte code without source"
+    )
+    path: str = key("of the file or folder, from the project's root")
+    why: str = key("why it is out of use")
+    files: tuple[StaleFile, ...] = key("all that goes with it")
+
+
+@described(kw_only=True)
+class KeptScript:
+    """What looks out of use and stays, in `kept`."""
+
+    path: str = key("of the file or folder, from the project's root")
+    why: str = key("why it stays")
 
 
 def find(folders: Folders, loaded: Sequence[Revision]) -> Found:
@@ -290,3 +321,13 @@ def _read(path: Path, root: Path) -> tuple[os.stat_result, bytes]:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def told(stale: Stale, folders: Folders, tracked: Collection[Path]) -> StaleScript:
+    """Return what programs get of it. tracked: the files that git has."""
+    return StaleScript(
+        kind=stale.kind,
+        path=folders.shown(stale.path),
+        why=stale.why,
+        files=tuple(StaleFile(folders.shown(each), each in tracked) for each in stale.files),
+    )

@@ -7,7 +7,7 @@ what goes wrong with them stops nothing.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -28,7 +28,7 @@ from backset.servers.derived import Copying
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backset.clones.memory import StepRecord
+    from backset.chain import Done
     from backset.connections.session import Session
     from backset.inherit.property import Property
     from backset.runs.run import Run
@@ -165,7 +165,7 @@ class Keeping:
     def __init__(self, run: Run, keeps: frozenset[str]) -> None:
         self._run = run
         self._keeps = keeps
-        self._told: dict[str, StepRecord] = {}
+        self._told: dict[str, Done] = {}
         self._record = run.clone.recalled.record if run.clone.recalled else None
         self._before: cluster_wide.ClusterWide | None = None
         self._copying: Copying | None = None
@@ -186,7 +186,7 @@ class Keeping:
         if step == "seed" and step in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._run.server.session, self._name("next"))
 
-    def after(self, step: str, told: StepRecord) -> None:
+    def after(self, step: str, told: Done) -> None:
         """Begin to keep what the step has left, unless it is what was kept already."""
         self._told[step] = told
         recalled = self._run.clone.recalled
@@ -253,7 +253,7 @@ class Keeping:
         name, source = self._name(what), found[self._name("next")]
         if name in found and not _is_ours(found[name]):
             raise _NotKeptError(f"backset did not make {name}")
-        told = {step: asdict(each) for step, each in self._told.items()}
+        told = {step: memory.remembered(each) for step, each in self._told.items()}
         assert self._record is not None  # noqa: S101  (both callers have one)
         record = replace(self._record, likeness=source.likeness, told=self._record.told | told)
         run.work.leave()

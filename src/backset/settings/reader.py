@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 import shutil
@@ -15,18 +16,9 @@ from typing import TYPE_CHECKING, Any
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from backset.connections.target import ONE_HOST, Target, derived_name
+from backset.connections.target import LIBPQ_VARIABLES, ONE_HOST, Target, derived_name
 from backset.errors import SettingsError
-from backset.settings.keys import (
-    KEYS,
-    LIBPQ_VARIABLES,
-    NO_KEYS,
-    PREFIX,
-    TEMPORARY,
-    THROW_AWAY,
-    nearest,
-)
-from backset.settings.settings import Settings
+from backset.settings.settings import KEYS, NO_KEYS, PREFIX, TEMPORARY, THROW_AWAY, Settings
 from backset.settings.values import Lineage
 from backset.text.redaction import blank
 
@@ -108,39 +100,23 @@ class _SettingsReader:
 
     def read(self) -> Settings:
         self._report_unknown()
+        target = self._target()
+        said = {name: self._value(name) for name in KEYS}
+        lineages = self._lineages(said)
+        self._demand_inputs(said)
+        made = {
+            "database": said["database"] or derived_name(self.root.name, "", digits=8),
+            "python": self._python(said["python"], lineages[0].config),
+            "env": {"DATABASE_URL": "{url}", **said["env"]},
+            "baseline": self.root / said["baseline"],
+            "backups": self.root / Path(said["backups"]).expanduser(),
+        }
         return Settings(
+            **{**said, **made},
             root=self.root,
-            target=(target := self._target()),
+            target=target,
             is_throw_away=target is not None and self._is_throw_away(target),
-            database=self._value("database") or derived_name(self.root.name, "", digits=8),
-            seed=self._value("seed"),
-            upgrade=self._value("upgrade"),
-            init=self._value("init"),
-            lineages=(lineages := self._lineages()),
-            python=self._python(lineages[0].config),
-            env={"DATABASE_URL": "{url}", **self._value("env")},
-            ini=self._value("ini"),
-            expect=self._value("expect"),
-            rows=self._value("rows"),
-            carry=self._value("carry"),
-            rename=self._value("rename"),
-            fill=self._value("fill"),
-            leave=self._value("leave"),
-            exclude=self._value("exclude"),
-            replace=self._value("replace"),
-            unmigrated=self._value("unmigrated"),
-            schemas=self._value("schemas"),
-            ignore=self._value("ignore"),
-            baseline=self.root / self._value("baseline"),
-            strict=self._value("strict"),
-            server_log=self._value("server_log"),
-            backups=self.root / Path(self._value("backups")).expanduser(),
-            inputs=self._value("inputs"),
-            cache_seed=self._cache_seed(),
-            ask_above=self._value("ask_above"),
-            keep=self._value("keep"),
-            keep_days=self._value("keep_days"),
-            zstd_above=self._value("zstd_above"),
+            lineages=lineages,
             environ=self._children_environ(),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,
@@ -214,30 +190,28 @@ class _SettingsReader:
             self.problems.append((f"{source}: {name} is {value}", f"it must be {error}"))
             return key.default
 
-    def _cache_seed(self) -> bool:
-        """Return it; what a command reads, nobody can tell but who wrote it."""
-        wanted = bool(self._value("cache_seed"))
-        if wanted and not self._value("inputs"):
+    def _demand_inputs(self, said: Mapping[str, Any]) -> None:
+        """Note where inputs are missing: what a command reads, only who wrote it can tell."""
+        if said["cache_seed"] and not said["inputs"]:
             what = f"{self.sources['cache_seed']}: cache_seed is set, and inputs is not"
             remedy = 'name the files that the seed command reads: inputs = ["scripts/*.py"]'
             self.problems.append((what, remedy))
-        return wanted
 
-    def _lineages(self) -> tuple[Lineage, ...]:
+    def _lineages(self, said: Mapping[str, Any]) -> tuple[Lineage, ...]:
         """Return the chains of the table, else the one that the single keys describe."""
-        heads = self._value("heads")
-        only = Lineage(section=self._value("section"), arguments=self._value("arguments"))
-        given = self._value("chains") or (only,)
-        config = self._config(given)
+        only = Lineage(section=said["section"], arguments=said["arguments"])
+        given = said["chains"] or (only,)
+        config = self._config(given, said["config"])
         return tuple(
-            replace(each, heads=each.heads or heads, config=each.config or config) for each in given
+            replace(each, heads=each.heads or said["heads"], config=each.config or config)
+            for each in given
         )
 
-    def _config(self, lineages: Iterable[Lineage]) -> str:
+    def _config(self, lineages: Iterable[Lineage], said: str) -> str:
         """Return the file of those that name none; empty means what `alembic` itself would find."""
         if all(each.config for each in lineages):
             return ""
-        given = self._value("config") or self._lookup("ALEMBIC_CONFIG")[0]
+        given = said or self._lookup("ALEMBIC_CONFIG")[0]
         found = [given] if given else configurations(self.root)
         if len(found) > 1:
             what = f"several Alembic configurations: {', '.join(found)}"
@@ -265,8 +239,7 @@ class _SettingsReader:
         where = f"{target.params.get('host')}:{target.params.get('port')}"
         return self.environ.get(THROW_AWAY) == where
 
-    def _python(self, config: str) -> str:
-        wanted = self._value("python")
+    def _python(self, wanted: str, config: str) -> str:
         if not wanted:
             wanted, self.sources["python"] = interpreter(self.root, self.environ, config)
         found = shutil.which(self.root / wanted if os.sep in wanted else wanted)
@@ -293,7 +266,7 @@ def _words(text: str) -> list[str]:
 
 
 def _guess(shown: str, key: str) -> str:
-    near = nearest(key)
+    near = next(iter(difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)), None)
     if near is None:
         return f"known keys: {', '.join(KEYS)}"
     return f"did you mean {(near if shown == key else PREFIX + near.upper())!r}?"

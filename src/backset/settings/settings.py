@@ -1,90 +1,310 @@
-"""What a run is told, and what its children are told of it."""
+"""What may be set, what a run is told by that, and what its children are told of it."""
 
 from __future__ import annotations
 
 import getpass
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from backset.connections.target import respelled
 from backset.errors import SettingsError
-from backset.settings.values import PLACEHOLDERS
+from backset.settings import values
 from backset.text.redaction import blank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from backset.connections.target import Target
     from backset.settings.values import Ignore, Lineage
 
 
+PREFIX = "BACKSET_"  # of the variables
+TEMPORARY = f"{PREFIX}TEMPORARY"  # no key: where throw-away servers are, whatever the project
+# No key: `host:port` of the throw-away server that a rehearsal tells its tasks about.
+THROW_AWAY = f"{PREFIX}THROW_AWAY"
+NO_KEYS = frozenset({TEMPORARY, THROW_AWAY})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of [tool.backset].
+
+    what: what it is, for the reference, in Markdown.
+    check: returns its value as Settings has it, or raises ValueError with what it must be.
+    default: its value where it is not set. unset: what is so then, in words.
+    variable: how a variable spells it: as it is, in digits, as a command line, or not at all.
+    is_secret: whether it may hold a password, so that no message may show it.
+    """
+
+    what: str
+    check: Callable[[Any], Any]
+    default: Any
+    unset: str = ""
+    variable: Literal["text", "digits", "words", ""] = "text"
+    is_secret: bool = False
+
+
+def _key(what: str, check: Callable[[Any], Any], **more: Any) -> Any:  # noqa: ANN401
+    """Return the field of a key; more: the other fields of Key."""
+    return field(metadata={"key": Key(what, check, **more)})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a run is told; `sources` says of each name where its value came from.
+    """Everything that a run is told: the keys of [tool.backset], and what is known beside them.
 
+    A key is declared here, once: its check, its default, and what it is.
     target: None means the embedded PostgreSQL, and `database` is the name of its database.
-    upgrade: the project's own command that migrates, in place of Alembic's process.
-    init: its command for a database that is empty, before that.
     is_throw_away: whether the target is on a server of ours, over TCP, that nobody else has and
     that stands in for the project's own: what env.py opens elsewhere is opened there.
-    ini: templates of options of Alembic's configuration; `sqlalchemy.url` is set without one.
-    lineages: the chains of revisions, in the order in which they are migrated; at least one.
-    env: templates of what env.py and the project's commands are given, over `environ`.
-    expect: columns that must exist, by table. rows: least rows after the seed, by table.
-    carry: the tables whose rows are carried; empty is none. Of these rows: rename has old names by
-    new ones, fill SQL expressions by column, leave what may stay behind, exclude patterns of tables
-    that are not carried, replace those that get the old rows alone, unmigrated the revisions that
-    these rows need not go through.
-    schemas: those that are the project's beside what its migrations name.
-    ignore: findings that are noise. baseline: the file of the accepted differences.
-    strict: whether a rebuild fails with differences of the models; None: where it has a baseline.
-    server_log: whether every task that migrates or seeds looks into the log of any server.
-    inputs: patterns of the files that a build depends on, seen from `root`. cache_seed: whether the
-    seeded state is kept.
-    ask_above: the size in bytes above which replacing the target needs consent.
+    lineages: the chains of revisions, in the order in which they are migrated; at least one. They
+    are `chains`, else the one that `heads`, `config`, `section` and `arguments` describe.
+    env: has DATABASE_URL, too; its templates are over `environ`.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
-    keep: how many backups of one server stay; keep_days: of how many days the newest one is among
-    these. zstd_above: the size in bytes above which a dump is
-    compressed by zstd.
+    sources: where the value of each name came from.
     """
 
     root: Path
     is_throw_away: bool
     target: Target | None
-    database: str
-    seed: tuple[str, ...]
-    upgrade: tuple[str, ...]
-    init: tuple[str, ...]
     lineages: tuple[Lineage, ...]
-    python: str
-    env: Mapping[str, str]
-    ini: Mapping[str, str]
-    expect: Mapping[str, tuple[str, ...]]
-    rows: Mapping[str, int]
-    carry: tuple[str, ...]
-    rename: Mapping[str, str]
-    fill: Mapping[str, str]
-    leave: tuple[str, ...]
-    exclude: tuple[str, ...]
-    replace: tuple[str, ...]
-    unmigrated: tuple[str, ...]
-    schemas: tuple[str, ...]
-    ignore: tuple[Ignore, ...]
-    baseline: Path
-    strict: bool | None
-    server_log: bool
-    backups: Path
-    inputs: tuple[str, ...]
-    cache_seed: bool
-    ask_above: int
-    keep: int
-    keep_days: int
-    zstd_above: int
     environ: Mapping[str, str]
     dotenv: frozenset[str]
     sources: Mapping[str, str]
+    database: str = _key(
+        "the database's name on the embedded PostgreSQL",
+        values.name,
+        default="",
+        unset="the folder's name",
+    )
+    seed: tuple[str, ...] = _key(
+        "the command that writes the mock data, as a list of words; no shell is involved, and "
+        "a leading `python` or `python3` means the key `python`",
+        values.argv,
+        default=(),
+        unset="nothing to run",
+        variable="words",
+        is_secret=True,
+    )
+    upgrade: tuple[str, ...] = _key(
+        'the project\'s own command that migrates, such as `["flask", "db", "upgrade"]`',
+        values.argv,
+        default=(),
+        unset="Alembic itself",
+        variable="words",
+        is_secret=True,
+    )
+    init: tuple[str, ...] = _key(
+        "its command for a database without tables, run before that",
+        values.argv,
+        default=(),
+        unset="nothing to run",
+        variable="words",
+        is_secret=True,
+    )
+    heads: tuple[str, ...] = _key(
+        'the heads where `upgrade` ends, as a list, or `"all"`; another head is then a finding',
+        values.heads,
+        default=(),
+        unset="one head",
+        variable="words",
+    )
+    chains: tuple[Lineage, ...] = _key(
+        "tables: several chains of revisions in one database, each with "
+        + ", ".join(f"`{name}`" for name in values.KEYS),
+        values.read,
+        default=(),
+        unset="one chain",
+        variable="",
+        is_secret=True,
+    )
+    python: str = _key(
+        "the interpreter that has the project's packages; it runs Alembic and the seed command",
+        values.text,
+        default="",
+        unset="`VIRTUAL_ENV`, `.venv`, `venv`, else the one that runs `invoke`",
+    )
+    config: str = _key(
+        "Alembic's configuration file", values.text, default="", unset="it is looked for"
+    )
+    section: str = _key("the section of that file", values.text, default="", unset="`alembic`")
+    arguments: tuple[str, ...] = _key(
+        'what `env.py` gets as `-x`, such as `["tenant=a"]`; templates as in `env`: '
+        '`["url={url}"]`',
+        values.arguments,
+        default=(),
+        unset="none",
+        variable="words",
+        is_secret=True,
+    )
+    backups: Path = _key("the folder of the backups", values.text, default="backups")
+    ask_above: int = _key(
+        "the size in bytes above which replacing a database needs consent",
+        values.AtLeast(0),
+        default=1_000_000_000,
+        variable="digits",
+    )
+    keep: int = _key(
+        "how many backups of one server stay: the newest, the newest of each revision and of "
+        "each day, then others; at least 1",
+        values.AtLeast(1),
+        default=10,
+        variable="digits",
+    )
+    keep_days: int = _key(
+        "of how many days, the last ones with a backup, the newest is among those of `keep`",
+        values.AtLeast(0),
+        default=7,
+        variable="digits",
+    )
+    zstd_above: int = _key(
+        "the size in bytes above which zstd compresses the dump of a database, in several "
+        "threads: where `pg_dump` cannot itself, the file is a `.dump.zst`",
+        values.AtLeast(0),
+        default=20_000_000,
+        variable="digits",
+    )
+    env: Mapping[str, str] = _key(
+        "a table: variables for Alembic and the commands, with "
+        + " ".join(f"`{{{name}}}`" for name in values.PLACEHOLDERS)
+        + ", and `{url:asyncpg}` for a driver",
+        values.templates,
+        default=_NOTHING,
+        unset='`DATABASE_URL = "{url}"`',
+        variable="",
+        is_secret=True,
+    )
+    ini: Mapping[str, str] = _key(
+        "a table: options of Alembic's configuration, with the same words; a `%` is doubled for it",
+        values.templates,
+        default=_NOTHING,
+        unset="`sqlalchemy.url`",
+        variable="",
+        is_secret=True,
+    )
+    expect: Mapping[str, tuple[str, ...]] = _key(
+        'a table: columns that `verify` must find, such as `tasks = ["id", "archived"]`',
+        values.columns,
+        default=_NOTHING,
+        unset="nothing",
+        variable="",
+    )
+    rows: Mapping[str, int] = _key(
+        "a table: the least rows after `seed`, such as `users = 1`",
+        values.counts,
+        default=_NOTHING,
+        unset="nothing",
+        variable="",
+    )
+    carry: tuple[str, ...] = _key(
+        "the tables whose rows `reset-db` carries into the new database, as a list, or "
+        '`"all"`; `--carry` says others, and `--carry=` none',
+        values.tables,
+        default=(),
+        unset="none",
+        variable="words",
+    )
+    rename: Mapping[str, str] = _key(
+        "a table, for carried rows: new name = old name of tables and columns, such as "
+        '`"users.full_name" = "users.name"`',
+        values.renames,
+        default=_NOTHING,
+        unset="nothing",
+        variable="",
+    )
+    fill: Mapping[str, str] = _key(
+        "a table, for carried rows: column of the new schema = SQL expression over the old "
+        'row, such as `"tasks.archived" = "false"`',
+        values.fillings,
+        default=_NOTHING,
+        unset="nothing",
+        variable="",
+        is_secret=True,
+    )
+    leave: tuple[str, ...] = _key(
+        "tables and columns of the old schema whose content may be left behind, such as "
+        '`["users.nickname"]`',
+        values.names,
+        default=(),
+        unset="nothing",
+        variable="",
+    )
+    exclude: tuple[str, ...] = _key(
+        "tables whose rows are never carried, as a list of names and patterns, such as "
+        '`["sessions", "audit_*", "logs.*"]`; the new database has what the migrations write there',
+        values.table_patterns,
+        default=(),
+        unset="none",
+        variable="words",
+    )
+    replace: tuple[str, ...] = _key(
+        'carried tables that get the rows of the old database alone, as a list, or `"all"`: '
+        "what the migrations write there, such as rows with random ids, is taken away first",
+        values.tables,
+        default=(),
+        unset="rows that only the migrations have stay beside them",
+        variable="",
+    )
+    unmigrated: tuple[str, ...] = _key(
+        "revisions that carried rows need not go through, as a list: the rows of a database "
+        "that has not run them are carried as they are, though these would change them",
+        values.argv,
+        default=(),
+        unset="the rows go through all of them, in a copy",
+        variable="",
+    )
+    schemas: tuple[str, ...] = _key(
+        "schemas that are this project's, though no migration names them, such as "
+        '`["reporting"]`; a rebuild asks before one goes that nobody knows',
+        values.names,
+        default=(),
+        unset="those that the migrations name",
+        variable="",
+    )
+    ignore: tuple[Ignore, ...] = _key(
+        "tables: noise that is silenced, with "
+        + ", ".join(f"`{name}`" for name in values.IGNORE_KEYS),
+        values.ignored,
+        default=(),
+        unset="nothing",
+        variable="",
+        is_secret=True,  # what is wrong with it, its error tells in words
+    )
+    baseline: Path = _key(
+        "the file of the accepted differences", values.text, default="backset-baseline.toml"
+    )
+    strict: bool | None = _key(
+        "whether a rebuild fails where its models and migrations differ; else it says so, and "
+        "`verify` and `check` fail",
+        values.flag,
+        default=None,
+        unset="`true` where there is a baseline, else `false`",
+    )
+    inputs: tuple[str, ...] = _key(
+        "files that the rebuilt database depends on beside those that `env.py` reads, as a "
+        'list of patterns: `["data/*.csv"]`',
+        values.patterns,
+        default=(),
+        unset="those alone",
+        variable="words",
+    )
+    cache_seed: bool = _key(
+        "whether the seeded state is kept as well, and cloned while the seed command and "
+        "`inputs` stay as they are",
+        values.flag,
+        default=False,
+        unset="`false`",
+    )
+    server_log: bool = _key(
+        "whether `reset-db` and `seed` look into the log of a server that is not the embedded one",
+        values.flag,
+        default=False,
+        unset="`false`",
+    )
 
     @property
     def is_embedded(self) -> bool:
@@ -135,7 +355,7 @@ class Settings:
         every = {**self.ini, **lineage.ini}
         return {name: text for name, text in every.items() if "{" not in text}
 
-    def arguments(self, lineage: Lineage, target: Target | None) -> list[str]:
+    def x_arguments(self, lineage: Lineage, target: Target | None) -> list[str]:
         """Return what env.py gets as `-x`; what names a target is left out where there is none."""
         templates = {each: each for each in lineage.arguments}
         if target is None:
@@ -143,10 +363,10 @@ class Settings:
         return list(self._filled(templates, target).values())
 
     def _filled(self, templates: Mapping[str, str], target: Target) -> dict[str, str]:
-        given = {name: target.params.get(name, "") for name in PLACEHOLDERS}
-        values = _defaults(self.environ) | {name: text for name, text in given.items() if text}
-        values |= {"url": _Url(target.url), "database": target.database}
-        return {name: template.format_map(values) for name, template in templates.items()}
+        given = {name: target.params.get(name, "") for name in values.PLACEHOLDERS}
+        known = _defaults(self.environ) | {name: text for name, text in given.items() if text}
+        known |= {"url": _Url(target.url), "database": target.database}
+        return {name: template.format_map(known) for name, template in templates.items()}
 
     def port(self, target: Target) -> str:
         """Return the port of the server of `target`."""
@@ -175,6 +395,11 @@ class Settings:
         """Return `argv` with a leading `python` replaced by the project's interpreter."""
         program, *rest = argv
         return [self.python if program in {"python", "python3"} else program, *rest]
+
+
+KEYS: Mapping[str, Key] = {
+    each.name: each.metadata["key"] for each in fields(Settings) if "key" in each.metadata
+}
 
 
 class _Url(str):

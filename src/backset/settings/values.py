@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -205,7 +205,7 @@ class Ignore:
         return f"{self.kind} {self.name!r} ({self.reason})"
 
 
-IGNORE_KEYS = ("kind", "name", "reason", "until")
+IGNORE_KEYS = tuple(each.name for each in fields(Ignore))
 
 
 def ignored(raw: object) -> tuple[Ignore, ...]:

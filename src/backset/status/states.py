@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from backset.catalog.schema import shown
 from backset.checks.verification import LOAD_MODELS
+from backset.described import described, key
 from backset.errors import Finding
 from backset.migrate.current import RECURSIVE
 from backset.revisions import restore
@@ -32,19 +32,34 @@ PROVE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class Cure:
-    """The least destructive repair.
+    """The smallest repair of a state, in `cure`.
 
-    way: `none`, `upgrade`, `restore file`, `merge heads`, `drop index`, `prove` (which finds out
-    which it is), `stamp`, `reset` of a database without rows, `carry`, which is a reset that
-    carries them, or `by hand`. command: what does it.
     revision: which one is stamped. recipe: the files that come back.
     """
 
-    way: str
-    command: str = ""
-    why: str = ""
+    way: Literal[
+        "none",
+        "upgrade",
+        "restore file",
+        "merge heads",
+        "drop index",
+        "prove",
+        "stamp",
+        "reset",
+        "carry",
+        "by hand",
+    ] = key(
+        "what is done; `prove` finds out whether it is `stamp`, `reset` or `carry`, which is a "
+        "reset that carries the rows"
+    )
+    command: str = key(
+        "what does it; null where a person has to, or nothing is wrong", null=True, default=""
+    )
+    why: str = key(
+        "why that helps; of `by hand` what to do; empty where nothing is wrong", default=""
+    )
     revision: str = ""
     recipe: Recipe | None = None
 
@@ -206,13 +221,13 @@ def upgrade(why: str) -> Cure:
 _SHOWN = 5  # of each kind of evidence; the rest is counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@described(kw_only=True)
 class State:
-    """The name of a state, a stable word, with what proves it and what cures it."""
+    """One cure that `repair` did, in `repairs`, in their order."""
 
-    name: str
-    evidence: tuple[str, ...]
-    cure: Cure
+    name: str = key("the state that was cured", "state")
+    evidence: tuple[str, ...] = key("what proved that state, a line each")
+    cure: Cure = key("what was done")
 
     def __str__(self) -> str:
         return f"{self.name}: {self.evidence[0]}"
@@ -221,11 +236,6 @@ class State:
     def is_good(self) -> bool:
         """Whether there is nothing to repair."""
         return self.cure.way == "none"
-
-    def content(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        cure = {"way": self.cure.way, "command": self.cure.command or None, "why": self.cure.why}
-        return {"state": self.name, "evidence": list(self.evidence), "cure": cure}
 
     @property
     def finding(self) -> Finding:

@@ -5,20 +5,66 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from backset.chain import Done, Planned, Step
+from backset.chain import Details, Done, Planned, Step
+from backset.described import ABSENT, described, inline, key
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from backset.carry.plan import Left
     from backset.carry.tables import CarrySides
-    from backset.checks import server_log
+    from backset.checks.server_log import Look
     from backset.clones.memory import Recalled
     from backset.errors import Finding
     from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Migrated
     from backset.runs.run import Run
     from backset.settings.rules import Rules
+
+
+@described()
+class MigratedChain:
+    """What `upgrade` did to one chain of revisions, in the `chains` of its step."""
+
+    name: str = key("of `[[tool.backset.chains]]`; empty where there is only one chain")
+    done: Migrated = inline()
+
+
+@described(kw_only=True)
+class _UpgradeDetails(Details):
+    chains: Sequence[MigratedChain] = key("`upgrade`: what it did to each chain of revisions")
+    cluster_wide: Sequence[str] = key(
+        "`upgrade`: roles and tablespaces that the migrations made, which `undo` leaves"
+    )
+
+
+@described(kw_only=True)
+class _VerifyDetails(Details):
+    tables: int = key("`verify`: how many tables the database has")
+    accepted: int = key("`verify`: how many differences are accepted ones (`--accept`)")
+    silenced: int = key("`verify`: how many findings the settings silence (`ignore`)")
+    server_log: Look = key("`verify` and `seed`: what the server's log has of this run")
+
+
+@described(kw_only=True)
+class _CarryDetails(Details):
+    rows: Mapping[str, int] = key("`carry`: the rows that came, by table")
+    left: Sequence[Left] = key("`carry`: what has no place in the new schema, and was left behind")
+    through: Sequence[str] = key(
+        "`carry`: the files of pending migrations that the rows went through in a copy",
+        default=ABSENT,
+    )
+    origin: str = key(
+        "`carry` of the task `carry`: what the rows came from, without passwords", default=ABSENT
+    )
+
+
+@described(kw_only=True)
+class _SeedDetails(Details):
+    rows: Mapping[str, int] = key("`seed`: exact counts in the database, by table")
+    seeded_twice: bool = key("`seed`: whether it ran a second time (`--seed-twice`)")
+    server_log: Look = key("`verify` and `seed`: what the server's log has of this run")
 
 
 def _upgrade(run: Run, progress: Progress) -> Done:
@@ -28,7 +74,7 @@ def _upgrade(run: Run, progress: Progress) -> Done:
 
     if run.clone.recalled is not None:
         run.work.inheritance.complete(run.work.session())
-        return Done(*_told(run.clone.recalled, "upgrade"))
+        return run.clone.recalled.told("upgrade")
     _work_on_target(run, "upgrade")
     before_all = cluster_wide.look(run.work.session())
     ground = upgrading.Ground(
@@ -44,17 +90,8 @@ def _upgrade(run: Run, progress: Progress) -> Done:
     run.work.inheritance.complete(run.work.session())
     findings = run.work.inheritance.findings(run.work.session()) if run.in_place.is_chosen else ()
     lineages = run.settings.lineages
-    chains = [
-        {
-            "name": each.name,
-            "from": done.before,
-            "to": done.heads,
-            "ran": done.count,
-            "schemas": done.schemas,
-        }
-        for each, done in zip(lineages, told, strict=True)
-    ]
-    details = {"chains": chains, "cluster_wide": [each.name for each in made]}
+    chains = [MigratedChain(each.name, done) for each, done in zip(lineages, told, strict=True)]
+    details = _UpgradeDetails(chains=chains, cluster_wide=[each.name for each in made])
     lines = [_migrated(each.label, done) for each, done in zip(lineages, told, strict=True)]
     return Done(" · ".join(lines), details, (*findings, *made, *doubts))
 
@@ -130,7 +167,7 @@ def _verify(run: Run, progress: Progress) -> Done:
     from backset.runs import seeding
 
     if run.clone.recalled is not None:
-        return Done(*_told(run.clone.recalled, "verify"))
+        return run.clone.recalled.told("verify")
     progress("comparing models and database")
     settings, session = run.settings, run.work.session()
     fresh = run.work.is_beside or run.in_place.is_chosen
@@ -154,13 +191,15 @@ def _verify(run: Run, progress: Progress) -> Done:
         if fresh and found.is_failed_by_models:
             error.add_note(found.strictness)
         raise error
-    details = {"accepted": found.accepted, "silenced": found.silenced, "server_log": log.content()}
+    details = _VerifyDetails(
+        tables=found.tables, accepted=found.accepted, silenced=found.silenced, server_log=log
+    )
     text = " · base → head → base leaves nothing behind" if run.options.downgrades else ""
     text += f" · {log}" if asked and str(log) else ""
-    return Done(str(found) + text, {"tables": found.tables, **details}, found.asides)
+    return Done(str(found) + text, details, found.asides)
 
 
-def _swallowed(run: Run, *, asked: bool) -> server_log.Look:
+def _swallowed(run: Run, *, asked: bool) -> Look:
     """Look in the server's log for errors of this run that somebody swallowed, each told once.
 
     The log of the embedded PostgreSQL is a file of ours. Any other server has to be asked, which
@@ -227,20 +266,24 @@ def _carry(run: Run, progress: Progress) -> Done:
 
     sides, origin = carry_sides(run), run.options.origin
     if sources.is_empty(sides):
-        return Done(f"nothing to carry ({run.current.why_empty})", {"rows": {}, "left": []})
+        nothing = _CarryDetails(rows={}, left=())
+        return Done(f"nothing to carry ({run.current.why_empty})", nothing)
     if run.in_place.is_chosen and (kept := in_place.keep_rows_of_others(run)):
         progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
     done = carrying.carry(sides, progress)
-    left = [{"what": each.what, "name": each.name, "count": each.count} for each in done.plan.left]
     text = " · ".join(f"{table} {rows}" for table, rows in done.rows.items()) or "no rows"
     text += "".join(f" · {each}" for each in done.notes)
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
     text += f" · from {origin.shown}" if origin else ""
-    run.outcome.is_carried = origin is None and not left
+    run.outcome.is_carried = origin is None and not done.plan.left
     lagging = tuple(seeding.lagging(run.work.session()))
-    details = {"rows": done.rows, "left": left, "through": [*done.through]}
-    more = {"origin": origin.shown} if origin else {}
-    return Done(text, {**details, **more}, (*done.findings, *lagging), done)
+    details = _CarryDetails(
+        rows=done.rows,
+        left=done.plan.left,
+        through=done.through,
+        origin=origin.shown if origin else ABSENT,
+    )
+    return Done(text, details, (*done.findings, *lagging), done)
 
 
 def _plan_carry(run: Run) -> Planned:
@@ -297,7 +340,7 @@ def _seed(run: Run, progress: Progress) -> Done:
         behind = tuple(seeding.lagging(run.work.session()))
         return Done("no seed command ([tool.backset] seed is not set)", findings=behind)
     if run.clone.recalled is not None and run.clone.recalled.has("seed"):
-        return Done(*_told(run.clone.recalled, "seed"))
+        return run.clone.recalled.told("seed")
     if not run.work.is_beside:
         run.current.demand_unprotected(run.server)
     _work_on_target(run, "seed")
@@ -311,10 +354,10 @@ def _seed(run: Run, progress: Progress) -> Done:
     text = " · ".join(f"{table} {rows[table]}" for table in shown)
     text = text or "every table is empty"
     text += " · the same rows a second time" if run.options.seeds_twice else ""
-    details = {"rows": rows, "seeded_twice": run.options.seeds_twice}
     log = _swallowed(run, asked=False)
     doubts += verification.unsilenced(log.findings(), run.settings)
-    return Done(text, {**details, "server_log": log.content()}, tuple(doubts))
+    details = _SeedDetails(rows=rows, seeded_twice=run.options.seeds_twice, server_log=log)
+    return Done(text, details, tuple(doubts))
 
 
 def _plan_seed(run: Run) -> str:
@@ -323,11 +366,6 @@ def _plan_seed(run: Run) -> str:
     command = " ".join(run.settings.seed)
     twice = " twice" if command and run.options.seeds_twice else ""
     return run.settings.redact(run.target, f"would run {command or 'nothing'}{twice}")
-
-
-def _told(recalled: Recalled, step: str) -> tuple[str, Mapping[str, Any], tuple[Finding, ...]]:
-    told = recalled.told(step)
-    return told.text, told.details, told.findings
 
 
 def _unchanged(recalled: Recalled) -> str:

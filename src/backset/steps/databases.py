@@ -4,19 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.chain import Done, Step
+from backset.chain import Details, Done, Step
+from backset.described import ABSENT, described, key
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from backset.carry.carry import Carried
+    from backset.connections.activity import Backend
     from backset.connections.session import Session
     from backset.migrate.upgrading import Progress
     from backset.runs.run import Run
 
 
 _SHOWN = 5  # objects that stay, in one line
+
+
+@described(kw_only=True)
+class EndedDetails(Details):
+    """What programs get of a step that ends the sessions of others."""
+
+    ended: Sequence[Backend] = key(
+        "`promote`, `undo`, `clear`, and `backup` in place: the sessions that were ended",
+        default=ABSENT,
+    )
+
+
+@described(kw_only=True)
+class _ClearDetails(EndedDetails):
+    dropped: int = key("`clear`: how many objects were dropped")
+
+
+@described(kw_only=True)
+class _ResetDetails(Details):
+    cloned: str | None = key("`reset`: the template that it is a copy of; null where it is empty")
+    why: str = key(
+        "`reset`: why it is no copy; null where it is, or cannot be", null=True, default=""
+    )
+
+
+@described(kw_only=True)
+class _PromoteDetails(EndedDetails):
+    removed: int = key("`promote`: how many older backups were removed (`keep`, `keep_days`)")
+    kept: Sequence[str] = key("`promote`: the templates that this run has made")
+    unkept: str = key("`promote`: why it has made none; null where it has, or need not", null=True)
+    previous: str | None = key(
+        "`promote`: the name of the database kept for `undo`; null where there was none"
+    )
 
 
 def _reset(run: Run, _progress: Progress) -> Done:
@@ -27,10 +62,10 @@ def _reset(run: Run, _progress: Progress) -> Done:
     run.work.inherit(inheritance.EVERYTHING)
     if run.clone.recalled is not None:
         template = run.clone.recalled.template.name
-        details = {"cloned": template, "why": None}
+        details = _ResetDetails(cloned=template)
         return Done(f"{run.work.target.database} cloned from {template}", details)
     why = f" · {run.clone.uncloned}" if run.clone.remembers else ""
-    details = {"cloned": None, "why": run.clone.uncloned or None}
+    details = _ResetDetails(cloned=None, why=run.clone.uncloned)
     return Done(f"{run.work.target.database} created{why}", details)
 
 
@@ -61,7 +96,7 @@ def _clear(run: Run, progress: Progress) -> Done:
     run.work.inheritance.renew(run.current.session(), lambda: run.work.scripts().folders)
     text = f"{count(dropped, 'object')} dropped in {run.target.database}"
     text += f" · ended {listed(ended)}" if ended else ""
-    return Done(text, {"dropped": dropped, "ended": [each.content() for each in ended]})
+    return Done(text, _ClearDetails(dropped=dropped, ended=ended))
 
 
 def _plan_clear(run: Run) -> str:
@@ -132,9 +167,14 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
         text += f" · nothing kept to clone: {run.clone.unkept}"
     removed, words = pruned(run)
     text += words
-    details = {"previous": kept, "ended": [each.content() for each in ended], "removed": removed}
-    told = {"kept": run.clone.keeps, "unkept": run.clone.unkept or None}
-    return Done(text, {**details, **told}, findings)
+    details = _PromoteDetails(
+        previous=kept,
+        ended=ended,
+        removed=removed,
+        kept=run.clone.keeps,
+        unkept=run.clone.unkept,
+    )
+    return Done(text, details, findings)
 
 
 def pruned(run: Run) -> tuple[int, str]:
@@ -217,7 +257,7 @@ def _undo(run: Run, progress: Progress) -> Done:
     other += f" · ended {listed(ended)}" if ended else ""
     other += f" · {late}" if (late := swap.lacking(run.server)) else ""
     text = f"{names.target} is the database from before{other}"
-    return Done(text, {"ended": [each.content() for each in ended]})
+    return Done(text, EndedDetails(ended=ended))
 
 
 def _plan_undo(run: Run) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.chain import Done, Step
-from backset.steps.databases import ended
+from backset.chain import Details, Done, Step
+from backset.described import ABSENT, described, key
+from backset.steps.databases import EndedDetails, ended
 from backset.text.quantities import amount, count
 
 if TYPE_CHECKING:
@@ -19,6 +20,26 @@ if TYPE_CHECKING:
 
 
 _WITH_PATH = "loads only with the database's search_path"
+_ROWS = "`backup` and `load`: exact counts in the dump, by table"
+
+
+@described(kw_only=True)
+class _BackupDetails(EndedDetails):
+    file: str = key("`backup`: the path of the dump; absent where there was nothing to dump")
+    rows: Mapping[str, int] = key("`backup` and `load`: exact counts in the dump, by table")
+    sha256: str = key("`backup`: of the dump, in hexadecimal, as in its manifest")
+    proved: bool = key("`backup`: whether it was restored and compared (`--prove`)")
+    same_as: str | None = key(
+        "`backup`: another one of the same state, whose file it has; null where there is none"
+    )
+    needs_search_path: bool = key(
+        "`backup`: whether it loads only with the search path of the database"
+    )
+
+
+@described(kw_only=True)
+class _LoadDetails(Details):
+    rows: Mapping[str, int] = key("`backup` and `load`: exact counts in the dump, by table")
 
 
 def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done:
@@ -36,7 +57,7 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
     if run.in_place.is_chosen:
         in_place.freeze(run)
     farewell = f" · ended {listed(ended)}" if ended else ""
-    gone = {"ended": [each.content() for each in ended]} if run.in_place.is_chosen else {}
+    gone = EndedDetails(ended=ended if run.in_place.is_chosen else ABSENT)
     if run.current.is_empty():
         run.work.demand_scripts()
         return Done(f"nothing to back up ({run.current.why_empty}){farewell}", gone)
@@ -70,15 +91,16 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
     text += f" · {_WITH_PATH}" if about.needs_search_path else ""
     unread = ", ".join(".".join(each) for each in about.left_out)
     text += f" · left out, since others own it: {unread}" if unread else ""
-    details = {
-        "file": str(taken.dump),
-        "rows": about.rows,
-        "sha256": about.sha256,
-        "proved": run.options.proves,
-        "same_as": twin.name if twin else None,
-        "needs_search_path": about.needs_search_path,
-    }
-    return Done(text + farewell, {**details, **gone}, _unloadable(taken))
+    details = _BackupDetails(
+        file=str(taken.dump),
+        rows=about.rows,
+        sha256=about.sha256,
+        proved=run.options.proves,
+        same_as=twin.name if twin else None,
+        needs_search_path=about.needs_search_path,
+        ended=gone.ended,
+    )
+    return Done(text + farewell, details, _unloadable(taken))
 
 
 def _unloadable(taken: Backup) -> tuple[Finding, ...]:
@@ -148,7 +170,7 @@ def _load(run: Run, progress: Progress) -> Done:
     counts = chosen.manifest.rows
     text = f"{chosen.name} · {_rows(counts)}, as its manifest says"
     text += f" · {_WITH_PATH}" if by_path else ""
-    return Done(text, {"rows": counts})
+    return Done(text, _LoadDetails(rows=counts))
 
 
 def _plan_load(run: Run) -> str:
