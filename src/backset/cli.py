@@ -13,19 +13,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from invoke.exceptions import Exit
 
 from backset.chain import CHAINS
-from backset.errors import BacksetError, ConsentError, FindingsError, Interrupted, StepFailedError
+from backset.errors import (
+    BacksetError,
+    ConsentError,
+    FindingsError,
+    Interrupted,
+    SettingsError,
+    StepFailedError,
+)
 from backset.migrate.worker import Worker
 from backset.process import identity, process, signals, streams
 from backset.report.report import Report, shortened
 from backset.report.report_json import JsonReport, Rewriting
 from backset.settings.reader import load, restored_environment
-from backset.text import redaction, toml
+from backset.text import pasted, redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from backset.backups.manifest import Backup
+    from backset.backups.store import Choice
     from backset.chain import Chain
     from backset.clones.memory import Memory
+    from backset.connections.target import Target
     from backset.errors import Finding
     from backset.runs.run import Run
     from backset.settings.settings import Settings
@@ -112,7 +122,7 @@ def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
 
 
 def _unwritten(finding: Finding) -> Finding:
-    return replace(finding, settings=tuple(filter(toml.is_open, finding.settings)))
+    return replace(finding, settings=tuple(filter(pasted.is_open, finding.settings)))
 
 
 def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = None) -> NoReturn:
@@ -192,14 +202,13 @@ def run_chain(
     ):
         from backset import execution
         from backset.backups.backup import Wish
-        from backset.report import dialogue
         from backset.runs.consent import Consent
         from backset.runs.run import Options, Run
         from backset.servers import location
         from backset.settings import rules
 
         settings = loaded.seeded_with(words)
-        ask = dialogue.asking(told) if told.can_ask else None
+        ask = asking(told) if told.can_ask else None
         whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
@@ -213,7 +222,7 @@ def run_chain(
             return
         choice = None
         if chain.has("load"):
-            choice = dialogue.choose(
+            choice = choose_backup(
                 settings, told, target, name=backup, into=into, newest=consent.yes
             )
             target = target.named(into) if into else target
@@ -279,3 +288,70 @@ def _farewell(chain: Chain, run: Run) -> str:
         return f" · {taken} goes back" if taken else ""
     back = " · `invoke undo` swaps the old one back" if run.current.database is not None else ""
     return f"{back} · `invoke psql` opens it" if run.outcome.promoted else ""
+
+
+def asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
+    """Return what shows facts on the terminal and reads the name that the user types."""
+
+    def typed(facts: Sequence[tuple[str, str]]) -> str:
+        told.stakes(facts, "")
+        try:
+            return input(" type the database's name to go on: ").strip()
+        except EOFError:
+            return ""
+
+    return typed
+
+
+def choose_backup(
+    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+) -> Choice:
+    """Return which backup to restore; without a name, offer the list where somebody can choose."""
+    from backset.backups.store import BackupStore, Choice
+
+    if into:
+        _check_name(into, target.database)
+    vault = BackupStore.of(settings.backups, target.database)
+    database = None if into else target.database
+    if not name and not newest:
+        found, unreadable = vault.read()
+        offered = found[::-1]
+        told.backups(offered, vault.folder, unreadable, numbered=True)
+        if not offered:
+            raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
+        if not told.can_ask:
+            remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
+            raise StepFailedError("restore was not told which backup", remedy)
+        name = _chosen(offered)
+    return Choice(vault=vault, name=name or None, database=database)
+
+
+def _chosen(offered: Sequence[Backup]) -> str:
+    """Read from the terminal the number of one of `offered`; return its name.
+
+    Raises StepFailedError when nothing is chosen.
+    """
+    while True:
+        try:
+            answer = input(f" which one? [1-{len(offered)}] ").strip()
+        except EOFError:
+            answer = ""
+        if not answer:
+            raise StepFailedError("no backup was chosen", "type the number of one, or its name")
+        for number, each in enumerate(offered, 1):
+            if answer in {str(number), each.name}:
+                return each.name
+
+
+def _check_name(database: str, target: str) -> None:
+    from backset.connections.target import derived_name
+    from backset.servers.server import DERIVED
+    from backset.settings import values
+
+    said, must_be = f"--into is {database!r}", f"another name: that one is used beside {target}"
+    try:
+        values.name(database)
+    except ValueError as error:
+        raise SettingsError([(said, f"it must be {error}")]) from None
+    if database in {derived_name(target, f"__{word}") for word in DERIVED}:
+        raise SettingsError([(said, f"it must be {must_be}")])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from backset.rehearsal import rehearsal
 from tests.states import rebuilt
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def broken(project: Project, **env: str) -> subprocess.CompletedProcess[str]:
     """Run it in a project, as a rehearsal does."""
     return subprocess.run(
-        [sys.executable, "-m", "backset.rehearsal.breaking"],
+        [sys.executable, "-c", rehearsal.BREAKS],
         cwd=project.folder,
         env={**os.environ, **project.env, **env},
         capture_output=True,

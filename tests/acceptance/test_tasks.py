@@ -392,3 +392,15 @@ def test_every_flag_has_help(project: Project) -> None:
         for line in options.splitlines():
             if line.strip().startswith("-"):
                 assert len(line.split()) > 1, f"{name}: {line.strip()} has no help"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["cli", "clones.memory", "commands.revisions", "commands.states", "migrate.discovery"],
+)
+def test_what_comes_before_alembics_process_is_light(module: str) -> None:
+    """That process imports for longest: what delays its start delays the whole run."""
+    heavy = "{'psycopg', 'rich', 'tomlkit'}"
+    code = f"import sys, backset.{module}; print(sorted({heavy} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from backset.carry import plan
 from backset.settings.rules import Rules
-from backset.text import toml
+from backset.text import pasted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +111,7 @@ def test_a_renaming_is_not_decided_for_the_user(decide: Decide, new_type: str) -
     """Neither is the new column filled by default, nor the old one left behind."""
     found = decide(USERS + ROWS, f"CREATE TABLE users (id int PRIMARY KEY, full_name {new_type})")
     settings = [setting for each in found.problems for setting in each.settings]
-    assert [(each.key, each.value) for each in settings if not toml.is_open(each)] == []
+    assert [(each.key, each.value) for each in settings if not pasted.is_open(each)] == []
     chosen = {each.table.rpartition(".")[2]: (each.key, each.value) for each in settings}
     assert chosen["rename"] == ('"users.full_name"', '"users.name"')
     assert chosen["backset"] == ("leave", ('"users.name"',))
@@ -137,7 +137,7 @@ def test_a_renaming_may_have_changed_the_type(decide: Decide, old: str, new: str
         f"{mood}; CREATE TABLE users (id int, becomes {new} NOT NULL)",
     )
     settings = [setting for each in found.problems for setting in each.settings]
-    assert [each for each in settings if not toml.is_open(each)] == []
+    assert [each for each in settings if not pasted.is_open(each)] == []
     renamed = decide("SELECT", "SELECT", Rules(rename={"users.becomes": "users.was"}))
     assert kinds(renamed) == []
 
@@ -148,11 +148,11 @@ def test_of_several_new_columns_none_is_taken_for_the_old_one(decide: Decide) ->
     found = decide(USERS + ROWS, f"CREATE TABLE users ({new})")
     left, *missing = found.problems
     assert [each.key for each in left.settings] == ['"users.full_name"', '"users.note"', "leave"]
-    assert {each.name: toml.is_open(each.settings[0]) for each in missing} == {
+    assert {each.name: pasted.is_open(each.settings[0]) for each in missing} == {
         "users.note": True, "users.full_name": True, "users.age": False,
     }  # fmt: skip
     agreed = decide("SELECT", "SELECT", Rules(leave=("users.name",)))
-    assert [toml.is_open(each.settings[0]) for each in agreed.problems] == [False] * 3
+    assert [pasted.is_open(each.settings[0]) for each in agreed.problems] == [False] * 3
 
 
 def test_a_table_may_have_been_renamed_too(decide: Decide) -> None:
@@ -164,7 +164,7 @@ def test_a_table_may_have_been_renamed_too(decide: Decide) -> None:
     assert [(each.key, each.value) for each in left.settings] == [
         ('"people"', '"users"'), ("leave", ('"users"',)),
     ]  # fmt: skip
-    assert all(map(toml.is_open, left.settings))
+    assert all(map(pasted.is_open, left.settings))
 
 
 def test_a_renamed_table(decide: Decide) -> None:

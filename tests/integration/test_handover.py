@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.catalog import row_hashes
+from backset.catalog import columns
 from backset.connections.session import connect
 from backset.errors import RefusedError, StepFailedError
 from backset.servers import swap
@@ -281,6 +281,6 @@ def test_a_collation_that_ignores_case_hides_nothing(writable: Cluster) -> None:
             pytest.skip("this server is built without ICU")
         session.execute("CREATE TABLE users (name text COLLATE deaf)")
         session.execute("INSERT INTO users VALUES ('Ann'), ('ANN')")
-        row = row_hashes.of_row(["name"])
+        row = columns.hash_of_row(["name"])
         query = sql.SQL("SELECT count(DISTINCT {}), count(DISTINCT name) FROM users").format(row)
         assert session.execute(query).fetchone() == (2, 1)

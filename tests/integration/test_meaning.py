@@ -12,7 +12,7 @@ from backset.checks import verification
 from backset.checks.differences import drift, enums
 from backset.runs import seeding
 from backset.settings.reader import load
-from backset.text.quoting import quoted, quoted_if_needed
+from backset.text.pasted import quoted, quoted_if_needed
 from tests.clusters import free_port, majors, running
 
 if TYPE_CHECKING:

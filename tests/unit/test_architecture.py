@@ -29,13 +29,13 @@ DOORS = {
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
-        *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal.breaking"),
+        *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal.rehearsal"),
         *("commands.repair", "execution"),
     },
     "dotenv": {"settings.reader"},
     "re2": {"text.redaction"},
     "tomlkit": {"settings.writing"},
-    "tomllib": {"checks.differences", "settings.reader", "settings.writing", "text.toml"},
+    "tomllib": {"checks.differences", "settings.reader", "settings.writing", "text.pasted"},
     "invoke": {"chain", "tasks", "cli", "__main__"},
     "rich": {"report.report_live"},
 }

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from backset.text import redaction, toml
+from backset.text import pasted, redaction
 
 # ESC [ 2 J empties a screen, 8-bit CSI is ESC [ in one, OSC 52 writes to a clipboard.
 ACTING = ["\x1b[2J", "\x9b2J", "\x1b]52;c;eA==\x07", "\r", "\n", "\b", "\0", "\x7f", "\x85"]
@@ -58,5 +58,5 @@ def test_json_and_toml_have_the_truth() -> None:
     truth = {"a": "".join(ACTING[:-1]) + "::x ##[error]y"}
     printed = redaction.no_command(json.dumps(truth))
     assert (printed.isprintable(), json.loads(printed)) == (True, truth)
-    printed = redaction.printable(f"it = {toml.string(truth['a'])}")
+    printed = redaction.printable(f"it = {pasted.string(truth['a'])}")
     assert tomllib.loads(printed)["it"] == truth["a"]

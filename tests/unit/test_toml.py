@@ -9,7 +9,7 @@ import pytest
 
 from backset.errors import Setting, StepFailedError
 from backset.settings import writing
-from backset.text import toml
+from backset.text import pasted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +19,10 @@ FILL, RENAME, BACKSET = "tool.backset.fill", "tool.backset.rename", "tool.backse
 
 def test_settings_are_put_together_by_their_tables() -> None:
     """Each header comes once, and a list has what all of them want, once."""
-    block = toml.block(
+    block = pasted.block(
         [
             Setting(table=BACKSET, key="leave", value=('"a"', '"b"')),
-            Setting(table=FILL, key='"t.x"', value=toml.string("'it''s \"1\"'")),
+            Setting(table=FILL, key='"t.x"', value=pasted.string("'it''s \"1\"'")),
             Setting(table=BACKSET, key="leave", value=('"a"', '"c"')),
         ]
     )
@@ -33,16 +33,16 @@ def test_settings_are_put_together_by_their_tables() -> None:
 
 def test_what_only_the_user_knows_is_a_comment() -> None:
     """So the rest of it can be pasted."""
-    block = toml.block(
+    block = pasted.block(
         [
-            Setting(table=FILL, key='"t.x"', value=toml.string(toml.BLANK)),
+            Setting(table=FILL, key='"t.x"', value=pasted.string(pasted.BLANK)),
             Setting(table=BACKSET, key="leave", value=('"a"',)),
         ]
     )
     assert block[1] == '# "t.x" = "…"'
     assert block[-1] == 'leave = ["a"]'
     assert tomllib.loads("\n".join(block))["tool"]["backset"]["leave"] == ["a"]
-    assert toml.block([]) == []
+    assert pasted.block([]) == []
 
 
 def choices() -> list[Setting]:
@@ -56,7 +56,7 @@ def choices() -> list[Setting]:
 
 def test_a_choice_is_made_by_nobody_but_the_user() -> None:
     """Each way is a comment; taking the sign away chooses it, and the others stay what they are."""
-    block = toml.block(choices())
+    block = pasted.block(choices())
     chosen = tomllib.loads("\n".join(block))["tool"]["backset"]
     assert chosen == {"rename": {}, "fill": {}, "leave": ["t.a", "t.gone"]}
     for line, table, value in (
@@ -84,11 +84,11 @@ FILES = [
 @pytest.mark.parametrize("file", FILES)
 def test_what_is_appended_breaks_no_file(file: str) -> None:
     """Whatever stands there stays, and the file can still be read; what cannot be added is said."""
-    wanted = [*choices(), Setting(table=FILL, key='"t.x"', value=toml.string("0"))]
-    after = tomllib.loads("\n".join([file, *toml.block(wanted, file)]))
+    wanted = [*choices(), Setting(table=FILL, key='"t.x"', value=pasted.string("0"))]
+    after = tomllib.loads("\n".join([file, *pasted.block(wanted, file)]))
     before = tomllib.loads(file)
     assert pruned(after, before) == before
-    printed = "\n".join(toml.block(wanted, file))
+    printed = "\n".join(pasted.block(wanted, file))
     for each in ('"t.new" = "t.old"', '"t.gone"', '"t.x" = "0"'):
         assert each in printed
 
@@ -107,7 +107,7 @@ def test_what_is_chosen_can_be_written(tmp_path: Path, file: str, end: str) -> N
     """Each line that was there stays as it was, with its comment; the rest is added."""
     path = tmp_path / "pyproject.toml"
     path.write_bytes(f"# mine\n{file}".replace("\n", end).encode())
-    wanted = [*choices(), Setting(table=FILL, key='"t.x"', value=toml.string("0"))]
+    wanted = [*choices(), Setting(table=FILL, key='"t.x"', value=pasted.string("0"))]
     change = writing.change(tmp_path, wanted)
     assert [each for each in change.diff() if each.startswith("-") and each[:3] != "---"] == [
         f"-{each}" for each in file.splitlines() if "leave" in each or "{" in each

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from backset.backups import dumps, manifest
 from backset.catalog import objects
 from backset.errors import RefusedError, StepFailedError
-from backset.text.quoting import quoted
+from backset.text.pasted import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Sequence

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from backset.carry import row_errors, tables
 from backset.carry.tables import SessionPair, adopt
-from backset.catalog import row_hashes
+from backset.catalog import columns
 from backset.errors import StepFailedError
 from backset.text import redaction
 from backset.text.quantities import count
@@ -131,7 +131,7 @@ def _first_differences(pair: SessionPair, transfer: TableCopy, key: Sequence[str
 
 def _columns(sides: Sides, transfer: TableCopy, *, recoded: bool) -> list[str]:
     compared = _compared(transfer)
-    sums = _joined(row_hashes.of_columns(compared, recoded=recoded))
+    sums = _joined(columns.hashes_of_columns(compared, recoded=recoded))
     (before,), (after,) = (_ask(side, transfer, sums) for side in sides)
     both = zip(compared, before, after, strict=True)
     return [column for column, first, second in both if first != second]
@@ -144,8 +144,8 @@ def _compared(transfer: TableCopy) -> list[str]:
 def _rows(
     sides: Sides, transfer: TableCopy, key: Sequence[str], *, recoded: bool
 ) -> list[tuple[str, ...]]:
-    row = row_hashes.of_row(transfer.columns, transfer.filled, recoded=recoded)
-    part = sql.SQL("{} & {}").format(row_hashes.of_row(key, recoded=recoded), _PARTS - 1)
+    row = columns.hash_of_row(transfer.columns, transfer.filled, recoded=recoded)
+    part = sql.SQL("{} & {}").format(columns.hash_of_row(key, recoded=recoded), _PARTS - 1)
     sums = sql.SQL("{}, sum({})").format(part, row)
     old_parts, new_parts = ({*_ask(side, transfer, sums, _BY_PART)} for side in sides)
     parts = sorted({each for each, _ in old_parts ^ new_parts})[:_SHOWN_PARTS]
@@ -220,7 +220,7 @@ def _digest(
     session: Session, rows: sql.Composable, transfer: TableCopy, *, recoded: bool
 ) -> Digest:
     query = sql.SQL("SELECT count(*), coalesce(sum({}), 0) FROM ({}) AS carried ({})")
-    number = row_hashes.of_row(transfer.columns, transfer.filled, recoded=recoded)
+    number = columns.hash_of_row(transfer.columns, transfer.filled, recoded=recoded)
     row = session.execute(query.format(number, rows, tables.listed(transfer.columns))).fetchone()
     assert row is not None  # noqa: S101  (an aggregate has one row)
     return Digest(int(row[0]), int(row[1]))

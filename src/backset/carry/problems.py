@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from backset.carry.mapping import is_array
 from backset.errors import Finding, Setting
-from backset.text import toml
+from backset.text import pasted
 from backset.text.explanations import UNHIDDEN
+from backset.text.pasted import BLANK, literal, quoted_if_needed, string
 from backset.text.quantities import count
-from backset.text.quoting import literal, quoted_if_needed
-from backset.text.toml import BLANK, string
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +67,7 @@ def _choice(setting: Setting, advice: str) -> Setting:
 
 def _line(setting: Setting) -> str:
     value = setting.value
-    text = value if isinstance(value, str) else toml.listed([*setting.already, *value])
+    text = value if isinstance(value, str) else pasted.listed([*setting.already, *value])
     return f"[{setting.table}] {setting.key} = {text}"
 
 

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from backset.catalog.catalog import FIRST_OF_A_USER, is_users, shown
 from backset.errors import StepFailedError
-from backset.text.quoting import bare
+from backset.text.pasted import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

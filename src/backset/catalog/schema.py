@@ -15,7 +15,7 @@ from psycopg import sql
 from backset.catalog import sharing
 from backset.catalog.catalog import FIRST_OF_A_USER, SETTINGS, spelled
 from backset.catalog.object_hashes import FOUND, IS_OURS, TO_COMPARE
-from backset.text.quoting import parts
+from backset.text.pasted import parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

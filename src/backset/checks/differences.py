@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from backset.catalog import catalog
 from backset.errors import Finding, SettingsError
 from backset.settings import writing
-from backset.text import toml
+from backset.text import pasted
+from backset.text.pasted import literal
 from backset.text.quantities import count
-from backset.text.quoting import literal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -294,7 +294,7 @@ def write(old: Baseline, findings: Iterable[Finding]) -> Baseline:
     found = {(each.kind, each.what) for each in findings if each.kind in DIFFERENCES}
     reasons = {key: old.reasons.get(key, "") for key in sorted(found)}
     lines = [
-        "    {{ kind = {}, what = {}, reason = {} }},\n".format(*map(toml.string, (*key, reason)))
+        "    {{ kind = {}, what = {}, reason = {} }},\n".format(*map(pasted.string, (*key, reason)))
         for key, reason in reasons.items()
     ]
     if lines or old.path.exists():

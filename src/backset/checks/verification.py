@@ -16,8 +16,8 @@ from backset.migrate import current
 from backset.migrate.worker import UNKNOWN
 from backset.revisions import script_files
 from backset.revisions.history import ToldChain
+from backset.text.pasted import quoted_if_needed
 from backset.text.quantities import count
-from backset.text.quoting import quoted_if_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.backups.store import BackupStore
-from backset.catalog import catalog
 from backset.chain import Details, Done
 from backset.described import described, inline, key, plain
 from backset.errors import Finding
-from backset.inherit import cluster_wide
 from backset.process import files
 from backset.text.quantities import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from backset.connections.session import Session
     from backset.servers.server import Database
     from backset.settings.settings import Settings
 
@@ -183,36 +180,6 @@ def chosen_files(root: Path, globs: Iterable[str]) -> list[Path]:
         with suppress(OSError):
             found |= {path for path in root.glob(pattern) if path.is_file()}
     return sorted(found)
-
-
-def look(session: Session, extensions: Sequence[str]) -> Parts:
-    """Return a hash of each, as a session on the maintenance database sees it.
-
-    extensions: those whose files at the server the build depended on.
-    """
-    version, role, settings = session.execute(_QUERY).fetchone() or ("", "", "")
-    found = {
-        "the server": digest([catalog.server_id(session), version]),
-        "the role": digest(role),
-        "a setting of the server": digest(settings),
-        "a role of the server": cluster_wide.look(session).server,
-    }
-    if extensions:
-        versions = session.execute(_EXTENSIONS, [list(extensions)]).fetchall()
-        found["an extension of the server"] = digest(versions)
-    return found
-
-
-# What a session gets from elsewhere than itself; those of the target are among its properties.
-_QUERY = """
-SELECT version(), current_user, (
-    SELECT jsonb_object_agg(name, setting) FROM pg_settings
-    WHERE source NOT IN ('default', 'override', 'client', 'session')
-)
-"""
-_EXTENSIONS = """
-SELECT name, default_version FROM pg_available_extensions WHERE name = ANY(%s) ORDER BY name
-"""
 
 
 _NAME = "clean.template"

@@ -17,7 +17,7 @@ from backset.prove.placement import Placement
 from backset.runs.run import Options, Run
 from backset.settings import rules
 from backset.status import diagnosis, states
-from backset.steps.dumps import backup
+from backset.steps.databases import backup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

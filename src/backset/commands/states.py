@@ -37,12 +37,12 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         opened("repair", as_json=as_json) as (settings, told),
         alembic_for_proof(settings, proves=not plan) as (it, ahead),
     ):
+        from backset import cli
         from backset.commands import repair as repairs
-        from backset.report import dialogue
         from backset.runs.consent import Consent
         from backset.servers import location
 
-        ask = dialogue.asking(told) if told.can_ask else None
+        ask = cli.asking(told) if told.can_ask else None
         consent = Consent(**said, ask=ask, named=False)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:

@@ -100,8 +100,8 @@ def protect(*, plan: bool) -> None:
 def unprotect(*, confirm: str, plan: bool) -> None:
     """Remove the marker, when the user has typed the database's name."""
     with opened("unprotect") as (settings, told):
+        from backset.cli import asking
         from backset.connections.session import explained
-        from backset.report.dialogue import asking
         from backset.servers import location
         from backset.servers.safeguards import unprotect
         from backset.servers.server import Server

@@ -16,8 +16,8 @@ from backset.connections.session import connect
 from backset.described import described, key
 from backset.errors import StepFailedError
 from backset.process import identity, signals
+from backset.text.pasted import quoted
 from backset.text.quantities import age
-from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,14 +11,13 @@ from backset.connections.target import ENV_PY, LIBPQ_VARIABLES, PATTERN, Target
 from backset.errors import AlembicError, BacksetError, SettingsError
 from backset.migrate import provenance
 from backset.migrate.worker import Worker
-from backset.servers import location
-from backset.servers.location import ServiceNames
 from backset.settings.reader import on_embedded, restored_environment
 from backset.text.explanations import OR_DOOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from backset.servers.location import ServiceNames
     from backset.settings.settings import Settings
 
 # What env.py says when it waits for a URL, or has the placeholder of Alembic's template.
@@ -45,6 +44,8 @@ def settled(settings: Settings) -> Settings:
             opened, environ = worker.where_to()
     except AlembicError as error:
         if _WANTS_A_URL.search(error.words):
+            from backset.servers import location
+
             if (
                 "DATABASE_URL" in error.words
                 or location.project_cluster(settings.root).data.exists()
@@ -112,6 +113,9 @@ def stand_in_names(settings: Settings, meant: Target | None, database: str) -> S
     Migrations name the role (OWNER TO, GRANT … TO) and the database (ALTER DATABASE … SET), and
     code depends on the driver. database: its name where nobody says another one.
     """
+    from backset.servers import location
+    from backset.servers.location import ServiceNames
+
     if meant is None:
         return ServiceNames(database=database, driver=location.needed_driver(settings))
     match = PATTERN.fullmatch(meant.url)

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from backset.catalog import objects
 from backset.chain import Details
 from backset.connections.target import respelled
 from backset.described import described, key
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
 
-_RIGHTS = {"tables": objects.TABLES, "rights": objects.RIGHTS, "back": objects.BACK}
 _LAST_WORDS_S = 0.2
 _WORKER = Path(__file__).parents[1] / "alembic_worker"
 
@@ -494,8 +492,15 @@ def greet(
         "lineage": asdict(lineage),
         "elsewhere": _server_of(target) if target and settings.is_throw_away else {},
         "watched_port": settings.port(target) if watched and target else "",
-        "rights": _RIGHTS if target and target.writes else {},
+        "rights": _rights() if target and target.writes else {},
     }
+
+
+def _rights() -> dict[str, str]:
+    """Return the SQL by which rights are given back for a migration, as the worker runs it."""
+    from backset.catalog import objects
+
+    return {"tables": objects.TABLES, "rights": objects.RIGHTS, "back": objects.BACK}
 
 
 def failure(

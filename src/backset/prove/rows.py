@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from psycopg import sql
 
-from backset.catalog import catalog, row_hashes
+from backset.catalog import catalog, columns
 from backset.catalog.catalog import IS_TABLE, SETTINGS, is_users
 from backset.catalog.schema import Difference
 from backset.text import redaction
@@ -217,14 +217,14 @@ def _read(
     session: Session, table: tuple[str, str], found: Sequence[tuple[str, bool]], total: int
 ) -> TableRows:
     """Return the rows of one table. found: its columns, and whether the primary key has each."""
-    columns = tuple(name for name, _ in found)
+    names = tuple(name for name, _ in found)
     key = tuple(name for name, is_key in found if is_key)
     is_digest = total > _WHOLE_ROWS
-    texts = [sql.SQL("{}::text").format(sql.Identifier(each)) for each in columns]
-    values = sql.SQL(", ").join(row_hashes.of_columns(columns) if is_digest else texts)
+    texts = [sql.SQL("{}::text").format(sql.Identifier(each)) for each in names]
+    values = sql.SQL(", ").join(columns.hashes_of_columns(names) if is_digest else texts)
     query = sql.SQL("SELECT {} FROM {}").format(values, sql.Identifier(*table))
-    rows = Counter(session.execute(query).fetchall()) if columns and total else Counter()
-    return TableRows(columns=columns, key=key, rows=rows, total=total, is_digest=is_digest)
+    rows = Counter(session.execute(query).fetchall()) if names and total else Counter()
+    return TableRows(columns=names, key=key, rows=rows, total=total, is_digest=is_digest)
 
 
 _COLUMNS = f"""

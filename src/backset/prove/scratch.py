@@ -19,8 +19,8 @@ from backset.migrate.upgrading import Ground
 from backset.migrate.worker import Worker
 from backset.prove import rows
 from backset.servers import derived
+from backset.text.pasted import bare, parts
 from backset.text.quantities import count
-from backset.text.quoting import bare, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,14 +9,20 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nox.command import CommandFailed
+from psycopg import sql
 
+from backset.catalog import versions
 from backset.checks import server_log
+from backset.connections.session import connect
+from backset.errors import BacksetError, StepFailedError
 from backset.process.process import last_words
 from backset.process.streams import tell
 from backset.servers.cluster import LOG_LINE_PREFIX
+from backset.settings.reader import load
 from backset.text import redaction
 
 if TYPE_CHECKING:
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
     from backset.servers.location import Service
 
     Content = Mapping[str, Any]
+    from backset.connections.target import Target
 
 ORPHANED = "orphaned revision"
 AT_HEAD = "at head"
@@ -325,7 +332,7 @@ class NoxStage:
     def break_database(self) -> dict[str, Any]:
         """Leave a database whose version no file has; return how that ended."""
         if not self._broken:
-            return self._ended([sys.executable, "-m", "backset.rehearsal.breaking"])
+            return self._ended([sys.executable, "-c", BREAKS])
         emptied = self.task(["reset"])
         if emptied["exit_code"]:
             return emptied
@@ -333,3 +340,30 @@ class NoxStage:
         if program in {"python", "python3"}:  # as in the settings: not all systems have a `python`
             program = str(self._env.get("BACKSET_PYTHON") or sys.executable)
         return self._ended([program, *rest])
+
+
+ORPHAN = "0f0f0f0f0f0f"
+BREAKS = "from backset.rehearsal.rehearsal import break_it; break_it()"
+
+
+def orphan(target: Target) -> None:
+    """Put an unknown revision into every version table. Raises StepFailedError without one."""
+    with connect(target, "rehearsal") as session, session.transaction():
+        found = versions.tables(session)
+        if not found:
+            raise StepFailedError("the database has no version table", "run `invoke upgrade` first")
+        for table in found:
+            name = sql.Identifier(table.schema, table.name)
+            session.execute(sql.SQL("DELETE FROM {}").format(name))
+            session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, sql.Literal(ORPHAN)))
+
+
+def break_it() -> None:
+    """Break it; without a database that can be broken, end with one line."""
+    try:
+        settings = load(Path.cwd())
+        if settings.target is None:
+            raise StepFailedError("DATABASE_URL is not set", "let it name the database to break")
+        orphan(settings.target)
+    except BacksetError as error:
+        sys.exit("\n".join(error.lines()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.process.identity import spoken
 from backset.process.streams import tell
-from backset.text import toml
+from backset.text import pasted
 from backset.text.quantities import age, amount, count
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Report:
 
     def settings(self, settings: Sequence[Setting], onto: str) -> None:
         """Print what would mend it, for pasting at the end of pyproject.toml, which is `onto`."""
-        for each in ("", " in pyproject.toml:", "", *toml.block(settings, onto)):
+        for each in ("", " in pyproject.toml:", "", *pasted.block(settings, onto)):
             tell(each, is_error=True)
 
     def rewriting(self, diff: Sequence[str]) -> None:

@@ -26,9 +26,10 @@ from backset.servers import location, swap
 from backset.servers.derived import Copying
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from backset.chain import Done
+    from backset.clones.memory import Parts
     from backset.connections.session import Session
     from backset.inherit.property import Property
     from backset.runs.run import Run
@@ -107,7 +108,7 @@ def _surroundings(run: Run, record: Record) -> str:
     now = memory.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
     needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-    now |= memory.look(run.server.session, needed)
+    now |= _server_parts(run.server.session, needed)
     return memory.difference({**was, **record.server}, now, settings.root) or _properties(
         run, record
     )
@@ -269,7 +270,7 @@ class Keeping:
         if moved := memory.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
         needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-        server = memory.look(session, needed)
+        server = _server_parts(session, needed)
         if server["a role of the server"] != roles:
             raise OSError("a role of the server has changed meanwhile")
         parts = memory.of_files(settings, record.account)
@@ -294,3 +295,33 @@ class Keeping:
 
 
 _ROW = "SELECT oid, xmin::text FROM pg_database WHERE datname = %s AND NOT datallowconn"
+
+
+def _server_parts(session: Session, extensions: Sequence[str]) -> Parts:
+    """Return a hash of each, as a session on the maintenance database sees it.
+
+    extensions: those whose files at the server the build depended on.
+    """
+    version, role, settings = session.execute(_SERVER).fetchone() or ("", "", "")
+    found = {
+        "the server": memory.digest([catalog.server_id(session), version]),
+        "the role": memory.digest(role),
+        "a setting of the server": memory.digest(settings),
+        "a role of the server": cluster_wide.look(session).server,
+    }
+    if extensions:
+        versions = session.execute(_VERSIONS, [list(extensions)]).fetchall()
+        found["an extension of the server"] = memory.digest(versions)
+    return found
+
+
+# What a session gets from elsewhere than itself; those of the target are among its properties.
+_SERVER = """
+SELECT version(), current_user, (
+    SELECT jsonb_object_agg(name, setting) FROM pg_settings
+    WHERE source NOT IN ('default', 'override', 'client', 'session')
+)
+"""
+_VERSIONS = """
+SELECT name, default_version FROM pg_available_extensions WHERE name = ANY(%s) ORDER BY name
+"""

@@ -16,8 +16,8 @@ from backset.runs.policy import Strategy, TargetFacts
 from backset.servers import derived, safeguards
 from backset.servers.safeguards import SETTING
 from backset.servers.server import tied_by
+from backset.text.pasted import quoted
 from backset.text.quantities import amount, count
-from backset.text.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -22,8 +22,8 @@ from backset.inherit import grants
 from backset.process import process, signals
 from backset.runs import login, notes
 from backset.servers import swap
+from backset.text.pasted import bare
 from backset.text.quantities import count
-from backset.text.quoting import bare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

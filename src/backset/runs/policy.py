@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from backset.servers.server import foreign, protection
 from backset.text.explanations import UNHIDDEN
-from backset.text.quoting import quoted
+from backset.text.pasted import quoted
 
 if TYPE_CHECKING:
     from backset.connections.locality import Locality

@@ -10,7 +10,7 @@ from psycopg import sql
 from backset.errors import RefusedError, StepFailedError
 from backset.servers import swap
 from backset.servers.server import PROTECTED
-from backset.text.quoting import quoted
+from backset.text.pasted import quoted
 
 if TYPE_CHECKING:
     from backset.connections.session import Session

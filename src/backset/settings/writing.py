@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.errors import StepFailedError
 from backset.process import files
-from backset.text import toml
+from backset.text import pasted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -72,7 +72,7 @@ def change(root: Path, settings: Iterable[Setting]) -> Change:
     """
     path = root / NAME
     before = text(path)
-    chosen = [each for each in settings if not toml.is_open(each)]
+    chosen = [each for each in settings if not pasted.is_open(each)]
     wanted = tomllib.loads(before)
     for each in chosen:
         _put(_inner(wanted, each.table, lambda _outer: {}), each, _value)

@@ -6,8 +6,7 @@ same.
 
 from backset.chain import Chain, parallel
 from backset.steps.content import carry, seed, upgrade, verify
-from backset.steps.databases import clear, promote, reset, undo
-from backset.steps.dumps import backup, load
+from backset.steps.databases import backup, clear, load, promote, reset, undo
 
 __all__ = [
     "backup",
