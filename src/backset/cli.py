@@ -311,19 +311,19 @@ def choose_backup(
 
     if into:
         _check_name(into, target.database)
-    vault = BackupStore.of(settings.backups, target.database)
+    store = BackupStore.of(settings.backups, target.database)
     database = None if into else target.database
     if not name and not newest:
-        found, unreadable = vault.read()
+        found, unreadable = store.read()
         offered = found[::-1]
-        told.backups(offered, vault.folder, unreadable, numbered=True)
+        told.backups(offered, store.folder, unreadable, numbered=True)
         if not offered:
-            raise StepFailedError(f"{vault.folder} has no backup", "`invoke backup` takes one")
+            raise StepFailedError(f"{store.folder} has no backup", "`invoke backup` takes one")
         if not told.can_ask:
             remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
             raise StepFailedError("restore was not told which backup", remedy)
         name = _chosen(offered)
-    return Choice(vault=vault, name=name or None, database=database)
+    return Choice(store=store, name=name or None, database=database)
 
 
 def _chosen(offered: Sequence[Backup]) -> str:

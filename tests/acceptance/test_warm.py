@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from backset.catalog.object_hashes import inventory
+from backset.catalog import object_hashes
 from backset.connections.target import Target
 from tests.marks import slow_but
 from tests.project import Project, databases, laid_down
@@ -64,7 +64,7 @@ def content(project: Project) -> tuple[dict[str, str], dict[str, list[Any]], lis
             " WHERE setdatabase = d.oid)"
             " FROM pg_database d WHERE datname = current_database()"
         ).fetchall()
-        return inventory(session), rows, whole
+        return object_hashes.read(session), rows, whole
 
 
 @pytest.fixture

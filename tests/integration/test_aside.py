@@ -63,7 +63,7 @@ def described(databases: Databases) -> list[object]:
                   FROM pg_constraint WHERE conparentid = 0 ORDER BY 1, 2"""
     session = databases.new
     constraints = session.execute(referred.encode()).fetchall()
-    return [object_hashes.inventory(session), dumped(databases), constraints]
+    return [object_hashes.read(session), dumped(databases), constraints]
 
 
 def indexes(databases: Databases) -> set[str]:

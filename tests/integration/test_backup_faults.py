@@ -311,14 +311,14 @@ def test_another_database_and_a_newer_server_are_refused(
     """Both reasons at once, each with its remedy, before anything is created."""
     taken = take(vault, target, programs)
     with pytest.raises(RefusedError) as error:
-        Choice(vault=vault, name=taken.name, database="app").backup("", 16)
+        Choice(store=vault, name=taken.name, database="app").backup("", 16)
     other, newer = error.value.lines()
     assert f"is a backup of {target.database}" in other
     assert "--into app" in other
     assert "was taken from PostgreSQL 18, and this is 16" in newer
-    assert Choice(vault=vault, name=taken.name, database=None).backup("", 18) == taken
+    assert Choice(store=vault, name=taken.name, database=None).backup("", 18) == taken
     server = taken.manifest.server_id
-    assert Choice(vault=vault, name=None, database=target.database).backup(server, 19) == taken
+    assert Choice(store=vault, name=None, database=target.database).backup(server, 19) == taken
 
 
 @pytest.mark.parametrize("above", [NEVER, 0])

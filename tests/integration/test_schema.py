@@ -194,7 +194,7 @@ def test_a_temporary_table_makes_no_difference(server: Cluster) -> None:
         session.execute("CREATE FUNCTION pg_temp.one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
         assert session.execute("SELECT 1 FROM pg_namespace WHERE nspname ~ '^pg_temp_'").fetchone()
         assert schema.read(session).keys() == {"schema public"}
-        assert object_hashes.inventory(session) == {}
+        assert object_hashes.read(session) == {}
         assert objects.found(session) == []
         assert catalog.is_empty(session)
         assert catalog.is_bare(session)

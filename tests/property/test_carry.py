@@ -102,14 +102,14 @@ def test_a_carry_keeps_its_word(ground: Ground) -> None:
     @given(case=schemas.cases())
     def every(case: Case) -> None:
         ground.lay(case)
-        before = object_hashes.inventory(ground.new)
+        before = object_hashes.read(ground.new)
         try:
             done = ground.carry(case)
         except StepFailedError as error:
             outcome = _refused(ground, case, error)
         else:
             outcome = _carried(ground, case, done)
-            assert object_hashes.inventory(ground.new) == before
+            assert object_hashes.read(ground.new) == before
         event(outcome)
         outcomes[outcome] += 1
 

@@ -59,7 +59,7 @@ NO_WISH = Wish()
 
 
 def take(
-    vault: BackupStore,
+    store: BackupStore,
     target: Target,
     folders: Callable[[], Iterable[Path]],
     programs: Programs,
@@ -86,21 +86,21 @@ def take(
         pg_dump = programs.find("pg_dump", major)
         both = pg_dump, programs.beside(pg_dump, "pg_restore")
         search_path = catalog.own_search_path(session)
-        with vault.open():
+        with store.open():
             if wish.name:
-                vault.refuse_name(wish.name)
+                store.refuse_name(wish.name)
             _begin_snapshot(session)
             moment = datetime.now(UTC)
             revisions = tuple(catalog.revisions(session, left_out.has))
             name = wish.name or _name(moment, revisions)
-            partial = files.create(vault.folder / f"{name}.dump.partial")
+            partial = files.create(store.folder / f"{name}.dump.partial")
             form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
-            dump = vault.folder / f"{name}{form.suffix}"
+            dump = store.folder / f"{name}{form.suffix}"
             options = [*_options(session, target), *left_out.options()]
             with dumps.written(form, partial, programs, both, *options, target=target) as finish:
                 # While pg_dump works, in its snapshot.
                 rows = catalog.row_counts(session, lambda table: not left_out.has(table))
-                objects = object_hashes.inventory(session, left_out.condition())
+                objects = object_hashes.read(session, left_out.condition())
                 outcome = evaluated.look(session, search_path, left_out.has)
                 about = Manifest(
                     name=name,
@@ -127,7 +127,7 @@ def take(
                 )
                 _pack(manifest.beside(dump, SCRIPTS), folders(), programs.cwd)
                 digests = finish()
-            earlier = vault.list()
+            earlier = store.list()
             size_bytes, sha256 = manifest.size_bytes(partial), digests.file
             about = replace(about, content_sha256=digests.content)
             twin = _twin(earlier, about, partial, _listing(both[1], programs))

@@ -186,7 +186,7 @@ def differences(
         there = rows.keys() | unread
         return found + [f"table {table} is missing" for table in expected if table not in there]
     wanted = {name: each for name, each in about.objects.items() if name not in spare}
-    objects = object_hashes.inventory(session, left_out.condition())
+    objects = object_hashes.read(session, left_out.condition())
     # The script of an extension may make a schema that does not belong to it.
     spare |= {f"schema {each}" for each in catalog.empty_schemas(session)} - wanted.keys()
     objects = {name: each for name, each in objects.items() if name not in spare}

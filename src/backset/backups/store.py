@@ -41,7 +41,7 @@ class BackupStore:
 
     @classmethod
     def of(cls, backups: Path, database: str) -> BackupStore:
-        """Return the vault of a database; its name is quoted where a file name cannot hold it."""
+        """Return the store of a database; its name is quoted where a file name cannot hold it."""
         return cls(backups / quote(database, safe=" ").replace("..", "%2E%2E"))
 
     def read(self) -> tuple[Sequence[Backup], Sequence[str]]:
@@ -298,17 +298,17 @@ def _last_of_their_rows(
 class Choice:
     """What `invoke restore` was told.
 
-    vault: where a name is looked for. name: None for the newest backup of the server.
+    store: where a name is looked for. name: None for the newest backup of the server.
     database: whose backup it must be; None where --into says that any will do.
     """
 
-    vault: BackupStore
+    store: BackupStore
     name: str | None
     database: str | None
 
     def backup(self, server_id: str, major: int) -> Backup:
         """Return the backup, if this server can take it. Raises StepFailedError, RefusedError."""
-        found = self.vault.find(self.name) if self.name else self.vault.newest(server_id)
+        found = self.store.find(self.name) if self.name else self.store.newest(server_id)
         if reasons := _refusals(found, self.database, major):
             raise RefusedError(reasons)
         return found

@@ -184,10 +184,10 @@ class Archive:
         return sorted(self.texts("TABLE").keys() - self.texts("TABLE DATA").keys())
 
 
-def find(vault: BackupStore, name: str) -> Path:
+def find(store: BackupStore, name: str) -> Path:
     """Return the dump of a backup's name or of a path. Raises StepFailedError."""
     stem = name.removesuffix(".zst").removesuffix(".dump")
-    for path in (*(vault.folder / f"{stem}{each}" for each in manifest.SUFFIXES), Path(name)):
+    for path in (*(store.folder / f"{stem}{each}" for each in manifest.SUFFIXES), Path(name)):
         if path.exists():
             return path
     what = f"{name} is no backup of this database, and no file"

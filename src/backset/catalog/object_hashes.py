@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
 
-def inventory(
+def read(
     session: psycopg.Connection[Any], condition: sql.Composable | None = None
 ) -> dict[str, str]:
     """Return kind and qualified name of every object → a hash of 16 hexadecimal digits.

@@ -62,9 +62,9 @@ def backups(*, as_json: bool) -> None:
         from backset.backups.store import BackupStore
 
         target = settings.target
-        vault = BackupStore.of(settings.backups, target.database if target else settings.database)
-        found, unreadable = vault.read()
-        told.backups(found, vault.folder, unreadable)
+        store = BackupStore.of(settings.backups, target.database if target else settings.database)
+        found, unreadable = store.read()
+        told.backups(found, store.folder, unreadable)
 
 
 def url(*, reveal: bool, plan: bool) -> None:

@@ -1,4 +1,4 @@
-"""The door to a database that is the project's own: its commands, run under watch.
+"""The project's own commands, run under watch.
 
 A command is given the environment of the database that it is meant for. One that comes to the live
 database instead is ended at once. What it did is for others to judge, in the database: its exit

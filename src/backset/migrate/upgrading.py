@@ -217,7 +217,10 @@ def _demand_written(worker: Worker, session: Session, done: Migrated) -> None:
 
 
 def _init(
-    door: ProjectCommand, command: Sequence[str], session: Session, on_line: Callable[[str], None]
+    project: ProjectCommand,
+    command: Sequence[str],
+    session: Session,
+    on_line: Callable[[str], None],
 ) -> list[Finding]:
     """Let the project make what its chain cannot start without; return what is doubtful.
 
@@ -225,12 +228,12 @@ def _init(
     no role.
     """
     before = _everything(session)
-    done = door.run(command, "init", on_line)
+    done = project.run(command, "init", on_line)
     if _everything(session) == before:
         raise StepFailedError(
-            f"{_ended(done)}, and created nothing{_seen(done)}", _remedy(done, door)
+            f"{_ended(done)}, and created nothing{_seen(done)}", _remedy(done, project)
         )
-    return [*door.doubts(done), *_status(done)]
+    return [*project.doubts(done), *_status(done)]
 
 
 def _everything(session: Session) -> object:
@@ -253,7 +256,7 @@ def _after_init(doubts: Sequence[Finding]) -> Iterator[None]:
 
 
 def _upgrade_by_command(
-    door: ProjectCommand,
+    project: ProjectCommand,
     command: Sequence[str],
     workers: Sequence[Worker],
     session: Session,
@@ -264,10 +267,10 @@ def _upgrade_by_command(
     Raises StepFailedError when the command went elsewhere, or one of them is not at its end.
     """
     before = [place(each, session) for each in workers]
-    done = door.run(command, "upgrade", on_line)
-    after = [_judged(each, session, done, door) for each in workers]
+    done = project.run(command, "upgrade", on_line)
+    after = [_judged(each, session, done, project) for each in workers]
     if not _has_content(session):
-        what = f"{_ended(done)}, and {door.subject.database} is at head, but has no table"
+        what = f"{_ended(done)}, and {project.subject.database} is at head, but has no table"
         raise StepFailedError(what, "look at what the migrations make; is it stamped only?")
     told = [
         Migrated(
@@ -278,11 +281,13 @@ def _upgrade_by_command(
         )
         for old, new in zip(before, after, strict=True)
     ]
-    return told, [*door.doubts(done), *_status(done)]
+    return told, [*project.doubts(done), *_status(done)]
 
 
-def _judged(worker: Worker, session: Session, done: CommandOutcome, door: ProjectCommand) -> Place:
-    found, name = place(worker, session), f"{worker.lineage.label}{door.subject.database}"
+def _judged(
+    worker: Worker, session: Session, done: CommandOutcome, project: ProjectCommand
+) -> Place:
+    found, name = place(worker, session), f"{worker.lineage.label}{project.subject.database}"
     if not any(table.revisions for table in found.tables):
         what = f"{name} has no revision in a version table: nothing was migrated there"
         if others := [each.shown for each in versions.tables(session) if each.revisions]:
@@ -294,7 +299,7 @@ def _judged(worker: Worker, session: Session, done: CommandOutcome, door: Projec
         what = f"{name} is {count(len(found.pending), 'revision')} before head ({found.shown})"
     else:
         return found
-    remedy = _LOCATE if found.orphans and not done.status else _remedy(done, door)
+    remedy = _LOCATE if found.orphans and not done.status else _remedy(done, project)
     raise StepFailedError(f"{_ended(done)}, but {what}{_seen(done)}", remedy)
 
 
@@ -316,8 +321,8 @@ def _seen(done: CommandOutcome) -> str:
     return f"; it connected to {where}" if where else "; no session of it was seen on this server"
 
 
-def _remedy(done: CommandOutcome, door: ProjectCommand) -> str:
-    return _MEND if done.seen.came or done.status else door.remedy()
+def _remedy(done: CommandOutcome, project: ProjectCommand) -> str:
+    return _MEND if done.seen.came or done.status else project.remedy()
 
 
 def _status(done: CommandOutcome) -> list[Finding]:

@@ -371,10 +371,10 @@ def _evicting(run: Run) -> AbstractContextManager[None]:
 def _dumped(run: Run) -> Backup:
     """Return a backup of the target as it is, without the scripts that it has not come from."""
     above = run.settings.zstd_above
-    vault, target = run.backups.store, run.target
+    store, target = run.backups.store, run.target
     spare = run.current.left_out()
     return backups.take(
-        *(vault, target, lambda: (), run.backups.programs),
+        *(store, target, lambda: (), run.backups.programs),
         zstd_above=above,
         left_out=spare,
         is_half_built=True,
@@ -395,7 +395,7 @@ def load(run: Run, taken: Backup, *, own: bool) -> str:
         restoration.fill(taken, *where, entries=listing)
     spare = _spare(run, taken)
     restoration.check(taken, run.target, exactly=own, spare=spare, is_in_use=True)
-    there = object_hashes.inventory(run.current.session())
+    there = object_hashes.read(run.current.session())
     gone = [each for each in _places(run, taken) if each not in there]
     return f"{', '.join(gone)}: gone, and its owner alone brings it back" if gone else ""
 

@@ -20,15 +20,15 @@ _ASKED = "it asked for input, and stdin is closed: give it arguments or variable
 
 
 def seed(
-    settings: Settings, door: ProjectCommand, session: Session, on_line: Callable[[str], None]
+    settings: Settings, project: ProjectCommand, session: Session, on_line: Callable[[str], None]
 ) -> tuple[dict[str, int], list[Finding]]:
-    """Run the seed command through `door`; return the rows of its database's tables afterwards.
+    """Run the seed command through `project`; return the rows of its database's tables afterwards.
 
     Raises StepFailedError when the command fails or goes to the live database, when a table of
     [tool.backset.rows] has too few rows, and when a sequence lags behind its column.
     """
-    done = door.run(settings.seed, "seed", on_line)
-    doubts = door.doubts(done)
+    done = project.run(settings.seed, "seed", on_line)
+    doubts = project.doubts(done)
     if done.status != 0:
         raise StepFailedError(done.words, _ASKED if done.asked else _MEND)
     closed = catalog.unreadable(session)
@@ -41,7 +41,7 @@ def seed(
 
 def seed_again(
     settings: Settings,
-    door: ProjectCommand,
+    project: ProjectCommand,
     session: Session,
     rows: dict[str, int],
     on_line: Callable[[str], None],
@@ -51,7 +51,7 @@ def seed_again(
     Raises StepFailedError when the command fails this time, and with the tables that differ.
     """
     try:
-        again, doubts = seed(settings, door, session, on_line)
+        again, doubts = seed(settings, project, session, on_line)
     except StepFailedError as error:
         error.what = f"a second time: {error.what}"
         raise

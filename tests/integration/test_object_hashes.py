@@ -1,4 +1,4 @@
-"""The inventory of a database survives a dump, and every change of an object shows in it."""
+"""The hashes of a database survive a dump, and every change of an object shows in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from backset.backups import restoration
-from backset.catalog.object_hashes import inventory
+from backset.catalog import object_hashes
 from backset.connections.target import Target
 from tests.backups import EMPTY, run, take
 from tests.clusters import majors, running
@@ -40,15 +40,15 @@ def old_cluster() -> Iterator[Cluster]:
         yield made
 
 
-def inventory_of(target: Target, settings: str = "") -> dict[str, str]:
-    """Return a database's inventory, in a session with other settings."""
+def hashes_of(target: Target, settings: str = "") -> dict[str, str]:
+    """Return the hashes of a database, in a session with other settings."""
     with psycopg.connect(**target.params, autocommit=True) as session:  # type: ignore[arg-type]
         session.execute(settings.encode() or b"SELECT 1")
-        return inventory(session)
+        return object_hashes.read(session)
 
 
 @pytest.mark.parametrize("major", majors(18, 16))
-def test_a_restored_database_has_the_same_inventory(
+def test_a_restored_database_has_the_same_hashes(
     vault: BackupStore, programs: Programs, major: int, request: pytest.FixtureRequest, name: str
 ) -> None:
     """Twice over, on both majors, whatever the session's settings; nothing is left out."""
@@ -58,7 +58,7 @@ def test_a_restored_database_has_the_same_inventory(
         for number in (1, 2, 3):
             session.execute(f"CREATE DATABASE {name}_{number} TEMPLATE template0".encode())
     run(first, EVERYTHING)
-    then = inventory_of(first)
+    then = hashes_of(first)
     for kind in KINDS:
         assert any(each.startswith(kind) for each in then), kind
     assert "type app.vector" not in then, "members of an extension come with it"
@@ -66,7 +66,7 @@ def test_a_restored_database_has_the_same_inventory(
         taken = take(vault, first.named(f"{name}_{source}"), programs)
         restoration.load(taken, first.named(f"{name}_{copy}"), major, programs)
         settings = "SET search_path = app, public; SET TimeZone = 'Asia/Tokyo'"
-        assert inventory_of(first.named(f"{name}_{copy}"), settings) == then
+        assert hashes_of(first.named(f"{name}_{copy}"), settings) == then
 
 
 def test_an_unfinished_index_is_not_missed(
@@ -170,9 +170,9 @@ HASHES = {
 
 def test_the_hashes_are_those_of_earlier_manifests(target: Target) -> None:
     """A backup of years ago is held against them: for one definition there is one hash for ever."""
-    before = inventory_of(target)
+    before = hashes_of(target)
     run(target, TOLD)
-    then = inventory_of(target)
+    then = hashes_of(target)
     assert {name: then[name] for name in then.keys() - before.keys()} == HASHES
 
 
