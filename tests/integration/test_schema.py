@@ -185,6 +185,16 @@ def test_every_change_is_seen(server: Cluster, change: str) -> None:
     assert [str(each) for each in differences(server, change)] == [CHANGES[change]]
 
 
+@pytest.mark.parametrize("major", majors(13))
+def test_the_oldest_server_is_read_as_well(major: int) -> None:
+    """It has other functions, and fewer columns in its catalogs."""
+    with running(major, free_port()) as made:
+        with psycopg.connect(made.url("postgres")) as session:
+            session.execute(BASE.encode())
+        found = read(made.url("postgres"))
+    assert {"table public.users", "column public.users.email"} <= found.keys()
+
+
 def test_a_temporary_table_makes_no_difference(server: Cluster) -> None:
     """Nor do the schemas that the server keeps for ever once there was one; it is still empty."""
     with psycopg.connect(server.url("postgres"), autocommit=True) as administrator:

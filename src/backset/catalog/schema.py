@@ -271,6 +271,8 @@ SELECT string_agg(grants, '; ' ORDER BY grants) FROM (
     FROM aclexplode(rights) LEFT JOIN pg_roles r ON r.oid = grantee
     WHERE grantee <> owner GROUP BY r.rolname) AS g (grants)
 """
+# PostgreSQL 13 is asked before it knows that there is none, and would fail for 0.
+_RELATION = "coalesce(nullif(relation, 0), 'pg_class'::regclass::oid)"
 _SCHEMA = f"""
 WITH object AS ({TO_COMPARE}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
@@ -282,7 +284,7 @@ SELECT coalesce(word, o.type), o.identity, nullif(concat_ws(' ', parent.type, pa
            'owner', CASE sub WHEN 0 THEN pg_get_userbyid(owner) END, 'rights', ({_RIGHTS}))),
        place
 {FOUND}
-     LEFT JOIN pg_identify_object('pg_class'::regclass, relation, 0) parent ON relation <> 0
+     LEFT JOIN pg_identify_object('pg_class'::regclass, {_RELATION}, 0) parent ON relation <> 0
      LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (classid, objid, sub)
 WHERE {_OF_A_USER}
   AND (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND o.identity = 'public')
