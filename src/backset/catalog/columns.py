@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from backset.catalog import catalog
-from backset.catalog.catalog import IS_TABLE, READABLE, spelled
+from backset.catalog.catalog import READABLE, TABLES, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -118,6 +118,7 @@ def _column(row: tuple[Any, ...]) -> Column:
 
 # A domain over a domain has a base too. An array's elements decide what is built in, its labels
 # and its members.
+# The tables come by name: a condition on `c` would be worked out for every column of them.
 _TABLES = f"""
 WITH RECURSIVE base (oid, type, modifier) AS (
     SELECT oid, CASE typtype WHEN 'd' THEN typbasetype ELSE oid END, typtypmod FROM pg_type
@@ -156,7 +157,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      LEFT JOIN pg_type r ON r.oid = root.type
      LEFT JOIN pg_type e ON e.oid = CASE WHEN r.typcategory = 'A' THEN r.typelem ELSE r.oid END
      LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE {IS_TABLE}
+WHERE (n.nspname, c.relname) IN (SELECT * FROM ({TABLES}) AS tables)
 ORDER BY 1, 2, a.attnum
 """
 
