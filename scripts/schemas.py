@@ -48,7 +48,7 @@ _NAMES = {
     bool: "boolean",
     type(None): "null",
 }
-# What people call some of them.
+# The names of those classes in reports that have another one in the code.
 _TITLES = {
     "Backend": "Session",
     "Look": "ServerLog",
