@@ -193,40 +193,34 @@ class _Performer:
         def meanwhile() -> None:
             while left and not failed:
                 try:
-                    self._tell(left[0])
+                    self._perform(left[0])
                     left.pop(0)
                 except (StepFailedError, psycopg.Error) as error:
                     failed.append(error)
 
         with signals.limited(0 if first.is_short else self._timeout_s):
-            self._tell(first, *([meanwhile] if first.waits else []))
+            self._perform(first, *([meanwhile] if first.waits else []))
         if failed:
             self._watcher.begin(left[0].name)
             raise failed[0]
         for step in left:
             self.do((step,))
 
-    def _tell(self, step: Step, *meanwhile: object) -> None:
-        self._keeping.before(step.name)
-        self._watcher.begin(step.name)
-        done = self._done(step, *meanwhile)
-        self._values[step.gives] = done.value
-        self._watcher.end(step.name, done)
-        self._keeping.after(step.name, done)
-
-    def _done(self, step: Step, *meanwhile: object) -> Done:
-        doing = ""
+    def _perform(self, step: Step, *meanwhile: object) -> None:
+        run, doing = self._run, ""
 
         def progress(text: str, *, lasting: bool = False) -> None:
             nonlocal doing
             doing = text
             self._watcher.progress(text, lasting=lasting)
 
-        if step.is_own and step.writes and not self._run.work.is_beside:
-            self._run.current.demand_unprotected(self._run.server)
+        self._keeping.before(step.name)
+        self._watcher.begin(step.name)
+        if step.is_own and step.writes and not run.work.is_beside:
+            run.current.demand_unprotected(run.server)
         try:
             used = (self._values.get(each) for each in step.uses)
-            done = step.run(self._run, progress, *meanwhile, *used)
+            done = step.run(run, progress, *meanwhile, *used)
         except Overdue as error:
             error.doing = error.doing or doing
             raise
@@ -236,7 +230,11 @@ class _Performer:
             if not step.is_own:
                 raise
             raise self._explained(error) from error
-        return done if isinstance(done, Done) else Done(done if isinstance(done, str) else "done")
+        if not isinstance(done, Done):
+            done = Done(done if isinstance(done, str) else "done")
+        self._values[step.gives] = done.value
+        self._watcher.end(step.name, done)
+        self._keeping.after(step.name, done)
 
     def _explained(self, error: Exception) -> StepFailedError:
         """Return what a function of the project has raised, with the line that raised it."""

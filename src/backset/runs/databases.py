@@ -16,7 +16,7 @@ from backset.migrate.worker import Scripts, Worker
 from backset.process import signals
 from backset.runs import login
 from backset.runs.login import ProjectObjects
-from backset.servers import derived, safeguards
+from backset.servers import derived, safeguards, swap
 from backset.servers.server import Names, protection
 
 if TYPE_CHECKING:
@@ -182,11 +182,13 @@ class NextDatabase:
         acts: whether our login acts there as the role that the tables belong to. A dump says itself
         whose each object is, and has what only the login itself may set.
         """
-        server, recalled = self._server, self._clone.recalled
-        template = recalled.template if recalled else None
+        server, old, recalled = self._server, self._current.database, self._clone.recalled
         self.is_begun = True
         with signals.deferred():  # a CREATE that is torn leaves one without its mark
-            derived.create_next(server, self._current.database, template)
+            if recalled is None or old is None:
+                swap.make(server, server.names.next, "next", old)
+            else:
+                derived.copy_as_next(server, recalled.template, old)
         safeguards.lift(server.session, server.names.next)
         role = self._current.ownership().role if acts else ""
         if role:

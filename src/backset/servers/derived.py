@@ -231,12 +231,9 @@ class Copying:
             self.problem = one_line(error, self._server.target)
 
 
-def create_next(server: Server, old: Database | None, template: Database | None) -> None:
-    """Create `__next` with its mark: a copy of `template`, or empty in the likeness of `old`."""
+def copy_as_next(server: Server, template: Database, old: Database) -> None:
+    """Create `__next` as a copy of `template`, with the owner and the tablespace of `old`."""
     name = server.names.next
-    if template is None or old is None:
-        swap.make(server, name, "next", old)
-        return
     # Closed until it has its mark: one that has content and no mark would be somebody else's.
     _copy(server.session, template, name, old, closed=True)
     swap.show(server, name, "next")
