@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from backset.backups.manifest import Backup
     from backset.backups.store import Choice
     from backset.chain import Chain
-    from backset.clones.memory import Memory
     from backset.connections.target import Target
     from backset.errors import Finding
+    from backset.memory import Memory
     from backset.runs.run import Run
     from backset.settings.settings import Settings
 
@@ -256,7 +256,7 @@ def _ahead(
     """Start Alembic's process before our own imports, unless what it would build is remembered."""
     memory = None
     if CHAINS[name].has("reset", "upgrade") and not asked.get("cold"):
-        from backset.clones import memory as memories
+        from backset import memory as memories
 
         database = settings.target.database if settings.target else settings.database
         memory = memories.recall(settings, database)

@@ -18,7 +18,7 @@ import nox
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from backset.rehearsal.rehearsal import Check, NoxStage
+    from backset.rehearsal import Check, NoxStage
     from backset.servers.location import Service
 
 # Nox waits 0.3 s for a program that the terminal has interrupted too, then sends TERM to it; the
@@ -56,7 +56,7 @@ def migrate_session(
 
     def session(session: nox.Session, server: ServedPostgres) -> None:
         from backset.process import signals  # noqa: PLC0415  (the noxfile's other sessions)
-        from backset.rehearsal.rehearsal import NoxStage  # noqa: PLC0415
+        from backset.rehearsal import NoxStage  # noqa: PLC0415
 
         if install:
             session.install(*install)
@@ -158,9 +158,9 @@ def _thrown_away(
 
 def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]:
     """Return every check; each is told as it is made."""
+    from backset import rehearsal  # noqa: PLC0415
     from backset.process import signals, streams  # noqa: PLC0415  (the noxfile's other sessions)
-    from backset.rehearsal import rehearsal  # noqa: PLC0415
-    from backset.rehearsal.rehearsal import rehearse  # noqa: PLC0415
+    from backset.rehearsal import rehearse  # noqa: PLC0415
 
     checks = []
     for check in rehearse(stage, downgrades=downgrades, wait_s=wait_s):
@@ -174,7 +174,7 @@ def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]
 
 def _report(session: nox.Session, title: str, checks: Sequence[Check]) -> None:
     """Tell GitHub, where it asks; the session fails with the checks that did."""
-    from backset.rehearsal import rehearsal  # noqa: PLC0415  (the noxfile's other sessions)
+    from backset import rehearsal  # noqa: PLC0415  (the noxfile's other sessions)
 
     if os.environ.get("GITHUB_ACTIONS"):
         print(*rehearsal.commands(title, checks), sep="\n", flush=True)  # noqa: T201  (they shall act)

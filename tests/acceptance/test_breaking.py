@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from backset.rehearsal import rehearsal
+from backset import rehearsal
 from tests.states import rebuilt
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ DOORS = {
     "sqlalchemy": {"alembic_worker"},
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
-        *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal.rehearsal"),
+        *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal"),
         *("commands.repair", "execution"),
     },
     "dotenv": {"settings.reader"},

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from backset.rehearsal import rehearsal
-from backset.rehearsal.rehearsal import Check, criteria, error
+from backset import rehearsal
+from backset.rehearsal import Check, criteria, error
 from tests.canary import ACTING, acting
 
 AFTER: dict[str, Any] = {

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
+from backset import memory
 from backset.catalog import catalog
-from backset.clones import memory
-from backset.clones.memory import KeptDatabase, Recalled, Record
 from backset.errors import StepFailedError
 from backset.inherit import cluster_wide, extensions, inheritance
 from backset.inherit import property as properties
 from backset.inherit.property import When
+from backset.memory import KeptDatabase, Recalled, Record
 from backset.process.identity import age_s
 from backset.servers import location, swap
 from backset.servers.derived import Copying
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backset.chain import Done
-    from backset.clones.memory import Parts
     from backset.connections.session import Session
     from backset.inherit.property import Property
+    from backset.memory import Parts
     from backset.runs.run import Run
     from backset.servers.server import Database
 

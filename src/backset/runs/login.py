@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from backset import memory
 from backset.catalog import catalog, objects
 from backset.catalog.catalog import is_users
-from backset.clones import memory
 from backset.connections import activity
 from backset.errors import StepFailedError
 from backset.migrate import current

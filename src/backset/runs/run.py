@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backset.backups.store import Choice
-    from backset.clones.memory import Memory
     from backset.connections.target import Target
+    from backset.memory import Memory
     from backset.migrate.worker import Worker
     from backset.revisions.restore import Recipe
     from backset.runs.policy import Strategy

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from backset.backups.store import BackupStore, Choice
     from backset.catalog.objects import Object
     from backset.catalog.past import Past
-    from backset.clones.memory import Memory, Recalled
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.inherit.cluster_wide import ClusterWide
+    from backset.memory import Memory, Recalled
     from backset.revisions.script_files import Revision
     from backset.runs.login import Writers
     from backset.servers.programs import Programs

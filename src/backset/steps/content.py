@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from backset.carry.plan import Left
     from backset.carry.tables import CarrySides
     from backset.checks.server_log import Look
-    from backset.clones.memory import Recalled
     from backset.errors import Finding
+    from backset.memory import Recalled
     from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Migrated
     from backset.runs.run import Run

@@ -343,7 +343,7 @@ class NoxStage:
 
 
 ORPHAN = "0f0f0f0f0f0f"
-BREAKS = "from backset.rehearsal.rehearsal import break_it; break_it()"
+BREAKS = "from backset.rehearsal import break_it; break_it()"
 
 
 def orphan(target: Target) -> None:

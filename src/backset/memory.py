@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
     Account = Mapping[str, Any]  # what the worker's tracer says
-
     Parts = dict[str, str]  # what each thing is called → a hash of it
 
 EVERY = "*"  # among the names of variables: somebody went through all of them
