@@ -314,7 +314,7 @@ def _settings(settings: Settings) -> list[object]:
 
 def _ourselves() -> list[str]:
     """Return the files that we consist of: what they do may change with them."""
-    top = Path(__file__).parents[1]
+    top = Path(__file__).parent
     return [
         os.path.join(folder, name)  # noqa: PTH118  (hundreds of them)
         for folder, _, names in os.walk(top)
