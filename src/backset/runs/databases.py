@@ -56,7 +56,6 @@ class CurrentDatabase:
     def refresh(self, server: Server) -> None:
         """Look which databases there are."""
         self.databases = server.databases()
-        self._previous = self.databases.get(server.names.previous)
 
     @property
     def database(self) -> Database | None:
@@ -66,7 +65,7 @@ class CurrentDatabase:
     @property
     def previous(self) -> Database | None:
         """The database that `undo` would bring back."""
-        return self._previous
+        return self.databases.get(Names.of(self.target.database).previous)
 
     def session(self) -> Session:
         """Return a session on the target, for looking at it; it holds the lock in the target."""
