@@ -70,10 +70,11 @@ class CurrentDatabase:
     def session(self) -> Session:
         """Return a session on the target, for looking at it; it holds the lock in the target."""
         if self._session is None:
-            self._session = connect(self.target, self._purpose)
-            self._open.callback(end, self._session)  # which never commits
+            session = connect(self.target, self._purpose)
+            self._open.callback(end, session)  # which never commits
             if self._locks is not None:
-                self._locks(self._session)
+                self._locks(session)
+            self._session = session
         return self._session
 
     def lock_by(self, locks: Callable[[Session], None]) -> None:
