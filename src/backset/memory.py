@@ -1,4 +1,9 @@
-"""What a build depended on outside of the server, hashed: files, folders, packages, variables."""
+"""What is remembered of the last build: what it depended on outside of the server, what it said.
+
+Files, folders, packages and variables are hashed. The record is `clean.template`, beside the
+target's backups; the databases that are kept bear a digest of it in their comments. Either without
+the other is worth nothing, and nothing is lost with it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The carry: plan, copy, prove; what is in the new database afterwards is what was in the old."""
+"""The carry: plan, copy, prove; what is in the new database afterwards is what was in the old.
+
+Sequences go on behind the rows, and materialized views are filled.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The tables of a carry: which gets the rows of which, and what its own database knows of it."""
+"""What a carry works with: the two sides, the tables of each, pairs of sessions, threads.
+
+The sessions see one moment, and values pass between them without loss.
+"""
 
 from __future__ import annotations
 

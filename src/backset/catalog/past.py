@@ -1,4 +1,7 @@
-"""Reads the sequences of one database: who uses them, and where they stand."""
+"""What a database was: its sequences, its partitions, its tables and types, enough to remake them.
+
+A carry asks for that before it clears the target, or of the database that the rows are from.
+"""
 
 from __future__ import annotations
 
@@ -262,7 +265,7 @@ class Past:
     parts: the oids of all that have rows of their own, partitions included, and whose rows they
     are. types: those of the columns, and what these consist of, by oid.
     parents: tables that others inherit from. counters: the sequences.
-    large_objects: how many there were. configured: the rows of a user's in tables of extensions.
+    large_objects: how many there were. extension_rows: those of a user's in tables of extensions.
     partitions: of the tables. populated: the materialized views that could be read.
     """
 

@@ -294,7 +294,7 @@ def _remove_dead() -> None:
 
 
 def _old_name(settings: Settings, old: str) -> str:
-    """Say what opened() would give; write nothing. Raises StepFailedError as that does."""
+    """Say what _old_chain() would give; write nothing. Raises StepFailedError as that does."""
     if folder := _folder(settings, old):
         return f"{_shown_folder(settings, folder)} with today's env.py"
     commit, _ = _commit(settings, old)

@@ -200,7 +200,7 @@ def _set(session: Session, target: Target, *, is_disposable: bool) -> int:
     settings = {name: "0" for name, since in _LIFTED.items() if version >= since}
     settings |= _READ_AS_EVER
     settings |= {"synchronous_commit": "off"} if is_disposable else {}
-    # In place, a commit that waits for a standby would keep everybody out; see standbys.py.
+    # In place, a commit that waits for a standby would keep everybody out; see swap.py.
     settings |= (
         {"default_transaction_read_only": "off", "synchronous_commit": "local"}
         if target.writes

@@ -2,6 +2,7 @@
 
 Some env.py runs only behind a command of the project, and some fails. Its version tables and the
 scripts can still be held against each other; its models cannot be compared then, and that is said.
+What is wrong with its place is judged here, too, and whether the heads of the scripts are accepted.
 """
 
 from __future__ import annotations

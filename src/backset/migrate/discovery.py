@@ -1,4 +1,7 @@
-"""Which database a project means that sets no DATABASE_URL: what its env.py opens by itself."""
+"""Which database a project means that sets no DATABASE_URL: what its env.py opens by itself.
+
+And how a stand-in takes the place of that one: its names, and the variables that name it.
+"""
 
 from __future__ import annotations
 

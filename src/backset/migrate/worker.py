@@ -1,4 +1,4 @@
-"""The worker's client: starts alembic_worker.py for one database, asks it, proves its target."""
+"""The worker's client: starts alembic_worker for one database, asks it, proves its target."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other programs, signals, streams and the account that we run as."""
+"""Other programs, signals, streams, folders and files of our own, and what a run is called."""

@@ -1,4 +1,7 @@
-"""Builds a chain in a scratch database beside the target, which is looked at and never changed."""
+"""Builds a chain in a scratch database beside the target, which is looked at and never changed.
+
+And takes the chain back to base there, and builds it again: what a downgrade leaves is a finding.
+"""
 
 from __future__ import annotations
 

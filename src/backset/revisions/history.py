@@ -1,4 +1,7 @@
-"""Pure: the revisions of one chain drawn as `git log --graph` does, with the database in it."""
+"""Pure: the revisions of one chain drawn as `git log --graph` does, with the database in it.
+
+And where a revision went that no file has: what orphans.py has found of it.
+"""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def is_set(session: Session, database: str) -> bool:
 def override(session: Session) -> None:
     """Let a session of our own write, which has begun while those of our login only read.
 
-    What it commits waits for no standby: standbys.py says why.
+    What it commits waits for no standby: swap.py says why.
     """
     session.execute(f"SET default_transaction_read_only = off; {LOCALLY}".encode())
 

@@ -148,7 +148,10 @@ def what_stands(
     rebuilt: bool,
     taken: Backup | None,
 ) -> str:
-    """Return what the target is after that error; the rest is as Build has it."""
+    """Return what the target is after that error.
+
+    promoted: of Outcome; rebuilt: of InPlaceState; taken: of RunBackups.
+    """
     name = target.database
     if rebuilt:
         back = f"; `invoke restore {taken.name} --in-place` goes back" if taken else ""

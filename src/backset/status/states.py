@@ -1,4 +1,4 @@
-"""The cures of states, from the smallest on. Pure: facts in, a command and its reason out."""
+"""The states of a database, and their cures, from the smallest on. Pure: facts in, a state out."""
 
 from __future__ import annotations
 
