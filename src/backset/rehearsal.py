@@ -1,4 +1,4 @@
-"""The order in which everything is tried, each check of it, and all checks as a table. Pure.
+"""The order in which everything is tried, each check of it, and all checks as a table.
 
 Broken, repaired, undone, restored, down and up again; judged by what the tasks say in JSON.
 """
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     import nox
 
+    from backset.connections.target import Target
     from backset.servers.location import Service
 
     Content = Mapping[str, Any]
-    from backset.connections.target import Target
 
 ORPHANED = "orphaned revision"
 AT_HEAD = "at head"
@@ -343,7 +343,7 @@ class NoxStage:
 
 
 ORPHAN = "0f0f0f0f0f0f"
-BREAKS = "from backset.rehearsal import break_it; break_it()"
+BREAKS = "from backset.rehearsal import break_target; break_target()"
 
 
 def orphan(target: Target) -> None:
@@ -358,8 +358,8 @@ def orphan(target: Target) -> None:
             session.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(name, sql.Literal(ORPHAN)))
 
 
-def break_it() -> None:
-    """Break it; without a database that can be broken, end with one line."""
+def break_target() -> None:
+    """Leave the target with an unknown revision; end with one line where that cannot be done."""
     try:
         settings = load(Path.cwd())
         if settings.target is None:

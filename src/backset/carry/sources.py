@@ -1,4 +1,7 @@
-"""What the rows of a carry come from: the target, its backup, another database, or a dump."""
+"""What the rows of a carry come from: the target, its backup, another database, or a dump.
+
+Where revisions are pending there that change rows, a copy goes through them first.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,7 @@ def _as_it_would_be(
     sides: CarrySides, source: RowSource, progress: Progress
 ) -> Iterator[RowSource]:
     """Open the copy of a database that has gone through what is pending; itself, if nothing is."""
-    waiting = find_pending(source.session, sides)
+    waiting = _pending(source.session, sides)
     if not waiting:
         yield source
         return
@@ -149,7 +152,7 @@ def _dumped(
             folder, target, sides.backups.programs, zstd_above=above, left_out=spare
         )
     except (StepFailedError, RefusedError) as error:
-        raise pending_failed(waiting, error) from None
+        raise _pending_failed(waiting, error) from None
 
 
 def _check_database(sides: CarrySides, database: Target) -> None:
@@ -245,7 +248,7 @@ def _opened_dump(
                 _tell_rowless(found, session, progress)
                 rules, places = sides.rules, _places(found, session)
                 _load(sides, found, database, places, doubts)
-                waiting = find_pending(session, sides)
+                waiting = _pending(session, sides)
                 wanted = found.rows(None if waiting else _wanted(session, rules))
                 _load(sides, found, database, [x for x in wanted if x not in places], doubts)
                 copied = _digests(connected, rules) if waiting and is_own else None
@@ -283,10 +286,10 @@ def _go_through(
         with scratch.opened(sides.server, sides.old, database, OF_DATABASE) as copy:
             copy.upgrade(progress)
     except (StepFailedError, RefusedError) as error:
-        raise pending_failed(waiting, error) from None
-    if left := find_pending(session, sides):
+        raise _pending_failed(waiting, error) from None
+    if left := _pending(session, sides):
         what = "the migrations ended, and the version table does not say that they were run"
-        raise pending_failed(left, StepFailedError(what, ""))
+        raise _pending_failed(left, StepFailedError(what, ""))
     if gone := sorted(before - _names(session)):
         progress(f"the migrations drop or rename there: {', '.join(gone)}", lasting=True)
 
@@ -401,8 +404,10 @@ WHERE c.relkind = 'p'
 """
 
 
-def find_pending(session: Session, sides: CarrySides) -> list[Revision]:
-    """Return them in their order, as far as the version tables of a database say where it stands.
+def _pending(session: Session, sides: CarrySides) -> list[Revision]:
+    """Return the pending revisions that change old rows, in their order.
+
+    They are known as far as the version tables of a database say where it stands.
 
     Of an orphaned database, or one without a version, nothing is known, and nothing is pending.
     What only inserts rows of its own has done so in the new database. It counts where the settings
@@ -413,9 +418,7 @@ def find_pending(session: Session, sides: CarrySides) -> list[Revision]:
     places = [each.revisions for each in versions.tables(session) if each.revisions]
     if not places:
         return []
-    heads = set(
-        sides.new.scripts().heads
-    )  # which needs no process of Alembic where a clone is taken
+    heads = set(sides.new.scripts().heads)  # without Alembic's process where a clone is taken
     if all(heads == set(rows) for rows in places):
         return []
     return [
@@ -460,7 +463,7 @@ def refuse_in_place(sides: CarrySides) -> None:
 
     Raises RefusedError where the role may not make the copy in which the old rows go through these.
     """
-    sides.in_place.pending = find_pending(sides.old.session(), sides)
+    sides.in_place.pending = _pending(sides.old.session(), sides)
     if sides.in_place.pending and not sides.server.role.may_create:
         what = (
             f"{sides.old.target.database} has not run {files_of(sides.in_place.pending)}, which "
@@ -469,7 +472,7 @@ def refuse_in_place(sides: CarrySides) -> None:
         raise RefusedError([(what, going_without([each.id for each in sides.in_place.pending]))])
 
 
-def pending_failed(
+def _pending_failed(
     revisions: Sequence[Revision], error: StepFailedError | RefusedError
 ) -> StepFailedError:
     """Return the error where the copy could not go through these."""

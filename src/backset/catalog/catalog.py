@@ -201,7 +201,7 @@ def version_tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     return session.execute(_VERSION_TABLES).fetchall()
 
 
-def readable_version_tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+def _readable_version_tables(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
     """Return those of version_tables() that the role may read."""
     closed = unreadable(session)
     return [each for each in version_tables(session) if each not in closed]
@@ -215,7 +215,7 @@ def revisions(
     spare: which of them are somebody else's, by schema and name.
     """
     found: set[str] = set()
-    for schema, table in readable_version_tables(session):
+    for schema, table in _readable_version_tables(session):
         if spare((schema, table)):
             continue
         query = sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(schema, table))

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ACCEPT = "invoke verify --accept"
 ACCEPT_FRESH = "invoke reset-db --accept"
-RESET = "`invoke reset-db` rebuilds the database and keeps the old one for `invoke undo`"
 
 LOAD_MODELS = (
     "import the modules of the models in env.py; or, where a command of the project loads them, "

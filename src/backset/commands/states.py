@@ -10,6 +10,16 @@ from backset.errors import FindingsError, StepFailedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from backset.connections.target import Target
+    from backset.report.report import Report
+    from backset.servers.location import Service
+    from backset.settings.settings import Settings
+
+_ELSEWHERE = (
+    "the throw-away server has only those of its package: rehearse the chain on one that has more, "
+    "by migrate_session() of backset.nox and its DATABASE_URL; `invoke reset-db` builds it on yours"
+)
+
 
 def status(*, as_json: bool, plan: bool, proves: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
@@ -56,18 +66,6 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         told.status(found)
         if found.findings:
             raise FindingsError.of(found.findings)
-
-
-_ELSEWHERE = (
-    "the throw-away server has only those of its package: rehearse the chain on one that has more, "
-    "by migrate_session() of backset.nox and its DATABASE_URL; `invoke reset-db` builds it on yours"
-)
-
-if TYPE_CHECKING:
-    from backset.connections.target import Target
-    from backset.report.report import Report
-    from backset.servers.location import Service
-    from backset.settings.settings import Settings
 
 
 def check(*, as_json: bool, plan: bool) -> None:

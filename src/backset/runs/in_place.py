@@ -75,7 +75,7 @@ def clear(run: Run) -> int:
         if run.current.sharing().is_nobodys:
             extension_rows.clear(run.current.session())
         if run.backups.taken is not None:
-            run.backups.taken = rehearse(run, run.backups.taken)
+            run.backups.taken = _rehearse(run, run.backups.taken)
     with signals.deferred():
         _mark_database(run)
         if role:
@@ -414,7 +414,7 @@ def _places(run: Run, taken: Backup) -> list[str]:
     return [each for each in taken.manifest.objects or () if ends and each.endswith(ends)]
 
 
-def rehearse(run: Run, taken: Backup) -> Backup:
+def _rehearse(run: Run, taken: Backup) -> Backup:
     """Do what load() would, in the open transaction of `run.current.session()`, and roll that back.
 
     Returns the backup; where it loads only with the search path of the database, its manifest says

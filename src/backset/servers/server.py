@@ -1,4 +1,4 @@
-"""A server as its maintenance database shows it: facts, the lock, who is connected."""
+"""A server as its maintenance database shows it: facts, the lock, sessions, what ties databases."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ if TYPE_CHECKING:
 
     from backset.connections.activity import Backend
     from backset.connections.locality import Locality
-    from backset.connections.session import Session
 
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
 # No session that makes, renames or drops databases waits for a standby: one that is away would hold
-# it up for ever, and the target with it. What that costs is said after the swap (standbys.py).
+# it up for ever, and the target with it. What that costs is said after the swap (swap.py).
 LOCALLY = "SET synchronous_commit = local"
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
 DERIVED = ("next", "previous", "discard", "scratch", "scratch_old", "clean", "seeded")

@@ -30,9 +30,6 @@ from backset.servers.server import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from backset.connections.session import Session
-    from backset.servers.server import Server
-
 _EVICT_EVERY_S = 0.005
 _PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only every 100 ms
 _IMMOVABLE_S = 1.0  # for those that we may not end: RENAME would wait for 5 s, and then fail

@@ -163,9 +163,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
     findings = run.work.inheritance.findings(run.server.session)
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
     text += f" · {late}" if (late := swap.lacking(run.server)) else ""
-    if (
-        run.clone.unkept and run.clone.outside
-    ):  # it has been built, and the next run will build it again
+    if run.clone.unkept and run.clone.outside:  # the next run will build it again
         text += f" · nothing kept to clone: {run.clone.unkept}"
     removed, words = pruned(run)
     text += words
@@ -323,7 +321,7 @@ _ROWS = "`backup` and `load`: exact counts in the dump, by table"
 @described(kw_only=True)
 class _BackupDetails(EndedDetails):
     file: str = key("`backup`: the path of the dump; absent where there was nothing to dump")
-    rows: Mapping[str, int] = key("`backup` and `load`: exact counts in the dump, by table")
+    rows: Mapping[str, int] = key(_ROWS)
     sha256: str = key("`backup`: of the dump, in hexadecimal, as in its manifest")
     proved: bool = key("`backup`: whether it was restored and compared (`--prove`)")
     same_as: str | None = key(
@@ -336,7 +334,7 @@ class _BackupDetails(EndedDetails):
 
 @described(kw_only=True)
 class _LoadDetails(Details):
-    rows: Mapping[str, int] = key("`backup` and `load`: exact counts in the dump, by table")
+    rows: Mapping[str, int] = key(_ROWS)
 
 
 def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done:
@@ -461,9 +459,8 @@ def _load(run: Run, progress: Progress) -> Done:
 
         where = run.work.target, run.server.major, run.backups.programs
         by_path |= restoration.load(chosen, *where, emptied=emptied)
-        run.work.inheritance.repeat(
-            run.work.session()
-        )  # the script of an extension may set search_path
+        # The script of an extension may set search_path.
+        run.work.inheritance.repeat(run.work.session())
     counts = chosen.manifest.rows
     text = f"{chosen.name} · {_rows(counts)}, as its manifest says"
     text += f" · {_WITH_PATH}" if by_path else ""
