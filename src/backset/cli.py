@@ -234,11 +234,11 @@ def run_chain(
             options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
             memory=memory,
         ) as run:
-            run.open()
             told.note(database=target.database, url=target.shown)
             if whence and whence.is_exposed:
                 told.notice(rules.EXPOSED)
             if plan:
+                run.open()
                 told.note(sessions=run.server.sessions(target.database))
                 planned = execution.plan(run, chain, skip=skip, consent=consent)
                 told.plan(planned.lines, planned.facts, planned.digest)

@@ -124,6 +124,9 @@ def test_no_server(project: Project) -> None:
     assert "postgresql://u@127.0.0.1" in line
     assert "Connection refused" in line
     assert "start the server, or correct DATABASE_URL" in line
+    for words in (["reset-db"], ["reset-db", "--plan"]):
+        report = json.loads(project.invoke(*words, "--json").stdout)
+        assert (report["database"], report["exit_code"]) == ("db", 4)  # programs learn which one
 
 
 def test_a_wrong_password(project: Project, cluster: Cluster) -> None:
