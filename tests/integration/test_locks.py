@@ -24,14 +24,18 @@ from backset.connections.session import LOCK_TIMEOUT_S, connect, explained
 from backset.connections.target import Target
 from backset.errors import HeldUpError, LockedError, StepFailedError
 from backset.process.identity import application_name, token, without_token
+from backset.runs import login
+from backset.runs.run import Run
 from backset.servers import swap
 from backset.servers.server import Server
+from backset.settings.reader import load
 from backset.text.quantities import moment
 from tests.clusters import free_port
 from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from backset.servers.cluster import Cluster
 
@@ -348,6 +352,52 @@ def test_who_waits_for_the_lock_in_the_target_is_not_lost_by_a_swap(server: Serv
         thread.join(60)
         assert not thread.is_alive()
         assert second.session.execute(_OURS).fetchone() == (1,)
+
+
+def waited(run: Run, meanwhile: Callable[[], object]) -> None:
+    """Let a run wait for the lock of another one, and something happen before it has it."""
+    run.open()
+    notices: list[str] = []
+    thread = threading.Thread(target=run.lock, args=(notices.append,))
+    thread.start()
+    while not notices:
+        time.sleep(0.01)
+    meanwhile()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_a_run_goes_on_with_the_session_on_which_it_has_the_lock(
+    server: Server, tmp_path: Path
+) -> None:
+    """Whoever could write is kept out by that one, where another run has ended the first one."""
+    server.lock()
+    settings = load(tmp_path, {"DATABASE_URL": server.target.url})
+    with Run(settings, server.target, "second", beside=False) as run:
+
+        def end() -> None:
+            pid = run.server.session.info.backend_pid
+            server.session.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            server.session.close()
+
+        waited(run, end)
+        run.in_place.writers.keep_out()
+        assert login.is_set(run.server.session, run.target.database)
+
+
+def test_a_target_that_is_gone_when_the_lock_is_free(server: Server, tmp_path: Path) -> None:
+    """It is a new one then, as for a run that has not waited."""
+    server.lock()
+    settings = load(tmp_path, {"DATABASE_URL": server.target.url})
+    with Run(settings, server.target, "second", beside=False) as run:
+
+        def drop() -> None:
+            name = sql.Identifier(server.names.target)
+            server.session.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            server.session.close()
+
+        waited(run, drop)
+        assert run.current.database is None
 
 
 def test_a_run_in_a_container_is_not_taken_for_a_dead_one(server: Server) -> None:

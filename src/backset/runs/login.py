@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.servers.server import Server
     from backset.settings.settings import Settings
 
 # PostgreSQL takes the first letters of a word for the word, and keeps what it was given. Spelled
@@ -48,15 +49,16 @@ _WRITING = {_READS: _WRITES, "tr": "fal", _WRITES: _WRITES, "fal": "fal"}
 class Writers:
     """Everybody else who could write to a database that is rebuilt, as far as that is ours to say.
 
-    session: on the server. target: opens one in the database itself.
+    server: whose session may become another one while the lock is waited for. target: opens one in
+    the database itself.
     are_out: whether our login is kept from writing. were_let_in: whether it was, and is no more.
     stays: the oids of the tables that are not replaced. revoked: the rights of other roles that
     wait until all is done.
     """
 
-    def __init__(self, session: Session, database: str, target: Callable[[], Session]) -> None:
-        self._session = session
-        self._database = database
+    def __init__(self, server: Server, target: Callable[[], Session]) -> None:
+        self._server = server
+        self._database = server.names.target
         self._target = target
         self.are_out = self.were_let_in = self._acts = self._has_readers = False
         self.stays: list[int] = []
@@ -96,8 +98,8 @@ class Writers:
         """Let our login write again where the tables are no more; it goes on to act as it did."""
         self.revoked.clear()
         self.are_out = False
-        if mark := _mark(self._session, self._database):
-            _restrict(self._session, self._database, _WRITING[mark])
+        if mark := _mark(self._server.session, self._database):
+            _restrict(self._server.session, self._database, _WRITING[mark])
 
     def forget(self, session: Session) -> None:
         """Take back all that was set for our login, and give everybody's rights, in a transaction.
@@ -117,7 +119,7 @@ class Writers:
     def end_readers(self) -> None:
         """End the sessions of our login that would go on to only read, once that is committed."""
         if self._has_readers:
-            _end_others(self._session, self._database)
+            _end_others(self._server.session, self._database)
             self._has_readers = False
 
     def _grant(self, session: Session) -> None:
@@ -127,11 +129,11 @@ class Writers:
     def _is_said_otherwise(self) -> bool:
         """Tell whether somebody has said of our login what its sessions may there."""
         values = {"database": self._database}
-        said = self._session.execute(_SAID, values).fetchone() is not None
-        return said and not is_set(self._session, self._database)
+        said = self._server.session.execute(_SAID, values).fetchone() is not None
+        return said and not is_set(self._server.session, self._database)
 
     def _restrict(self, how: str) -> None:
-        _restrict(self._session, self._database, _ACTING[how] if self._acts else how)
+        _restrict(self._server.session, self._database, _ACTING[how] if self._acts else how)
 
 
 def is_set(session: Session, database: str) -> bool:

@@ -151,19 +151,17 @@ class Run:
         with explained(self.target):
             self.server = self._open.enter_context(Server(self.target, self.purpose))
             self.current.refresh(self.server)
-        where = self.server.session, self.target.database, self.current.session
-        self.in_place.writers = Writers(*where)
+        self.in_place.writers = Writers(self.server, self.current.session)
         self.next = NextDatabase(self.server, self.current, self.clone)
         self._is_open = True
 
     def lock(self, waiting: Callable[[str], None] | None) -> None:
         """Take the target's lock, for as long as its sessions last; see Server.lock()."""
         self.server.lock(waiting)
-        if self.current.database is None:
-            self.current.refresh(self.server)
-        if not self.server.is_confined and self.current.database is not None:
-            self.current.lock_by(partial(self.server.lock, waiting))
         self.current.refresh(self.server)  # another run may have been waited for
+        if not self.server.is_confined and self.current.database is not None:
+            self.current.lock_by(partial(self.server.lock, waiting))  # which may wait as well
+            self.current.refresh(self.server)
 
     def choose(self, strategy: Strategy) -> None:
         """Work beside the target, or on the target itself, before anything is opened for that."""
