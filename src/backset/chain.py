@@ -193,7 +193,7 @@ def _disorder(groups: Sequence[Group]) -> str:
 def _astray_beside(steps: Group, *, replaces: bool) -> str:
     """Return which step would do harm beside a target; empty where none would.
 
-    What empties a target, or fills another one, is behind the gate for chains that replace it.
+    What empties a target, or fills another one, wants a consent: only a chain that replaces asks.
     """
     for each in steps:
         if each.where and not replaces:

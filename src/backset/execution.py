@@ -246,7 +246,7 @@ class _Performer:
 
 
 def _enter(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> tuple[Group, ...]:
-    """Pass the gate; return the steps of the strategy that was chosen there."""
+    """Settle strategy and consent, and choose; return the steps of that strategy."""
     admitted = admit(run, chain, consent)
     _check_origin(run)
     settle(run, admitted, consent)
@@ -280,7 +280,7 @@ class Plan(NamedTuple):
 
 
 def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> Plan:
-    """Return what would be done. Nothing is changed. Raises RefusedError as run() would."""
+    """Return what would be done. Nothing is changed. Raises RefusedError as perform() would."""
     run.open()
     chosen, lines = chain.groups, []
     about: tuple[tuple[tuple[str, str], ...], str] = (), ""

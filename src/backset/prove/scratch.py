@@ -84,7 +84,7 @@ def prepare(
     """Take the lock of the target, and make sure that scratch databases can be made.
 
     purpose: what for, such as `prove a squash`. notice: is told for whom we wait, if we may wait.
-    Raises LockedError or RefusedError. The lock is held until the build is closed.
+    Raises LockedError or RefusedError. The lock is held until the run is closed.
     """
     run.lock(notice)
     run.server.end_dead_runs()

@@ -148,7 +148,7 @@ class CurrentDatabase:
         raise StepFailedError(what, "a rebuild, such as `invoke reset-db`, keeps one")
 
     def demand_unprotected(self, server: Server) -> None:
-        """Raise RefusedError if the target is protected now, which the gate may not have seen.
+        """Raise RefusedError if the target is protected now, which admit() may not have seen.
 
         StepFailedError if one of our sessions is not ours any more: the lock went with it.
         """

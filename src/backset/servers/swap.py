@@ -1,4 +1,7 @@
-"""Databases as wholes: created beside the target, swapped with it in one transaction, dropped."""
+"""Databases as wholes: created beside the target, swapped with it in one transaction, dropped.
+
+None of that waits for a standby; confirm() does, when the target is another one.
+"""
 
 from __future__ import annotations
 
