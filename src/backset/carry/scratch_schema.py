@@ -61,7 +61,6 @@ def filled(sides: CarrySides, past: Past, progress: Callable[[str], None]) -> It
     """
     taken, rules = sides.backups.taken, sides.rules
     assert taken is not None  # noqa: S101  (else there is no past)
-    assert rules is not None  # noqa: S101
     session, after = sides.old.session(), columns.read(sides.new.session())
     made = _make(session, past)
     _fill(sides, past, taken, made, progress)
