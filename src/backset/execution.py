@@ -80,8 +80,10 @@ def perform(
                     performer.do(group)
         if run.in_place.is_rebuilt:
             _, words = pruned(run)
-            for each in filter(None, (words.removeprefix(" · "), swap.lacking(run.server))):
-                watcher.notice(each)
+            if words:
+                watcher.notice(words.removeprefix(" · "))
+            if late := swap.lacking(run.server):
+                watcher.notice(late)
 
 
 def _lock(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> None:
