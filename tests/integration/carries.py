@@ -95,7 +95,7 @@ def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
         watch = Watch.begin(old, rules)
         with tables.snapshot_of(old) as moment:
             decided = plan.decide(old, session, rules)
-            assert decided.problems == ()
+            assert decided.problems == (), decided.problems
             copy.copy(
                 *(decided.transfers, moment, opened(server.target), opened(new)),
                 keys={},
