@@ -43,10 +43,11 @@ _REBUILDS = {
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Let the block have the process to itself; for whoever called, it is as it was afterwards.
+def _machine(module: str) -> Iterator[Any]:
+    """Import a module of the machine for the block, which has the process to itself.
 
-    In a process of ours INT says nothing then, and no garbage is looked for as it ends.
+    Here, so that `--list` is instant. For whoever called, the process is as it was afterwards. In a
+    process of ours INT says nothing then, and no garbage is looked for as it ends.
     """
     interrupt, byte_code = signal.getsignal(signal.SIGINT), sys.dont_write_bytecode
     is_pythons = getattr(interrupt, "__name__", "") in {"default_int_handler", "quiet"}
@@ -55,7 +56,7 @@ def _alone() -> Iterator[None]:
     # Invoke turned byte code off for its own process; each run would compile us again: 0.26 s.
     sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     try:
-        yield
+        yield import_module(f"backset.{module}")
     finally:
         is_command = import_module("backset.process.identity").is_command()
         if is_pythons and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
@@ -64,17 +65,6 @@ def _alone() -> Iterator[None]:
         sys.dont_write_bytecode = byte_code
         if is_command:
             gc.freeze()  # its end would look for garbage in all that is imported: 45 ms
-
-
-def _call(module: str, function: str, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
-    """Call a function of the machine, which is imported here: so `--list` is instant."""
-    with _alone():
-        getattr(import_module(f"backset.{module}"), function)(*arguments, **options)
-
-
-def _run_chain(name: str, *words: Any, **options: Any) -> None:  # noqa: ANN401
-    with _alone():
-        import_module("backset.cli").run_chain(name, *words, **options)
 
 
 def _dry(c: Context, plan: bool = False) -> bool:
@@ -141,7 +131,10 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         said["timeout"] = timeout
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        _run_chain(chain.name, plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip)
+        with _machine("cli") as cli:
+            cli.run_chain(
+                chain.name, plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
+            )
 
     return rebuild
 
@@ -187,7 +180,8 @@ def carry(
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    _run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _machine("cli") as cli:
+        cli.run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help=_REPLACES)
@@ -204,7 +198,8 @@ def undo(
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    _run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("cli") as cli:
+        cli.run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -235,7 +230,10 @@ def backup(
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     named = {"name": name, "pin": pin}
-    _run_chain("backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked, named=named)
+    with _machine("cli") as cli:
+        cli.run_chain(
+            "backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked, named=named
+        )
 
 
 @task(auto_shortflags=False, help=_REBUILDS)
@@ -255,7 +253,8 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    _run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("cli") as cli:
+        cli.run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT})
@@ -271,7 +270,8 @@ def upgrade(
     The live database is migrated itself; where there is none, it is made.
     """
     said = {"wait": wait, "timeout": timeout}
-    _run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("cli") as cli:
+        cli.run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -296,7 +296,8 @@ def verify(
     Exit code 6 where something is found. The database is only read.
     """
     said, asked = {"timeout": timeout}, {"accepts": accept, "downgrades": downgrade}
-    _run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _machine("cli") as cli:
+        cli.run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
@@ -314,7 +315,10 @@ def seed(
     after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    _run_chain("seed", _after_dashes(), plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _machine("cli") as cli:
+        cli.run_chain(
+            "seed", _after_dashes(), plan=_dry(c, plan), as_json=json, said=said, asked=asked
+        )
 
 
 class _NamedTask(Task[Any]):
@@ -369,13 +373,15 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into}
-    _run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
+    with _machine("cli") as cli:
+        cli.run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
-    _call("commands.target", "backups", as_json=json)
+    with _machine("commands.target") as target:
+        target.backups(as_json=json)
 
 
 @task(
@@ -390,7 +396,8 @@ def status(c: Context, json: bool = False, prove: bool = False) -> None:
 
     Exit code 6 where something is to be done. Nothing is changed.
     """
-    _call("commands.states", "status", as_json=json, plan=_dry(c), proves=prove)
+    with _machine("commands.states") as states:
+        states.status(as_json=json, plan=_dry(c), proves=prove)
 
 
 @task(
@@ -420,7 +427,8 @@ def repair(
     """
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    _call("commands.states", "repair", plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("commands.states") as states:
+        states.repair(plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -443,7 +451,8 @@ def prove_squash(
     brings its own env.py and models.
     """
     said = {"wait": wait, "timeout": timeout}
-    _call("commands.squash", "prove_squash", old, plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("commands.squash") as squash:
+        squash.prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
@@ -454,7 +463,8 @@ def history(_c: Context, json: bool = False) -> None:
     and an orphaned revision beside them. Without a server the scripts alone
     are drawn.
     """
-    _call("commands.revisions", "history", as_json=json)
+    with _machine("commands.revisions") as revisions:
+        revisions.history(as_json=json)
 
 
 @task(auto_shortflags=False, help=_LOOKS)
@@ -466,7 +476,8 @@ def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     removed. The last line says how they come back. What the configuration
     names, or another chain may load, stays.
     """
-    _call("commands.revisions", "archive", as_json=json, plan=_dry(c, plan))
+    with _machine("commands.revisions") as revisions:
+        revisions.archive(as_json=json, plan=_dry(c, plan))
 
 
 @task
@@ -476,13 +487,15 @@ def protect(c: Context) -> None:
     Whatever flags the run has: the marker is in the database itself, so
     every checkout sees it. `seed` respects it too.
     """
-    _call("commands.target", "protect", plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.protect(plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"confirm": "the database's name, where nobody can be asked"})
 def unprotect(c: Context, confirm: str = "") -> None:
     """Let runs replace the database again; asks for its name."""
-    _call("commands.target", "unprotect", confirm=confirm, plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.unprotect(confirm=confirm, plan=_dry(c))
 
 
 @task
@@ -492,7 +505,8 @@ def psql(c: Context) -> None:
     It is the embedded program, which talks to servers of every version; it
     ends with psql's exit code.
     """
-    _call("commands.programs", "psql", _after_dashes(), plan=_dry(c))
+    with _machine("commands.programs") as programs:
+        programs.psql(_after_dashes(), plan=_dry(c))
 
 
 @task(
@@ -506,7 +520,8 @@ def alembic(c: Context, chain: str = "") -> None:
     the other tasks: a connection to another one is refused, whatever env.py
     and its files say. It ends with Alembic's exit code.
     """
-    _call("commands.programs", "alembic", _after_dashes(), chain=chain, plan=_dry(c))
+    with _machine("commands.programs") as programs:
+        programs.alembic(_after_dashes(), chain=chain, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"reveal": "print the password too"})
@@ -515,7 +530,8 @@ def url(c: Context, reveal: bool = False) -> None:
 
     Its password is left out, unless `--reveal` asks for it.
     """
-    _call("commands.target", "url", reveal=reveal, plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.url(reveal=reveal, plan=_dry(c))
 
 
 @task
@@ -524,13 +540,15 @@ def start(c: Context) -> None:
 
     The tasks that need it start it by themselves; it runs until `stop`.
     """
-    _call("commands.target", "start", plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.start(plan=_dry(c))
 
 
 @task
 def stop(c: Context) -> None:
     """Stop the embedded PostgreSQL."""
-    _call("commands.target", "stop", plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.stop(plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
@@ -540,7 +558,8 @@ def check(c: Context, json: bool = False) -> None:
     One head, no missing file, every migration runs, and the models agree. No
     server of yours is needed.
     """
-    _call("commands.states", "check", as_json=json, plan=_dry(c))
+    with _machine("commands.states") as states:
+        states.check(as_json=json, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up; 60 without it"})
@@ -550,7 +569,8 @@ def wait(c: Context, timeout: str = "60") -> None:
     It has answered twice in a row, over the way that the tasks take. Exit
     code 4 when the time is over: a minute, without `--timeout`.
     """
-    _call("commands.target", "wait", timeout=timeout, plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.wait(timeout=timeout, plan=_dry(c))
 
 
 _OF_CHAINS = {
