@@ -1,9 +1,10 @@
 """Alembic's processes, made by a fork from one that has imported Alembic: half the time of a test.
 
 What is run in them is the program itself, in a session of its own and with the environment that it
-was given; or Alembic's own command, by which tests lay a database down. Where anything else is
-asked for that an interpreter looks at when it starts, one starts. A run that a test starts as a
-process of its own is not touched.
+was given; or a script of the project, such as its seed command, which imports the same; or
+Alembic's own command, by which tests lay a database down. Where anything else is asked for that an
+interpreter looks at when it starts, one starts. A run that a test starts as a process of its own is
+not touched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import TracebackType
 
 PROGRAM = Path(__file__).parents[1] / "src/backset/alembic_worker"
 _LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_AS)
@@ -79,13 +82,17 @@ def started() -> Iterator[socket.socket]:
 
 
 def is_ours(argv: Sequence[str], how: Mapping[str, Any]) -> bool:
-    """Tell whether that is the program, by this interpreter and for this account."""
+    """Tell whether that is the program or a script, by this interpreter and for this account."""
     return (
-        argv[1:2] == [str(PROGRAM)]
+        (argv[1:2] == [str(PROGRAM)] or _is_script(argv, how))
         and Path(argv[0]).parent == Path(sys.executable).parent
         and "user" not in how
         and how["stdout"] == subprocess.PIPE
     )
+
+
+def _is_script(argv: Sequence[str], how: Mapping[str, Any]) -> bool:
+    return "".join(argv[1:2]).endswith(".py") and Path(how["cwd"], argv[1]).is_file()
 
 
 def completed(
@@ -227,12 +234,25 @@ def run(argv: list[str], links: list[int], serve_alembic: Callable[[], None]) ->
     if argv[0] == str(PROGRAM):
         sys.argv = [argv[0], *map(str, links)]
         serve_alembic()
+    elif argv[0].endswith(".py"):
+        sys.argv, sys.path[0] = argv, str(Path(argv[0]).resolve().parent)
+        sys.excepthook = partial(_tell, argv[0])
+        runpy.run_path(argv[0], run_name="__main__")
     else:
         import alembic.config  # noqa: PLC0415  (only tests.forked's own process has it already)
 
         sys.argv = [alembic.config.__file__, *argv[2:]]
         sys.path.insert(0, str(Path.cwd()))
         alembic.config.main(prog="alembic", argv=argv[2:])
+
+
+def _tell(
+    script: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print what the interpreter would: no frame is there before that of the script."""
+    while trace is not None and trace.tb_frame.f_code.co_filename != script:
+        trace = trace.tb_next
+    traceback.print_exception(kind, error, trace)
 
 
 def become(asked: dict[str, Any], links: list[int], outputs: tuple[int, int], answer: int) -> None:
