@@ -10,7 +10,7 @@ from psycopg import sql
 
 from backset.checks import verification
 from backset.checks.differences import drift, enums
-from backset.runs import seeding
+from backset.migrate import project_command
 from backset.settings.reader import load
 from backset.text.pasted import quoted, quoted_if_needed
 from tests.clusters import free_port, majors, running
@@ -238,7 +238,7 @@ def test_sequences_that_lag_are_found_in_one_go(session: Session) -> None:
         "INSERT INTO a VALUES (DEFAULT), (7); INSERT INTO b VALUES (9000000000000000000);"
         "INSERT INTO c VALUES (DEFAULT)"
     )
-    assert [each.what for each in seeding.lagging(session)] == [
+    assert [each.what for each in project_command.lagging(session)] == [
         "a_id_seq gives 2 next, but a.id already has 7",
         "b_id_seq gives 1 next, but b.id already has 9000000000000000000",
     ]
@@ -251,8 +251,8 @@ def test_rows_are_judged_once_somebody_has_seeded(session: Session, tmp_path: Pa
     session.execute("CREATE TABLE a (); CREATE TABLE b ()")
 
     def judged() -> list[str]:
-        rows = seeding.expected_rows(settings, session)
-        return [each.what for each in seeding.unmet(settings, session, rows)]
+        rows = project_command.expected_rows(settings, session)
+        return [each.what for each in project_command.unmet(settings, session, rows)]
 
     assert judged() == []
     session.execute("INSERT INTO a SELECT FROM generate_series(1, 50)")

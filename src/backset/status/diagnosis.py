@@ -11,10 +11,9 @@ from backset.checks.differences import ENUM_KINDS, LEFTOVER
 from backset.checks.verification import Verdict
 from backset.connections.session import explained
 from backset.errors import AlembicError, Finding, UnreachableError
-from backset.migrate import current
+from backset.migrate import current, project_command
 from backset.migrate.worker import Problem
 from backset.revisions import orphans, script_files
-from backset.runs import seeding
 from backset.status.facts import Facts, Restorable, script_effects
 from backset.status.states import state
 
@@ -199,7 +198,7 @@ def _of_database(run: Run, found: Status) -> Status:
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
     if facts.outdated:  # Alembic refuses to say anything of these
         return replace(found, facts=facts, verdict=replace(_NOTHING, revisions=facts.recorded))
-    also = seeding.unmet(run.settings, session, found.rows)
+    also = project_command.unmet(run.settings, session, found.rows)
     try:
         verdict = verification.verify(
             *(run.settings, run.work.workers(), session),

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from backset.chain import Details, Done, Planned, Step
-from backset.described import ABSENT, described, inline, key
+from backset.chain import Done, Planned, Step
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from backset.carry.plan import Left
     from backset.carry.tables import CarrySides
     from backset.checks.server_log import Look
     from backset.errors import Finding
@@ -23,54 +19,11 @@ if TYPE_CHECKING:
     from backset.settings.rules import Rules
 
 
-@described()
-class MigratedChain:
-    """What `upgrade` did to one chain of revisions, in the `chains` of its step."""
-
-    name: str = key("of `[[tool.backset.chains]]`; empty where there is only one chain")
-    done: Migrated = inline()
-
-
-@described(kw_only=True)
-class _UpgradeDetails(Details):
-    chains: Sequence[MigratedChain] = key("`upgrade`: what it did to each chain of revisions")
-    cluster_wide: Sequence[str] = key(
-        "`upgrade`: roles and tablespaces that the migrations made, which `undo` leaves"
-    )
-
-
-@described(kw_only=True)
-class _VerifyDetails(Details):
-    tables: int = key("`verify`: how many tables the database has")
-    accepted: int = key("`verify`: how many differences are accepted ones (`--accept`)")
-    silenced: int = key("`verify`: how many findings the settings silence (`ignore`)")
-    server_log: Look = key("`verify` and `seed`: what the server's log has of this run")
-
-
-@described(kw_only=True)
-class _CarryDetails(Details):
-    rows: Mapping[str, int] = key("`carry`: the rows that came, by table")
-    left: Sequence[Left] = key("`carry`: what has no place in the new schema, and was left behind")
-    through: Sequence[str] = key(
-        "`carry`: the files of pending migrations that the rows went through in a copy",
-        default=ABSENT,
-    )
-    origin: str = key(
-        "`carry` of the task `carry`: what the rows came from, without passwords", default=ABSENT
-    )
-
-
-@described(kw_only=True)
-class _SeedDetails(Details):
-    rows: Mapping[str, int] = key("`seed`: exact counts in the database, by table")
-    seeded_twice: bool = key("`seed`: whether it ran a second time (`--seed-twice`)")
-    server_log: Look = key("`verify` and `seed`: what the server's log has of this run")
-
-
 def _upgrade(run: Run, progress: Progress) -> Done:
     """Run the migrations up to head."""
     from backset.inherit import cluster_wide
     from backset.migrate import upgrading
+    from backset.steps.details import MigratedChain, UpgradeDetails
 
     if run.clone.recalled is not None:
         run.work.inheritance.complete(run.work.session())
@@ -91,7 +44,7 @@ def _upgrade(run: Run, progress: Progress) -> Done:
     findings = run.work.inheritance.findings(run.work.session()) if run.in_place.is_chosen else ()
     lineages = run.settings.lineages
     chains = [MigratedChain(each.name, done) for each, done in zip(lineages, told, strict=True)]
-    details = _UpgradeDetails(chains=chains, cluster_wide=[each.name for each in made])
+    details = UpgradeDetails(chains=chains, cluster_wide=[each.name for each in made])
     lines = [_migrated(each.label, done) for each, done in zip(lineages, told, strict=True)]
     return Done(" · ".join(lines), details, (*findings, *made, *doubts))
 
@@ -164,15 +117,16 @@ def _verify(run: Run, progress: Progress) -> Done:
     """Hold models and expectations against the database. Raises FindingsError on the live one."""
     from backset.checks import server_log, verification
     from backset.errors import FindingsError, StepFailedError
-    from backset.runs import seeding
+    from backset.migrate import project_command
+    from backset.steps.details import VerifyDetails
 
     if run.clone.recalled is not None:
         return run.clone.recalled.told("verify")
     progress("comparing models and database")
     settings, session = run.settings, run.work.session()
     fresh = run.work.is_beside or run.in_place.is_chosen
-    rows = {} if fresh else seeding.expected_rows(settings, session)
-    unmet = [] if fresh else [*seeding.unmet(settings, session, rows)]
+    rows = {} if fresh else project_command.expected_rows(settings, session)
+    unmet = [] if fresh else [*project_command.unmet(settings, session, rows)]
     back = _taken_back(run, progress) if run.options.downgrades else []
     asked = run.options.asks_log and not fresh
     log = _swallowed(run, asked=asked)
@@ -191,7 +145,7 @@ def _verify(run: Run, progress: Progress) -> Done:
         if fresh and found.is_failed_by_models:
             error.add_note(found.strictness)
         raise error
-    details = _VerifyDetails(
+    details = VerifyDetails(
         tables=found.tables, accepted=found.accepted, silenced=found.silenced, server_log=log
     )
     text = " · base → head → base leaves nothing behind" if run.options.downgrades else ""
@@ -262,11 +216,14 @@ def _carry(run: Run, progress: Progress) -> Done:
     """Copy the rows of the target, or of another origin, into the new one; prove that all came."""
     from backset.carry import carry as carrying
     from backset.carry import sources
-    from backset.runs import in_place, seeding
+    from backset.described import ABSENT
+    from backset.migrate import project_command
+    from backset.runs import in_place
+    from backset.steps.details import CarryDetails
 
     sides, origin = carry_sides(run), run.options.origin
     if sources.is_empty(sides):
-        nothing = _CarryDetails(rows={}, left=())
+        nothing = CarryDetails(rows={}, left=())
         return Done(f"nothing to carry ({run.current.why_empty})", nothing)
     if run.in_place.is_chosen and (kept := in_place.keep_rows_of_others(run)):
         progress(f"what others may have written meanwhile is in {kept.name}", lasting=True)
@@ -276,8 +233,8 @@ def _carry(run: Run, progress: Progress) -> Done:
     text += "".join(f" · left behind: {each}" for each in done.plan.left)
     text += f" · from {origin.shown}" if origin else ""
     run.outcome.is_carried = origin is None and not done.plan.left
-    lagging = tuple(seeding.lagging(run.work.session()))
-    details = _CarryDetails(
+    lagging = tuple(project_command.lagging(run.work.session()))
+    details = CarryDetails(
         rows=done.rows,
         left=done.plan.left,
         through=done.through,
@@ -334,21 +291,24 @@ def _plan_carry_in_place(run: Run, rules: Rules) -> list[str]:
 def _seed(run: Run, progress: Progress) -> Done:
     """Run the project's seed command."""
     from backset.checks import verification
-    from backset.runs import seeding
+    from backset.migrate import project_command
+    from backset.steps.details import SeedDetails
 
     if not run.settings.seed:
-        behind = tuple(seeding.lagging(run.work.session()))
+        behind = tuple(project_command.lagging(run.work.session()))
         return Done("no seed command ([tool.backset] seed is not set)", findings=behind)
     if run.clone.recalled is not None and run.clone.recalled.has("seed"):
         return run.clone.recalled.told("seed")
     if not run.work.is_beside:
         run.current.demand_unprotected(run.server)
     _work_on_target(run, "seed")
-    rows, doubts = seeding.seed(run.settings, run.project_command(), run.work.session(), progress)
+    rows, doubts = project_command.seed(
+        run.settings, run.project_command(), run.work.session(), progress
+    )
     if run.options.seeds_twice:
         progress("a second time")
         where = run.settings, run.project_command(), run.work.session()
-        doubts += seeding.seed_again(*where, rows, progress)
+        doubts += project_command.seed_again(*where, rows, progress)
     first = [table for table in run.settings.rows if table in rows]
     shown = first or [table for table in rows if rows[table]]
     text = " · ".join(f"{table} {rows[table]}" for table in shown)
@@ -356,7 +316,7 @@ def _seed(run: Run, progress: Progress) -> Done:
     text += " · the same rows a second time" if run.options.seeds_twice else ""
     log = _swallowed(run, asked=False)
     doubts += verification.unsilenced(log.findings(), run.settings)
-    details = _SeedDetails(rows=rows, seeded_twice=run.options.seeds_twice, server_log=log)
+    details = SeedDetails(rows=rows, seeded_twice=run.options.seeds_twice, server_log=log)
     return Done(text, details, tuple(doubts))
 
 

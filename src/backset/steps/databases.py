@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.chain import Details, Done, Step
-from backset.described import ABSENT, described, key
+from backset.chain import Done, Step
 from backset.text.quantities import amount, count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from backset.backups.manifest import Backup
     from backset.carry.carry import Carried
-    from backset.connections.activity import Backend
     from backset.connections.session import Session
     from backset.errors import Finding
     from backset.migrate.upgrading import Progress
@@ -23,51 +21,19 @@ if TYPE_CHECKING:
 _SHOWN = 5  # objects that stay, in one line
 
 
-@described(kw_only=True)
-class EndedDetails(Details):
-    """What programs get of a step that ends the sessions of others."""
-
-    ended: Sequence[Backend] = key(
-        "`promote`, `undo`, `clear`, and `backup` in place: the sessions that were ended",
-        default=ABSENT,
-    )
-
-
-@described(kw_only=True)
-class _ClearDetails(EndedDetails):
-    dropped: int = key("`clear`: how many objects were dropped")
-
-
-@described(kw_only=True)
-class _ResetDetails(Details):
-    cloned: str | None = key("`reset`: the template that it is a copy of; null where it is empty")
-    why: str = key(
-        "`reset`: why it is no copy; null where it is, or cannot be", null=True, default=""
-    )
-
-
-@described(kw_only=True)
-class _PromoteDetails(EndedDetails):
-    removed: int = key("`promote`: how many older backups were removed (`keep`, `keep_days`)")
-    kept: Sequence[str] = key("`promote`: the templates that this run has made")
-    unkept: str = key("`promote`: why it has made none; null where it has, or need not", null=True)
-    previous: str | None = key(
-        "`promote`: the name of the database kept for `undo`; null where there was none"
-    )
-
-
 def _reset(run: Run, _progress: Progress) -> Done:
     """Create the empty database beside the target, with what an administrator gave the old one."""
     from backset.inherit import inheritance
+    from backset.steps.details import ResetDetails
 
     run.next.make()
     run.work.inherit(inheritance.EVERYTHING)
     if run.clone.recalled is not None:
         template = run.clone.recalled.template.name
-        details = _ResetDetails(cloned=template)
+        details = ResetDetails(cloned=template)
         return Done(f"{run.work.target.database} cloned from {template}", details)
     why = f" · {run.clone.uncloned}" if run.clone.remembers else ""
-    details = _ResetDetails(cloned=None, why=run.clone.uncloned)
+    details = ResetDetails(cloned=None, why=run.clone.uncloned)
     return Done(f"{run.work.target.database} created{why}", details)
 
 
@@ -84,6 +50,7 @@ def _clear(run: Run, progress: Progress) -> Done:
     from backset.connections.activity import listed
     from backset.inherit import inheritance
     from backset.runs import in_place
+    from backset.steps.details import ClearDetails
 
     ended = run.server.endable(run.target.database)
     if ended:
@@ -98,7 +65,7 @@ def _clear(run: Run, progress: Progress) -> Done:
     run.work.inheritance.renew(run.current.session(), lambda: run.work.scripts().folders)
     text = f"{count(dropped, 'object')} dropped in {run.target.database}"
     text += f" · ended {listed(ended)}" if ended else ""
-    return Done(text, _ClearDetails(dropped=dropped, ended=ended))
+    return Done(text, ClearDetails(dropped=dropped, ended=ended))
 
 
 def _plan_clear(run: Run) -> str:
@@ -126,6 +93,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
     from backset.process import signals
     from backset.runs import notes
     from backset.servers import swap
+    from backset.steps.details import PromoteDetails
 
     names, old, old_is_empty = run.server.names, run.current.database, run.current.is_bare()
     run.current.ownership()  # while the target can be looked at
@@ -167,7 +135,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
         text += f" · nothing kept to clone: {run.clone.unkept}"
     removed, words = pruned(run)
     text += words
-    details = _PromoteDetails(
+    details = PromoteDetails(
         previous=kept,
         ended=ended,
         removed=removed,
@@ -244,6 +212,7 @@ def _undo(run: Run, progress: Progress) -> Done:
     from backset.connections.activity import listed
     from backset.process import signals
     from backset.servers import swap
+    from backset.steps.details import EndedDetails
 
     names = run.server.names
     previous = run.current.demand_previous(run.backups.store, names.previous)
@@ -315,26 +284,6 @@ undo = Step(
 
 
 _WITH_PATH = "loads only with the database's search_path"
-_ROWS = "`backup` and `load`: exact counts in the dump, by table"
-
-
-@described(kw_only=True)
-class _BackupDetails(EndedDetails):
-    file: str = key("`backup`: the path of the dump; absent where there was nothing to dump")
-    rows: Mapping[str, int] = key(_ROWS)
-    sha256: str = key("`backup`: of the dump, in hexadecimal, as in its manifest")
-    proved: bool = key("`backup`: whether it was restored and compared (`--prove`)")
-    same_as: str | None = key(
-        "`backup`: another one of the same state, whose file it has; null where there is none"
-    )
-    needs_search_path: bool = key(
-        "`backup`: whether it loads only with the search path of the database"
-    )
-
-
-@described(kw_only=True)
-class _LoadDetails(Details):
-    rows: Mapping[str, int] = key(_ROWS)
 
 
 def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done:
@@ -342,8 +291,10 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
     from backset.backups import backup as backups
     from backset.backups import restoration
     from backset.connections.activity import listed
+    from backset.described import ABSENT
     from backset.runs import in_place, notes
     from backset.servers import derived
+    from backset.steps.details import BackupDetails, EndedDetails
 
     derived.clear_scratch(run.server, run.current.databases)
     if run.options.proves:
@@ -386,7 +337,7 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
     text += f" · {_WITH_PATH}" if about.needs_search_path else ""
     unread = ", ".join(".".join(each) for each in about.left_out)
     text += f" · left out, since others own it: {unread}" if unread else ""
-    details = _BackupDetails(
+    details = BackupDetails(
         file=str(taken.dump),
         rows=about.rows,
         sha256=about.sha256,
@@ -438,6 +389,7 @@ def _load(run: Run, progress: Progress) -> Done:
     from backset.backups import restoration
     from backset.inherit import inheritance
     from backset.runs import in_place
+    from backset.steps.details import LoadDetails
 
     chosen, by_path = run.backups.chosen(run.server), False
     progress(f"loading {chosen.name}")
@@ -464,7 +416,7 @@ def _load(run: Run, progress: Progress) -> Done:
     counts = chosen.manifest.rows
     text = f"{chosen.name} · {_rows(counts)}, as its manifest says"
     text += f" · {_WITH_PATH}" if by_path else ""
-    return Done(text, _LoadDetails(rows=counts))
+    return Done(text, LoadDetails(rows=counts))
 
 
 def _plan_load(run: Run) -> str:
