@@ -374,7 +374,6 @@ class Placement:
         return Proof(
             same=tuple(same),
             differences=_texts(at_head),
-            lacks=any(each.what != "added" for each in at_head),
             apart=_texts(apart),
             early=_texts(early),
             reached=recorded is not None,

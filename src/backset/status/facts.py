@@ -32,8 +32,7 @@ class Proof:
     same: the places at which it was identical to the live schema, the earliest first; each is the
     rows that the version table has there, with a space between.
     unbuilt: why there was no such run, and what to do; then nothing is proved.
-    differences: in words, at the head. lacks: whether something that the chain makes is missing
-    there, or is another one; else the database has more than that.
+    differences: in words, at the head.
     apart: how it differs from what the recorded revisions make. reached: whether that was built.
     early: what of that is as it is at the head. stands: whether all that the recorded revisions
     make is there, and nothing of what follows them. agrees: whether models and chain agree at the
@@ -46,7 +45,6 @@ class Proof:
     same: tuple[str, ...] = ()
     unbuilt: str = ""
     differences: tuple[str, ...] = ()
-    lacks: bool = True
     apart: tuple[str, ...] = ()
     early: tuple[str, ...] = ()
     reached: bool = True
