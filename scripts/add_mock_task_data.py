@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import mock_rows
-import progress
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+import mock_rows
+import progress
 from backset.connections.target import Target
 from backset.errors import BacksetError, SettingsError
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from mock_rows import Row
     from psycopg.sql import Composed
+
+    from mock_rows import Row
 
     Connection = psycopg.Connection[Any]
 

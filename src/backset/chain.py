@@ -58,6 +58,8 @@ class Step:
     changes nothing.
     gives: what later steps may need. needs: what earlier steps have given. uses: what of that it
     is called with, behind the others: the value, or None where no step has given it.
+    begin: a function of the run, for what takes its time; called when the steps that go on beside
+    this one begin, too.
     where: `rebuilt`, only in a chain that replaces the target; of these `beside` it, or `in place`.
     changes: whether it changes a database, so that no other run may. writes: whether it does so to
     a target that stays. migrates: whether Alembic's process is started ahead for it. is_last:
@@ -73,6 +75,7 @@ class Step:
     gives: str = ""
     needs: str = ""
     uses: tuple[str, ...] = ()
+    begin: Callable[[Any], None] | None = None
     where: Literal["", "rebuilt", "beside", "in place"] = ""
     changes: bool = True
     writes: bool = True

@@ -128,6 +128,8 @@ def _begin(run: Run, groups: Sequence[Group], consent: Consent) -> None:
     _look_ahead(run, names)
     if run.clone.recalled is None:
         run.work.begin_worker()
+    if run.work.seeds and run.work.is_beside:
+        run.begin_seed()
     if run.work.is_beside:
         derived.clear(run.server, run.current.databases)
     if (
@@ -190,6 +192,9 @@ class _Performer:
         was begun is worth having.
         """
         first, *others = group
+        for step in group:
+            if step.begin is not None:
+                step.begin(self._run)
         left, failed = [*others], list[Exception]()
 
         def meanwhile() -> None:

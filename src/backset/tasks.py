@@ -396,8 +396,8 @@ def status(c: Context, json: bool = False, prove: bool = False) -> None:
 
     Exit code 6 where something is to be done. Nothing is changed.
     """
-    with _machine("commands.states") as states:
-        states.status(as_json=json, plan=_dry(c), proves=prove)
+    with _machine("commands.target") as target:
+        target.status(as_json=json, plan=_dry(c), proves=prove)
 
 
 @task(
@@ -427,8 +427,8 @@ def repair(
     """
     said: dict[str, Any] = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _machine("commands.states") as states:
-        states.repair(plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("commands.target") as target:
+        target.repair(plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(
@@ -558,8 +558,8 @@ def check(c: Context, json: bool = False) -> None:
     One head, no missing file, every migration runs, and the models agree. No
     server of yours is needed.
     """
-    with _machine("commands.states") as states:
-        states.check(as_json=json, plan=_dry(c))
+    with _machine("commands.target") as target:
+        target.check(as_json=json, plan=_dry(c))
 
 
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up; 60 without it"})

@@ -15,6 +15,7 @@ import backset
 
 SOURCE = Path(backset.__file__).parent
 WORKER = sorted((SOURCE / "alembic_worker").glob("*.py"))
+PROGRAMS = [*WORKER, SOURCE / "process" / "script_ahead.py"]
 # `catalog.schema` → its file; the worker is a program of its own, and counts as one module.
 FILES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): [path]
@@ -141,14 +142,16 @@ def test_only_settings_reads_the_environment() -> None:
     assert readers == []
 
 
-def test_the_worker_imports_nothing_of_backset() -> None:
-    """It also runs under an interpreter that does not have backset."""
-    assert [name for name in IMPORTS["alembic_worker"] if "backset" in name] == []
+def test_the_programs_import_nothing_of_backset() -> None:
+    """They also run under an interpreter that does not have backset."""
+    programs = ("alembic_worker", "process.script_ahead")
+    found = [name for program in programs for name in IMPORTS[program] if "backset" in name]
+    assert found == []
 
 
-def test_the_worker_runs_under_python_3_9() -> None:
+def test_the_programs_run_under_python_3_9() -> None:
     """A project's interpreter may be older than ours; this knows syntax and library alike."""
-    least = {path.name: detect(path.read_text(encoding="utf-8"))[1] for path in WORKER}
+    least = {path.name: detect(path.read_text(encoding="utf-8"))[1] for path in PROGRAMS}
     assert [name for name, version in least.items() if version is None or version > (3, 9)] == []
 
 
@@ -202,7 +205,7 @@ def test_a_run_is_its_sessions_and_facts() -> None:
     assert used <= {
         *("settings", "target", "purpose", "options", "server", "current", "work", "next"),
         *("clone", "in_place", "outcome", "backups", "open", "lock", "choose", "write_anyhow"),
-        *("project_command", "close_sessions"),
+        *("project_command", "begin_seed", "close_sessions"),
         *("dry", "__module__"),  # Invoke's own, and a step's
     }
 
@@ -227,3 +230,12 @@ def test_a_carry_does_not_know_the_run() -> None:
     assert [
         module for module in FILES if part(module) == "carry" and "runs.run" in ours(module)
     ] == []
+
+
+def test_no_page_has_the_traces_of_a_merge() -> None:
+    """Lines that git puts around what it could not join are found by no other check in a page."""
+    root = CONTRIBUTING.parent
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    traces = re.compile(r"^(<<<<<<< |>>>>>>> |=======$)", re.MULTILINE)
+    assert pages
+    assert [each for each in pages if traces.search(each.read_text(encoding="utf-8"))] == []

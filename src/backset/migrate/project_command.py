@@ -69,7 +69,7 @@ class ProjectCommand:
     """Runs commands of the project on `subject`, and keeps them from `target`, the live database.
 
     session: on the maintenance database; nobody else may use it meanwhile.
-    ready: what is done before any of them runs.
+    ready: what is done before any of them runs. ahead: one that is started already.
     """
 
     def __init__(
@@ -79,12 +79,22 @@ class ProjectCommand:
         target: Target,
         session: Session,
         ready: Callable[[], None] = lambda: None,
+        ahead: process.ScriptAhead | None = None,
     ) -> None:
         self.settings = settings
         self.subject = subject
         self.target = target
         self._session = session
         self._ready = ready
+        self._ahead = ahead
+
+    def start_ahead(self, command: Sequence[str], purpose: str) -> process.ScriptAhead | None:
+        """Start a command's Python before its turn; None where it is no script for a plain one."""
+        program, script, *_ = [*command, "", ""]
+        if program not in _PYTHONS or not (self.settings.root / script).is_file():
+            return None
+        argv, env = self.settings.command(command), self._env(purpose)
+        return process.ScriptAhead(argv, env=env, cwd=self.settings.root)
 
     def demand(self, command: Sequence[str]) -> None:
         """Raise StepFailedError where a command or its script is not there, and run nothing."""
@@ -103,6 +113,8 @@ class ProjectCommand:
         self, command: Sequence[str], purpose: str, on_line: Callable[[str], None]
     ) -> process.Child:
         argv, env = self.settings.command(command), self._env(purpose)
+        if self._ahead is not None and (child := self._ahead.go(argv, env, on_line)):
+            return child
         # Tethered: it would write into the database that the next run builds.
         return process.Child(argv, env=env, cwd=self.settings.root, on_line=on_line, tethered=True)
 

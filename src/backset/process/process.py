@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TextIO, TypeAlias
 
 from backset.errors import StepFailedError
@@ -23,7 +25,6 @@ from backset.text import redaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from io import FileIO
-    from pathlib import Path
 
 Account: TypeAlias = tuple[int, int]  # uid, gid; None everywhere means ourselves
 GRACE_S = 5.0  # between TERM and KILL
@@ -164,6 +165,51 @@ class Child:
             text = line.rstrip()
             self.tail.append(text)
             self._on_line(text)
+
+
+class ScriptAhead:
+    """A Python script, started before its turn: it imports libraries, and runs nothing yet.
+
+    argv: `python SCRIPT …`. It ends with the block, or with us.
+    """
+
+    _PROGRAM = str(Path(__file__).with_name("script_ahead.py"))
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> None:
+        self._is_for: object = (argv, env)
+        self._on_line: Callable[[str], None] = lambda _line: None
+        self._link, theirs = socket.socketpair()
+        python, *words = argv
+        with theirs:
+            self._child = Child(
+                [python, self._PROGRAM, str(theirs.fileno()), *words],
+                env=env,
+                cwd=cwd,
+                on_line=self._hear,
+                pass_fds=[theirs.fileno()],
+                tethered=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._link.close()
+        self._child.end()
+
+    def _hear(self, line: str) -> None:
+        self._on_line(line)
+
+    def go(
+        self, argv: Sequence[str], env: Mapping[str, str], on_line: Callable[[str], None]
+    ) -> Child | None:
+        """Let it run, once; None where another command is wanted, or it has ended already."""
+        if self._is_for != (argv, env) or self._child.has_ended(0):
+            return None
+        self._is_for, self._on_line = None, on_line
+        with self._link, suppress(ConnectionError):  # it has died: its exit status says so
+            self._link.sendall(b"!")
+        return self._child
 
 
 _running: set[Child] = set()

