@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -200,6 +201,7 @@ def run_chain(
         _written(loaded, told, plan=plan) if writes else nullcontext(),
         _ahead(loaded, name, asked) as (memory, worker),
     ):
+        gc.disable()  # as in tasks
         from backset import execution
         from backset.backups.backup import Wish
         from backset.runs.consent import Consent
@@ -207,6 +209,8 @@ def run_chain(
         from backset.servers import location
         from backset.settings import rules
 
+        gc.freeze()
+        gc.enable()
         settings = loaded.seeded_with(words)
         ask = asking(told) if told.can_ask else None
         whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None

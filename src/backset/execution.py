@@ -128,7 +128,7 @@ def _begin(run: Run, groups: Sequence[Group], consent: Consent) -> None:
     _look_ahead(run, names)
     if run.clone.recalled is None:
         run.work.begin_worker()
-    if run.work.seeds and run.work.is_beside:
+    else:
         run.begin_seed()
     if run.work.is_beside:
         derived.clear(run.server, run.current.databases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -189,9 +189,9 @@ class Run:
 
     def begin_seed(self) -> None:
         """Let the seed command's Python import its libraries while the database is built."""
-        self._ahead = self.project_command().start_ahead(self.settings.seed, "seed")
-        if self._ahead is not None:
-            self._open.enter_context(self._ahead)
+        if self.work.seeds and self.work.is_beside and self._ahead is None:
+            self._ahead = self.project_command().start_ahead(self.settings.seed, "seed")
+            self._open.enter_context(self._ahead or nullcontext())
 
     def close_sessions(self) -> None:
         """Leave the databases: end Alembic's processes and our sessions, as the swap demands."""

@@ -342,6 +342,7 @@ upgrade = Step(
     _plan_upgrade,
     does="alembic upgrade head",
     gives="schema",
+    begin=lambda run: run.begin_seed(),
     migrates=True,
     is_kept=True,
 )
