@@ -335,6 +335,9 @@ def below(directory: ScriptDirectory) -> list[str]:
     return [str(each) for each in sorted(paths) if b"down_revision" in each.read_bytes()]
 
 
+_OF_A_SQUASH = ("replaces", "replaced_heads", "replaced_schema")  # Alembic passes over these
+
+
 def described(script: Script) -> dict[str, Any]:
     """Return one script as JSON; its names are as in backset's Revision."""
     return {
@@ -342,9 +345,16 @@ def described(script: Script) -> dict[str, Any]:
         "down": list(util.to_tuple(script.down_revision, default=())),
         "depends_on": list(util.to_tuple(script.dependencies, default=())),
         "labels": sorted(util.to_tuple(script.branch_labels, default=())),
+        **{name: _texts(getattr(script.module, name, None)) for name in _OF_A_SQUASH},
         "path": script.path,
         "doc": title(script),
     }
+
+
+def _texts(value: Any) -> Any:
+    """Return a text, or several; None in place of what somebody else means by that name."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return value if all(isinstance(each, str) for each in several) else None
 
 
 def title(script: Any) -> str:

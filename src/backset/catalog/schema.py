@@ -5,8 +5,10 @@ An object that is not there takes its parts with it: of a missing table no colum
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +221,29 @@ def _columns(items: Mapping[str, Item], both: Collection[str]) -> dict[str, Sequ
 def shown(key: str) -> str:
     """Return names as people write them: without `public`."""
     return re.sub(r"(?<![\w.\"])public\.", "", key)
+
+
+_OF_OTHERS = frozenset({"owner", "rights"})
+
+
+def digest(items: Mapping[str, Item], major: int) -> str:
+    """Return `18:` and 32 hexadecimal digits: the same for two schemas that do the same work.
+
+    major: of the server's version, since each writes definitions in its own way. Owners and rights
+    do not count, nor where columns stand: these differ between databases of one chain.
+    """
+    lines = [
+        [
+            key,
+            *sorted(
+                (name, normal(text))
+                for name, text in each.aspects.items()
+                if name not in _OF_OTHERS | {_ORDER}
+            ),
+        ]
+        for key, each in sorted(items.items())
+    ]
+    return f"{major}:{sha256(json.dumps(lines).encode()).hexdigest()[:32]}"
 
 
 def read(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _NAMES = ("revision", "down_revision", "depends_on", "branch_labels")
+_OF_A_SQUASH = ("replaces", "replaced_heads", "replaced_schema")
 _SPECIAL = re.compile(r"[][\\.*+?(){}|^$]")
 
 
@@ -29,6 +30,17 @@ class Revision:
     down: tuple[str, ...] = key("those it follows (`down_revision`)", default=())
     depends_on: tuple[str, ...] = key("those it needs besides; labels, too", default=())
     labels: tuple[str, ...] = key("its branch labels", default=())
+    replaces: tuple[str, ...] = key(
+        "the revisions that it stands for (`replaces`), in the order in which they ran", default=()
+    )
+    replaced_heads: tuple[str, ...] = key(
+        "those of them that no other one of them followed: a database at the end has these",
+        default=(),
+    )
+    replaced_schema: str = key(
+        "the digest of the schema that they made, as `catalog.schema.digest` has it; may be empty",
+        default="",
+    )
     doc: str = key("the first line of its docstring; may be empty", default="")
     path: Path = key(
         "of its file; in `replaced_by` from the top of git's repository", default=Path()
@@ -43,7 +55,8 @@ class Revision:
     def of(cls, content: Mapping[str, Any]) -> Revision:
         """Return what alembic_worker says of one script."""
         several = {name: tuple(content[name]) for name in ("down", "depends_on", "labels")}
-        return cls(**{**content, **several, "path": Path(content["path"])})
+        path = Path(content["path"])
+        return cls(**{**content, **several, **of_a_squash(content), "path": path})
 
 
 def parse(text: str, path: Path = Path()) -> Revision | None:
@@ -60,8 +73,35 @@ def parse(text: str, path: Path = Path()) -> Revision | None:
     down, depends_on, labels = (_several(values.get(name)) for name in _NAMES[1:])
     title = next(iter(doc.strip().splitlines()), "").strip()
     return Revision(
-        id=values["revision"], down=down, depends_on=depends_on, labels=labels, doc=title, path=path
+        id=values["revision"],
+        down=down,
+        depends_on=depends_on,
+        labels=labels,
+        doc=title,
+        path=path,
+        **of_a_squash(values),
     )
+
+
+def of_a_squash(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a Revision that say what it replaces, of the names in its script.
+
+    Without `replaced_heads` the last of those that it replaces is the only one.
+    """
+    replaces = _in_order(values.get("replaces"))
+    schema = values.get("replaced_schema")
+    return {
+        "replaces": replaces,
+        "replaced_heads": _in_order(values.get("replaced_heads")) or replaces[-1:],
+        "replaced_schema": schema if isinstance(schema, str) else "",
+    }
+
+
+def _in_order(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    several = value if isinstance(value, (list, tuple)) else ()
+    return tuple(each for each in several if isinstance(each, str))
 
 
 def pattern(revision: str) -> str:
@@ -99,7 +139,7 @@ def _from_syntax(text: str) -> tuple[dict[str, Any], str] | None:
     values: dict[str, Any] = {}
     for node in tree.body:
         for name, value in _assigned(node):
-            if name in _NAMES:
+            if name in (*_NAMES, *_OF_A_SQUASH):
                 with suppress(ValueError, TypeError):
                     values[name] = ast.literal_eval(value)
     return values, ast.get_docstring(tree) or ""
@@ -124,7 +164,7 @@ _LINE = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(.+?)\s*(?:#.*)?$", re.MULTILINE)
 def _from_lines(text: str) -> tuple[dict[str, Any], str]:
     values: dict[str, Any] = {}
     for name, value in _LINE.findall(text):
-        if name in _NAMES:
+        if name in (*_NAMES, *_OF_A_SQUASH):
             with suppress(ValueError, SyntaxError):
                 values[name] = ast.literal_eval(value)
     opening = re.match(r"\s*(?:[uUrR]?)(\"\"\"|''')(.*?)\1", text, re.DOTALL)
