@@ -459,8 +459,8 @@ def prove_squash(
     brings its own env.py and models.
     """
     said = {"wait": wait, "timeout": timeout}
-    with _machine("commands.squash") as squash:
-        squash.prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
+    with _machine("commands.prove_squash") as proof:
+        proof.prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.catalog import catalog, schema
-from backset.catalog.schema import Difference, Sides
 from backset.chain import Details, Done
 from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
@@ -19,7 +17,8 @@ from backset.described import described, key
 from backset.errors import Finding, FindingsError, Overdue, StepFailedError
 from backset.process import signals
 from backset.process.identity import is_alive
-from backset.prove import rows, scratch
+from backset.prove import scratch
+from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.revisions.git import Git
 from backset.runs.consent import Consent
 from backset.runs.run import Run
@@ -31,16 +30,12 @@ from backset.text.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from backset.catalog.catalog import LaggingSequence
-    from backset.catalog.schema import Item
     from backset.execution import Watcher
-    from backset.prove.rows import TableRows
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
 
     Progress = Callable[[str], None]
 
-SIDES = Sides("the old chain", "the new chain")
 _PURPOSE = "prove a squash"
 _OLDER = "name a commit whose chain runs, or a copy of the old revisions in which that is mended"
 _PREFIX = "backset-tree-"
@@ -66,36 +61,6 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]
         if findings:
             raise FindingsError.of(findings)
         told.done("")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltChain:
-    """What a chain has made: its schema, the rows, and where the sequences stand."""
-
-    revisions: int
-    schema: Mapping[str, Item]
-    rows: Mapping[str, TableRows]
-    sequences: Mapping[str, str]
-    lagging: tuple[LaggingSequence, ...]
-
-    @property
-    def made(self) -> Made:
-        """How much that is."""
-        total = sum(each.total for each in self.rows.values())
-        return Made(revisions=self.revisions, objects=len(self.schema), rows=total)
-
-
-@described(kw_only=True)
-class Made:
-    """How much a chain has made, in the `made` of the steps `old` and `new` of `prove-squash`."""
-
-    revisions: int = key("how many revisions ran")
-    objects: int = key("how many objects they made")
-    rows: int = key("how many rows they inserted, of all tables together")
-
-    def __str__(self) -> str:
-        objects = f"{count(self.objects, 'object')}, {count(self.rows, 'row')}"
-        return f"{count(self.revisions, 'revision')}, {objects}"
 
 
 @described()
@@ -138,7 +103,7 @@ def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Find
     for each in found:
         if each.minor:
             watcher.notice(each.text)
-    findings = [_finding(each) for each in found if not each.minor]
+    findings = [finding(each) for each in found if not each.minor]
     minor = len(found) - len(findings)
     watcher.end("compare", Done(_verdict(len(findings), minor), _ComparisonDetails(minor)))
     return findings
@@ -163,13 +128,7 @@ def _made(run: Run, side: str, chain: _Chain, name: str, progress: Progress) -> 
     """
     try:
         with scratch.created(run, name, settings=chain.settings, versions=chain.versions) as one:
-            return BuiltChain(
-                revisions=one.upgrade(progress),
-                schema=one.schema(),
-                rows=rows.read(one.session),
-                sequences=rows.sequences(one.session),
-                lagging=tuple(catalog.lagging_sequences(one.session)),
-            )
+            return BuiltChain.of(one, one.upgrade(progress))
     except StepFailedError as error:
         what = f"{side} ({chain.shown}) cannot be built on an empty database: {error.what}"
         remedy = _OLDER if side == SIDES.old else error.remedy
@@ -197,56 +156,6 @@ def _limited(watcher: Watcher, limit_s: float) -> Iterator[Progress]:
 def _verdict(findings: int, minor: int) -> str:
     text = f"{count(findings, 'difference')}" if findings else "both chains make the same"
     return text + (f", and {minor} that matter less" if minor else "")
-
-
-def compare(
-    old: BuiltChain, new: BuiltChain, again: Callable[[str], BuiltChain]
-) -> list[Difference]:
-    """Return how what two chains have made differs; none is good.
-
-    again: builds one of SIDES anew. It is asked for only where rows differ: what differs between
-    two builds of the same chain, such as the times of their rows, is no difference of the chains.
-    """
-    found = schema.between(old.schema, new.schema, SIDES)
-    volatile: dict[str, set[str]] = {}
-    differing = rows.between(old.rows, new.rows, SIDES, volatile)
-    for side, made in ((SIDES.new, new), (SIDES.old, old)):
-        if any(not each.minor for each in differing):
-            for table, columns in rows.unstable(made.rows, again(side).rows).items():
-                volatile.setdefault(table, set()).update(columns)
-            differing = rows.between(old.rows, new.rows, SIDES, volatile)
-    return [*found, *differing, *_sequences(old, new)]
-
-
-def _sequences(old: BuiltChain, new: BuiltChain) -> list[Difference]:
-    """Compare where sequences stand: it matters where the next value is one that is there."""
-    found = [
-        Difference(
-            subject=each.name,
-            what="sequence",
-            text=f"sequence {each.name} would give {each.next_value} next in {SIDES.new}, and "
-            f"{each.column} has {each.maximum} already",
-        )
-        for each in new.lagging
-        if each.name not in {other.name for other in old.lagging}
-    ]
-    for name in sorted(old.sequences.keys() & new.sequences.keys()):
-        before, after = old.sequences[name], new.sequences[name]
-        if before != after:
-            text = f"sequence {name} stands at {before} in {SIDES.old}, {after} in {SIDES.new}"
-            found.append(Difference(subject=name, what="sequence", text=text, minor=True))
-    return found
-
-
-def _finding(each: Difference) -> Finding:
-    """Return a difference as a finding."""
-    return Finding(
-        kind="squash differs",
-        name=schema.shown(each.subject),
-        what=each.text,
-        why="the two chains do not make the same database",
-        remedy="mend the new chain, unless this is what it is for",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
