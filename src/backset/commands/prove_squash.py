@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,7 @@ from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
 from backset.described import described, key
 from backset.errors import Finding, FindingsError, Overdue, StepFailedError
-from backset.process import signals
-from backset.process.identity import is_alive
+from backset.process import files, signals
 from backset.prove import scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.revisions.git import Git
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 _PURPOSE = "prove a squash"
 _OLDER = "name a commit whose chain runs, or a copy of the old revisions in which that is mended"
-_PREFIX = "backset-tree-"
 _CHOOSE = "name a commit, a branch or a tag, or a folder of old revisions"
 
 
@@ -186,20 +182,10 @@ def _old_chain(settings: Settings, old: str) -> Iterator[_Chain]:
         yield _Chain(settings=ends, shown=_shown_folder(settings, folder), versions=folder)
         return
     commit, git = _commit(settings, old)
-    _remove_dead()
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as temporary:
-        tree = Path(temporary).resolve() / "tree"
+    with files.temporary() as folder:
+        tree = folder / "tree"
         git.export(commit, tree)
         yield _Chain(settings=_moved(settings, tree, git), shown=_shown_commit(old, commit))
-
-
-def _remove_dead() -> None:
-    """Remove the trees of our own runs that were killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        with suppress(OSError):  # it is somebody else's, or just going
-            if path.lstat().st_uid == os.getuid() and pid.isdecimal() and not is_alive(int(pid)):
-                shutil.rmtree(path)
 
 
 def _old_name(settings: Settings, old: str) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
-from contextlib import contextmanager
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from backset.errors import LockedError
+from backset.process.identity import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def make(folder: Path) -> None:
@@ -41,6 +44,21 @@ def hide(folder: Path) -> None:
     if not ignore.exists():
         ignore.touch(mode=0o644)  # where the umask would let anybody write, no more than that
         ignore.write_text("*\n")
+
+
+_TREE = "backset-tree-"
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Give the block an empty folder that nobody else can read; those of killed runs go, too."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_TREE}*-*"):
+        pid = path.name.removeprefix(_TREE).partition("-")[0]
+        with suppress(OSError):  # it is somebody else's, or just going
+            if path.lstat().st_uid == os.getuid() and pid.isdecimal() and not is_alive(int(pid)):
+                shutil.rmtree(path)
+    with tempfile.TemporaryDirectory(prefix=f"{_TREE}{os.getpid()}-") as folder:
+        yield Path(folder).resolve()
 
 
 @contextmanager
