@@ -187,15 +187,14 @@ class NextDatabase:
 
     def begin(self) -> None:
         """Begin to create it, unless that has begun."""
-        if self._made is None:
-            self._made = submit(self._thread, self._create)
-
-    def _create(self) -> None:
-        old, recalled = self._current.database, self._clone.recalled
+        server, old, recalled = self._server, self._current.database, self._clone.recalled
+        if self._made is not None:
+            return
         if recalled is None or old is None:
-            swap.make(self._server, self._server.names.next, "next", old)
+            made = submit(self._thread, swap.make, server, server.names.next, "next", old)
         else:
-            derived.copy_as_next(self._server, recalled.template, old)
+            made = submit(self._thread, derived.copy_as_next, server, recalled.template, old)
+        self._made = made
 
     def make(self, *, acts: bool = True) -> None:
         """Create it, and wait for it. Raises what the server says.
