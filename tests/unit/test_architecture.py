@@ -31,7 +31,7 @@ DOORS = {
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
         *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal"),
-        *("commands.repair", "execution"),
+        *("commands.repair", "execution", "squash.inserted", "squash.statements"),
     },
     "dotenv": {"settings.reader"},
     "re2": {"text.redaction"},

@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import compare, configuration, guard, tracer
+from . import compare, configuration, guard, rendering, tracer, writing
 from .failures import (
     BrokenChainError,
     FoundError,
@@ -102,6 +102,8 @@ class Requests:
                 "describe": self._describe,
                 "current": self._current,
                 "check": self._check,
+                "render": self._render,
+                "write": self._write,
                 "load": self._load,
                 "where": self._where_to,
                 "place": self._place,
@@ -375,6 +377,21 @@ class Requests:
     def _check(self) -> dict[str, Any]:
         with self._application:
             return {"differences": compare.differences(self._config, self._scripts)}
+
+    def _render(self) -> dict[str, Any]:
+        """Return tables and indexes as the code of operations."""
+        found = {}  # type: dict[str, Any]
+
+        def look(current: Any, context: Any) -> list[Any]:
+            found.update(found or rendering.code(context, self._request["wanted"]))
+            return []
+
+        self._run_env(look, dont_mutate=True)
+        return found
+
+    def _write(self) -> dict[str, Any]:
+        """Write the script of a revision into a folder that need not be one of the chain's."""
+        return {"path": writing.write(self._config, self._scripts, self._request["script"])}
 
     def _where_to(self) -> dict[str, Any]:
         """Return what env.py would connect to by itself, without connecting."""

@@ -98,8 +98,8 @@ def normal(definition: str) -> str:
     """Return an expression in one of the ways in which the server spells it.
 
     Of a list of varchar constants it first writes (ARRAY['a'::varchar])::text[], and after a
-    restore ARRAY[('a'::varchar)::text]. So casts to text, and parentheses around what needs none,
-    do not count; those that group operators do.
+    restore ARRAY[('a'::varchar)::text]; those of cidr it casts to inet. So these casts, and
+    parentheses around what needs none, do not count; those that group operators do.
     """
     text = _LITERAL.sub(lambda match: match[0].translate(_HIDDEN), definition)
     text = _CAST.sub("", text)
@@ -111,7 +111,7 @@ def normal(definition: str) -> str:
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 _HIDDEN = str.maketrans("():[]", "\1\2\3\4\5")  # of a literal, nothing is left out
-_CAST = re.compile(r"::text(\[\])?")
+_CAST = re.compile(r"::(?:text|inet)(\[\])?")
 _ATOM = re.compile(r"""\(((?:ARRAY\[[^()\]]*\]|[\w."]+|'(?:[^']|'')*')(?:::[\w ."]+)?)\)""")
 _TWICE = re.compile(r"\(\(([^()]*)\)\)")
 
@@ -151,12 +151,16 @@ def _one_sided(item: Item, what: str, side: str, minor: Collection[str]) -> Diff
 def _changed(old: Item, new: Item, sides: Sides, minor: Collection[str]) -> Iterator[Difference]:
     for aspect in sorted((old.aspects.keys() | new.aspects.keys()) - {_ORDER}):
         before, after = old.aspects.get(aspect, ""), new.aspects.get(aspect, "")
-        plain = old.kind in {"function", "procedure"} or aspect == "comment"
+        plain = aspect == "comment" or (old.kind in _ROUTINES and not _IS_PARSED.search(before))
         if before != after and (plain or normal(before) != normal(after)):
             words = _labels(before, after, sides) if aspect == "labels" else ""
             words = words or f"{aspect} is {_sides(before, after, sides)}"
             text = f"{shown(old.key)}: {words}"
             yield Difference(subject=old.key, what=aspect, text=text, minor=aspect in minor)
+
+
+_ROUTINES = {"function", "procedure"}
+_IS_PARSED = re.compile(r"^BEGIN ATOMIC$(?!.*^AS \$)", re.MULTILINE | re.DOTALL)
 
 
 def _labels(before: str, after: str, sides: Sides) -> str:

@@ -155,6 +155,35 @@ class Merged(Details):
     down: Sequence[str] = key("`merge`: the heads that it joins")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedTable:
+    """A table as an operation of Alembic.
+
+    constraints: the names of those that are in it; foreign: its foreign keys as operations of their
+    own, by their names.
+    """
+
+    code: str
+    constraints: Sequence[str] = ()
+    foreign: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """Tables and indexes as the code of operations, by their keys.
+
+    imports: the lines that the code needs. sa, op: what it calls SQLAlchemy and Alembic.
+    schema: the one that it does not name.
+    """
+
+    tables: Mapping[str, RenderedTable] = field(default_factory=dict)
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    imports: Sequence[str] = ()
+    sa: str = "sa"
+    op: str = "op"
+    schema: str = ""
+
+
 def _silent(_text: str) -> None:
     """Tell nobody."""
 
@@ -402,6 +431,24 @@ class Worker:
         """Write the script that joins all heads; without a database where there is none."""
         made = self._ask_alone("merge") if session is None else self._ask("merge", session)
         return Merged(made["revision"], Path(made["path"]), made["down"])
+
+    def render(self, session: Session, wanted: Mapping[str, Any]) -> Rendered:
+        """Return tables and indexes of the database as code; wanted: as alembic_worker has it.
+
+        Raises StepFailedError.
+        """
+        told = self._ask("render", session, wanted=wanted)
+        tables = {key: RenderedTable(**each) for key, each in told.pop("tables").items()}
+        return Rendered(tables=tables, **told)
+
+    def write(self, **script: Any) -> Path:  # noqa: ANN401  (JSON)
+        """Write the file of a revision as the project would; script: as alembic_worker has it.
+
+        It needs no env.py and no database. Raises StepFailedError.
+        """
+        _ = self.scripts
+        self._send({"command": "write", "script": script})
+        return Path(self._receive(_silent)["path"])
 
     def _ask(self, command: str, session: Session, **more: Any) -> dict[str, Any]:  # noqa: ANN401  (JSON)
         self._request(command, session, **more)

@@ -1,0 +1,436 @@
+"""Code of Alembic and SQL put together, in the order in which it can run."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from backset.squash import inserted, layout, ordering
+from backset.squash.ordering import Unit
+from backset.squash.standing import Standing, constraint_name
+from backset.text.pasted import bare, quoted_if_needed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from backset.connections.session import Session
+    from backset.migrate.worker import Rendered
+    from backset.squash.statements import Entry
+
+# In which order, where nothing else decides; what is not named is like a type.
+_RANKS = {"SCHEMA": 0, "EXTENSION": 1, "SEQUENCE": 3}
+_TYPE, _TABLE, _ROWS, _STANDS, _LATE, _INDEX, _VIEW, _RIGHTS = 2, 4, 5, 6, 7, 8, 9, 14
+_RANKS |= dict.fromkeys(("TABLE", "FOREIGN TABLE", "TABLE ATTACH", "SEQUENCE OWNED BY"), _TABLE)
+_RANKS |= dict.fromkeys(("DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT"), _TABLE)
+_RANKS |= {"FK CONSTRAINT": _LATE, "INDEX": _INDEX, "INDEX ATTACH": _INDEX}
+_RANKS |= {"VIEW": _VIEW, "MATERIALIZED VIEW": _VIEW}
+_RANKS |= dict.fromkeys(("FUNCTION", "PROCEDURE", "AGGREGATE", "OPERATOR", "CAST"), 10)
+_RANKS |= dict.fromkeys(("OPERATOR CLASS", "OPERATOR FAMILY", "TRANSFORM"), 10)
+_RANKS |= dict.fromkeys(("TRIGGER", "RULE", "ROW SECURITY", "POLICY"), 11)
+_RANKS |= {"STATISTICS": 12, "PUBLICATION": 13, "PUBLICATION TABLE": 13, "ACL": _RIGHTS}
+_RANKS |= {"DEFAULT ACL": 15, "EVENT TRIGGER": 16}
+_PARTS = {  # they go with their table
+    *("CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "INDEX", "DEFAULT", "TRIGGER", "POLICY"),
+    *("RULE", "ROW SECURITY", "SEQUENCE OWNED BY", "TABLE ATTACH", "INDEX ATTACH", "STATISTICS"),
+    *("COMMENT", "ACL", "PUBLICATION TABLE"),
+}
+_OF_A_TABLE = ("TABLE ", "COLUMN ")
+_NO_DATA = "\n  WITH NO DATA"
+_NOISE = {  # what is reflected, and says nothing
+    "postgresql_include": "[]",
+    "postgresql_with": "{}",
+    "postgresql_ops": "{}",
+    "postgresql_nulls_not_distinct": "False",
+    "postgresql_using": "'btree'",
+}
+
+
+class Composer:
+    """Puts together what stands in a database, with the code that Alembic renders of it.
+
+    plain: the keys of what is SQL. left: keys of tables that are not to be what Alembic renders.
+    """
+
+    def __init__(self, standing: Standing, rendered: Rendered, left: Collection[str]) -> None:
+        self._standing = standing
+        self._rendered = rendered
+        self._sa, self._op = rendered.sa, rendered.op
+        self._tables = {key: each for key, each in rendered.tables.items() if key not in left}
+        self._enums: dict[str, str] = {}
+        self.plain: list[str] = []
+        self._owner: dict[int, int] = {}  # which entry is part of the operation of which table
+        self._units: dict[int, Unit] = {}
+        self._next = 1 + max(standing.entries, default=0)
+        self._attached = self._attachments()
+        self._cover()
+        for each in standing.entries.values():
+            if each.number not in self._owner:
+                self._units[each.number] = self._of_sql(each)
+            elif self._owner[each.number] == each.number:
+                self._units[each.number] = self._of_table(each)
+        for unit in self._units.values():
+            unit.needs = {each for each in unit.needs if each in self._units} - {unit.number}
+
+    def tied(self) -> set[str]:
+        """Return the keys of tables that can be made in parts only, since a circle goes through."""
+        numbers = ordering.tied(self._units)
+        keys = {self._standing.entries[each].key for each in numbers}
+        return keys & self._tables.keys()
+
+    def texts(self, session: Session | None) -> tuple[str, str]:
+        """Return the code of upgrade() and of downgrade(), with the rows that a session sees."""
+        late = ordering.ends(self._units)
+        for number, unit in list(self._units.items()):
+            entry = self._standing.entries[number]
+            if entry.key in self._tables:
+                names = [name for other, name in late if other == number]
+                unit.up.insert(0, self._created(entry, names))
+                for name in names:
+                    self._add_foreign_key(entry, unit, name)
+        if session is not None:
+            self._add_rows(session)
+        order = ordering.ordered(self._units)
+        self._take_down(order)
+        upgrade = [piece for unit in self._unchecked(order) for piece in unit.up]
+        enums = [layout.call(code, f"{name} = ") for code, name in self._enums.items()]
+        downgrade = [piece for unit in reversed(order) for piece in unit.down]
+        return layout.joined([*enums, *upgrade]) or "pass", layout.joined(downgrade) or "pass"
+
+    def _attachments(self) -> dict[int, set[int]]:
+        """Return the numbers of the entries that attach a partition, by those of the tables."""
+        found = defaultdict(set)
+        for each in self._standing.entries.values():
+            if each.kind == "TABLE ATTACH":
+                for need in each.needs:
+                    found[need].add(each.number)
+        return found
+
+    def _cover(self) -> None:
+        """Note which entries the operation of a table makes as well."""
+        standing = self._standing
+        for table in standing.tables():
+            if table.key not in self._tables:
+                continue
+            constraints = set(self._tables[table.key].constraints)
+            sequences = standing.covered_sequences(table.key)
+            self._owner[table.number] = table.number
+            for each in standing.entries.values():
+                if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
+                    is_covered = each.needs[:1] == (table.number,)
+                elif each.kind == "SEQUENCE OWNED BY":
+                    is_covered = standing.entries[each.needs[0]].key in sequences
+                elif each.kind.endswith("CONSTRAINT"):
+                    item = standing.items.get(each.key)
+                    is_covered = standing.table_of(each) == table.key and (
+                        item is not None and constraint_name(item) in constraints
+                    )
+                else:
+                    is_covered = each.key in sequences or (
+                        each.kind == "DEFAULT" and standing.table_of(each) == table.key
+                    )
+                if is_covered:
+                    self._owner[each.number] = table.number
+
+    def _needs(self, entry: Entry) -> set[int]:
+        """Return the numbers of the units that an entry needs."""
+        return {self._owner.get(each, each) for each in entry.needs}
+
+    def _of_table(self, entry: Entry) -> Unit:
+        """Return the unit of a table that is an operation, without that itself."""
+        standing = self._standing
+        unit = Unit(number=entry.number, rank=_TABLE, place=(entry.place, 0))
+        for number, owner in self._owner.items():
+            if owner != entry.number:
+                continue
+            part = standing.entries[number]
+            unit.up += self._executed(part.statements[1:] if part.kind != "COMMENT" else ())
+            if part.kind == "FK CONSTRAINT":
+                name = constraint_name(standing.items[part.key])
+                unit.loose[name] = self._needs(part) & standing.entries.keys()
+            else:
+                unit.needs |= self._needs(part)
+        for item in standing.beside(entry.key):
+            if item.key not in standing.by_key:
+                table = quoted_if_needed(entry.schema, entry.name)
+                added = f"ADD CONSTRAINT {quoted_if_needed(constraint_name(item))}"
+                definition = item.aspects["definition"]
+                unit.up += self._executed([f"ALTER TABLE {table} {added} {definition}"])
+        return unit
+
+    def _of_sql(self, entry: Entry) -> Unit:
+        """Return the unit of an entry that is SQL, or an index that Alembic renders."""
+        needs, whole = self._needs(entry), self._whole(entry)
+        if whole is not None and entry.kind in {"CONSTRAINT", "INDEX"}:
+            needs |= self._attached[whole.number]
+        if entry.kind == "SEQUENCE" and entry.statements[0].startswith("CREATE"):
+            # pg_dump has the sequence of a column behind its table; its default needs it before.
+            needs -= {each.number for each in self._standing.tables()}
+        up = self._executed(self._said(entry))
+        index = self._rendered.indexes.get(entry.key)
+        if index is not None and self._standing.table_of(entry) in self._tables:
+            up[0] = layout.call(_tidied(index, self._enums))
+        elif entry.key and entry.kind != "DEFAULT":
+            self.plain.append(entry.key)
+        place = (entry.place if whole is None else whole.place, entry.place)
+        rank = _rank(entry, whole)
+        return Unit(number=entry.number, rank=rank, place=place, needs=needs, up=up)
+
+    def _whole(self, entry: Entry) -> Entry | None:
+        """Return what an entry is a part of, or says something of."""
+        standing = self._standing
+        first = standing.entries.get(entry.needs[0]) if entry.needs else None
+        if first is not None and entry.kind == "SEQUENCE OWNED BY":
+            return standing.by_key.get(standing.table_of(first))
+        if first is not None and (entry.kind == "COMMENT" or first.kind == "DOMAIN"):
+            return first
+        return standing.by_key.get(standing.table_of(entry))
+
+    def _said(self, entry: Entry) -> Sequence[str]:
+        """Return the statements of an entry; whoever runs the migration is the owner of all."""
+        user = self._standing.user
+        if entry.kind == "MATERIALIZED VIEW":
+            item = self._standing.items.get(entry.key)
+            if item is not None and "populated" not in item.aspects:
+                first, *others = entry.statements
+                return [first.removesuffix(_NO_DATA), *others]
+        if entry.kind == "DEFAULT ACL":
+            own = f"ALTER DEFAULT PRIVILEGES FOR ROLE {user} "
+            usual = "ALTER DEFAULT PRIVILEGES "
+            return [
+                usual + each.removeprefix(own) if each.startswith(own) else each
+                for each in entry.statements
+            ]
+        if entry.kind == "ACL":
+            whom = re.compile(rf" (TO|FROM) {re.escape(user)}(?= WITH GRANT OPTION$|$)")
+            return [whom.sub(r" \1 CURRENT_USER", each) for each in entry.statements]
+        if entry.method:
+            before = f"SET LOCAL default_table_access_method = {quoted_if_needed(entry.method)}"
+            return [before, *entry.statements, "SET LOCAL default_table_access_method TO DEFAULT"]
+        return entry.statements
+
+    def _executed(self, found: Iterable[str]) -> list[str]:
+        return [layout.execute(each, self._op) for each in found]
+
+    def _created(self, entry: Entry, late: Collection[str]) -> str:
+        """Return the operation that makes a table, less the foreign keys that come later."""
+        call = _tidied(self._tables[entry.key].code, self._enums)
+        call.args = [each for each in call.args if _foreign_key(each) not in late]
+        return layout.call(call)
+
+    def _add_foreign_key(self, entry: Entry, table: Unit, name: str) -> None:
+        """Let a foreign key of a table be made on its own."""
+        number = self._new()
+        up = [layout.call(self._tables[entry.key].foreign[name])]
+        needs = {table.number, *table.loose[name]}
+        place = (entry.place, number)
+        unit = Unit(number=number, rank=_LATE, place=place, needs=needs, up=up)
+        words = [layout.string(name), layout.string(entry.name)]
+        if entry.schema != self._rendered.schema:
+            words.append(f"schema={layout.string(entry.schema)}")
+        words.append('type_="foreignkey"')
+        unit.down.append(layout.call(f"{self._op}.drop_constraint({', '.join(words)})"))
+        self._units[number] = unit
+
+    def _new(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def _add_rows(self, session: Session) -> None:
+        """Insert the rows, each table's behind those that it refers to, and set the sequences."""
+        standing = self._standing
+        # A partitioned table has none of its own.
+        tables = {(each.schema, each.name): each for each in standing.tables()}
+        found = inserted.read(session, list(tables), self._parents())
+        numbers = {tables[name].number: self._new() for name in found}
+        for name, rows in found.items():
+            entry = tables[name]
+            own = self._units[entry.number]
+            foreign = {each for others in own.loose.values() for each in others & own.needs}
+            needs = {entry.number} | {numbers[each] for each in foreign if each in numbers}
+            number = numbers[entry.number]
+            place = (entry.place, number)
+            up = rows.code(self._rendered.schema, self._sa, self._op)
+            self._units[number] = Unit(
+                number=number, rank=_ROWS, place=place, needs=needs | self._columns_of(entry), up=up
+            )
+        self._set_sequences(session, set(numbers.values()))
+
+    def _columns_of(self, entry: Entry) -> set[int]:
+        """Return the units that make a table whole: columns, partitions."""
+        return {
+            each.number
+            for each in self._standing.entries.values()
+            if each.number in self._units
+            and each.kind in {"SEQUENCE", "TABLE ATTACH", "DEFAULT"}
+            and (self._standing.table_of(each) == entry.key or entry.number in each.needs)
+        }
+
+    def _parents(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """Return the columns of tables that refer to another one of the same table, in pairs."""
+        found = defaultdict(list)
+        for table in self._standing.tables():
+            for item in self._standing.parts(table.key, "constraint"):
+                match = _TO_ONE.match(item.aspects.get("definition", ""))
+                if match and f"table {match['table']}" == table.key:
+                    pair = bare(match["own"]), bare(match["other"])
+                    found[table.schema, table.name].append(pair)
+        return found
+
+    def _set_sequences(self, session: Session, rows: set[int]) -> None:
+        standing = self._standing
+        entries = {
+            (each.schema, each.name): each
+            for each in standing.entries.values()
+            if each.kind == "SEQUENCE"
+        }
+        for name, statement in inserted.sequences(session, list(entries)).items():
+            entry, number = entries[name], self._new()
+            needs = rows | {self._owner.get(entry.number, entry.number)}
+            self._units[number] = Unit(
+                number=number,
+                rank=_STANDS,
+                place=(entry.place, number),
+                needs=needs,
+                up=self._executed([statement]),
+            )
+
+    def _unchecked(self, order: Sequence[Unit]) -> Sequence[Unit]:
+        """Let functions be made before what their bodies name, where that may be needed."""
+        entries = self._standing.entries
+        known = [(place, entries.get(unit.number)) for place, unit in enumerate(order)]
+        functions = [
+            place
+            for place, each in known
+            if each
+            and each.kind in {"FUNCTION", "PROCEDURE"}
+            and _AS_TEXT.search(each.statements[0])
+        ]
+        made = [place for place, each in known if each and each.kind in {"TABLE", "VIEW"}]
+        in_sql = [each for each in functions if _in_sql(known[each][1])]
+        if functions and (functions[0] < max(made, default=0) or len(in_sql) > 1):
+            before, after = order[functions[0]], order[functions[-1]]
+            before.up[:0] = self._executed(["SET LOCAL check_function_bodies = off"])
+            after.up += self._executed(["SET LOCAL check_function_bodies = on"])
+        return order
+
+    def _take_down(self, order: Sequence[Unit]) -> None:
+        """Give each unit what drops it, unless it goes with another one."""
+        standing = self._standing
+        places = {unit.number: place for place, unit in enumerate(order)}
+        owned = {
+            each.needs[0] for each in standing.entries.values() if each.kind == "SEQUENCE OWNED BY"
+        }
+        for unit in order:
+            entry = standing.entries.get(unit.number)
+            if entry is None or entry.number in owned:
+                continue
+            if entry.kind == "TABLE":
+                words = [layout.string(entry.name)]
+                if entry.schema != self._rendered.schema:
+                    words.append(f"schema={layout.string(entry.schema)}")
+                unit.down.append(layout.call(f"{self._op}.drop_table({', '.join(words)})"))
+            elif entry.kind == "DEFAULT ACL":
+                unit.down += self._executed(map(_revoked, self._said(entry)))
+            elif entry.kind not in _PARTS or self._holds_up(entry, unit, places):
+                unit.down += self._executed(entry.drop)
+
+    def _holds_up(self, entry: Entry, unit: Unit, places: dict[int, int]) -> bool:
+        """Tell whether a part of a table keeps something from being dropped before that table."""
+        if entry.kind in {"COMMENT", "ACL"}:
+            return False
+        standing = self._standing
+        needed = (standing.entries[each] for each in entry.needs if each in standing.entries)
+        tables = [each for each in needed if each.kind == "TABLE"]  # of a partition's parts
+        whole = standing.by_key.get(standing.table_of(entry)) or next(iter(tables), None)
+        if whole is None or whole.number not in places:
+            return True
+        place = places[whole.number]
+        return any(places.get(each, 0) > place for each in unit.needs) and entry.kind not in {
+            *("CONSTRAINT", "INDEX ATTACH", "TABLE ATTACH", "INDEX")
+        }
+
+
+def _rank(entry: Entry, whole: Entry | None) -> int:
+    """Return when an entry comes, where nothing else decides."""
+    if entry.statements[0].endswith("NOT VALID"):
+        return _LATE  # the rows need not obey it
+    if entry.kind == "SEQUENCE" and not entry.statements[0].startswith("CREATE"):
+        return _TABLE  # it is that of an identity
+    if entry.kind in {"COMMENT", "INDEX", "CHECK CONSTRAINT"} and whole and whole.kind != "TABLE":
+        return _RANKS.get(whole.kind, _TYPE)
+    return _RANKS.get(entry.kind, _TYPE)
+
+
+_ROUTINES = {"FUNCTION", "PROCEDURE"}
+_AS_TEXT = re.compile(r"\n    AS ")
+_TO_ONE = re.compile(
+    r"FOREIGN KEY \((?P<own>[^(),]*)\) REFERENCES (?P<table>[^()]*)\((?P<other>[^(),]*)\)"
+)
+
+
+def _in_sql(entry: Entry | None) -> bool:
+    return bool(entry and re.search(r"\n    LANGUAGE sql\b", entry.statements[0]))
+
+
+def _revoked(statement: str) -> str:
+    """Return what takes back a default privilege."""
+    for there, back in ((" GRANT ", " REVOKE "), (" REVOKE ", " GRANT ")):
+        if there in statement:
+            words = (" TO ", " FROM ") if there == " GRANT " else (" FROM ", " TO ")
+            text = back.join(statement.split(there, 1)).removesuffix(" WITH GRANT OPTION")
+            return words[1].join(text.rsplit(words[0], 1))
+    return statement
+
+
+def _foreign_key(node: ast.expr) -> str:
+    """Return the name of the foreign key that a part of a table is; nothing if it is none."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("ForeignKeyConstraint"):
+        return next((_text(each.value) for each in node.keywords if each.arg == "name"), "")
+    return ""
+
+
+def _text(node: ast.expr) -> str:
+    """Return the text that a string is, or that op.f() gets."""
+    if isinstance(node, ast.Call) and node.args:
+        node = node.args[0]
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+def _tidied(code: str, names: dict[str, str]) -> ast.Call:
+    """Return a call that Alembic has rendered, less what it says without need."""
+    call = _Tidying(names).visit(ast.parse(code, mode="eval").body)
+    assert isinstance(call, ast.Call)  # noqa: S101  (an operation is one)
+    return call
+
+
+class _Tidying(ast.NodeTransformer):
+    """Puts a name in the place of each enum; names: those, by the code."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """Replace an enum, and leave out what says nothing."""
+        self.generic_visit(node)
+        node.keywords = [
+            each for each in node.keywords if _NOISE.get(each.arg or "") != ast.unparse(each.value)
+        ]
+        if ast.unparse(node.func) != "postgresql.ENUM":
+            return node
+        code = ast.unparse(node)
+        if code not in self._names:
+            name = next(_text(each.value) for each in node.keywords if each.arg == "name")
+            self._names[code] = self._free(name)
+        return ast.Name(self._names[code])
+
+    def _free(self, name: str) -> str:
+        """Return a name of Python that is not taken."""
+        name = re.sub(r"\W", "_", name)
+        if keyword.iskeyword(name) or not name.isidentifier() or name in {"op", "sa", "postgresql"}:
+            name = f"{name}_" if name.isidentifier() else f"enum_{name}"
+        while name in self._names.values():
+            name += "_"
+        return name

@@ -1,0 +1,185 @@
+"""The rows that migrations have inserted, and where sequences stand, as code that does it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from backset.catalog.catalog import SETTINGS
+from backset.squash import layout
+from backset.text.pasted import literal, quoted_if_needed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from backset.connections.session import Session
+
+    Row = tuple[str | None, ...]
+    Name = tuple[str, str]
+
+_TOGETHER = 500  # rows of one INSERT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableColumn:
+    """A column that takes values: its name, its type without what is in parentheses."""
+
+    name: str
+    type: str
+    is_identity: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertedRows:
+    """The rows of one table: what each column has in text, as the server writes it."""
+
+    table: Name
+    columns: Sequence[TableColumn]
+    rows: Sequence[Row]
+
+    def code(self, schema: str = "", sa: str = "sa", op: str = "op") -> list[str]:
+        """Return the code that inserts them: as a list of dictionaries where that is exact.
+
+        schema: the one that need not be named. sa, op: what SQLAlchemy and Alembic are called.
+        """
+        if all(each.type in _SIMPLE and not each.is_identity for each in self.columns):
+            return [self._operation(schema, sa, op)]
+        pieces = range(0, len(self.rows), _TOGETHER)
+        return [layout.execute(self._insert(self.rows[at : at + _TOGETHER]), op) for at in pieces]
+
+    def _operation(self, default: str, sa: str, op: str) -> str:
+        schema, name = self.table
+        columns = [(layout.string(each.name), _SIMPLE[each.type][0]) for each in self.columns]
+        words = [layout.string(name), *(f"{sa}.column({a}, {sa}.{b}())" for a, b in columns)]
+        if schema != default:
+            words.append(f"schema={layout.string(schema)}")
+        table = f"{sa}.table({', '.join(words)})"
+        rows = ", ".join(f"{{{', '.join(self._items(row))}}}" for row in self.rows)
+        return layout.call(f"{op}.bulk_insert({table}, [{rows}])")
+
+    def _items(self, row: Row) -> list[str]:
+        pairs = zip(self.columns, row, strict=True)
+        return [
+            f"{each.name!r}: {None if value is None else _SIMPLE[each.type][1](value)}"
+            for each, value in pairs
+        ]
+
+    def _insert(self, rows: Sequence[Row]) -> str:
+        names = ", ".join(quoted_if_needed(each.name) for each in self.columns)
+        is_given = any(each.is_identity for each in self.columns)
+        given = " OVERRIDING SYSTEM VALUE" if is_given else ""
+        name = quoted_if_needed(*self.table)
+        lines = ",\n".join(f"    ({', '.join(self._literals(row))})" for row in rows)
+        return f"INSERT INTO {name} ({names}){given} VALUES\n{lines}"
+
+    def _literals(self, row: Row) -> list[str]:
+        return [
+            "NULL" if value is None else _IN_SQL.get(each.type, literal)(value)
+            for each, value in zip(self.columns, row, strict=True)
+        ]
+
+
+def _plain(value: str) -> str:
+    return value
+
+
+_SIMPLE: Mapping[str, tuple[str, Callable[[str], str]]] = {
+    "smallint": ("SmallInteger", _plain),
+    "integer": ("Integer", _plain),
+    "bigint": ("BigInteger", _plain),
+    "text": ("Text", layout.string),
+    "character varying": ("String", layout.string),
+    "boolean": ("Boolean", lambda value: str(value == "true")),
+}
+_IN_SQL: Mapping[str, Callable[[str], str]] = {
+    **dict.fromkeys(("smallint", "integer", "bigint", "boolean"), _plain)
+}
+
+
+def read(
+    session: Session, tables: Sequence[Name], parents: Mapping[Name, Sequence[tuple[str, str]]]
+) -> dict[Name, InsertedRows]:
+    """Return the rows of those tables that have some.
+
+    parents: columns of a table that refer to another column of it, in pairs: the rows come in an
+    order in which the one that is referred to is there before.
+    """
+    found = {}
+    with session.transaction():
+        session.execute(SETTINGS.encode())
+        for table in tables:
+            columns, keys = _columns(session, table)
+            rows = _rows(session, table, columns, keys)
+            if rows:
+                for pair in parents.get(table, ()):
+                    rows = _ordered(rows, columns, pair)
+                found[table] = InsertedRows(table=table, columns=columns, rows=rows)
+    return found
+
+
+def _columns(session: Session, table: Name) -> tuple[list[TableColumn], list[str]]:
+    """Return the columns that take values, and the names of those that the primary key has."""
+    rows = session.execute(_COLUMNS, table).fetchall()
+    columns = [
+        TableColumn(name=name, type=type_, is_identity=is_identity)
+        for name, type_, is_identity, _ in rows
+    ]
+    keys = [(place, name) for name, _, _, place in rows if place is not None]
+    return columns, [name for _, name in sorted(keys)]
+
+
+def _rows(
+    session: Session, table: Name, columns: Sequence[TableColumn], keys: Sequence[str]
+) -> list[Row]:
+    """Return the rows in the order of the primary key, else in that in which they are stored."""
+    texts = [sql.SQL("{}::text").format(sql.Identifier(each.name)) for each in columns]
+    order = sql.SQL(", ").join(map(sql.Identifier, keys)) if keys else sql.SQL("ctid")
+    query = sql.SQL("SELECT {} FROM ONLY {} ORDER BY {}")
+    name = sql.Identifier(*table)
+    return session.execute(query.format(sql.SQL(", ").join(texts), name, order)).fetchall()
+
+
+def _ordered(rows: list[Row], columns: Sequence[TableColumn], pair: tuple[str, str]) -> list[Row]:
+    """Put each row behind the one that it refers to; leave rows that go in a circle."""
+    names = [each.name for each in columns]
+    own, other = (names.index(each) for each in pair)
+    by_value = {row[other]: number for number, row in enumerate(rows)}
+    graph = {
+        number: [by_value[row[own]]] if row[own] in by_value else []
+        for number, row in enumerate(rows)
+    }
+    if all(place <= number for number, places in graph.items() for place in places):
+        return rows
+    for number, places in graph.items():
+        places[:] = [each for each in places if each != number]
+    try:
+        return [rows[number] for number in TopologicalSorter(graph).static_order()]
+    except CycleError:
+        return rows
+
+
+def sequences(session: Session, names: Sequence[Name]) -> dict[Name, str]:
+    """Return the SQL that puts those sequences where they stand that have given a value."""
+    found = {}
+    for name in names:
+        query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(*name))
+        (last, is_called) = session.execute(query).fetchone() or (None, False)
+        if is_called:
+            text = literal(quoted_if_needed(*name))
+            found[name] = f"SELECT pg_catalog.setval({text}, {last})"
+    return found
+
+
+_COLUMNS = """
+SELECT a.attname, format_type(a.atttypid, NULL), a.attidentity = 'a',
+       array_position(i.indkey::int2[], a.attnum)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+     LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attgenerated = ''
+ORDER BY a.attnum
+"""

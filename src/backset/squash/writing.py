@@ -1,0 +1,138 @@
+"""The migration that makes what a chain has made: as operations of Alembic, the rest as SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backset.catalog import catalog
+from backset.migrate.worker import Rendered
+from backset.squash import layout, statements
+from backset.squash.composing import Composer
+from backset.squash.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from backset.catalog.schema import Item
+    from backset.migrate.worker import Worker
+    from backset.prove.scratch import Scratch
+    from backset.servers.programs import Programs
+
+_WIDTH = 99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a migration says: the lines of upgrade() and of downgrade(), not indented.
+
+    imports: lines that these need. needed: `sa` and `op` as env.py wants them, where they are used,
+    with the lines that import them. plain: the keys of what is written as SQL, as `catalog.schema`
+    has them.
+    """
+
+    upgrade: str
+    downgrade: str
+    imports: tuple[str, ...] = ()
+    needed: Mapping[str, str] = field(default_factory=dict)
+    plain: tuple[str, ...] = ()
+
+
+def read(
+    made: Scratch,
+    worker: Worker,
+    programs: Programs,
+    *,
+    rows: bool,
+    as_sql: bool = False,
+    plain: Collection[str] = (),
+    before: Mapping[str, Item] | None = None,
+) -> Body:
+    """Return what makes the same as stands in a scratch database.
+
+    rows: whether those that the migrations inserted come along. as_sql: all of it is SQL. plain:
+    keys of tables and indexes that are SQL in any case. before: what the scratch database had
+    before the first migration. Raises StepFailedError.
+    """
+    session = made.session
+    entries = statements.read(session, made.target, programs)
+    spare = catalog.version_tables(session)
+    standing = Standing(session, entries, made.schema(), before or {}, spare)
+    rendered = Rendered()
+    if not as_sql:
+        rendered = worker.render(session, standing.wanted(plain))
+    left: set[str] = set()
+    while tied := (composer := Composer(standing, rendered, left)).tied():
+        left |= tied
+    upgrade, downgrade = composer.texts(session if rows else None)
+    both = f"{upgrade}\n{downgrade}"
+    needed = {rendered.sa: "import sqlalchemy as sa", rendered.op: "from alembic import op"}
+    return Body(
+        upgrade=upgrade,
+        downgrade=downgrade,
+        imports=tuple(each for each in rendered.imports if _is_used(each, both)),
+        needed={name: line for name, line in needed.items() if f"{name}." in both},
+        plain=tuple(composer.plain),
+    )
+
+
+def _is_used(line: str, code: str) -> bool:
+    """Tell whether code uses what a line imports."""
+    name = line.rsplit(maxsplit=1)[-1]
+    return f"{name}." in code
+
+
+def write(
+    worker: Worker,
+    body: Body,
+    *,
+    folder: Path,
+    revision: str,
+    message: str,
+    down: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    depends_on: Sequence[str] = (),
+    replaces: Sequence[str],
+    replaced_heads: Sequence[str] = (),
+    replaced_schema: str = "",
+) -> Path:
+    """Write the file of the revision into `folder`, as the project's template and hooks have it.
+
+    Raises StepFailedError.
+    """
+    names = [*_assigned("replaces", replaces)]
+    if replaced_heads and tuple(replaced_heads) != tuple(replaces[-1:]):
+        names += _assigned("replaced_heads", replaced_heads)
+    if replaced_schema:
+        names.append(f"replaced_schema = {layout.string(replaced_schema)}")
+    return worker.write(
+        folder=str(folder),
+        revision=revision,
+        message=message,
+        down=list(down),
+        labels=list(labels),
+        depends_on=list(depends_on),
+        upgrades=layout.indented(body.upgrade).strip(),
+        downgrades=layout.indented(body.downgrade).strip(),
+        imports="\n".join(body.imports),
+        needed=dict(body.needed),
+        names=names,
+    )
+
+
+def _assigned(name: str, values: Sequence[str]) -> Iterator[str]:
+    """Yield the lines that give a name a tuple, with as many of its values in a line as fit."""
+    texts = [layout.string(each) for each in values]
+    whole = f"{name} = ({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+    if len(whole) <= _WIDTH:
+        yield whole
+        return
+    yield f"{name} = ("
+    line = "   "
+    for each in texts:
+        if len(line) + len(each) + len(" ,") > _WIDTH:
+            yield line
+            line = "   "
+        line += f" {each},"
+    yield from (line, ")")

@@ -1,0 +1,231 @@
+"""What a chain has made is written as one migration, which makes exactly the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backset.catalog import schema
+from backset.catalog.schema import Sides
+from backset.prove import rows, scratch
+from backset.runs.run import Run
+from backset.servers.programs import Programs
+from backset.settings.reader import load
+from backset.squash import layout, statements, writing
+from tests.project import Project
+
+if TYPE_CHECKING:
+    from backset.catalog.schema import Difference
+    from backset.squash.writing import Body
+
+SIDES = Sides("the old chain", "the new chain")
+HERE = Path(__file__).parent
+ENV = """
+import os
+from alembic import context
+from sqlalchemy import create_engine, pool
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+{driver}:")
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+ASYNC = """
+import asyncio
+import os
+from alembic import context
+from sqlalchemy import pool
+from sqlalchemy.ext.asyncio import create_async_engine
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+asyncpg:")
+def run(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+async def main():
+    engine = create_async_engine(url, poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+asyncio.run(main())
+"""
+MAKO = """\"\"\"${message}
+
+Revision ID: ${up_revision}
+Revises: ${down_revision | comma,n}
+Create Date: ${create_date}
+
+\"\"\"
+from typing import Sequence, Union
+
+from alembic import op
+import sqlalchemy as sa
+${imports if imports else ""}
+
+# revision identifiers, used by Alembic.
+revision: str = ${repr(up_revision)}
+down_revision: Union[str, Sequence[str], None] = ${repr(down_revision)}
+branch_labels: Union[str, Sequence[str], None] = ${repr(branch_labels)}
+depends_on: Union[str, Sequence[str], None] = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    \"\"\"Upgrade schema.\"\"\"
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    \"\"\"Downgrade schema.\"\"\"
+    ${downgrades if downgrades else "pass"}
+"""
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """A migration, and how what it makes differs from what it was made of; `left` by downgrade."""
+
+    body: Body
+    text: str
+    differences: list[Difference]
+    left: list[Difference]
+
+    @property
+    def told(self) -> list[str]:
+        """All of that in words."""
+        return [str(each) for each in [*self.differences, *self.left]]
+
+
+def chain(
+    tmp_path: Path, url: str, *scripts: str, env: str = ENV, driver: str = "psycopg"
+) -> Project:
+    """Return a project with a revision for each script of SQL."""
+    folder = tmp_path / "chain"
+    (folder / "migrations/versions").mkdir(parents=True)
+    (folder / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n")
+    (folder / "migrations/env.py").write_text(env.replace("{driver}", driver))
+    (folder / "migrations/script.py.mako").write_text(MAKO)
+    down = None
+    for number, script in enumerate(scripts, 1):
+        lines = layout.joined([*map(layout.execute, statements.split(script))])
+        (folder / f"migrations/versions/r{number}_made.py").write_text(
+            f"from alembic import op\nrevision, down_revision = 'r{number}', {down!r}\n"
+            f"def upgrade():\n{layout.indented(lines)}\n"
+        )
+        down = f"r{number}"
+    return Project(folder, {"DATABASE_URL": url})
+
+
+def squashed(project: Project, *, as_sql: bool = False) -> Squashed:
+    """Write a migration that replaces the chain of a project, and try it."""
+    settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": "/usr/bin:/bin"})
+    assert settings.target is not None
+    folder = project.folder / "written"
+    with Run(settings, settings.target, "test", beside=False) as run:
+        run.open()
+        names = run.server.names
+        scratch.prepare(run, names.scratches, "test")
+        with scratch.created(run, names.scratch_old) as old:
+            before = old.schema()
+            old.upgrade()
+            body = writing.read(
+                *(old, old.workers[0], Programs(settings.environ, settings.root)),
+                rows=True,
+                as_sql=as_sql,
+                before=before,
+            )
+            path = writing.write(
+                *(old.workers[0], body),
+                folder=folder,
+                revision="5c4a",
+                message="all of it",
+                replaces=["r1"],
+            )
+            items, inserted, stand = (
+                old.schema(),
+                rows.read(old.session),
+                rows.sequences(old.session),
+            )
+        with scratch.created(run, names.scratch, versions=folder) as new:
+            new.upgrade()
+            found = schema.between(items, new.schema(), SIDES)
+            found += rows.between(inserted, rows.read(new.session), SIDES, {})
+            assert stand == rows.sequences(new.session)
+            new.downgrade()
+            left = schema.between(before, new.schema(), SIDES)
+    text = path.read_text()
+    compile(text, str(path), "exec")
+    return Squashed(body, text, found, left)
+
+
+@pytest.mark.parametrize("as_sql", [False, True])
+@pytest.mark.parametrize("script", ["everything", "rich"])
+def test_what_a_database_can_hold(
+    database_url: str, tmp_path: Path, script: str, *, as_sql: bool
+) -> None:
+    """Whatever a database can hold is made again, as operations and as SQL, and taken back."""
+    text = (HERE / f"{script}.sql").read_text(encoding="utf-8")
+    text = text.replace("SELECT lo_create(0), lo_create(0);\n", "")
+    done = squashed(chain(tmp_path, database_url, text), as_sql=as_sql)
+    assert done.told == []
+
+
+ORDINARY = r"""
+CREATE SCHEMA audit;
+CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s');
+CREATE DOMAIN email AS text CHECK (VALUE ~ '@');
+CREATE FUNCTION short(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT left($1, 3)';
+CREATE TABLE users (
+    id serial PRIMARY KEY, name varchar(40) NOT NULL, mail email, mood mood DEFAULT 'ok' NOT NULL,
+    moods mood[], born date, at timestamptz DEFAULT now() NOT NULL, data jsonb, price numeric(8, 2),
+    is_admin boolean DEFAULT false NOT NULL, team_id int, boss_id int REFERENCES users (id),
+    nick text GENERATED ALWAYS AS (short(name)) STORED,
+    CONSTRAINT ck_price CHECK (price > 0 AND name NOT LIKE '%%:x%'), UNIQUE (name, mail)
+);
+CREATE TABLE teams (
+    id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE,
+    leader_id int CONSTRAINT leads REFERENCES users (id) ON DELETE SET NULL DEFERRABLE, mood mood
+);
+ALTER TABLE users ADD CONSTRAINT fk_team FOREIGN KEY (team_id) REFERENCES teams (id);
+COMMENT ON TABLE users IS 'people, as "they" are: 100%';
+COMMENT ON COLUMN users.name IS 'it''s :name';
+CREATE INDEX ix_users_at ON users (at DESC);
+CREATE INDEX ix_users_lower ON users (lower(name)) WHERE is_admin;
+CREATE UNIQUE INDEX ix_users_mail ON users (mail) INCLUDE (name);
+CREATE INDEX ix_users_data ON users USING gin (data jsonb_path_ops);
+CREATE TABLE audit.entries (
+    user_id int NOT NULL REFERENCES users ON DELETE CASCADE, number smallint, what text,
+    PRIMARY KEY (user_id, number)
+);
+CREATE TABLE codes (code char(2) PRIMARY KEY, words text, is_old boolean, number bigint);
+CREATE TABLE plain (id int PRIMARY KEY, words varchar(50), is_old boolean, number bigint);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'fired: %, :x, \d', tg_name;
+END
+$$;
+CREATE TRIGGER touch BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION touch();
+ALTER TABLE users DISABLE TRIGGER touch;
+INSERT INTO users (name, mail, mood, moods, born, data, price, boss_id) VALUES
+    ('a :b \:c %s %% "q" ''s', 'a@b', 'it''s', '{sad,ok}', '2024-02-29', '{"a": [1, ":x"]}', 1.50, 2),
+    ('second
+line', NULL, 'sad', NULL, NULL, NULL, NULL, NULL);
+ALTER TABLE users ENABLE TRIGGER touch;
+INSERT INTO teams (name, leader_id) VALUES ('one', 1), ('two', NULL);
+INSERT INTO codes VALUES ('aa', 'x: y, C:\d :z', true, 9000000000), ('bb', NULL, false, -1);
+INSERT INTO plain VALUES (1, 'x: y, C:\d :z %(a)s', true, 9000000000), (2, NULL, false, -1);
+UPDATE users SET team_id = 1 WHERE id = 1;
+CREATE VIEW admins AS SELECT id, name FROM users WHERE is_admin;
+CREATE MATERIALIZED VIEW numbers AS SELECT mood, count(*) FROM users GROUP BY mood;
+CREATE INDEX ON numbers (mood);
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_an_ordinary_chain(database_url: str, tmp_path: Path, driver: str) -> None:
+    """Its tables are operations of Alembic, its rows are there, whatever driver env.py has."""
+    env = ASYNC if driver == "asyncpg" else ENV
+    done = squashed(chain(tmp_path, database_url, ORDINARY, env=env, driver=driver))
+    Path(f"/tmp/help/a_ordinary_{driver}.py").write_text(done.text)
+    assert done.told == []
