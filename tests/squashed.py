@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -17,6 +16,7 @@ from tests.project import Project, laid_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 CHAIN = {
     "aaa": (None, "CREATE TABLE users (id int PRIMARY KEY, name text)"),

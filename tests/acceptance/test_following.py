@@ -1,4 +1,4 @@
-"""A database follows a squash by itself: `invoke upgrade` finds where it stands, and loses no row."""
+"""A database follows a squash by itself: `invoke upgrade` finds where it stands; no row is lost."""
 
 from __future__ import annotations
 
@@ -72,3 +72,41 @@ def test_from_the_middle_by_the_archive(tmp_path: Path, database_url: str) -> No
     assert sorted(path.name for path in squashed.versions(project).glob("*.py")) == [
         each for each in files if each.endswith(".py")
     ]
+
+
+def test_what_is_told_of_a_database_that_can_follow(tmp_path: Path, database_url: str) -> None:
+    """It is no orphaned revision: `status`, `verify` and `history` say where it stands."""
+    project = laid(tmp_path / "p", database_url)
+    squash(project, at(project, "ccc"), archive=False)
+    told = project.invoke("status")
+    assert told.returncode == 6
+    assert (
+        f" state     squashed: alembic_version names ccc, which {NEW} replaces (last of 3)\n"
+        in told.stdout
+    )
+    assert (
+        " cure      invoke upgrade: it compares the schema, and writes the new id; " in told.stdout
+    )
+    assert "orphaned" not in told.stdout + told.stderr
+    verified = project.invoke("verify")
+    assert verified.returncode == 6
+    assert f"squashed: the database is at ccc, which {NEW} replaces (last of 3)" in verified.stderr
+    assert "→ invoke upgrade" in verified.stderr
+    drawn = project.invoke("history")
+    assert (
+        f" * {NEW} (head, replaces 3 revisions) Revision {NEW}. ← database at ccc (last of 3)\n"
+        in drawn.stdout
+    )
+    project.query("UPDATE alembic_version SET version_num = 'aaa'")
+    assert f"names aaa, which {NEW} replaces (number 1 of 3)" in project.invoke("status").stdout
+
+
+def test_repair_lets_it_follow(tmp_path: Path, database_url: str) -> None:
+    """The cure of that state is an upgrade, and it ends at head."""
+    project = laid(tmp_path / "p", database_url)
+    squash(project, at(project, "ccc"), archive=False)
+    done = project.invoke("repair")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "state     squashed" in done.stdout
+    assert f"✔ follow    ccc → {NEW}" in done.stdout
+    assert rows(project) == [NEW]

@@ -47,16 +47,20 @@ class Standing:
         return ""
 
     def __str__(self) -> str:
-        much = len(self.squash.replaces)
-        where = f"number {self._number} of {much}"
-        if self.is_at_end:
-            where = f"last of {much}" if much > 1 else "the only one"
-        return f"{', '.join(self.rows)}, which {self.squash.id} replaces ({where})"
+        return f"{', '.join(self.rows)}, which {self.squash.id} replaces ({self._number})"
 
     @property
-    def _number(self) -> int:
-        replaces = self.squash.replaces
-        return max((replaces.index(each) + 1 for each in self.rows if each in replaces), default=0)
+    def place(self) -> str:
+        """The rows, and which of those that are replaced they are."""
+        return f"{', '.join(self.rows)} ({self._number})"
+
+    @property
+    def _number(self) -> str:
+        replaces, much = self.squash.replaces, len(self.squash.replaces)
+        if self.is_at_end:
+            return f"last of {much}" if much > 1 else "the only one"
+        at = [replaces.index(each) + 1 for each in self.rows if each in replaces]
+        return f"number {max(at)} of {much}" if at else f"before one of {much}"
 
 
 def replacing(scripts: Iterable[Revision]) -> dict[str, list[Revision]]:
@@ -90,6 +94,14 @@ def standings(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[Stand
     )
 
 
+def followed(orphans: Collection[str], scripts: Sequence[Revision]) -> tuple[Standing, ...]:
+    """Return how orphaned revisions stand to what replaces them; nothing unless all can follow."""
+    found = standings(orphans, scripts)
+    covered = {row for each in found for row in each.rows}
+    is_clear = covered == set(orphans) and not any(each.problem for each in found)
+    return found if is_clear else ()
+
+
 def strangers(rows: Iterable[str], scripts: Sequence[Revision]) -> tuple[str, ...]:
     """Return the rows that no script has, and that none replaces itself.
 
@@ -97,6 +109,26 @@ def strangers(rows: Iterable[str], scripts: Sequence[Revision]) -> tuple[str, ..
     """
     known = {each.id for each in scripts} | replacing(scripts).keys()
     return tuple(sorted(set(rows) - known))
+
+
+def nested(
+    rows: Sequence[str], scripts: Sequence[Revision], find: Callable[[Revision], Sequence[Revision]]
+) -> list[Standing]:
+    """Return how strangers stand to what replaces that which has replaced them.
+
+    find: as legs() has it. A row that is nowhere is an orphaned revision, and has no standing.
+    """
+    found = []
+    for squash in (each for each in scripts if rows and each.replaces):
+        try:
+            old = [*before(squash, scripts), *find(squash)]
+        except StepFailedError:
+            continue
+        inner = {row for each in standings(rows, old) for row in each.rows}
+        inner |= {row for row in rows if row in {each.id for each in old}}
+        if inner:
+            found.append(Standing(squash=squash, rows=tuple(sorted(inner))))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

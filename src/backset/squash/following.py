@@ -98,9 +98,9 @@ def _of_chain(run: Run, worker: Worker, every: Sequence[VersionTable]) -> list[F
     for table in mine:
         for each in replaced.standings(table.revisions, scripts):
             found.setdefault(each.squash.id, []).append((table, each))
-        if lost := replaced.strangers(table.revisions, scripts):
-            for each in _nested(lost, scripts, files):
-                found.setdefault(each.squash.id, []).append((table, each))
+        lost = replaced.strangers(table.revisions, scripts)
+        for each in replaced.nested(lost, scripts, files.find):
+            found.setdefault(each.squash.id, []).append((table, each))
     _demand_whole(worker, by, wanted=bool(found))
     return [
         Following(
@@ -131,23 +131,6 @@ def _tables(
         mine = [each for each in mine if not sharing.has((each.schema, each.name))]
     written = [each for each in mine if ids & set(each.revisions)]
     return written or (mine if len(mine) == 1 else [])
-
-
-def _nested(rows: Sequence[str], scripts: Sequence[Revision], files: Retrieved) -> list[Standing]:
-    """Return the standings of rows that were replaced by what is replaced itself.
-
-    A row that is nowhere is an orphaned revision, and not ours to speak of.
-    """
-    found = []
-    for squash in (each for each in scripts if each.replaces):
-        try:
-            old = [*replaced.before(squash, scripts), *files.find(squash)]
-        except StepFailedError:
-            continue
-        inner = {row for each in replaced.standings(rows, old) for row in each.rows}
-        if inner:
-            found.append(Standing(squash=squash, rows=tuple(sorted(inner))))
-    return found
 
 
 def _demand_whole(worker: Worker, by: dict[str, list[Revision]], *, wanted: bool) -> None:
