@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.catalog import catalog, schema
+from backset.connections.target import Target
 from tests.incident.project import run_alembic
 from tests.project import Project, laid_down
 
@@ -71,7 +72,8 @@ def upgrade(project: Project, revision: str = "head") -> None:
 
 def digest(project: Project) -> str:
     """Return the digest of the schema as it is now."""
-    with psycopg.connect(project.url, autocommit=True) as session:
+    params = Target.parse(project.url).params
+    with psycopg.connect(**params, autocommit=True) as session:  # type: ignore[arg-type]
         found = schema.read(session, spare=catalog.version_tables(session))
         return schema.digest(found, session.info.server_version // 10000)
 
