@@ -8,6 +8,7 @@ stands in `parallel(…)` goes on at the same time. A chain that lacks what a st
 | backup  | pg_dump, read back, with a manifest      |        | backup  |
 | reset   | CREATE DATABASE NAME__next               |        | next    |
 | clear   | DROP what is in the target itself        | backup |         |
+| follow  | write the id of a squash that has run   |        |         |
 | upgrade | alembic upgrade head                     |        | schema  |
 | verify  | compare the models with the database     |        |         |
 | carry   | COPY the old rows into the new tables    | schema | carried |
@@ -19,7 +20,19 @@ stands in `parallel(…)` goes on at the same time. A chain that lacks what a st
 
 from backset import tasks
 from backset.chain import Chain, parallel
-from backset.steps import backup, carry, clear, load, promote, reset, seed, undo, upgrade, verify
+from backset.steps import (
+    backup,
+    carry,
+    clear,
+    follow,
+    load,
+    promote,
+    reset,
+    seed,
+    undo,
+    upgrade,
+    verify,
+)
 
 CHAINS = (
     Chain(
@@ -32,7 +45,7 @@ CHAINS = (
     Chain("restore", load, promote, in_place=(backup, clear, load)),
     Chain("undo", undo),
     Chain("backup", backup),
-    Chain("upgrade", upgrade),
+    Chain("upgrade", follow, upgrade),
     Chain("verify", verify),
     Chain("seed", seed),
 )

@@ -29,7 +29,8 @@ class Details:
 class Done:
     """What a step did: one line for people, `details` for programs, and what it could not do.
 
-    details: Details, or JSON. value: what it gives to the steps that use it.
+    text: empty where there was nothing to do, and nothing is told of it. details: Details, or
+    JSON. value: what it gives to the steps that use it.
     """
 
     text: str

@@ -15,13 +15,12 @@ from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, Overdue, StepFailedError
 from backset.migrate import current
 from backset.process import signals
-from backset.runs import clones, in_place, login
+from backset.runs import clones, in_place
 from backset.runs.clones import Keeping
 from backset.runs.consent import admit, refuse_writing, settle, shown
 from backset.servers import derived, swap
-from backset.servers.server import MAINTENANCE, Server
 from backset.steps.content import carry_sides, set_aside
-from backset.steps.databases import pruned
+from backset.steps.databases import mark, pruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -119,7 +118,7 @@ def _begin(run: Run, groups: Sequence[Group], consent: Consent) -> None:
     """Begin what takes its time, before the first step; refuse what the last ones would."""
     names = {each.name for each in flat(groups)}
     if "backup" in names:
-        _mark(run.server)
+        mark(run.server)
     if {"reset", "upgrade"} <= names:
         if _is_kept(groups, "verify"):
             clones.recall(run, seeds=_is_kept(groups, "seed"))
@@ -159,13 +158,6 @@ def _look_ahead(run: Run, names: set[str]) -> None:
         wanted += [settings.init, *(each.init for each in settings.lineages)]
     for command in filter(None, wanted):
         run.project_command().demand(command)
-
-
-def _mark(server: Server) -> None:
-    """Mark a server that does not say which one it is, before something is kept of it."""
-    if not server.identifier() and server.names.target not in MAINTENANCE:
-        login.mark_server(server.session)
-        server.identifier(anew=True)
 
 
 def _make_target(run: Run) -> None:

@@ -265,21 +265,31 @@ def reset(
         cli.run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
 
 
-@task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT})
+@task(
+    auto_shortflags=False,
+    help={
+        **_CHAIN,
+        **_TIMEOUT,
+        "drifted": "follow a squash although the schema is not what the new revision makes",
+    },
+)
 def upgrade(
     c: Context,
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
+    drifted: bool = False,
     timeout: str = "",
 ) -> None:
     """Migrate the database to head; never destructive.
 
-    The live database is migrated itself; where there is none, it is made.
+    The live database is migrated itself; where there is none, it is made. Where
+    its revisions were squashed, it follows: what of them has not run is run, and
+    the id of the new revision is written, once its schema was compared.
     """
-    said = {"wait": wait, "timeout": timeout}
+    said, asked = {"wait": wait, "timeout": timeout}, {"drifted": drifted}
     with _machine("cli") as cli:
-        cli.run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said)
+        cli.run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
 
 @task(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from backset.catalog.catalog import is_users
+from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -63,6 +64,25 @@ def write(session: psycopg.Connection[Any], table: VersionTable, revisions: Iter
         for each in revisions:
             insert = sql.SQL("INSERT INTO {} (version_num) VALUES (%s)").format(name)
             session.execute(insert, [each])
+
+
+def follow(
+    session: psycopg.Connection[Any], table: VersionTable, old: Sequence[str], new: str
+) -> None:
+    """Let one row stand where these stood, all at once; the others stay.
+
+    Raises StepFailedError where one of these is not there any more, or one is twice.
+    """
+    name = sql.Identifier(table.schema, table.name)
+    first, *others = old
+    with session.transaction():
+        update = sql.SQL("UPDATE {} SET version_num = %s WHERE version_num = %s").format(name)
+        delete = sql.SQL("DELETE FROM {} WHERE version_num = ANY(%s)").format(name)
+        changed = session.execute(update, [new, first]).rowcount
+        gone = session.execute(delete, [others]).rowcount if others else 0
+        if (changed, gone) != (1, len(others)):
+            what = f"{table.shown} does not name {', '.join(old)} any more"
+            raise StepFailedError(what, "somebody has migrated meanwhile: run this again")
 
 
 def of(

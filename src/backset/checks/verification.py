@@ -127,7 +127,9 @@ class View:
         """What is wrong with the rows of its version table."""
         return self.named(
             current.version_findings(
-                *(self.about, self.worker.scripts.goal), alembic=self.worker.lineage.alembic
+                *(self.about, self.worker.scripts.goal),
+                alembic=self.worker.lineage.alembic,
+                scripts=self.worker.scripts.revisions,
             )
         )
 

@@ -66,22 +66,20 @@ def _histories(settings: Settings, told: Report) -> Iterator[History]:
 
 
 def _history(settings: Settings, worker: Worker, database: tuple[str, ...] | None) -> History:
-    from backset.revisions import orphans
+    from backset.revisions import orphans, replaced
     from backset.revisions.history import History
 
     found = worker.scripts.revisions
     if worker.scripts.problems:  # Alembic stops at the first file that it cannot read
         known = {each.id for each in found}
         found += tuple(each for each in worker.folders.current() if each.id not in known)
-    lost = {*(database or ())} - {each.id for each in found}
+    lost = replaced.strangers(database or (), found)
     return History(
         name=worker.lineage.name,
         scripts=found,
         heads=worker.scripts.heads,
         database=database,
-        traces=tuple(
-            orphans.trace(each, worker.folders, settings.environ) for each in sorted(lost)
-        ),
+        traces=tuple(orphans.trace(each, worker.folders, settings.environ) for each in lost),
         problems=tuple(f"{each.kind}: {each.text}" for each in worker.scripts.problems),
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from backset.catalog import versions
 from backset.errors import AlembicError, Finding, StepFailedError
 from backset.migrate.worker import Description
+from backset.revisions import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from backset.catalog.versions import VersionTable
     from backset.connections.session import Session
     from backset.migrate.worker import Worker
+    from backset.revisions.script_files import Revision
 
 _OF_SCRIPTS = frozenset(
     {"broken chain", "unreadable file", "no configuration", "no section", "several heads"}
@@ -59,7 +61,8 @@ class Place:
 
 def place(worker: Worker, session: Session) -> Place:
     """Read the version tables of the worker's chain, and hold them against its scripts."""
-    known = {each.id for each in worker.scripts.revisions}
+    scripts = worker.scripts.revisions
+    known = {each.id for each in scripts} | replaced.replacing(scripts).keys()
     every = versions.tables(session)
     where = (worker.lineage, every, known, worker.beside)
     found = tuple(versions.likely(*where, is_behind=worker.has_door))
@@ -147,15 +150,29 @@ _ALEMBIC = "invoke alembic --"
 
 
 def version_findings(
-    about: Description, accepted: Sequence[str] = (), *, alembic: str = _ALEMBIC
+    about: Description,
+    accepted: Sequence[str] = (),
+    *,
+    alembic: str = _ALEMBIC,
+    scripts: Sequence[Revision] = (),
 ) -> list[Finding]:
     """Judge the rows of the version table against the heads of the scripts, some of them accepted.
 
-    alembic: how a command of Alembic on that chain begins.
+    alembic: how a command of Alembic on that chain begins. scripts: which may replace such a row.
     Rows and heads need not be the same: a head that another branch depends on has no row.
     """
     revisions, heads = about.revisions, about.heads
     found = ", ".join(revisions) or "base"
+    if squashed := replaced.followed(about.orphans, scripts):
+        return [
+            _finding(
+                "squashed",
+                f"the database is at {each}",
+                "Alembic does not know the row until the new id is written",
+                "invoke upgrade",
+            )
+            for each in squashed
+        ]
     if about.orphans:
         return [_orphaned(about.strays)]
     if several := several_heads(heads, accepted, alembic):

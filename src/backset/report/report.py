@@ -67,8 +67,9 @@ class Report:
         self._line("!", self.step, text)
 
     def end(self, step: str, done: Done) -> None:
-        """Print the line of a step."""
-        self._line("✔", step, done.text)
+        """Print the line of a step, unless it had nothing to do."""
+        if done.text:
+            self._line("✔", step, done.text)
         for text in shortened([str(each) for each in done.findings], self.most_lines):
             self._line("!", step, text)
         self._over(step)

@@ -188,9 +188,10 @@ class JsonReport(Report):
         self._content.notices.append(Notice(self.step, text, clients))
 
     def end(self, step: str, done: Done) -> None:
-        """Keep the step."""
+        """Keep the step, unless it had nothing to do."""
         seconds = round(self._over(step), 3)
-        self._content.steps.append(ToldStep(step, done.text, seconds, done.details))
+        if done.text:
+            self._content.steps.append(ToldStep(step, done.text, seconds, done.details))
         self._content.findings += done.findings
 
     def plan(

@@ -37,6 +37,7 @@ class LiveReport(Report):
 
     def end(self, step: str, done: Done) -> None:
         """Print the line of a step; the live one is of a step that goes on, if there is one."""
+        self._stop()
         super().end(step, done)
         if self.step:
             self._spin(self.step)

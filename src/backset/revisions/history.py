@@ -10,13 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from backset.described import ABSENT, described, inline, key, told
-from backset.revisions import script_files
+from backset.revisions import replaced, script_files
 from backset.revisions.script_files import Revision, by_id
+from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from backset.revisions.git import Commit
+    from backset.revisions.replaced import Standing
     from backset.revisions.restore import Recipe
 
 
@@ -40,6 +42,14 @@ class History:
     def loaded(self) -> dict[str, Revision]:
         """The scripts that Alembic loads, by their ids."""
         return by_id(self.scripts)
+
+    @cached_property
+    def squashed(self) -> dict[str, list[Standing]]:
+        """Where the database stands in what a script replaces, by the id of that script."""
+        found: dict[str, list[Standing]] = {}
+        for each in replaced.standings(self.database or (), self.scripts):
+            found.setdefault(each.squash.id, []).append(each)
+        return found
 
     @cached_property
     def gone(self) -> dict[str, Revision]:
@@ -108,6 +118,8 @@ class History:
     def _about(self, script: Revision) -> str:
         words = ["head"] if script.id in self.ends else []
         words += self._labels(script)
+        if script.replaces:
+            words.append(f"replaces {count(len(script.replaces), 'revision')}")
         if script.depends_on:
             words.append(f"depends on {', '.join(script.depends_on)}")
         if script.id in self.gone:
@@ -118,6 +130,7 @@ class History:
         marks = f" ({', '.join(words)})" if words else ""
         doc = f" {script.doc.splitlines()[0]}" if script.doc.strip() else ""
         here = " ← database" if script.id in (self.database or ()) else ""
+        here += "".join(f" ← database at {each.place}" for each in self.squashed.get(script.id, ()))
         return f"{script.id}{marks}{doc}{here}"
 
 

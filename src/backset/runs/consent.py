@@ -311,7 +311,7 @@ def _digest(run: Run, facts: Facts) -> str:
 
 def refuse_writing(run: Run, steps: Iterable[Step]) -> None:
     """Refuse steps that work on the target itself, which is not rebuilt. Raises RefusedError."""
-    name, writing = run.target.database, sorted(each.name for each in steps if each.writes)
+    name, writing = run.target.database, [each.name for each in steps if each.writes]
     if run.current.database is None or not writing or login.is_set(run.server.session, name):
         return
     reads, source, role = run.current.session().execute(_EFFECTIVE, [SETTING]).fetchone() or (
@@ -327,7 +327,7 @@ def refuse_writing(run: Run, steps: Iterable[Step]) -> None:
         "database user": f"ALTER ROLE {quoted(role)} IN DATABASE {quoted(name)}",
     }
     remedy = f"{whose[source]} RESET {SETTING}" if source in whose else f"turn {SETTING} off"
-    what = f"sessions of {role} only read in {name} ({SETTING} is on), and {writing[0]} writes"
+    what = f"sessions of {role} only read in {name} ({SETTING} is on), and {writing[-1]} writes"
     raise RefusedError([(what, f"if that is over: {remedy}")])
 
 

@@ -46,7 +46,8 @@ class Options:
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
     carries: how rows come into the new database, if they do. origin: whose; None is the target's.
-    cold: what earlier runs have kept is forgotten.
+    cold: what earlier runs have kept is forgotten. drifted: a squash is followed by a database that
+    is not what it makes.
     """
 
     proves: bool = False
@@ -61,6 +62,7 @@ class Options:
     carries: Rules | None = None
     origin: Origin | None = None
     cold: bool = False
+    drifted: bool = False
 
 
 class Run:

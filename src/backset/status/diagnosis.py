@@ -13,7 +13,7 @@ from backset.connections.session import explained
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.migrate import current, project_command
 from backset.migrate.worker import Problem
-from backset.revisions import orphans, script_files
+from backset.revisions import orphans, replaced, script_files
 from backset.status.facts import Facts, Restorable, script_effects
 from backset.status.states import state
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrate.worker import Scripts
     from backset.revisions.history import Trace
+    from backset.revisions.replaced import Standing
+    from backset.revisions.script_files import Revision
     from backset.runs.run import Run
     from backset.status.states import State
 
@@ -32,7 +34,7 @@ _DIFFERENT = ENUM_KINDS | {"drift", "models not loaded", LEFTOVER}
 _BEYOND_MODELS = "what Alembic does not compare (CHECK, triggers, functions, views, policies, …)"
 _PROVE = ": `invoke status --prove`"
 # Kinds that the state says in more words, or with another cure.
-_JUDGED = frozenset({"no migrations", "behind", "orphaned revision"})
+_JUDGED = frozenset({"no migrations", "behind", "orphaned revision", "squashed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ def status(run: Run, *, reached: Callable[[], None] = lambda: None) -> Status:
     """
     with explained(run.target):
         found = _status(run, reached)
+        found = replace(found, facts=_squashed(run, found.facts)) if found.server else found
         traces = _traces(run, found.facts) if found.server else ()
     fits = tuple(_restorable(each, run.work.scripts()) for each in traces)
     facts = replace(found.facts, restorable=fits)
@@ -122,6 +125,30 @@ def status(run: Run, *, reached: Callable[[], None] = lambda: None) -> Status:
         below = _below(run.work.scripts(), facts.orphans)
         facts = replace(facts, problems=below, restorable=() if below else fits)
     return replace(found, facts=facts, traces=traces)
+
+
+def _squashed(run: Run, facts: Facts) -> Facts:
+    """Add where the orphans stand in what was squashed."""
+    scripts = run.work.scripts().revisions
+    by = {name: each[0].id for name, each in replaced.replacing(scripts).items()}
+    found = replaced.followed(facts.orphans, scripts) if by else ()
+    if by and facts.orphans and not found:
+        found = _replaced_twice(run, facts.orphans, scripts)
+    return replace(facts, replaced=by, squashed=found)
+
+
+def _replaced_twice(
+    run: Run, rows: Sequence[str], scripts: Sequence[Revision]
+) -> tuple[Standing, ...]:
+    """Return where rows stand that were replaced by what was replaced itself."""
+
+    def find(squash: Revision) -> list[Revision]:
+        traced = (_traced(run, each) for each in squash.replaced_heads)
+        return [script for trace in traced for script in trace.scripts]
+
+    found = replaced.nested(rows, scripts, find)
+    covered = {row for each in found for row in each.rows}
+    return tuple(found) if covered == set(rows) else ()
 
 
 def _passed_over(scripts: Scripts) -> str:
@@ -329,10 +356,14 @@ def _shared(run: Run, facts: Facts, ours: Collection[str]) -> dict[str, Any]:
 
 def _traces(run: Run, facts: Facts) -> tuple[Trace, ...]:
     """Search for each file that is missing, of a recorded revision or in the middle."""
-    missing = dict.fromkeys([*facts.orphans, *(each.missing for each in facts.problems)])
+    lost = () if facts.squashed else facts.orphans
+    missing = dict.fromkeys([*lost, *(each.missing for each in facts.problems)])
+    return tuple(_traced(run, each) for each in missing if each and each not in facts.replaced)
+
+
+def _traced(run: Run, revision: str) -> Trace:
     folders = replace(run.work.worker().folders, locations=run.work.scripts().locations)
-    environ = run.settings.environ
-    return tuple(orphans.trace(each, folders, environ) for each in missing if each)
+    return orphans.trace(revision, folders, run.settings.environ)
 
 
 def _restorable(trace: Trace, scripts: Scripts) -> Restorable:

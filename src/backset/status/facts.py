@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrate.worker import Problem
     from backset.revisions.operations import Operation
+    from backset.revisions.replaced import Standing
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision
 
@@ -95,7 +96,9 @@ class Facts:
     command of the project migrates one of them.
     in_the_way: what exists though a pending revision makes it. unmade: what does not exist though
     a recorded revision made it. invalid: indexes, as SQL spells them. filled: tables of the
-    project that have rows, and what else a rebuild would lose. restored: what a scratch build has
+    project that have rows, and what else a rebuild would lose. squashed: where the orphans stand in
+    what a script replaces, if all of them do. replaced: the id of such a script, by each that it
+    replaces. restored: what a scratch build has
     shown of the chain with its missing files.
     """
 
@@ -129,6 +132,8 @@ class Facts:
     invalid: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
     restorable: tuple[Restorable, ...] = ()
+    squashed: tuple[Standing, ...] = ()
+    replaced: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
     restored: Proof | None = None
 

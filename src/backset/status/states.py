@@ -104,6 +104,8 @@ def by_file(facts: Facts) -> Cure:
     paths = [shlex.quote(str(facts.shown(each))) for each in worst.paths]
     if worst.kind == "missing file":
         why = f"bring the file of {worst.missing} back, or correct down_revision in {paths[0]}"
+        if squash := facts.replaced.get(worst.missing):
+            why = f"it was started before {squash} replaced that: `invoke rebase`"
     elif worst.kind == "duplicate id":
         why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
     elif worst.kind == "stale byte code":
@@ -278,6 +280,16 @@ def _wrong_database(facts: Facts) -> State | None:
         evidence.append(f"{facts.version_table} names {_some(facts.orphans)}, which no file has")
     why = f"correct {facts.mended_in}; if it is right, `invoke reset-db` replaces what is there"
     return _state("wrong database", evidence, by_hand(why))
+
+
+def _squashed(facts: Facts) -> State | None:
+    if not facts.squashed:
+        return None
+    evidence = [f"{facts.version_table} names {each}" for each in facts.squashed]
+    why = "it compares the schema, and writes the new id; no row changes"
+    if not all(each.is_at_end for each in facts.squashed):
+        why = "after a backup it runs what is left of the old revisions, and then writes the new id"
+    return _state("squashed", evidence, upgrade(why))
 
 
 def _orphaned(facts: Facts) -> State | None:
@@ -456,7 +468,7 @@ def _folder(facts: Facts, problem: Problem) -> str:
 
 
 _RULES: tuple[Callable[[Facts], State | None], ...] = (
-    *(_no_server, _broken_chain, _wrong_database, _orphaned, _overlapping, _several_heads),
-    *(_no_database, _empty, _ahead, _half_applied, _stamped, _unlike, _behind),
+    *(_no_server, _broken_chain, _wrong_database, _squashed, _orphaned, _overlapping),
+    *(_several_heads, _no_database, _empty, _ahead, _half_applied, _stamped, _unlike, _behind),
     *(_models_not_loaded, _more, _drift, _at_head),
 )

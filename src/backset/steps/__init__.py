@@ -7,11 +7,13 @@ same.
 from backset.chain import Chain, parallel
 from backset.steps.content import carry, seed, upgrade, verify
 from backset.steps.databases import backup, clear, load, promote, reset, undo
+from backset.steps.squashes import follow
 
 __all__ = [
     "backup",
     "carry",
     "clear",
+    "follow",
     "load",
     "promote",
     "reset",
@@ -32,7 +34,7 @@ STANDARD = (
     Chain("restore", load, promote, in_place=(backup, clear, load)),
     Chain("undo", undo),
     Chain("backup", backup),
-    Chain("upgrade", upgrade),
+    Chain("upgrade", follow, upgrade),
     Chain("verify", verify),
     Chain("seed", seed),
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backset.errors import Finding
     from backset.migrate.upgrading import Progress
     from backset.runs.run import Run
+    from backset.servers.server import Server
 
 _SHOWN = 5  # objects that stay, in one line
 
@@ -282,6 +283,16 @@ undo = Step(
     is_last=True,
     is_short=True,
 )
+
+
+def mark(server: Server) -> None:
+    """Mark a server that does not say which one it is, before something is kept of it."""
+    from backset.runs import login
+    from backset.servers.server import MAINTENANCE
+
+    if not server.identifier() and server.names.target not in MAINTENANCE:
+        login.mark_server(server.session)
+        server.identifier(anew=True)
 
 
 _WITH_PATH = "loads only with the database's search_path"

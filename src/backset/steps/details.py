@@ -74,6 +74,17 @@ class BackupDetails(EndedDetails):
 
 
 @described(kw_only=True)
+class FollowDetails(Details):
+    """What programs get of `follow`."""
+
+    squashes: Sequence[str] = key(
+        "`follow`: the revisions whose ids were written for those that they replace"
+    )
+    ran: Sequence[str] = key("`follow`: the replaced revisions that ran before that")
+    backup: str = key("`follow`: the path of the dump that was taken before these", default=ABSENT)
+
+
+@described(kw_only=True)
 class LoadDetails(Details):
     """What programs get of `load`."""
 

@@ -1,0 +1,94 @@
+"""The scripts that a squash has replaced: found in an archive, git or a copy, for a folder beside.
+
+The working tree is only read.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backset.errors import StepFailedError
+from backset.revisions.replaced import REBUILD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backset.migrate.worker import Worker
+    from backset.revisions.restore import Recipe
+    from backset.revisions.script_files import Revision
+    from backset.settings.settings import Settings
+
+
+@dataclass(slots=True)
+class Retrieved:
+    """What old scripts say, by revision: a name for the file, and its content.
+
+    sources: where they were found, as people read it.
+    """
+
+    settings: Settings
+    worker: Worker
+    contents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    sources: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def whence(self) -> str:
+        """Where they are taken from."""
+        return f"from {', '.join(self.sources)}"
+
+    def find(self, squash: Revision) -> Sequence[Revision]:
+        """Return the scripts that a revision replaces, with what they need and no file has.
+
+        Raises StepFailedError where they are nowhere.
+        """
+        from backset.revisions import orphans, restore
+
+        found: dict[str, Revision] = {}
+        for head in squash.replaced_heads:
+            trace = orphans.trace(head, self.worker.folders, self.settings.environ)
+            if trace.recipe is None:
+                first = next(iter(trace.lines()), "")
+                raise StepFailedError(f"{squash.id} replaces {head}: {first}", _unfound(trace.gaps))
+            self.sources |= dict.fromkeys(self._sources(trace.recipe))
+            for item, content in restore.contents(trace.recipe, self.settings.plain_env):
+                self.contents.setdefault(item.revision, (item.home.name, content))
+            found |= {each.id: each for each in trace.scripts}
+        return list(found.values())
+
+    def _sources(self, recipe: Recipe) -> Iterator[str]:
+        from backset.revisions.restore import Blob, Copy
+
+        for each in recipe.items:
+            source = each.source
+            if isinstance(source, Blob):
+                yield f"git's {source.commit}"
+            else:
+                path = source.path.parent if isinstance(source, Copy) else source.tar
+                yield self.settings.shown(path)
+
+    @contextmanager
+    def folder(self, chain: Sequence[Revision]) -> Iterator[Path]:
+        """Give a folder that nobody else can read, with the scripts of a chain and no others."""
+        with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
+            for each in chain:
+                name, content = self.contents.get(each.id, (each.path.name, None))
+                path = Path(folder, name)
+                path = path.with_name(f"{each.id}_{name}") if path.exists() else path
+                if content is None:
+                    shutil.copy(each.path, path)
+                else:
+                    path.write_bytes(content)
+            yield Path(folder)
+
+
+def _unfound(gaps: Sequence[str]) -> str:
+    also = "".join(f"; not searched: {each}" for each in gaps)
+    return (
+        "put the archive of the squash into the folder of backups, or fetch the branch that has "
+        f"the file, then run this again; else {REBUILD}{also}"
+    )
