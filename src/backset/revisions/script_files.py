@@ -138,14 +138,14 @@ def _from_syntax(text: str) -> tuple[dict[str, Any], str] | None:
             return None
     values: dict[str, Any] = {}
     for node in tree.body:
-        for name, value in _assigned(node):
+        for name, value in assigned(node):
             if name in (*_NAMES, *_OF_A_SQUASH):
                 with suppress(ValueError, TypeError):
                     values[name] = ast.literal_eval(value)
     return values, ast.get_docstring(tree) or ""
 
 
-def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+def assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     """Yield the names and values of `a = 1`, `a: int = 1` and `a, b = 1, 2`."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
         yield node.target.id, node.value
