@@ -345,6 +345,7 @@ def described(script: Script) -> dict[str, Any]:
         "down": list(util.to_tuple(script.down_revision, default=())),
         "depends_on": list(util.to_tuple(script.dependencies, default=())),
         "labels": sorted(util.to_tuple(script.branch_labels, default=())),
+        "own_labels": list(script._orig_branch_labels or ()),  # noqa: SLF001
         **{name: _texts(getattr(script.module, name, None)) for name in _OF_A_SQUASH},
         "path": script.path,
         "doc": title(script),

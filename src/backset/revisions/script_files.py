@@ -24,12 +24,16 @@ _SPECIAL = re.compile(r"[][\\.*+?(){}|^$]")
 
 @described(kw_only=True)
 class Revision:
-    """One migration script: in the `scripts` of a chain, and in `replaced_by`."""
+    """One migration script: in the `scripts` of a chain, and in `replaced_by`.
+
+    own_labels: those of its labels that its script gives it. Alembic adds those of its branch.
+    """
 
     id: str = key("its id", "revision")
     down: tuple[str, ...] = key("those it follows (`down_revision`)", default=())
     depends_on: tuple[str, ...] = key("those it needs besides; labels, too", default=())
     labels: tuple[str, ...] = key("its branch labels", default=())
+    own_labels: tuple[str, ...] = ()
     replaces: tuple[str, ...] = key(
         "the revisions that it stands for (`replaces`), in the order in which they ran", default=()
     )
@@ -54,7 +58,8 @@ class Revision:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Revision:
         """Return what alembic_worker says of one script."""
-        several = {name: tuple(content[name]) for name in ("down", "depends_on", "labels")}
+        names = ("down", "depends_on", "labels", "own_labels")
+        several = {name: tuple(content[name]) for name in names}
         path = Path(content["path"])
         return cls(**{**content, **several, **of_a_squash(content), "path": path})
 
@@ -77,6 +82,7 @@ def parse(text: str, path: Path = Path()) -> Revision | None:
         down=down,
         depends_on=depends_on,
         labels=labels,
+        own_labels=labels,
         doc=title,
         path=path,
         **of_a_squash(values),
@@ -138,14 +144,14 @@ def _from_syntax(text: str) -> tuple[dict[str, Any], str] | None:
             return None
     values: dict[str, Any] = {}
     for node in tree.body:
-        for name, value in _assigned(node):
+        for name, value in assigned(node):
             if name in (*_NAMES, *_OF_A_SQUASH):
                 with suppress(ValueError, TypeError):
                     values[name] = ast.literal_eval(value)
     return values, ast.get_docstring(tree) or ""
 
 
-def _assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+def assigned(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
     """Yield the names and values of `a = 1`, `a: int = 1` and `a, b = 1, 2`."""
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
         yield node.target.id, node.value
