@@ -264,7 +264,7 @@ def test_a_carry_follows(squashed: Squashed) -> None:
 
 @shapes("objects")
 def test_a_database_that_drifted_is_not_taken_for_the_old_head(squashed: Squashed) -> None:
-    """Its version says the old head, its schema does not: that is told, until `--drifted` agrees."""
+    """Its version says the old head, its schema does not: told, until `--drifted` agrees."""
     project = squashed.colleague(squashed.at_head)
     execute(project.url, "ALTER TABLE people ADD COLUMN by_hand int; DROP TABLE rooms")
     before = squashed.look(project.url)
@@ -301,7 +301,7 @@ def test_a_squash_of_a_squash_is_followed_from_every_place(ground: Ground) -> No
     expected = ground.database()
     alembic(project, expected, "upgrade", "heads")
     wanted = look(shape, expected).schema
-    for template in (one.at_head, one.in_the_middle, grounds.name_of(between)):
+    for template in (one.at_head, one.in_the_middle, ground.name_of(between)):
         mate = ground.clone(project, ground.database(template))
         before = look(shape, mate.url)
         done = mate.invoke("upgrade")

@@ -53,6 +53,11 @@ class Ground:
         git(self.folder, "clone", "-q", "-b", revision, str(project.folder), str(folder))
         return Project(folder, {"DATABASE_URL": url})
 
+    @staticmethod
+    def name_of(url: str) -> str:
+        """Return the name of the database of a URL."""
+        return Target.parse(url).database
+
     def clear(self) -> None:
         """Drop the databases."""
         with psycopg.connect(self.cluster.url("postgres"), autocommit=True) as session:
@@ -125,8 +130,8 @@ def squashed(ground: Ground, shape: Shape, *flags: str) -> Squashed:
         done=done,
         old=look(shape, empty),
         checked=checked,
-        at_head=name_of(at_head),
-        in_the_middle=name_of(middle),
+        at_head=ground.name_of(at_head),
+        in_the_middle=ground.name_of(middle),
     )
 
 
@@ -141,11 +146,6 @@ def execute(url: str, statements: str) -> None:
     """Write something into a database, as people do."""
     with judging.connected(url) as session:
         session.execute(statements.encode() or b"SELECT")
-
-
-def name_of(url: str) -> str:
-    """Return the name of the database of a URL."""
-    return Target.parse(url).database
 
 
 def scratches(ground: Ground) -> set[str]:

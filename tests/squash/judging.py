@@ -64,7 +64,10 @@ class Made:
 def look(
     url: str, *, version_table: str = "alembic_version", volatile: Collection[str] = ()
 ) -> Made:
-    """Read a database. volatile: columns, as `table.column`, that every build makes anew."""
+    """Read a database.
+
+    volatile: columns that every build makes anew, as `table.column` or `*.column`.
+    """
     with connected(url) as session:
         return Made(
             schema={name: text for name, text in _entries(url) if not _is_of(name, version_table)},
@@ -109,8 +112,9 @@ def _is_of(name: str, version_table: str) -> bool:
 def _rows(
     session: psycopg.Connection[Any], volatile: Collection[str]
 ) -> Iterator[tuple[str, list[str]]]:
+    chosen = [each.split(".") for each in volatile]
     for schema, table in session.execute(_TABLES).fetchall():
-        anew = [each.partition(".")[2] for each in volatile if each.startswith(f"{table}.")]
+        anew = [column for name, column in chosen if name in {table, "*"}]
         query = sql.SQL(_ROWS).format(sql.Identifier(schema, table))
         yield f"{schema}.{table}", sorted(row for (row,) in session.execute(query, [anew]))
 
