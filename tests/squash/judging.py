@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ENTRY = re.compile(r"^-- Name: (.+?); Owner: .*$", re.MULTILINE)
 _OF_THE_DUMP = re.compile(r"\\(un)?restrict |SET default_")
+# Since PostgreSQL 18 these have names; that of a table which was renamed is the old one.
+_NOT_NULL = re.compile(r'CONSTRAINT (?:\w+|"(?:[^"]|"")*") NOT NULL')
 _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2
@@ -101,7 +103,8 @@ def _entries(url: str) -> Iterator[tuple[str, str]]:
     _, *pieces = _ENTRY.split(text)
     for name, statements in zip(pieces[::2], pieces[1::2], strict=True):
         lines = [line for line in statements.splitlines() if line and not line.startswith("--")]
-        yield name, "\n".join(line for line in lines if not _OF_THE_DUMP.match(line))
+        text = "\n".join(line for line in lines if not _OF_THE_DUMP.match(line))
+        yield name, _NOT_NULL.sub("NOT NULL", text)
 
 
 def _is_of(name: str, version_table: str) -> bool:

@@ -6,16 +6,19 @@ is made here, by `Shape.lay_down`; `SHAPES` names them all.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING
+
+import alembic
 
 from tests.git import commit, git
 from tests.project import TASKS, Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 VERSIONS = "migrations/versions"
 LATE = "e0late"  # a revision that somebody's branch had before the squash
@@ -76,7 +79,8 @@ class Shape:
 
     middle: revisions at which a database stopped on its way. rows, early_rows: what people write
     into one at the heads, and into one in the middle; INSERT statements. volatile: columns whose
-    values every build makes anew, as `table.column`.
+    values every build makes anew, as `table.column`. template: that of new revisions, if it is not
+    the usual one.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Shape:
     before: str = ""
     is_async: bool = False
     settings: str = ""
+    template: str = ""
     volatile: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ("public",)
     version_table: str = "alembic_version"
@@ -118,7 +123,10 @@ class Shape:
             (versions / f"{number:04}_{each.id}.py").write_text(each.text)
         (folder / "alembic.ini").write_text(_INI)
         (folder / "migrations/env.py").write_text(self._env())
-        (folder / "migrations/script.py.mako").write_text(_MAKO)
+        if self.template:
+            (folder / "migrations/script.py.mako").write_text(self.template)
+        else:
+            shutil.copy(USUAL_TEMPLATE, folder / "migrations/script.py.mako")
         (folder / "models.py").write_text(_MODELS + dedent(self.models))
         (folder / "tasks.py").write_text(TASKS)
         (folder / "pyproject.toml").write_text(f"[tool.backset]\n{dedent(self.settings)}")
@@ -138,7 +146,8 @@ from sqlalchemy.dialects import postgresql
 
 metadata = sa.MetaData()
 """
-_MAKO = '''"""${message}."""
+USUAL_TEMPLATE = Path(alembic.__file__).parent / "templates/generic/script.py.mako"
+_SMALL_TEMPLATE = '''"""${message}."""
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -371,6 +380,7 @@ def objects() -> Shape:
         middle=("a3",),
         rows=early + "; INSERT INTO people (name, mood) VALUES ('Cid', 'calm')",
         early_rows=early,
+        template=_SMALL_TEMPLATE,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from tests.git import commit, git
 from tests.incident.project import run_alembic
 from tests.project import Project
 from tests.squash import judging, random_chains
+from tests.squash.shapes import USUAL_TEMPLATE
 
 if TYPE_CHECKING:
     import subprocess
@@ -43,6 +45,7 @@ def perform(seed: int, ground: Ground) -> Trial:
     trial = Trial(seed, revisions=last + 1, at=rng.randint(0, last) + 1, flags=_flags(rng, chain))
     folder = ground.folder / f"trial_{seed}"
     chain.write(folder)
+    shutil.copy(USUAL_TEMPLATE, folder / "migrations/script.py.mako")
     git(folder, "init", "-q", "-b", "main")
     commit(folder, "Begin")
     git(folder, "tag", "old")
