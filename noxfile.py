@@ -138,6 +138,13 @@ def doctor(session: nox.Session) -> None:
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
 
 
+@nox.session(venv_backend="none")
+def squash(session: nox.Session) -> None:
+    """Squash random chains, and let databases of theirs follow: -- --trials N --seed S."""
+    command = [sys.executable, "-m", "tests.squash", *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
+
+
 @nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
     """Measure everything beside its peers, for docs/performance.md: -- --quick --only NAME."""

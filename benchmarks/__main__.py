@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.servers import programs
-from benchmarks import amounts, figures, growth, loads, page, place, rebuilds, sizes
+from benchmarks import amounts, figures, growth, loads, page, place, rebuilds, sizes, squashes
 from benchmarks.figures import Curve
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MEASURES: dict[str, Measure] = {
     "chains": growth.chains,
     "tables": growth.tables,
     "sessions": growth.sessions,
+    "squashing": squashes.squashing,
 }
 DOCS = place.ROOT / "docs"
 FIGURES, PAGE, PICTURE = (DOCS / f"performance.{each}" for each in ("json", "md", "svg"))

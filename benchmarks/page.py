@@ -23,6 +23,7 @@ TITLES = {
     "chains": "Long chains",
     "tables": "Many tables",
     "sessions": "Open sessions",
+    "squashing": "Squashing a chain",
 }
 _HEAD = "| what | backset | beside it | | ratio | at most |\n|---|---|---|---|---|---|"
 

@@ -1,322 +1,526 @@
-"""`invoke prove-squash`: an old chain and the one on disk are built and compared; nothing stays."""
+"""`invoke squash`: one revision in place of many, and databases that follow without losing a row.
+
+What is compared is read by pg_dump and from the rows, in tests/squash/judging.py.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import shutil
 import signal
 import subprocess
-import tempfile
+import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backset.connections.target import Target
-from tests.incident.project import INCIDENT, JUNK
+from backset.revisions import script_files
+from tests.git import commit
 from tests.marks import slow_but
+from tests.squash import ground as grounds
+from tests.squash.ground import MESSAGE, Ground, Squashed, alembic, execute, look
+from tests.squash.shapes import LATE, SHAPES, VERSIONS, Script, Shape, line, long
 
 if TYPE_CHECKING:
-    import psycopg
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from backset.servers.cluster import Cluster
     from tests.project import Project
 
-
-OLD = {
-    "a1": (
-        None,
-        """
-    op.execute("CREATE TYPE mood AS ENUM ('sad', 'glad')")
-    op.execute("CREATE TABLE roles (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text, "
-               "created_at timestamptz DEFAULT now())")
-    op.execute("CREATE TABLE kinds (id serial PRIMARY KEY, name text)")
-    op.execute("INSERT INTO roles (name) VALUES ('admin'), ('user')")
-""",
-    ),
-    "a2": (
-        "a1",
-        """
-    op.execute("INSERT INTO kinds (name) VALUES ('one'), ('two')")
-    op.execute("CREATE FUNCTION more(x int) RETURNS int LANGUAGE sql AS 'SELECT x + 1'")
-""",
-    ),
-}
-NEW = """
-    op.execute("CREATE TYPE mood AS ENUM ('sad', 'glad')")
-    op.execute("CREATE TABLE roles (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text, "
-               "created_at timestamptz DEFAULT now())")
-    op.execute("CREATE TABLE kinds (id serial PRIMARY KEY, name text)")
-    op.execute("INSERT INTO roles (name) VALUES ('user'), ('admin')")
-    op.execute("INSERT INTO kinds (name) VALUES ('one'), ('two')")
-    op.execute("CREATE FUNCTION more(x int) RETURNS int LANGUAGE sql AS 'SELECT x + 1'")
-"""
-REVISION = """
-from alembic import op
-revision, down_revision = {revision!r}, {down!r}
-def upgrade():
-{body}
-def downgrade(): pass
-"""
+    Make = Callable[[str], Squashed]
 
 
-def write(versions: Path, revision: str, down: str | None, body: str) -> None:
-    """Write a revision."""
-    text = REVISION.format(revision=revision, down=down, body=body)
-    (versions / f"{revision}_x.py").write_text(text)
+SHORT = tuple(name for name in SHAPES if name != "long")
+STEPS = ("old chain", "write", "prove", "archive")
+
+
+def shapes(*quick: str) -> pytest.MarkDecorator:
+    """Return the shapes as cases: those of one are run by one process, which squashes it once."""
+    cases = []
+    for name in SHAPES:
+        marks: list[Any] = [pytest.mark.xdist_group(f"squash-{name}")]
+        marks += [pytest.mark.slow] if name not in quick else []
+        cases.append(pytest.param(name, marks=marks))
+    return pytest.mark.parametrize("shape", cases)
+
+
+@pytest.fixture(scope="session")
+def make(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """Squash a shape, once in each process."""
+    ground = Ground(cluster, tmp_path_factory.mktemp("squash"))
+    made: dict[str, Squashed] = {}
+
+    def make(name: str) -> Squashed:
+        if name not in made:
+            made[name] = grounds.squashed(ground, SHAPES[name]())
+        return made[name]
+
+    yield make
+    ground.clear()
 
 
 @pytest.fixture
-def squashed(project: Project) -> Project:
-    """A project whose first commit has the old chain; on disk it has been squashed since."""
-    versions = project.folder / "alembic/versions"
-    shutil.rmtree(versions)
-    versions.mkdir()
-    for revision, (down, body) in OLD.items():
-        write(versions, revision, down, body)
-    (project.folder / ".gitignore").write_text("backups\n__pycache__\n")
-    git(project, "init", "-q", "-b", "main")
-    git(project, "add", ".")
-    git(project, "commit", "-q", "-m", "old")
-    git(project, "tag", "v1.2")
-    for script in versions.glob("*.py"):
-        script.unlink()
-    write(versions, "b1", None, NEW)
+def squashed(make: Make, shape: str) -> Squashed:
+    """A shape whose chain was squashed."""
+    found = make(shape)
+    assert found.done.returncode == 0, found.done.stdout + found.done.stderr
+    return found
+
+
+@pytest.fixture
+def ground(cluster: Cluster, tmp_path: Path) -> Iterator[Ground]:
+    """A ground of the test's own."""
+    ground = Ground(cluster, tmp_path)
+    yield ground
+    ground.clear()
+
+
+def small() -> Shape:
+    """Return a chain of six revisions in a line."""
+    return long(6)
+
+
+def laid_down(ground: Ground, shape: Shape | None = None, at: str = "") -> Project:
+    """Return a project that was not squashed yet, whose database is at a revision."""
+    project = (shape or small()).lay_down(ground.folder / "project", ground.database())
+    if at:
+        alembic(project, project.url, "upgrade", at)
     return project
 
 
-def git(project: Project, *arguments: str) -> str:
-    """Run git in the project, with nobody's configuration."""
-    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.com")
-    done = subprocess.run(
-        ["git", *identity, *arguments],
-        cwd=project.folder,
-        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def beside(project: Project) -> set[str]:
-    """Return the endings of the databases beside the target."""
-    name = Target.parse(project.url).database
-    found = project.query("SELECT datname FROM pg_database", "postgres")
-    return {each.removeprefix(name) for (each,) in found if each.startswith(name)} - {""}
-
-
-def trees() -> set[Path]:
-    """Return the trees that are written at the moment."""
-    return set(Path(tempfile.gettempdir()).glob("backset-tree-*"))
-
-
-def said(project: Project, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Return the exit code and the JSON of a proof."""
-    done = project.invoke("prove-squash", *arguments, "--json")
-    return done.returncode, json.loads(done.stdout)
-
-
-def test_a_squash_that_makes_the_same_is_proved(squashed: Project) -> None:
-    """Exit 0; keys and times that every build makes anew are told, and are no differences."""
-    before = git(squashed, "status", "--porcelain")
-    done = squashed.invoke("prove-squash", "v1.2")
-    assert done.returncode == 0, done.stderr
-    assert "2 revisions" in done.stdout
-    assert (
-        "table roles: its 2 rows are alike but for created_at, id, which every build makes anew"
-    ) in done.stdout
-    assert "both chains make the same, and 1 that matter less" in done.stdout
-    assert git(squashed, "status", "--porcelain") == before
-    assert beside(squashed) == set()
-    assert squashed.query("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
-
-
-def test_each_difference_is_a_finding(squashed: Project) -> None:
-    """Exit 6; objects, aspects and rows, and a sequence that would collide."""
-    text = NEW.replace("'sad', 'glad'", "'sad'").replace("x + 1", "x + 2")
-    text = text.replace("(name) VALUES ('one'), ('two')", "VALUES (1, 'one'), (2, 'three')")
-    write(squashed.folder / "alembic/versions", "b1", None, text)
-    code, found = said(squashed, "main")
-    assert code == 6
-    function, *others = [each["what"] for each in found["findings"]]
-    assert function.startswith("function more(integer): definition is another from line 4 on: ")
-    assert others == [
-        "type mood: 'glad' only in the old chain",
-        "row id=2 of kinds: name is two in the old chain, three in the new chain",
-        "sequence kinds_id_seq would give 1 next in the new chain, and kinds.id has 2 already",
-    ]
-    assert {each["kind"] for each in found["findings"]} == {"squash differs"}
-    assert [each["step"] for each in found["steps"]] == ["old", "new", "compare"]
-    assert found["steps"][0]["made"]["rows"] == 4
-
-
-def test_the_old_tree_is_used_whole(squashed: Project) -> None:
-    """The commit's own env.py and modules run, and not those on disk; .env is today's."""
-    env = squashed.folder / "alembic/env.py"
-    env.write_text("raise RuntimeError('today')\n" + env.read_text())
-    shutil.rmtree(squashed.folder / "app")
-    done = squashed.invoke("prove-squash", "HEAD")
-    assert done.returncode == 4
-    assert "✔ old " in done.stdout
-    assert "the new chain (as it is on disk) cannot be built" in done.stderr
-
-
-def test_a_commit_is_written_whole(squashed: Project) -> None:
-    """Files that .gitattributes keeps out of releases are there; the index stays as it is."""
-    (squashed.folder / ".gitattributes").write_text("alembic/versions export-ignore\n")
-    git(squashed, "add", ".gitattributes")
-    git(squashed, "commit", "-q", "-m", "attributes")
-    before = git(squashed, "status", "--porcelain"), git(squashed, "ls-files", "--stage")
-    done = squashed.invoke("prove-squash", "HEAD", GIT_INDEX_FILE="/nowhere/index")
-    assert done.returncode == 0, done.stderr
-    assert "2 revisions" in done.stdout
-    assert (git(squashed, "status", "--porcelain"), git(squashed, "ls-files", "--stage")) == before
-
-
-@pytest.mark.slow
-def test_a_folder_of_old_revisions(squashed: Project) -> None:
-    """It runs with today's env.py; a folder that only holds such a folder is looked into."""
-    folder = squashed.folder / "alembic/versions_backup/versions"
-    folder.mkdir(parents=True)
-    for revision, (down, body) in OLD.items():
-        write(folder, revision, down, body)
-    for named in ("alembic/versions_backup/versions", "alembic/versions_backup"):
-        code, found = said(squashed, named)
-        assert (code, found["findings"]) == (0, [])
-        assert found["steps"][0]["text"].startswith("the folder alembic/versions_backup/versions")
-
-
-def test_the_incidents_old_chain_cannot_be_built(project: Project) -> None:
-    """It drops an index twice, so no database can come from it: that is said, with the revision."""
-    folder = project.folder / "old"
-    shutil.copytree(INCIDENT / "old_versions", folder, ignore=JUNK)
-    done = project.invoke("prove-squash", "old")
-    assert done.returncode == 4
-    assert "the old chain (the folder old) cannot be built on an empty database: revision " in (
-        done.stderr
-    )
-    assert 'index "ix_runs_created_at" does not exist' in done.stderr
-    assert beside(project) == set()
-
-
-def test_the_incidents_chains_differ(project: Project) -> None:
-    """With that revision emptied, what the clean migration makes otherwise is listed."""
-    folder = project.folder / "old"
-    shutil.copytree(INCIDENT / "old_versions", folder, ignore=JUNK)
-    (broken,) = folder.glob("8b72e4d91c05*.py")
-    upgrade, _, downgrade = broken.read_text().partition("\n\n\ndef downgrade")
-    head = upgrade.partition("    op.drop_index")[0]
-    broken.write_text(f"{head}    pass\n\n\ndef downgrade{downgrade}")
-    code, found = said(project, "old")
-    texts = {each["what"] for each in found["findings"]}
-    assert code == 6
-    assert texts >= {
-        "column tasks.agent_mode is only in the new chain",
-        "column tasks.results: type is json in the old chain, jsonb in the new chain",
-        "column users.email: type is character varying in the old chain, text in the new chain",
-        "index ix_tasks_archived is only in the new chain",
-        "constraint ck_tasks_status on tasks is only in the new chain",
+def tree(project: Project) -> dict[str, str]:
+    """Return the files that git could have, with their texts."""
+    return {
+        str(path.relative_to(project.folder)): path.read_text()
+        for path in sorted(project.folder.rglob("*"))
+        if path.is_file() and path.suffix in {".py", ".ini", ".toml", ".mako"}
     }
-    assert not any("archived" in text and "column" in text for text in texts)
-    assert any("another order" in each["text"] for each in found["notices"])
 
 
-@pytest.mark.parametrize(
-    ("old", "words"),
-    [
-        ("nonsense", "'nonsense' is neither a commit of this repository nor a folder"),
-        ("--all", "'--all' is neither a commit"),
-        ("app/nobody", "'app/nobody' is neither a commit"),
-        ("empty", "empty has no revision"),
-    ],
-)
-def test_what_is_neither_is_said(squashed: Project, old: str, words: str) -> None:
-    """In one line, before anything is built."""
-    (squashed.folder / "empty").mkdir()
-    done = squashed.invoke("prove-squash", old)
-    assert done.returncode == 4
-    (line,) = done.stderr.splitlines()
-    assert words in line
-    assert "→ name a commit, a branch or a tag, or a folder of old revisions" in line
+def revisions(project: Project) -> dict[str, script_files.Revision]:
+    """Return the revisions on disk by their ids."""
+    found = script_files.read(sorted((project.folder / VERSIONS).glob("*.py")))
+    return {each.id: each for each in found}
 
 
-def test_a_plan_builds_nothing(squashed: Project) -> None:
-    """It says which commit, and in which databases."""
-    done = squashed.invoke("prove-squash", "v1.2", "--plan")
-    assert done.returncode == 0, done.stderr
-    assert "would build the project of v1.2, commit " in done.stdout
-    assert "nothing was changed" in done.stdout
-    assert beside(squashed) == set()
+def new_one(project: Project) -> script_files.Revision:
+    """Return the only revision that replaces others."""
+    (found,) = (each for each in revisions(project).values() if each.replaces)
+    return found
 
 
-@pytest.mark.slow
-def test_an_old_chain_with_two_heads(squashed: Project) -> None:
-    """Merging its branches may be what the squash is for: all of them are built."""
-    folder = squashed.folder / "old"
-    folder.mkdir()
-    for revision, (down, body) in OLD.items():
-        write(folder, revision, down, body)
-    write(folder, "a3", "a1", '    op.execute("CREATE TABLE side (id int)")')
-    code, found = said(squashed, "old")
-    assert code == 6
-    assert found["steps"][0]["made"]["revisions"] == 3
-    assert [each["what"] for each in found["findings"]] == ["table side is only in the old chain"]
+def heads(project: Project) -> set[str]:
+    """Return the revisions on disk that no other one follows."""
+    return script_files.heads(list(revisions(project).values()))
 
 
-@pytest.mark.slow
-def test_a_chain_that_hangs_is_stopped(squashed: Project) -> None:
-    """With `--timeout`; the line names the revision, and nothing is left."""
-    slow = NEW + '    op.execute("SELECT pg_sleep(600)")\n'
-    write(squashed.folder / "alembic/versions", "b1", None, slow)
-    done = squashed.invoke("prove-squash", "v1.2", "--timeout", "8")
-    assert done.returncode == 4
-    assert "stopped after 8 s, while at 1/1 b1" in done.stderr
-    assert beside(squashed) == set()
+# ------------------------------------------------------------------ what is written
 
 
-@pytest.mark.slow
-def test_the_projects_own_command_builds_both(squashed: Project) -> None:
-    """Where `[tool.backset] upgrade` replaces Alembic's process, it runs in the old tree, too."""
-    (squashed.folder / "migrate.py").write_text(
-        "import os, subprocess, sys\n"
-        "print(os.getcwd(), flush=True)\n"
-        "subprocess.run([sys.executable, '-m', 'alembic', 'upgrade', 'head'], check=True)\n"
+@shapes(*SHORT)
+def test_one_file_is_written_and_the_others_are_put_away(squashed: Squashed) -> None:
+    """It says what it replaces, in their order; Python has nothing to say; a tar has the others."""
+    new = new_one(squashed.project)
+    assert set(new.replaces) == set(squashed.shape.ids)
+    places = {each: number for number, each in enumerate(new.replaces)}
+    for each in squashed.shape.scripts:
+        assert all(places[need] < places[each.id] for need in (*each.down, *each.depends_on))
+    assert set(new.replaced_heads) == set(squashed.shape.heads)
+    assert set(new.labels) == {label for each in squashed.shape.scripts for label in each.labels}
+    assert (new.down, new.depends_on) == ((), ())
+    assert re.fullmatch(r"\d+:[0-9a-f]{32}", new.replaced_schema)
+    assert [each.name for each in squashed.scripts] == [new.path.name]
+    argv = [sys.executable, "-W", "error", "-m", "py_compile", str(new.path)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=False).stderr == ""
+    (archive,) = squashed.project.folder.glob("backups/*/*-replaced.tar.gz")
+    listed = subprocess.run(["tar", "-tf", archive], capture_output=True, text=True, check=True)
+    assert len([each for each in listed.stdout.split() if each.endswith(".py")]) == len(places)
+
+
+@shapes(*SHORT)
+def test_alembic_alone_makes_the_same_and_takes_it_back(squashed: Squashed) -> None:
+    """The same objects, rows and sequences; `check` says the same; base has nothing of them."""
+    project, url = squashed.project, squashed.ground.database()
+    before = squashed.look(url).schema
+    alembic(project, url, "upgrade", "heads")
+    assert squashed.old.differs(squashed.look(url)) == []
+    assert alembic(project, url, "check").stdout == squashed.checked
+    alembic(project, url, "downgrade", "base")
+    left = squashed.look(url).schema
+    assert left == before
+    alembic(project, url, "upgrade", "heads")
+    assert squashed.old.differs(squashed.look(url)) == []
+
+
+@shapes(*SHORT)
+def test_the_database_of_who_squashes_is_not_touched(squashed: Squashed) -> None:
+    """Its rows, its revision, and no database beside it."""
+    assert squashed.versions(squashed.project.url) == set(squashed.shape.heads)
+    template = squashed.ground.database(squashed.at_head)
+    assert squashed.look(squashed.project.url).differs(squashed.look(template)) == []
+    assert not grounds.scratches(squashed.ground)
+
+
+@shapes("rows")
+def test_it_is_proved_by_the_older_proof_too(squashed: Squashed) -> None:
+    """`prove-squash` builds the tree of before, and finds no difference."""
+    project = squashed.ground.clone(squashed.project, squashed.ground.database())
+    done = project.invoke("prove-squash", "old")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ------------------------------------------------------------------ databases that follow
+
+
+@shapes(*SHORT)
+def test_a_database_at_the_old_head_follows(squashed: Squashed) -> None:
+    """A colleague pulls and upgrades: no row is lost, nobody is asked, and nothing else changes."""
+    project = squashed.colleague(squashed.at_head)
+    before = squashed.look(project.url)
+    told = project.invoke("status")
+    assert told.returncode in {0, 6}
+    assert "orphaned" not in told.stdout
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert before.differs(squashed.look(project.url)) == []
+    assert squashed.versions(project.url) == heads(project)
+    assert project.invoke("status").returncode == 0
+    assert alembic(project, project.url, "check").stdout == squashed.checked
+
+
+@shapes(*SHORT)
+def test_a_database_in_the_middle_follows(squashed: Squashed) -> None:
+    """The old revisions that it lacks are run from git's history; then it is at the new head."""
+    project = squashed.colleague(squashed.in_the_middle)
+    before = squashed.look(project.url)
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = squashed.look(project.url)
+    expected = squashed.ground.database(squashed.in_the_middle)
+    old = squashed.ground.clone(squashed.project, expected, "old")
+    alembic(old, expected, "upgrade", "heads")
+    assert squashed.look(expected).differs(after) == []
+    assert {each: len(rows) for each, rows in before.rows.items() if rows}.keys() <= {
+        each for each, rows in after.rows.items() if rows
+    }
+    assert squashed.versions(project.url) == heads(project)
+    assert tree(project) == tree(squashed.project)
+
+
+@shapes("rows", "branches")
+def test_a_branch_from_before_follows(squashed: Squashed) -> None:
+    """Its revision follows an old one: `rebase` puts it behind the new one, then it upgrades."""
+    shape = squashed.shape
+    project = squashed.colleague(squashed.at_head)
+    late = project.folder / VERSIONS / f"{LATE}.py"
+    old = squashed.ground.clone(squashed.project, project.url, "old")
+    for folder in (old.folder, project.folder):
+        (folder / VERSIONS / late.name).write_text(shape.late.text)
+    alembic(old, project.url, "upgrade", "heads")
+    before = squashed.look(project.url)
+    done = project.invoke("rebase")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert revisions(project)[LATE].down == (new_one(project).id,)
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert before.differs(squashed.look(project.url)) == []
+    assert squashed.versions(project.url) == heads(project)
+
+
+@shapes("objects")
+def test_a_branch_that_has_not_run_yet_follows(squashed: Squashed) -> None:
+    """The database is at the old head; after `rebase`, the upgrade runs the branch's revision."""
+    project = squashed.colleague(squashed.at_head)
+    late = project.folder / VERSIONS / f"{LATE}.py"
+    late.write_text(squashed.shape.late.text)
+    before = squashed.look(project.url)
+    assert project.invoke("rebase").returncode == 0
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = squashed.look(project.url)
+    assert before.lost(after) == []
+    assert after.rows["public.late"] == []
+    assert squashed.versions(project.url) == heads(project)
+
+
+@shapes("rows")
+def test_a_carry_follows(squashed: Squashed) -> None:
+    """`reset-db --carry` builds by the new chain, and has the rows of the old database."""
+    for template in (squashed.at_head, squashed.in_the_middle):
+        project = squashed.colleague(template)
+        people = {"public.notes"}
+        before = squashed.look(project.url)
+        done = project.invoke("reset-db", "--carry", "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        after = squashed.look(project.url)
+        assert {each: before.rows[each] for each in people} == {
+            each: after.rows[each] for each in people
+        }
+        assert squashed.versions(project.url) == heads(project)
+
+
+@shapes("objects")
+def test_a_database_that_drifted_is_not_taken_for_the_old_head(squashed: Squashed) -> None:
+    """Its version says the old head, its schema does not: told, until `--drifted` agrees."""
+    project = squashed.colleague(squashed.at_head)
+    execute(project.url, "ALTER TABLE people ADD COLUMN by_hand int; DROP TABLE rooms")
+    before = squashed.look(project.url)
+    done = project.invoke("upgrade")
+    assert done.returncode in {3, 4, 6}
+    assert squashed.versions(project.url) == set(squashed.shape.heads)
+    assert "by_hand" in done.stdout + done.stderr
+    done = project.invoke("upgrade", "--drifted")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert squashed.versions(project.url) == heads(project)
+    assert before.differs(squashed.look(project.url)) == []
+
+
+def test_a_squash_of_a_squash_is_followed_from_every_place(ground: Ground) -> None:
+    """Old head, the first squash, and the middle of the oldest chain, by git's history alone."""
+    shape = small()
+    one = grounds.squashed(ground, shape)
+    assert one.done.returncode == 0, one.done.stderr
+    project = one.project
+    first = new_one(project).id
+    between = ground.database(one.at_head)
+    assert ground.clone(project, between).invoke("upgrade").returncode == 0
+    more = Script(
+        id="more",
+        down=(first,),
+        up='op.execute("CREATE TABLE more (id int)")',
+        back='op.execute("DROP TABLE more")',
     )
-    git(squashed, "add", "migrate.py")
-    git(squashed, "commit", "-q", "-m", "own door")
-    git(squashed, "checkout", "-q", "HEAD", "--", "alembic")
-    git(squashed, "commit", "-q", "--allow-empty", "-m", "both")
-    squashed.configure("[tool.backset]\n", '[tool.backset]\nupgrade = ["python", "migrate.py"]\n')
-    for script in (squashed.folder / "alembic/versions").glob("a*.py"):
-        script.unlink()
-    code, found = said(squashed, "HEAD")
-    assert (code, found["findings"]) == (0, [])
-    assert [each.get("made", {}).get("revisions") for each in found["steps"]] == [2, 1, None]
+    (project.folder / VERSIONS / "more.py").write_text(more.text)
+    commit(project.folder, "More")
+    done = project.invoke("squash", "-m", "again")
+    assert done.returncode == 0, done.stdout + done.stderr
+    commit(project.folder, "Again")
+    expected = ground.database()
+    alembic(project, expected, "upgrade", "heads")
+    wanted = look(shape, expected).schema
+    for template in (one.at_head, one.in_the_middle, ground.name_of(between)):
+        mate = ground.clone(project, ground.database(template))
+        before = look(shape, mate.url)
+        done = mate.invoke("upgrade")
+        assert done.returncode == 0, done.stdout + done.stderr
+        after = look(shape, mate.url)
+        assert after.schema == wanted
+        assert len(after.rows["public.t0"]) == len(before.rows["public.t0"]) == 2
+        assert one.versions(mate.url) == {new_one(project).id}
+
+
+# ------------------------------------------------------------------ what may be asked for
 
 
 @pytest.mark.parametrize(
-    "signum", slow_but([signal.SIGTERM, signal.SIGKILL], lambda signum: signum == signal.SIGTERM)
+    ("first", "last"),
+    slow_but(
+        [("h0001", "h0003"), ("", "h0003"), ("h0002", "")], lambda case: bool(case[0] and case[1])
+    ),
 )
-def test_an_interrupted_proof_leaves_nothing(
-    squashed: Project, superuser: psycopg.Connection[Any], signum: int
+def test_a_part_of_the_chain(ground: Ground, first: str, last: str) -> None:
+    """Only what is between is replaced, and what followed that follows the new one."""
+    shape = small()
+    project = laid_down(ground, shape, at="h0002")
+    expected = ground.database()
+    alembic(project, expected, "upgrade", "head")
+    flags = [*(("--from", first) if first else ()), *(("--to", last) if last else ())]
+    done = project.invoke("squash", "-m", MESSAGE, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    new = new_one(project)
+    ids = shape.ids
+    start, end = ids.index(first or ids[0]), ids.index(last or ids[-1])
+    assert new.replaces == ids[start : end + 1]
+    assert new.down == ids[start - 1 : start] if start else new.down == ()
+    assert set(revisions(project)) == {*ids[:start], new.id, *ids[end + 1 :]}
+    if last:
+        assert revisions(project)[ids[end + 1]].down == (new.id,)
+    url = ground.database()
+    alembic(project, url, "upgrade", "head")
+    assert look(shape, expected).differs(look(shape, url)) == []
+    commit(project.folder, "Squash")
+    done = project.invoke("upgrade")  # at h0002, which is one of those that are replaced
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert look(shape, project.url).schema == look(shape, expected).schema
+
+
+@pytest.mark.parametrize("rows", ["keep", "none"])
+def test_rows_of_migrations(ground: Ground, rows: str) -> None:
+    """They are inserted, or left out; those in a database that follows stay in either case."""
+    one = grounds.squashed(ground, SHAPES["rows"](), "--rows", rows)
+    assert one.done.returncode == 0, one.done.stdout + one.done.stderr
+    url = ground.database()
+    alembic(one.project, url, "upgrade", "head")
+    made = one.look(url)
+    assert made.schema == one.old.schema
+    assert bool(made.rows["public.roles"]) is (rows == "keep")
+    project = one.colleague(one.at_head)
+    before = one.look(project.url)
+    assert project.invoke("upgrade").returncode == 0
+    assert before.differs(one.look(project.url)) == []
+
+
+@pytest.mark.parametrize(
+    "shape",
+    slow_but(["objects", "rows", "schemas", "asynchronous"], lambda name: name == "objects"),
+)
+def test_as_sql(ground: Ground, shape: str) -> None:
+    """The same, written as SQL alone."""
+    one = grounds.squashed(ground, SHAPES[shape](), "--as", "sql")
+    assert one.done.returncode == 0, one.done.stdout + one.done.stderr
+    assert "op.create_table" not in new_one(one.project).path.read_text()
+    url = ground.database()
+    alembic(one.project, url, "upgrade", "head")
+    assert one.old.differs(one.look(url)) == []
+    alembic(one.project, url, "downgrade", "base")
+    left = one.look(url).schema
+    assert [each for each in left if "Type: TABLE" in each and "alembic_version" not in each] == []
+
+
+def test_a_plan_changes_nothing(ground: Ground) -> None:
+    """It names what would be replaced, and what would be done; no file and no database is new."""
+    project = laid_down(ground, at="head")
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE, "--plan")
+    assert done.returncode == 0, done.stderr
+    assert "6 revisions" in done.stdout
+    assert "nothing was changed" in done.stdout
+    assert tree(project) == before
+    assert not grounds.scratches(ground)
+    assert not (project.folder / "backups").exists()
+
+
+def test_json(ground: Ground) -> None:
+    """Programs get the steps, the file, what it replaces, and the archive."""
+    project = laid_down(ground)
+    done = project.invoke("squash", "-m", MESSAGE, "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["exit_code"]) == (0, 0), done.stderr
+    assert [each["step"] for each in told["steps"]] == list(STEPS)
+    new = new_one(project)
+    assert new.id in done.stdout
+    assert "replaced.tar.gz" in done.stdout
+
+
+def test_a_tree_with_changes_is_refused(ground: Ground) -> None:
+    """What is not committed could not come back; `--dirty` goes on."""
+    project = laid_down(ground)
+    script = next(iter(sorted((project.folder / VERSIONS).glob("*.py"))))
+    script.write_text(script.read_text() + "\n# mine\n")
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 3
+    assert script.name in done.stderr
+    assert "--dirty" in done.stderr
+    assert tree(project) == before
+    done = project.invoke("squash", "-m", MESSAGE, "--dirty")
+    assert done.returncode == 0, done.stderr
+    assert new_one(project).replaces == small().ids
+
+
+REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "an unknown revision": ("", ("--from", "nobody"), "nobody"),
+    "the wrong way round": ("", ("--from", "h0004", "--to", "h0002"), "h0004"),
+    "a single revision": ("", ("--from", "h0002", "--to", "h0002"), "h0002"),
+    "another chain": ("", ("--chain", "nobody"), "nobody"),
+    "rows": ("", ("--rows", "some"), "some"),
+    "as": ("", ("--as", "yaml"), "yaml"),
+    "a part of a branch": ("branches", ("--from", "d2l", "--to", "d5"), "d2r"),
+}
+
+
+@pytest.mark.parametrize(("shape", "flags", "word"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_squashed_is_said(
+    ground: Ground, shape: str, flags: tuple[str, ...], word: str
 ) -> None:
-    """After TERM nothing is there; after KILL the next proof takes it away."""
-    slow = NEW + '    op.execute("SELECT pg_sleep(60)")\n'
-    write(squashed.folder / "alembic/versions", "b1", None, slow)
-    with squashed.start("prove-squash", "v1.2") as running:
-        deadline = time.monotonic() + 60
-        while "__scratch" not in beside(squashed):
-            assert time.monotonic() < deadline, "the scratch database never came"
-            time.sleep(0.02)
-        assert any(str(running.pid) in path.name for path in trees())
-        assert all(path.stat().st_mode & 0o777 == 0o700 for path in trees())
-        running.send_signal(signum)
+    """By name, before anything is built, and nothing is changed."""
+    project = laid_down(ground, SHAPES[shape]() if shape else None)
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE, *flags)
+    assert done.returncode in {2, 3, 4}, done.stdout + done.stderr
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree(project) == before
+    assert not grounds.scratches(ground)
+
+
+def test_a_chain_that_cannot_be_built_is_said(ground: Ground) -> None:
+    """With its revision; the tree is as it was, and no database is left."""
+    scripts = line(
+        *small().scripts, Script(id="bad", down=(), up='op.execute("DROP TABLE nobody")')
+    )
+    shape = Shape(name="bad", scripts=scripts, models="", middle=(), rows="", early_rows="")
+    project = laid_down(ground, shape)
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 4
+    assert "bad" in done.stderr
+    assert 'table "nobody" does not exist' in done.stderr
+    assert tree(project) == before
+    assert not grounds.scratches(ground)
+
+
+def test_without_git(ground: Ground) -> None:
+    """A tree that nothing keeps can be squashed by whoever says so; the archive is what is kept."""
+    project = laid_down(ground, at="h0002")
+    shutil.rmtree(project.folder / ".git")
+    done = project.invoke("squash", "-m", MESSAGE)
+    if done.returncode:
+        assert done.returncode == 3
+        assert "--dirty" in done.stderr
+        done = project.invoke("squash", "-m", MESSAGE, "--dirty")
+    assert done.returncode == 0, done.stderr
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stderr
+    assert project.query("SELECT version_num FROM alembic_version") == [(new_one(project).id,)]
+
+
+# ------------------------------------------------------------------ kill -9
+
+
+def killed_at(project: Project, step: str, delay_s: float) -> bool:
+    """Squash, and kill it when a step is over; tell whether it was still running."""
+    with project.start("squash", "-m", MESSAGE) as running:
+        assert running.stdout is not None
+        if step:
+            for said in running.stdout:
+                if f"✔ {step}" in said:
+                    break
+        time.sleep(delay_s)
+        is_running = running.poll() is None
+        running.send_signal(signal.SIGKILL)
         running.communicate()
-    if signum == signal.SIGKILL:
-        assert "__scratch" in beside(squashed)
-        write(squashed.folder / "alembic/versions", "b1", None, NEW)
-        assert squashed.invoke("prove-squash", "v1.2").returncode == 0
-    assert beside(squashed) == set()
-    assert not any(str(running.pid) in path.name for path in trees())
+    return is_running
+
+
+@pytest.mark.parametrize(
+    ("step", "delay_s"),
+    slow_but(
+        [
+            ("", 0.6),
+            *((each, 0.0) for each in STEPS),
+            *(("", at / 4) for at in range(3, 24)),
+            *(("prove", at / 200) for at in range(1, 12)),
+        ],
+        lambda case: case in {("old chain", 0.0), ("prove", 0.0)},
+    ),
+)
+def test_a_squash_that_is_killed(ground: Ground, step: str, delay_s: float) -> None:
+    """The tree is as it was or wholly squashed; the next run ends well, and leaves no database."""
+    project = laid_down(ground, at="head")
+    before = tree(project)
+    killed_at(project, step, delay_s)
+    after = tree(project)
+    if after != before:
+        assert [each.replaces for each in revisions(project).values()] == [small().ids]
+        assert {each for each in before if VERSIONS not in each} <= set(after)
+        url = ground.database()
+        alembic(project, url, "upgrade", "head")
+    done = project.invoke("squash", "-m", MESSAGE) if after == before else project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert new_one(project).replaces == small().ids
+    assert not grounds.scratches(ground)
+    assert not [path for path in project.folder.rglob("*") if path.name.endswith((".partial", "~"))]

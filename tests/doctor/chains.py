@@ -122,14 +122,18 @@ def squashed(chain: Chain, revision: str) -> Revision:
 
 def grow(rng: random.Random) -> Chain:
     """Return a random project."""
+    return grown(rng, Maker(rng))
+
+
+def grown(rng: random.Random, maker: Maker) -> Chain:
+    """Return a random project of what a maker makes."""
     begin, more = rng.choice(_ENVS)
-    maker = _Maker(rng)
     revisions = [maker.begin()]
     revisions += [maker.revision() for _ in range(rng.randint(1, 6))]
     return Chain(revisions, maker.tables, maker.objects, _ENV.format(begin=begin, more=more))
 
 
-class _Maker:
+class Maker:
     """Makes revision after revision, and knows what stands after each."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -149,15 +153,21 @@ class _Maker:
         return f"{self.rng.getrandbits(48):012x}"
 
     def begin(self) -> Revision:
+        """Return the first one."""
         made = [self._table() for _ in range(self.rng.randint(1, 2))]
         return Revision(self._id(), [each for one in made for each in one.body], made[0].first)
 
-    def revision(self) -> Revision:
-        ways: list[Callable[[], Revision]] = [
+    def ways(self) -> list[Callable[[], Revision]]:
+        """Return what can be in a revision; what is there twice comes twice as often."""
+        return [
             *(self._table, self._column, self._column, self._index, self._concurrent_index),
             *(self._enum, self._check, self._view, self._trigger, self._lookup, self._drop_column),
             self._idle,
         ]
+
+    def revision(self) -> Revision:
+        """Return one that does a thing or two."""
+        ways = self.ways()
         made = [self.rng.choice(ways)() for _ in range(self.rng.choice((1, 1, 2)))]
         return Revision(
             self._id(),
