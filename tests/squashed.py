@@ -57,11 +57,16 @@ def laid(
 ) -> Project:
     """Lay a project down with a chain of these revisions and no others: name → down, statements."""
     project = laid_down(folder, shape, url)
+    become(project, chain)
+    return project
+
+
+def become(project: Project, chain: Mapping[str, tuple[object, str]] = CHAIN) -> None:
+    """Give a project these revisions, and no others."""
     for path in versions(project).glob("*.py"):
         path.unlink()
     for name, (down, statements) in chain.items():
         write(project, name, down, statements)
-    return project
 
 
 def upgrade(project: Project, revision: str = "head") -> None:

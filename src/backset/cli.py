@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from backset.runs.run import Run
     from backset.settings.settings import Settings
 
-_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "check", "alembic"})
+_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "rebase", "check", "alembic"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
 

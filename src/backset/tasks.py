@@ -498,6 +498,19 @@ def archive(c: Context, plan: bool = False, json: bool = False) -> None:
         revisions.archive(as_json=json, plan=_dry(c, plan))
 
 
+@task(auto_shortflags=False, help=_LOOKS)
+def rebase(c: Context, plan: bool = False, json: bool = False) -> None:
+    """Let scripts from before a squash follow the new revision.
+
+    A script whose down_revision or depends_on names a replaced revision gets
+    the id of the one that replaces it, and nothing else in the file changes.
+    One that did not follow the last of them gets a new id as well: a database
+    that has run it has not run the rest.
+    """
+    with _machine("commands.revisions") as revisions:
+        revisions.rebase(as_json=json, plan=_dry(c, plan))
+
+
 @task
 def protect(c: Context) -> None:
     """Keep every run from replacing the database.
@@ -605,6 +618,6 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 
 namespace = collection(
     STANDARD,
-    *(status, repair, backups, history, archive, prove_squash, protect, unprotect),
-    *(psql, alembic, url, start, stop, wait, check),
+    *(status, repair, backups, history, archive, rebase, prove_squash),
+    *(protect, unprotect, psql, alembic, url, start, stop, wait, check),
 )

@@ -368,6 +368,18 @@ def test_a_rebuild_needs_no_follow(tmp_path: Path, database_url: str, start: str
     assert (7, "Gus") in project.query("SELECT id, name FROM users")
 
 
+def test_carried_rows_go_through_what_follows_the_squash(tmp_path: Path, database_url: str) -> None:
+    """A database at the old head has run what is replaced: a rebuild knows what is left to run."""
+    project = laid(tmp_path / "p", database_url)
+    squash(project, at(project, "ccc"), archive=False)
+    squashed.write(project, "ddd", NEW, "UPDATE users SET name = upper(name)")
+    project.query("INSERT INTO users VALUES (7, 'Gus')")
+    done = project.invoke("reset-db", "--carry", "--no-seed", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the old rows go through ddd_of_the_chain.py in a copy first" in done.stdout
+    assert (7, "GUS") in project.query("SELECT id, name FROM users")
+
+
 def test_a_table_that_names_the_new_one_already(tmp_path: Path, database_url: str) -> None:
     """Beside an old one, nobody can tell what has run: refused, with the rebuild as the way out."""
     project = laid(tmp_path / "p", database_url)

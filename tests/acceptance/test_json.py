@@ -19,11 +19,12 @@ from psycopg import sql
 from backset.connections.target import Target
 from backset.servers.server import Server
 from backset.tasks import namespace
-from tests import situations
+from tests import situations, squashed
 from tests.clusters import free_port
 from tests.git import commit, git
 from tests.incident.project import lay_down
 from tests.project import REPOSITORY, Project, laid_down, wait_until_told
+from tests.squashed import squash, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,6 +216,19 @@ def a_squash(told: Told, project: Project) -> None:
     told.by(project, "prove-squash", "old")
 
 
+def a_squash_that_is_followed(told: Told, project: Project) -> None:
+    """A database in the middle of what is replaced, and a script from before it."""
+    squashed.become(project)
+    upgrade(project, "bbb")
+    squash(project, "", archive=True)
+    squashed.write(project, "eee", "ccc", "SELECT 1")
+    told.by(project, "status", code=6)
+    told.by(project, "rebase", "--plan")
+    assert told.by(project, "rebase")["rebased"]
+    told.by(project, "upgrade", "--plan")
+    assert told.by(project, "upgrade")["steps"][0]["step"] == "follow"
+
+
 def two_chains(told: Told, project: Project) -> None:
     """Each has its place."""
     told.by(project, "reset-db")
@@ -234,6 +248,7 @@ STORIES = {
     whom_it_waits_for: "",
     out_of_use: "states",
     a_squash: "",
+    a_squash_that_is_followed: "branches",
     rows_come_along: "",
     on_a_server_of_its_own: "",
     repairs: "states",
@@ -244,7 +259,7 @@ STORIES = {
 
 def placed(folder: Path, name: str, url: str) -> Project:
     """Return one of the projects in a folder of its own; without a name, that of the incident."""
-    if name == "states":
+    if name in {"states", "branches"}:
         return laid_down(folder / name, name, url)
     if name == "chains":
         project = laid_down(folder / name, "door/chains", url)
@@ -260,7 +275,15 @@ def test_each_task_tells_json(project: Project) -> None:
     told = Told()
     lives = [
         *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
-        *(["repair"], ["history"], ["archive"], ["prove-squash", "old"], ["check"], ["backups"]),
+        *(
+            ["repair"],
+            ["history"],
+            ["archive"],
+            ["rebase"],
+            ["prove-squash", "old"],
+            ["check"],
+            ["backups"],
+        ),
         *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
     ]
     assert sorted(words[0] for words in lives) == sorted(

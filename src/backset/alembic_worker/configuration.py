@@ -392,6 +392,11 @@ def _duplicates(scripts: list[Script]) -> list[dict[str, Any]]:
 def _missing(scripts: list[Script]) -> list[dict[str, Any]]:
     ids = {script.revision for script in scripts}
     labels = {each for script in scripts for each in described(script)["labels"]}
+    replaced = {
+        each: f"{script.revision} replaces"
+        for script in scripts
+        for each in util.to_tuple(described(script)["replaces"], default=())
+    }
     found = []
     for script in scripts:
         about = described(script)
@@ -401,7 +406,7 @@ def _missing(scripts: list[Script]) -> list[dict[str, Any]]:
         found += [
             problem(
                 "missing file",
-                f"{name} follows {each}, which no file has",
+                f"{name} follows {each}, which {replaced.get(each, 'no file has')}",
                 script.path,
                 missing=each,
             )

@@ -26,7 +26,7 @@ from backset.errors import RefusedError, StepFailedError
 from backset.inherit.inheritance import OF_DATABASE
 from backset.process.process import last_words
 from backset.prove import scratch
-from backset.revisions import operations, script_files
+from backset.revisions import operations, replaced, script_files
 from backset.servers import derived
 
 if TYPE_CHECKING:
@@ -282,6 +282,7 @@ def _go_through(
     """Run the migrations in the copy. Raises StepFailedError, which names these."""
     progress(f"the old rows go through {files_of(waiting)} in a copy first", lasting=True)
     before = _names(session)
+    _follow(sides, session)
     try:
         with scratch.opened(sides.server, sides.old, database, OF_DATABASE) as copy:
             copy.upgrade(progress)
@@ -437,10 +438,26 @@ def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
     ends = scripts.goal if scripts.goal and known.issuperset(scripts.goal) else scripts.heads
     wanted = script_files.ancestors(ends, scripts.revisions)
     waiting: set[str] = set()
-    for rows in places:
+    for place in places:
+        rows = _up_to_date(place, scripts.revisions)
         if known.issuperset(rows):
             waiting |= wanted - script_files.ancestors(rows, scripts.revisions)
     return [each for each in script_files.ordered(scripts.revisions) if each.id in waiting]
+
+
+def _up_to_date(rows: Sequence[str], scripts: Sequence[Revision]) -> list[str]:
+    """Return the rows as they are once the database has followed what its scripts replace."""
+    found = replaced.up_to_date(rows, scripts)
+    return sorted({*rows, *found} - {row for each in found.values() for row in each.rows})
+
+
+def _follow(sides: CarrySides, session: Session) -> None:
+    """Let a copy follow what was squashed, so that Alembic knows its rows."""
+    for worker in sides.new.workers():
+        for table in versions.tables(session):
+            found = replaced.up_to_date(table.revisions, worker.scripts.revisions)
+            for new, each in found.items():
+                versions.follow(session, table, each.rows, new)
 
 
 def _is_by_command(sides: CarrySides, worker: Worker) -> bool:

@@ -1,8 +1,9 @@
-"""The tasks about the migration scripts, which need no database: `history` and `archive`."""
+"""The tasks about migration scripts, which need no database: `history`, `archive`, `rebase`."""
 
 from __future__ import annotations
 
 import shlex
+import stat
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 from backset.cli import opened, settled
 from backset.errors import AlembicError, BacksetError, Interrupted, StepFailedError
 from backset.migrate.worker import Worker
+from backset.process import files
 from backset.report.report import WIDTH
 from backset.revisions.history import few
+from backset.revisions.replaced import REBUILD
 from backset.revisions.script_files import Folders
 from backset.text.quantities import count
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
     from backset.report.report import Report
     from backset.revisions.history import History
+    from backset.revisions.rebasing import Rebasing
     from backset.revisions.script_files import Revision
     from backset.revisions.stale import Stale
     from backset.settings.settings import Settings
@@ -69,10 +73,7 @@ def _history(settings: Settings, worker: Worker, database: tuple[str, ...] | Non
     from backset.revisions import orphans, replaced
     from backset.revisions.history import History
 
-    found = worker.scripts.revisions
-    if worker.scripts.problems:  # Alembic stops at the first file that it cannot read
-        known = {each.id for each in found}
-        found += tuple(each for each in worker.folders.current() if each.id not in known)
+    found = _every(worker)
     lost = replaced.strangers(database or (), found)
     return History(
         name=worker.lineage.name,
@@ -200,3 +201,49 @@ def _shown(stale: Stale, folders: Folders, tracked: set[Path]) -> str:
     known = len(tracked.intersection(stale.files))
     text = f"{folders.shown(stale.path)}{files}: {stale.why}"
     return f"{text} · git has {'it' if not files else known}" if known else text
+
+
+def rebase(*, as_json: bool, plan: bool) -> None:
+    """Let the scripts that were started before a squash follow what replaces theirs."""
+    with opened("rebase", as_json=as_json) as (settings, told):
+        from backset.revisions import rebasing
+
+        changes = [each for scripts in _chains(settings) for each in rebasing.planned(scripts)]
+        made = [(each, rebasing.rewritten(each.path.read_bytes(), each)) for each in changes]
+        told.note(rebased=[each.told(settings.shown(each.path)) for each in changes])
+        if not changes:
+            told.say("no script follows what was replaced")
+        if plan:
+            told.plan([("rebase", str(each)) for each in changes])
+            return
+        for change, content in made:
+            mode = stat.S_IMODE(change.path.stat().st_mode)
+            with files.replacing(change.path, mode=mode) as file:
+                file.write(content)
+            told.say(f"{'rebase':<{WIDTH}} {change}")
+        told.done(_onward(changes))
+
+
+def _onward(changes: Sequence[Rebasing]) -> str:
+    left = {each.script.id: each.left for each in changes if each.left}
+    if not left:
+        return " · `invoke upgrade` goes on" if changes else ""
+    some = "; ".join(f"one that has run {name} has not run {few(x)}" for name, x in left.items())
+    return f" · `invoke upgrade` goes on; a database at the old ids: {some}: {REBUILD}"
+
+
+def _chains(settings: Settings) -> Iterator[Sequence[Revision]]:
+    """Yield the scripts of each chain, a broken one's as well."""
+    for lineage in settings.lineages:
+        with Worker(settings, lineage) as worker:
+            worker.begin_alone()
+            yield _every(worker)
+
+
+def _every(worker: Worker) -> tuple[Revision, ...]:
+    """Return the scripts, those that Alembic did not come to included: it stops at an error."""
+    found = worker.scripts.revisions
+    if not worker.scripts.problems:
+        return found
+    known = {each.id for each in found}
+    return (*found, *(each for each in worker.folders.current() if each.id not in known))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
     from backset.revisions.history import ToldChain, Trace
+    from backset.revisions.rebasing import RebasedScript
     from backset.revisions.stale import KeptScript, StaleScript
     from backset.status.diagnosis import Status
     from backset.status.states import Cure, State
@@ -160,6 +161,9 @@ class Content:
     folder: str = key("the folder of `backups`; beside these", default=ABSENT)
     unreadable: Sequence[str] = key(
         "a line for each dump in it that is no backup; beside these", default=ABSENT
+    )
+    rebased: Sequence[RebasedScript] = key(
+        "`rebase`: the scripts that are rewritten, or with `--plan` would be", default=ABSENT
     )
     stale: Sequence[StaleScript] = key("`archive`: what is out of use", default=ABSENT)
     kept: Sequence[KeptScript] = key("`archive`: what looks so, and stays", default=ABSENT)

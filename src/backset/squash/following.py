@@ -15,6 +15,7 @@ from backset.revisions import replaced
 from backset.revisions.replaced import REBUILD, Leg, Standing
 from backset.squash import likeness
 from backset.squash.retrieved import Retrieved
+from backset.text import explanations
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ def _demand_whole(worker: Worker, by: dict[str, list[Revision]], *, wanted: bool
     """
     for each in worker.scripts.problems:
         if each.kind == "missing file" and each.missing in by:
-            what = f"{each.text}: {by[each.missing][0].id} replaces it"
-            raise StepFailedError(what, "`invoke rebase` lets the script follow that one")
+            raise StepFailedError(each.text, explanations.REBASE)
         if wanted and each.kind != "stale byte code":
             raise StepFailedError(each.text, "mend the chain first: `invoke status`")
 

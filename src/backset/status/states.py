@@ -105,7 +105,7 @@ def by_file(facts: Facts) -> Cure:
     if worst.kind == "missing file":
         why = f"bring the file of {worst.missing} back, or correct down_revision in {paths[0]}"
         if squash := facts.replaced.get(worst.missing):
-            why = f"it was started before {squash} replaced that: `invoke rebase`"
+            why = f"it was started before {squash} replaced that; {explanations.REBASE}"
     elif worst.kind == "duplicate id":
         why = f"give one of {' and '.join(paths)} an id of its own, or delete it if it is a copy"
     elif worst.kind == "stale byte code":

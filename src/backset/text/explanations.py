@@ -55,6 +55,8 @@ _CHOOSE_SECTION = (
     'choose one, as `alembic -n NAME` does: [tool.backset] section = "NAME", or '
     "BACKSET_SECTION=NAME; for several, one [[tool.backset.chains]] with a section for each"
 )
+_STARTED_BEFORE = re.compile(r" follows \S+, which \S+ replaces")
+REBASE = "`invoke rebase` lets a script from before the squash follow that one"
 _EXPLAINED = {
     "no application": (
         "env.py works within the Flask application: {message}",
@@ -117,6 +119,7 @@ _EXPLAINED = {
 }
 # What a message means, whatever its kind.
 _BETTER = (
+    (_STARTED_BEFORE, REBASE),
     (_CLUSTER_WIDE, _ONLY_IF_MISSING),
     (UNAVAILABLE, _INSTALL_EXTENSION),
     (_NO_FOLDER, _CORRECT_FOLDER),
