@@ -33,7 +33,7 @@ def script(name: str, down: object, statements: str, more: str = "") -> str:
     return (
         f'"""Revision {name}.\n\nRevises: {down or ""}\n"""\nfrom alembic import op\n\n'
         f"revision = {name!r}\ndown_revision = {down!r}\n{more}\n\n"
-        f"def upgrade():\n    op.execute({statements!r})\n\n\ndef downgrade():\n    pass\n"
+        f"def upgrade(**_):\n    op.execute({statements!r})\n\n\ndef downgrade():\n    pass\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -399,3 +400,72 @@ def test_a_server_of_another_version(tmp_path: Path, database_url: str, cluster:
     done = project.invoke("upgrade")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "a scratch build has shown that nothing is missing\n" in done.stdout
+
+
+TENANTS = {
+    "aaa": (None, "CREATE TABLE t (id int PRIMARY KEY)"),
+    "bbb": ("aaa", "ALTER TABLE t ADD n text"),
+}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_tenants_follow_together(tmp_path: Path, database_url: str, *, behind: bool) -> None:
+    """Each has a version table of its own, and one of them may be behind."""
+    project = laid(tmp_path / "p", database_url, TENANTS, "tenants")
+    upgrade(project)
+    made = squashed.digest(project)
+    if behind:
+        project.query("UPDATE blue.alembic_version SET version_num = 'aaa'")
+        project.query("ALTER TABLE blue.t DROP COLUMN n")
+    both = "CREATE TABLE t (id int PRIMARY KEY, n text)"
+    squash(project, made, statements=both, replaces=tuple(TENANTS))
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("after 1 old revision" in done.stdout) is behind
+    assert rows(project, "red.alembic_version") == rows(project, "blue.alembic_version") == [NEW]
+
+
+def test_a_run_that_is_killed_leaves_what_alembic_does(tmp_path: Path, database_url: str) -> None:
+    """In the middle of an old revision: that one is taken back, and a second run goes on."""
+    quick = CHAIN["ccc"][1]
+    project = laid(tmp_path / "p", database_url)
+    made = at(project, "bbb")
+    squashed.write(project, "ccc", "bbb", f"{quick}; SELECT pg_sleep(60)")
+    squash(project, made)
+    sleeping = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep.60' AND state = 'active'"
+    )
+    with project.start("upgrade") as process:
+        deadline = time.monotonic() + 60
+        while project.query(f"{sleeping} AND pid <> pg_backend_pid()") != [(1,)]:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+    assert rows(project) == ["bbb"]
+    (tar,) = (project.folder / "backups").rglob("*-replaced.tar.gz")
+    tar.unlink()
+    squashed.write(project, "ccc", "bbb", quick)
+    for name in ("aaa", "bbb"):
+        squashed.write(project, name, *CHAIN[name])
+    (squashed.versions(project) / f"{NEW}_of_the_chain.py").unlink()
+    squash(project, made)
+    done = project.invoke("upgrade", "--wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rows(project) == [NEW]
+    assert project.query("SELECT count(*) FROM users") == [(2,)]
+
+
+def test_old_scripts_may_read_files_beside_them(tmp_path: Path, database_url: str) -> None:
+    """Where these are still there: what the folder of revisions has comes along."""
+    project = laid(tmp_path / "p", database_url)
+    made = at(project, "bbb")
+    sql = squashed.versions(project) / "tasks.sql"
+    sql.write_text(CHAIN["ccc"][1])
+    path = squashed.write(project, "ccc", "bbb", "x")
+    read = "__import__('pathlib').Path(__file__).with_name('tasks.sql').read_text()"
+    path.write_text(path.read_text().replace("'x'", read))
+    squash(project, made)
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rows(project) == [NEW]

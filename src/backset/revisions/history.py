@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from backset.revisions.git import Commit
-    from backset.revisions.replaced import Standing
+    from backset.revisions.replaced import ReplacedPlace
     from backset.revisions.restore import Recipe
 
 
@@ -44,10 +44,10 @@ class History:
         return by_id(self.scripts)
 
     @cached_property
-    def squashed(self) -> dict[str, list[Standing]]:
+    def squashed(self) -> dict[str, list[ReplacedPlace]]:
         """Where the database stands in what a script replaces, by the id of that script."""
-        found: dict[str, list[Standing]] = {}
-        for each in replaced.standings(self.database or (), self.scripts):
+        found: dict[str, list[ReplacedPlace]] = {}
+        for each in replaced.places(self.database or (), self.scripts):
             found.setdefault(each.squash.id, []).append(each)
         return found
 
@@ -130,7 +130,7 @@ class History:
         marks = f" ({', '.join(words)})" if words else ""
         doc = f" {script.doc.splitlines()[0]}" if script.doc.strip() else ""
         here = " ← database" if script.id in (self.database or ()) else ""
-        here += "".join(f" ← database at {each.place}" for each in self.squashed.get(script.id, ()))
+        here += "".join(f" ← database at {each.shown}" for each in self.squashed.get(script.id, ()))
         return f"{script.id}{marks}{doc}{here}"
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
 from backset.revisions.script_files import ancestors, by_id
-from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,7 +17,7 @@ REBUILD = "`invoke reset-db --carry` rebuilds the database and keeps its rows"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ReplacedPlace:
     """Where the rows of a version table stand in what one script replaces.
 
     squash: that script. rows: those of the table that it replaces. beyond: those that have run it
@@ -50,7 +49,7 @@ class Standing:
         return f"{', '.join(self.rows)}, which {self.squash.id} replaces ({self._number})"
 
     @property
-    def place(self) -> str:
+    def shown(self) -> str:
         """The rows, and which of those that are replaced they are."""
         return f"{', '.join(self.rows)} ({self._number})"
 
@@ -75,7 +74,7 @@ def replacing(scripts: Iterable[Revision]) -> dict[str, list[Revision]]:
     return found
 
 
-def standings(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[Standing, ...]:
+def places(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[ReplacedPlace, ...]:
     """Return how the rows of one version table stand to each script that replaces some of them."""
     by = replacing(scripts)
     own: dict[str, list[str]] = {}
@@ -84,7 +83,7 @@ def standings(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[Stand
             own.setdefault(by[row][0].id, []).append(row)
     known = by_id(scripts)
     return tuple(
-        Standing(
+        ReplacedPlace(
             squash=known[name],
             rows=tuple(some),
             beyond=tuple(each for each in sorted(rows) if name in ancestors([each], scripts)),
@@ -94,17 +93,17 @@ def standings(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[Stand
     )
 
 
-def followed(orphans: Collection[str], scripts: Sequence[Revision]) -> tuple[Standing, ...]:
+def followed(orphans: Collection[str], scripts: Sequence[Revision]) -> tuple[ReplacedPlace, ...]:
     """Return how orphaned revisions stand to what replaces them; nothing unless all can follow."""
-    found = standings(orphans, scripts)
+    found = places(orphans, scripts)
     covered = {row for each in found for row in each.rows}
     is_clear = covered == set(orphans) and not any(each.problem for each in found)
     return found if is_clear else ()
 
 
-def up_to_date(rows: Collection[str], scripts: Sequence[Revision]) -> dict[str, Standing]:
+def up_to_date(rows: Collection[str], scripts: Sequence[Revision]) -> dict[str, ReplacedPlace]:
     """Return what stands for rows at the end of what was replaced: the new ids, and their rows."""
-    found = standings(rows, scripts)
+    found = places(rows, scripts)
     return {each.squash.id: each for each in found if each.is_at_end and not each.problem}
 
 
@@ -119,10 +118,10 @@ def strangers(rows: Iterable[str], scripts: Sequence[Revision]) -> tuple[str, ..
 
 def nested(
     rows: Sequence[str], scripts: Sequence[Revision], find: Callable[[Revision], Sequence[Revision]]
-) -> list[Standing]:
+) -> list[ReplacedPlace]:
     """Return how strangers stand to what replaces that which has replaced them.
 
-    find: as legs() has it. A row that is nowhere is an orphaned revision, and has no standing.
+    find: as legs() has it. A row that is nowhere is an orphaned revision, and has no place.
     """
     found = []
     for squash in (each for each in scripts if rows and each.replaces):
@@ -130,10 +129,10 @@ def nested(
             old = [*before(squash, scripts), *find(squash)]
         except StepFailedError:
             continue
-        inner = {row for each in standings(rows, old) for row in each.rows}
+        inner = {row for each in places(rows, old) for row in each.rows}
         inner |= {row for row in rows if row in {each.id for each in old}}
         if inner:
-            found.append(Standing(squash=squash, rows=tuple(sorted(inner))))
+            found.append(ReplacedPlace(squash=squash, rows=tuple(sorted(inner))))
     return found
 
 
@@ -153,23 +152,25 @@ class Leg:
 
 
 def legs(
-    standing: Standing, scripts: Sequence[Revision], find: Callable[[Revision], Sequence[Revision]]
+    place: ReplacedPlace,
+    scripts: Sequence[Revision],
+    find: Callable[[Revision], Sequence[Revision]],
 ) -> list[Leg]:
     """Return the way from where a database stands to the script that replaces that, in its parts.
 
     find: returns the scripts that one replaces, with what they need and no file has.
     Raises StepFailedError where there is no way, or more than one.
     """
-    squash, rows = standing.squash, standing.rows
-    if standing.problem:
-        raise StepFailedError(standing.problem, REBUILD)
-    if standing.is_at_end:
+    squash, rows = place.squash, place.rows
+    if place.problem:
+        raise StepFailedError(place.problem, REBUILD)
+    if place.is_at_end:
         return [Leg(squash=squash, rows=rows)]
     chain = (*before(squash, scripts), *find(squash))
     known = {each.id for each in chain}
     inner: list[Leg] = []
     if not known.issuperset(rows):
-        nested = standings(rows, chain)
+        nested = places(rows, chain)
         covered = {row for each in nested for row in each.rows}
         if lost := set(rows) - known - covered:
             what = f"no file, no commit and no archive has {', '.join(sorted(lost))}"
@@ -210,8 +211,3 @@ def before(squash: Revision, scripts: Iterable[Revision]) -> list[Revision]:
     """Return the scripts without this one and all that come after it."""
     several = list(scripts)
     return [each for each in several if squash.id not in ancestors([each.id], several)]
-
-
-def shown(legs: Sequence[Leg]) -> str:
-    """Say how many old revisions a way runs."""
-    return count(sum(len(each.pending) for each in legs), "old revision")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backset.catalog import versions
 from backset.errors import StepFailedError
 from backset.revisions import replaced
-from backset.revisions.replaced import REBUILD, Leg, Standing
+from backset.revisions.replaced import REBUILD, Leg, ReplacedPlace
 from backset.squash import likeness
 from backset.squash.retrieved import Retrieved
 from backset.text import explanations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """What one version table goes through to follow a squash; standing: where it is now."""
+    """What one version table goes through to follow a squash; place: where it is now."""
 
     table: VersionTable
-    standing: Standing
+    place: ReplacedPlace
     legs: Sequence[Leg]
 
 
@@ -59,7 +59,7 @@ class Following:
     @property
     def rows(self) -> tuple[str, ...]:
         """The rows that stand for the script that replaces them."""
-        return tuple(sorted({row for way in self.ways for row in way.standing.rows}))
+        return tuple(sorted({row for way in self.ways for row in way.place.rows}))
 
     def lines(self) -> Iterator[str]:
         """Say what follow() would do."""
@@ -94,10 +94,10 @@ def _of_chain(run: Run, worker: Worker, every: Sequence[VersionTable]) -> list[F
     if not by:
         return []
     mine = _tables(run, worker, [each for each in every if each.revisions], {*by, *known})
-    found: dict[str, list[tuple[VersionTable, Standing]]] = {}
+    found: dict[str, list[tuple[VersionTable, ReplacedPlace]]] = {}
     files = Retrieved(run.settings, worker)
     for table in mine:
-        for each in replaced.standings(table.revisions, scripts):
+        for each in replaced.places(table.revisions, scripts):
             found.setdefault(each.squash.id, []).append((table, each))
         lost = replaced.strangers(table.revisions, scripts)
         for each in replaced.nested(lost, scripts, files.find):
@@ -108,7 +108,7 @@ def _of_chain(run: Run, worker: Worker, every: Sequence[VersionTable]) -> list[F
             worker=worker,
             squash=pairs[0][1].squash,
             ways=[
-                Way(table=table, standing=each, legs=replaced.legs(each, scripts, files.find))
+                Way(table=table, place=each, legs=replaced.legs(each, scripts, files.find))
                 for table, each in pairs
             ],
             files=files,

@@ -35,6 +35,7 @@ class Retrieved:
     worker: Worker
     contents: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     sources: dict[str, None] = field(default_factory=dict)
+    _found: dict[str, Sequence[Revision]] = field(default_factory=dict)
 
     @property
     def whence(self) -> str:
@@ -46,6 +47,11 @@ class Retrieved:
 
         Raises StepFailedError where they are nowhere.
         """
+        if squash.id not in self._found:
+            self._found[squash.id] = self._find(squash)
+        return self._found[squash.id]
+
+    def _find(self, squash: Revision) -> Sequence[Revision]:
         from backset.revisions import orphans, restore
 
         found: dict[str, Revision] = {}
@@ -73,8 +79,13 @@ class Retrieved:
 
     @contextmanager
     def folder(self, chain: Sequence[Revision]) -> Iterator[Path]:
-        """Give a folder that nobody else can read, with the scripts of a chain and no others."""
+        """Give a folder that nobody else can read, with the scripts of a chain and no others.
+
+        What else is beside today's scripts is there, too: old ones may read it.
+        """
         with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
+            for location in self.worker.scripts.locations:
+                shutil.copytree(location, folder, ignore=_scripts, dirs_exist_ok=True)
             for each in chain:
                 name, content = self.contents.get(each.id, (each.path.name, None))
                 path = Path(folder, name)
@@ -84,6 +95,11 @@ class Retrieved:
                 else:
                     path.write_bytes(content)
             yield Path(folder)
+
+
+def _scripts(_folder: str, names: Sequence[str]) -> set[str]:
+    """Return what is left out: each chain gets its own."""
+    return {each for each in names if each.endswith((".py", ".pyc")) or each == "__pycache__"}
 
 
 def _unfound(gaps: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrate.worker import Scripts
     from backset.revisions.history import Trace
-    from backset.revisions.replaced import Standing
+    from backset.revisions.replaced import ReplacedPlace
     from backset.revisions.script_files import Revision
     from backset.runs.run import Run
     from backset.status.states import State
@@ -139,7 +139,7 @@ def _squashed(run: Run, facts: Facts) -> Facts:
 
 def _replaced_twice(
     run: Run, rows: Sequence[str], scripts: Sequence[Revision]
-) -> tuple[Standing, ...]:
+) -> tuple[ReplacedPlace, ...]:
     """Return where rows stand that were replaced by what was replaced itself."""
 
     def find(squash: Revision) -> list[Revision]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.migrate.worker import Problem
     from backset.revisions.operations import Operation
-    from backset.revisions.replaced import Standing
+    from backset.revisions.replaced import ReplacedPlace
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision
 
@@ -132,7 +132,7 @@ class Facts:
     invalid: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
     restorable: tuple[Restorable, ...] = ()
-    squashed: tuple[Standing, ...] = ()
+    squashed: tuple[ReplacedPlace, ...] = ()
     replaced: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
     restored: Proof | None = None
