@@ -34,7 +34,7 @@ def folders(tmp_path: Path) -> Folders:
     return lay_out((tmp_path / "a project").resolve())
 
 
-def changed(folders: Folders) -> tree.Change:
+def changed(folders: Folders) -> tree.TreeChange:
     """Return what changes where `new` replaces a, b and c."""
     return tree.read(select(folders.current(), last="c"), folders, "new")
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from backset.revisions.script_files import Folders
-    from backset.squash.tree import Change
+    from backset.squash.tree import TreeChange
 
 _JOURNAL = "squash.journal"
 _WHAT = "the journal of a squash"
@@ -131,7 +131,7 @@ def is_unfinished(folders: Folders) -> bool:
 
 
 def recover(folders: Folders) -> str:
-    """Change back what a killed squash has left half done, or end it where that counts already.
+    """TreeChange back what a killed squash has left half done, or end it where that counts already.
 
     Returns what was done, in one line; empty where there was nothing. Raises LockedError where a
     squash is at work, and StepFailedError.
@@ -146,7 +146,7 @@ def recover(folders: Folders) -> str:
     return " · ".join([f"a squash that had been killed was {how}", *_notes(kept, folders)])
 
 
-def exchange(change: Change, path: Path, content: bytes, folders: Folders) -> list[str]:
+def exchange(change: TreeChange, path: Path, content: bytes, folders: Folders) -> list[str]:
     """Put the new revision's file at `path` into the place of what the change removes.
 
     Returns in a line each what a person should know besides: of a file that somebody wrote in that
@@ -179,7 +179,7 @@ def _notes(kept: Iterable[Path], folders: Folders) -> list[str]:
     return [f"{folders.shown(each)} was changed meanwhile, and stays: look" for each in kept]
 
 
-def _demand_free(path: Path, change: Change) -> None:
+def _demand_free(path: Path, change: TreeChange) -> None:
     if os.path.lexists(path) and path not in change.removed:
         raise StepFailedError(f"{path} exists already", "choose another message, or move it away")
     for folder in {each.parent for each in (path, *change.before)}:
@@ -212,7 +212,7 @@ def _recover(folders: Folders) -> tuple[bool, list[Path]]:
 
 
 def _exchanged(
-    journal: _Journal, file: Path, change: Change, content: bytes, folders: Folders
+    journal: _Journal, file: Path, change: TreeChange, content: bytes, folders: Folders
 ) -> bool:
     """Exchange the folders; return False where that cannot be, and nothing has happened."""
     tops = _tops(journal.path, change, folders)
@@ -268,7 +268,7 @@ def _swap(tree: _Tree) -> None:
     files.sync(tree.folder.parent)
 
 
-def _tops(path: Path, change: Change, folders: Folders) -> list[Path]:
+def _tops(path: Path, change: TreeChange, folders: Folders) -> list[Path]:
     """Return the outermost version folders that change, that of the new revision at last.
 
     None where one of them has more in it than scripts.
@@ -289,7 +289,7 @@ def _top(path: Path, folders: Folders) -> Path | None:
     return min(found, key=lambda each: len(each.parts), default=None)
 
 
-def _build(tree: _Tree, change: Change, path: Path, content: bytes) -> None:
+def _build(tree: _Tree, change: TreeChange, path: Path, content: bytes) -> None:
     """Make the folder as it is wanted, on the disk."""
     new = {path: after for path, (_before, after) in change.rewritten.items()}
 
@@ -328,7 +328,7 @@ def _byte_code(path: Path) -> list[Path]:
     return sorted((path.parent / _CACHE).glob(f"{glob.escape(path.stem)}.*.pyc"))
 
 
-def _model(change: Change, folder: Path) -> os.stat_result:
+def _model(change: TreeChange, folder: Path) -> os.stat_result:
     """Return whose owner and mode a new script gets: those of one that it replaces."""
     return (next(iter(change.removed), folder)).stat()
 
@@ -401,7 +401,7 @@ def _id(path: Path) -> _Id:
 # ------------------------------------------------------------------ file by file
 
 
-def _renamed(journal: _Journal, file: Path, change: Change, content: bytes) -> None:
+def _renamed(journal: _Journal, file: Path, change: TreeChange, content: bytes) -> None:
     """Rename the files one by one: the new revision's gets its name at last."""
     like = _model(change, journal.path.parent)
     waiting = {path: (after, path.stat()) for path, (_old, after) in change.rewritten.items()}
@@ -467,7 +467,7 @@ def _removed(path: Path | None, journal: _Journal) -> list[Path]:
 # ------------------------------------------------------------------ small things
 
 
-def _sums(change: Change, content: bytes) -> list[str]:
+def _sums(change: TreeChange, content: bytes) -> list[str]:
     new = [after for _before, after in change.rewritten.values()]
     return sorted({_sum(each) for each in (content, *new, *change.before.values())})
 

@@ -29,7 +29,7 @@ _AGAIN = "run this again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class TreeChange:
     """The scripts that go, with their bytes, and those that stay with others: (before, after)."""
 
     removed: Mapping[Path, bytes]
@@ -58,7 +58,7 @@ def _moved(path: Path, moved: Mapping[Path, Path]) -> Path:
     return path
 
 
-def read(selection: Selection, folders: Folders, new: str) -> Change:
+def read(selection: Selection, folders: Folders, new: str) -> TreeChange:
     """Return what has to change so that the revision `new` takes the place of the replaced ones.
 
     Raises StepFailedError where one of the scripts is none that this project may change.
@@ -71,7 +71,7 @@ def read(selection: Selection, folders: Folders, new: str) -> Change:
         before = _content(each.path)
         after = rebased_file(before, selection.renamed(new), each.path)
         rewritten[each.path] = (before, after)
-    return Change(removed=removed, rewritten=rewritten)
+    return TreeChange(removed=removed, rewritten=rewritten)
 
 
 def _demand_ours(path: Path, folders: Folders) -> None:
@@ -127,7 +127,7 @@ def demand_clean(folders: Folders, env: Mapping[str, str], *, may_be_dirty: bool
     return ""
 
 
-def archive(change: Change, root: Path, folder: Path, when: datetime) -> Path:
+def archive(change: TreeChange, root: Path, folder: Path, when: datetime) -> Path:
     """Put all that goes, and what is rewritten as it was, into a tar in `folder`; return its path.
 
     It is there only when it was read back. `orphans.trace` finds the revisions in it.
