@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from backset.errors import LockedError, RefusedError, StepFailedError
 from backset.process import files
 from backset.revisions import orphans
 from backset.revisions.script_files import Folders, Revision
+from backset.servers.location import temporary_place
 from backset.squash import exchange, tree
 from backset.squash.selection import select
 from tests.git import commit, git
@@ -43,13 +45,14 @@ def changed(folders: Folders) -> tree.TreeChange:
     ("way", "step"),
     slow_but([(way, step) for way in WAYS for step in (29, 1)], lambda it: it[1] == 29),
 )
-def test_killed_at_any_line(way: str, step: int, tmp_path: Path) -> None:
+def test_killed_at_any_line(way: str, step: int) -> None:
     """One folder is as before or as wanted; of several, the next run knows, and makes it so.
 
     So it is with what ends a killed squash, and nothing is left over.
     """
-    command = [sys.executable, "-m", "tests.squash_kills", way, str(tmp_path), str(step)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(dir=temporary_place()) as folder:
+        command = [sys.executable, "-m", "tests.squash_kills", way, folder, str(step)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ends = eval(done.stdout)  # noqa: S307  (of our own program)
     assert ends["before"] > 0

@@ -131,7 +131,7 @@ def is_unfinished(folders: Folders) -> bool:
 
 
 def recover(folders: Folders) -> str:
-    """TreeChange back what a killed squash has left half done, or end it where that counts already.
+    """Change back what a killed squash has left half done, or end it where that counts already.
 
     Returns what was done, in one line; empty where there was nothing. Raises LockedError where a
     squash is at work, and StepFailedError.
