@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +50,9 @@ def hide(folder: Path) -> None:
 
 
 _TREE = "backset-tree-"
+_HERE = -100  # AT_FDCWD of fcntl.h
+_RENAME_EXCHANGE = 2  # of linux/fs.h
+_RENAME_SWAP = 2  # of macOS's sys/stdio.h
 
 
 @contextmanager
@@ -122,3 +128,22 @@ def write(path: Path, text: str, *, partial: Path | None = None) -> None:
     """Put a text in the place of a file that only its owner may read; see replacing()."""
     with replacing(path, partial=partial) as file:
         file.write(text.encode())
+
+
+def swap(one: Path, other: Path) -> None:
+    """Exchange what two names mean, both or neither, by one system call.
+
+    Raises OSError, also where the system or the file system cannot do so.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin":
+        failed = libc.renamex_np(*names, _RENAME_SWAP)
+    elif hasattr(libc, "renameat2"):  # musl has none
+        failed = libc.renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE)
+    else:
+        number = errno.ENOSYS
+        raise OSError(number, os.strerror(number), str(one))
+    if failed:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one))

@@ -162,6 +162,16 @@ class Git:
         """Return the files in a folder, or all there are, that git knows; from the top."""
         return set(self._zero_terminated("ls-files", "-z", "--full-name", "--", _literal(folder)))
 
+    def changes(self, folders: Sequence[Path]) -> list[str]:
+        """Return the files in folders that are not as the last commit has them, from the top.
+
+        Those that git does not know count; those that it ignores do not.
+        """
+        options = ("-z", "--porcelain=v1", "--untracked-files=all", "--no-renames")
+        paths = [_literal(_below(self.top, each)) for each in folders]
+        found = self._zero_terminated("status", *options, "--ignore-submodules=all", "--", *paths)
+        return [each[3:] for each in found]
+
     def _log(self, *arguments: str) -> list[Commit]:
         options = ("--no-renames", "--no-textconv", "--no-ext-diff", "--name-status", _FORMAT)
         return list(_commits(self._lines("log", *options, *arguments)))
@@ -240,6 +250,10 @@ def _unquoted(path: str) -> str:
         return path
     raw: bytes = ast.literal_eval(f"b{path}")
     return raw.decode(errors="replace")
+
+
+def _below(top: Path, path: Path) -> str:
+    return path.resolve().relative_to(top.resolve()).as_posix()
 
 
 def _literal(path: str) -> str:

@@ -237,16 +237,23 @@ def pack(files: Iterable[Path], root: Path, folder: Path, moment: datetime) -> d
     The tar has its name only when it is on the disk and was read back whole. Raises
     StepFailedError, and LockedError where another run is at it.
     """
-    final = path_of(folder, moment)
+    return pack_into(path_of(folder, moment), files, root, rubbish="scripts-*.tar.partial")
+
+
+def pack_into(final: Path, files: Iterable[Path], root: Path, *, rubbish: str) -> dict[Path, str]:
+    """Do so with the tar of that path; one that ends in `.gz` is compressed.
+
+    rubbish: what killed runs have left in its folder, which goes.
+    """
     partial = final.with_name(f"{final.name}.partial")
-    make(folder)
-    hide(folder)
-    with locked(folder, "an archive"):
-        for rubbish in folder.glob("scripts-*.tar.partial"):  # of a killed run
-            rubbish.unlink()
+    make(final.parent)
+    hide(final.parent)
+    with locked(final.parent, "an archive"):
+        for each in final.parent.glob(rubbish):
+            each.unlink()
         try:
             with replacing(final, partial=partial) as file:
-                hashes = _write(file, files, root)
+                hashes = _write(file, files, root, "w:gz" if final.suffix == ".gz" else "w")
                 _compare(partial, {name: each for _path, name, each in hashes})
         except OSError as error:
             what = f"{error.filename}: {error.strerror}; nothing was removed"
@@ -256,7 +263,12 @@ def pack(files: Iterable[Path], root: Path, folder: Path, moment: datetime) -> d
 
 def path_of(folder: Path, moment: datetime) -> Path:
     """Return the path of the tar of a moment."""
-    return folder / f"scripts-{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}Z.tar"
+    return folder / f"scripts-{stamp(moment)}.tar"
+
+
+def stamp(moment: datetime) -> str:
+    """Return a moment of UTC as names of files have it."""
+    return f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}Z"
 
 
 def remove(hashes: Mapping[Path, str], root: Path, kept: Collection[Path]) -> list[Path]:
@@ -281,9 +293,11 @@ def remove(hashes: Mapping[Path, str], root: Path, kept: Collection[Path]) -> li
     return changed
 
 
-def _write(file: BinaryIO, paths: Iterable[Path], root: Path) -> list[tuple[Path, str, str]]:
+def _write(
+    file: BinaryIO, paths: Iterable[Path], root: Path, mode: Literal["w", "w:gz"]
+) -> list[tuple[Path, str, str]]:
     found = []
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=file, mode=mode, format=tarfile.PAX_FORMAT) as tar:
         for path in paths:
             about, content = _read(path, root)
             # Not tar.gettarinfo(): of a hard link it would pack the name alone.

@@ -256,13 +256,7 @@ class _Graph:
         """Return what they follow, but for what another one of these follows itself."""
         found = dict.fromkeys(name for each in replaced for name in each.down if name not in chosen)
         above = {name for each in found for name in _reached(self.down[each], self.down)}
-        parents = tuple(name for name in found if name not in above)
-        for each in parents:
-            needed = self.above(self.needs[each]).intersection(parents)
-            if needed:  # its row is gone once the other one has run: Alembic would look for it
-                what = f"the new revision would merge {each} with {few(needed)}, which {each} needs"
-                raise StepFailedError(what, f"squash from {few(needed)} on ({FIRST}), or after it")
-        return parents
+        return tuple(name for name in found if name not in above)
 
     def _dependencies(
         self, replaced: Iterable[Revision], chosen: Collection[str], down: Iterable[str]
@@ -279,7 +273,18 @@ class _Graph:
                 found.setdefault(meant, name if name in self.labelled else meant)
         before = self.above(down)
         before |= {name for each in found for name in self.above(self.needs[each])}
+        self._demand_rows(down, [each for each in found if each not in before])
         return tuple(name for meant, name in found.items() if meant not in before)
+
+    def _demand_rows(self, down: Iterable[str], depends_on: Iterable[str]) -> None:
+        """Raise StepFailedError if the new one follows what comes before something it needs.
+
+        Alembic would look for the row of the one, which is gone once the other one has run.
+        """
+        for each in (*down, *depends_on):
+            for earlier in self.above(self.needs[each]).intersection(down):
+                what = f"the new revision would follow {earlier}, and {each} that comes after it"
+                raise StepFailedError(what, f"squash from {earlier} on ({FIRST} {earlier})")
 
 
 def _turned(edges: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

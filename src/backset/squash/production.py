@@ -1,0 +1,109 @@
+"""Pure: the statement that lets a database follow a squash where there is no backset.
+
+It is for psql and for `op.execute` alike, so it has no `:name` and is one DO block: all or nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backset.text.pasted import literal, quoted_if_needed
+from backset.text.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from backset.revisions.script_files import Revision
+    from backset.squash.selection import Selection
+
+_HEAD = """\
+-- {new} replaces {replaced}. Run this where the old scripts have been run up to {heads},
+-- before the new scripts come there. Elsewhere it fails, and changes nothing.
+DO $squash$
+DECLARE
+    heads CONSTANT text[] = {heads_array};
+    replaced CONSTANT text[] = {replaced_array};
+    beyond CONSTANT text[] = {beyond_array};
+    present text[];
+    found text;
+BEGIN
+"""
+_TABLE = """\
+    LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;
+    SELECT array_agg(version_num::text ORDER BY version_num::text COLLATE "C") INTO present
+    FROM {table} WHERE version_num = ANY (replaced);
+    SELECT string_agg(version_num, ', ' ORDER BY version_num) INTO found FROM {table};
+    IF present = heads THEN
+        UPDATE {table} SET version_num = {new} WHERE version_num = heads[1];
+        DELETE FROM {table} WHERE version_num = ANY (heads[2:]);
+        RAISE NOTICE '% names % now', {name}, {new};
+    ELSIF present IS NULL AND EXISTS (SELECT FROM {table} WHERE version_num = ANY (beyond)) THEN
+        RAISE NOTICE '% names % already', {name}, found;
+    ELSE
+        RAISE EXCEPTION '% names %, not %', {name}, coalesce(found, 'nothing'),
+            array_to_string(heads, ', ')
+        USING HINT = {hint};
+    END IF;
+"""
+_TAIL = """\
+END
+$squash$;
+"""
+
+
+def statement(
+    selection: Selection,
+    new: str,
+    scripts: Sequence[Revision],
+    tables: Iterable[tuple[str, str]] = (("", "alembic_version"),),
+) -> str:
+    """Return what writes `new` in place of the heads of what it replaces.
+
+    It changes nothing where a database is beyond that already, and fails where it is elsewhere.
+    scripts: those of the chain, before or after the squash. tables: schema and name of each of its
+    version tables; without a schema it is the one that the search path leads to, as for Alembic.
+    """
+    heads = sorted(selection.heads)
+    commands = " and ".join(f"`alembic upgrade {each}`" for each in heads)
+    hint = literal(f"Nothing was changed. With the old scripts, run {commands} first.")
+    head = _HEAD.format(
+        new=_plain(new),
+        replaced=count(len(selection.replaces), "revision"),
+        heads=_plain(" and ".join(heads)),
+        heads_array=_array(heads),
+        replaced_array=_array(selection.replaces),
+        beyond_array=_array([new, *sorted(_beyond(selection, scripts))]),
+    )
+    parts = [head]
+    for each in tables:
+        table = quoted_if_needed(*filter(None, each))
+        name = literal(table)
+        parts.append(_TABLE.format(table=table, name=name, new=literal(new), hint=hint))
+    return "".join([*parts, _TAIL])
+
+
+def _beyond(selection: Selection, scripts: Sequence[Revision]) -> set[str]:
+    """Return the revisions that come after the replaced ones."""
+    gone = {each.id for each in selection.replaced}
+    labels = {label: each.id for each in scripts for label in each.own_labels}
+    found = {each.id for each in selection.followers}
+    waiting = [each for each in scripts if each.id not in gone | found]
+    is_growing = True
+    while is_growing:
+        more = {
+            each.id
+            for each in waiting
+            if not found.union(gone).isdisjoint(labels.get(name, name) for name in each.needs)
+        }
+        is_growing = not more <= found
+        found |= more
+    return found
+
+
+def _array(ids: Iterable[str]) -> str:
+    return f"ARRAY[{', '.join(map(literal, ids))}]::text[]"
+
+
+def _plain(text: str) -> str:
+    """Return a name for a comment, in which it cannot end the line."""
+    return "".join(each if each.isprintable() else "?" for each in text)
