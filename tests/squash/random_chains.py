@@ -108,7 +108,8 @@ _STATEMENTS = (
         "s smallint, j json, a text[][], o oid, z timetz);; "
         "INSERT INTO {n} VALUES (1, '1 mon -2 days', 3.5, B'101', B'1', 'x', '::1/64', "
         "'00000000-0000-0000-0000-000000000001', '(1,2)', 'a:1', '[1,4)', 1e-300, 0.1, -1, "
-        "'{{\"a\":  1}}', '{{{{a}},{{NULL}}}}', 5, '12:00+02'), (2)"
+        "'{{\"a\":  1}}', '{{{{a}},{{NULL}}}}', 5, '12:00+02');; "
+        "INSERT INTO {n} (id) VALUES (2)"
     ),
     "GRANT SELECT, UPDATE (token) ON {t} TO PUBLIC",
     (
