@@ -25,7 +25,7 @@ _TABLES = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 WHERE relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2
 """
-_ROWS = "SELECT (to_jsonb(r) - %s::text[])::text FROM {} AS r"
+_ROWS = "SELECT (to_jsonb(its_row) - %s::text[])::text FROM {} AS its_row"
 _SEQUENCES = """
 SELECT schemaname, sequencename, increment_by FROM pg_sequences ORDER BY 1, 2
 """
