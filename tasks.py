@@ -51,7 +51,8 @@ CHAINS = (
 )
 namespace = tasks.collection(
     CHAINS,
-    *(tasks.status, tasks.repair, tasks.backups, tasks.history, tasks.archive, tasks.rebase),
-    *(tasks.prove_squash, tasks.protect, tasks.unprotect, tasks.psql, tasks.alembic, tasks.url),
+    *(tasks.status, tasks.repair, tasks.backups, tasks.history, tasks.archive),
+    *(tasks.squash, tasks.rebase, tasks.prove_squash, tasks.protect, tasks.unprotect),
+    *(tasks.psql, tasks.alembic, tasks.url),
     *(tasks.start, tasks.stop, tasks.wait, tasks.check),
 )

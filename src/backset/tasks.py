@@ -473,6 +473,70 @@ def prove_squash(
         proof.prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
 
 
+class _ShortNamed(Task[Any]):
+    """A task whose message may be given as Alembic's is: `-m`."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            if argument.name == "message":
+                argument.names = ("message", "m")
+        return arguments
+
+
+@task(
+    klass=_ShortNamed,
+    auto_shortflags=False,
+    help={
+        **_CHAIN,
+        **_TIMEOUT,
+        "message": "what the new revision is for, as `alembic revision -m` has it",
+        "from_": "the first revision to replace; without it the chain from its base",
+        "to": "the last one; without it up to its heads",
+        "chain": "the name of one of several chains",
+        "rows": "keep or none: what becomes of rows that each build makes anew",
+        "as_": "ops or sql: Alembic's operations where they say it exactly, or SQL alone",
+        "dirty": "although the folder of the revisions has changes that git does not have",
+        "sql": "print what production needs: the statement that lets a database follow",
+    },
+)
+def squash(
+    c: Context,
+    message: str = "",
+    from_: str = "",
+    to: str = "",
+    chain: str = "",
+    rows: str = "",
+    as_: str = "ops",
+    dirty: bool = False,
+    sql: bool = False,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    timeout: str = "",
+) -> None:
+    """Replace many revisions by one that makes the same.
+
+    It is written from the database that the old ones build, and proved: every
+    object and the rows that migrations insert. Only then the old files go into
+    a tar. A database at one of them follows by itself: `invoke upgrade`.
+    """
+    wanted: dict[str, Any] = {
+        "message": message,
+        "first": from_,
+        "last": to,
+        "chain": chain,
+        "rows": rows,
+    }
+    wanted |= {"form": as_, "dirty": dirty}
+    said: dict[str, Any] = {"wait": wait, "timeout": timeout}
+    with _machine("commands.squash") as command:
+        if sql:
+            command.print_statements(chain, as_json=json)
+        else:
+            command.squash(wanted, plan=_dry(c, plan), as_json=json, said=said)
+
+
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})
 def history(_c: Context, json: bool = False) -> None:
     """Draw the revisions, with the database's own place in them.
@@ -618,6 +682,6 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 
 namespace = collection(
     STANDARD,
-    *(status, repair, backups, history, archive, rebase, prove_squash),
+    *(status, repair, backups, history, archive, squash, rebase, prove_squash),
     *(protect, unprotect, psql, alembic, url, start, stop, wait, check),
 )

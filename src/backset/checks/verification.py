@@ -240,6 +240,12 @@ def _compared(
     return found
 
 
+def differences_of_models(workers: Sequence[Worker], session: Session) -> list[Finding]:
+    """Return how models differ from a database that nobody shares, and that is at all heads."""
+    views = [View(each, current.describe(each, session, only_looks=True)) for each in workers]
+    return _compared(views, session, lambda: sharing.NOBODY)
+
+
 def _strange_tables(views: Sequence[View], session: Session) -> str:
     """Say that there are chains of others, whose models nobody has loaded, after a leftover."""
     own = {name for view in views for name in view.names}

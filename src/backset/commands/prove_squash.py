@@ -81,7 +81,7 @@ def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Find
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
         def make(side: str) -> BuiltChain:
-            with _limited(watcher, consent.timeout_s) as progress:
+            with limited(watcher, consent.timeout_s) as progress:
                 return _made(run, side, *both[side], progress)
 
         def again(side: str) -> BuiltChain:
@@ -132,7 +132,7 @@ def _made(run: Run, side: str, chain: _Chain, name: str, progress: Progress) -> 
 
 
 @contextmanager
-def _limited(watcher: Watcher, limit_s: float) -> Iterator[Progress]:
+def limited(watcher: Watcher, limit_s: float) -> Iterator[Progress]:
     """Give the block so many seconds, and what it tells its progress to."""
     doing = ""
 

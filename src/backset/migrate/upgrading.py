@@ -77,7 +77,7 @@ def migrate(ground: Ground, progress: Progress) -> tuple[Told, list[Finding]]:
     if not settings.init or catalog.tables(session):
         return _each(ground, progress)
     before = [place(each, session).revisions for each in workers]
-    doubts = _init(ground.command, settings.init, session, progress)
+    doubts = init(ground.command, settings.init, session, progress)
     with _after_init(doubts):
         told, more = _each(ground, progress)
     pairs = zip(told, before, strict=True)
@@ -119,7 +119,7 @@ def _one(ground: Ground, worker: Worker, progress: Progress) -> tuple[Migrated, 
 
     if not lineage.init or place(worker, session).tables:
         return migrated()
-    doubts = _init(ground.command, lineage.init, session, told)
+    doubts = init(ground.command, lineage.init, session, told)
     with _after_init(doubts):
         done, more = migrated()
     return replace(done, before=[], init=True), doubts + more
@@ -216,7 +216,7 @@ def _demand_written(worker: Worker, session: Session, done: Migrated) -> None:
         raise StepFailedError(f"{what}: nothing was written", explanations.COMMIT)
 
 
-def _init(
+def init(
     project: ProjectCommand,
     command: Sequence[str],
     session: Session,
@@ -244,7 +244,7 @@ def _everything(session: Session) -> object:
 def _after_init(doubts: Sequence[Finding]) -> Iterator[None]:
     """Let an error of the block begin with the last words of an `init` that has failed.
 
-    doubts: what _init() has returned; it may have made enough, so that alone is no error.
+    doubts: what init() has returned; it may have made enough, so that alone is no error.
     """
     try:
         yield

@@ -270,6 +270,13 @@ class Worker:
         pairs = zip(lineages, tuple(program.links), strict=True)
         return [cls(settings, each, of=(program, link)) for each, link in pairs]
 
+    def meant_for(self, settings: Settings, lineage: Lineage, versions: Path | None = None) -> Self:
+        """Let one that was started ahead work by these, as __init__() has them; before begin()."""
+        self._settings = settings
+        self._versions = versions and str(versions.resolve())
+        self.lineage = lineage
+        return self
+
     def _start(self, of: tuple[_Program, socket.socket] | None = None) -> None:
         self._program, self._link = of or _alone(self._settings)
         self._replies = self._link.makefile("r", encoding="utf-8")

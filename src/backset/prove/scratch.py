@@ -100,18 +100,19 @@ def created(
     settings: Settings | None = None,
     versions: Path | None = None,
     ahead: Sequence[Worker] = (),
+    sources: Sequence[Source] = EVERYTHING,
 ) -> Iterator[Scratch]:
     """Make a scratch database in the likeness of the target for the block; prepare() comes before.
 
     It is dropped whatever happens; after a kill -9, the next run does it.
     settings: of the project whose chain it is, if not the target's. versions: a folder of revisions
     in place of those that the configuration names. ahead: processes of Alembic that were started
-    for it already.
+    for it already. sources: what of the target's it gets.
     """
     given: dict[str, Any] = {"settings": settings, "versions": versions, "ahead": ahead}
     with (
         derived.scratch(run.server, name, run.current.database) as target,
-        opened(run.server, run.current, target, EVERYTHING, **given) as scratch,
+        opened(run.server, run.current, target, sources, **given) as scratch,
     ):
         yield scratch
 

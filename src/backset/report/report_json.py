@@ -167,6 +167,9 @@ class Content:
     )
     stale: Sequence[StaleScript] = key("`archive`: what is out of use", default=ABSENT)
     kept: Sequence[KeptScript] = key("`archive`: what looks so, and stays", default=ABSENT)
+    statements: Sequence[str] = key(
+        "`squash --sql`: the statement of each revision that replaces others", default=ABSENT
+    )
     archive: str = key(
         "`archive`: the path of the tar; absent where nothing was put away", default=ABSENT
     )
