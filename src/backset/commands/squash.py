@@ -110,7 +110,9 @@ class _ProvedDetails(Details):
 @described(kw_only=True)
 class _ArchivedDetails(Details):
     archive: str = key("`archive`: the tar that has the replaced scripts")
-    removed: tuple[str, ...] = key("`archive`: the files that are gone, from the project's root")
+    removed_files: tuple[str, ...] = key(
+        "`archive`: the files that are gone, from the project's root"
+    )
     rewritten: tuple[str, ...] = key("`archive`: the files that follow the new revision now")
 
 
@@ -503,7 +505,7 @@ class _Squash:
         places = sorted({str(Path(each).parent) for each in gone})
         text = f"{count(len(gone), 'file')} → {folders.shown(tar)}, removed from {few(places)}"
         text += f" · {few(others)} follow the new one" if others else ""
-        return Done(text, _ArchivedDetails(archive=str(tar), removed=gone, rewritten=others))
+        return Done(text, _ArchivedDetails(archive=str(tar), removed_files=gone, rewritten=others))
 
     def _told(self, written: Path) -> str:
         replaces = count(len(self._selected.replaces), "revision")
