@@ -95,7 +95,7 @@ class _MadeDetails(Details):
 @described(kw_only=True)
 class _WrittenDetails(Details):
     revision: str = key("`write`: the id of the new revision")
-    path: str = key("`write`: its file, from the project's root")
+    path: Path = key("`write`: the path of its file")
     replaces: tuple[str, ...] = key("`write`: the revisions that it replaces, in their order")
 
 
@@ -497,7 +497,7 @@ class _Squash:
         store = self._run.backups.store
         files.make(store.folder)
         tar = tree.archive(change, folders.root, store.folder, datetime.now(UTC))
-        home = self._selected.replaced[-1].path.parent / written.name
+        home = self._home(written)
         for each in exchange.exchange(change, home, written.read_bytes(), folders):
             self._watcher.notice(each)
         gone = tuple(folders.shown(each) for each in change.removed)
@@ -509,16 +509,15 @@ class _Squash:
 
     def _told(self, written: Path) -> str:
         replaces = count(len(self._selected.replaces), "revision")
-        return f"{self._shown(written)} · replaces {replaces}"
+        return f"{self._chosen.folders.shown(self._home(written))} · replaces {replaces}"
 
-    def _shown(self, written: Path) -> str:
-        home = self._selected.replaced[-1].path.parent / written.name
-        return self._chosen.folders.shown(home)
+    def _home(self, written: Path) -> Path:
+        return self._selected.replaced[-1].path.parent / written.name
 
     def _details(self, written: Path) -> _WrittenDetails:
         return _WrittenDetails(
             revision=self._chosen.new,
-            path=self._shown(written),
+            path=self._home(written),
             replaces=self._selected.replaces,
         )
 
