@@ -298,22 +298,23 @@ class Composer:
             )
 
     def _unchecked(self, order: Sequence[Unit]) -> Sequence[Unit]:
-        """Let functions be made before what their bodies name, where that may be needed."""
-        entries = self._standing.entries
-        known = [(place, entries.get(unit.number)) for place, unit in enumerate(order)]
-        functions = [
-            place
-            for place, each in known
-            if each
-            and each.kind in {"FUNCTION", "PROCEDURE"}
-            and _AS_TEXT.search(each.statements[0])
-        ]
-        made = [place for place, each in known if each and each.kind in {"TABLE", "VIEW"}]
-        in_sql = [each for each in functions if _in_sql(known[each][1])]
-        if functions and (functions[0] < max(made, default=0) or len(in_sql) > 1):
-            before, after = order[functions[0]], order[functions[-1]]
-            before.up[:0] = self._executed(["SET LOCAL check_function_bodies = off"])
-            after.up += self._executed(["SET LOCAL check_function_bodies = on"])
+        """Let functions be made before what their bodies name, where that comes later.
+
+        Of a body that is a text PostgreSQL notes no dependency; it only looks whether all is there.
+        """
+        later: set[str] = set()
+        for unit in reversed(order):
+            entry = self._standing.entries.get(unit.number)
+            if entry is None or not entry.key:
+                continue
+            if entry.kind in _ROUTINES and _AS_TEXT.search(entry.statements[0]):
+                words = re.findall(r"\w+", entry.statements[0])
+                own = entry.name.partition("(")[0]
+                if later.intersection(words) - {own}:
+                    unit.up[:0] = self._executed([_CHECKS.format("off")])
+                    unit.up += self._executed([_CHECKS.format("on")])
+            if entry.kind not in _PARTS:
+                later.add(entry.name.partition("(")[0])
         return order
 
     def _take_down(self, order: Sequence[Unit]) -> None:
@@ -365,14 +366,11 @@ def _rank(entry: Entry, whole: Entry | None) -> int:
 
 
 _ROUTINES = {"FUNCTION", "PROCEDURE"}
+_CHECKS = "SET LOCAL check_function_bodies = {}"
 _AS_TEXT = re.compile(r"\n    AS ")
 _TO_ONE = re.compile(
     r"FOREIGN KEY \((?P<own>[^(),]*)\) REFERENCES (?P<table>[^()]*)\((?P<other>[^(),]*)\)"
 )
-
-
-def _in_sql(entry: Entry | None) -> bool:
-    return bool(entry and re.search(r"\n    LANGUAGE sql\b", entry.statements[0]))
 
 
 def _revoked(statement: str) -> str:

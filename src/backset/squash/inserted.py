@@ -20,21 +20,29 @@ if TYPE_CHECKING:
     Row = tuple[str | None, ...]
     Name = tuple[str, str]
 
+DEFAULT = "DEFAULT"
 _TOGETHER = 500  # rows of one INSERT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableColumn:
-    """A column that takes values: its name, its type without what is in parentheses."""
+    """A column that takes values: its name, its type without what is in parentheses.
+
+    is_identity: whether that is given always. is_clock: whether the default is the time.
+    """
 
     name: str
     type: str
     is_identity: bool
+    is_clock: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsertedRows:
-    """The rows of one table: what each column has in text, as the server writes it."""
+    """The rows of one table: what each column has in text, as the server writes it.
+
+    DEFAULT stands for the time at which the row was inserted.
+    """
 
     table: Name
     columns: Sequence[TableColumn]
@@ -77,9 +85,15 @@ class InsertedRows:
 
     def _literals(self, row: Row) -> list[str]:
         return [
-            "NULL" if value is None else _IN_SQL.get(each.type, literal)(value)
+            "NULL" if value is None else _in_sql(each, value)
             for each, value in zip(self.columns, row, strict=True)
         ]
+
+
+def _in_sql(column: TableColumn, value: str) -> str:
+    if value == DEFAULT and column.is_clock:
+        return DEFAULT
+    return _IN_SQL.get(column.type, literal)(value)
 
 
 def _plain(value: str) -> str:
@@ -116,18 +130,31 @@ def read(
             if rows:
                 for pair in parents.get(table, ()):
                     rows = _ordered(rows, columns, pair)
+                columns, rows = _without_clocks(columns, rows)
                 found[table] = InsertedRows(table=table, columns=columns, rows=rows)
     return found
+
+
+def _without_clocks(
+    columns: Sequence[TableColumn], rows: Sequence[Row]
+) -> tuple[list[TableColumn], list[Row]]:
+    """Leave out the columns that every row has by default."""
+    kept = [
+        place
+        for place, each in enumerate(columns)
+        if not (each.is_clock and all(row[place] == DEFAULT for row in rows))
+    ]
+    return [columns[place] for place in kept], [tuple(row[at] for at in kept) for row in rows]
 
 
 def _columns(session: Session, table: Name) -> tuple[list[TableColumn], list[str]]:
     """Return the columns that take values, and the names of those that the primary key has."""
     rows = session.execute(_COLUMNS, table).fetchall()
     columns = [
-        TableColumn(name=name, type=type_, is_identity=is_identity)
-        for name, type_, is_identity, _ in rows
+        TableColumn(name=name, type=type_, is_identity=is_identity, is_clock=is_clock)
+        for name, type_, is_identity, is_clock, _ in rows
     ]
-    keys = [(place, name) for name, _, _, place in rows if place is not None]
+    keys = [(place, name) for name, *_, place in rows if place is not None]
     return columns, [name for _, name in sorted(keys)]
 
 
@@ -135,7 +162,7 @@ def _rows(
     session: Session, table: Name, columns: Sequence[TableColumn], keys: Sequence[str]
 ) -> list[Row]:
     """Return the rows in the order of the primary key, else in that in which they are stored."""
-    texts = [sql.SQL("{}::text").format(sql.Identifier(each.name)) for each in columns]
+    texts = [_TEXT[each.is_clock].format(sql.Identifier(each.name)) for each in columns]
     order = sql.SQL(", ").join(map(sql.Identifier, keys)) if keys else sql.SQL("ctid")
     query = sql.SQL("SELECT {} FROM ONLY {} ORDER BY {}")
     name = sql.Identifier(*table)
@@ -173,11 +200,24 @@ def sequences(session: Session, names: Sequence[Name]) -> dict[Name, str]:
     return found
 
 
+# What was inserted since we look at the database, by default, was the time.
+_TEXT = {
+    False: sql.SQL("{}::text"),
+    True: sql.SQL(
+        """CASE WHEN {0} >= (SELECT backend_start FROM pg_stat_activity
+                             WHERE pid = pg_backend_pid())
+           THEN 'DEFAULT' ELSE {0}::text END"""
+    ),
+}
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, NULL), a.attidentity = 'a',
+       coalesce(a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)
+                AND pg_get_expr(d.adbin, d.adrelid) ~ '^(now\\(\\)|CURRENT_TIMESTAMP|LOCALTIMESTAMP'
+                    '|(clock|statement|transaction)_timestamp\\(\\))$', false),
        array_position(i.indkey::int2[], a.attnum)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
      JOIN pg_namespace n ON n.oid = c.relnamespace
+     LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
      LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
       AND a.attgenerated = ''
