@@ -40,8 +40,9 @@ def code(context: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the code of the tables and indexes that are wanted, by their keys.
 
     wanted: `tables`, each with `key`, `schema`, `name`, the names of constraints to be left out
-    (`without`), and of its `columns` whether they are `serial`, and have a `default` and `null` of
-    their own; `indexes`, each with `key`, `schema`, `table`, `name`.
+    (`without`), and of its `columns` whether they are `serial`, whether they have a `default` and
+    allow `null`, are of a `domain`, have a `collation` of their own; `indexes`, each with `key`,
+    `schema`, `table`, `name`.
     What cannot be rendered is left out. Of a table there are the `code`, the names of the
     `constraints` in it, and its foreign keys as operations of their own. `sa` and `op` are the
     prefixes that env.py wants, `imports` what the code needs beside these, `schema` the one that is
@@ -148,9 +149,10 @@ class _Rendering:
             if each.name in wanted["without"]:
                 table.constraints.discard(each)
         for column in table.columns:
-            _as_written(column, **wanted["columns"][column.name])
-            if isinstance(column.type, types.NullType):
+            about = wanted["columns"][column.name]
+            if not _is_known(column.type, about):
                 return None
+            _as_written(column, **{name: about[name] for name in ("serial", "default", "null")})
         for each in table.constraints:
             self._mark(each)
         foreign = [each for each in table.constraints if isinstance(each, ForeignKeyConstraint)]
@@ -211,6 +213,16 @@ class _Rendering:
 def _schema(item: Any) -> Iterator[str]:
     if item.schema:
         yield f"schema={item.schema!r}"
+
+
+def _is_known(type_: Any, about: dict[str, Any]) -> bool:
+    """Tell whether SQLAlchemy has seen all of a type: before 2.0 it saw no domain."""
+    domain = getattr(postgresql, "DOMAIN", ())
+    return not (
+        isinstance(type_, types.NullType)
+        or (about["domain"] and not isinstance(type_, domain))
+        or (about["collation"] and not getattr(type_, "collation", None))
+    )
 
 
 def _as_written(column: Any, *, serial: bool, default: bool, null: bool) -> None:

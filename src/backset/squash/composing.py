@@ -66,6 +66,9 @@ class Composer:
         self._next = 1 + max(standing.entries, default=0)
         self._attached = self._attachments()
         self._cover()
+        self._covered: dict[int, list[Entry]] = defaultdict(list)
+        for number, owner in self._owner.items():
+            self._covered[owner].append(standing.entries[number])
         for each in standing.entries.values():
             if each.number not in self._owner:
                 self._units[each.number] = self._of_sql(each)
@@ -111,28 +114,26 @@ class Composer:
     def _cover(self) -> None:
         """Note which entries the operation of a table makes as well."""
         standing = self._standing
-        for table in standing.tables():
-            if table.key not in self._tables:
-                continue
-            constraints = set(self._tables[table.key].constraints)
-            sequences = standing.covered_sequences(table.key)
-            self._owner[table.number] = table.number
-            for each in standing.entries.values():
-                if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
-                    is_covered = each.needs[:1] == (table.number,)
-                elif each.kind == "SEQUENCE OWNED BY":
-                    is_covered = standing.entries[each.needs[0]].key in sequences
-                elif each.kind.endswith("CONSTRAINT"):
-                    item = standing.items.get(each.key)
-                    is_covered = standing.table_of(each) == table.key and (
-                        item is not None and constraint_name(item) in constraints
-                    )
-                else:
-                    is_covered = each.key in sequences or (
-                        each.kind == "DEFAULT" and standing.table_of(each) == table.key
-                    )
-                if is_covered:
-                    self._owner[each.number] = table.number
+        tables = {each.key: each.number for each in standing.tables() if each.key in self._tables}
+        sequences = {
+            key: number for table, number in tables.items() for key in standing.covered(table)
+        }
+        for each in standing.entries.values():
+            first = each.needs[0] if each.needs else 0
+            number = tables.get(each.key) or sequences.get(each.key)
+            if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
+                number = first if first in tables.values() else None
+            elif each.kind == "SEQUENCE OWNED BY":
+                number = sequences.get(standing.entries[first].key)
+            elif each.kind == "DEFAULT":
+                number = tables.get(standing.table_of(each))
+            elif each.kind.endswith("CONSTRAINT"):
+                table, item = standing.table_of(each), standing.items.get(each.key)
+                if item and table in tables:
+                    is_in_it = constraint_name(item) in self._tables[table].constraints
+                    number = tables[table] if is_in_it else None
+            if number is not None:
+                self._owner[each.number] = number
 
     def _needs(self, entry: Entry) -> set[int]:
         """Return the numbers of the units that an entry needs."""
@@ -142,10 +143,7 @@ class Composer:
         """Return the unit of a table that is an operation, without that itself."""
         standing = self._standing
         unit = Unit(number=entry.number, rank=_TABLE, place=(entry.place, 0))
-        for number, owner in self._owner.items():
-            if owner != entry.number:
-                continue
-            part = standing.entries[number]
+        for part in self._covered[entry.number]:
             unit.up += self._executed(part.statements[1:] if part.kind != "COMMENT" else ())
             if part.kind == "FK CONSTRAINT":
                 name = constraint_name(standing.items[part.key])
@@ -170,7 +168,7 @@ class Composer:
             needs -= {each.number for each in self._standing.tables()}
         up = self._executed(self._said(entry))
         index = self._rendered.indexes.get(entry.key)
-        if index is not None and self._standing.table_of(entry) in self._tables:
+        if index is not None:
             up[0] = layout.call(_tidied(index, self._enums))
         elif entry.key and entry.kind != "DEFAULT":
             self.plain.append(entry.key)
