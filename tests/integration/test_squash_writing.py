@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +17,14 @@ from backset.runs.run import Run
 from backset.servers.programs import Programs
 from backset.settings.reader import load
 from backset.squash import layout, statements, writing
+from tests.incident.project import run_alembic
 from tests.project import Project
 
 if TYPE_CHECKING:
     from backset.catalog.schema import Difference
     from backset.squash.writing import Body
 
+VOLATILE = {"users": {"at"}, "app.items": {"at"}}
 SIDES = Sides("the old chain", "the new chain")
 HERE = Path(__file__).parent
 ENV = """
@@ -118,47 +122,76 @@ def chain(
     return Project(folder, {"DATABASE_URL": url})
 
 
-def squashed(project: Project, *, as_sql: bool = False) -> Squashed:
-    """Write a migration that replaces the chain of a project, and try it."""
+def squashed(project: Project, *, as_sql: bool = False, since: str = "") -> Squashed:
+    """Write a migration that replaces the chain of a project, and try it.
+
+    since: the revision below the first one that is replaced.
+    """
     settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": "/usr/bin:/bin"})
     assert settings.target is not None
     folder = project.folder / "written"
-    with Run(settings, settings.target, "test", beside=False) as run:
+    programs = Programs(settings.environ, settings.root)
+    with Run(settings, settings.target, "test", beside=False) as run, ExitStack() as stack:
         run.open()
         names = run.server.names
         scratch.prepare(run, names.scratches, "test")
         with scratch.created(run, names.scratch_old) as old:
             before = old.schema()
             old.upgrade()
+            below = None
+            if since:
+                low = stack.enter_context(scratch.created(run, names.scratch))
+                low.workers[0].upgrade(low.session, to=[since])
+                below = writing.Below(made=low, worker=low.workers[0])
             body = writing.read(
-                *(old, old.workers[0], Programs(settings.environ, settings.root)),
+                *(old, old.workers[0], programs),
                 rows=True,
                 as_sql=as_sql,
                 before=before,
+                below=below,
             )
+            stack.close()
             path = writing.write(
                 *(old.workers[0], body),
                 folder=folder,
                 revision="5c4a",
                 message="all of it",
+                down=[since] if since else [],
                 replaces=["r1"],
             )
-            items, inserted, stand = (
-                old.schema(),
-                rows.read(old.session),
-                rows.sequences(old.session),
-            )
+            items, inserted = old.schema(), rows.read(old.session)
+            stand = rows.sequences(old.session)
+        for each in sorted((project.folder / "migrations/versions").glob("*.py")):
+            if since and each.stem.partition("_")[0] <= since:
+                shutil.copy(each, folder)
         with scratch.created(run, names.scratch, versions=folder) as new:
+            if since:
+                new.workers[0].upgrade(new.session, to=[since])
+                before, lower = new.schema(), rows.read(new.session)
             new.upgrade()
-            found = schema.between(items, new.schema(), SIDES)
             made = rows.read(new.session)
-            found += rows.between(inserted, made, SIDES, {"users": {"at"}, "app.items": {"at"}})
+            found = schema.between(items, new.schema(), SIDES)
+            found += rows.between(inserted, made, SIDES, VOLATILE)
             assert stand == rows.sequences(new.session)
-            new.downgrade()
+            if since:
+                run_down(project, new, folder, since)
+            else:
+                new.downgrade()
             left = schema.between(before, new.schema(), SIDES)
+            if since:
+                left += rows.between(lower, rows.read(new.session), SIDES, VOLATILE)
     text = path.read_text()
     compile(text, str(path), "exec")
     return Squashed(body, text, found, left)
+
+
+def run_down(project: Project, made: scratch.Scratch, folder: Path, to: str) -> None:
+    """Take the last revision back."""
+    versions = project.folder / "migrations/versions"
+    shutil.rmtree(versions)
+    shutil.copytree(folder, versions)
+    done = run_alembic(project.folder, made.target.url, "downgrade", to)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("as_sql", [False, True])
@@ -237,3 +270,52 @@ def test_an_ordinary_chain(database_url: str, tmp_path: Path, driver: str) -> No
     assert done.told == []
     made = [each for each in done.body.plain if each.startswith(("table ", "index "))]
     assert made == ["index public.numbers_mood_idx"], "that of a materialized view"
+
+
+CHANGES = r"""
+ALTER TYPE mood ADD VALUE 'fine' AFTER 'sad';
+CREATE TYPE kind AS ENUM ('a', 'b');
+ALTER TABLE users ADD kind kind DEFAULT 'a' NOT NULL, ADD score int, DROP COLUMN born;
+UPDATE users SET score = id * 10;
+ALTER TABLE users ALTER score SET NOT NULL, ALTER price TYPE numeric(10, 3), ALTER mail TYPE text;
+ALTER TABLE users ALTER is_admin SET DEFAULT true, ALTER mood DROP DEFAULT;
+ALTER TABLE users DROP CONSTRAINT ck_price, ADD CONSTRAINT ck_score CHECK (score > 0);
+ALTER TABLE users ADD CONSTRAINT uq_score UNIQUE (score);
+COMMENT ON TABLE users IS 'others';
+COMMENT ON COLUMN users.name IS NULL;
+COMMENT ON COLUMN users.score IS 'points';
+DROP INDEX ix_users_at;
+CREATE INDEX ix_users_at ON users (at, score);
+DROP TABLE audit.entries;
+DROP SCHEMA audit;
+CREATE TABLE badges (id serial PRIMARY KEY, user_id int REFERENCES users (id), kind kind);
+INSERT INTO badges (user_id, kind) VALUES (1, 'b');
+DELETE FROM plain WHERE id = 2;
+UPDATE plain SET words = 'others' WHERE id = 1;
+INSERT INTO plain VALUES (3, 'third', true, 3);
+CREATE OR REPLACE FUNCTION short(text) RETURNS text LANGUAGE sql IMMUTABLE
+    AS 'SELECT left($1, 4)';
+CREATE SEQUENCE counter;
+ALTER TABLE badges ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON badges USING (user_id > 0);
+DROP MATERIALIZED VIEW numbers;
+CREATE VIEW ranked AS SELECT id, score FROM users ORDER BY score;
+DROP FUNCTION rich();
+ALTER DOMAIN email DROP CONSTRAINT email_check;
+ALTER DOMAIN email ADD CONSTRAINT is_mail CHECK (VALUE ~ '@.');
+GRANT SELECT ON badges TO PUBLIC;
+GRANT SELECT ON users TO PUBLIC;
+"""
+
+
+def test_a_part_of_a_chain(database_url: str, tmp_path: Path) -> None:
+    """What a part has changed is written as changes, which can be taken back."""
+    first = ORDINARY + "CREATE INDEX ON numbers (mood);"
+    views = "DROP VIEW admins;"
+    again = "CREATE VIEW admins AS SELECT id, name FROM users WHERE is_admin;"
+    one, _, two = CHANGES.partition("CREATE TABLE badges")
+    two = f"CREATE TABLE badges{two}"
+    done = squashed(chain(tmp_path, database_url, first, views + one + again, two), since="r1")
+    assert [str(each) for each in done.differences if not each.minor] == []
+    assert [each.what for each in done.left] == ["order"], "a column that comes back is the last"
+    assert done.body.unsaid == ()

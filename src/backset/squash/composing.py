@@ -14,7 +14,7 @@ from backset.squash.standing import Standing, constraint_name
 from backset.text.pasted import bare, quoted_if_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.migrate.worker import Rendered
@@ -52,30 +52,43 @@ class Composer:
     """Puts together what stands in a database, with the code that Alembic renders of it.
 
     plain: the keys of what is SQL. left: keys of tables that are not to be what Alembic renders.
+    altered: what is not made, but changed, by the numbers of the entries that it stands for. enums:
+    the names of those that are used elsewhere, by their code.
     """
 
-    def __init__(self, standing: Standing, rendered: Rendered, left: Collection[str]) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        rendered: Rendered,
+        left: Collection[str] = (),
+        altered: Mapping[int, Unit] | None = None,
+        enums: dict[str, str] | None = None,
+    ) -> None:
         self._standing = standing
         self._rendered = rendered
         self._sa, self._op = rendered.sa, rendered.op
         self._tables = {key: each for key, each in rendered.tables.items() if key not in left}
-        self._enums: dict[str, str] = {}
+        self._enums = {} if enums is None else enums
         self.plain: list[str] = []
         self._owner: dict[int, int] = {}  # which entry is part of the operation of which table
         self._units: dict[int, Unit] = {}
-        self._next = 1 + max(standing.entries, default=0)
+        self._next = 1 + max([*standing.entries, *(altered or {})], default=0)
         self._attached = self._attachments()
         self._cover()
         self._covered: dict[int, list[Entry]] = defaultdict(list)
         for number, owner in self._owner.items():
             self._covered[owner].append(standing.entries[number])
+        for number, unit in (altered or {}).items():
+            self._owner[number] = unit.number
+            self._units[unit.number] = unit
         for each in standing.entries.values():
             if each.number not in self._owner:
                 self._units[each.number] = self._of_sql(each)
             elif self._owner[each.number] == each.number:
                 self._units[each.number] = self._of_table(each)
         for unit in self._units.values():
-            unit.needs = {each for each in unit.needs if each in self._units} - {unit.number}
+            unit.needs = {self._owner.get(each, each) for each in unit.needs} & self._units.keys()
+            unit.needs -= {unit.number}
 
     def tied(self) -> set[str]:
         """Return the keys of tables that can be made in parts only, since a circle goes through."""
@@ -87,8 +100,8 @@ class Composer:
         """Return the code of upgrade() and of downgrade(), with the rows that a session sees."""
         late = ordering.ends(self._units)
         for number, unit in list(self._units.items()):
-            entry = self._standing.entries[number]
-            if entry.key in self._tables:
+            entry = self._standing.entries.get(number)
+            if entry is not None and entry.key in self._tables:
                 names = [name for other, name in late if other == number]
                 unit.up.insert(0, self._created(entry, names))
                 for name in names:
@@ -124,7 +137,8 @@ class Composer:
             if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
                 number = first if first in tables.values() else None
             elif each.kind == "SEQUENCE OWNED BY":
-                number = sequences.get(standing.entries[first].key)
+                owned = standing.entries.get(first)
+                number = sequences.get(owned.key) if owned else None
             elif each.kind == "DEFAULT":
                 number = tables.get(standing.table_of(each))
             elif each.kind.endswith("CONSTRAINT"):
@@ -166,10 +180,10 @@ class Composer:
         if entry.kind == "SEQUENCE" and entry.statements[0].startswith("CREATE"):
             # pg_dump has the sequence of a column behind its table; its default needs it before.
             needs -= {each.number for each in self._standing.tables()}
-        up = self._executed(self._said(entry))
+        up = self._executed(self.said(entry))
         index = self._rendered.indexes.get(entry.key)
         if index is not None:
-            up[0] = layout.call(_tidied(index, self._enums))
+            up[0] = layout.call(tidied(index, self._enums))
         elif entry.key and entry.kind != "DEFAULT":
             self.plain.append(entry.key)
         place = (entry.place if whole is None else whole.place, entry.place)
@@ -186,7 +200,7 @@ class Composer:
             return first
         return standing.by_key.get(standing.table_of(entry))
 
-    def _said(self, entry: Entry) -> Sequence[str]:
+    def said(self, entry: Entry) -> Sequence[str]:
         """Return the statements of an entry; whoever runs the migration is the owner of all."""
         user = self._standing.user
         if entry.kind == "MATERIALIZED VIEW":
@@ -214,7 +228,7 @@ class Composer:
 
     def _created(self, entry: Entry, late: Collection[str]) -> str:
         """Return the operation that makes a table, less the foreign keys that come later."""
-        call = _tidied(self._tables[entry.key].code, self._enums)
+        call = tidied(self._tables[entry.key].code, self._enums)
         call.args = [each for each in call.args if _foreign_key(each) not in late]
         return layout.call(call)
 
@@ -231,6 +245,12 @@ class Composer:
         words.append('type_="foreignkey"')
         unit.down.append(layout.call(f"{self._op}.drop_constraint({', '.join(words)})"))
         self._units[number] = unit
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Put more units among them; a number below zero becomes one of its own."""
+        for unit in units:
+            unit.needs = {self._owner.get(each, each) for each in unit.needs} & self._units.keys()
+            self._units[unit.number] = unit
 
     def _new(self) -> int:
         self._next += 1
@@ -332,7 +352,7 @@ class Composer:
                     words.append(f"schema={layout.string(entry.schema)}")
                 unit.down.append(layout.call(f"{self._op}.drop_table({', '.join(words)})"))
             elif entry.kind == "DEFAULT ACL":
-                unit.down += self._executed(map(_revoked, self._said(entry)))
+                unit.down += self._executed(map(taken_back, self.said(entry)))
             elif entry.kind not in _PARTS or self._holds_up(entry, unit, places):
                 unit.down += self._executed(entry.drop)
 
@@ -371,14 +391,14 @@ _TO_ONE = re.compile(
 )
 
 
-def _revoked(statement: str) -> str:
-    """Return what takes back a default privilege."""
-    for there, back in ((" GRANT ", " REVOKE "), (" REVOKE ", " GRANT ")):
-        if there in statement:
-            words = (" TO ", " FROM ") if there == " GRANT " else (" FROM ", " TO ")
-            text = back.join(statement.split(there, 1)).removesuffix(" WITH GRANT OPTION")
-            return words[1].join(text.rsplit(words[0], 1))
-    return statement
+def taken_back(statement: str) -> str:
+    """Return what takes back a privilege, or a default one."""
+    head, verb, rest = re.split(r"\b(GRANT|REVOKE)\b", statement, maxsplit=1)
+    rest = rest.removesuffix(" WITH GRANT OPTION")
+    other, words = (
+        ("REVOKE", (" TO ", " FROM ")) if verb == "GRANT" else ("GRANT", (" FROM ", " TO "))
+    )
+    return f"{head}{other}{words[1].join(rest.rsplit(words[0], 1))}"
 
 
 def _foreign_key(node: ast.expr) -> str:
@@ -395,7 +415,7 @@ def _text(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
-def _tidied(code: str, names: dict[str, str]) -> ast.Call:
+def tidied(code: str, names: dict[str, str]) -> ast.Call:
     """Return a call that Alembic has rendered, less what it says without need."""
     call = _Tidying(names).visit(ast.parse(code, mode="eval").body)
     assert isinstance(call, ast.Call)  # noqa: S101  (an operation is one)
