@@ -17,6 +17,7 @@ from backset.runs.run import Run
 from backset.servers.programs import Programs
 from backset.settings.reader import load
 from backset.squash import layout, statements, writing
+from tests.conftest import ROLE
 from tests.incident.project import run_alembic
 from tests.project import Project
 
@@ -236,6 +237,10 @@ CREATE TABLE audit.entries (
     user_id int NOT NULL REFERENCES users ON DELETE CASCADE, number smallint, what text,
     PRIMARY KEY (user_id, number)
 );
+CREATE TABLE pairs (
+    id int PRIMARY KEY, other int REFERENCES pairs (id) DEFERRABLE INITIALLY DEFERRED
+);
+ALTER TABLE pairs ENABLE ROW LEVEL SECURITY;
 CREATE TABLE codes (code char(2) PRIMARY KEY, words text, is_old boolean, number bigint);
 CREATE TABLE plain (id int PRIMARY KEY, words varchar(50), is_old boolean, number bigint);
 CREATE FUNCTION is_rich(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 3';
@@ -245,6 +250,7 @@ BEGIN
 END
 $$;
 CREATE FUNCTION rich() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM users WHERE is_rich(id)';
+CREATE TRIGGER gone BEFORE DELETE ON plain FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE TRIGGER touch BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION touch();
 ALTER TABLE users DISABLE TRIGGER touch;
 INSERT INTO users (name, mail, mood, moods, born, data, price, boss_id) VALUES
@@ -254,6 +260,7 @@ line', NULL, 'sad', NULL, NULL, NULL, NULL, NULL);
 ALTER TABLE users ENABLE TRIGGER touch;
 INSERT INTO teams (name, leader_id) VALUES ('one', 1), ('two', NULL);
 INSERT INTO codes VALUES ('aa', 'x: y, C:\d :z', true, 9000000000), ('bb', NULL, false, -1);
+INSERT INTO pairs VALUES (1, 2), (2, 1);
 INSERT INTO plain VALUES (1, 'x: y, C:\d :z %(a)s', true, 9000000000), (2, NULL, false, -1);
 UPDATE users SET team_id = 1 WHERE id = 1;
 CREATE VIEW admins AS SELECT id, name FROM users WHERE is_admin;
@@ -290,7 +297,9 @@ DROP TABLE audit.entries;
 DROP SCHEMA audit;
 CREATE TABLE badges (id serial PRIMARY KEY, user_id int REFERENCES users (id), kind kind);
 INSERT INTO badges (user_id, kind) VALUES (1, 'b');
+ALTER TABLE plain DISABLE TRIGGER gone;
 DELETE FROM plain WHERE id = 2;
+ALTER TABLE plain ENABLE TRIGGER gone;
 UPDATE plain SET words = 'others' WHERE id = 1;
 INSERT INTO plain VALUES (3, 'third', true, 3);
 CREATE OR REPLACE FUNCTION short(text) RETURNS text LANGUAGE sql IMMUTABLE
@@ -319,3 +328,26 @@ def test_a_part_of_a_chain(database_url: str, tmp_path: Path) -> None:
     assert [str(each) for each in done.differences if not each.minor] == []
     assert [each.what for each in done.left] == ["order"], "a column that comes back is the last"
     assert done.body.unsaid == ()
+
+
+OWNED = """
+CREATE SCHEMA inner_part;
+CREATE TABLE inner_part.things (id int PRIMARY KEY, name text, secret text);
+CREATE VIEW inner_part.named AS SELECT name FROM inner_part.things;
+CREATE FUNCTION inner_part.one() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END;
+GRANT USAGE ON SCHEMA inner_part TO {role};
+GRANT SELECT, INSERT ON inner_part.things TO {role} WITH GRANT OPTION;
+GRANT UPDATE (name) ON inner_part.things TO {role};
+REVOKE DELETE ON inner_part.things FROM CURRENT_USER;
+REVOKE EXECUTE ON FUNCTION inner_part.one() FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA inner_part GRANT SELECT ON TABLES TO {role};
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+CREATE TABLE inner_part.later (id bigserial PRIMARY KEY);
+"""
+
+
+def test_rights_of_a_plain_owner(tcp_url: str, plain: str, tmp_path: Path) -> None:
+    """What others may do is granted again, whoever runs the migration; and taken back."""
+    done = squashed(chain(tmp_path, tcp_url, OWNED.replace("{role}", plain), driver="psycopg"))
+    assert done.told == []
+    assert ROLE not in done.text, "the owner may be another one elsewhere"

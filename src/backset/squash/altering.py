@@ -491,16 +491,30 @@ class _Altering:
         for name, entry in names.items():
             less, more = inserted.changed(olds.get(name), news.get(name))
             place = places.get(entry.key, 0)
+            fired = self._fired(entry)
             if more:
-                yield self._unit(_ROWS, place, self._executed(more), [entry.number])
+                quiet = self._executed(_without(fired, more))
+                yield self._unit(_ROWS, place, quiet, [entry.number])
             if less:
-                yield self._unit(_FIRST, -place, self._executed(less))
+                yield self._unit(_FIRST, -place, self._executed(_without(fired, less)))
         sequences = {(b.schema, b.name): b.place for a, b in self._both if a.kind == "SEQUENCE"}
         before = inserted.sequences(self._old.session, list(sequences))
         after = inserted.sequences(self._new.session, list(sequences))
         for name, statement in after.items():
             if before.get(name) != statement:
                 yield self._unit(_FILLED, sequences[name], self._executed([statement]))
+
+    def _fired(self, table: Entry) -> list[tuple[str, str]]:
+        """Return the triggers of a table that rows would fire: its name, that of each."""
+        name = quoted_if_needed(table.schema, table.name)
+        return [
+            (name, quoted_if_needed(a.name.removeprefix(f"{table.name} ")))
+            for a, _ in self._both
+            if a.kind == "TRIGGER"
+            and a.number not in self._again
+            and self._before.table_of(a) == table.key
+            and "enabled" not in self._before.items[a.key].aspects
+        ]
 
     def _parents_first(self) -> list[str]:
         """Return the keys of tables, those that others refer to first, where that can be."""
@@ -577,6 +591,13 @@ def _new_labels(name: str, before: Sequence[str], after: Sequence[str]) -> Itera
         where = f" AFTER {after[place - 1]}" if place else f" BEFORE {known[0]}"
         yield f"ALTER TYPE {name} ADD VALUE {label}{where}"
         known.append(label)
+
+
+def _without(triggers: Sequence[tuple[str, str]], statements: Sequence[str]) -> list[str]:
+    """Return statements that change rows without firing triggers."""
+    off = [f"ALTER TABLE {table} DISABLE TRIGGER {name}" for table, name in triggers]
+    on = [f"ALTER TABLE {table} ENABLE TRIGGER {name}" for table, name in triggers]
+    return [*off, *statements, *on]
 
 
 def _widens(before: str, after: str) -> bool:

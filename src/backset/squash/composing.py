@@ -275,6 +275,44 @@ class Composer:
                 number=number, rank=_ROWS, place=place, needs=needs | self._columns_of(entry), up=up
             )
         self._set_sequences(session, set(numbers.values()))
+        self._check_now(set(numbers), set(numbers.values()))
+
+    def _check_now(self, tables: set[int], rows: set[int]) -> None:
+        """Let constraints that wait for COMMIT look at the rows.
+
+        PostgreSQL alters no table as long as such a check is pending.
+        """
+        items = self._standing.items.values()
+        keys = {self._standing.entries[each].key for each in tables}
+        waiting = [
+            quoted_if_needed(self._standing.by_key[each.parent].schema, constraint_name(each))
+            for each in items
+            if each.parent in keys
+            and each.aspects.get("definition", "").endswith("INITIALLY DEFERRED")
+            and self._is_there(each.key)
+        ]
+        if waiting:
+            names = ", ".join(waiting)
+            both = [f"SET CONSTRAINTS {names} {each}" for each in ("IMMEDIATE", "DEFERRED")]
+            number = self._new()
+            self._units[number] = Unit(
+                number=number,
+                rank=_STANDS,
+                place=(number, number),
+                needs=rows,
+                up=self._executed(both),
+            )
+
+    def _is_there(self, constraint: str) -> bool:
+        """Tell whether a constraint is made with its table, before there are rows."""
+        entry = self._standing.by_key.get(constraint)
+        if entry is None:
+            return True
+        unit = self._units.get(self._owner.get(entry.number, entry.number))
+        if unit is None or unit.rank > _ROWS:
+            return False
+        name = constraint_name(self._standing.items[constraint])
+        return unit.loose.get(name, set()) - {unit.number} <= unit.needs
 
     def _columns_of(self, entry: Entry) -> set[int]:
         """Return the units that make a table whole: columns, partitions."""
