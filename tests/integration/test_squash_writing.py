@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,10 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from backset.catalog import schema
 from backset.catalog.schema import Sides
+from backset.migrate.worker import Worker
 from backset.prove import rows, scratch
+from backset.revisions import script_files
 from backset.runs.run import Run
 from backset.servers.programs import Programs
 from backset.settings.reader import load
@@ -351,3 +358,102 @@ def test_rights_of_a_plain_owner(tcp_url: str, plain: str, tmp_path: Path) -> No
     done = squashed(chain(tmp_path, tcp_url, OWNED.replace("{role}", plain), driver="psycopg"))
     assert done.told == []
     assert ROLE not in done.text, "the owner may be another one elsewhere"
+
+
+CONVENTIONAL = """
+import os
+from alembic import context
+from sqlalchemy import MetaData, create_engine, pool
+names = {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
+def written(kind, item, autogen):
+    if kind == "type" and type(item).__name__ == "MONEY":
+        autogen.imports.add("import decimal")
+        return "db.Numeric(decimal.Decimal(9))"
+    return False
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(
+        connection=connection, target_metadata=MetaData(naming_convention=names),
+        render_item=written, sqlalchemy_module_prefix="db.", alembic_module_prefix="ops.",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+HOOK = """
+import sys
+from pathlib import Path
+path = Path(sys.argv[1])
+path.write_text(path.read_text() + "# " + ", ".join(sys.argv[2:]))
+"""
+
+
+def test_the_words_of_env_py(database_url: str, tmp_path: Path) -> None:
+    """Its prefixes and types are taken, and its naming convention renames nothing."""
+    script = (
+        "CREATE TABLE things (id int CONSTRAINT pk_things PRIMARY KEY, "
+        "n int CONSTRAINT ck_things_n CHECK (n > 0)); CREATE INDEX ix_n ON things (n);"
+        "CREATE TABLE paid (sum money)"
+    )
+    project = chain(tmp_path, database_url, script, env=CONVENTIONAL)
+    done = squashed(project)
+    assert [str(each) for each in done.differences] == [
+        "column paid.sum: type is money in the old chain, numeric(9,0) in the new chain"
+    ], "which a project that renders it so wants"
+    assert "import sqlalchemy as db\n" in done.text
+    assert "from alembic import op as ops\n" in done.text
+    assert 'db.CheckConstraint("n > 0", name=ops.f("ck_things_n"))' in done.text
+    assert 'ops.create_index(ops.f("ix_n"), "things", ["n"], unique=False)' in done.text
+
+
+def test_what_stands_around_it(database_url: str, tmp_path: Path) -> None:
+    """The file has the name and the form of the project's own, and says what it replaces."""
+    project = chain(tmp_path, database_url, "CREATE TABLE things (id int)")
+    path = project.folder / "alembic.ini"
+    path.write_text(
+        f"{path.read_text()}file_template = %%(slug)s_%%(rev)s\n[post_write_hooks]\nhooks = own\n"
+        "own.type = exec\nown.executable = python3\n"
+        "own.options = hook.py REVISION_SCRIPT_FILENAME kept\n"
+    )
+    (project.folder / "hook.py").write_text(HOOK)
+    settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": os.environ["PATH"]})
+    many = [f"{number:012x}" for number in range(30)]
+    with Worker(settings) as worker:
+        worker.begin_alone()
+        made = writing.write(
+            worker,
+            writing.Body(upgrade="pass", downgrade="pass"),
+            folder=project.folder / "beside",
+            revision="5c4a",
+            message="All of it",
+            down=["aa", "bb"],
+            labels=["core"],
+            depends_on=["cc"],
+            replaces=many,
+            replaced_heads=many[-2:],
+            replaced_schema="18:00",
+        )
+    text = made.read_text()
+    assert made == project.folder / "beside/all_of_it_5c4a.py"
+    assert max(map(len, text.splitlines())) < 100
+    assert text.endswith("# kept"), "a hook sees all that is in the file"
+    found = script_files.parse(text)
+    assert found is not None
+    assert (found.down, found.labels, found.depends_on) == (("aa", "bb"), ("core",), ("cc",))
+    assert (found.replaces, found.replaced_heads) == (tuple(many), tuple(many[-2:]))
+    assert found.replaced_schema == "18:00"
+    lines = text.splitlines()
+    assert lines[lines.index("replaces = (") - 1].startswith("depends_on")
+
+
+@given(st.text(alphabet=":\\ab$1 '\n%", max_size=12))
+@example("a :b \\:c \\\\:d ::e :f: \\::g")
+def test_no_text_is_a_parameter(statement: str) -> None:
+    """Whatever a statement says, text() gives back the same and looks for no parameter."""
+    read = sqlalchemy.text(layout.escaped(statement)).compile()
+    assert (str(read), read.params) == (statement, {})
+    code = layout.execute(statement)
+    called = ast.parse(code).body[0]
+    assert isinstance(called, ast.Expr)
+    assert isinstance(called.value, ast.Call)
+    written = ast.literal_eval(called.value.args[0])
+    assert "".join(written.split()) == "".join(layout.escaped(statement).split())

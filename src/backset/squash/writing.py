@@ -95,12 +95,15 @@ def _whole(state: ChainState, *, rows: bool) -> Body:
 
 def _body(state: ChainState, upgrade: str, downgrade: str, plain: Sequence[str]) -> Body:
     rendered, both = state.rendered, f"{upgrade}\n{downgrade}"
-    needed = {rendered.sa: "import sqlalchemy as sa", rendered.op: "from alembic import op"}
+    needed = {
+        rendered.sa: f"import sqlalchemy as {rendered.sa}",
+        rendered.op: f"from alembic import op as {rendered.op}".removesuffix(" as op"),
+    }
     return Body(
         upgrade=upgrade,
         downgrade=downgrade,
         imports=tuple(each for each in rendered.imports if _is_used(each, both)),
-        needed={name: line for name, line in needed.items() if f"{name}." in both},
+        needed={name: line for name, line in needed.items() if name and f"{name}." in both},
         plain=tuple(plain),
     )
 
