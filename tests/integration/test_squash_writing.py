@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from backset.catalog import schema
 from backset.catalog.schema import Sides
+from backset.migrate.worker import Worker
 from backset.prove import rows, scratch
+from backset.revisions import script_files
 from backset.runs.run import Run
 from backset.servers.programs import Programs
 from backset.settings.reader import load
 from backset.squash import layout, statements, writing
+from tests.conftest import ROLE
+from tests.incident.project import run_alembic
 from tests.project import Project
 
 if TYPE_CHECKING:
     from backset.catalog.schema import Difference
     from backset.squash.writing import Body
 
+VOLATILE = {"users": {"at"}, "app.items": {"at"}}
 SIDES = Sides("the old chain", "the new chain")
 HERE = Path(__file__).parent
 ENV = """
@@ -94,7 +106,8 @@ class Squashed:
     @property
     def told(self) -> list[str]:
         """All of that in words."""
-        return [str(each) for each in [*self.differences, *self.left]]
+        both = [*self.differences, *self.left]
+        return [str(each) for each in both if each.what != "volatile"]
 
 
 def chain(
@@ -117,46 +130,76 @@ def chain(
     return Project(folder, {"DATABASE_URL": url})
 
 
-def squashed(project: Project, *, as_sql: bool = False) -> Squashed:
-    """Write a migration that replaces the chain of a project, and try it."""
+def squashed(project: Project, *, as_sql: bool = False, since: str = "") -> Squashed:
+    """Write a migration that replaces the chain of a project, and try it.
+
+    since: the revision below the first one that is replaced.
+    """
     settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": "/usr/bin:/bin"})
     assert settings.target is not None
     folder = project.folder / "written"
-    with Run(settings, settings.target, "test", beside=False) as run:
+    programs = Programs(settings.environ, settings.root)
+    with Run(settings, settings.target, "test", beside=False) as run, ExitStack() as stack:
         run.open()
         names = run.server.names
         scratch.prepare(run, names.scratches, "test")
         with scratch.created(run, names.scratch_old) as old:
             before = old.schema()
             old.upgrade()
+            below = None
+            if since:
+                low = stack.enter_context(scratch.created(run, names.scratch))
+                low.workers[0].upgrade(low.session, to=[since])
+                below = writing.Below(made=low, worker=low.workers[0])
             body = writing.read(
-                *(old, old.workers[0], Programs(settings.environ, settings.root)),
+                *(old, old.workers[0], programs),
                 rows=True,
                 as_sql=as_sql,
                 before=before,
+                below=below,
             )
+            stack.close()
             path = writing.write(
                 *(old.workers[0], body),
                 folder=folder,
                 revision="5c4a",
                 message="all of it",
+                down=[since] if since else [],
                 replaces=["r1"],
             )
-            items, inserted, stand = (
-                old.schema(),
-                rows.read(old.session),
-                rows.sequences(old.session),
-            )
+            items, inserted = old.schema(), rows.read(old.session)
+            stand = rows.sequences(old.session)
+        for each in sorted((project.folder / "migrations/versions").glob("*.py")):
+            if since and each.stem.partition("_")[0] <= since:
+                shutil.copy(each, folder)
         with scratch.created(run, names.scratch, versions=folder) as new:
+            if since:
+                new.workers[0].upgrade(new.session, to=[since])
+                before, lower = new.schema(), rows.read(new.session)
             new.upgrade()
+            made = rows.read(new.session)
             found = schema.between(items, new.schema(), SIDES)
-            found += rows.between(inserted, rows.read(new.session), SIDES, {})
+            found += rows.between(inserted, made, SIDES, VOLATILE)
             assert stand == rows.sequences(new.session)
-            new.downgrade()
+            if since:
+                run_down(project, new, folder, since)
+            else:
+                new.downgrade()
             left = schema.between(before, new.schema(), SIDES)
+            if since:
+                left += rows.between(lower, rows.read(new.session), SIDES, VOLATILE)
     text = path.read_text()
     compile(text, str(path), "exec")
     return Squashed(body, text, found, left)
+
+
+def run_down(project: Project, made: scratch.Scratch, folder: Path, to: str) -> None:
+    """Take the last revision back."""
+    versions = project.folder / "migrations/versions"
+    shutil.rmtree(versions)
+    shutil.copytree(folder, versions)
+    done = run_alembic(project.folder, made.target.url, "downgrade", to)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("as_sql", [False, True])
@@ -178,7 +221,8 @@ CREATE DOMAIN email AS text CHECK (VALUE ~ '@');
 CREATE FUNCTION short(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT left($1, 3)';
 CREATE TABLE users (
     id serial PRIMARY KEY, name varchar(40) NOT NULL, mail email, mood mood DEFAULT 'ok' NOT NULL,
-    moods mood[], born date, at timestamptz DEFAULT now() NOT NULL, data jsonb, price numeric(8, 2),
+    moods mood[], born date, at timestamptz DEFAULT now() NOT NULL,
+    data jsonb DEFAULT '{"a": ":x%"}', price numeric(8, 2),
     is_admin boolean DEFAULT false NOT NULL, team_id int, boss_id int REFERENCES users (id),
     nick text GENERATED ALWAYS AS (short(name)) STORED,
     CONSTRAINT ck_price CHECK (price > 0 AND name NOT LIKE '%%:x%'), UNIQUE (name, mail)
@@ -193,27 +237,37 @@ COMMENT ON COLUMN users.name IS 'it''s :name';
 CREATE INDEX ix_users_at ON users (at DESC);
 CREATE INDEX ix_users_lower ON users (lower(name)) WHERE is_admin;
 CREATE UNIQUE INDEX ix_users_mail ON users (mail) INCLUDE (name);
+CREATE INDEX ix_users_sum ON users ((team_id + boss_id), (name || ':x%'));
+CREATE INDEX ix_users_odd ON users (id) WHERE name <> ':x%';
 CREATE INDEX ix_users_data ON users USING gin (data jsonb_path_ops);
 CREATE TABLE audit.entries (
     user_id int NOT NULL REFERENCES users ON DELETE CASCADE, number smallint, what text,
     PRIMARY KEY (user_id, number)
 );
+CREATE TABLE pairs (
+    id int PRIMARY KEY, other int REFERENCES pairs (id) DEFERRABLE INITIALLY DEFERRED
+);
+ALTER TABLE pairs ENABLE ROW LEVEL SECURITY;
 CREATE TABLE codes (code char(2) PRIMARY KEY, words text, is_old boolean, number bigint);
 CREATE TABLE plain (id int PRIMARY KEY, words varchar(50), is_old boolean, number bigint);
+CREATE FUNCTION is_rich(int) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 3';
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'fired: %, :x, \d', tg_name;
 END
 $$;
+CREATE FUNCTION rich() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM users WHERE is_rich(id)';
+CREATE TRIGGER gone BEFORE DELETE ON plain FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE TRIGGER touch BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION touch();
 ALTER TABLE users DISABLE TRIGGER touch;
 INSERT INTO users (name, mail, mood, moods, born, data, price, boss_id) VALUES
-    ('a :b \:c %s %% "q" ''s', 'a@b', 'it''s', '{sad,ok}', '2024-02-29', '{"a": [1, ":x"]}', 1.50, 2),
+    ('a :b \:c %s %% "q" ''s', 'a@b', 'it''s', '{sad,ok}', '2024-02-29', '{"a": [":x"]}', 1.5, 2),
     ('second
 line', NULL, 'sad', NULL, NULL, NULL, NULL, NULL);
 ALTER TABLE users ENABLE TRIGGER touch;
 INSERT INTO teams (name, leader_id) VALUES ('one', 1), ('two', NULL);
 INSERT INTO codes VALUES ('aa', 'x: y, C:\d :z', true, 9000000000), ('bb', NULL, false, -1);
+INSERT INTO pairs VALUES (1, 2), (2, 1);
 INSERT INTO plain VALUES (1, 'x: y, C:\d :z %(a)s', true, 9000000000), (2, NULL, false, -1);
 UPDATE users SET team_id = 1 WHERE id = 1;
 CREATE VIEW admins AS SELECT id, name FROM users WHERE is_admin;
@@ -227,5 +281,179 @@ def test_an_ordinary_chain(database_url: str, tmp_path: Path, driver: str) -> No
     """Its tables are operations of Alembic, its rows are there, whatever driver env.py has."""
     env = ASYNC if driver == "asyncpg" else ENV
     done = squashed(chain(tmp_path, database_url, ORDINARY, env=env, driver=driver))
-    Path(f"/tmp/help/a_ordinary_{driver}.py").write_text(done.text)
     assert done.told == []
+    made = [each for each in done.body.plain if each.startswith(("table ", "index "))]
+    assert made == ["index public.numbers_mood_idx"], "that of a materialized view"
+
+
+CHANGES = r"""
+ALTER TYPE mood ADD VALUE 'fine' AFTER 'sad';
+CREATE TYPE kind AS ENUM ('a', 'b');
+ALTER TABLE users ADD kind kind DEFAULT 'a' NOT NULL, ADD score int, DROP COLUMN born;
+UPDATE users SET score = id * 10;
+ALTER TABLE users ALTER score SET NOT NULL, ALTER price TYPE numeric(10, 3), ALTER mail TYPE text;
+ALTER TABLE users ALTER is_admin SET DEFAULT true, ALTER mood DROP DEFAULT;
+ALTER TABLE users DROP CONSTRAINT ck_price, ADD CONSTRAINT ck_score CHECK (score > 0);
+ALTER TABLE users ADD CONSTRAINT uq_score UNIQUE (score);
+COMMENT ON TABLE users IS 'others';
+COMMENT ON COLUMN users.name IS NULL;
+COMMENT ON COLUMN users.score IS 'points';
+DROP INDEX ix_users_at;
+CREATE INDEX ix_users_at ON users (at, score);
+DROP TABLE audit.entries;
+DROP SCHEMA audit;
+CREATE TABLE badges (id serial PRIMARY KEY, user_id int REFERENCES users (id), kind kind);
+INSERT INTO badges (user_id, kind) VALUES (1, 'b');
+ALTER TABLE plain DISABLE TRIGGER gone;
+DELETE FROM plain WHERE id = 2;
+ALTER TABLE plain ENABLE TRIGGER gone;
+UPDATE plain SET words = 'others' WHERE id = 1;
+INSERT INTO plain VALUES (3, 'third', true, 3);
+CREATE OR REPLACE FUNCTION short(text) RETURNS text LANGUAGE sql IMMUTABLE
+    AS 'SELECT left($1, 4)';
+CREATE SEQUENCE counter;
+ALTER TABLE badges ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON badges USING (user_id > 0);
+DROP MATERIALIZED VIEW numbers;
+CREATE VIEW ranked AS SELECT id, score FROM users ORDER BY score;
+DROP FUNCTION rich();
+ALTER DOMAIN email DROP CONSTRAINT email_check;
+ALTER DOMAIN email ADD CONSTRAINT is_mail CHECK (VALUE ~ '@.');
+GRANT SELECT ON badges TO PUBLIC;
+GRANT SELECT ON users TO PUBLIC;
+"""
+
+
+def test_a_part_of_a_chain(database_url: str, tmp_path: Path) -> None:
+    """What a part has changed is written as changes, which can be taken back."""
+    first = ORDINARY + "CREATE INDEX ON numbers (mood);"
+    views = "DROP VIEW admins;"
+    again = "CREATE VIEW admins AS SELECT id, name FROM users WHERE is_admin;"
+    one, _, two = CHANGES.partition("CREATE TABLE badges")
+    two = f"CREATE TABLE badges{two}"
+    done = squashed(chain(tmp_path, database_url, first, views + one + again, two), since="r1")
+    assert [str(each) for each in done.differences if not each.minor] == []
+    assert [each.what for each in done.left] == ["order"], "a column that comes back is the last"
+    assert done.body.unsaid == ()
+
+
+OWNED = """
+CREATE SCHEMA inner_part;
+CREATE TABLE inner_part.things (id int PRIMARY KEY, name text, secret text);
+CREATE VIEW inner_part.named AS SELECT name FROM inner_part.things;
+CREATE FUNCTION inner_part.one() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END;
+GRANT USAGE ON SCHEMA inner_part TO {role};
+GRANT SELECT, INSERT ON inner_part.things TO {role} WITH GRANT OPTION;
+GRANT UPDATE (name) ON inner_part.things TO {role};
+REVOKE DELETE ON inner_part.things FROM CURRENT_USER;
+REVOKE EXECUTE ON FUNCTION inner_part.one() FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA inner_part GRANT SELECT ON TABLES TO {role};
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+CREATE TABLE inner_part.later (id bigserial PRIMARY KEY);
+"""
+
+
+def test_rights_of_a_plain_owner(tcp_url: str, plain: str, tmp_path: Path) -> None:
+    """What others may do is granted again, whoever runs the migration; and taken back."""
+    done = squashed(chain(tmp_path, tcp_url, OWNED.replace("{role}", plain), driver="psycopg"))
+    assert done.told == []
+    assert ROLE not in done.text, "the owner may be another one elsewhere"
+
+
+CONVENTIONAL = """
+import os
+from alembic import context
+from sqlalchemy import MetaData, create_engine, pool
+names = {"ck": "ck_%(table_name)s_%(constraint_name)s", "pk": "pk_%(table_name)s"}
+url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
+def written(kind, item, autogen):
+    if kind == "type" and type(item).__name__ == "MONEY":
+        autogen.imports.add("import decimal")
+        return "db.Numeric(decimal.Decimal(9))"
+    return False
+with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+    context.configure(
+        connection=connection, target_metadata=MetaData(naming_convention=names),
+        render_item=written, sqlalchemy_module_prefix="db.", alembic_module_prefix="ops.",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+HOOK = """
+import sys
+from pathlib import Path
+path = Path(sys.argv[1])
+path.write_text(path.read_text() + "# " + ", ".join(sys.argv[2:]))
+"""
+
+
+def test_the_words_of_env_py(database_url: str, tmp_path: Path) -> None:
+    """Its prefixes and types are taken, and its naming convention renames nothing."""
+    script = (
+        "CREATE TABLE things (id int CONSTRAINT pk_things PRIMARY KEY, "
+        "n int CONSTRAINT ck_things_n CHECK (n > 0)); CREATE INDEX ix_n ON things (n);"
+        "CREATE TABLE paid (sum money)"
+    )
+    project = chain(tmp_path, database_url, script, env=CONVENTIONAL)
+    done = squashed(project)
+    assert [str(each) for each in done.differences] == [
+        "column paid.sum: type is money in the old chain, numeric(9,0) in the new chain"
+    ], "which a project that renders it so wants"
+    assert "import sqlalchemy as db\n" in done.text
+    assert "from alembic import op as ops\n" in done.text
+    assert 'db.CheckConstraint("n > 0", name=ops.f("ck_things_n"))' in done.text
+    assert 'ops.create_index(ops.f("ix_n"), "things", ["n"], unique=False)' in done.text
+
+
+def test_what_stands_around_it(database_url: str, tmp_path: Path) -> None:
+    """The file has the name and the form of the project's own, and says what it replaces."""
+    project = chain(tmp_path, database_url, "CREATE TABLE things (id int)")
+    path = project.folder / "alembic.ini"
+    path.write_text(
+        f"{path.read_text()}file_template = %%(slug)s_%%(rev)s\n[post_write_hooks]\nhooks = own\n"
+        "own.type = exec\nown.executable = python3\n"
+        "own.options = hook.py REVISION_SCRIPT_FILENAME kept\n"
+    )
+    (project.folder / "hook.py").write_text(HOOK)
+    settings = load(project.folder, {"DATABASE_URL": project.url, "PATH": os.environ["PATH"]})
+    many = [f"{number:012x}" for number in range(30)]
+    with Worker(settings) as worker:
+        worker.begin_alone()
+        made = writing.write(
+            worker,
+            writing.Body(upgrade="pass", downgrade="pass"),
+            folder=project.folder / "beside",
+            revision="5c4a",
+            message="All of it",
+            down=["aa", "bb"],
+            labels=["core"],
+            depends_on=["cc"],
+            replaces=many,
+            replaced_heads=many[-2:],
+            replaced_schema="18:00",
+        )
+    text = made.read_text()
+    assert made == project.folder / "beside/all_of_it_5c4a.py"
+    assert max(map(len, text.splitlines())) < 100
+    assert text.endswith("# kept"), "a hook sees all that is in the file"
+    found = script_files.parse(text)
+    assert found is not None
+    assert (found.down, found.labels, found.depends_on) == (("aa", "bb"), ("core",), ("cc",))
+    assert (found.replaces, found.replaced_heads) == (tuple(many), tuple(many[-2:]))
+    assert found.replaced_schema == "18:00"
+    lines = text.splitlines()
+    assert lines[lines.index("replaces = (") - 1].startswith("depends_on")
+
+
+@given(st.text(alphabet=":\\ab$1 '\n%", max_size=12))
+@example("a :b \\:c \\\\:d ::e :f: \\::g")
+def test_no_text_is_a_parameter(statement: str) -> None:
+    """Whatever a statement says, text() gives back the same and looks for no parameter."""
+    read = sqlalchemy.text(layout.escaped(statement)).compile()
+    assert (str(read), read.params) == (statement, {})
+    code = layout.execute(statement)
+    called = ast.parse(code).body[0]
+    assert isinstance(called, ast.Expr)
+    assert isinstance(called.value, ast.Call)
+    written = ast.literal_eval(called.value.args[0])
+    assert "".join(written.split()) == "".join(layout.escaped(statement).split())

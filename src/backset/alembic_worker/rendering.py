@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -11,7 +13,8 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations import ops
 from sqlalchemy import ForeignKeyConstraint, MetaData, types
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.sql.elements import conv
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import TextClause, conv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +40,9 @@ def code(context: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the code of the tables and indexes that are wanted, by their keys.
 
     wanted: `tables`, each with `key`, `schema`, `name`, the names of constraints to be left out
-    (`without`), and of its `columns` whether they are `serial`, and have a `default` and `null` of
-    their own; `indexes`, each with `key`, `schema`, `table`, `name`.
+    (`without`), and of its `columns` whether they are `serial`, whether they have a `default` and
+    allow `null`, are of a `domain`, have a `collation` of their own; `indexes`, each with `key`,
+    `schema`, `table`, `name`.
     What cannot be rendered is left out. Of a table there are the `code`, the names of the
     `constraints` in it, and its foreign keys as operations of their own. `sa` and `op` are the
     prefixes that env.py wants, `imports` what the code needs beside these, `schema` the one that is
@@ -46,7 +50,7 @@ def code(context: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """
     rendering = _Rendering(context)
     found = {"tables": {}, "indexes": {}}  # type: dict[str, Any]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _as_stored(context.impl):
         warnings.simplefilter("ignore")  # what SQLAlchemy does not know, it leaves out
         tables = _reflected(context.connection, [*wanted["tables"], *wanted["indexes"]])
         for each in wanted["tables"]:
@@ -59,6 +63,43 @@ def code(context: Any, wanted: dict[str, Any]) -> dict[str, Any]:
             if index is not None:
                 found["indexes"][each["key"]] = index
     return {**found, **rendering.told()}
+
+
+@contextmanager
+def _as_stored(impl: Any) -> Iterator[None]:
+    """Let expressions be rendered as the server has them.
+
+    Alembic compiles them: `:name` becomes NULL, and some drivers want every percent sign doubled.
+    """
+    compiled, preparer = impl.render_ddl_sql_expr, impl.dialect.identifier_preparer
+    doubles = preparer._double_percents  # noqa: SLF001
+
+    def stored(expression: Any, **words: Any) -> str:
+        if isinstance(expression, TextClause) and not words.get("is_index"):
+            return escaped(expression.text)
+        for each in visitors.iterate(expression):  # an index is rendered once
+            inner = getattr(each, "text", None)  # Alembic wraps it
+            for clause in (each, inner):
+                if isinstance(clause, TextClause):
+                    clause.text = escaped(clause.text)
+        return str(compiled(expression, **words))
+
+    impl.render_ddl_sql_expr, preparer._double_percents = stored, False  # noqa: SLF001
+    try:
+        yield
+    finally:
+        del impl.render_ddl_sql_expr
+        preparer._double_percents = doubles  # noqa: SLF001
+
+
+# As SQLAlchemy reads a text: `:name` is a parameter, and `\\:` is a colon.
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=[\w$]+(?![:\w$]))")
+_COLON = re.compile(r"\\(?=:[\w$]*(?![:\w$]))")
+
+
+def escaped(expression: str) -> str:
+    """Return an expression in which text() finds no parameter, as backset.squash.layout does it."""
+    return _PARAMETER.sub(r"\\:", _COLON.sub(r"\\\\", expression))
 
 
 def _reflected(connection: Any, wanted: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
@@ -108,9 +149,10 @@ class _Rendering:
             if each.name in wanted["without"]:
                 table.constraints.discard(each)
         for column in table.columns:
-            _as_written(column, **wanted["columns"][column.name])
-            if isinstance(column.type, types.NullType):
+            about = wanted["columns"][column.name]
+            if not _is_known(column.type, about):
                 return None
+            _as_written(column, **{name: about[name] for name in ("serial", "default", "null")})
         for each in table.constraints:
             self._mark(each)
         foreign = [each for each in table.constraints if isinstance(each, ForeignKeyConstraint)]
@@ -131,6 +173,9 @@ class _Rendering:
         for each in table.indexes:
             if each.name == name:
                 self._mark(each)
+                where = each.dialect_options["postgresql"]["where"]
+                if isinstance(where, str):
+                    each.dialect_options["postgresql"]["where"] = sqlalchemy.text(where)
                 try:
                     return self._code(ops.CreateIndexOp.from_index(each))
                 except Exception:  # noqa: BLE001  (as above)
@@ -170,6 +215,16 @@ def _schema(item: Any) -> Iterator[str]:
         yield f"schema={item.schema!r}"
 
 
+def _is_known(type_: Any, about: dict[str, Any]) -> bool:
+    """Tell whether SQLAlchemy has seen all of a type: before 2.0 it saw no domain."""
+    domain = getattr(postgresql, "DOMAIN", ())
+    return not (
+        isinstance(type_, types.NullType)
+        or (about["domain"] and not isinstance(type_, domain))
+        or (about["collation"] and not getattr(type_, "collation", None))
+    )
+
+
 def _as_written(column: Any, *, serial: bool, default: bool, null: bool) -> None:
     """Change a reflected column into that of a person, who leaves out what is as usual.
 
@@ -196,6 +251,8 @@ def _generic(type_: Any) -> Any:
     if isinstance(type_, sqlalchemy.ARRAY):
         type_.item_type = _generic(type_.item_type)
         return type_
+    if getattr(type_, "collation", None) == "default":  # of a domain
+        type_.collation = None
     make = _GENERIC.get(type(type_).__name__)
     if make is None:
         return type_

@@ -28,8 +28,9 @@ def write(config: Config, scripts: ScriptDirectory, given: dict[str, Any]) -> st
     created = scripts._generate_create_date()  # noqa: SLF001
     path = scripts._rev_path(str(folder), given["revision"], given["message"], created)  # noqa: SLF001
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    template = str(Path(scripts.dir, "script.py.mako"))  # type: Any  # before 1.16 no Path
     scripts._generate_template(  # noqa: SLF001
-        Path(scripts.dir, "script.py.mako"),
+        template,
         path,
         up_revision=given["revision"],
         down_revision=tuple_rev_as_scalar(tuple(given["down"])),
@@ -46,8 +47,10 @@ def write(config: Config, scripts: ScriptDirectory, given: dict[str, Any]) -> st
     encoding = scripts.output_encoding
     text = _completed(Path(path).read_text(encoding=encoding), given)
     Path(path).write_text(text, encoding=encoding)
-    if scripts.hooks:
-        write_hooks._run_hooks(path, scripts.hooks)  # noqa: SLF001
+    before_1_12 = getattr(scripts, "hook_config", None)
+    hooks = before_1_12 or getattr(scripts, "hooks", None)  # type: Any
+    if hooks:
+        write_hooks._run_hooks(path, hooks)  # noqa: SLF001
     return str(path)
 
 

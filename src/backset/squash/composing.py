@@ -14,7 +14,7 @@ from backset.squash.standing import Standing, constraint_name
 from backset.text.pasted import bare, quoted_if_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.migrate.worker import Rendered
@@ -52,27 +52,43 @@ class Composer:
     """Puts together what stands in a database, with the code that Alembic renders of it.
 
     plain: the keys of what is SQL. left: keys of tables that are not to be what Alembic renders.
+    altered: what is not made, but changed, by the numbers of the entries that it stands for. enums:
+    the names of those that are used elsewhere, by their code.
     """
 
-    def __init__(self, standing: Standing, rendered: Rendered, left: Collection[str]) -> None:
+    def __init__(
+        self,
+        standing: Standing,
+        rendered: Rendered,
+        left: Collection[str] = (),
+        altered: Mapping[int, Unit] | None = None,
+        enums: dict[str, str] | None = None,
+    ) -> None:
         self._standing = standing
         self._rendered = rendered
         self._sa, self._op = rendered.sa, rendered.op
         self._tables = {key: each for key, each in rendered.tables.items() if key not in left}
-        self._enums: dict[str, str] = {}
+        self._enums = {} if enums is None else enums
         self.plain: list[str] = []
         self._owner: dict[int, int] = {}  # which entry is part of the operation of which table
         self._units: dict[int, Unit] = {}
-        self._next = 1 + max(standing.entries, default=0)
+        self._next = 1 + max([*standing.entries, *(altered or {})], default=0)
         self._attached = self._attachments()
         self._cover()
+        self._covered: dict[int, list[Entry]] = defaultdict(list)
+        for number, owner in self._owner.items():
+            self._covered[owner].append(standing.entries[number])
+        for number, unit in (altered or {}).items():
+            self._owner[number] = unit.number
+            self._units[unit.number] = unit
         for each in standing.entries.values():
             if each.number not in self._owner:
                 self._units[each.number] = self._of_sql(each)
             elif self._owner[each.number] == each.number:
                 self._units[each.number] = self._of_table(each)
         for unit in self._units.values():
-            unit.needs = {each for each in unit.needs if each in self._units} - {unit.number}
+            unit.needs = {self._owner.get(each, each) for each in unit.needs} & self._units.keys()
+            unit.needs -= {unit.number}
 
     def tied(self) -> set[str]:
         """Return the keys of tables that can be made in parts only, since a circle goes through."""
@@ -84,8 +100,8 @@ class Composer:
         """Return the code of upgrade() and of downgrade(), with the rows that a session sees."""
         late = ordering.ends(self._units)
         for number, unit in list(self._units.items()):
-            entry = self._standing.entries[number]
-            if entry.key in self._tables:
+            entry = self._standing.entries.get(number)
+            if entry is not None and entry.key in self._tables:
                 names = [name for other, name in late if other == number]
                 unit.up.insert(0, self._created(entry, names))
                 for name in names:
@@ -111,28 +127,27 @@ class Composer:
     def _cover(self) -> None:
         """Note which entries the operation of a table makes as well."""
         standing = self._standing
-        for table in standing.tables():
-            if table.key not in self._tables:
-                continue
-            constraints = set(self._tables[table.key].constraints)
-            sequences = standing.covered_sequences(table.key)
-            self._owner[table.number] = table.number
-            for each in standing.entries.values():
-                if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
-                    is_covered = each.needs[:1] == (table.number,)
-                elif each.kind == "SEQUENCE OWNED BY":
-                    is_covered = standing.entries[each.needs[0]].key in sequences
-                elif each.kind.endswith("CONSTRAINT"):
-                    item = standing.items.get(each.key)
-                    is_covered = standing.table_of(each) == table.key and (
-                        item is not None and constraint_name(item) in constraints
-                    )
-                else:
-                    is_covered = each.key in sequences or (
-                        each.kind == "DEFAULT" and standing.table_of(each) == table.key
-                    )
-                if is_covered:
-                    self._owner[each.number] = table.number
+        tables = {each.key: each.number for each in standing.tables() if each.key in self._tables}
+        sequences = {
+            key: number for table, number in tables.items() for key in standing.covered(table)
+        }
+        for each in standing.entries.values():
+            first = each.needs[0] if each.needs else 0
+            number = tables.get(each.key) or sequences.get(each.key)
+            if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
+                number = first if first in tables.values() else None
+            elif each.kind == "SEQUENCE OWNED BY":
+                owned = standing.entries.get(first)
+                number = sequences.get(owned.key) if owned else None
+            elif each.kind == "DEFAULT":
+                number = tables.get(standing.table_of(each))
+            elif each.kind.endswith("CONSTRAINT"):
+                table, item = standing.table_of(each), standing.items.get(each.key)
+                if item and table in tables:
+                    is_in_it = constraint_name(item) in self._tables[table].constraints
+                    number = tables[table] if is_in_it else None
+            if number is not None:
+                self._owner[each.number] = number
 
     def _needs(self, entry: Entry) -> set[int]:
         """Return the numbers of the units that an entry needs."""
@@ -142,10 +157,7 @@ class Composer:
         """Return the unit of a table that is an operation, without that itself."""
         standing = self._standing
         unit = Unit(number=entry.number, rank=_TABLE, place=(entry.place, 0))
-        for number, owner in self._owner.items():
-            if owner != entry.number:
-                continue
-            part = standing.entries[number]
+        for part in self._covered[entry.number]:
             unit.up += self._executed(part.statements[1:] if part.kind != "COMMENT" else ())
             if part.kind == "FK CONSTRAINT":
                 name = constraint_name(standing.items[part.key])
@@ -168,10 +180,10 @@ class Composer:
         if entry.kind == "SEQUENCE" and entry.statements[0].startswith("CREATE"):
             # pg_dump has the sequence of a column behind its table; its default needs it before.
             needs -= {each.number for each in self._standing.tables()}
-        up = self._executed(self._said(entry))
+        up = self._executed(self.said(entry))
         index = self._rendered.indexes.get(entry.key)
-        if index is not None and self._standing.table_of(entry) in self._tables:
-            up[0] = layout.call(_tidied(index, self._enums))
+        if index is not None:
+            up[0] = layout.call(tidied(index, self._enums))
         elif entry.key and entry.kind != "DEFAULT":
             self.plain.append(entry.key)
         place = (entry.place if whole is None else whole.place, entry.place)
@@ -188,7 +200,7 @@ class Composer:
             return first
         return standing.by_key.get(standing.table_of(entry))
 
-    def _said(self, entry: Entry) -> Sequence[str]:
+    def said(self, entry: Entry) -> Sequence[str]:
         """Return the statements of an entry; whoever runs the migration is the owner of all."""
         user = self._standing.user
         if entry.kind == "MATERIALIZED VIEW":
@@ -216,7 +228,7 @@ class Composer:
 
     def _created(self, entry: Entry, late: Collection[str]) -> str:
         """Return the operation that makes a table, less the foreign keys that come later."""
-        call = _tidied(self._tables[entry.key].code, self._enums)
+        call = tidied(self._tables[entry.key].code, self._enums)
         call.args = [each for each in call.args if _foreign_key(each) not in late]
         return layout.call(call)
 
@@ -233,6 +245,12 @@ class Composer:
         words.append('type_="foreignkey"')
         unit.down.append(layout.call(f"{self._op}.drop_constraint({', '.join(words)})"))
         self._units[number] = unit
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Put more units among them; a number below zero becomes one of its own."""
+        for unit in units:
+            unit.needs = {self._owner.get(each, each) for each in unit.needs} & self._units.keys()
+            self._units[unit.number] = unit
 
     def _new(self) -> int:
         self._next += 1
@@ -257,6 +275,44 @@ class Composer:
                 number=number, rank=_ROWS, place=place, needs=needs | self._columns_of(entry), up=up
             )
         self._set_sequences(session, set(numbers.values()))
+        self._check_now(set(numbers), set(numbers.values()))
+
+    def _check_now(self, tables: set[int], rows: set[int]) -> None:
+        """Let constraints that wait for COMMIT look at the rows.
+
+        PostgreSQL alters no table as long as such a check is pending.
+        """
+        items = self._standing.items.values()
+        keys = {self._standing.entries[each].key for each in tables}
+        waiting = [
+            quoted_if_needed(self._standing.by_key[each.parent].schema, constraint_name(each))
+            for each in items
+            if each.parent in keys
+            and each.aspects.get("definition", "").endswith("INITIALLY DEFERRED")
+            and self._is_there(each.key)
+        ]
+        if waiting:
+            names = ", ".join(waiting)
+            both = [f"SET CONSTRAINTS {names} {each}" for each in ("IMMEDIATE", "DEFERRED")]
+            number = self._new()
+            self._units[number] = Unit(
+                number=number,
+                rank=_STANDS,
+                place=(number, number),
+                needs=rows,
+                up=self._executed(both),
+            )
+
+    def _is_there(self, constraint: str) -> bool:
+        """Tell whether a constraint is made with its table, before there are rows."""
+        entry = self._standing.by_key.get(constraint)
+        if entry is None:
+            return True
+        unit = self._units.get(self._owner.get(entry.number, entry.number))
+        if unit is None or unit.rank > _ROWS:
+            return False
+        name = constraint_name(self._standing.items[constraint])
+        return unit.loose.get(name, set()) - {unit.number} <= unit.needs
 
     def _columns_of(self, entry: Entry) -> set[int]:
         """Return the units that make a table whole: columns, partitions."""
@@ -298,22 +354,23 @@ class Composer:
             )
 
     def _unchecked(self, order: Sequence[Unit]) -> Sequence[Unit]:
-        """Let functions be made before what their bodies name, where that may be needed."""
-        entries = self._standing.entries
-        known = [(place, entries.get(unit.number)) for place, unit in enumerate(order)]
-        functions = [
-            place
-            for place, each in known
-            if each
-            and each.kind in {"FUNCTION", "PROCEDURE"}
-            and _AS_TEXT.search(each.statements[0])
-        ]
-        made = [place for place, each in known if each and each.kind in {"TABLE", "VIEW"}]
-        in_sql = [each for each in functions if _in_sql(known[each][1])]
-        if functions and (functions[0] < max(made, default=0) or len(in_sql) > 1):
-            before, after = order[functions[0]], order[functions[-1]]
-            before.up[:0] = self._executed(["SET LOCAL check_function_bodies = off"])
-            after.up += self._executed(["SET LOCAL check_function_bodies = on"])
+        """Let functions be made before what their bodies name, where that comes later.
+
+        Of a body that is a text PostgreSQL notes no dependency; it only looks whether all is there.
+        """
+        later: set[str] = set()
+        for unit in reversed(order):
+            entry = self._standing.entries.get(unit.number)
+            if entry is None or not entry.key:
+                continue
+            if entry.kind in _ROUTINES and _AS_TEXT.search(entry.statements[0]):
+                words = re.findall(r"\w+", entry.statements[0])
+                own = entry.name.partition("(")[0]
+                if later.intersection(words) - {own}:
+                    unit.up[:0] = self._executed([_CHECKS.format("off")])
+                    unit.up += self._executed([_CHECKS.format("on")])
+            if entry.kind not in _PARTS:
+                later.add(entry.name.partition("(")[0])
         return order
 
     def _take_down(self, order: Sequence[Unit]) -> None:
@@ -333,7 +390,7 @@ class Composer:
                     words.append(f"schema={layout.string(entry.schema)}")
                 unit.down.append(layout.call(f"{self._op}.drop_table({', '.join(words)})"))
             elif entry.kind == "DEFAULT ACL":
-                unit.down += self._executed(map(_revoked, self._said(entry)))
+                unit.down += self._executed(map(taken_back, self.said(entry)))
             elif entry.kind not in _PARTS or self._holds_up(entry, unit, places):
                 unit.down += self._executed(entry.drop)
 
@@ -365,24 +422,21 @@ def _rank(entry: Entry, whole: Entry | None) -> int:
 
 
 _ROUTINES = {"FUNCTION", "PROCEDURE"}
+_CHECKS = "SET LOCAL check_function_bodies = {}"
 _AS_TEXT = re.compile(r"\n    AS ")
 _TO_ONE = re.compile(
     r"FOREIGN KEY \((?P<own>[^(),]*)\) REFERENCES (?P<table>[^()]*)\((?P<other>[^(),]*)\)"
 )
 
 
-def _in_sql(entry: Entry | None) -> bool:
-    return bool(entry and re.search(r"\n    LANGUAGE sql\b", entry.statements[0]))
-
-
-def _revoked(statement: str) -> str:
-    """Return what takes back a default privilege."""
-    for there, back in ((" GRANT ", " REVOKE "), (" REVOKE ", " GRANT ")):
-        if there in statement:
-            words = (" TO ", " FROM ") if there == " GRANT " else (" FROM ", " TO ")
-            text = back.join(statement.split(there, 1)).removesuffix(" WITH GRANT OPTION")
-            return words[1].join(text.rsplit(words[0], 1))
-    return statement
+def taken_back(statement: str) -> str:
+    """Return what takes back a privilege, or a default one."""
+    head, verb, rest = re.split(r"\b(GRANT|REVOKE)\b", statement, maxsplit=1)
+    rest = rest.removesuffix(" WITH GRANT OPTION")
+    other, words = (
+        ("REVOKE", (" TO ", " FROM ")) if verb == "GRANT" else ("GRANT", (" FROM ", " TO "))
+    )
+    return f"{head}{other}{words[1].join(rest.rsplit(words[0], 1))}"
 
 
 def _foreign_key(node: ast.expr) -> str:
@@ -399,7 +453,7 @@ def _text(node: ast.expr) -> str:
     return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
-def _tidied(code: str, names: dict[str, str]) -> ast.Call:
+def tidied(code: str, names: dict[str, str]) -> ast.Call:
     """Return a call that Alembic has rendered, less what it says without need."""
     call = _Tidying(names).visit(ast.parse(code, mode="eval").body)
     assert isinstance(call, ast.Call)  # noqa: S101  (an operation is one)

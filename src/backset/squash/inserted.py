@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -20,24 +20,33 @@ if TYPE_CHECKING:
     Row = tuple[str | None, ...]
     Name = tuple[str, str]
 
+DEFAULT = "DEFAULT"
 _TOGETHER = 500  # rows of one INSERT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableColumn:
-    """A column that takes values: its name, its type without what is in parentheses."""
+    """A column that takes values: its name, its type without what is in parentheses.
+
+    is_identity: whether that is given always. is_clock: whether the default is the time.
+    """
 
     name: str
     type: str
     is_identity: bool
+    is_clock: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsertedRows:
-    """The rows of one table: what each column has in text, as the server writes it."""
+    """The rows of one table: what each column has in text, as the server writes it.
+
+    DEFAULT stands for the time at which the row was inserted. key: the columns of the primary key.
+    """
 
     table: Name
     columns: Sequence[TableColumn]
+    key: Sequence[str]
     rows: Sequence[Row]
 
     def code(self, schema: str = "", sa: str = "sa", op: str = "op") -> list[str]:
@@ -45,10 +54,46 @@ class InsertedRows:
 
         schema: the one that need not be named. sa, op: what SQLAlchemy and Alembic are called.
         """
-        if all(each.type in _SIMPLE and not each.is_identity for each in self.columns):
-            return [self._operation(schema, sa, op)]
-        pieces = range(0, len(self.rows), _TOGETHER)
-        return [layout.execute(self._insert(self.rows[at : at + _TOGETHER]), op) for at in pieces]
+        told = self._without_clocks()
+        if all(each.type in _SIMPLE and not each.is_identity for each in told.columns):
+            return [told._operation(schema, sa, op)]  # noqa: SLF001  (it is one of these)
+        return [layout.execute(each, op) for each in told.statements(told.rows)]
+
+    def statements(self, rows: Sequence[Row]) -> list[str]:
+        """Return the SQL that inserts some rows of it."""
+        pieces = range(0, len(rows), _TOGETHER)
+        return [self._insert(rows[at : at + _TOGETHER]) for at in pieces]
+
+    def by_key(self) -> dict[Row, Row]:
+        """Return the rows by the values of the primary key."""
+        places = [number for number, each in enumerate(self.columns) if each.name in self.key]
+        return {tuple(row[place] for place in places): row for row in self.rows}
+
+    def where(self, key: Row) -> str:
+        """Return the condition that a row has these values of the primary key."""
+        columns = [each for each in self.columns if each.name in self.key]
+        pairs = zip(columns, key, strict=True)
+        return " AND ".join(f"{quoted_if_needed(c.name)} = {_in_sql(c, v or '')}" for c, v in pairs)
+
+    def assigned(self, old: Mapping[str, str | None], row: Row) -> str:
+        """Return the new values of a row, of those columns in which it was another; or nothing."""
+        pairs = zip(self.columns, row, strict=True)
+        return ", ".join(
+            f"{quoted_if_needed(each.name)} = {'NULL' if value is None else _in_sql(each, value)}"
+            for each, value in pairs
+            if old.get(each.name) != value
+        )
+
+    def _without_clocks(self) -> InsertedRows:
+        """Leave out the columns that every row has by default."""
+        kept = [
+            place
+            for place, each in enumerate(self.columns)
+            if not (each.is_clock and all(row[place] == DEFAULT for row in self.rows))
+        ]
+        columns = [self.columns[place] for place in kept]
+        rows = [tuple(row[place] for place in kept) for row in self.rows]
+        return replace(self, columns=columns, rows=rows)
 
     def _operation(self, default: str, sa: str, op: str) -> str:
         schema, name = self.table
@@ -77,9 +122,15 @@ class InsertedRows:
 
     def _literals(self, row: Row) -> list[str]:
         return [
-            "NULL" if value is None else _IN_SQL.get(each.type, literal)(value)
+            "NULL" if value is None else _in_sql(each, value)
             for each, value in zip(self.columns, row, strict=True)
         ]
+
+
+def _in_sql(column: TableColumn, value: str) -> str:
+    if value == DEFAULT and column.is_clock:
+        return DEFAULT
+    return _IN_SQL.get(column.type, literal)(value)
 
 
 def _plain(value: str) -> str:
@@ -116,18 +167,48 @@ def read(
             if rows:
                 for pair in parents.get(table, ()):
                     rows = _ordered(rows, columns, pair)
-                found[table] = InsertedRows(table=table, columns=columns, rows=rows)
+                found[table] = InsertedRows(table=table, columns=columns, key=keys, rows=rows)
     return found
+
+
+def changed(old: InsertedRows | None, new: InsertedRows | None) -> tuple[list[str], list[str]]:
+    """Return the SQL that removes rows, and the SQL that inserts and changes others."""
+    if old is None or new is None:
+        return _removed(old, old.rows) if old else [], new.statements(new.rows) if new else []
+    if not (old.key and list(old.key) == list(new.key)):
+        is_same = old.columns == new.columns and sorted(old.rows, key=str) == sorted(
+            new.rows, key=str
+        )
+        return ([], []) if is_same else (_removed(old, old.rows), new.statements(new.rows))
+    before, after = old.by_key(), new.by_key()
+    less = _removed(old, [row for key, row in before.items() if key not in after])
+    more = new.statements([row for key, row in after.items() if key not in before])
+    name = quoted_if_needed(*new.table)
+    names = [each.name for each in old.columns]
+    for key in after:
+        if key in before:
+            known = dict(zip(names, before[key], strict=True))
+            if text := new.assigned(known, after[key]):
+                more.append(f"UPDATE {name} SET {text} WHERE {new.where(key)}")
+    return less, more
+
+
+def _removed(old: InsertedRows, rows: Sequence[Row]) -> list[str]:
+    name = quoted_if_needed(*old.table)
+    if not old.key:
+        return [f"DELETE FROM {name}"] if rows else []
+    by_key = {row: key for key, row in old.by_key().items()}
+    return [f"DELETE FROM {name} WHERE {old.where(by_key[row])}" for row in rows]
 
 
 def _columns(session: Session, table: Name) -> tuple[list[TableColumn], list[str]]:
     """Return the columns that take values, and the names of those that the primary key has."""
     rows = session.execute(_COLUMNS, table).fetchall()
     columns = [
-        TableColumn(name=name, type=type_, is_identity=is_identity)
-        for name, type_, is_identity, _ in rows
+        TableColumn(name=name, type=type_, is_identity=is_identity, is_clock=is_clock)
+        for name, type_, is_identity, is_clock, _ in rows
     ]
-    keys = [(place, name) for name, _, _, place in rows if place is not None]
+    keys = [(place, name) for name, *_, place in rows if place is not None]
     return columns, [name for _, name in sorted(keys)]
 
 
@@ -135,7 +216,7 @@ def _rows(
     session: Session, table: Name, columns: Sequence[TableColumn], keys: Sequence[str]
 ) -> list[Row]:
     """Return the rows in the order of the primary key, else in that in which they are stored."""
-    texts = [sql.SQL("{}::text").format(sql.Identifier(each.name)) for each in columns]
+    texts = [_TEXT[each.is_clock].format(sql.Identifier(each.name)) for each in columns]
     order = sql.SQL(", ").join(map(sql.Identifier, keys)) if keys else sql.SQL("ctid")
     query = sql.SQL("SELECT {} FROM ONLY {} ORDER BY {}")
     name = sql.Identifier(*table)
@@ -173,11 +254,24 @@ def sequences(session: Session, names: Sequence[Name]) -> dict[Name, str]:
     return found
 
 
+# What was inserted since we look at the database, by default, was the time.
+_TEXT = {
+    False: sql.SQL("{}::text"),
+    True: sql.SQL(
+        """CASE WHEN {0} >= (SELECT backend_start FROM pg_stat_activity
+                             WHERE pid = pg_backend_pid())
+           THEN 'DEFAULT' ELSE {0}::text END"""
+    ),
+}
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, NULL), a.attidentity = 'a',
+       coalesce(a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)
+                AND pg_get_expr(d.adbin, d.adrelid) ~ '^(now\\(\\)|CURRENT_TIMESTAMP|LOCALTIMESTAMP'
+                    '|(clock|statement|transaction)_timestamp\\(\\))$', false),
        array_position(i.indkey::int2[], a.attnum)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
      JOIN pg_namespace n ON n.oid = c.relnamespace
+     LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
      LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
       AND a.attgenerated = ''

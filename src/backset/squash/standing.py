@@ -55,6 +55,9 @@ class Standing:
         spare: Collection[tuple[str, str]],
     ) -> None:
         self.items = items
+        self._parts: dict[tuple[str, str], list[Item]] = {}
+        for item in items.values():
+            self._parts.setdefault((item.parent, item.kind), []).append(item)
         self._before = before
         (user,) = session.execute("SELECT quote_ident(current_user)").fetchone() or ("",)
         self.user = str(user)
@@ -114,7 +117,7 @@ class Standing:
 
     def parts(self, table: str, kind: str) -> list[Item]:
         """Return the parts of one kind that a table has."""
-        return [each for each in self.items.values() if each.parent == table and each.kind == kind]
+        return self._parts.get((table, kind), [])
 
     def tables(self) -> Iterator[Entry]:
         """Yield the entries of tables."""
@@ -128,11 +131,10 @@ class Standing:
         tables = [
             each for each in self.tables() if each.key not in plain and self.can_be_said(each)
         ]
-        keys = {each.key for each in tables}
         indexes = [
             each
             for each in self.entries.values()
-            if each.kind == "INDEX" and each.key not in plain and self.table_of(each) in keys
+            if each.kind == "INDEX" and each.key not in plain and self._is_of_a_table(each)
         ]
         return {
             "tables": [
@@ -158,6 +160,15 @@ class Standing:
                 for each in indexes
             ],
         }
+
+    def _is_of_a_table(self, index: Entry) -> bool:
+        """Tell whether SQLAlchemy sees all of the index: of a table without partitions."""
+        if " COLLATE " in index.statements[0]:
+            return False
+        entry, item = self.by_key.get(self.table_of(index)), self.items.get(self.table_of(index))
+        if entry is None or item is None or entry.kind != "TABLE":
+            return False
+        return not {"bounds", "partition key"} & item.aspects.keys()
 
     def can_be_said(self, entry: Entry) -> bool:
         """Tell whether a table can be one operation of Alembic."""
@@ -195,13 +206,16 @@ class Standing:
         return self.items.get(f"column {sequence.aspects.get('column', '')}")
 
     def _column(self, entry: Entry, column: Item) -> dict[str, bool]:
+        type_ = self.items.get(f"type {column.aspects['type']}")
         return {
             "serial": column.key in self.serials(entry.key),
             "default": "default" in column.aspects,
             "null": column.aspects["null"] == "allowed",
+            "domain": "type" in (type_.aspects if type_ else {}),
+            "collation": "collation" in column.aspects,
         }
 
-    def covered_sequences(self, table: str) -> set[str]:
+    def covered(self, table: str) -> set[str]:
         """Return the keys of the sequences that the columns of a table bring along."""
         identities = {
             each.key

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backset.catalog import catalog
 from backset.migrate.worker import Rendered
-from backset.squash import layout, statements
+from backset.squash import altering, layout, statements
+from backset.squash.altering import ChainState
 from backset.squash.composing import Composer
 from backset.squash.standing import Standing
 
@@ -29,7 +30,7 @@ class Body:
 
     imports: lines that these need. needed: `sa` and `op` as env.py wants them, where they are used,
     with the lines that import them. plain: the keys of what is written as SQL, as `catalog.schema`
-    has them.
+    has them. unsaid: those that have changed in a way that is not written, so that they differ.
     """
 
     upgrade: str
@@ -37,6 +38,15 @@ class Body:
     imports: tuple[str, ...] = ()
     needed: Mapping[str, str] = field(default_factory=dict)
     plain: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Below:
+    """A scratch database up to the revision below the first one that is replaced."""
+
+    made: Scratch
+    worker: Worker
 
 
 def read(
@@ -48,32 +58,53 @@ def read(
     as_sql: bool = False,
     plain: Collection[str] = (),
     before: Mapping[str, Item] | None = None,
+    below: Below | None = None,
 ) -> Body:
     """Return what makes the same as stands in a scratch database.
 
     rows: whether those that the migrations inserted come along. as_sql: all of it is SQL. plain:
     keys of tables and indexes that are SQL in any case. before: what the scratch database had
-    before the first migration. Raises StepFailedError.
+    before the first migration. below: where the revisions that are replaced begin, if others come
+    before them. Raises StepFailedError.
     """
-    session = made.session
-    entries = statements.read(session, made.target, programs)
-    spare = catalog.version_tables(session)
-    standing = Standing(session, entries, made.schema(), before or {}, spare)
-    rendered = Rendered()
-    if not as_sql:
-        rendered = worker.render(session, standing.wanted(plain))
+
+    def state(one: Scratch, by: Worker) -> ChainState:
+        entries = statements.read(one.session, one.target, programs)
+        spare = catalog.version_tables(one.session)
+        standing = Standing(one.session, entries, one.schema(), before or {}, spare)
+        rendered = Rendered() if as_sql else by.render(one.session, standing.wanted(plain))
+        return ChainState(standing=standing, rendered=rendered, session=one.session)
+
+    new = state(made, worker)
+    if below is None:
+        return _whole(new, rows=rows)
+    old = state(below.made, below.worker)
+    up = altering.between(old, new, rows=rows)
+    down = altering.between(new, old, rows=rows)
+    body = _body(new, up.code, down.code, up.plain)
+    return replace(body, unsaid=tuple(dict.fromkeys((*up.unsaid, *down.unsaid))))
+
+
+def _whole(state: ChainState, *, rows: bool) -> Body:
     left: set[str] = set()
-    while tied := (composer := Composer(standing, rendered, left)).tied():
+    while tied := (composer := Composer(state.standing, state.rendered, left)).tied():
         left |= tied
-    upgrade, downgrade = composer.texts(session if rows else None)
-    both = f"{upgrade}\n{downgrade}"
-    needed = {rendered.sa: "import sqlalchemy as sa", rendered.op: "from alembic import op"}
+    texts = composer.texts(state.session if rows else None)
+    return _body(state, *texts, composer.plain)
+
+
+def _body(state: ChainState, upgrade: str, downgrade: str, plain: Sequence[str]) -> Body:
+    rendered, both = state.rendered, f"{upgrade}\n{downgrade}"
+    needed = {
+        rendered.sa: f"import sqlalchemy as {rendered.sa}",
+        rendered.op: f"from alembic import op as {rendered.op}".removesuffix(" as op"),
+    }
     return Body(
         upgrade=upgrade,
         downgrade=downgrade,
         imports=tuple(each for each in rendered.imports if _is_used(each, both)),
-        needed={name: line for name, line in needed.items() if f"{name}." in both},
-        plain=tuple(composer.plain),
+        needed={name: line for name, line in needed.items() if name and f"{name}." in both},
+        plain=tuple(plain),
     )
 
 
