@@ -61,6 +61,7 @@ _FAREWELL = (
     " · a database at one of them follows by `invoke upgrade`"
     " · for production: `invoke squash --sql`"
 )
+_REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
 _ROWS = "--rows keep writes them as they are in this build, --rows none leaves all rows out"
 
 
@@ -331,7 +332,8 @@ class _Squash:
             for each in found:
                 if each.minor:
                     watcher.notice(each.text)
-            if findings := [finding(each) for each in found if not each.minor]:
+            loud = [finding(each) for each in found if not each.minor]
+            if findings := [replace(each, remedy=_REMEDY) for each in loud]:
                 watcher.end("prove", Done(count(len(findings), "difference")))
                 return findings
             watcher.end(
