@@ -73,8 +73,6 @@ Create Date: ${create_date}
 from typing import Sequence, Union
 
 from alembic import op
-import sqlalchemy as sa
-${imports if imports else ""}
 
 # revision identifiers, used by Alembic.
 revision: str = ${repr(up_revision)}
@@ -238,6 +236,7 @@ CREATE INDEX ix_users_at ON users (at DESC);
 CREATE INDEX ix_users_lower ON users (lower(name)) WHERE is_admin;
 CREATE UNIQUE INDEX ix_users_mail ON users (mail) INCLUDE (name);
 CREATE INDEX ix_users_sum ON users ((team_id + boss_id), (name || ':x%'));
+CREATE INDEX ix_users_last ON users ((team_id + id) DESC, lower(name) text_pattern_ops);
 CREATE INDEX ix_users_odd ON users (id) WHERE name <> ':x%';
 CREATE INDEX ix_users_data ON users USING gin (data jsonb_path_ops);
 CREATE TABLE audit.entries (
@@ -266,7 +265,10 @@ INSERT INTO users (name, mail, mood, moods, born, data, price, boss_id) VALUES
 line', NULL, 'sad', NULL, NULL, NULL, NULL, NULL);
 ALTER TABLE users ENABLE TRIGGER touch;
 INSERT INTO teams (name, leader_id) VALUES ('one', 1), ('two', NULL);
-INSERT INTO codes VALUES ('aa', 'x: y, C:\d :z', true, 9000000000), ('bb', NULL, false, -1);
+ALTER TABLE codes ADD counted serial;
+ALTER TABLE codes RENAME TO codes_of_old;
+INSERT INTO codes_of_old VALUES ('aa', 'x: y, C:\d :z', true, 9000000000), ('bb', NULL, false, -1);
+ALTER SEQUENCE codes_counted_seq RESTART WITH 500;
 INSERT INTO pairs VALUES (1, 2), (2, 1);
 INSERT INTO plain VALUES (1, 'x: y, C:\d :z %(a)s', true, 9000000000), (2, NULL, false, -1);
 UPDATE users SET team_id = 1 WHERE id = 1;
@@ -283,7 +285,8 @@ def test_an_ordinary_chain(database_url: str, tmp_path: Path, driver: str) -> No
     done = squashed(chain(tmp_path, database_url, ORDINARY, env=env, driver=driver))
     assert done.told == []
     made = [each for each in done.body.plain if each.startswith(("table ", "index "))]
-    assert made == ["index public.numbers_mood_idx"], "that of a materialized view"
+    assert made == ["index public.ix_users_last", "index public.numbers_mood_idx"]
+    assert "setval('public.codes_counted_seq', 500, false)" in done.text
 
 
 CHANGES = r"""

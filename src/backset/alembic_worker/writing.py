@@ -59,7 +59,9 @@ def _completed(text: str, given: dict[str, Any]) -> str:
     tree, lines = ast.parse(text), text.splitlines()
     known = {alias.asname or alias.name for each in tree.body for alias in _aliases(each)}
     missing = [line for name, line in given["needed"].items() if name not in known]
-    last_import = max((each.end_lineno or 0 for each in tree.body if _aliases(each)), default=0)
+    said = tree.body[:1] if ast.get_docstring(tree) else []
+    above = [each.end_lineno or 0 for each in tree.body if each in said or _aliases(each)]
+    last_import = max(above, default=0)
     head = max(each.end_lineno or 0 for each in tree.body if set(_HEAD) & set(_names(each)))
     lines[head:head] = given["names"]
     lines[last_import:last_import] = missing

@@ -14,9 +14,9 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from backset.squash import inserted, layout
+from backset.squash.built import constraint_name
 from backset.squash.composing import Composer, taken_back, tidied
 from backset.squash.ordering import Unit
-from backset.squash.standing import constraint_name
 from backset.text.pasted import bare, parts, quoted_if_needed
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backset.catalog.schema import Item
     from backset.connections.session import Session
     from backset.migrate.worker import Rendered
-    from backset.squash.standing import Standing
+    from backset.squash.built import BuiltObjects
     from backset.squash.statements import Entry
 
 _FIRST, _ALTERED, _ROWS, _FILLED, _LAST = -1, 4, 5, 6, 90  # ranks, as in composing
@@ -53,7 +53,7 @@ _LABEL = re.compile(r"'(?:[^']|'')*'")
 class ChainState:
     """One of the two databases: what stands in it, that as code, a session on it."""
 
-    standing: Standing
+    built: BuiltObjects
     rendered: Rendered
     session: Session
 
@@ -91,7 +91,7 @@ class _Altering:
     def __init__(self, old: ChainState, new: ChainState, exchanged: Collection[str]) -> None:
         self._exchanged = exchanged
         self._old, self._new = old, new
-        self._before, self._after = old.standing, new.standing
+        self._before, self._after = old.built, new.built
         self._sa, self._op = new.rendered.sa, new.rendered.op
         self._names: dict[str, str] = {}
         self._unsaid: list[str] = []

@@ -9,8 +9,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from backset.squash import inserted, layout, ordering
+from backset.squash.built import BuiltObjects, constraint_name
 from backset.squash.ordering import Unit
-from backset.squash.standing import Standing, constraint_name
 from backset.text.pasted import bare, quoted_if_needed
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Composer:
 
     def __init__(
         self,
-        standing: Standing,
+        built: BuiltObjects,
         rendered: Rendered,
         left: Collection[str] = (),
         altered: Mapping[int, Unit] | None = None,
         enums: dict[str, str] | None = None,
     ) -> None:
-        self._standing = standing
+        self._built = built
         self._rendered = rendered
         self._sa, self._op = rendered.sa, rendered.op
         self._tables = {key: each for key, each in rendered.tables.items() if key not in left}
@@ -72,16 +72,16 @@ class Composer:
         self.plain: list[str] = []
         self._owner: dict[int, int] = {}  # which entry is part of the operation of which table
         self._units: dict[int, Unit] = {}
-        self._next = 1 + max([*standing.entries, *(altered or {})], default=0)
+        self._next = 1 + max([*built.entries, *(altered or {})], default=0)
         self._attached = self._attachments()
         self._cover()
         self._covered: dict[int, list[Entry]] = defaultdict(list)
         for number, owner in self._owner.items():
-            self._covered[owner].append(standing.entries[number])
+            self._covered[owner].append(built.entries[number])
         for number, unit in (altered or {}).items():
             self._owner[number] = unit.number
             self._units[unit.number] = unit
-        for each in standing.entries.values():
+        for each in built.entries.values():
             if each.number not in self._owner:
                 self._units[each.number] = self._of_sql(each)
             elif self._owner[each.number] == each.number:
@@ -93,14 +93,14 @@ class Composer:
     def tied(self) -> set[str]:
         """Return the keys of tables that can be made in parts only, since a circle goes through."""
         numbers = ordering.tied(self._units)
-        keys = {self._standing.entries[each].key for each in numbers}
+        keys = {self._built.entries[each].key for each in numbers}
         return keys & self._tables.keys()
 
     def texts(self, session: Session | None) -> tuple[str, str]:
         """Return the code of upgrade() and of downgrade(), with the rows that a session sees."""
         late = ordering.ends(self._units)
         for number, unit in list(self._units.items()):
-            entry = self._standing.entries.get(number)
+            entry = self._built.entries.get(number)
             if entry is not None and entry.key in self._tables:
                 names = [name for other, name in late if other == number]
                 unit.up.insert(0, self._created(entry, names))
@@ -118,7 +118,7 @@ class Composer:
     def _attachments(self) -> dict[int, set[int]]:
         """Return the numbers of the entries that attach a partition, by those of the tables."""
         found = defaultdict(set)
-        for each in self._standing.entries.values():
+        for each in self._built.entries.values():
             if each.kind == "TABLE ATTACH":
                 for need in each.needs:
                     found[need].add(each.number)
@@ -126,23 +126,23 @@ class Composer:
 
     def _cover(self) -> None:
         """Note which entries the operation of a table makes as well."""
-        standing = self._standing
-        tables = {each.key: each.number for each in standing.tables() if each.key in self._tables}
+        built = self._built
+        tables = {each.key: each.number for each in built.tables() if each.key in self._tables}
         sequences = {
-            key: number for table, number in tables.items() for key in standing.covered(table)
+            key: number for table, number in tables.items() for key in built.covered(table)
         }
-        for each in standing.entries.values():
+        for each in built.entries.values():
             first = each.needs[0] if each.needs else 0
             number = tables.get(each.key) or sequences.get(each.key)
             if each.kind == "COMMENT" and each.name.startswith(_OF_A_TABLE):
                 number = first if first in tables.values() else None
             elif each.kind == "SEQUENCE OWNED BY":
-                owned = standing.entries.get(first)
+                owned = built.entries.get(first)
                 number = sequences.get(owned.key) if owned else None
             elif each.kind == "DEFAULT":
-                number = tables.get(standing.table_of(each))
+                number = tables.get(built.table_of(each))
             elif each.kind.endswith("CONSTRAINT"):
-                table, item = standing.table_of(each), standing.items.get(each.key)
+                table, item = built.table_of(each), built.items.get(each.key)
                 if item and table in tables:
                     is_in_it = constraint_name(item) in self._tables[table].constraints
                     number = tables[table] if is_in_it else None
@@ -155,17 +155,17 @@ class Composer:
 
     def _of_table(self, entry: Entry) -> Unit:
         """Return the unit of a table that is an operation, without that itself."""
-        standing = self._standing
+        built = self._built
         unit = Unit(number=entry.number, rank=_TABLE, place=(entry.place, 0))
         for part in self._covered[entry.number]:
             unit.up += self._executed(part.statements[1:] if part.kind != "COMMENT" else ())
             if part.kind == "FK CONSTRAINT":
-                name = constraint_name(standing.items[part.key])
-                unit.loose[name] = self._needs(part) & standing.entries.keys()
+                name = constraint_name(built.items[part.key])
+                unit.loose[name] = self._needs(part) & built.entries.keys()
             else:
                 unit.needs |= self._needs(part)
-        for item in standing.beside(entry.key):
-            if item.key not in standing.by_key:
+        for item in built.beside(entry.key):
+            if item.key not in built.by_key:
                 table = quoted_if_needed(entry.schema, entry.name)
                 added = f"ADD CONSTRAINT {quoted_if_needed(constraint_name(item))}"
                 definition = item.aspects["definition"]
@@ -177,9 +177,11 @@ class Composer:
         needs, whole = self._needs(entry), self._whole(entry)
         if whole is not None and entry.kind in {"CONSTRAINT", "INDEX"}:
             needs |= self._attached[whole.number]
+        if whole is not None and entry.kind == "SEQUENCE OWNED BY":
+            needs.add(self._owner.get(whole.number, whole.number))
         if entry.kind == "SEQUENCE" and entry.statements[0].startswith("CREATE"):
             # pg_dump has the sequence of a column behind its table; its default needs it before.
-            needs -= {each.number for each in self._standing.tables()}
+            needs -= {each.number for each in self._built.tables()}
         up = self._executed(self.said(entry))
         index = self._rendered.indexes.get(entry.key)
         if index is not None:
@@ -192,19 +194,19 @@ class Composer:
 
     def _whole(self, entry: Entry) -> Entry | None:
         """Return what an entry is a part of, or says something of."""
-        standing = self._standing
-        first = standing.entries.get(entry.needs[0]) if entry.needs else None
+        built = self._built
+        first = built.entries.get(entry.needs[0]) if entry.needs else None
         if first is not None and entry.kind == "SEQUENCE OWNED BY":
-            return standing.by_key.get(standing.table_of(first))
+            return built.by_key.get(built.table_of(first))
         if first is not None and (entry.kind == "COMMENT" or first.kind == "DOMAIN"):
             return first
-        return standing.by_key.get(standing.table_of(entry))
+        return built.by_key.get(built.table_of(entry))
 
     def said(self, entry: Entry) -> Sequence[str]:
         """Return the statements of an entry; whoever runs the migration is the owner of all."""
-        user = self._standing.user
+        user = self._built.user
         if entry.kind == "MATERIALIZED VIEW":
-            item = self._standing.items.get(entry.key)
+            item = self._built.items.get(entry.key)
             if item is not None and "populated" not in item.aspects:
                 first, *others = entry.statements
                 return [first.removesuffix(_NO_DATA), *others]
@@ -258,9 +260,9 @@ class Composer:
 
     def _add_rows(self, session: Session) -> None:
         """Insert the rows, each table's behind those that it refers to, and set the sequences."""
-        standing = self._standing
+        built = self._built
         # A partitioned table has none of its own.
-        tables = {(each.schema, each.name): each for each in standing.tables()}
+        tables = {(each.schema, each.name): each for each in built.tables()}
         found = inserted.read(session, list(tables), self._parents())
         numbers = {tables[name].number: self._new() for name in found}
         for name, rows in found.items():
@@ -282,10 +284,10 @@ class Composer:
 
         PostgreSQL alters no table as long as such a check is pending.
         """
-        items = self._standing.items.values()
-        keys = {self._standing.entries[each].key for each in tables}
+        items = self._built.items.values()
+        keys = {self._built.entries[each].key for each in tables}
         waiting = [
-            quoted_if_needed(self._standing.by_key[each.parent].schema, constraint_name(each))
+            quoted_if_needed(self._built.by_key[each.parent].schema, constraint_name(each))
             for each in items
             if each.parent in keys
             and each.aspects.get("definition", "").endswith("INITIALLY DEFERRED")
@@ -305,30 +307,30 @@ class Composer:
 
     def _is_there(self, constraint: str) -> bool:
         """Tell whether a constraint is made with its table, before there are rows."""
-        entry = self._standing.by_key.get(constraint)
+        entry = self._built.by_key.get(constraint)
         if entry is None:
             return True
         unit = self._units.get(self._owner.get(entry.number, entry.number))
         if unit is None or unit.rank > _ROWS:
             return False
-        name = constraint_name(self._standing.items[constraint])
+        name = constraint_name(self._built.items[constraint])
         return unit.loose.get(name, set()) - {unit.number} <= unit.needs
 
     def _columns_of(self, entry: Entry) -> set[int]:
         """Return the units that make a table whole: columns, partitions."""
         return {
             each.number
-            for each in self._standing.entries.values()
+            for each in self._built.entries.values()
             if each.number in self._units
             and each.kind in {"SEQUENCE", "TABLE ATTACH", "DEFAULT"}
-            and (self._standing.table_of(each) == entry.key or entry.number in each.needs)
+            and (self._built.table_of(each) == entry.key or entry.number in each.needs)
         }
 
     def _parents(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
         """Return the columns of tables that refer to another one of the same table, in pairs."""
         found = defaultdict(list)
-        for table in self._standing.tables():
-            for item in self._standing.parts(table.key, "constraint"):
+        for table in self._built.tables():
+            for item in self._built.parts(table.key, "constraint"):
                 match = _TO_ONE.match(item.aspects.get("definition", ""))
                 if match and f"table {match['table']}" == table.key:
                     pair = bare(match["own"]), bare(match["other"])
@@ -336,10 +338,10 @@ class Composer:
         return found
 
     def _set_sequences(self, session: Session, rows: set[int]) -> None:
-        standing = self._standing
+        built = self._built
         entries = {
             (each.schema, each.name): each
-            for each in standing.entries.values()
+            for each in built.entries.values()
             if each.kind == "SEQUENCE"
         }
         for name, statement in inserted.sequences(session, list(entries)).items():
@@ -360,7 +362,7 @@ class Composer:
         """
         later: set[str] = set()
         for unit in reversed(order):
-            entry = self._standing.entries.get(unit.number)
+            entry = self._built.entries.get(unit.number)
             if entry is None or not entry.key:
                 continue
             if entry.kind in _ROUTINES and _AS_TEXT.search(entry.statements[0]):
@@ -375,13 +377,13 @@ class Composer:
 
     def _take_down(self, order: Sequence[Unit]) -> None:
         """Give each unit what drops it, unless it goes with another one."""
-        standing = self._standing
+        built = self._built
         places = {unit.number: place for place, unit in enumerate(order)}
         owned = {
-            each.needs[0] for each in standing.entries.values() if each.kind == "SEQUENCE OWNED BY"
+            each.needs[0] for each in built.entries.values() if each.kind == "SEQUENCE OWNED BY"
         }
         for unit in order:
-            entry = standing.entries.get(unit.number)
+            entry = built.entries.get(unit.number)
             if entry is None or entry.number in owned:
                 continue
             if entry.kind == "TABLE":
@@ -398,10 +400,10 @@ class Composer:
         """Tell whether a part of a table keeps something from being dropped before that table."""
         if entry.kind in {"COMMENT", "ACL"}:
             return False
-        standing = self._standing
-        needed = (standing.entries[each] for each in entry.needs if each in standing.entries)
+        built = self._built
+        needed = (built.entries[each] for each in entry.needs if each in built.entries)
         tables = [each for each in needed if each.kind == "TABLE"]  # of a partition's parts
-        whole = standing.by_key.get(standing.table_of(entry)) or next(iter(tables), None)
+        whole = built.by_key.get(built.table_of(entry)) or next(iter(tables), None)
         if whole is None or whole.number not in places:
             return True
         place = places[whole.number]

@@ -243,17 +243,21 @@ def _ordered(rows: list[Row], columns: Sequence[TableColumn], pair: tuple[str, s
 
 
 def sequences(session: Session, names: Sequence[Name]) -> dict[Name, str]:
-    """Return the SQL that puts those sequences where they stand that have given a value."""
+    """Return the SQL that puts sequences where they stand, unless that is their start."""
     found = {}
     for name in names:
-        query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(*name))
-        (last, is_called) = session.execute(query).fetchone() or (None, False)
-        if is_called:
-            text = literal(quoted_if_needed(*name))
-            found[name] = f"SELECT pg_catalog.setval({text}, {last})"
+        query = sql.SQL(_STANDS).format(sql.Identifier(*name))
+        last, is_called, start = session.execute(query, name).fetchone() or (None, False, None)
+        if is_called or last != start:
+            text = literal(quoted_if_needed(*name)) + f", {last}" + ("" if is_called else ", false")
+            found[name] = f"SELECT pg_catalog.setval({text})"
     return found
 
 
+_STANDS = """
+SELECT own.last_value, own.is_called, known.start_value FROM {} AS own, pg_sequences AS known
+WHERE (schemaname, sequencename) = (%s, %s)
+"""
 # What was inserted since we look at the database, by default, was the time.
 _TEXT = {
     False: sql.SQL("{}::text"),

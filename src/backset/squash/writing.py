@@ -9,8 +9,8 @@ from backset.catalog import catalog
 from backset.migrate.worker import Rendered
 from backset.squash import altering, layout, statements
 from backset.squash.altering import ChainState
+from backset.squash.built import BuiltObjects
 from backset.squash.composing import Composer
-from backset.squash.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -71,9 +71,9 @@ def read(
     def state(one: Scratch, by: Worker) -> ChainState:
         entries = statements.read(one.session, one.target, programs)
         spare = catalog.version_tables(one.session)
-        standing = Standing(one.session, entries, one.schema(), before or {}, spare)
-        rendered = Rendered() if as_sql else by.render(one.session, standing.wanted(plain))
-        return ChainState(standing=standing, rendered=rendered, session=one.session)
+        built = BuiltObjects(one.session, entries, one.schema(), before or {}, spare)
+        rendered = Rendered() if as_sql else by.render(one.session, built.wanted(plain))
+        return ChainState(built=built, rendered=rendered, session=one.session)
 
     new = state(made, worker)
     if below is None:
@@ -87,7 +87,7 @@ def read(
 
 def _whole(state: ChainState, *, rows: bool) -> Body:
     left: set[str] = set()
-    while tied := (composer := Composer(state.standing, state.rendered, left)).tied():
+    while tied := (composer := Composer(state.built, state.rendered, left)).tied():
         left |= tied
     texts = composer.texts(state.session if rows else None)
     return _body(state, *texts, composer.plain)
@@ -147,7 +147,7 @@ def write(
         upgrades=layout.indented(body.upgrade).strip(),
         downgrades=layout.indented(body.downgrade).strip(),
         imports="\n".join(body.imports),
-        needed=dict(body.needed),
+        needed={**body.needed, **{each.split()[-1]: each for each in body.imports}},
         names=names,
     )
 

@@ -35,11 +35,13 @@ _SAYABLE = {"owner", "rights", "comment", "row security", "replica identity"}
 _MAXIMA = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 _SILENT = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"}
 _OF_OTHERS = {"ACL": "rights", "COMMENT": "comment"}
+# Behind an expression; what stands in one that looks so only makes it SQL, too.
+_ORDERED = re.compile(r" COLLATE |\) (?!INCLUDE |WHERE |WITH |NULLS NOT )[A-Za-z_\"]")
 _AGAIN = "CREATE OR REPLACE VIEW "
 _DEFAULT = "default value for "
 
 
-class Standing:
+class BuiltObjects:
     """The entries but for those of version tables, and of what was there before the migrations.
 
     items: the objects as `catalog.schema` has them; by_key: the entries of these. user: the role
@@ -162,8 +164,11 @@ class Standing:
         }
 
     def _is_of_a_table(self, index: Entry) -> bool:
-        """Tell whether SQLAlchemy sees all of the index: of a table without partitions."""
-        if " COLLATE " in index.statements[0]:
+        """Tell whether SQLAlchemy sees all of the index: of a table without partitions.
+
+        Of an expression it sees neither the order nor the operator class.
+        """
+        if _ORDERED.search(index.statements[0].partition(" USING ")[2]):
             return False
         entry, item = self.by_key.get(self.table_of(index)), self.items.get(self.table_of(index))
         if entry is None or item is None or entry.kind != "TABLE":
