@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.catalog import versions
-from backset.errors import AlembicError, StepFailedError
+from backset.errors import StepFailedError
 from backset.revisions import replaced
 from backset.revisions.replaced import REBUILD, Leg, ReplacedPlace
 from backset.squash import likeness
@@ -184,25 +184,6 @@ def _now(run: Run, table: VersionTable) -> VersionTable:
 
 def _run(run: Run, one: Following, leg: Leg, progress: Progress) -> None:
     """Run what is still to run of the replaced revisions. Raises StepFailedError."""
-    if not leg.pending:
-        return
-    from backset.migrate import upgrading
-    from backset.migrate.worker import Worker
-
-    def each_revision(text: str) -> None:
-        progress(f"{lineage.label}{text}", lasting=True)
-
-    lineage = one.worker.lineage
-    with (
-        one.files.folder(leg.chain) as folder,
-        Worker(run.settings, lineage, versions=folder) as worker,
-    ):
-        worker.begin(run.work.target, run.purpose, run.target.database)
-        try:
-            done = upgrading.upgrade(worker, run.work.session(), each_revision, to=leg.rows)
-        except AlembicError as error:
-            if not worker.has_door:
-                raise
-            what = f"the old revisions run without the project's own command alone: {error.what}"
-            raise StepFailedError(what, REBUILD) from None
+    where = run.work.target, run.work.session(), progress, run.purpose, run.target.database
+    if done := one.files.run(leg, *where):
         run.in_place.writers.note(done.revoked, was_open=done.was_open)
