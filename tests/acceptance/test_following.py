@@ -381,6 +381,23 @@ def test_carried_rows_go_through_what_follows_the_squash(tmp_path: Path, databas
     assert (7, "GUS") in project.query("SELECT id, name FROM users")
 
 
+def test_carried_rows_go_through_old_revisions_as_well(tmp_path: Path, database_url: str) -> None:
+    """A database in the middle has data migrations before it that no file has any more."""
+    change = CHAIN | {"ccc": ("bbb", f"{CHAIN['ccc'][1]}; UPDATE users SET name = upper(name)")}
+    project = laid(tmp_path / "p", database_url, change)
+    made = at(project, "bbb")
+    squash(project, made)
+    squashed.write(project, "ddd", NEW, "UPDATE users SET name = name || '!'")
+    project.query("INSERT INTO users VALUES (7, 'Gus')")
+    done = project.invoke("reset-db", "--carry", "--no-seed", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        "the old rows go through ccc_of_the_chain.py, ddd_of_the_chain.py in a copy" in done.stdout
+    )
+    assert (7, "GUS!") in project.query("SELECT id, name FROM users")
+    assert rows(project) == ["ddd"]
+
+
 def test_a_table_that_names_the_new_one_already(tmp_path: Path, database_url: str) -> None:
     """Beside an old one, nobody can tell what has run: refused, with the rebuild as the way out."""
     project = laid(tmp_path / "p", database_url)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.backups import backup, dumps, toc
-from backset.carry import comparison, plan, scratch_schema
+from backset.carry import comparison, overtaken, plan, scratch_schema
 from backset.carry.problems import going_without
 from backset.carry.tables import SPELLING
 from backset.catalog import catalog, columns, evaluated, versions
@@ -26,7 +26,7 @@ from backset.errors import RefusedError, StepFailedError
 from backset.inherit.inheritance import OF_DATABASE
 from backset.process.process import last_words
 from backset.prove import scratch
-from backset.revisions import operations, replaced, script_files
+from backset.revisions import operations, script_files
 from backset.servers import derived
 
 if TYPE_CHECKING:
@@ -282,8 +282,10 @@ def _go_through(
     """Run the migrations in the copy. Raises StepFailedError, which names these."""
     progress(f"the old rows go through {files_of(waiting)} in a copy first", lasting=True)
     before = _names(session)
-    _follow(sides, session)
     try:
+        for worker in sides.new.workers():
+            for each in overtaken.look(session, worker, sides):
+                overtaken.follow(sides, database, session, each, progress)
         with scratch.opened(sides.server, sides.old, database, OF_DATABASE) as copy:
             copy.upgrade(progress)
     except (StepFailedError, RefusedError) as error:
@@ -422,13 +424,15 @@ def _pending(session: Session, sides: CarrySides) -> list[Revision]:
     heads = set(sides.new.scripts().heads)  # without Alembic's process where a clone is taken
     if all(heads == set(rows) for rows in places):
         return []
-    return [
-        each
-        for worker in sides.new.workers()
-        for each in _of(worker, places)
-        if each.id not in rules.unmigrated
-        and _matters(each, alone=not (rules.replace or _is_by_command(sides, worker)))
-    ]
+    waiting: list[Revision] = []
+    for worker in sides.new.workers():
+        alone = not (rules.replace or _is_by_command(sides, worker))
+        matters = operations.depends_on_rows if alone else operations.speaks_of_rows
+        behind = overtaken.look(session, worker, sides)
+        waiting += [script for each in behind for script in each.pending(matters)]
+        now = [overtaken.rows(rows, behind) for rows in places]
+        waiting += [each for each in _of(worker, now) if matters(operations.source_of(each))]
+    return [each for each in waiting if each.id not in rules.unmigrated]
 
 
 def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
@@ -438,36 +442,14 @@ def _of(worker: Worker, places: Sequence[Sequence[str]]) -> list[Revision]:
     ends = scripts.goal if scripts.goal and known.issuperset(scripts.goal) else scripts.heads
     wanted = script_files.ancestors(ends, scripts.revisions)
     waiting: set[str] = set()
-    for place in places:
-        rows = _up_to_date(place, scripts.revisions)
+    for rows in places:
         if known.issuperset(rows):
             waiting |= wanted - script_files.ancestors(rows, scripts.revisions)
     return [each for each in script_files.ordered(scripts.revisions) if each.id in waiting]
 
 
-def _up_to_date(rows: Sequence[str], scripts: Sequence[Revision]) -> list[str]:
-    """Return the rows as they are once the database has followed what its scripts replace."""
-    found = replaced.up_to_date(rows, scripts)
-    return sorted({*rows, *found} - {row for each in found.values() for row in each.rows})
-
-
-def _follow(sides: CarrySides, session: Session) -> None:
-    """Let a copy follow what was squashed, so that Alembic knows its rows."""
-    for worker in sides.new.workers():
-        for table in versions.tables(session):
-            found = replaced.up_to_date(table.revisions, worker.scripts.revisions)
-            for new, each in found.items():
-                versions.follow(session, table, each.rows, new)
-
-
 def _is_by_command(sides: CarrySides, worker: Worker) -> bool:
     return bool(sides.old.settings.init or worker.lineage.init or worker.has_door)
-
-
-def _matters(revision: Revision, *, alone: bool) -> bool:
-    """Tell whether old rows need it. alone: the rows that it inserts are there in any case."""
-    text = operations.source_of(revision)
-    return (operations.depends_on_rows if alone else operations.speaks_of_rows)(text)
 
 
 def files_of(revisions: Sequence[Revision]) -> str:

@@ -101,12 +101,6 @@ def followed(orphans: Collection[str], scripts: Sequence[Revision]) -> tuple[Rep
     return found if is_clear else ()
 
 
-def up_to_date(rows: Collection[str], scripts: Sequence[Revision]) -> dict[str, ReplacedPlace]:
-    """Return what stands for rows at the end of what was replaced: the new ids, and their rows."""
-    found = places(rows, scripts)
-    return {each.squash.id: each for each in found if each.is_at_end and not each.problem}
-
-
 def strangers(rows: Iterable[str], scripts: Sequence[Revision]) -> tuple[str, ...]:
     """Return the rows that no script has, and that none replaces itself.
 

@@ -19,14 +19,13 @@ from backset.text import explanations
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from backset.catalog.versions import VersionTable
+    from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Worker
     from backset.revisions.script_files import Revision
     from backset.runs.run import Run
-
-    Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +167,11 @@ def _write(run: Run, one: Following, way: Way) -> None:
     session, table = run.work.session(), way.table
     if way.legs[-1].chain or len(way.legs) > 1:
         table = _now(run, table)
-    replaces = {*one.squash.replaces, *(leg.squash.id for leg in way.legs[:-1])}
-    rows = [each for each in table.revisions if each in replaces]
-    if not rows:
+    rows = [each for each in table.revisions if each in one.squash.replaces]
+    if set(rows) != set(way.legs[-1].rows):
         what = f"{table.shown} names {', '.join(table.revisions) or 'nothing'}"
-        raise StepFailedError(f"{what} after the old revisions have run", REBUILD)
+        what += f", and not {', '.join(way.legs[-1].rows)}, after the old revisions have run"
+        raise StepFailedError(what, REBUILD)
     versions.follow(session, table, rows, one.squash.id)
 
 
@@ -183,19 +182,8 @@ def _now(run: Run, table: VersionTable) -> VersionTable:
     return next(each for each in found if (each.schema, each.name) == place)
 
 
-def _run(run: Run, one: Following, leg: Leg, progress: Progress) -> int:
-    """Run what is still to run of the replaced revisions; return how many that were."""
-    if not leg.pending:
-        return 0
-    from backset.migrate import upgrading
-    from backset.migrate.worker import Worker
-
-    lineage = one.worker.lineage
-    with (
-        one.files.folder(leg.chain) as folder,
-        Worker(run.settings, lineage, versions=folder) as worker,
-    ):
-        worker.begin(run.work.target, run.purpose, run.target.database)
-        done = upgrading.upgrade(worker, run.work.session(), progress, to=leg.rows)
+def _run(run: Run, one: Following, leg: Leg, progress: Progress) -> None:
+    """Run what is still to run of the replaced revisions. Raises StepFailedError."""
+    where = run.work.target, run.work.session(), progress, run.purpose, run.target.database
+    if done := one.files.run(leg, *where):
         run.in_place.writers.note(done.revoked, was_open=done.was_open)
-        return done.count

@@ -14,15 +14,14 @@ from backset.revisions.replaced import REBUILD
 from backset.revisions.script_files import ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from backset.catalog.schema import Difference, Item
+    from backset.migrate.upgrading import Progress
     from backset.prove.scratch import Scratch
     from backset.revisions.script_files import Revision
     from backset.runs.run import Run
     from backset.settings.values import Lineage
-
-    Progress = Callable[[str], None]
 
 KIND = "squash not followed"
 _CHOICE = f"{REBUILD}; `invoke upgrade --drifted` follows although it differs"
@@ -40,7 +39,7 @@ def demand(run: Run, lineage: Lineage, squash: Revision, rows: str, progress: Pr
     if wanted and schema.digest(schema.read(session, spare=spare), major) == wanted:
         return ""
     if run.options.drifted:
-        return "although its schema differs (--drifted)"
+        return "although its schema differs (--drifted)" if wanted else "not compared (--drifted)"
     live = schema.read(session, spare=spare, others=run.current.sharing())
     if wanted and schema.digest(live, major) == wanted:
         return ""

@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backset.errors import StepFailedError
+from backset.errors import AlembicError, StepFailedError
 from backset.revisions.replaced import REBUILD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backset.migrate.worker import Worker
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+    from backset.migrate.upgrading import Progress
+    from backset.migrate.worker import Migrated, Worker
+    from backset.revisions.replaced import Leg
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision
     from backset.settings.settings import Settings
@@ -76,6 +80,47 @@ class Retrieved:
             else:
                 path = source.path.parent if isinstance(source, Copy) else source.tar
                 yield self.settings.shown(path)
+
+    def text(self, script: Revision) -> str:
+        """Return the text of a script of a chain, an old one's or one of today's."""
+        _, content = self.contents.get(script.id, ("", None))
+        return (script.path.read_bytes() if content is None else content).decode(errors="replace")
+
+    def run(
+        self,
+        leg: Leg,
+        target: Target,
+        session: Session,
+        progress: Progress,
+        purpose: str,
+        instead_of: str,
+    ) -> Migrated | None:
+        """Run what is pending of a leg on a database, each revision told; None if nothing is.
+
+        instead_of: the database that it stands in for. Raises StepFailedError.
+        """
+        from backset.migrate import upgrading
+        from backset.migrate.worker import Worker
+
+        lineage = self.worker.lineage
+
+        def each_revision(text: str) -> None:
+            progress(f"{lineage.label}{text}", lasting=True)
+
+        if not leg.pending:
+            return None
+        with (
+            self.folder(leg.chain) as folder,
+            Worker(self.settings, lineage, versions=folder) as worker,
+        ):
+            worker.begin(target, purpose, instead_of)
+            try:
+                return upgrading.upgrade(worker, session, each_revision, to=leg.rows)
+            except AlembicError as error:
+                if not worker.has_door:
+                    raise
+                what = f"old revisions run without the project's own command: {error.what}"
+                raise StepFailedError(what, REBUILD) from None
 
     @contextmanager
     def folder(self, chain: Sequence[Revision]) -> Iterator[Path]:
