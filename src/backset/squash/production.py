@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from backset.revisions.script_files import Revision
 
+_WIDTH = 72
+_BREAK = "\n        "
 _HEAD = """\
 -- {new} replaces {replaced}. Run this where the old scripts have been run up to {heads},
 -- before the new scripts come there. Elsewhere it fails, and changes nothing.
@@ -96,7 +98,13 @@ def _beyond(new: Revision, scripts: Sequence[Revision]) -> set[str]:
 
 
 def _array(ids: Iterable[str]) -> str:
-    return f"ARRAY[{', '.join(map(literal, ids))}]::text[]"
+    """Return an array, with as many ids in a line as go into one."""
+    lines = [""]
+    for each in (f"{literal(name)}, " for name in ids):
+        if len(lines[-1] + each) > _WIDTH:
+            lines.append("")
+        lines[-1] += each
+    return f"ARRAY[{_BREAK.join(lines).rstrip(', ')}]::text[]"
 
 
 def _plain(text: str) -> str:
