@@ -17,6 +17,8 @@ from psycopg import sql
 
 from backset.checks import differences
 from backset.settings.reader import load
+from tests import squashed
+from tests.git import WHO, commit, git
 from tests.marks import slow_but
 from tests.pages import PAGES, Block, agree, blocks, links
 from tests.project import PROJECTS, REPOSITORY, Project
@@ -100,11 +102,28 @@ def own(tmp_path: Path, cluster: Cluster, superuser: psycopg.Connection[Any]) ->
         superuser.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
+@pytest.fixture
+def chained(
+    tmp_path: Path, cluster: Cluster, superuser: psycopg.Connection[Any]
+) -> Iterator[Project]:
+    """A project in git with a chain of three revisions, and its database `shop` at their head."""
+    project = squashed.laid(tmp_path / "shop", cluster.url("shop"))
+    shutil.copy(REPOSITORY / "alembic/script.py.mako", project.folder / "migrations")
+    git(project.folder, "init", "-q")
+    commit(project.folder, "all")
+    project.env |= WHO
+    superuser.execute("CREATE DATABASE shop")
+    squashed.upgrade(project)
+    yield project
+    superuser.execute("DROP DATABASE shop WITH (FORCE)")
+
+
 STAGES = {
     "README.md#In your project": "own",
     "docs/how-to/another-project.md": "elsewhere_in",
     "docs/how-to/managed-server.md": "managed",
     "docs/how-to/pooled-url.md": "direct",
+    "docs/how-to/squash.md": "chained",
 }
 
 

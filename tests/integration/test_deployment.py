@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from backset.revisions.script_files import Folders
+from backset.revisions.script_files import Folders, Revision
 from backset.squash import exchange, tree
 from backset.squash.production import statement
 from backset.squash.selection import select
@@ -97,15 +97,16 @@ class Shop:
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
-    def squash(self) -> tuple[Selection, str]:
-        """Replace all that there is; return what, and the statement for psql."""
-        scripts = self.folders.current()
-        selection = select(scripts)
+    def squash(self) -> str:
+        """Replace all that there is; return the statement for psql."""
+        selection = select(self.folders.current())
         change = tree.read(selection, self.folders, "new")
         beside = self.root / "new.txt"
         write(beside, "new", None, "one", "two", "three")
-        exchange.exchange(change, self.versions / "new.py", beside.read_bytes(), self.folders)
-        return selection, statement(selection, "new", scripts)
+        content = f"{beside.read_text()}\nreplaces = {selection.replaces!r}\n".encode()
+        exchange.exchange(change, self.versions / "new.py", content, self.folders)
+        [new] = scripts = self.folders.current()
+        return statement(new, scripts)
 
     def psql(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run a statement as a person would."""
@@ -124,6 +125,11 @@ class Shop:
             return {row for (row,) in session.execute(f"SELECT version_num FROM {table}")}
 
 
+def replacing(selection: Selection, new: str = "new") -> Revision:
+    """Return the revision that a squash would write."""
+    return Revision(id=new, replaces=selection.replaces, replaced_heads=selection.heads)
+
+
 @pytest.fixture
 def shop(tmp_path: Path, database_url: str, programs: Programs) -> Shop:
     """The project, with an empty database."""
@@ -133,7 +139,7 @@ def shop(tmp_path: Path, database_url: str, programs: Programs) -> Shop:
 def test_the_deployment(shop: Shop) -> None:
     """The old scripts to their head, the statement, the new scripts: nothing runs twice."""
     shop.done("upgrade", "head")
-    _selection, sql = shop.squash()
+    sql = shop.squash()
     assert "Can't locate revision identified by 'c'" in shop.alembic("upgrade", "head").stdout
     ran = shop.psql(sql)
     assert ran.returncode == 0, ran.stderr
@@ -148,7 +154,7 @@ def test_the_deployment(shop: Shop) -> None:
 def test_a_database_that_was_not_at_the_old_head(shop: Shop) -> None:
     """The statement fails, says where it is, and changes nothing; so does it in an empty one."""
     shop.done("upgrade", "b")
-    _selection, sql = shop.squash()
+    sql = shop.squash()
     ran = shop.psql(sql)
     assert ran.returncode == 3
     assert "ERROR:  alembic_version names b, not c" in ran.stderr
@@ -169,7 +175,7 @@ def test_a_database_that_is_there_already(shop: Shop) -> None:
     write(shop.versions / "d.py", "d", "c", "four")
     scripts = shop.folders.current()
     selection = select(scripts, last="c")
-    sql = statement(selection, "new", scripts)
+    sql = statement(replacing(selection), scripts)
     for _ in range(2):
         ran = shop.psql(sql)
         assert ran.returncode == 0, ran.stderr
@@ -189,7 +195,7 @@ def test_several_heads_become_one_row(shop: Shop) -> None:
     scripts = shop.folders.current()
     selection = select(scripts, first="a", last="heads")
     assert selection.heads == ("c", "c2")
-    sql = statement(selection, "new", scripts)
+    sql = statement(replacing(selection), scripts)
     ran = shop.psql(sql)
     assert "ERROR:  alembic_version names c, x, not c, c2" in ran.stderr
     assert "run `alembic upgrade c` and `alembic upgrade c2` first" in ran.stderr
@@ -209,7 +215,7 @@ def test_version_tables_elsewhere(tmp_path: Path, database_url: str, programs: P
     shop.done("upgrade", "head")
     scripts = shop.folders.current()
     tables = (("my ops", "Odd 'name'"), ("t1", "alembic_version"))
-    sql = statement(select(scripts), "new", scripts, tables)
+    sql = statement(replacing(select(scripts)), scripts, tables)
     ran = shop.psql(sql)
     assert "ERROR:  t1.alembic_version names a, not c" in ran.stderr
     odd = '"my ops"."Odd \'name\'"'
@@ -224,7 +230,7 @@ def test_the_statement_within_a_migration(shop: Shop) -> None:
     """`op.execute` takes it as it is: it has nothing that SQLAlchemy takes for a parameter."""
     shop.done("upgrade", "head")
     scripts = shop.folders.current()
-    sql = statement(select(scripts), "it's 100% new", scripts)
+    sql = statement(replacing(select(scripts), "it's 100% new"), scripts)
     program = (
         "import os, sys, sqlalchemy as sa\n"
         "url = os.environ['DATABASE_URL'].replace('postgresql:', 'postgresql+psycopg:')\n"

@@ -27,6 +27,9 @@ from tests.squash_kills import NEW, WAYS, lay_out, script, shape, squash, within
 if TYPE_CHECKING:
     from pathlib import Path
 
+AS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0 or sys.platform != "linux", reason="only root mounts and gives files away"
+)
 NOW = datetime(2026, 2, 3, 4, 5, 6, 7000, tzinfo=UTC)
 
 
@@ -193,16 +196,49 @@ def test_what_is_in_the_way_stays(folders: Folders) -> None:
         squash(folders)
 
 
-def test_a_folder_that_nobody_may_write(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused before anything is done."""
-    monkeypatch.setattr(os, "access", lambda *_: False)  # as root may write everywhere
-    before = shape(folders.root)
-    with pytest.raises(StepFailedError, match="is not writable"):
-        squash(folders)
-    assert shape(folders.root) == before
+AS_SOMEBODY = """
+import os, sys
+from pathlib import Path
+from backset.errors import BacksetError
+from tests.squash_kills import lay_out, shape, squash, within
+root, closed = Path(sys.argv[1]), sys.argv[2]
+folders = lay_out(root)
+folders.backups.mkdir()
+home = folders.locations[0]
+if os.geteuid() == 0:
+    for path in (folders.backups, *root.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    os.setresuid(65534, 65534, 65534)
+{"versions": home, "migrations": home.parent}[closed].chmod(0o555)
+before, inode = shape(root), home.stat().st_ino
+try:
+    squash(folders)
+    print({each.id for each in folders.current()} == {"new", "d"}, home.stat().st_ino == inode)
+except BacksetError as error:
+    print(error, shape(root) == before)
+finally:
+    home.chmod(0o755)
+    home.parent.chmod(0o755)
+"""
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="it mounts a file system")
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [("versions", "migrations/versions is not writable True"), ("migrations", "True True")],
+)
+def test_a_folder_that_may_not_be_written(short_tmp: Path, closed: str, words: str) -> None:
+    """It is refused; where only the folder above is closed, the files are renamed one by one."""
+    root = short_tmp.resolve()
+    done = subprocess.run(
+        [sys.executable, "-c", AS_SOMEBODY, str(root), closed],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip().endswith(words)
+
+
+@AS_ROOT
 def test_a_full_disk(tmp_path: Path) -> None:
     """Everything is as it was, wherever the space ends; with room again, it works."""
     root = (tmp_path / "small").resolve()
@@ -232,8 +268,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", str(root)], check=True)
 
 
-def test_a_folder_that_is_a_mount_point_or_the_projects_own(tmp_path: Path) -> None:
-    """Where the folder cannot be exchanged, its files are renamed one by one."""
+def test_a_folder_that_is_the_projects_own(tmp_path: Path) -> None:
+    """A folder with more in it than scripts stays, and its files are renamed one by one."""
     root = tmp_path.resolve()
     script(root / "a.py", "a", None)
     script(root / "b.py", "b", "a")
@@ -243,6 +279,54 @@ def test_a_folder_that_is_a_mount_point_or_the_projects_own(tmp_path: Path) -> N
     assert exchange.exchange(change, root / "new.py", NEW, folders) == []
     assert {path.name for path in root.iterdir()} == {"new.py", "backups"}
     assert root.stat().st_ino == inode
+
+
+@AS_ROOT
+def test_a_folder_that_is_a_mount_point(folders: Folders) -> None:
+    """As in a container: it cannot be exchanged, and its files are renamed one by one."""
+    home = folders.locations[0]
+    subprocess.run(["mount", "--bind", str(home), str(home)], check=True)
+    try:
+        assert squash(folders) == []
+        assert {each.id for each in folders.current()} == {"new", "d"}
+        assert not [path for path in home.iterdir() if path.name.startswith(".")]
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("swaps", [True, False])
+def test_files_of_another_owner(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch, *, swaps: bool
+) -> None:
+    """As where root works in a container: what is new belongs to whom the old belonged."""
+    if not swaps:
+        monkeypatch.setattr(files, "swap", without_swap)
+    for path in folders.locations[0].rglob("*"):
+        os.chown(path, 1234, 4321, follow_symlinks=False)
+    os.chown(folders.locations[0], 1234, 4321)
+    squash(folders)
+    found = [folders.locations[0], *folders.locations[0].rglob("*")]
+    owners = {(each.lstat().st_uid, each.lstat().st_gid) for each in found if not each.is_symlink()}
+    assert owners == {(1234, 4321)}
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_folders_below_that_alembic_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, swaps: bool
+) -> None:
+    """With `recursive_version_locations` they are changed with the one above, as one."""
+    if not swaps:
+        monkeypatch.setattr(files, "swap", without_swap)
+    root = tmp_path.resolve()
+    home = root / "versions"
+    for name, down in (("2024/a", None), ("2025/b", "2024/a"), ("c", "2025/b")):
+        script(home / f"{name}.py", name.rpartition("/")[2], down and down.rpartition("/")[2])
+    folders = Folders(root, (home,), root / "backups", recursive=True)
+    change = tree.read(select(folders.current(), last="b"), folders, "new")
+    assert exchange.exchange(change, home / "2025/new.py", NEW, folders) == []
+    assert {each.id: each.down for each in folders.current()} == {"new": (), "c": ("new",)}
+    assert {path.name for path in root.iterdir()} == {"versions", "backups"}
 
 
 def test_scripts_that_are_not_the_projects(tmp_path: Path) -> None:

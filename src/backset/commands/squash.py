@@ -218,10 +218,7 @@ def print_statements(chain: str, *, as_json: bool) -> None:
         if not found:
             raise StepFailedError("no revision on disk replaces others", "`invoke squash` first")
         tables = _version_tables(worker, target)
-        texts = [
-            production.statement(selection.of(each, scripts), each.id, scripts, tables)
-            for each in found
-        ]
+        texts = [production.statement(each, scripts, tables) for each in found]
         told.note(statements=texts)
         if not as_json:
             for line in "\n".join(texts).splitlines():

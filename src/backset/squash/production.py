@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backset.revisions.script_files import Revision
-    from backset.squash.selection import Selection
 
+_WIDTH = 72
+_BREAK = "\n        "
 _HEAD = """\
 -- {new} replaces {replaced}. Run this where the old scripts have been run up to {heads},
 -- before the new scripts come there. Elsewhere it fails, and changes nothing.
@@ -52,56 +53,58 @@ $squash$;
 
 
 def statement(
-    selection: Selection,
-    new: str,
+    new: Revision,
     scripts: Sequence[Revision],
     tables: Iterable[tuple[str, str]] = (("", "alembic_version"),),
 ) -> str:
-    """Return what writes `new` in place of the heads of what it replaces.
+    """Return what writes the id of `new` in place of the heads of what that replaces.
 
     It changes nothing where a database is beyond that already, and fails where it is elsewhere.
     scripts: those of the chain, before or after the squash. tables: schema and name of each of its
     version tables; without a schema it is the one that the search path leads to, as for Alembic.
     """
-    heads = sorted(selection.heads)
+    heads = sorted(new.replaced_heads)
     commands = " and ".join(f"`alembic upgrade {each}`" for each in heads)
     hint = literal(f"Nothing was changed. With the old scripts, run {commands} first.")
     head = _HEAD.format(
-        new=_plain(new),
-        replaced=count(len(selection.replaces), "revision"),
+        new=_plain(new.id),
+        replaced=count(len(new.replaces), "revision"),
         heads=_plain(" and ".join(heads)),
         heads_array=_array(heads),
-        replaced_array=_array(selection.replaces),
-        beyond_array=_array([new, *sorted(_beyond(selection, scripts))]),
+        replaced_array=_array(new.replaces),
+        beyond_array=_array([new.id, *sorted(_beyond(new, scripts))]),
     )
     parts = [head]
     for each in tables:
         table = quoted_if_needed(*filter(None, each))
-        name = literal(table)
-        parts.append(_TABLE.format(table=table, name=name, new=literal(new), hint=hint))
+        text = _TABLE.format(table=table, name=literal(table), new=literal(new.id), hint=hint)
+        parts.append(text)
     return "".join([*parts, _TAIL])
 
 
-def _beyond(selection: Selection, scripts: Sequence[Revision]) -> set[str]:
-    """Return the revisions that come after the replaced ones."""
-    gone = {each.id for each in selection.replaced}
+def _beyond(new: Revision, scripts: Sequence[Revision]) -> set[str]:
+    """Return the revisions that come after it, or after what it replaces."""
+    gone = {new.id, *new.replaces}
     labels = {label: each.id for each in scripts for label in each.own_labels}
-    found = {each.id for each in selection.followers}
-    waiting = [each for each in scripts if each.id not in gone | found]
+    needs = {each.id: {labels.get(name, name) for name in each.needs} for each in scripts}
+    found: set[str] = set()
     is_growing = True
     while is_growing:
-        more = {
-            each.id
-            for each in waiting
-            if not found.union(gone).isdisjoint(labels.get(name, name) for name in each.needs)
-        }
-        is_growing = not more <= found
+        wanted = found | gone
+        more = {name for name, needed in needs.items() if needed & wanted} - wanted
         found |= more
+        is_growing = bool(more)
     return found
 
 
 def _array(ids: Iterable[str]) -> str:
-    return f"ARRAY[{', '.join(map(literal, ids))}]::text[]"
+    """Return an array, with as many ids in a line as go into one."""
+    lines = [""]
+    for each in (f"{literal(name)}, " for name in ids):
+        if len(lines[-1] + each) > _WIDTH:
+            lines.append("")
+        lines[-1] += each
+    return f"ARRAY[{_BREAK.join(lines).rstrip(', ')}]::text[]"
 
 
 def _plain(text: str) -> str:

@@ -79,19 +79,6 @@ def select(scripts: Sequence[Revision], *, first: str = "", last: str = "") -> S
     return graph.selection(chosen)
 
 
-def of(squash: Revision, scripts: Sequence[Revision]) -> Selection:
-    """Return what a script has replaced, as far as the script itself says it."""
-    return Selection(
-        replaced=(),
-        down=squash.down,
-        depends_on=squash.depends_on,
-        labels=squash.labels,
-        heads=squash.replaced_heads,
-        followers=tuple(each for each in scripts if squash.id in each.needs),
-        replaces=squash.replaces,
-    )
-
-
 def _graph(scripts: Sequence[Revision]) -> _Graph:
     if not scripts:
         raise StepFailedError("there is no migration file", "check where Alembic looks for them")
