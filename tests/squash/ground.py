@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
@@ -149,8 +149,8 @@ def execute(url: str, statements: str) -> None:
 
 
 def scratches(ground: Ground) -> set[str]:
-    """Return the databases beside those that were made here."""
+    """Return the databases that a run would leave for a moment only."""
     with judging.connected(ground.cluster.url("postgres")) as session:
         query = "SELECT datname FROM pg_database WHERE datname ~ %s"
-        found: list[tuple[Any]] = session.execute(query, [f"^{ground.prefix}.*__"]).fetchall()
-        return {name for (name,) in found}
+        pattern = f"^{ground.prefix}.*__(scratch|next|discard)"
+        return {name for (name,) in session.execute(query, [pattern]).fetchall()}

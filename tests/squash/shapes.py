@@ -650,8 +650,8 @@ def branches() -> Shape:
         scripts=scripts,
         models=models,
         middle=("d3l", "d2r"),
-        rows="INSERT INTO t_d5 VALUES (1), (2); INSERT INTO t_x1 VALUES (7, 2)",
-        early_rows="INSERT INTO t_d1 VALUES (5); INSERT INTO t_d2r VALUES (6)",
+        rows="INSERT INTO t_d5 VALUES (DEFAULT), (DEFAULT); INSERT INTO t_x1 (d5_id) VALUES (2)",
+        early_rows="INSERT INTO t_d1 DEFAULT VALUES; INSERT INTO t_d2r DEFAULT VALUES",
         settings='heads = "all"\n',
     )
 
