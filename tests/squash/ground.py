@@ -121,8 +121,9 @@ def squashed(ground: Ground, shape: Shape, *flags: str) -> Squashed:
             alembic(project, url, "upgrade", revision)
         execute(url, rows)
     checked = alembic(project, empty, "check").stdout
-    done = project.invoke("squash", "-m", MESSAGE, *flags)
-    commit(project.folder, "Squash")
+    done = project.invoke("squash", "-m", MESSAGE, *(flags or shape.flags))
+    if not done.returncode:
+        commit(project.folder, "Squash")
     return Squashed(
         ground=ground,
         shape=shape,
