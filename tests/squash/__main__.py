@@ -34,11 +34,15 @@ def main() -> int:
             ground.clear()
             if not given.keep:
                 shutil.rmtree(ground.folder)
+            print(done[-1], flush=True)
+            print(*(f"         {each}\n" for each in done[-1].broken), sep="", end="", flush=True)
             if given.log or done[-1].broken:
-                pass
+                print(*done[-1].log, sep="\n  ", flush=True)
     broken = [each for each in done if each.broken]
-    sum(each.revisions for each in done)
-    f"{time.monotonic() - began:.0f} s"
+    revisions = sum(each.revisions for each in done)
+    took = f"{time.monotonic() - began:.0f} s"
+    print(f"{len(done)} trials from seed {seed} in {took}: {revisions} revisions squashed")
+    print(f"{len(broken)} with a broken promise")
     return 1 if broken else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
@@ -121,8 +121,9 @@ def squashed(ground: Ground, shape: Shape, *flags: str) -> Squashed:
             alembic(project, url, "upgrade", revision)
         execute(url, rows)
     checked = alembic(project, empty, "check").stdout
-    done = project.invoke("squash", "-m", MESSAGE, *flags)
-    commit(project.folder, "Squash")
+    done = project.invoke("squash", "-m", MESSAGE, *(flags or shape.flags))
+    if not done.returncode:
+        commit(project.folder, "Squash")
     return Squashed(
         ground=ground,
         shape=shape,
@@ -149,8 +150,8 @@ def execute(url: str, statements: str) -> None:
 
 
 def scratches(ground: Ground) -> set[str]:
-    """Return the databases beside those that were made here."""
+    """Return the databases that a run would leave for a moment only."""
     with judging.connected(ground.cluster.url("postgres")) as session:
         query = "SELECT datname FROM pg_database WHERE datname ~ %s"
-        found: list[tuple[Any]] = session.execute(query, [f"^{ground.prefix}.*__"]).fetchall()
-        return {name for (name,) in found}
+        pattern = f"^{ground.prefix}.*__(scratch|next|discard)"
+        return {name for (name,) in session.execute(query, [pattern]).fetchall()}

@@ -108,8 +108,11 @@ def _entries(url: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_of(name: str, version_table: str) -> bool:
+    """Tell whether an entry is about the version table, or about a schema for it alone."""
     schema, _, table = version_table.rpartition(".")
-    return table in name.replace("_pkc", "").split()[:3] or f"Type: SCHEMA; {schema or '?'}" in name
+    subject, _, kind = name.partition("; ")
+    own = {table, f"{table} {table}_pkc"}
+    return subject in own or bool(schema and subject == schema and kind.startswith("Type: SCHEMA"))
 
 
 def _rows(

@@ -80,7 +80,7 @@ class Shape:
     middle: revisions at which a database stopped on its way. rows, early_rows: what people write
     into one at the heads, and into one in the middle; INSERT statements. volatile: columns whose
     values every build makes anew, as `table.column`. template: that of new revisions, if it is not
-    the usual one.
+    the usual one. flags: what its squash wants to be told.
     """
 
     name: str
@@ -94,6 +94,7 @@ class Shape:
     is_async: bool = False
     settings: str = ""
     template: str = ""
+    flags: tuple[str, ...] = ()
     volatile: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ("public",)
     version_table: str = "alembic_version"
@@ -111,9 +112,9 @@ class Shape:
 
     @property
     def late(self) -> Script:
-        """A revision of a branch that was started at the (first) head."""
+        """A revision of a branch that was started at the head; of several, it merges them."""
         up = 'op.create_table("late", sa.Column("id", sa.Integer, primary_key=True))'
-        return Script(id=LATE, down=self.heads[:1], up=up, back='op.drop_table("late")')
+        return Script(id=LATE, down=self.heads, up=up, back='op.drop_table("late")')
 
     def lay_down(self, folder: Path, url: str) -> Project:
         """Make the project, committed to git."""
@@ -602,6 +603,7 @@ def anew() -> Shape:
         middle=("c1",),
         rows=mine,
         early_rows=mine,
+        flags=("--rows", "keep"),
         volatile=("plans.id", "plans.made", "prices.id", "prices.plan_id", "prices.made"),
     )
 
@@ -650,8 +652,8 @@ def branches() -> Shape:
         scripts=scripts,
         models=models,
         middle=("d3l", "d2r"),
-        rows="INSERT INTO t_d5 VALUES (1), (2); INSERT INTO t_x1 VALUES (7, 2)",
-        early_rows="INSERT INTO t_d1 VALUES (5); INSERT INTO t_d2r VALUES (6)",
+        rows="INSERT INTO t_d5 VALUES (DEFAULT), (DEFAULT); INSERT INTO t_x1 (d5_id) VALUES (2)",
+        early_rows="INSERT INTO t_d1 DEFAULT VALUES; INSERT INTO t_d2r DEFAULT VALUES",
         settings='heads = "all"\n',
     )
 
