@@ -42,6 +42,7 @@ def test_each_task_of_the_readme(project: Project) -> None:
     lives = [
         *(["wait"], ["reset-db"], ["backup"], ["reset"], ["upgrade"], ["verify"], ["seed"]),
         *(["status"], ["repair"], ["history"], ["archive"], ["prove-squash", "old"], ["check"]),
+        *(["alembic", "--", "revision", "-m", "more"], ["squash", "-m", "one"], ["rebase"]),
         *(["protect"], ["unprotect", "--confirm", name], ["restore", "--yes"], ["undo"]),
         *(["backups"], ["url"], ["psql", "--", "-c", "select 1"], ["alembic", "--", "heads"]),
     ]

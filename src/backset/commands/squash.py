@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from backset.runs.consent import Consent
 from backset.runs.run import Run
 from backset.servers import derived, location
 from backset.squash import exchange, production, selection, tree, writing
+from backset.squash.writing import Below
 from backset.text.pasted import bare, parts
 from backset.text.quantities import count
 
@@ -353,6 +354,7 @@ class _Squash:
         own = replace(self._chosen.lineage, heads=tuple(ends), upgrade=(), init=())
         before = settings.lineages[: settings.lineages.index(self._chosen.lineage)]
         there = replace(settings, lineages=(*before, own), upgrade=(), init=())
+        others, alone = (replace(there, lineages=each) for each in (before, (own,)))
         workers = [Worker(there, each) for each in before]
         one = self._ahead.pop(0) if self._ahead else Worker(settings, own)
         workers.append(one.meant_for(there, own, versions))
@@ -367,9 +369,12 @@ class _Squash:
         ):
             for init in filter(None, (settings.init, self._chosen.lineage.init)):
                 upgrading.init(made.command, init, made.session, progress)
-            empty = made.schema()
             try:
-                chain = BuiltChain.of(made, made.upgrade(progress))
+                first = replace(made, settings=others, workers=workers[:-1]) if before else None
+                count_before = first.upgrade(progress) if first else 0
+                empty = made.schema()
+                last = replace(made, settings=alone, workers=workers[-1:])
+                chain = BuiltChain.of(made, count_before + last.upgrade(progress))
             except StepFailedError as error:
                 what = f"{side} cannot be built on an empty database: {error.what}"
                 raise StepFailedError(what, error.remedy) from None
@@ -426,15 +431,19 @@ class _Squash:
                 copy = versions / each.path.name
                 copy = copy if not copy.exists() else versions / f"{number}_{copy.name}"
                 copy.write_bytes(after or each.path.read_bytes())
-        body = writing.read(
-            old.scratch,
-            old.worker,
-            self._run.backups.programs,
-            rows=keeps,
-            as_sql=self._as_sql,
-            plain=plain,
-            before=old.empty,
-        )
+        with self._below() as below:
+            body = writing.read(
+                old.scratch,
+                old.worker,
+                self._run.backups.programs,
+                rows=keeps,
+                as_sql=self._as_sql,
+                plain=plain,
+                before=old.empty,
+                below=None if below is None else Below(made=below.scratch, worker=below.worker),
+            )
+        for unsaid in body.unsaid:
+            self._watcher.notice(f"what changes cannot be written: {unsaid}")
         major = old.scratch.session.info.server_version // 10_000
         return writing.write(
             old.worker,
@@ -483,6 +492,12 @@ class _Squash:
             self._watcher.notice(f"all of it becomes SQL, since {error.what}")
             self._as_sql = True
             return None
+
+    def _below(self) -> AbstractContextManager[_Built | None]:
+        """Build what comes before the first replaced revision, for the block, if there is any."""
+        needs = (*self._selected.down, *self._selected.depends_on)
+        name = self._run.server.names.scratch
+        return self._built(name, needs, SIDES.old) if needs else nullcontext()
 
     def _compared(self, old: BuiltChain, new: BuiltChain, *, keeps: bool) -> list[Difference]:
         if not keeps:
