@@ -27,7 +27,7 @@ SPELLINGS = frozenset(spellings(CANARY).values())
 ARGUMENTS = {
     "psql": ["--", "-c", "select 1"],
     "prove-squash": ["alembic/versions"],
-    "squash": ["--dirty"],
+    "squash": ["--plan"],
     "alembic": ["--", "upgrade", "head"],
     "carry": ["--from", "{backup}"],
     "restore": ["--yes"],
