@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backset.migrate.worker import Problem
+from backset.revisions.replaced import ReplacedPlace
 from backset.revisions.restore import Blob, Recipe, RestoredScript
 from backset.revisions.script_files import Revision, ancestors, fits, ordered, outdated
 from backset.settings.values import Lineage
@@ -24,6 +25,8 @@ BLOB = Blob("1a2b^", "versions/x.py")
 RECIPE = Recipe(Path("/p"), (RestoredScript("x", BLOB, Path("/p/versions/x.py")),))
 FILE = Restorable(revision="x", evidence=("1a2b removed x.py",), recipe=RECIPE, connects=True)
 ROOT = Path("/project")
+SQUASH = Revision(id="b", replaces=("w", "x"), replaced_heads=("x",))
+AT_END, EARLIER = (ReplacedPlace(squash=SQUASH, rows=(row,)) for row in ("x", "w"))
 
 
 def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
@@ -53,6 +56,15 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "--autogenerate"),
         ({**AT, "recorded": (), "proof": OTHER}, "ahead", "has t", "reset", "invoke reset-db"),
         (ORPHAN, "orphaned revision", "names x, which no", "prove", "invoke repair"),
+        ({**ORPHAN, "squashed": (AT_END,)}, "squashed", "names x, which b replaces (last of 2)",
+         "upgrade", "invoke upgrade"),
+        ({**ORPHAN, "squashed": (AT_END,), "proof": OTHER}, "squashed", "x", "upgrade", "upgrade"),
+        ({**ORPHAN, "squashed": (AT_END,), "tables": frozenset({"u"})}, "squashed", "x",
+         "upgrade", "it compares the schema"),
+        ({**ORPHAN, "squashed": (EARLIER,)}, "squashed", "names w, which b replaces (number 1 of",
+         "upgrade", "after a backup it runs what is left of the old revisions"),
+        ({**broken("missing file", "e.py", missing="x"), "replaced": {"x": "b"}}, "broken chain",
+         "words", "by hand", "started before b replaced that; `invoke rebase`"),
         ({**ORPHAN, "proof": SAME}, "orphaned revision", "names x", "stamp", "stamp --purge b"),
         ({**ORPHAN, "proof": OTHER}, "orphaned revision", "names x", "reset", "table t is only"),
         ({**ORPHAN, "proof": OTHER, "filled": ("t", "u")}, "orphaned revision", "names x", "carry",

@@ -221,7 +221,7 @@ def _docstring(
                 yield *word.span(), new.encode()
 
 
-_TEMPLATE = re.compile(rb"^[ \t]*(?:Revision ID|Revises|Depends on):([^\r\n]*)", re.MULTILINE)
+_TEMPLATE = re.compile(rb"^[ \t]*(?:Revision(?: ID)?|Revises|Depends on):([^\r\n]*)", re.MULTILINE)
 _WORD = re.compile(rb"[^\s,'\"()\[\]]+")
 
 

@@ -272,7 +272,7 @@ def _wrong_database(facts: Facts) -> State | None:
     if facts.elsewhere:
         return _state("wrong database", [facts.elsewhere], by_hand(facts.elsewhere_remedy))
     foreign = facts.tables and facts.ours and not facts.tables & facts.ours
-    if not foreign or (facts.recorded and not facts.orphans):
+    if not foreign or facts.squashed or (facts.recorded and not facts.orphans):
         return None
     has, ours = _some(sorted(facts.tables)), _some(sorted(facts.ours))
     evidence = [f"{facts.database} has {has}, and none of the project's tables ({ours})"]
