@@ -42,13 +42,19 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "rebase", "check", "alembic"})
+_WITHOUT_SCRIPTS = frozenset({"start", "stop", "wait", "url", "psql", "backups", "undo", "squash"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
 
 
 @contextmanager
-def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Report]]:
-    """Give a task its settings and report; end it with the lines and exit code of its error."""
+def opened(
+    task: str, *, as_json: bool = False, changes: bool = False
+) -> Iterator[tuple[Settings, Report]]:
+    """Give a task its settings and report; end it with the lines and exit code of its error.
+
+    changes: whether it changes something, and is no plan: then it ends a squash that was killed.
+    """
     streams.open_closed()
     streams.conceal(())
     told = _report(task, as_json=as_json)
@@ -60,6 +66,8 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
                 streams.conceal(settings.secrets(settings.target))
                 settings = settings if task in _WITHOUT_TARGET else settled(settings)
                 streams.conceal(settings.secrets(settings.target))
+                if task not in _WITHOUT_SCRIPTS:
+                    _tell_of_a_squash(settings, told, ends=changes)
                 yield settings, told
             signals.ignore()  # what has happened is told whole
         except OSError as error:
@@ -72,6 +80,22 @@ def opened(task: str, *, as_json: bool = False) -> Iterator[tuple[Settings, Repo
             _tell_bug(told, settings)
         if code := _close(told, 0):
             raise Exit(code=code)
+
+
+def _tell_of_a_squash(settings: Settings, told: Report, *, ends: bool) -> None:
+    """Say that scripts may be missing since a squash was killed; or end that first."""
+    from backset.revisions.script_files import Folders
+
+    folders = Folders(settings.root, (), settings.backups)
+    if not folders.journal.exists():
+        return
+    from backset.squash import exchange
+
+    if not ends:
+        what = "a squash was killed half way, or is at work, so that scripts may be missing"
+        told.notice(f"{what} → `invoke upgrade` ends that first")
+    elif done := exchange.recover(folders):
+        told.notice(done)
 
 
 def settled(settings: Settings) -> Settings:
@@ -197,7 +221,7 @@ def run_chain(
     """
     writes = asked.get("carries", {}).get("writes")
     with (
-        opened(name, as_json=as_json) as (loaded, told),
+        opened(name, as_json=as_json, changes=not plan and name != "verify") as (loaded, told),
         _written(loaded, told, plan=plan) if writes else nullcontext(),
         _ahead(loaded, name, asked) as (memory, worker),
     ):

@@ -205,7 +205,7 @@ def _shown(stale: Stale, folders: Folders, tracked: set[Path]) -> str:
 
 def rebase(*, as_json: bool, plan: bool) -> None:
     """Let the scripts that were started before a squash follow what replaces theirs."""
-    with opened("rebase", as_json=as_json) as (settings, told):
+    with opened("rebase", as_json=as_json, changes=not plan) as (settings, told):
         from backset.revisions import rebasing
 
         changes = [each for scripts in _chains(settings) for each in rebasing.planned(scripts)]

@@ -276,6 +276,11 @@ class Folders:
     backups: Path
     recursive: bool = False
 
+    @property
+    def journal(self) -> Path:
+        """The file that says what a squash changes in the version folders, while it is at that."""
+        return self.backups / "squash.journal"
+
     def loads(self, path: Path) -> bool:
         """Tell whether Alembic loads this file as a script."""
         folders = path.parents if self.recursive else path.parents[:1]

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from backset.revisions.script_files import Folders
     from backset.squash.tree import TreeChange
 
-_JOURNAL = "squash.journal"
 _WHAT = "the journal of a squash"
 _CACHE = "__pycache__"
 _OF_A_CACHE = re.compile(r"\.[^.]+(?:\.opt-\w+)?\.pyc$")
@@ -127,7 +126,7 @@ class _Journal:
 
 def is_unfinished(folders: Folders) -> bool:
     """Tell whether a squash was killed, or is at work, so that `recover` is to be asked."""
-    return (folders.backups / _JOURNAL).exists()
+    return folders.journal.exists()
 
 
 def recover(folders: Folders) -> str:
@@ -154,7 +153,7 @@ def exchange(change: TreeChange, path: Path, content: bytes, folders: Folders) -
     was, where one of them has been changed since it was read; LockedError where another squash is
     at work.
     """
-    journal_file = folders.backups / _JOURNAL
+    journal_file = folders.journal
     with _told(), signals.deferred():
         files.make(folders.backups)
         files.hide(folders.backups)
@@ -192,7 +191,7 @@ def _recover(folders: Folders) -> tuple[bool, list[Path]]:
 
     It can be killed as well: what it has done, it does not do again.
     """
-    file = folders.backups / _JOURNAL
+    file = folders.journal
     journal = _Journal.read(file)
     is_done = journal.is_done
     kept = []
