@@ -43,6 +43,7 @@ def perform(seed: int, ground: Ground) -> Trial:
     chain, volatile = random_chains.grow(rng)
     last = len(chain.ids) - 1
     trial = Trial(seed, revisions=last + 1, at=rng.randint(0, last) + 1, flags=_flags(rng, chain))
+    trial.flags += ("--rows", "keep") if volatile else ()
     folder = ground.folder / f"trial_{seed}"
     chain.write(folder)
     shutil.copy(USUAL_TEMPLATE, folder / "migrations/script.py.mako")
