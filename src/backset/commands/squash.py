@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 _PURPOSE = "squash"
+_TEMPLATE = "script.py.mako"
 _UNFINISHED = "a squash was killed half way"
 _FAREWELL = (
     " · a database at one of them follows by `invoke upgrade`"
@@ -188,6 +189,9 @@ def _chosen(
     if worker.scripts.problems:
         problem = worker.scripts.problems[0]
         raise StepFailedError(problem.text, "mend the chain first: `invoke status`")
+    if not any((each / _TEMPLATE).is_file() for each in worker.scripts.folders):
+        what = f"there is no {_TEMPLATE} beside env.py, by which Alembic writes a revision"
+        raise StepFailedError(what, "take the one that `alembic init` writes into a new folder")
     found = worker.scripts.revisions
     selected = selection.select(found, first=wanted.first, last=wanted.last)
     new = secrets.token_hex(6)
