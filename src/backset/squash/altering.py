@@ -44,6 +44,8 @@ _GOES_FIRST = {
     *("PUBLICATION", "PUBLICATION TABLE", "ROW SECURITY", "AGGREGATE", "CAST", "OPERATOR"),
 }
 _GO_ALONG = {"SEQUENCE OWNED BY", "TABLE ATTACH", "INDEX ATTACH"}
+_OF_PARTITIONS = {"CONSTRAINT", "INDEX", "STATISTICS"}  # whose table is not told elsewhere
+_IN_THE_WAY = {"FK CONSTRAINT", "TRIGGER", "POLICY", "RULE"}
 _ENUM = re.compile(r"CREATE TYPE \S.* AS ENUM \(")
 _REFERENCE = re.compile(r"FOREIGN KEY \([^()]*\) REFERENCES (?P<table>[^()]*)\(")
 _LABEL = re.compile(r"'(?:[^']|'')*'")
@@ -150,6 +152,8 @@ class _Altering:
         found |= {
             a.number for a, b in self._changed if a.kind in _ROUTINES and _head(a) != _head(b)
         }
+        # Of a table that was renamed the sequence stays; here it goes with the former one.
+        found |= {a.number for a, _ in self._both if a.kind == "SEQUENCE" and self._goes(a)}
         for each in self._before.entries.values():
             needs = set(each.needs)
             if each.number in self._gone:
@@ -184,6 +188,9 @@ class _Altering:
                 continue
             if each.kind == "TABLE":
                 up = [f"{self._op}.drop_table({self._name_of(each)})"]
+            elif each.kind == "ROW SECURITY":
+                name = quoted_if_needed(each.schema, each.name)
+                up = self._executed([f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"])
             else:
                 up = self._executed(each.drop)
             rank = _FIRST if each.kind in _GOES_FIRST else _LAST
@@ -191,28 +198,36 @@ class _Altering:
 
     def _with_their_tables(self) -> set[int]:
         """Return the old entries that go when their tables, or their columns, do."""
-        found = set()
-        gone = (self._before.entries[each] for each in self._gone | self._again)
-        tables = {each.key for each in gone if each.key}
-        for each in self._before.entries.values():
-            table = self._before.table_of(each)
-            if each.kind in {"FK CONSTRAINT", "TRIGGER", "POLICY", "RULE"} and table in tables:
-                continue  # it may be in the way of another one
-            if table in tables or each.kind in _GO_ALONG or self._column_is_gone(each):
-                found.add(each.number)
-        return found
+        entries = self._before.entries
+        gone = [entries[each] for each in self._gone | self._again]
+        keys = {each.key for each in gone if each.key}
+        tables = {each.number for each in gone if each.kind == "TABLE"}
+        return {
+            each.number
+            for each in entries.values()
+            if each.kind in _GO_ALONG
+            or self._column_is_gone(each)
+            or (
+                each.kind not in _IN_THE_WAY
+                and (
+                    self._before.table_of(each) in keys
+                    or (each.kind in _OF_PARTITIONS and tables.intersection(each.needs))
+                )
+            )
+        }
 
     def _column_is_gone(self, entry: Entry) -> bool:
         """Tell whether it belongs to a column that goes, as a sequence or a default does."""
-        if entry.kind == "DEFAULT":
-            name = entry.key.partition(" for ")[2]
-        elif entry.kind == "SEQUENCE" and not entry.statements[0].startswith("CREATE"):
-            return True
-        elif entry.kind == "SEQUENCE":
-            item = self._before.items.get(entry.key)
-            name = item.aspects.get("column", "") if item else ""
-        else:
+        if entry.kind == "SEQUENCE":
+            return self._goes(entry) or not entry.statements[0].startswith("CREATE")
+        if entry.kind != "DEFAULT":
             return False
+        return f"column {entry.key.partition(' for ')[2]}" not in self._after.items
+
+    def _goes(self, sequence: Entry) -> bool:
+        """Tell whether a sequence goes with the column that it belongs to."""
+        item = self._before.items.get(sequence.key)
+        name = item.aspects.get("column", "") if item else ""
         return bool(name) and f"column {name}" not in self._after.items
 
     def _told(self) -> Iterator[Unit]:
@@ -286,18 +301,37 @@ class _Altering:
             elif before is not None and after is not None:
                 unit.up += self._altered_column(new, before, after, filled)
         filled += self._checks(new)
-        unit.up += self._executed([s for s in new.statements[1:] if s not in old.statements])
-        self._settings(new)
+        unit.up += self._executed([*self._settings(old, new)])
         if filled:
-            self._later.append(self._unit(_FILLED, new.place, filled, [unit.number]))
+            needs = [unit.number, *new.needs]
+            self._later.append(self._unit(_FILLED, new.place, filled, needs))
         return unit
 
-    def _settings(self, table: Entry) -> None:
-        """Note what of a table is not altered: how it is stored, and whose part it is."""
-        before, after = (each.items[table.key].aspects for each in (self._before, self._after))
-        for aspect in ("persistence", "options", "access method", "partition key", "parents"):
+    def _settings(self, old: Entry, new: Entry) -> Iterator[str]:
+        """Yield what changes how a table is kept."""
+        before, after = (each.items[new.key].aspects for each in (self._before, self._after))
+        name = quoted_if_needed(new.schema, new.name)
+        if before.get("persistence") != after.get("persistence"):
+            yield f"ALTER TABLE {name} SET {'UNLOGGED' if 'persistence' in after else 'LOGGED'}"
+        options, others = (
+            [each for each in state.get("options", "").split(", ") if each]
+            for state in (before, after)
+        )
+        if more := [each for each in others if each not in options]:
+            yield f"ALTER TABLE {name} SET ({', '.join(more)})"
+        names = [each.partition("=")[0] for each in others]
+        less = [each.partition("=")[0] for each in options]
+        if less := [each for each in less if each not in names]:
+            yield f"ALTER TABLE {name} RESET ({', '.join(less)})"
+        for each in old.statements[1:]:
+            if each not in new.statements:
+                undone = _undone(each)
+                yield from [undone] if undone else []
+                self._unsaid += [] if undone else [new.key]
+        yield from (each for each in new.statements[1:] if each not in old.statements)
+        for aspect in ("access method", "partition key", "parents"):
             if before.get(aspect) != after.get(aspect):
-                self._unsaid.append(table.key)
+                self._unsaid.append(new.key)
 
     def _rendered_columns(self, table: Entry) -> dict[str, ast.Call]:
         """Return the columns as Alembic renders them, by their names."""
@@ -598,6 +632,24 @@ def _without(triggers: Sequence[tuple[str, str]], statements: Sequence[str]) -> 
     off = [f"ALTER TABLE {table} DISABLE TRIGGER {name}" for table, name in triggers]
     on = [f"ALTER TABLE {table} ENABLE TRIGGER {name}" for table, name in triggers]
     return [*off, *statements, *on]
+
+
+def _undone(statement: str) -> str:
+    """Return what takes back a setting of a table; nothing where that is not known."""
+    for pattern, usual in _USUAL.items():
+        text, times = re.subn(pattern, usual, statement)
+        if times:
+            return text
+    return ""
+
+
+_USUAL = {
+    r" FORCE ROW LEVEL SECURITY$": " NO FORCE ROW LEVEL SECURITY",
+    r" SET STATISTICS \d+$": " SET STATISTICS -1",
+    r" REPLICA IDENTITY \w+$": " REPLICA IDENTITY DEFAULT",
+    r" SET COMPRESSION \w+$": " SET COMPRESSION DEFAULT",
+    r" SET STORAGE \w+$": " SET STORAGE DEFAULT",
+}
 
 
 def _widens(before: str, after: str) -> bool:
