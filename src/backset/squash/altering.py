@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from backset.squash import inserted, layout
 from backset.squash.built import constraint_name
-from backset.squash.composing import Composer, taken_back, tidied
+from backset.squash.composing import Composer, said, taken_back, tidied
 from backset.squash.ordering import Unit
 from backset.text.pasted import bare, parts, quoted_if_needed
 
@@ -152,8 +152,13 @@ class _Altering:
         found |= {
             a.number for a, b in self._changed if a.kind in _ROUTINES and _head(a) != _head(b)
         }
-        # Of a table that was renamed the sequence stays; here it goes with the former one.
-        found |= {a.number for a, _ in self._both if a.kind == "SEQUENCE" and self._goes(a)}
+        sequences = [(a, b) for a, b in self._both if a.kind == "SEQUENCE" and self._goes(a)]
+        found |= {
+            a.number
+            for a, b in sequences
+            if not (_is_own(a) and _is_own(b))
+            or b.key in self._after.covered(self._after.table_of(b))  # its column makes it
+        }
         for each in self._before.entries.values():
             needs = set(each.needs)
             if each.number in self._gone:
@@ -195,6 +200,12 @@ class _Altering:
                 up = self._executed(each.drop)
             rank = _FIRST if each.kind in _GOES_FIRST else _LAST
             yield self._unit(rank, -each.place, up)
+        for a, _ in self._both:
+            if a.kind == "SEQUENCE" and a.number not in self._again and self._goes(a):
+                # Of a table that was renamed the sequence stays.
+                name = quoted_if_needed(a.schema, a.name)
+                up = self._executed([f"ALTER SEQUENCE {name} OWNED BY NONE"])
+                yield self._unit(_FIRST - 1, a.place, up)
 
     def _with_their_tables(self) -> set[int]:
         """Return the old entries that go when their tables, or their columns, do."""
@@ -219,7 +230,7 @@ class _Altering:
     def _column_is_gone(self, entry: Entry) -> bool:
         """Tell whether it belongs to a column that goes, as a sequence or a default does."""
         if entry.kind == "SEQUENCE":
-            return self._goes(entry) or not entry.statements[0].startswith("CREATE")
+            return self._goes(entry) or not _is_own(entry)
         if entry.kind != "DEFAULT":
             return False
         return f"column {entry.key.partition(' for ')[2]}" not in self._after.items
@@ -244,14 +255,19 @@ class _Altering:
                 head = re.match(r"COMMENT ON .*? IS (?=')", each.statements[0], re.DOTALL)
                 up = [f"{head[0]}NULL"] if head else []
             else:
-                up = [*map(taken_back, reversed(each.statements))]
-            yield self._unit(_LAST - 1, each.place, self._executed(up))
+                up = [*map(taken_back, reversed(said(self._before, each)))]
+            # What is made from now on gets no default privileges.
+            rank = _FIRST if each.kind == "DEFAULT ACL" else _LAST - 1
+            yield self._unit(rank, each.place, self._executed(up))
         for a, b in self._changed:
             if a.kind in _SAID_OF | {"DEFAULT ACL"} and a.number not in self._again:
-                gone = [each for each in a.statements if each not in b.statements]
+                olds, news = said(self._before, a), said(self._after, b)
+                gone = [each for each in olds if each not in news]
                 less = [] if a.kind == "COMMENT" else [*map(taken_back, gone)]
-                more = [each for each in b.statements if each not in a.statements]
-                yield self._unit(_LAST - 1, b.place, self._executed([*less, *more]))
+                more = [each for each in news if each not in olds]
+                rank = _FIRST if a.kind == "DEFAULT ACL" else _LAST - 1
+                yield self._unit(rank, b.place, self._executed(less))
+                yield self._unit(_LAST - 1, b.place, self._executed(more))
 
     def _column_of(self, comment: Entry) -> Item | None:
         """Return the column that a comment is of, if the new state has it."""
@@ -531,7 +547,11 @@ class _Altering:
                 yield self._unit(_ROWS, place, quiet, [entry.number])
             if less:
                 yield self._unit(_FIRST, -place, self._executed(_without(fired, less)))
-        sequences = {(b.schema, b.name): b.place for a, b in self._both if a.kind == "SEQUENCE"}
+        sequences = {
+            (b.schema, b.name): b.place
+            for a, b in self._both
+            if a.kind == "SEQUENCE" and a.number not in self._again
+        }
         before = inserted.sequences(self._old.session, list(sequences))
         after = inserted.sequences(self._new.session, list(sequences))
         for name, statement in after.items():
@@ -583,6 +603,11 @@ _ROUTINES = {"FUNCTION", "PROCEDURE"}
 def _identity(entry: Entry) -> tuple[str, str, str]:
     """Return what makes an entry the same in two databases."""
     return entry.kind, entry.schema, entry.name
+
+
+def _is_own(sequence: Entry) -> bool:
+    """Tell whether it is not that of an identity, which only its column has."""
+    return sequence.statements[0].startswith("CREATE")
 
 
 def _head(entry: Entry) -> str:

@@ -247,8 +247,9 @@ def _rows(
 ) -> list[Row]:
     """Return the rows in the order of the primary key, else in that in which they are stored."""
     texts = [_TEXT[each.is_clock].format(sql.Identifier(each.name)) for each in columns]
-    order = sql.SQL(", ").join(map(sql.Identifier, keys)) if keys else sql.SQL("ctid")
-    query = sql.SQL("SELECT {} FROM ONLY {} ORDER BY {}")
+    # Without its table, a name would be that of the text which is selected.
+    order = sql.SQL(", ").join(sql.Identifier("own", each) for each in keys or ["ctid"])
+    query = sql.SQL("SELECT {} FROM ONLY {} AS own ORDER BY {}")
     name = sql.Identifier(*table)
     return session.execute(query.format(sql.SQL(", ").join(texts), name, order)).fetchall()
 
