@@ -271,6 +271,7 @@ INSERT INTO codes_of_old VALUES ('aa', 'x: y, C:\d :z', true, 9000000000), ('bb'
 ALTER SEQUENCE codes_counted_seq RESTART WITH 500;
 INSERT INTO pairs VALUES (1, 2), (2, 1);
 INSERT INTO plain VALUES (1, 'x: y, C:\d :z %(a)s', true, 9000000000), (2, NULL, false, -1);
+INSERT INTO plain SELECT n, 'n', true, n FROM generate_series(10, 12) AS n;
 UPDATE users SET team_id = 1 WHERE id = 1;
 CREATE VIEW admins AS SELECT id, name FROM users WHERE is_admin;
 CREATE MATERIALIZED VIEW numbers AS SELECT mood, count(*) FROM users GROUP BY mood;
@@ -287,6 +288,7 @@ def test_an_ordinary_chain(database_url: str, tmp_path: Path, driver: str) -> No
     made = [each for each in done.body.plain if each.startswith(("table ", "index "))]
     assert made == ["index public.ix_users_last", "index public.numbers_mood_idx"]
     assert "setval('public.codes_counted_seq', 500, false)" in done.text
+    assert done.text.index('{"id": 2,') < done.text.index('{"id": 10,'), "as numbers, not as texts"
 
 
 CHANGES = r"""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from backset.squash import inserted, layout
 from backset.squash.built import constraint_name
-from backset.squash.composing import Composer, taken_back, tidied
+from backset.squash.composing import Composer, said, taken_back, tidied
 from backset.squash.ordering import Unit
 from backset.text.pasted import bare, parts, quoted_if_needed
 
@@ -44,6 +44,8 @@ _GOES_FIRST = {
     *("PUBLICATION", "PUBLICATION TABLE", "ROW SECURITY", "AGGREGATE", "CAST", "OPERATOR"),
 }
 _GO_ALONG = {"SEQUENCE OWNED BY", "TABLE ATTACH", "INDEX ATTACH"}
+_OF_PARTITIONS = {"CONSTRAINT", "INDEX", "STATISTICS"}  # whose table is not told elsewhere
+_IN_THE_WAY = {"FK CONSTRAINT", "TRIGGER", "POLICY", "RULE"}
 _ENUM = re.compile(r"CREATE TYPE \S.* AS ENUM \(")
 _REFERENCE = re.compile(r"FOREIGN KEY \([^()]*\) REFERENCES (?P<table>[^()]*)\(")
 _LABEL = re.compile(r"'(?:[^']|'')*'")
@@ -150,6 +152,13 @@ class _Altering:
         found |= {
             a.number for a, b in self._changed if a.kind in _ROUTINES and _head(a) != _head(b)
         }
+        sequences = [(a, b) for a, b in self._both if a.kind == "SEQUENCE" and self._goes(a)]
+        found |= {
+            a.number
+            for a, b in sequences
+            if not (_is_own(a) and _is_own(b))
+            or b.key in self._after.covered(self._after.table_of(b))  # its column makes it
+        }
         for each in self._before.entries.values():
             needs = set(each.needs)
             if each.number in self._gone:
@@ -184,35 +193,52 @@ class _Altering:
                 continue
             if each.kind == "TABLE":
                 up = [f"{self._op}.drop_table({self._name_of(each)})"]
+            elif each.kind == "ROW SECURITY":
+                name = quoted_if_needed(each.schema, each.name)
+                up = self._executed([f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"])
             else:
                 up = self._executed(each.drop)
             rank = _FIRST if each.kind in _GOES_FIRST else _LAST
             yield self._unit(rank, -each.place, up)
+        for a, _ in self._both:
+            if a.kind == "SEQUENCE" and a.number not in self._again and self._goes(a):
+                # Of a table that was renamed the sequence stays.
+                name = quoted_if_needed(a.schema, a.name)
+                up = self._executed([f"ALTER SEQUENCE {name} OWNED BY NONE"])
+                yield self._unit(_FIRST - 1, a.place, up)
 
     def _with_their_tables(self) -> set[int]:
         """Return the old entries that go when their tables, or their columns, do."""
-        found = set()
-        gone = (self._before.entries[each] for each in self._gone | self._again)
-        tables = {each.key for each in gone if each.key}
-        for each in self._before.entries.values():
-            table = self._before.table_of(each)
-            if each.kind in {"FK CONSTRAINT", "TRIGGER", "POLICY", "RULE"} and table in tables:
-                continue  # it may be in the way of another one
-            if table in tables or each.kind in _GO_ALONG or self._column_is_gone(each):
-                found.add(each.number)
-        return found
+        entries = self._before.entries
+        gone = [entries[each] for each in self._gone | self._again]
+        keys = {each.key for each in gone if each.key}
+        tables = {each.number for each in gone if each.kind == "TABLE"}
+        return {
+            each.number
+            for each in entries.values()
+            if each.kind in _GO_ALONG
+            or self._column_is_gone(each)
+            or (
+                each.kind not in _IN_THE_WAY
+                and (
+                    self._before.table_of(each) in keys
+                    or (each.kind in _OF_PARTITIONS and tables.intersection(each.needs))
+                )
+            )
+        }
 
     def _column_is_gone(self, entry: Entry) -> bool:
         """Tell whether it belongs to a column that goes, as a sequence or a default does."""
-        if entry.kind == "DEFAULT":
-            name = entry.key.partition(" for ")[2]
-        elif entry.kind == "SEQUENCE" and not entry.statements[0].startswith("CREATE"):
-            return True
-        elif entry.kind == "SEQUENCE":
-            item = self._before.items.get(entry.key)
-            name = item.aspects.get("column", "") if item else ""
-        else:
+        if entry.kind == "SEQUENCE":
+            return self._goes(entry) or not _is_own(entry)
+        if entry.kind != "DEFAULT":
             return False
+        return f"column {entry.key.partition(' for ')[2]}" not in self._after.items
+
+    def _goes(self, sequence: Entry) -> bool:
+        """Tell whether a sequence goes with the column that it belongs to."""
+        item = self._before.items.get(sequence.key)
+        name = item.aspects.get("column", "") if item else ""
         return bool(name) and f"column {name}" not in self._after.items
 
     def _told(self) -> Iterator[Unit]:
@@ -229,14 +255,19 @@ class _Altering:
                 head = re.match(r"COMMENT ON .*? IS (?=')", each.statements[0], re.DOTALL)
                 up = [f"{head[0]}NULL"] if head else []
             else:
-                up = [*map(taken_back, reversed(each.statements))]
-            yield self._unit(_LAST - 1, each.place, self._executed(up))
+                up = [*map(taken_back, reversed(said(self._before, each)))]
+            # What is made from now on gets no default privileges.
+            rank = _FIRST if each.kind == "DEFAULT ACL" else _LAST - 1
+            yield self._unit(rank, each.place, self._executed(up))
         for a, b in self._changed:
             if a.kind in _SAID_OF | {"DEFAULT ACL"} and a.number not in self._again:
-                gone = [each for each in a.statements if each not in b.statements]
+                olds, news = said(self._before, a), said(self._after, b)
+                gone = [each for each in olds if each not in news]
                 less = [] if a.kind == "COMMENT" else [*map(taken_back, gone)]
-                more = [each for each in b.statements if each not in a.statements]
-                yield self._unit(_LAST - 1, b.place, self._executed([*less, *more]))
+                more = [each for each in news if each not in olds]
+                rank = _FIRST if a.kind == "DEFAULT ACL" else _LAST - 1
+                yield self._unit(rank, b.place, self._executed(less))
+                yield self._unit(_LAST - 1, b.place, self._executed(more))
 
     def _column_of(self, comment: Entry) -> Item | None:
         """Return the column that a comment is of, if the new state has it."""
@@ -286,18 +317,37 @@ class _Altering:
             elif before is not None and after is not None:
                 unit.up += self._altered_column(new, before, after, filled)
         filled += self._checks(new)
-        unit.up += self._executed([s for s in new.statements[1:] if s not in old.statements])
-        self._settings(new)
+        unit.up += self._executed([*self._settings(old, new)])
         if filled:
-            self._later.append(self._unit(_FILLED, new.place, filled, [unit.number]))
+            needs = [unit.number, *new.needs]
+            self._later.append(self._unit(_FILLED, new.place, filled, needs))
         return unit
 
-    def _settings(self, table: Entry) -> None:
-        """Note what of a table is not altered: how it is stored, and whose part it is."""
-        before, after = (each.items[table.key].aspects for each in (self._before, self._after))
-        for aspect in ("persistence", "options", "access method", "partition key", "parents"):
+    def _settings(self, old: Entry, new: Entry) -> Iterator[str]:
+        """Yield what changes how a table is kept."""
+        before, after = (each.items[new.key].aspects for each in (self._before, self._after))
+        name = quoted_if_needed(new.schema, new.name)
+        if before.get("persistence") != after.get("persistence"):
+            yield f"ALTER TABLE {name} SET {'UNLOGGED' if 'persistence' in after else 'LOGGED'}"
+        options, others = (
+            [each for each in state.get("options", "").split(", ") if each]
+            for state in (before, after)
+        )
+        if more := [each for each in others if each not in options]:
+            yield f"ALTER TABLE {name} SET ({', '.join(more)})"
+        names = [each.partition("=")[0] for each in others]
+        less = [each.partition("=")[0] for each in options]
+        if less := [each for each in less if each not in names]:
+            yield f"ALTER TABLE {name} RESET ({', '.join(less)})"
+        for each in old.statements[1:]:
+            if each not in new.statements:
+                undone = _undone(each)
+                yield from [undone] if undone else []
+                self._unsaid += [] if undone else [new.key]
+        yield from (each for each in new.statements[1:] if each not in old.statements)
+        for aspect in ("access method", "partition key", "parents"):
             if before.get(aspect) != after.get(aspect):
-                self._unsaid.append(table.key)
+                self._unsaid.append(new.key)
 
     def _rendered_columns(self, table: Entry) -> dict[str, ast.Call]:
         """Return the columns as Alembic renders them, by their names."""
@@ -497,7 +547,11 @@ class _Altering:
                 yield self._unit(_ROWS, place, quiet, [entry.number])
             if less:
                 yield self._unit(_FIRST, -place, self._executed(_without(fired, less)))
-        sequences = {(b.schema, b.name): b.place for a, b in self._both if a.kind == "SEQUENCE"}
+        sequences = {
+            (b.schema, b.name): b.place
+            for a, b in self._both
+            if a.kind == "SEQUENCE" and a.number not in self._again
+        }
         before = inserted.sequences(self._old.session, list(sequences))
         after = inserted.sequences(self._new.session, list(sequences))
         for name, statement in after.items():
@@ -551,6 +605,11 @@ def _identity(entry: Entry) -> tuple[str, str, str]:
     return entry.kind, entry.schema, entry.name
 
 
+def _is_own(sequence: Entry) -> bool:
+    """Tell whether it is not that of an identity, which only its column has."""
+    return sequence.statements[0].startswith("CREATE")
+
+
 def _head(entry: Entry) -> str:
     """Return what CREATE OR REPLACE does not change: the arguments, and what is returned."""
     return entry.statements[0].partition("\n")[0]
@@ -598,6 +657,24 @@ def _without(triggers: Sequence[tuple[str, str]], statements: Sequence[str]) -> 
     off = [f"ALTER TABLE {table} DISABLE TRIGGER {name}" for table, name in triggers]
     on = [f"ALTER TABLE {table} ENABLE TRIGGER {name}" for table, name in triggers]
     return [*off, *statements, *on]
+
+
+def _undone(statement: str) -> str:
+    """Return what takes back a setting of a table; nothing where that is not known."""
+    for pattern, usual in _USUAL.items():
+        text, times = re.subn(pattern, usual, statement)
+        if times:
+            return text
+    return ""
+
+
+_USUAL = {
+    r" FORCE ROW LEVEL SECURITY$": " NO FORCE ROW LEVEL SECURITY",
+    r" SET STATISTICS \d+$": " SET STATISTICS -1",
+    r" REPLICA IDENTITY \w+$": " REPLICA IDENTITY DEFAULT",
+    r" SET COMPRESSION \w+$": " SET COMPRESSION DEFAULT",
+    r" SET STORAGE \w+$": " SET STORAGE DEFAULT",
+}
 
 
 def _widens(before: str, after: str) -> bool:

@@ -182,7 +182,7 @@ class Composer:
         if entry.kind == "SEQUENCE" and entry.statements[0].startswith("CREATE"):
             # pg_dump has the sequence of a column behind its table; its default needs it before.
             needs -= {each.number for each in self._built.tables()}
-        up = self._executed(self.said(entry))
+        up = self._executed(said(self._built, entry))
         index = self._rendered.indexes.get(entry.key)
         if index is not None:
             up[0] = layout.call(tidied(index, self._enums))
@@ -201,29 +201,6 @@ class Composer:
         if first is not None and (entry.kind == "COMMENT" or first.kind == "DOMAIN"):
             return first
         return built.by_key.get(built.table_of(entry))
-
-    def said(self, entry: Entry) -> Sequence[str]:
-        """Return the statements of an entry; whoever runs the migration is the owner of all."""
-        user = self._built.user
-        if entry.kind == "MATERIALIZED VIEW":
-            item = self._built.items.get(entry.key)
-            if item is not None and "populated" not in item.aspects:
-                first, *others = entry.statements
-                return [first.removesuffix(_NO_DATA), *others]
-        if entry.kind == "DEFAULT ACL":
-            own = f"ALTER DEFAULT PRIVILEGES FOR ROLE {user} "
-            usual = "ALTER DEFAULT PRIVILEGES "
-            return [
-                usual + each.removeprefix(own) if each.startswith(own) else each
-                for each in entry.statements
-            ]
-        if entry.kind == "ACL":
-            whom = re.compile(rf" (TO|FROM) {re.escape(user)}(?= WITH GRANT OPTION$|$)")
-            return [whom.sub(r" \1 CURRENT_USER", each) for each in entry.statements]
-        if entry.method:
-            before = f"SET LOCAL default_table_access_method = {quoted_if_needed(entry.method)}"
-            return [before, *entry.statements, "SET LOCAL default_table_access_method TO DEFAULT"]
-        return entry.statements
 
     def _executed(self, found: Iterable[str]) -> list[str]:
         return [layout.execute(each, self._op) for each in found]
@@ -392,7 +369,7 @@ class Composer:
                     words.append(f"schema={layout.string(entry.schema)}")
                 unit.down.append(layout.call(f"{self._op}.drop_table({', '.join(words)})"))
             elif entry.kind == "DEFAULT ACL":
-                unit.down += self._executed(map(taken_back, self.said(entry)))
+                unit.down += self._executed(map(taken_back, said(self._built, entry)))
             elif entry.kind not in _PARTS or self._holds_up(entry, unit, places):
                 unit.down += self._executed(entry.drop)
 
@@ -410,6 +387,30 @@ class Composer:
         return any(places.get(each, 0) > place for each in unit.needs) and entry.kind not in {
             *("CONSTRAINT", "INDEX ATTACH", "TABLE ATTACH", "INDEX")
         }
+
+
+def said(built: BuiltObjects, entry: Entry) -> Sequence[str]:
+    """Return the statements of an entry; whoever runs the migration is the owner of all."""
+    user = built.user
+    if entry.kind == "MATERIALIZED VIEW":
+        item = built.items.get(entry.key)
+        if item is not None and "populated" not in item.aspects:
+            first, *others = entry.statements
+            return [first.removesuffix(_NO_DATA), *others]
+    if entry.kind == "DEFAULT ACL":
+        own = f"ALTER DEFAULT PRIVILEGES FOR ROLE {user} "
+        usual = "ALTER DEFAULT PRIVILEGES "
+        return [
+            usual + each.removeprefix(own) if each.startswith(own) else each
+            for each in entry.statements
+        ]
+    if entry.kind == "ACL":
+        whom = re.compile(rf" (TO|FROM) {re.escape(user)}(?= WITH GRANT OPTION$|$)")
+        return [whom.sub(r" \1 CURRENT_USER", each) for each in entry.statements]
+    if entry.method:
+        before = f"SET LOCAL default_table_access_method = {quoted_if_needed(entry.method)}"
+        return [before, *entry.statements, "SET LOCAL default_table_access_method TO DEFAULT"]
+    return entry.statements
 
 
 def _rank(entry: Entry, whole: Entry | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
@@ -28,13 +29,15 @@ _TOGETHER = 500  # rows of one INSERT
 class TableColumn:
     """A column that takes values: its name, its type without what is in parentheses.
 
-    is_identity: whether that is given always. is_clock: whether the default is the time.
+    is_identity: whether that is given always. is_clock: whether the default is the time; is_random:
+    whether it is made at random.
     """
 
     name: str
     type: str
     is_identity: bool
     is_clock: bool
+    is_random: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +84,22 @@ class InsertedRows:
         return ", ".join(
             f"{quoted_if_needed(each.name)} = {'NULL' if value is None else _in_sql(each, value)}"
             for each, value in pairs
-            if old.get(each.name) != value
+            if old.get(each.name) != value and not each.is_random
         )
+
+    def is_row(self, row: Row) -> str:
+        """Return the condition that a row has these values."""
+        pairs = zip(self.columns, row, strict=True)
+        return " AND ".join(
+            f"{quoted_if_needed(each.name)} {'IS NULL' if value is None else '= '}"
+            + ("" if value is None else _in_sql(each, value))
+            for each, value in pairs
+            if value != DEFAULT
+        )
+
+    def without_random(self) -> InsertedRows:
+        """Leave out the columns that each build fills anew."""
+        return self._only([n for n, each in enumerate(self.columns) if not each.is_random])
 
     def _without_clocks(self) -> InsertedRows:
         """Leave out the columns that every row has by default."""
@@ -91,6 +108,9 @@ class InsertedRows:
             for place, each in enumerate(self.columns)
             if not (each.is_clock and all(row[place] == DEFAULT for row in self.rows))
         ]
+        return self._only(kept)
+
+    def _only(self, kept: Sequence[int]) -> InsertedRows:
         columns = [self.columns[place] for place in kept]
         rows = [tuple(row[place] for place in kept) for row in self.rows]
         return replace(self, columns=columns, rows=rows)
@@ -175,6 +195,8 @@ def changed(old: InsertedRows | None, new: InsertedRows | None) -> tuple[list[st
     """Return the SQL that removes rows, and the SQL that inserts and changes others."""
     if old is None or new is None:
         return _removed(old, old.rows) if old else [], new.statements(new.rows) if new else []
+    if any(each.is_random and each.name in new.key for each in new.columns):
+        return _changed_at_random(old.without_random(), new.without_random())
     if not (old.key and list(old.key) == list(new.key)):
         is_same = old.columns == new.columns and sorted(old.rows, key=str) == sorted(
             new.rows, key=str
@@ -193,6 +215,14 @@ def changed(old: InsertedRows | None, new: InsertedRows | None) -> tuple[list[st
     return less, more
 
 
+def _changed_at_random(old: InsertedRows, new: InsertedRows) -> tuple[list[str], list[str]]:
+    """Return the same where each build gives the rows other keys."""
+    before, after = Counter(old.rows), Counter(new.rows)
+    name = quoted_if_needed(*old.table)
+    less = [f"DELETE FROM {name} WHERE {old.is_row(each)}" for each in before - after]
+    return less, new.statements([*(after - before).elements()])
+
+
 def _removed(old: InsertedRows, rows: Sequence[Row]) -> list[str]:
     name = quoted_if_needed(*old.table)
     if not old.key:
@@ -205,8 +235,8 @@ def _columns(session: Session, table: Name) -> tuple[list[TableColumn], list[str
     """Return the columns that take values, and the names of those that the primary key has."""
     rows = session.execute(_COLUMNS, table).fetchall()
     columns = [
-        TableColumn(name=name, type=type_, is_identity=is_identity, is_clock=is_clock)
-        for name, type_, is_identity, is_clock, _ in rows
+        TableColumn(**dict(zip(_FIELDS, row, strict=False)))  # the place in the key is the last
+        for row in rows
     ]
     keys = [(place, name) for name, *_, place in rows if place is not None]
     return columns, [name for _, name in sorted(keys)]
@@ -217,8 +247,9 @@ def _rows(
 ) -> list[Row]:
     """Return the rows in the order of the primary key, else in that in which they are stored."""
     texts = [_TEXT[each.is_clock].format(sql.Identifier(each.name)) for each in columns]
-    order = sql.SQL(", ").join(map(sql.Identifier, keys)) if keys else sql.SQL("ctid")
-    query = sql.SQL("SELECT {} FROM ONLY {} ORDER BY {}")
+    # Without its table, a name would be that of the text which is selected.
+    order = sql.SQL(", ").join(sql.Identifier("own", each) for each in keys or ["ctid"])
+    query = sql.SQL("SELECT {} FROM ONLY {} AS own ORDER BY {}")
     name = sql.Identifier(*table)
     return session.execute(query.format(sql.SQL(", ").join(texts), name, order)).fetchall()
 
@@ -267,11 +298,14 @@ _TEXT = {
            THEN 'DEFAULT' ELSE {0}::text END"""
     ),
 }
+_FIELDS = ("name", "type", "is_identity", "is_clock", "is_random")
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, NULL), a.attidentity = 'a',
        coalesce(a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)
                 AND pg_get_expr(d.adbin, d.adrelid) ~ '^(now\\(\\)|CURRENT_TIMESTAMP|LOCALTIMESTAMP'
                     '|(clock|statement|transaction)_timestamp\\(\\))$', false),
+       coalesce(pg_get_expr(d.adbin, d.adrelid)
+                ~ 'gen_random_|uuid_generate|uuidv|random\\(', false),
        array_position(i.indkey::int2[], a.attnum)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
      JOIN pg_namespace n ON n.oid = c.relnamespace
