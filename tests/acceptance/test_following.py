@@ -486,3 +486,18 @@ def test_old_scripts_may_read_files_beside_them(tmp_path: Path, database_url: st
     done = project.invoke("upgrade")
     assert done.returncode == 0, done.stdout + done.stderr
     assert rows(project) == [NEW]
+
+
+def test_a_chain_of_ones_own_without_the_step(tmp_path: Path, database_url: str) -> None:
+    """It is told which step is lacking, and not to rebuild the database."""
+    project = laid(tmp_path / "p", database_url)
+    squash(project, at(project, "ccc"), archive=False)
+    (project.folder / "tasks.py").write_text(
+        "from backset import tasks\nfrom backset.chain import Chain\n"
+        "from backset.steps import upgrade\n"
+        'namespace = tasks.collection([Chain("upgrade", upgrade)])\n'
+    )
+    done = project.invoke("upgrade")
+    assert done.returncode == 4
+    assert f"'ccc': {NEW} replaces it → `backset upgrade` follows that one" in done.stderr
+    assert 'Chain("upgrade", follow, upgrade)' in done.stderr

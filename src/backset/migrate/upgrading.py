@@ -17,6 +17,7 @@ from backset.errors import AlembicError, Finding, StepFailedError
 from backset.inherit import cluster_wide
 from backset.migrate.current import Place, place
 from backset.migrate.worker import Migrated
+from backset.revisions import replaced
 from backset.text import explanations
 from backset.text.quantities import count
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 _OWN_TABLE = (
     "let env.py of each chain give context.configure() a version_table of its own, and name that "
     "in its [[tool.backset.chains]]"
+)
+_FOLLOW = (
+    "`backset upgrade` follows that one; a chain of your own in tasks.py does so with the step "
+    'follow: Chain("upgrade", follow, upgrade)'
 )
 _STATUS = "exit status"
 _MEND = "mend the command, then run this again"
@@ -127,10 +132,15 @@ def _one(ground: Ground, worker: Worker, progress: Progress) -> tuple[Migrated, 
 
 @contextmanager
 def _unshared(worker: Worker, workers: Sequence[Worker]) -> Iterator[None]:
-    """Say it where the block meets the revision that another chain has put into its table."""
+    """Say it where the block meets a revision of another chain, or one that a script replaces."""
     try:
         yield
     except AlembicError as error:
+        by = replaced.replacing(worker.scripts.revisions)
+        for name in by if error.kind == "orphaned revision" else ():
+            if f"'{name}'" in error.words:
+                what = f"{error.words}: {by[name][0].id} replaces it"
+                raise StepFailedError(what, _FOLLOW) from None
         for other in workers:
             ids = {f"'{each.id}'" for each in other.scripts.revisions if other is not worker}
             if error.kind == "orphaned revision" and any(each in error.words for each in ids):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import AlembicError, StepFailedError
+from backset.revisions import script_files
 from backset.revisions.replaced import REBUILD
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision
     from backset.settings.settings import Settings
+
+
+_DATA = frozenset({".sql", ".json", ".csv", ".txt", ".yaml", ".yml", ".toml"})
 
 
 @dataclass(slots=True)
@@ -126,11 +130,11 @@ class Retrieved:
     def folder(self, chain: Sequence[Revision]) -> Iterator[Path]:
         """Give a folder that nobody else can read, with the scripts of a chain and no others.
 
-        What else is beside today's scripts is there, too: old ones may read it.
+        Data beside today's scripts is there, too: old ones may read it.
         """
         with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
             for location in self.worker.scripts.locations:
-                shutil.copytree(location, folder, ignore=_scripts, dirs_exist_ok=True)
+                _bring_data(location, Path(folder))
             for each in chain:
                 name, content = self.contents.get(each.id, (each.path.name, None))
                 path = Path(folder, name)
@@ -142,9 +146,13 @@ class Retrieved:
             yield Path(folder)
 
 
-def _scripts(_folder: str, names: Sequence[str]) -> set[str]:
-    """Return what is left out: each chain gets its own."""
-    return {each for each in names if each.endswith((".py", ".pyc")) or each == "__pycache__"}
+def _bring_data(location: Path, folder: Path) -> None:
+    """Copy what scripts read beside them; never what is large, a link, or other people's."""
+    for path in script_files.walk(location):
+        if path.suffix in _DATA and path.stat().st_size <= script_files.LARGEST_BYTES:
+            there = folder / path.relative_to(location)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, there)
 
 
 def _unfound(gaps: Sequence[str]) -> str:
