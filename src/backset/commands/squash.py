@@ -321,7 +321,11 @@ class _Squash:
             watcher.begin("prove")
             while True:  # each time more of it is SQL
                 new = self._build_new(written, names.scratch)
-                found = [] if new is None else self._compared(old.chain, new.chain, keeps=keeps)
+                found = (
+                    []
+                    if new is None
+                    else self._compared(old.chain, new.chain, written, keeps=keeps)
+                )
                 unlike = {*old.chain.schema} if new is None else _unlike(found, old.chain)
                 if unlike <= plain:
                     break
@@ -503,11 +507,20 @@ class _Squash:
         name = self._run.server.names.scratch
         return self._built(name, needs, SIDES.old) if needs else nullcontext()
 
-    def _compared(self, old: BuiltChain, new: BuiltChain, *, keeps: bool) -> list[Difference]:
+    def _compared(
+        self, old: BuiltChain, new: BuiltChain, written: Path, *, keeps: bool
+    ) -> list[Difference]:
         if not keeps:
             old, new = replace(old, rows={}), replace(new, rows={})
-        sides = {SIDES.old: old, SIDES.new: new}
-        return compare(old, new, sides.__getitem__)
+        ends = {SIDES.old: self._selected.heads, SIDES.new: (self._chosen.new,)}
+        folders = {SIDES.old: None, SIDES.new: written.parent}
+
+        def again(side: str) -> BuiltChain:
+            name = self._run.server.names.scratch
+            with self._built(name, ends[side], side, folders[side]) as built:
+                return built.chain
+
+        return compare(old, new, again)
 
     def _placed(self, written: Path) -> Done:
         """Put the replaced scripts into a tar, and change the tree at once."""
