@@ -216,6 +216,15 @@ def a_squash(told: Told, project: Project) -> None:
     told.by(project, "prove-squash", "old")
 
 
+def a_squash_that_is_written(told: Told, project: Project) -> None:
+    """A part of a chain is replaced, and what follows it gets the new id."""
+    squashed.become(project)
+    shutil.copy(REPOSITORY / "alembic/script.py.mako", project.folder / "migrations")
+    told.by(project, "squash", "--to", "bbb", "--dirty", "--plan")
+    told.by(project, "squash", "--to", "bbb", "--dirty", "-m", "start")
+    told.by(project, "squash", "--sql")
+
+
 def a_squash_that_is_followed(told: Told, project: Project) -> None:
     """A database in the middle of what is replaced, and a script from before it."""
     squashed.become(project)
@@ -248,6 +257,7 @@ STORIES = {
     whom_it_waits_for: "",
     out_of_use: "states",
     a_squash: "",
+    a_squash_that_is_written: "branches",
     a_squash_that_is_followed: "branches",
     rows_come_along: "",
     on_a_server_of_its_own: "",
