@@ -61,6 +61,20 @@ def test_a_plan_says_it_and_changes_nothing(tmp_path: Path, database_url: str) -
     assert prints(project) == before
 
 
+def test_the_archive_of_the_squash_is_what_counts(tmp_path: Path, database_url: str) -> None:
+    """A copy in the project may have the id of an old revision, and another text."""
+    project = laid(tmp_path / "p", database_url)
+    squash(project, at(project, "bbb"))
+    copies = project.folder / "notes"
+    copies.mkdir()
+    other = squashed.script("ccc", "aaa", "CREATE TABLE of_nobody (id int)")
+    (copies / "ccc_as_it_was_once.py").write_text(other)
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "replaced.tar.gz" in done.stdout
+    assert rows(project) == [NEW]
+
+
 def test_from_the_middle_by_the_archive(tmp_path: Path, database_url: str) -> None:
     """What had not run here runs from the archive, after a backup; rows of people stay."""
     project = laid(tmp_path / "p", database_url)

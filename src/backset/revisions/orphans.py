@@ -333,6 +333,23 @@ def _paths(commit: Commit) -> tuple[str, ...]:
     return (*commit.added, *commit.changed, *commit.removed)
 
 
+def archived(
+    heads: Collection[str], replaces: Collection[str], folders: Folders
+) -> tuple[list[Revision], Recipe] | None:
+    """Return the scripts of the archive of a squash, and what brings them back; None without it.
+
+    It has the heads of what was replaced, and all of that; what an earlier squash has replaced
+    stands in the `replaces` of its scripts.
+    """
+    for tar, scripts in _packed(folders.backups, min(heads, default="")):
+        ids = {each.id for each in scripts}
+        covered = ids.union(*(each.replaces for each in scripts))
+        if ids.issuperset(heads) and covered.issuperset(replaces):
+            gone = [each for each in scripts if each.id in replaces]
+            return gone, restore.from_tar(gone, tar, folders, set())
+    return None
+
+
 def _packed(backups: Path, revision: str) -> Iterator[tuple[Path, list[Revision]]]:
     """Yield the tars among backset's backups that have a revision, the newest first.
 

@@ -71,6 +71,7 @@ def _differences(
 
     Raises StepFailedError where it cannot be built.
     """
+    from backset.inherit.inheritance import OF_DATABASE
     from backset.prove import placement, scratch
     from backset.servers import derived
 
@@ -78,8 +79,12 @@ def _differences(
     try:
         derived.refuse_scratch(run.server, [name], run.current.databases, "compare the schema")
         derived.clear_scratch(run.server, run.current.databases)
-        with scratch.created(run, name) as made:
-            before, after = _built(made, lineage, squash)
+        try:
+            with scratch.created(run, name, sources=OF_DATABASE) as made:
+                before, after = _built(made, lineage, squash)
+        except StepFailedError:  # it takes for given what an administrator has put there
+            with scratch.created(run, name) as made:
+                before, after = _built(made, lineage, squash)
     except BacksetError as error:
         what = f"{at}, but has another schema than that; how it differs is not known: {error.what}"
         raise StepFailedError(what, f"{error.remedy}; or {_CHOICE}") from None

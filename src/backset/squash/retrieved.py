@@ -53,6 +53,7 @@ class Retrieved:
     def find(self, squash: Revision) -> Sequence[Revision]:
         """Return the scripts that a revision replaces, with what they need and no file has.
 
+        The archive of the squash has just these; git and copies may have others of the same id.
         Raises StepFailedError where they are nowhere.
         """
         if squash.id not in self._found:
@@ -60,19 +61,30 @@ class Retrieved:
         return self._found[squash.id]
 
     def _find(self, squash: Revision) -> Sequence[Revision]:
-        from backset.revisions import orphans, restore
+        from backset.revisions import orphans
 
+        folders = self.worker.folders
+        archive = orphans.archived(squash.replaced_heads, squash.replaces, folders)
+        if archive is not None:
+            scripts, recipe = archive
+            self._take(recipe)
+            return scripts
         found: dict[str, Revision] = {}
         for head in squash.replaced_heads:
-            trace = orphans.trace(head, self.worker.folders, self.settings.environ)
+            trace = orphans.trace(head, folders, self.settings.environ)
             if trace.recipe is None:
                 first = next(iter(trace.lines()), "")
                 raise StepFailedError(f"{squash.id} replaces {head}: {first}", _unfound(trace.gaps))
-            self.sources |= dict.fromkeys(self._sources(trace.recipe))
-            for item, content in restore.contents(trace.recipe, self.settings.plain_env):
-                self.contents.setdefault(item.revision, (item.home.name, content))
+            self._take(trace.recipe)
             found |= {each.id: each for each in trace.scripts}
         return list(found.values())
+
+    def _take(self, recipe: Recipe) -> None:
+        from backset.revisions import restore
+
+        self.sources |= dict.fromkeys(self._sources(recipe))
+        for item, content in restore.contents(recipe, self.settings.plain_env):
+            self.contents.setdefault(item.revision, (item.home.name, content))
 
     def _sources(self, recipe: Recipe) -> Iterator[str]:
         from backset.revisions.restore import Blob, Copy
