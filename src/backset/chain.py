@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain as flattened
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from invoke.exceptions import Exit
 
@@ -45,6 +45,25 @@ class Planned:
 
     lines: Sequence[str]
     problems: tuple[Finding, ...] = ()
+
+
+class Watcher(Protocol):
+    """What a run tells while it happens."""
+
+    def begin(self, step: str) -> None:
+        """Note that a step begins; others may go on."""
+
+    def progress(self, text: str, *, lasting: bool = False) -> None:
+        """Note what the step is doing; lasting: people want to see it afterwards, too."""
+
+    def notice(self, text: str, clients: Sequence[Any] = ()) -> None:
+        """Say what must not go unsaid, such as whom the run waits for; from any thread.
+
+        clients: the sessions that it is about, as connections.activity has them.
+        """
+
+    def end(self, step: str, done: Done) -> None:
+        """Note what the step did."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
@@ -25,28 +25,12 @@ from backset.steps.databases import mark, pruned
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from backset.chain import Chain, Group, Step
+    from backset.chain import Chain, Group, Step, Watcher
     from backset.connections.activity import Backend
     from backset.errors import Finding
     from backset.runs.consent import Consent
     from backset.runs.run import Run
     from backset.settings.rules import Rules
-
-
-class Watcher(Protocol):
-    """What a run tells while it happens."""
-
-    def begin(self, step: str) -> None:
-        """Note that a step begins; others may go on."""
-
-    def progress(self, text: str, *, lasting: bool = False) -> None:
-        """Note what the step is doing; lasting: people want to see it afterwards, too."""
-
-    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
-        """Say what must not go unsaid, such as whom the run waits for; from any thread."""
-
-    def end(self, step: str, done: Done) -> None:
-        """Note what the step did."""
 
 
 def unwanted(carries: Rules | None) -> frozenset[str]:

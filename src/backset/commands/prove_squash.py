@@ -12,10 +12,11 @@ from backset.chain import Details, Done
 from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
 from backset.described import described, key
-from backset.errors import Finding, FindingsError, Overdue, StepFailedError
-from backset.process import files, signals
+from backset.errors import Finding, FindingsError, StepFailedError
+from backset.process import files
 from backset.prove import scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
+from backset.prove.scratch import limited
 from backset.revisions.git import Git
 from backset.runs.consent import Consent
 from backset.runs.run import Run
@@ -27,7 +28,7 @@ from backset.text.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from backset.execution import Watcher
+    from backset.chain import Watcher
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
 
@@ -129,24 +130,6 @@ def _made(run: Run, side: str, chain: _Chain, name: str, progress: Progress) -> 
         what = f"{side} ({chain.shown}) cannot be built on an empty database: {error.what}"
         remedy = _OLDER if side == SIDES.old else error.remedy
         raise StepFailedError(what, remedy) from None
-
-
-@contextmanager
-def limited(watcher: Watcher, limit_s: float) -> Iterator[Progress]:
-    """Give the block so many seconds, and what it tells its progress to."""
-    doing = ""
-
-    def progress(text: str) -> None:
-        nonlocal doing
-        doing = text
-        watcher.progress(text)
-
-    try:
-        with signals.limited(limit_s):
-            yield progress
-    except Overdue as error:
-        error.doing = doing
-        raise
 
 
 def _verdict(findings: int, minor: int) -> str:

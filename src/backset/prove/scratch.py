@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from backset.catalog import catalog, schema
 from backset.catalog.schema import Sides
 from backset.connections.session import connect
-from backset.errors import Finding, StepFailedError
+from backset.errors import Finding, Overdue, StepFailedError
 from backset.inherit import cluster_wide
 from backset.inherit.inheritance import EVERYTHING, Inheritance
 from backset.migrate import upgrading
 from backset.migrate.project_command import ProjectCommand
 from backset.migrate.upgrading import Ground
 from backset.migrate.worker import Worker
+from backset.process import signals
 from backset.prove import rows
 from backset.servers import derived
 from backset.text.pasted import bare, parts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.catalog.schema import Difference, Item
+    from backset.chain import Watcher
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.inherit.property import Source
@@ -245,3 +247,21 @@ def _leftover(each: Difference, rows: str) -> Finding:
 def _finding(kind: str, name: str, what: str) -> Finding:
     why = "the next upgrade meets it"
     return Finding(kind=kind, name=name, what=what, why=why, remedy=_HALF_WAY)
+
+
+@contextmanager
+def limited(watcher: Watcher, limit_s: float) -> Iterator[Progress]:
+    """Give the block so many seconds, and what it tells its progress to."""
+    doing = ""
+
+    def progress(text: str) -> None:
+        nonlocal doing
+        doing = text
+        watcher.progress(text)
+
+    try:
+        with signals.limited(limit_s):
+            yield progress
+    except Overdue as error:
+        error.doing = doing
+        raise

@@ -1,0 +1,494 @@
+"""Squashes: old revisions are built, written anew as one, proved, and only then replaced."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections import Counter
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from backset.catalog import schema
+from backset.catalog.schema import Difference
+from backset.chain import Details, Done
+from backset.checks import verification
+from backset.described import described, key
+from backset.errors import RefusedError, SettingsError, StepFailedError
+from backset.inherit.inheritance import EVERYTHING, OF_DATABASE
+from backset.migrate import upgrading
+from backset.migrate.worker import Worker
+from backset.process import files
+from backset.prove import rows, scratch
+from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
+from backset.prove.scratch import limited
+from backset.revisions import script_files
+from backset.revisions.history import few
+from backset.squash import exchange, selection, tree, writing
+from backset.squash.writing import Below
+from backset.text.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from backset.catalog.schema import Item
+    from backset.chain import Watcher
+    from backset.errors import Finding
+    from backset.prove.scratch import Scratch
+    from backset.revisions.script_files import Folders
+    from backset.runs.run import Run
+    from backset.settings.settings import Settings
+    from backset.settings.values import Lineage
+    from backset.squash.selection import Selection
+    from backset.squash.tree import TreeChange
+
+    Progress = Callable[[str], None]
+
+_PURPOSE = "squash"
+_TEMPLATE = "script.py.mako"
+_UNFINISHED = "a squash was killed half way"
+_REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
+_ROWS = "--rows keep writes them as they are in this build, --rows none leaves all rows out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the flags say. chain: the name of one of several. form: `ops` or `sql`."""
+
+    message: str = ""
+    first: str = ""
+    last: str = ""
+    chain: str = ""
+    rows: str = ""
+    form: str = "ops"
+    dirty: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError where a word is none of those that there are."""
+        problems = []
+        if self.rows not in {"", "keep", "none"}:
+            problems.append((f"--rows is {self.rows!r}", "say keep or none"))
+        if self.form not in {"ops", "sql"}:
+            problems.append((f"--as is {self.form!r}", "say ops or sql"))
+        if problems:
+            raise SettingsError(problems)
+
+
+@described()
+class _MadeDetails(Details):
+    made: Made = key("`old chain` and `prove`: how much the revisions have made")
+
+
+@described(kw_only=True)
+class _WrittenDetails(Details):
+    revision: str = key("`write`: the id of the new revision")
+    path: Path = key("`write`: the path of its file")
+    replaces: tuple[str, ...] = key("`write`: the revisions that it replaces, in their order")
+
+
+@described(kw_only=True)
+class _ProvedDetails(Details):
+    made: Made = key("`old chain` and `prove`: how much the revisions have made")
+    as_sql: tuple[str, ...] = key(
+        "`prove`: the objects that are written as SQL, since Alembic's operations would make others"
+    )
+
+
+@described(kw_only=True)
+class _ArchivedDetails(Details):
+    archive: str = key("`archive`: the tar that has the replaced scripts")
+    removed_files: tuple[str, ...] = key(
+        "`archive`: the files that are gone, from the project's root"
+    )
+    rewritten: tuple[str, ...] = key("`archive`: the files that follow the new revision now")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which revisions of which chain are replaced, and what that changes in the tree."""
+
+    lineage: Lineage
+    folders: Folders
+    heads: tuple[str, ...]
+    selection: Selection
+    change: TreeChange
+    new: str
+
+
+def choose(
+    settings: Settings, worker: Worker, wanted: Wanted, told: Watcher, *, plan: bool
+) -> Chosen:
+    """Choose what one that was begun has read; refuse what cannot be squashed, before all else."""
+    place = script_files.Folders(settings.root, (), settings.backups)
+    if plan and exchange.is_unfinished(place):
+        raise StepFailedError(_UNFINISHED, "run it without --plan, which ends that first")
+    if done := exchange.recover(place):
+        told.notice(done)
+    if worker.scripts.problems:
+        problem = worker.scripts.problems[0]
+        raise StepFailedError(problem.text, "mend the chain first: `invoke status`")
+    if not any((each / _TEMPLATE).is_file() for each in worker.scripts.folders):
+        what = f"there is no {_TEMPLATE} beside env.py, by which Alembic writes a revision"
+        raise StepFailedError(what, "take the one that `alembic init` writes into a new folder")
+    found = worker.scripts.revisions
+    selected = selection.select(found, first=wanted.first, last=wanted.last)
+    new = secrets.token_hex(6)
+    change = tree.read(selected, worker.folders, new)
+    if note := tree.demand_clean(worker.folders, settings.environ, may_be_dirty=wanted.dirty):
+        told.notice(note)
+    return Chosen(
+        lineage=worker.lineage,
+        folders=worker.folders,
+        heads=worker.scripts.heads,
+        selection=selected,
+        change=change,
+        new=new,
+    )
+
+
+def planned(chosen: Chosen, name: str) -> list[tuple[str, str]]:
+    """Return (step, what it would do)."""
+    selected = chosen.selection
+    much, files = (count(len(selected.replaced), each) for each in ("revision", "file"))
+    ends = ", ".join(selected.heads)
+    lines = [
+        ("old chain", f"would build {much} up to {ends} in {name}, and drop that"),
+        ("write", f"would write one revision, after {', '.join(selected.down) or 'base'}"),
+        ("prove", "would build that, and compare every object and the rows of migrations"),
+        ("archive", f"would put {files} into a tar, and remove them"),
+    ]
+    if selected.followers:
+        names = few(chosen.folders.shown(each.path) for each in selected.followers)
+        lines.append(("archive", f"would let {names} follow the new revision"))
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A scratch database in which revisions have run; `empty`: its objects before the first."""
+
+    scratch: Scratch
+    worker: Worker
+    empty: Mapping[str, Item]
+    chain: BuiltChain
+
+
+class _New(NamedTuple):
+    """What the new chain makes, and how the models differ from that."""
+
+    chain: BuiltChain
+    models: frozenset[str]
+
+
+class Squash:
+    """One squash: what is built in scratch databases for it, and what is written of that."""
+
+    def __init__(
+        self,
+        run: Run,
+        chosen: Chosen,
+        wanted: Wanted,
+        watcher: Watcher,
+        limit_s: float,
+        ahead: Sequence[Worker],
+    ) -> None:
+        self._run = run
+        self._chosen = chosen
+        self._selected = chosen.selection
+        self._wanted = wanted
+        self._watcher = watcher
+        self._limit_s = limit_s
+        self._ahead = [*ahead]
+        self._inherits = False
+        self._as_sql = wanted.form == "sql"
+
+    def done(self) -> list[Finding]:
+        """Do it; return how the new chain differs, after which nothing is changed."""
+        names, watcher = self._run.server.names, self._watcher
+        watcher.begin("old chain")
+        with ExitStack() as stack:
+            ends = self._selected.heads
+            old = self._build_old(stack, ends)
+            keeps = self._keeps_rows(old.chain)
+            text = f"{count(old.chain.revisions, 'revision')} built in a scratch database"
+            watcher.end("old chain", Done(text, _MadeDetails(old.chain.made)))
+            models = self._models(old)
+            self._tell_models(models, models)
+            watcher.begin("write")
+            folder = stack.enter_context(files.temporary())
+            plain, found = set[str](), list[Difference]()
+            written = self._write(old, folder, plain, keeps=keeps)
+            watcher.end("write", Done(self._told(written), self._details(written)))
+            watcher.begin("prove")
+            while True:  # each time more of it is SQL
+                new = self._build_new(written, names.scratch)
+                found = (
+                    []
+                    if new is None
+                    else self._compared(old.chain, new.chain, written, keeps=keeps)
+                )
+                unlike = {*old.chain.schema} if new is None else _unlike(found, old.chain)
+                if unlike <= plain:
+                    break
+                plain |= unlike
+                told = f"writing {count(len(plain), 'object')} as SQL, to have them exactly"
+                watcher.progress(told)
+                written = self._write(old, folder, plain, keeps=keeps)
+            if new is not None:
+                self._tell_models(frozenset(), new.models - models)
+            for each in found:
+                if each.minor:
+                    watcher.notice(each.text)
+            loud = [finding(each) for each in found if not each.minor]
+            if findings := [replace(each, remedy=_REMEDY) for each in loud]:
+                watcher.end("prove", Done(count(len(findings), "difference")))
+                return findings
+            watcher.end(
+                "prove",
+                Done(
+                    _same(old, keeps=keeps, plain=plain),
+                    _ProvedDetails(made=old.chain.made, as_sql=tuple(sorted(plain))),
+                ),
+            )
+            watcher.begin("archive")
+            watcher.end("archive", self._placed(written))
+        return []
+
+    @contextmanager
+    def _built(
+        self, name: str, ends: Sequence[str], side: str, versions: Path | None = None
+    ) -> Iterator[_Built]:
+        """Build the chains before this one, and this one up to some revisions, for the block."""
+        settings = self._run.settings
+        own = replace(self._chosen.lineage, heads=tuple(ends), upgrade=(), init=())
+        before = settings.lineages[: settings.lineages.index(self._chosen.lineage)]
+        there = replace(settings, lineages=(*before, own), upgrade=(), init=())
+        others, alone = (replace(there, lineages=each) for each in (before, (own,)))
+        workers = [Worker(there, each) for each in before]
+        one = self._ahead.pop(0) if self._ahead else Worker(settings, own)
+        workers.append(one.meant_for(there, own, versions))
+        with (
+            scratch.created(
+                *(self._run, name),
+                settings=there,
+                ahead=workers,
+                sources=EVERYTHING if self._inherits else OF_DATABASE,
+            ) as made,
+            self._limited() as progress,
+        ):
+            for init in filter(None, (settings.init, self._chosen.lineage.init)):
+                upgrading.init(made.command, init, made.session, progress)
+            try:
+                first = replace(made, settings=others, workers=workers[:-1]) if before else None
+                count_before = first.upgrade(progress) if first else 0
+                empty = made.schema()
+                last = replace(made, settings=alone, workers=workers[-1:])
+                chain = BuiltChain.of(made, count_before + last.upgrade(progress))
+            except StepFailedError as error:
+                what = f"{side} cannot be built on an empty database: {error.what}"
+                raise StepFailedError(what, error.remedy) from None
+            yield _Built(made, workers[-1], empty, chain)
+
+    def _limited(self) -> AbstractContextManager[Progress]:
+        return limited(self._watcher, self._limit_s)
+
+    def _keeps_rows(self, made: BuiltChain) -> bool:
+        """Tell whether rows of migrations are written. Raises RefusedError: somebody must decide.
+
+        The chain is built once more, where it inserts any: what each build makes anew, such as
+        random ids and times, would be as it is in this one for ever.
+        """
+        if self._wanted.rows or not any(each.total for each in made.rows.values()):
+            return self._wanted.rows != "none"
+        self._watcher.progress("building it again, to see what each build makes anew")
+        name = self._run.server.names.scratch
+        with self._built(name, self._selected.heads, SIDES.old) as again:
+            anew = rows.unstable(made.rows, again.chain.rows)
+        columns = [f"{table}.{each}" for table in sorted(anew) for each in sorted(anew[table])]
+        if columns:
+            what = f"each build of these migrations fills {few(columns)} anew, as with random ids"
+            raise RefusedError([(f"{what} and times", _ROWS)])
+        return True
+
+    def _models(self, built: _Built) -> frozenset[str]:
+        """Return how the models differ from what is built; nothing where that is not at head."""
+        if {*self._selected.heads} != {*self._chosen.heads}:
+            return frozenset()
+        workers, session = built.scratch.workers, built.scratch.session
+        return frozenset(each.what for each in verification.differences_of_models(workers, session))
+
+    def _tell_models(self, old: frozenset[str], new: frozenset[str]) -> None:
+        """Say how the models differ from the chain; and from the new one, if otherwise."""
+        if old:
+            told = few(sorted(old))
+            self._watcher.notice(f"the models differ from the chain, which is what counts: {told}")
+        if more := new - old:
+            told = few(sorted(more))
+            self._watcher.notice(
+                "with the new revision alone the models are others, since the old ones have "
+                f"imported some → import all models in env.py: {told}"
+            )
+
+    def _write(self, old: _Built, folder: Path, plain: Collection[str], *, keeps: bool) -> Path:
+        """Write the revision beside all that stays, in a folder of their own; return its path."""
+        selected, wanted = self._selected, self._wanted
+        versions = Path(tempfile.mkdtemp(dir=folder))
+        change = self._chosen.change
+        for number, each in enumerate(old.worker.scripts.revisions):
+            if each.path not in change.removed:
+                _before, after = change.rewritten.get(each.path, (b"", b""))
+                copy = versions / each.path.name
+                copy = copy if not copy.exists() else versions / f"{number}_{copy.name}"
+                copy.write_bytes(after or each.path.read_bytes())
+        with self._below() as below:
+            body = writing.read(
+                old.scratch,
+                old.worker,
+                self._run.backups.programs,
+                rows=keeps,
+                as_sql=self._as_sql,
+                plain=plain,
+                before=old.empty,
+                below=None if below is None else Below(made=below.scratch, worker=below.worker),
+            )
+        for unsaid in body.unsaid:
+            self._watcher.notice(f"what changes cannot be written: {unsaid}")
+        major = old.scratch.session.info.server_version // 10_000
+        return writing.write(
+            old.worker,
+            body,
+            folder=versions,
+            revision=self._chosen.new,
+            message=wanted.message or "squash",
+            down=selected.down,
+            labels=selected.labels,
+            depends_on=selected.depends_on,
+            replaces=selected.replaces,
+            replaced_heads=selected.heads,
+            replaced_schema=schema.digest(old.chain.schema, major),
+        )
+
+    def _build_old(self, stack: ExitStack, ends: Sequence[str]) -> _Built:
+        """Build the old chain from nothing; else with what an administrator gave the target.
+
+        What that is may as well be what the chain has made there, and would be left out.
+        """
+        name = self._run.server.names.scratch_old
+        try:
+            return stack.enter_context(self._built(name, ends, SIDES.old))
+        except StepFailedError as error:
+            if self._run.current.database is None:
+                raise
+            self._inherits = True
+            built = stack.enter_context(self._built(name, ends, SIDES.old))
+            self._watcher.notice(
+                "what the target has from an administrator is taken for given, and not in the new "
+                f"revision: from nothing {error.what}"
+            )
+            return built
+
+    def _build_new(self, written: Path, name: str) -> _New | None:
+        """Build the chain with the new revision; None where its operations cannot make it.
+
+        Raises StepFailedError where SQL alone cannot, either.
+        """
+        try:
+            with self._built(name, (self._chosen.new,), SIDES.new, written.parent) as new:
+                return _New(new.chain, self._models(new))
+        except StepFailedError as error:
+            if self._as_sql:
+                raise
+            self._watcher.notice(f"all of it becomes SQL, since {error.what}")
+            self._as_sql = True
+            return None
+
+    def _below(self) -> AbstractContextManager[_Built | None]:
+        """Build what comes before the first replaced revision, for the block, if there is any."""
+        needs = (*self._selected.down, *self._selected.depends_on)
+        name = self._run.server.names.scratch
+        return self._built(name, needs, SIDES.old) if needs else nullcontext()
+
+    def _compared(
+        self, old: BuiltChain, new: BuiltChain, written: Path, *, keeps: bool
+    ) -> list[Difference]:
+        if not keeps:
+            old, new = replace(old, rows={}), replace(new, rows={})
+        ends = {SIDES.old: self._selected.heads, SIDES.new: (self._chosen.new,)}
+        folders = {SIDES.old: None, SIDES.new: written.parent}
+
+        def again(side: str) -> BuiltChain:
+            name = self._run.server.names.scratch
+            with self._built(name, ends[side], side, folders[side]) as built:
+                return built.chain
+
+        return compare(old, new, again)
+
+    def _placed(self, written: Path) -> Done:
+        """Put the replaced scripts into a tar, and change the tree at once."""
+        change, folders = self._chosen.change, self._chosen.folders
+        store = self._run.backups.store
+        files.make(store.folder)
+        tar = tree.archive(change, folders.root, store.folder, datetime.now(UTC))
+        home = self._home(written)
+        for each in exchange.exchange(change, home, written.read_bytes(), folders):
+            self._watcher.notice(each)
+        gone = tuple(folders.shown(each) for each in change.removed)
+        others = tuple(folders.shown(each) for each in change.rewritten)
+        places = sorted({str(Path(each).parent) for each in gone})
+        text = f"{count(len(gone), 'file')} → {folders.shown(tar)}, removed from {few(places)}"
+        text += f" · {few(others)} follow the new one" if others else ""
+        return Done(text, _ArchivedDetails(archive=str(tar), removed_files=gone, rewritten=others))
+
+    def _told(self, written: Path) -> str:
+        replaces = count(len(self._selected.replaces), "revision")
+        return f"{self._chosen.folders.shown(self._home(written))} · replaces {replaces}"
+
+    def _home(self, written: Path) -> Path:
+        return self._selected.replaced[-1].path.parent / written.name
+
+    def _details(self, written: Path) -> _WrittenDetails:
+        return _WrittenDetails(
+            revision=self._chosen.new,
+            path=self._home(written),
+            replaces=self._selected.replaces,
+        )
+
+
+_COUNTED = {
+    "table": "tables",
+    "view": "views",
+    "materialized view": "materialized views",
+    "type": "types",
+    "function": "functions",
+    "trigger": "triggers",
+    "index": "indexes",
+}
+
+
+def _same(old: _Built, *, keeps: bool, plain: Collection[str]) -> str:
+    """Say how much both chains make."""
+    kinds = Counter(each.kind for key, each in old.chain.schema.items() if key not in old.empty)
+    said = [
+        f"{kinds[kind]:,} {kind if kinds[kind] == 1 else several}"
+        for kind, several in _COUNTED.items()
+        if kinds[kind]
+    ]
+    total = sum(each.total for each in old.chain.rows.values())
+    if total:
+        said.append(f"{count(total, 'row')} of migrations" + ("" if keeps else " left out"))
+    text = f"both chains make the same: {', '.join(said) or 'nothing'}"
+    return text + (f" · {count(len(plain), 'object')} written as SQL" if plain else "")
+
+
+def _unlike(found: Iterable[Difference], old: BuiltChain) -> set[str]:
+    """Return the keys of what Alembic's operations have not made exactly: tables and indexes."""
+    keys = set()
+    for each in found:
+        if each.minor or each.subject not in old.schema:
+            continue
+        item = old.schema[each.subject]
+        keys.add(item.key if item.kind == "index" or not item.parent else item.parent)
+    return keys
