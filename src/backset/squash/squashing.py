@@ -177,10 +177,10 @@ class _Built:
 
 
 class _New(NamedTuple):
-    """What the new chain makes, and how the models differ from that."""
+    """What the new chain makes, and the tables that the models have with it."""
 
     chain: BuiltChain
-    models: frozenset[str]
+    modelled: frozenset[str]
 
 
 class Squash:
@@ -215,8 +215,8 @@ class Squash:
             keeps = self._keeps_rows(old.chain)
             text = f"{count(old.chain.revisions, 'revision')} built in a scratch database"
             watcher.end("old chain", Done(text, _MadeDetails(old.chain.made)))
-            models = self._models(old)
-            self._tell_models(models, models)
+            self._tell_models(old)
+            modelled = self._modelled(old)
             watcher.begin("write")
             folder = stack.enter_context(files.temporary())
             plain, found = set[str](), list[Difference]()
@@ -238,7 +238,7 @@ class Squash:
                 watcher.progress(told)
                 written = self._write(old, folder, plain, keeps=keeps)
             if new is not None:
-                self._tell_models(frozenset(), new.models - models)
+                self._tell_unimported(modelled - new.modelled)
             for each in found:
                 if each.minor:
                     watcher.notice(each.text)
@@ -313,23 +313,30 @@ class Squash:
             raise RefusedError([(f"{what} and times", _ROWS)])
         return True
 
-    def _models(self, built: _Built) -> frozenset[str]:
-        """Return how the models differ from what is built; nothing where that is not at head."""
-        if {*self._selected.heads} != {*self._chosen.heads}:
-            return frozenset()
-        workers, session = built.scratch.workers, built.scratch.session
-        return frozenset(each.what for each in verification.differences_of_models(workers, session))
+    def _is_whole(self) -> bool:
+        """Whether all heads are replaced, so that the models can be held against the chain."""
+        return {*self._selected.heads} == {*self._chosen.heads}
 
-    def _tell_models(self, old: frozenset[str], new: frozenset[str]) -> None:
-        """Say how the models differ from the chain; and from the new one, if otherwise."""
-        if old:
-            told = few(sorted(old))
+    def _tell_models(self, old: _Built) -> None:
+        """Say how the models differ from what the old chain makes."""
+        workers, session = old.scratch.workers, old.scratch.session
+        found = self._is_whole() and verification.differences_of_models(workers, session)
+        if found:
+            told = few(sorted(each.what for each in found))
             self._watcher.notice(f"the models differ from the chain, which is what counts: {told}")
-        if more := new - old:
-            told = few(sorted(more))
+
+    def _modelled(self, built: _Built) -> frozenset[str]:
+        """Return the tables that the models have where the scripts of a chain are loaded."""
+        if not self._is_whole():
+            return frozenset()
+        return frozenset(built.worker.describe(built.scratch.session).columns)
+
+    def _tell_unimported(self, lost: frozenset[str]) -> None:
+        """Say which models only the old revisions have imported: env.py has to do so now."""
+        if lost:
             self._watcher.notice(
-                "with the new revision alone the models are others, since the old ones have "
-                f"imported some → import all models in env.py: {told}"
+                f"only the old revisions have imported the models of {few(sorted(lost))} → "
+                "import all models in env.py"
             )
 
     def _write(self, old: _Built, folder: Path, plain: Collection[str], *, keeps: bool) -> Path:
@@ -397,7 +404,7 @@ class Squash:
         """
         try:
             with self._built(name, (self._chosen.new,), SIDES.new, written.parent) as new:
-                return _New(new.chain, self._models(new))
+                return _New(new.chain, self._modelled(new))
         except StepFailedError as error:
             if self._as_sql:
                 raise
