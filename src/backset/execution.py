@@ -73,6 +73,7 @@ def _lock(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> None:
     """Keep other runs out, and be done with what killed ones have left half built."""
     run.lock(watcher.notice if consent.wait else None)
     run.server.end_dead_runs()
+    derived.clear_scratch(run.server, run.current.databases)
     if chain.has("verify"):
         differences.read(run.settings.baseline)  # or an error, before anything is done
     if chain.has("load"):

@@ -333,21 +333,42 @@ def _paths(commit: Commit) -> tuple[str, ...]:
     return (*commit.added, *commit.changed, *commit.removed)
 
 
-def archived(
-    heads: Collection[str], replaces: Collection[str], folders: Folders
+def before_squash(
+    squash: Revision, folders: Folders, env: Mapping[str, str]
 ) -> tuple[list[Revision], Recipe] | None:
-    """Return the scripts of the archive of a squash, and what brings them back; None without it.
+    """Return the scripts that a squash has replaced, and what brings them back; None without them.
 
-    It has the heads of what was replaced, and all of that; what an earlier squash has replaced
-    stands in the `replaces` of its scripts.
+    They are those of its archive; else those that git had before the commit that brought it. Other
+    copies and commits may have other scripts of the same ids. env: the environment for git.
     """
-    for tar, scripts in _packed(folders.backups, min(heads, default="")):
-        ids = {each.id for each in scripts}
-        covered = ids.union(*(each.replaces for each in scripts))
-        if ids.issuperset(heads) and covered.issuperset(replaces):
-            gone = [each for each in scripts if each.id in replaces]
+    for tar, scripts in _packed(folders.backups, min(squash.replaced_heads, default="")):
+        if gone := _replaced(scripts, squash):
             return gone, restore.from_tar(gone, tar, folders, set())
+    try:
+        git = Git(folders.root, env)
+        top = git.top.resolve()
+        places = [each.resolve() for each in folders.locations]
+        paths = [str(each.relative_to(top)) for each in places if each.is_relative_to(top)]
+        for commit in reversed(git.touching(pattern(squash.id)) if paths else []):
+            for parent in commit.parents:
+                read = (parse(text, Path(path)) for path, text in git.texts(parent, paths).items())
+                if gone := _replaced([each for each in read if each], squash):
+                    return gone, restore.from_git(gone, parent, git.prefix, folders, set())
+    except StepFailedError:
+        return None
     return None
+
+
+def _replaced(scripts: Sequence[Revision], squash: Revision) -> list[Revision]:
+    """Return those of some scripts that a squash has replaced, if they are all of them; else none.
+
+    What an earlier squash had replaced stands in the `replaces` of its script.
+    """
+    gone = [each for each in scripts if each.id in squash.replaces]
+    ids = {each.id for each in gone}
+    covered = ids.union(*(each.replaces for each in gone))
+    is_whole = ids.issuperset(squash.replaced_heads) and covered.issuperset(squash.replaces)
+    return gone if is_whole else []
 
 
 def _packed(backups: Path, revision: str) -> Iterator[tuple[Path, list[Revision]]]:

@@ -293,8 +293,8 @@ WHERE (schemaname, sequencename) = (%s, %s)
 _TEXT = {
     False: sql.SQL("{}::text"),
     True: sql.SQL(
-        """CASE WHEN {0} >= (SELECT backend_start FROM pg_stat_activity
-                             WHERE pid = pg_backend_pid())
+        """CASE WHEN {0} BETWEEN (SELECT backend_start FROM pg_stat_activity
+                                  WHERE pid = pg_backend_pid()) AND clock_timestamp()
            THEN 'DEFAULT' ELSE {0}::text END"""
     ),
 }

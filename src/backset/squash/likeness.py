@@ -46,7 +46,7 @@ def demand(run: Run, lineage: Lineage, squash: Revision, rows: str, progress: Pr
     at = f"{run.target.database} is at {rows}, which {squash.id} replaces"
     progress(f"building {squash.id} to compare it")
     found = [each for each in _differences(run, lineage, squash, live, at) if not each.minor]
-    if lacking := [_finding(each, at) for each in found if each.what != "added"]:
+    if lacking := [_finding(each, at) for each in found if each.what not in {"added", "comment"}]:
         raise StepFailedError.of(lacking)
     more = [each.text for each in found]
     rest = f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""

@@ -64,9 +64,9 @@ class Retrieved:
         from backset.revisions import orphans
 
         folders = self.worker.folders
-        archive = orphans.archived(squash.replaced_heads, squash.replaces, folders)
-        if archive is not None:
-            scripts, recipe = archive
+        whole = orphans.before_squash(squash, folders, self.settings.environ)
+        if whole is not None:
+            scripts, recipe = whole
             self._take(recipe)
             return scripts
         found: dict[str, Revision] = {}

@@ -24,7 +24,7 @@ from backset.process import files
 from backset.prove import rows, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
-from backset.revisions import script_files
+from backset.revisions import operations, script_files
 from backset.revisions.history import few
 from backset.squash import exchange, selection, tree, writing
 from backset.squash.writing import Below
@@ -51,6 +51,10 @@ _PURPOSE = "squash"
 _TEMPLATE = "script.py.mako"
 _UNFINISHED = "a squash was killed half way"
 _REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
+_OLD_ROWS = (
+    "begin at the base (without --from), or end before these (--to); --rows none leaves out what "
+    "they do to rows, where every database has run them"
+)
 _ROWS = "--rows keep writes them as they are in this build, --rows none leaves all rows out"
 
 
@@ -135,6 +139,7 @@ def choose(
         raise StepFailedError(what, "take the one that `alembic init` writes into a new folder")
     found = worker.scripts.revisions
     selected = selection.select(found, first=wanted.first, last=wanted.last)
+    _demand_no_old_rows(selected, wanted)
     new = secrets.token_hex(6)
     change = tree.read(selected, worker.folders, new)
     if note := tree.demand_clean(worker.folders, settings.environ, may_be_dirty=wanted.dirty):
@@ -147,6 +152,23 @@ def choose(
         change=change,
         new=new,
     )
+
+
+def _demand_no_old_rows(selected: Selection, wanted: Wanted) -> None:
+    """Refuse a part whose revisions change rows that were there before; of a base there are none.
+
+    What they do to the rows of people cannot be read from any database, and would be left out.
+    """
+    if wanted.rows == "none" or not (selected.down or selected.depends_on):
+        return
+    texts = {each.id: each.path.read_text(errors="replace") for each in selected.replaced}
+    for tells, does in (
+        (operations.depends_on_rows, "may change rows that were there before"),
+        (operations.moves_content, "may rename what has rows, or give them another type"),
+    ):
+        if found := [name for name, text in texts.items() if tells(text)]:
+            what = f"{few(found)} {does}, and the new revision could not do that"
+            raise RefusedError([(what, _OLD_ROWS)])
 
 
 def planned(chosen: Chosen, name: str) -> list[tuple[str, str]]:
@@ -320,7 +342,11 @@ class Squash:
     def _tell_models(self, old: _Built) -> None:
         """Say how the models differ from what the old chain makes."""
         workers, session = old.scratch.workers, old.scratch.session
-        found = self._is_whole() and verification.differences_of_models(workers, session)
+        try:
+            found = self._is_whole() and verification.differences_of_models(workers, session)
+        except StepFailedError as error:
+            self._watcher.notice(f"the models cannot be compared: {error.what}")
+            return
         if found:
             told = few(sorted(each.what for each in found))
             self._watcher.notice(f"the models differ from the chain, which is what counts: {told}")
@@ -329,7 +355,10 @@ class Squash:
         """Return the tables that the models have where the scripts of a chain are loaded."""
         if not self._is_whole():
             return frozenset()
-        return frozenset(built.worker.describe(built.scratch.session).columns)
+        try:
+            return frozenset(built.worker.describe(built.scratch.session).columns)
+        except StepFailedError:  # which was told of the old chain
+            return frozenset()
 
     def _tell_unimported(self, lost: frozenset[str]) -> None:
         """Say which models only the old revisions have imported: env.py has to do so now."""
@@ -351,6 +380,8 @@ class Squash:
                 copy = copy if not copy.exists() else versions / f"{number}_{copy.name}"
                 copy.write_bytes(after or each.path.read_bytes())
         with self._below() as below:
+            if below is not None and keeps:
+                self._demand_own_rows(below.chain, old.chain)
             body = writing.read(
                 old.scratch,
                 old.worker,
@@ -411,6 +442,14 @@ class Squash:
             self._watcher.notice(f"all of it becomes SQL, since {error.what}")
             self._as_sql = True
             return None
+
+    @staticmethod
+    def _demand_own_rows(below: BuiltChain, old: BuiltChain) -> None:
+        """Refuse a part that inserts rows into tables that were there before, with their ids."""
+        found = rows.between(below.rows, old.rows, SIDES, {})
+        if tables := sorted({each.subject for each in found if not each.minor}):
+            what = f"what is replaced changes the rows of {few(tables)}, made by an earlier one"
+            raise RefusedError([(what, _OLD_ROWS)])
 
     def _below(self) -> AbstractContextManager[_Built | None]:
         """Build what comes before the first replaced revision, for the block, if there is any."""
