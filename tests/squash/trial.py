@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tests.squash.ground import Ground
 
 
+_TWICE = 0.4  # how often a part is squashed, and then all of it
+
+
 @dataclass
 class Trial:
     """What was done in a trial, and which promises were broken."""
@@ -68,6 +71,13 @@ def perform(seed: int, ground: Ground) -> Trial:
     if not _ask(project, trial, "squash", "-m", "all", *trial.flags):
         return trial
     commit(folder, "Squash")
+    if {"--from", "--to"} & set(trial.flags) and rng.random() < _TWICE:
+        trial.flags += ("and", "again")
+        if len(list((folder / "migrations/versions").glob("*.py"))) > 1:
+            more = ("--rows", "keep") if volatile else ()
+            if not _ask(project, trial, "squash", "-m", "again", *more):
+                return trial
+            commit(folder, "Squash the rest")
     fresh = ground.database()
     done = run_alembic(folder, fresh, "upgrade", "head")
     if done.returncode:
@@ -88,7 +98,7 @@ def perform(seed: int, ground: Ground) -> Trial:
 def _flags(rng: random.Random, chain: Chain) -> tuple[str, ...]:
     """Return what is squashed, and how: most often everything, as it comes."""
     flags: list[str] = []
-    if len(chain.ids) > 2 and rng.random() < 0.3:
+    if len(chain.ids) > 2 and rng.random() < 0.4:
         first = rng.randint(0, len(chain.ids) - 2)
         flags += ["--from", chain.ids[first]] if first else []
         flags += ["--to", chain.ids[rng.randint(first + 1, len(chain.ids) - 1)]]
