@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from backset.revisions import script_files
@@ -299,6 +300,25 @@ def test_a_database_that_drifted_is_not_taken_for_the_old_head(squashed: Squashe
     assert before.differs(squashed.look(project.url)) == []
 
 
+@shapes("schemas", "branches", slow=("rows", "objects", "asynchronous"))
+def test_production_follows_by_sql_alone(squashed: Squashed) -> None:
+    """`--sql` writes the new id at the old head; a second time, and elsewhere, nothing changes."""
+    told = squashed.project.invoke("squash", "--sql")
+    assert told.returncode == 0, told.stderr
+    new = {new_one(squashed.project).id}
+    url = squashed.ground.database(squashed.at_head)
+    before = squashed.look(url)
+    for _ in range(2):
+        execute(url, told.stdout)
+        assert squashed.versions(url) == new
+    assert before.differs(squashed.look(url)) == []
+    alembic(squashed.project, url, "upgrade", "heads")
+    other = squashed.ground.database(squashed.in_the_middle)
+    with pytest.raises(psycopg.errors.RaiseException, match="Nothing was changed"):
+        execute(other, told.stdout)
+    assert squashed.versions(other) == set(squashed.shape.middle)
+
+
 def test_a_squash_of_a_squash_is_followed_from_every_place(ground: Ground) -> None:
     """Old head, the first squash, and the middle of the oldest chain, by git's history alone."""
     shape = small()
@@ -366,6 +386,20 @@ def test_a_part_of_the_chain(ground: Ground, first: str, last: str) -> None:
     done = project.invoke("upgrade")  # at h0002, which is one of those that are replaced
     assert done.returncode == 0, done.stdout + done.stderr
     assert look(shape, project.url).schema == look(shape, expected).schema
+
+
+def test_random_ids_want_a_decision(ground: Ground) -> None:
+    """What each build fills anew is named, each column; nothing is changed without an answer."""
+    project = laid_down(ground, SHAPES["anew"]())
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 3
+    for column in SHAPES["anew"]().volatile:
+        assert column in done.stderr
+    assert "--rows keep" in done.stderr
+    assert "--rows none" in done.stderr
+    assert tree(project) == before
+    assert not grounds.scratches(ground)
 
 
 @pytest.mark.parametrize("rows", ["keep", "none"])

@@ -224,8 +224,14 @@ class Squashable(Maker):
         if self.objects["view"] or self.objects["check"] or self.objects["trigger"]:
             return self._table()
         name, before = self._name("t"), table.name
+        old = _dotted(table)
         self.tables[name] = self.tables.pop(before)
         table.name = name
+        for each in self.tables.values():
+            each.columns = {
+                column: of.replace(f"'{old}.id'", f"'{_dotted(table)}.id'")
+                for column, of in each.columns.items()
+            }
         more = f", schema={table.schema!r}" if table.schema else ""
         return Revision("", [f"op.rename_table({before!r}, {name!r}{more})"])
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tests.squash.ground import Ground
 
 
+_TWICE = 0.4  # how often all of the chain is squashed after a part of it
+
+
 @dataclass
 class Trial:
     """What was done in a trial, and which promises were broken."""
@@ -43,7 +46,8 @@ def perform(seed: int, ground: Ground) -> Trial:
     chain, volatile = random_chains.grow(rng)
     last = len(chain.ids) - 1
     trial = Trial(seed, revisions=last + 1, at=rng.randint(0, last) + 1, flags=_flags(rng, chain))
-    trial.flags += ("--rows", "keep") if volatile else ()
+    keeps = ("--rows", "keep") if volatile else ()
+    trial.flags += keeps
     folder = ground.folder / f"trial_{seed}"
     chain.write(folder)
     shutil.copy(USUAL_TEMPLATE, folder / "migrations/script.py.mako")
@@ -52,30 +56,23 @@ def perform(seed: int, ground: Ground) -> Trial:
     git(folder, "tag", "old")
     empty, live = ground.database(), ground.database()
     project = Project(folder, {"DATABASE_URL": empty})
-    for url, revision in ((empty, "head"), (live, chain.ids[trial.at - 1])):
-        done = run_alembic(folder, url, "upgrade", revision)
-        if done.returncode:
-            raise RuntimeError(f"the chain of seed {seed} does not run: {done.stderr}")
-    _write_rows(live)
+    _upgrade(project, empty, "head")
+    for number, at in enumerate((rng.randint(1, trial.at), trial.at)):
+        _upgrade(project, live, chain.ids[at - 1])
+        _write_rows(live, f"token-{number}")
     expected = ground.database(ground.name_of(live))
-    if run_alembic(folder, expected, "upgrade", "head").returncode:
-        raise RuntimeError(f"the chain of seed {seed} does not run with rows of people")
+    _upgrade(project, expected, "head")
 
     def look(url: str) -> judging.Made:
         return judging.look(url, volatile=volatile)
 
     old, wanted, words = look(empty), look(expected), _words(look(live))
-    if not _ask(project, trial, "squash", "-m", "all", *trial.flags):
+    if not _squash(project, trial, keeps, is_twice=rng.random() < _TWICE):
         return trial
-    commit(folder, "Squash")
     fresh = ground.database()
-    done = run_alembic(folder, fresh, "upgrade", "head")
-    if done.returncode:
-        trial.broken.append(f"the new chain does not run: {done.stderr[-600:]}")
-        return trial
+    _upgrade(project, fresh, "head", trial)
     trial.broken += [f"from nothing: {each}" for each in old.differs(look(fresh))]
-    mate = ground.clone(project, live)
-    if _ask(mate, trial, "upgrade"):
+    if _ask(ground.clone(project, live), trial, "upgrade"):
         after = look(live)
         lost = words - _words(after)
         trial.broken += [f"rows are lost: {sorted(lost)[:5]}"] if lost else []
@@ -85,10 +82,33 @@ def perform(seed: int, ground: Ground) -> Trial:
     return trial
 
 
+def _squash(project: Project, trial: Trial, keeps: tuple[str, ...], *, is_twice: bool) -> bool:
+    """Squash what the flags say; of a part, perhaps all of the chain after that."""
+    is_done = _ask(project, trial, "squash", "-m", "all", *trial.flags)
+    if is_done:
+        commit(project.folder, "Squash")
+    left = len(list((project.folder / "migrations/versions").glob("*.py")))
+    if is_done and is_twice and left > 1:
+        trial.flags += ("and all",)
+        is_done = _ask(project, trial, "squash", "-m", "again", *keeps)
+        if is_done:
+            commit(project.folder, "Squash all")
+    return is_done
+
+
+def _upgrade(project: Project, url: str, revision: str, trial: Trial | None = None) -> None:
+    """Let Alembic itself upgrade; what fails is a broken promise, or else a bad trial."""
+    done = run_alembic(project.folder, url, "upgrade", revision)
+    if done.returncode and trial is None:
+        raise RuntimeError(f"{project.folder.name} does not run: {done.stderr}")
+    if done.returncode and trial is not None:
+        trial.broken.append(f"the new chain does not run: {done.stderr[-600:]}")
+
+
 def _flags(rng: random.Random, chain: Chain) -> tuple[str, ...]:
     """Return what is squashed, and how: most often everything, as it comes."""
     flags: list[str] = []
-    if len(chain.ids) > 2 and rng.random() < 0.3:
+    if len(chain.ids) > 2 and rng.random() < 0.4:
         first = rng.randint(0, len(chain.ids) - 2)
         flags += ["--from", chain.ids[first]] if first else []
         flags += ["--to", chain.ids[rng.randint(first + 1, len(chain.ids) - 1)]]
@@ -111,13 +131,13 @@ AND table_name IN (SELECT tablename FROM pg_tables) ORDER BY 1, 2
 """
 
 
-def _write_rows(url: str) -> None:
+def _write_rows(url: str, word: str) -> None:
     """Write rows of a person's into every table that takes some, each with a word of its own."""
     with judging.connected(url) as session:
         for schema, table in session.execute(_TABLES).fetchall():
             for number in range(3):
                 query = f'INSERT INTO {schema}."{table}" (token) VALUES (%s)'
-                session.execute(query.encode(), [f"token-{table[:20]}-{number}"])
+                session.execute(query.encode(), [f"{word}-{table[:20]}-{number}"])
 
 
 def _words(made: judging.Made) -> set[str]:
