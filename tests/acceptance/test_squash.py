@@ -502,6 +502,30 @@ def test_what_cannot_be_squashed_is_said(
     assert not grounds.scratches(ground)
 
 
+OLD_ROWS = {
+    "rows are updated": "op.execute(\"UPDATE t SET name = 'x' WHERE id > 0\")",
+    "rows are inserted": "op.execute(\"INSERT INTO t (name) VALUES ('y')\")",
+    "a column is renamed": "op.alter_column('t', 'name', new_column_name='title')",
+}
+
+
+@pytest.mark.parametrize("change", OLD_ROWS.values(), ids=OLD_ROWS)
+def test_a_part_that_changes_what_had_rows_before_is_refused(ground: Ground, change: str) -> None:
+    """A database at the revision before it has rows of people, of which no build knows."""
+    scripts = line(
+        Script(id="a1", down=(), up="op.execute('CREATE TABLE t (id serial, name text)')"),
+        Script(id="a2", down=(), up="op.execute('CREATE TABLE other (id serial)')"),
+        Script(id="a3", down=(), up=change),
+    )
+    project = laid_down(ground, replace(small(), scripts=scripts))
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE, "--from", "a2")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "--rows none" in done.stderr
+    assert tree(project) == before
+    assert not grounds.scratches(ground)
+
+
 def test_a_chain_that_cannot_be_built_is_said(ground: Ground) -> None:
     """With its revision; the tree is as it was, and no database is left."""
     scripts = line(
