@@ -40,6 +40,9 @@ class Trial:
         return f" {sign} {self.seed:5} {where:12} squash {' '.join(self.flags)}"
 
 
+_REFUSED = 3  # the exit code
+
+
 def perform(seed: int, ground: Ground) -> Trial:
     """Perform the trial of a seed; return what came of it."""
     rng = random.Random(seed)
@@ -119,7 +122,10 @@ def _flags(rng: random.Random, chain: Chain) -> tuple[str, ...]:
 def _ask(project: Project, trial: Trial, *words: str) -> bool:
     done: subprocess.CompletedProcess[str] = project.invoke(*words)
     trial.log.append(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
-    if done.returncode:
+    is_part = words[0] == "squash" and "--from" in words
+    if is_part and done.returncode == _REFUSED and "--rows none" in done.stderr:
+        trial.flags += ("(refused: it changes what has rows already)",)
+    elif done.returncode:
         trial.broken.append(f"{words[0]} ended with {done.returncode}: {done.stderr[-600:]}")
     return not done.returncode
 
