@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import alembic
 
 from benchmarks import rebuilds, revisions
 from benchmarks.figures import Absent, Comparison
@@ -11,7 +14,6 @@ from benchmarks.sides import Side, alternate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from benchmarks.amounts import Amounts
     from benchmarks.figures import Found
@@ -109,6 +111,8 @@ def _laid_down(place: Place, count: int, name: str) -> Path:
     for path, text in revisions.files(count, min(count, _TABLES)):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
+    template = Path(alembic.__file__).parent / "templates/generic/script.py.mako"
+    shutil.copy(template, folder / "migrations")
     (folder / ".gitignore").write_text("__pycache__/\nbackups/\n")
     for words in (["init", "-q"], ["add", "-A"], [*_WHO, "commit", "-q", "-m", "begin"]):
         place.run("git", *words, cwd=folder)
