@@ -16,10 +16,12 @@ WHO = {
 }
 
 
-def git(folder: Path, *arguments: str) -> None:
-    """Run git without the settings of whoever runs the tests."""
+def git(folder: Path, *arguments: str) -> str:
+    """Run git without the settings of whoever runs the tests; return what it has said."""
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1", **WHO}
-    subprocess.run(["git", *arguments], cwd=folder, env=env, check=True, capture_output=True)
+    argv = ["git", *arguments]
+    done = subprocess.run(argv, cwd=folder, env=env, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 def commit(folder: Path, subject: str) -> None:

@@ -41,7 +41,10 @@ def main() -> int:
     broken = [each for each in done if each.broken]
     revisions = sum(each.revisions for each in done)
     took = f"{time.monotonic() - began:.0f} s"
-    print(f"{len(done)} trials from seed {seed} in {took}: {revisions} revisions squashed")
+    refused = sum(each.is_refused for each in done)
+    print(
+        f"{len(done)} trials from seed {seed} in {took}: {revisions} revisions, {refused} refused"
+    )
     print(f"{len(broken)} with a broken promise")
     return 1 if broken else 0
 

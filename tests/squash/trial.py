@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from backset.errors import RefusedError
 from tests.git import commit, git
 from tests.incident.project import run_alembic
 from tests.project import Project
@@ -25,22 +26,23 @@ _TWICE = 0.4  # how often all of the chain is squashed after a part of it
 
 @dataclass
 class Trial:
-    """What was done in a trial, and which promises were broken."""
+    """What was done in a trial, and which promises were broken.
+
+    is_refused: a part whose revisions change what may have rows of people has to be.
+    """
 
     seed: int
     revisions: int = 0
     at: int = 0
     flags: tuple[str, ...] = ()
+    is_refused: bool = False
     broken: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        sign = "✘" if self.broken else "✔"
+        sign = "✘" if self.broken else "·" if self.is_refused else "✔"
         where = f"from {self.at} of {self.revisions}"
         return f" {sign} {self.seed:5} {where:12} squash {' '.join(self.flags)}"
-
-
-_REFUSED = 3  # the exit code
 
 
 def perform(seed: int, ground: Ground) -> Trial:
@@ -122,9 +124,10 @@ def _flags(rng: random.Random, chain: Chain) -> tuple[str, ...]:
 def _ask(project: Project, trial: Trial, *words: str) -> bool:
     done: subprocess.CompletedProcess[str] = project.invoke(*words)
     trial.log.append(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
-    is_part = words[0] == "squash" and "--from" in words
-    if is_part and done.returncode == _REFUSED and "--rows none" in done.stderr:
-        trial.flags += ("(refused: it changes what has rows already)",)
+    if done.returncode == RefusedError.exit_code and "--from" in words:
+        trial.is_refused = True
+        changed = git(project.folder, "status", "--porcelain")
+        trial.broken += [f"a refusal has changed {changed}"] if changed else []
     elif done.returncode:
         trial.broken.append(f"{words[0]} ended with {done.returncode}: {done.stderr[-600:]}")
     return not done.returncode
