@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.revisions.operations import (
-    Operation,
-    in_the_way,
-    moves_content,
-    read,
-    standing,
-)
+from backset.revisions.operations import Operation, in_the_way, read, standing
 
 
 def script(body: str) -> str:
@@ -103,22 +97,3 @@ def test_what_exists_already(body: str, told: list[str]) -> None:
     existing = {"table": {"t"}, "column": {"t.id"}, "index": set[str]()}
     operations = [("a.py", each) for each in read(script(body))]
     assert [shown(each) for _, each in in_the_way(operations, existing)] == told
-
-
-@pytest.mark.parametrize(
-    ("body", "moves"),
-    [
-        ("op.rename_table('a', 'b')", True),
-        ("op.alter_column('t', 'a', new_column_name='b')", True),
-        ("op.execute('ALTER TABLE t RENAME COLUMN a TO b')", True),
-        ("op.execute('ALTER TABLE t ALTER a TYPE int USING a::int')", True),
-        ("op.alter_column('t', 'a', type_=sa.Integer(), postgresql_using='a::int')", True),
-        ("op.alter_column('t', 'a', type_=sa.BigInteger())", False),
-        ("op.create_index('i', 't', ['a'], postgresql_using='gin')", False),
-        ("op.execute('CREATE INDEX i ON t USING gin (a)')", False),
-        ("'Rename nothing.'", False),
-    ],
-)
-def test_what_moves_content_is_known(body: str, moves: bool) -> None:  # noqa: FBT001
-    """A rename, and values that are made of others; neither shows in a schema afterwards."""
-    assert moves_content(script(body)) is moves

@@ -53,8 +53,12 @@ def _found(session: Session, worker: Worker, sides: CarrySides) -> Iterator[Over
     scripts, files = worker.scripts.revisions, Retrieved(sides.old.settings, worker)
     for table in versions.tables(session):
         lost = replaced.strangers(table.revisions, scripts)
-        nested = replaced.nested(lost, scripts, files.find)
-        for place in (*replaced.places(table.revisions, scripts), *nested):
+        found = [
+            *replaced.places(table.revisions, scripts),
+            *replaced.below(table.revisions, scripts, files.find),
+            *replaced.nested(lost, scripts, files.find),
+        ]
+        for place in found:
             try:
                 legs = replaced.legs(place, scripts, files.find)
             except StepFailedError:

@@ -35,8 +35,6 @@ _SHAPE = re.compile(r"\b(?:CREATE|ALTER|DROP|COMMENT\s+ON|GRANT|REVOKE)\s+\w", r
 _SHAPES = re.compile(
     r"(?:create|drop)(?:_\w+)?|alter_\w+|add_column|rename_table|batch_alter_table"
 )
-_RENAMES = frozenset({"new_column_name", "new_table_name"})
-_MOVES = re.compile(r"\bRENAME\b|\bTYPE\b[^;]*\bUSING\b", re.IGNORECASE)
 _READ = re.compile(r"\bSELECT\b.*\bFROM\b", re.IGNORECASE | re.DOTALL)
 _READS = frozenset({"select", "query"})
 # What is said of rows that a statement does not touch: rules of keys, triggers, and functions.
@@ -344,22 +342,6 @@ def _texts(nodes: Sequence[ast.AST]) -> list[str]:
         for node in nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said
     ]
-
-
-def moves_content(source: str) -> bool:
-    """Tell whether the text, but for its `downgrade`, renames something or makes values of others.
-
-    Of a column that has another name nobody can tell afterwards that it is not a new one.
-    """
-    nodes = _nodes(source)
-    calls = (node for node in nodes if isinstance(node, ast.Call))
-    return any(map(_MOVES.search, _texts(nodes))) or any(map(_moves, calls))
-
-
-def _moves(call: ast.Call) -> bool:
-    name, words = _called(call), {each.arg for each in call.keywords}
-    is_cast = name == "alter_column" and "postgresql_using" in words
-    return is_cast or name == "rename_table" or not words.isdisjoint(_RENAMES)
 
 
 def _changes_rows(node: ast.AST) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,29 @@ def followed(orphans: Collection[str], scripts: Sequence[Revision]) -> tuple[Rep
     covered = {row for each in found for row in each.rows}
     is_clear = covered == set(orphans) and not any(each.problem for each in found)
     return found if is_clear else ()
+
+
+def below(
+    rows: Collection[str], scripts: Sequence[Revision], find: Callable[[Revision], object]
+) -> tuple[ReplacedPlace, ...]:
+    """Return how a database stands to a part that was replaced further on than it is.
+
+    It has rows of people, and the old revisions know what becomes of these. find: raises
+    StepFailedError where these are nowhere; the new revision is then all that there is. Of several
+    parts the nearest is told: the way to the next one begins there.
+    """
+    done = ancestors(sorted(rows), scripts)
+    found = []
+    for squash in scripts:
+        lower = {each.id for each in before(squash, scripts)}
+        reached = ancestors(squash.needs, scripts)
+        own = tuple(each for each in sorted(rows) if each in lower and each in reached)
+        if squash.replaces and own and squash.id not in done:
+            with suppress(StepFailedError):
+                find(squash)
+                found.append(ReplacedPlace(squash=squash, rows=own))
+    ids = {each.squash.id for each in found}
+    return tuple(each for each in found if ids.isdisjoint(ancestors(each.squash.needs, scripts)))
 
 
 def strangers(rows: Iterable[str], scripts: Sequence[Revision]) -> tuple[str, ...]:

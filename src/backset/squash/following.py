@@ -98,6 +98,8 @@ def _of_chain(run: Run, worker: Worker, every: Sequence[VersionTable]) -> list[F
     for table in mine:
         for each in replaced.places(table.revisions, scripts):
             found.setdefault(each.squash.id, []).append((table, each))
+        for each in replaced.below(table.revisions, scripts, files.find):
+            found.setdefault(each.squash.id, []).append((table, each))
         lost = replaced.strangers(table.revisions, scripts)
         for each in replaced.nested(lost, scripts, files.find):
             found.setdefault(each.squash.id, []).append((table, each))

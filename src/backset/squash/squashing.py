@@ -51,10 +51,6 @@ _PURPOSE = "squash"
 _TEMPLATE = "script.py.mako"
 _UNFINISHED = "a squash was killed half way"
 _REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
-_OLD_ROWS = (
-    "begin at the base (without --from), or end before these (--to); --rows none leaves out what "
-    "they do to rows, where every database has run them"
-)
 _ROWS = "--rows keep writes them as they are in this build, --rows none leaves all rows out"
 
 
@@ -139,7 +135,6 @@ def choose(
         raise StepFailedError(what, "take the one that `alembic init` writes into a new folder")
     found = worker.scripts.revisions
     selected = selection.select(found, first=wanted.first, last=wanted.last)
-    _demand_no_old_rows(selected, wanted)
     new = secrets.token_hex(6)
     change = tree.read(selected, worker.folders, new)
     if note := tree.demand_clean(worker.folders, settings.environ, may_be_dirty=wanted.dirty):
@@ -152,23 +147,6 @@ def choose(
         change=change,
         new=new,
     )
-
-
-def _demand_no_old_rows(selected: Selection, wanted: Wanted) -> None:
-    """Refuse a part whose revisions change rows that were there before; of a base there are none.
-
-    What they do to the rows of people cannot be read from any database, and would be left out.
-    """
-    if wanted.rows == "none" or not (selected.down or selected.depends_on):
-        return
-    texts = {each.id: each.path.read_text(errors="replace") for each in selected.replaced}
-    for tells, does in (
-        (operations.depends_on_rows, "may change rows that were there before"),
-        (operations.moves_content, "may rename what has rows, or give them another type"),
-    ):
-        if found := [name for name, text in texts.items() if tells(text)]:
-            what = f"{few(found)} {does}, and the new revision could not do that"
-            raise RefusedError([(what, _OLD_ROWS)])
 
 
 def planned(chosen: Chosen, name: str) -> list[tuple[str, str]]:
@@ -380,8 +358,6 @@ class Squash:
                 copy = copy if not copy.exists() else versions / f"{number}_{copy.name}"
                 copy.write_bytes(after or each.path.read_bytes())
         with self._below() as below:
-            if below is not None and keeps:
-                self._demand_own_rows(below.chain, old.chain)
             body = writing.read(
                 old.scratch,
                 old.worker,
@@ -392,6 +368,8 @@ class Squash:
                 before=old.empty,
                 below=None if below is None else Below(made=below.scratch, worker=below.worker),
             )
+            if below is not None and self._touches_rows(below.chain, old.chain):
+                body = writing.guarded(body, below.chain)
         for unsaid in body.unsaid:
             self._watcher.notice(f"what changes cannot be written: {unsaid}")
         major = old.scratch.session.info.server_version // 10_000
@@ -443,13 +421,23 @@ class Squash:
             self._as_sql = True
             return None
 
-    @staticmethod
-    def _demand_own_rows(below: BuiltChain, old: BuiltChain) -> None:
-        """Refuse a part that inserts rows into tables that were there before, with their ids."""
-        found = rows.between(below.rows, old.rows, SIDES, {})
-        if tables := sorted({each.subject for each in found if not each.minor}):
-            what = f"what is replaced changes the rows of {few(tables)}, made by an earlier one"
-            raise RefusedError([(what, _OLD_ROWS)])
+    def _touches_rows(self, below: BuiltChain, old: BuiltChain) -> bool:
+        """Tell whether a part may change rows that were there before it, or what they stand in.
+
+        What it did to the rows of people cannot be read from any database: of a renamed column not
+        even that it was renamed.
+        """
+        tables = {key for key, each in below.schema.items() if each.kind == "table"}
+        before, after = (
+            {
+                key: each.aspects
+                for key, each in built.schema.items()
+                if key in tables or (each.kind == "column" and each.parent in tables)
+            }
+            for built in (below, old)
+        )
+        texts = (each.decode(errors="replace") for each in self._chosen.change.removed.values())
+        return before != after or any(map(operations.depends_on_rows, texts))
 
     def _below(self) -> AbstractContextManager[_Built | None]:
         """Build what comes before the first replaced revision, for the block, if there is any."""

@@ -11,6 +11,7 @@ from backset.squash import altering, layout, statements
 from backset.squash.altering import ChainState
 from backset.squash.built import BuiltObjects
 from backset.squash.composing import Composer
+from backset.text.pasted import bare, literal, parts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from backset.catalog.schema import Item
     from backset.migrate.worker import Worker
+    from backset.prove.chains import BuiltChain
     from backset.prove.scratch import Scratch
     from backset.servers.programs import Programs
 
@@ -112,6 +114,42 @@ def _is_used(line: str, code: str) -> bool:
     """Tell whether code uses what a line imports."""
     name = line.rsplit(maxsplit=1)[-1]
     return f"{name}." in code
+
+
+_GUARD = """\
+DO $$
+DECLARE
+    place text;
+    known bigint;
+    is_more boolean;
+BEGIN
+    FOR place, known IN VALUES
+        {tables}
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s OFFSET %s)', place, known) INTO is_more;
+        IF is_more THEN
+            RAISE EXCEPTION '% has rows that the replaced revisions may have changed', place
+            USING HINT = 'Run those in place of this one, as backset does.';
+        END IF;
+    END LOOP;
+END
+$$"""
+
+
+def guarded(body: Body, below: BuiltChain) -> Body:
+    """Let a part be run only where its tables have no more rows than the revisions before inserted.
+
+    below: what these have made.
+    """
+    tables = [each.name for each in below.schema.values() if each.kind == "table"]
+    totals = {name: below.rows.get(catalog.shown(*map(bare, parts(name)))) for name in tables}
+    pairs = [f"({literal(name)}, {found.total if found else 0})" for name, found in totals.items()]
+    if not pairs:
+        return body
+    op = next((name for name, line in body.needed.items() if line.endswith("import op")), "op")
+    guard = layout.execute(_GUARD.format(tables=",\n        ".join(sorted(pairs))), op)
+    needed = {**body.needed, op: "from alembic import op"}
+    return replace(body, upgrade=layout.joined([guard, body.upgrade]), needed=needed)
 
 
 def write(

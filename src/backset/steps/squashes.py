@@ -19,20 +19,21 @@ def _follow(run: Run, progress: Progress) -> Done:
     from backset.squash import following
     from backset.steps.details import BackupDetails, FollowDetails
 
-    found = following.look(run)
-    if not found:
-        return Done("")
+    lines, ran, squashes = list[str](), list[str](), list[str]()
     file: Any = ABSENT
-    if any(each.pending for each in found):
-        mark(run.server)
-        done = backup.run(run, progress, lambda: None)
-        if isinstance(done, Done):
-            progress(f"backup: {done.text}", lasting=True)
-            file = done.details.file if isinstance(done.details, BackupDetails) else ABSENT
-    run.outcome.worked = "follow", states.revisions(run.work.session())
-    lines = [following.follow(run, each, progress) for each in found]
-    ran = [name for each in found for name in each.pending]
-    squashes = [each.squash.id for each in found]
+    while found := following.look(run):  # behind one squash there may be another
+        if file is ABSENT and any(each.pending for each in found):
+            mark(run.server)
+            done = backup.run(run, progress, lambda: None)
+            if isinstance(done, Done):
+                progress(f"backup: {done.text}", lasting=True)
+                file = done.details.file if isinstance(done.details, BackupDetails) else ABSENT
+        run.outcome.worked = "follow", states.revisions(run.work.session())
+        lines += [following.follow(run, each, progress) for each in found]
+        ran += [name for each in found for name in each.pending]
+        squashes += [each.squash.id for each in found]
+    if not lines:
+        return Done("")
     return Done(" · ".join(lines), FollowDetails(squashes=squashes, ran=ran, backup=file))
 
 
