@@ -301,7 +301,7 @@ def test_a_database_that_drifted_is_not_taken_for_the_old_head(squashed: Squashe
     assert before.differs(squashed.look(project.url)) == []
 
 
-@shapes("schemas", "branches", slow=("rows", "objects", "asynchronous"))
+@shapes("branches", slow=("schemas", "rows", "objects", "asynchronous"))
 def test_production_follows_by_sql_alone(squashed: Squashed) -> None:
     """`--sql` writes the new id at the old head; a second time, and elsewhere, nothing changes."""
     told = squashed.project.invoke("squash", "--sql")
@@ -403,7 +403,7 @@ def test_random_ids_want_a_decision(ground: Ground) -> None:
     assert not grounds.scratches(ground)
 
 
-@pytest.mark.parametrize("rows", ["keep", "none"])
+@pytest.mark.parametrize("rows", slow_but(["keep", "none"], lambda rows: rows == "none"))
 def test_rows_of_migrations(ground: Ground, rows: str) -> None:
     """They are inserted, or left out; those in a database that follows stay in either case."""
     one = grounds.squashed(ground, SHAPES["rows"](), "--rows", rows)
