@@ -9,6 +9,7 @@ import pytest
 
 from tests import squashed
 from tests.acceptance.test_following import at
+from tests.marks import slow_but
 from tests.project import prints
 from tests.squashed import NEW, laid, rows, squash, upgrade
 
@@ -25,7 +26,13 @@ def branch(project: Project, down: str = "ccc") -> Path:
     return squashed.write(project, "eee", down, MINE)
 
 
-@pytest.mark.parametrize("task", ["upgrade", "status", "check", "verify", "reset-db"])
+@pytest.mark.parametrize(
+    "task",
+    slow_but(
+        ["upgrade", "status", "check", "verify", "reset-db"],
+        lambda task: task in {"upgrade", "check"},
+    ),
+)
 def test_every_task_says_that_it_was_started_before(
     tmp_path: Path, database_url: str, task: str
 ) -> None:
@@ -42,7 +49,7 @@ def test_every_task_says_that_it_was_started_before(
     assert prints(project) == before
 
 
-@pytest.mark.parametrize("start", ["ccc", "eee", "aaa"])
+@pytest.mark.parametrize("start", slow_but(["ccc", "eee", "aaa"], lambda start: start == "ccc"))
 def test_one_line_is_rewritten_and_the_database_goes_on(
     tmp_path: Path, database_url: str, start: str
 ) -> None:

@@ -169,6 +169,7 @@ def test_a_database_that_was_not_at_the_old_head(shop: Shop) -> None:
     assert 'relation "alembic_version" does not exist' in shop.psql(sql).stderr
 
 
+@pytest.mark.slow
 def test_a_database_that_is_there_already(shop: Shop) -> None:
     """A second time it changes nothing; so does it where a script that followed has run."""
     shop.done("upgrade", "head")
@@ -186,6 +187,7 @@ def test_a_database_that_is_there_already(shop: Shop) -> None:
     assert "alembic_version names d already" in shop.psql(sql).stderr
 
 
+@pytest.mark.slow
 def test_several_heads_become_one_row(shop: Shop) -> None:
     """All of them must be there; a row of another branch stays."""
     write(shop.versions / "c2.py", "c2", "b", "four")
@@ -226,6 +228,7 @@ def test_version_tables_elsewhere(tmp_path: Path, database_url: str, programs: P
     assert (shop.rows(odd), shop.rows("t1.alembic_version")) == ({"new"}, {"new"})
 
 
+@pytest.mark.slow
 def test_the_statement_within_a_migration(shop: Shop) -> None:
     """`op.execute` takes it as it is: it has nothing that SQLAlchemy takes for a parameter."""
     shop.done("upgrade", "head")

@@ -26,6 +26,7 @@ from backset.settings.reader import load
 from backset.squash import layout, statements, writing
 from tests.conftest import ROLE
 from tests.incident.project import run_alembic
+from tests.marks import slow_but
 from tests.project import Project
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def run_down(project: Project, made: scratch.Scratch, folder: Path, to: str) -> 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("as_sql", [False, True])
+@pytest.mark.parametrize("as_sql", slow_but([False, True], lambda as_sql: not as_sql))
 @pytest.mark.parametrize("script", ["everything", "rich"])
 def test_what_a_database_can_hold(
     database_url: str, tmp_path: Path, script: str, *, as_sql: bool
@@ -279,7 +280,9 @@ CREATE INDEX ON numbers (mood);
 """
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+@pytest.mark.parametrize(
+    "driver", slow_but(["psycopg", "psycopg2", "asyncpg"], lambda driver: driver == "asyncpg")
+)
 def test_an_ordinary_chain(database_url: str, tmp_path: Path, driver: str) -> None:
     """Its tables are operations of Alembic, its rows are there, whatever driver env.py has."""
     env = ASYNC if driver == "asyncpg" else ENV
@@ -358,6 +361,7 @@ CREATE TABLE inner_part.later (id bigserial PRIMARY KEY);
 """
 
 
+@pytest.mark.slow
 def test_rights_of_a_plain_owner(tcp_url: str, plain: str, tmp_path: Path) -> None:
     """What others may do is granted again, whoever runs the migration; and taken back."""
     done = squashed(chain(tmp_path, tcp_url, OWNED.replace("{role}", plain), driver="psycopg"))
@@ -410,6 +414,7 @@ def test_the_words_of_env_py(database_url: str, tmp_path: Path) -> None:
     assert 'ops.create_index(ops.f("ix_n"), "things", ["n"], unique=False)' in done.text
 
 
+@pytest.mark.slow
 def test_what_stands_around_it(database_url: str, tmp_path: Path) -> None:
     """The file has the name and the form of the project's own, and says what it replaces."""
     project = chain(tmp_path, database_url, "CREATE TABLE things (id int)")

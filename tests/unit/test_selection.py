@@ -271,7 +271,7 @@ def there_and_back(graph: RevisionMap) -> None:
     assert rows.heads == set()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scripts=graphs(), data=st.data())
 def test_the_rest_is_one_valid_graph(scripts: list[Revision], data: st.DataObject) -> None:
     """Alembic loads it; other heads, and what comes before each other revision, are the same.
