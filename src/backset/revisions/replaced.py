@@ -196,6 +196,11 @@ def legs(
         for each in nested:
             inner += legs(each, chain, find)
         rows = (*(set(rows) - covered), *(each.squash.id for each in nested))
+    while parts := below(rows, chain, find):  # what a part has replaced runs in its place
+        for each in parts:
+            inner += legs(each, chain, find)
+        passed = {row for each in parts for row in each.rows}
+        rows = (*(row for row in rows if row not in passed), *(each.squash.id for each in parts))
     wanted = _needed(squash, chain)
     done = ancestors(rows, chain)
     pending = tuple(each for each in wanted if each not in done)
