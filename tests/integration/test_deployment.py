@@ -48,7 +48,7 @@ down_revision = {down!r}
 def upgrade():
 {body}
 def downgrade():
-    raise NotImplementedError
+    pass
 '''
 
 
