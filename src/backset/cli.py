@@ -221,7 +221,7 @@ def run_chain(
     """
     writes = asked.get("carries", {}).get("writes")
     with (
-        opened(name, as_json=as_json, changes=not plan and name != "verify") as (loaded, told),
+        opened(name, as_json=as_json, changes=not plan and CHAINS[name].locks) as (loaded, told),
         _written(loaded, told, plan=plan) if writes else nullcontext(),
         _ahead(loaded, name, asked) as (memory, worker),
     ):

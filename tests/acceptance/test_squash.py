@@ -560,6 +560,22 @@ def test_a_chain_that_cannot_be_built_is_said(ground: Ground) -> None:
     assert not grounds.scratches(ground)
 
 
+def test_models_that_only_an_old_revision_imports_are_told(ground: Ground) -> None:
+    """Without that revision `verify` finds their tables too many: env.py has to import them."""
+    imports = "import models; sa.Table('late', models.metadata, sa.Column('id', sa.Integer))"
+    scripts = line(
+        Script(id="a1", down=(), up="op.execute('CREATE TABLE early (id int)')"),
+        Script(id="a2", down=(), up="op.execute('CREATE TABLE late (id int)')"),
+    )
+    project = laid_down(ground, replace(small(), scripts=scripts))
+    path = next((project.folder / VERSIONS).glob("*_a2.py"))
+    path.write_text(f"{path.read_text()}\n{imports}\n")
+    commit(project.folder, "Import a model in a revision")
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "only the old revisions have imported the models of late" in done.stdout
+
+
 def test_without_git(ground: Ground) -> None:
     """A tree that nothing keeps can be squashed by whoever says so; the archive is what is kept."""
     project = laid_down(ground, at="h0002")

@@ -122,7 +122,7 @@ def _asked(
 
 def archive(*, as_json: bool, plan: bool) -> None:
     """Put what is out of use into a tar in the backup folder, and only then remove it."""
-    with opened("archive", as_json=as_json) as (settings, told):
+    with opened("archive", as_json=as_json, changes=not plan) as (settings, told):
         from backset.revisions import stale
 
         folders, loaded = _sources(settings)

@@ -160,7 +160,7 @@ def status(*, as_json: bool, plan: bool, proves: bool) -> None:
 def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
     """Do the smallest cure, and report the state after it; exit 6 when something remains."""
     with (
-        opened("repair", as_json=as_json) as (settings, told),
+        opened("repair", as_json=as_json, changes=not plan) as (settings, told),
         alembic_for_proof(settings, proves=not plan) as (it, ahead),
     ):
         from backset import cli

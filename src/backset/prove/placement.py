@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backset.catalog import catalog, past, schema
@@ -16,12 +14,14 @@ from backset.checks.differences import LEFTOVER
 from backset.connections.session import explained
 from backset.errors import RefusedError, StepFailedError
 from backset.migrate import current, upgrading
+from backset.process import files
 from backset.prove import scratch
 from backset.revisions import operations, restore, script_files
 from backset.settings.values import ALL_HEADS
 from backset.status.facts import Proof
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
@@ -409,12 +409,12 @@ def _versions(run: Run, recipe: Recipe | None) -> Iterator[Path | None]:
     if recipe is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
+    with files.temporary() as folder:
         for each in run.work.scripts().revisions:
             shutil.copy(each.path, folder)
         for item, content in restore.contents(recipe, run.settings.plain_env):
-            Path(folder, item.home.name).write_bytes(content)
-        yield Path(folder)
+            (folder / item.home.name).write_bytes(content)
+        yield folder
 
 
 def _before(at: str, known: Sequence[Revision]) -> str:

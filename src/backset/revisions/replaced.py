@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.errors import StepFailedError
-from backset.revisions.script_files import ancestors, by_id
+from backset.revisions.script_files import ancestors, by_id, ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -113,11 +113,9 @@ def below(
     """
     done = ancestors(sorted(rows), scripts)
     found = []
-    for squash in scripts:
-        lower = {each.id for each in before(squash, scripts)}
+    for squash in (each for each in scripts if each.replaces and each.id not in done):
         reached = ancestors(squash.needs, scripts)
-        own = tuple(each for each in sorted(rows) if each in lower and each in reached)
-        if squash.replaces and own and squash.id not in done:
+        if own := tuple(sorted(reached.intersection(rows))):
             with suppress(StepFailedError):
                 find(squash)
                 found.append(ReplacedPlace(squash=squash, rows=own))
@@ -232,5 +230,8 @@ def ends(squash: Revision, chain: Sequence[Revision]) -> tuple[str, ...]:
 
 def before(squash: Revision, scripts: Iterable[Revision]) -> list[Revision]:
     """Return the scripts without this one and all that come after it."""
-    several = list(scripts)
-    return [each for each in several if squash.id not in ancestors([each.id], several)]
+    several, after = list(scripts), {squash.id}
+    for each in ordered(several):
+        if not after.isdisjoint(each.needs):
+            after.add(each.id)
+    return [each for each in several if each.id not in after]

@@ -6,18 +6,18 @@ The working tree is only read.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.errors import AlembicError, StepFailedError
+from backset.process import files
 from backset.revisions import script_files
 from backset.revisions.replaced import REBUILD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from backset.connections.session import Session
     from backset.connections.target import Target
@@ -144,18 +144,18 @@ class Retrieved:
 
         Data beside today's scripts is there, too: old ones may read it.
         """
-        with tempfile.TemporaryDirectory(prefix="backset-chain-") as folder:
+        with files.temporary() as folder:
             for location in self.worker.scripts.locations:
-                _bring_data(location, Path(folder))
+                _bring_data(location, folder)
             for each in chain:
                 name, content = self.contents.get(each.id, (each.path.name, None))
-                path = Path(folder, name)
+                path = folder / name
                 path = path.with_name(f"{each.id}_{name}") if path.exists() else path
                 if content is None:
                     shutil.copy(each.path, path)
                 else:
                     path.write_bytes(content)
-            yield Path(folder)
+            yield folder
 
 
 def _bring_data(location: Path, folder: Path) -> None:

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-_PURPOSE = "squash"
 _TEMPLATE = "script.py.mako"
 _UNFINISHED = "a squash was killed half way"
 _REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
@@ -231,14 +230,13 @@ class Squash:
                     else self._compared(old.chain, new.chain, written, keeps=keeps)
                 )
                 unlike = {*old.chain.schema} if new is None else _unlike(found, old.chain)
-                if unlike <= plain:
+                if new is not None and unlike <= plain:
                     break
                 plain |= unlike
                 told = f"writing {count(len(plain), 'object')} as SQL, to have them exactly"
                 watcher.progress(told)
                 written = self._write(old, folder, plain, keeps=keeps)
-            if new is not None:
-                self._tell_unimported(modelled - new.modelled)
+            self._tell_unimported(modelled - new.modelled)
             for each in found:
                 if each.minor:
                     watcher.notice(each.text)
@@ -371,7 +369,8 @@ class Squash:
             if below is not None and self._touches_rows(below.chain, old.chain):
                 body = writing.guarded(body, below.chain)
         for unsaid in body.unsaid:
-            self._watcher.notice(f"what changes cannot be written: {unsaid}")
+            what = f"how {schema.shown(unsaid)} has changed is not written"
+            self._watcher.notice(f"{what}: the proof tells what differs")
         major = old.scratch.session.info.server_version // 10_000
         return writing.write(
             old.worker,
