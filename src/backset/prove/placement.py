@@ -21,8 +21,8 @@ from backset.settings.values import ALL_HEADS
 from backset.status.facts import Proof
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from backset.catalog.schema import Difference, Item
