@@ -344,6 +344,7 @@ def test_a_second_application_among_the_tables_of_this_one(
 
 
 @pytest.mark.parametrize("strategy", slow_but([[], ["--in-place"]], bool))
+@pytest.mark.slow
 def test_what_a_member_of_a_group_builds_is_the_groups(
     server: Cluster, word: str, tmp_path: Path, strategy: list[str]
 ) -> None:

@@ -168,6 +168,7 @@ def test_the_line_of_that_error_mends_it(made: Callable[[str], Foreign], name: s
     assert foreign.query("SELECT count(*) FROM things", f"{name}_mine") == [(0,)]
 
 
+@pytest.mark.slow
 def test_the_arguments_can_have_the_url_in_them(made: Callable[[str], Foreign], name: str) -> None:
     """As the error says; and no process shows them, since they hold the password."""
     foreign = made("arguments")
@@ -257,6 +258,7 @@ def test_an_option_that_env_py_misses_is_asked_for_by_its_setting(
 
 
 @pytest.mark.parametrize("start", ["alembic/versions", "../elsewhere"])
+@pytest.mark.slow
 def test_the_variable_of_alembic_is_read_as_alembic_does(
     made: Callable[[str], Foreign], start: str
 ) -> None:

@@ -100,6 +100,7 @@ def test_dotenv_that_overrides_gets_the_line_that_mends_it(live: Project) -> Non
     assert live.invoke("reset-db").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_seed_that_connects_to_nothing_is_told_of(live: Project) -> None:
     """It is no failure: nothing was asked of its rows."""
     seed_with(live, NOWHERE)
@@ -113,6 +114,7 @@ def test_a_seed_that_connects_to_nothing_is_told_of(live: Project) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows whose a port is")
+@pytest.mark.slow
 def test_a_session_with_a_name_of_its_own_is_known_by_its_port(
     project: Project, cluster: Cluster, superuser: psycopg.Connection[Any]
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_proof_is_planned(built: Project) -> None:
     assert len(listed(built)) == 1
 
 
+@pytest.mark.slow
 def test_a_backup_that_restores_otherwise_is_not_proved(built: Project) -> None:
     """Exit 4 with the difference; the scratch database is gone, the target as it was."""
     built.query(TRAP)
@@ -75,6 +76,7 @@ def test_a_backup_that_restores_otherwise_is_not_proved(built: Project) -> None:
     assert prints(built) == before
 
 
+@pytest.mark.slow
 def test_a_role_that_may_not_create_databases_cannot_prove(
     built: Project, superuser: psycopg.Connection[object], cluster: Cluster
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_role_that_may_not_create_databases_cannot_prove(
 @pytest.mark.parametrize(
     "signum", slow_but([signal.SIGTERM, signal.SIGKILL], lambda signum: signum == signal.SIGTERM)
 )
+@pytest.mark.slow
 def test_a_proof_that_is_interrupted_leaves_nothing(built: Project, signum: int) -> None:
     """After TERM the scratch database is gone at once, after KILL with the next run."""
     name = Target.parse(built.url).database
@@ -252,6 +255,7 @@ def test_into_keeps_the_rules(built: Project) -> None:
     assert "it must be a name of at most 63 bytes" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_manifest_that_cannot_be_read_is_listed_as_that(built: Project) -> None:
     """The good ones are listed beside it."""
     assert built.invoke("backup").returncode == 0

@@ -161,6 +161,7 @@ def test_a_failed_upgrade_says_where_the_database_is(project: Project) -> None:
     assert f"{project.database} is at a1; it was at {CLEAN_REVISION}" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_failed_seed_says_what_stays(project: Project) -> None:
     """On the live database, what it had committed; beside it nothing of that is left to say."""
     rebuilt(project)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from backset import rehearsal
 from tests.states import rebuilt
 
@@ -27,6 +29,7 @@ def broken(project: Project, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_version_table_names_a_revision_that_no_file_has(project: Project) -> None:
     """The rows of the application stay."""
     rebuilt(project)

@@ -207,6 +207,7 @@ def test_the_settings_and_the_flag(built: Project) -> None:
     assert "it must be a list of tables" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_new_database_has_nothing_to_carry(project: Project) -> None:
     """Where there is no database yet, or an empty one, --carry is no error."""
     done = project.invoke("reset-db", "--carry")

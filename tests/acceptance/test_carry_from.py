@@ -433,6 +433,7 @@ def test_a_role_that_may_not_create_databases_is_told(
 @pytest.mark.parametrize(
     "signum", slow_but([signal.SIGTERM, signal.SIGKILL], lambda signum: signum == signal.SIGTERM)
 )
+@pytest.mark.slow
 def test_an_interrupted_restore_leaves_nothing(
     project: Project, colleague: Colleague, tmp_path: Path, url: str, signum: int
 ) -> None:

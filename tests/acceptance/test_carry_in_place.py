@@ -182,6 +182,7 @@ def test_values_of_every_kind_survive(rich: Project) -> None:
     assert rich.query("SELECT count(*) FROM pg_type WHERE typname = 'mood'") == [(1,)]
 
 
+@pytest.mark.slow
 def test_types_that_are_gone_can_be_read_by_rules(rich: Project) -> None:
     """The expressions of the settings see enums, composites, arrays and generated columns."""
     migrating(
@@ -244,6 +245,7 @@ def test_rows_of_others_stay_where_they_are(bare: Project, cluster: Cluster, nam
     assert bare.query("SELECT t.a, theirs.a FROM t, theirs") == [(5, 1)]
 
 
+@pytest.mark.slow
 def test_it_is_refused_where_no_schema_can_be_made(
     owned: Project, superuser: psycopg.Connection[Any], cluster: Cluster, name: str, plain: str
 ) -> None:
@@ -265,6 +267,7 @@ def test_it_is_refused_where_no_schema_can_be_made(
     assert owned.query(COUNTS) == [(2, 3, 6)]
 
 
+@pytest.mark.slow
 def test_large_objects_are_refused_before_anything_is_dropped(
     bare: Project, cluster: Cluster, name: str
 ) -> None:
@@ -304,6 +307,7 @@ def start_slow_carry(project: Project) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     "signum", slow_but([signal.SIGTERM, signal.SIGINT], lambda signum: signum == signal.SIGTERM)
 )
+@pytest.mark.slow
 def test_a_signal_in_the_carry_brings_everything_back(
     bare: Project, cluster: Cluster, name: str, signum: signal.Signals
 ) -> None:

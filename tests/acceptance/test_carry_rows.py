@@ -22,6 +22,7 @@ def bare(tmp_path: Path, database_url: str) -> Project:
 ROLES = "CREATE TABLE roles (id int PRIMARY KEY, name text UNIQUE); INSERT INTO roles VALUES "
 
 
+@pytest.mark.slow
 def test_what_refers_to_a_row_that_made_way_is_told(bare: Project) -> None:
     """A row of a migration refers to another, for which an old one of the same name stands."""
     perms = "CREATE TABLE perms (role int REFERENCES roles); INSERT INTO perms VALUES (2), (1)"
@@ -83,6 +84,7 @@ INSERT INTO perms SELECT gen_random_uuid(), id, 'read' FROM roles;
     slow_but(["project", "owned"], lambda where: where == "project"),
     ids=["swap", "in place"],
 )
+@pytest.mark.slow
 def test_rows_with_random_ids_are_replaced(
     tmp_path: Path, request: pytest.FixtureRequest, where: str
 ) -> None:
@@ -159,6 +161,7 @@ POPULATED = "SELECT matviewname FROM pg_matviews WHERE ispopulated ORDER BY 1"
 @pytest.mark.parametrize(
     "where", slow_but(["project", "owned"], "project".__eq__), ids=["swap", "in place"]
 )
+@pytest.mark.slow
 def test_views_that_could_be_read_can_be_read_again(
     tmp_path: Path, request: pytest.FixtureRequest, where: str
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.clusters import free_port
+from tests.marks import slow_but
 from tests.project import REPOSITORY, Project
 
 if TYPE_CHECKING:
@@ -66,11 +67,14 @@ def another_model(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "code", "said"),
-    [
-        (two_heads, 4, "several heads: the scripts have the heads aaaa, bbbb"),
-        (missing_file, 4, "gone"),
-        (another_model, 6, "others"),
-    ],
+    slow_but(
+        [
+            (two_heads, 4, "several heads: the scripts have the heads aaaa, bbbb"),
+            (missing_file, 4, "gone"),
+            (another_model, 6, "others"),
+        ],
+        lambda case: case[1] == 6,
+    ),
 )
 def test_what_is_wrong(
     alone: Project, spoil: Callable[[Project], None], code: int, said: str
@@ -98,6 +102,7 @@ def test_the_hook_runs_what_it_says(alone: Project) -> None:
         assert re.search(hook["files"], path)
 
 
+@pytest.mark.slow
 def test_an_extension_that_the_throw_away_server_lacks(alone: Project) -> None:
     """Neither a package of the system nor DATABASE_URL would give it one."""
     path = alone.folder / "alembic/versions/aaaa.py"

@@ -25,6 +25,7 @@ script_location = %(here)s/tenant
 """
 
 
+@pytest.mark.slow
 def test_sections_of_which_none_is_alembic_s_own(tmp_path: Path, database_url: str) -> None:
     """The line names those with scripts, and what chooses one of them or all."""
     project = laid_down(tmp_path / "p", "thread", database_url)

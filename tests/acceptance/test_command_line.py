@@ -17,6 +17,7 @@ from psycopg import sql
 from backset.connections.target import Target
 from tests.clusters import free_port
 from tests.incident.project import run_alembic
+from tests.marks import slow_but
 from tests.project import TASKS, Project, laid_down
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def leading(project: Project, url: str) -> None:
     env.write_text(text.replace(CONNECTED, f'engine_from_config({{"sqlalchemy.url": {url!r}}},'))
 
 
+@pytest.mark.slow
 def test_a_stamp_is_the_targets_whatever_the_ini_file_says(ini: Project) -> None:
     """The other database keeps its version, and each later command sees the same target."""
     done = ini.invoke("alembic", "--", "stamp", "--purge", "a1")
@@ -83,7 +85,7 @@ def test_a_stamp_is_the_targets_whatever_the_ini_file_says(ini: Project) -> None
     assert versions(ini) == ["b1", "b1"]
 
 
-@pytest.mark.parametrize("where", [ELSEWHERE, "postgres"])
+@pytest.mark.parametrize("where", slow_but([ELSEWHERE, "postgres"], lambda it: it == ELSEWHERE))
 def test_another_database_is_refused(ini: Project, where: str) -> None:
     """One line says where env.py went and what mends it; no database gets a stamp."""
     other = f"{ini.database}{ELSEWHERE}" if where == ELSEWHERE else where
@@ -98,6 +100,7 @@ def test_another_database_is_refused(ini: Project, where: str) -> None:
     assert ini.query("SELECT to_regclass('alembic_version')", "postgres") == [(None,)]
 
 
+@pytest.mark.slow
 def test_another_server_is_refused_though_the_name_is_the_same(
     ini: Project, tmp_path: Path
 ) -> None:
@@ -134,6 +137,7 @@ def on(url: str) -> dict[str, str]:
     return {"DATABASE_URL": url}
 
 
+@pytest.mark.slow
 def test_what_needs_a_database_that_is_missing_says_so(ini: Project) -> None:
     """In one line of ours: env.py would have opened another one, or failed with a traceback."""
     missing = Target.parse(ini.url).named(f"{ini.database}_missing").url
@@ -167,6 +171,7 @@ def test_arguments_of_env_py_are_passed_on(ini: Project) -> None:
     assert (done.returncode, done.stdout) == (0, "-x a is 1\n-x b is 2\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_it_has_the_terminal(ini: Project) -> None:
     """A migration may ask; what is typed reaches it, and its stdout is a terminal."""
     script = ini.folder / "migrations/versions/c1_asks.py"
@@ -181,7 +186,10 @@ def test_it_has_the_terminal(ini: Project) -> None:
     assert versions(ini) == ["c1", "b1"]
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    slow_but([(signal.SIGTERM, 143), (signal.SIGINT, 130)], lambda case: case[1] == 143),
+)
 def test_a_signal_ends_it(ini: Project, signum: int, code: int) -> None:
     """INT as a terminal sends it, to both; TERM to us alone. Nothing goes on, and nothing stays."""
     script = ini.folder / "migrations/versions/c1_waits.py"
@@ -280,6 +288,7 @@ def test_one_of_several_chains_is_chosen(chains: Project) -> None:
     assert "core, billing" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_the_printed_lines_are_one_for_each_chain(chains: Project) -> None:
     """What status says of several chains can be typed as it stands."""
     assert chains.invoke("reset-db").returncode == 0

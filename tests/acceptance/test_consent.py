@@ -107,6 +107,7 @@ def test_on_a_terminal_the_name_is_typed(telling: Project, typed: str, code: int
     ("circumstance", "word"),
     slow_but([("size", "ask_above"), ("standby", "standby")], lambda case: case[0] == "size"),
 )
+@pytest.mark.slow
 def test_what_else_asks(project: Project, cluster: Cluster, circumstance: str, word: str) -> None:
     """A large database, and one whose server feeds a standby."""
     rebuilt(project)

@@ -347,6 +347,7 @@ def test_what_is_wrong_in_one_of_two_chains(chains: Project) -> None:
     assert told in chains.invoke("verify").stderr
 
 
+@pytest.mark.slow
 def test_a_chain_without_models(chains: Project) -> None:
     """What its migrations make is its own, and that its models were not loaded is said."""
     env = chains.folder / "billing/env.py"

@@ -143,6 +143,7 @@ def test_a_plan_says_so(migrated: Project) -> None:
     assert f"would migrate {name}__scratch up, down to base and up again" in done.stdout
 
 
+@pytest.mark.slow
 def test_term_leaves_nothing(migrated: Project) -> None:
     """The scratch database goes with the run."""
     add(migrated, "SELECT 1", "SELECT pg_sleep(60)")

@@ -148,6 +148,7 @@ def test_a_template_of_all_databases_is_never_reset(project: Project) -> None:
         assert "belongs to PostgreSQL itself" in one_line(project.invoke(*task), 3)
 
 
+@pytest.mark.slow
 def test_closed_streams_stop_nothing(project: Project) -> None:
     """No number of a closed stream is given to a socket; a report that nobody takes is said."""
     command = [sys.executable, "-m", "invoke", "reset-db"]
@@ -385,7 +386,7 @@ def _children(pid: int) -> list[psutil.Process]:
     raise AssertionError("the seed command never started")
 
 
-@pytest.mark.parametrize("task", ["reset-db", "undo"])
+@pytest.mark.parametrize("task", slow_but(["reset-db", "undo"], lambda task: task == "reset-db"))
 def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, task: str) -> None:
     """The swap is finished first, and the message says that it has happened."""
     rebuilt(project)
@@ -408,7 +409,7 @@ def test_a_signal_in_the_middle_of_the_swap_tells_the_truth(project: Project, ta
     assert databases(project) == {"", "__previous", "__clean"}
 
 
-@pytest.mark.parametrize("task", ["psql", "alembic"])
+@pytest.mark.parametrize("task", slow_but(["psql", "alembic"], lambda task: task == "psql"))
 def test_a_signal_ends_an_attached_program(project: Project, task: str) -> None:
     """TERM from CI or Tilt does not leave psql or a migration running."""
     assert project.invoke("upgrade").returncode == 0

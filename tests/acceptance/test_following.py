@@ -409,6 +409,7 @@ def test_carried_rows_go_through_what_follows_the_squash(tmp_path: Path, databas
     assert (7, "GUS") in project.query("SELECT id, name FROM users")
 
 
+@pytest.mark.slow
 def test_carried_rows_go_through_old_revisions_as_well(tmp_path: Path, database_url: str) -> None:
     """A database in the middle has data migrations before it that no file has any more."""
     change = CHAIN | {"ccc": ("bbb", f"{CHAIN['ccc'][1]}; UPDATE users SET name = upper(name)")}
@@ -473,6 +474,7 @@ def test_tenants_follow_together(tmp_path: Path, database_url: str, *, behind: b
     assert rows(project, "red.alembic_version") == rows(project, "blue.alembic_version") == [NEW]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_what_alembic_does(tmp_path: Path, database_url: str) -> None:
     """In the middle of an old revision: that one is taken back, and a second run goes on."""
     quick = CHAIN["ccc"][1]

@@ -335,6 +335,7 @@ def test_a_killed_run_is_finished_on_its_own_server_only(owned: Project, name: s
     assert "a run in place was killed" in owned.invoke("backup").stdout
 
 
+@pytest.mark.slow
 def test_a_killed_run_whose_backup_is_damaged_says_the_way_out(owned: Project) -> None:
     """Nothing is dropped for a dump that cannot be loaded; another one can be restored."""
     assert owned.invoke("reset-db").returncode == 0
@@ -559,6 +560,7 @@ GRANT SELECT ON "APP"."USERS" TO PUBLIC
 """
 
 
+@pytest.mark.slow
 def test_the_way_back_leads_past_what_belongs_to_others(
     owned: Project, cluster: Cluster, name: str
 ) -> None:

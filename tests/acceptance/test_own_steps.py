@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.canary import CANARY
+from tests.marks import slow_but
 from tests.project import databases
 from tests.states import rebuilt
 
@@ -43,7 +44,7 @@ def emails(project: Project) -> list[str]:
     return [each for (each,) in project.query("SELECT DISTINCT email FROM users")]
 
 
-@pytest.mark.parametrize("way", ["beside", "in place"])
+@pytest.mark.parametrize("way", slow_but(["beside", "in place"], lambda way: way == "beside"))
 def test_a_step_of_ones_own_is_one_of_the_chain(own: Project, way: str) -> None:
     """It is planned, works on the new database before that is swapped in, and is told."""
     words = ["reset-db-anonymized", "--carry", *(["--in-place"] if way == "in place" else [])]
@@ -78,7 +79,9 @@ def anonymize(run, progress):
 """
 
 
-@pytest.mark.parametrize(("way", "code"), [("beside", 4), ("in place", 5)])
+@pytest.mark.parametrize(
+    ("way", "code"), slow_but([("beside", 4), ("in place", 5)], lambda case: case[1] == 4)
+)
 def test_whatever_it_raises_is_a_line(own: Project, way: str, code: int) -> None:
     """With the line of the function, and without a password; the target is then as it was."""
     own.env["DATABASE_URL"] = own.url.replace("postgres@", f"postgres:{quote(CANARY, safe='')}@")
@@ -108,6 +111,7 @@ namespace.add_task(rebuilding(chain))
 """
 
 
+@pytest.mark.slow
 def test_one_that_works_on_a_target_that_stays_respects_what_seed_does(own: Project) -> None:
     """A protected database, and one whose sessions only read, are left alone."""
     (own.folder / "tasks.py").write_text(LIVE)
@@ -126,6 +130,7 @@ def test_one_that_works_on_a_target_that_stays_respects_what_seed_does(own: Proj
     assert emails(own) == ["blank"]
 
 
+@pytest.mark.slow
 def test_a_build_with_one_before_it_is_verified_is_not_cloned(own: Project) -> None:
     """The line of `reset`, and that of the plan, say why."""
     assert own.run("reset-db", "--yes").returncode == 0
@@ -138,6 +143,7 @@ def test_a_build_with_one_before_it_is_verified_is_not_cloned(own: Project) -> N
         assert line.endswith(why), line
 
 
+@pytest.mark.slow
 def test_what_a_step_does_is_not_cloned(own: Project) -> None:
     """A kept seed has nothing of a step of the project's own; that runs each time."""
     tasks = own.folder / "tasks.py"

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from backset.connections.target import Target
 from backset.servers.server import Server
 from tests.clusters import free_port
@@ -60,6 +62,7 @@ def test_each_task_of_the_readme(project: Project) -> None:
     assert {words[0] for words in lives} | {"carry", "start", "stop"} == TASKS
 
 
+@pytest.mark.slow
 def test_each_exit_code(project: Project) -> None:
     """As the reference has them; with a line of what happened, on stderr."""
     rebuilt(project)

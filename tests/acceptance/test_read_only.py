@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from tests.clusters import running
+from tests.marks import slow_but
 from tests.project import laid_down, migrating, prints
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def test_a_role_that_only_reads_builds_all_the_same(
 
 
 @pytest.mark.parametrize("task", ["upgrade", "seed"])
-@pytest.mark.parametrize("of", ["ROLE", "DATABASE"])
+@pytest.mark.parametrize("of", slow_but(["ROLE", "DATABASE"], lambda of: of == "ROLE"))
 def test_what_works_on_the_target_itself_says_so_in_a_line(
     built: Project, superuser: psycopg.Connection[Any], plain: str, name: str, of: str, task: str
 ) -> None:

@@ -300,6 +300,7 @@ WAYS = [by_variable, by_passfile, by_service, by_service_in_the_url, by_dotenv]
 
 
 @pytest.mark.parametrize("give", slow_but(WAYS, lambda give: give is by_passfile))
+@pytest.mark.slow
 def test_a_password_that_is_not_in_the_url(
     owned: Project,
     secured: SecuredServer,

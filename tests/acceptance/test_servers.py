@@ -67,6 +67,7 @@ def test_the_whole_chain_on_every_server(on_every: Project, every_secured: Secur
         [(SUPERUSER, "swap"), (OWNER, "swap"), (TENANT, "in place")], lambda case: case[0] == TENANT
     ),
 )
+@pytest.mark.slow
 def test_each_role_gets_what_it_may(
     folder: Path, secured: SecuredServer, own_database: str, role: str, way: str
 ) -> None:

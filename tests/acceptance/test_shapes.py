@@ -102,6 +102,7 @@ def test_a_sync_env_with_each_driver(tmp_path: Path, tcp_url: str, driver: str) 
         ["generic", "pyproject", "async", "pyproject_async"], lambda it: it == "pyproject_async"
     ),
 )
+@pytest.mark.slow
 def test_what_alembic_init_writes(tmp_path: Path, database_url: str, template: str) -> None:
     """The templates of the installed Alembic work; of theirs, only the URL is set."""
     folder = tmp_path / template

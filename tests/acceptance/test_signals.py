@@ -193,7 +193,7 @@ def built(project: Project) -> Project:
     ("step", "signum", "code"),
     slow_but(
         [(step, *each) for step in (*STEPS, IN_ZSTD) for each in SIGNALS],
-        lambda case: case[:2] in {("upgrade", signal.SIGTERM), ("seed", signal.SIGINT)},
+        lambda case: case[:2] == ("upgrade", signal.SIGTERM),
     ),
 )
 def test_a_signal_inside_a_step(
@@ -243,6 +243,7 @@ def test_kill_9_inside_a_step(built: Project, step: str) -> None:
         lambda case: case[:2] == ("promote", signal.SIGHUP),
     ),
 )
+@pytest.mark.slow
 def test_a_signal_between_two_steps(
     built: Project, step: str, signum: signal.Signals, code: int
 ) -> None:

@@ -375,6 +375,7 @@ UNDONE = """
     ),
     ids=["the same state again", "a second rebuild"],
 )
+@pytest.mark.slow
 def test_a_state_that_comes_back_is_called_a_wrong_diagnosis(
     tmp_path: Path, database_url: str, shape: str, statement: str, ways: list[str]
 ) -> None:

@@ -122,7 +122,7 @@ def test_runs_that_fail_push_nothing_out(project: Project) -> None:
     assert prints(project) == real
 
 
-@pytest.mark.parametrize("flags", [[], ["--in-place", "--yes"]], ids=["beside", "in place"])
+@pytest.mark.parametrize("flags", slow_but([[], ["--in-place", "--yes"]], lambda flags: not flags))
 def test_rows_that_were_typed_in_between_two_rebuilds_stay(
     project: Project, flags: list[str]
 ) -> None:

@@ -163,6 +163,7 @@ def test_settings_that_no_variable_can_lead(in_files: Path) -> None:
         lambda each: "asyncpg" in each,
     ),
 )
+@pytest.mark.slow
 def test_every_driver_is_led_there(in_files: Path, opening: str) -> None:
     """Also where a project opens a connection past SQLAlchemy, or wants TLS of its server."""
     write_env(in_files, before=opening)
@@ -240,6 +241,7 @@ WAITS = "import os\nurl = os.environ['DATABASE_URL']"
 
 
 @pytest.mark.parametrize("task", slow_but([["check"], ["reset-db"]], lambda it: it == ["check"]))
+@pytest.mark.slow
 def test_the_driver_is_one_that_is_installed(
     in_files: Path, hiding: Callable[..., dict[str, str]], task: list[str]
 ) -> None:

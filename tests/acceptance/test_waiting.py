@@ -80,6 +80,7 @@ def test_an_upgrade_of_a_table_that_is_in_use_says_who_and_goes_on(project: Proj
     assert " ✔ upgrade" in out
 
 
+@pytest.mark.slow
 def test_json_has_the_notice_with_the_session(project: Project) -> None:
     """A program gets pid, application, address, state and ages apart."""
     rebuilt(project)
@@ -106,6 +107,7 @@ def test_json_has_the_notice_with_the_session(project: Project) -> None:
         lambda case: case[0] == signal.SIGINT,
     ),
 )
+@pytest.mark.slow
 def test_a_held_up_upgrade_can_be_ended(
     project: Project, signum: signal.Signals, code: int
 ) -> None:
@@ -200,6 +202,7 @@ def test_a_dump_does_not_wait_for_ever(project: Project, task: str) -> None:
     assert [path for path in dumps.rglob("*") if path.name.endswith(".partial")] == []
 
 
+@pytest.mark.slow
 def test_the_sessions_are_in_the_plan_and_stay(project: Project) -> None:
     """By application, address and age, in words and in JSON; they are ended only at promote."""
     rebuilt(project)

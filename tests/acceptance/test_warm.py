@@ -305,6 +305,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_relied_on(shop: Project) ->
         lambda statement: "ROLE" in statement,
     ),
 )
+@pytest.mark.slow
 def test_migrations_that_reach_beyond_their_database_run_each_time(
     shop: Project, statement: str
 ) -> None:
@@ -322,6 +323,7 @@ def test_migrations_that_reach_beyond_their_database_run_each_time(
     assert not would_clone(shop)
 
 
+@pytest.mark.slow
 def test_rows_of_another_place_are_fetched_each_time(shop: Project) -> None:
     """What a view has of a foreign table would be as old as the clone; people see why."""
     path = shop.folder / "migrations/versions/a1_all.py"

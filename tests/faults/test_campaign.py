@@ -38,7 +38,7 @@ def made(signals_as_on_a_terminal: None) -> Iterator[World]:
 # line to the server, and one that fills a disk.
 @pytest.mark.parametrize(
     "seed",
-    slow_but([0, 7, 12], lambda seed: seed != 7),
+    slow_but([0, 7, 12], lambda seed: seed == 0),
     ids=[FAULTS[each].name for each in (0, 7, 12)],
 )
 def test_no_promise_is_broken(made: World, seed: int) -> None:

@@ -218,6 +218,7 @@ stale.remove(hashes, root, ())
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     """After a kill every file is in the tree or in a whole tar; the next run ends the work."""
     root = tmp_path.resolve()

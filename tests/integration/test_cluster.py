@@ -135,6 +135,7 @@ def test_a_short_socket_folder_of_somebody_else_is_refused(short_tmp: Path) -> N
         trap.unlink()
 
 
+@pytest.mark.slow
 def test_no_warning_without_a_runtime_folder(short_tmp: Path) -> None:
     """Without XDG_RUNTIME_DIR nothing is printed, not even by a strict interpreter."""
     code = (

@@ -59,6 +59,7 @@ def test_our_own_server_is_local_by_either_way(cluster: Cluster) -> None:
     assert verdict(over_tcp(cluster.port, "localhost")) == "local"
 
 
+@pytest.mark.slow
 def test_a_way_around_does_not_make_it_another_machine(cluster: Cluster, short_tmp: Path) -> None:
     """A pooler, or a published port without a bridge: what our kernel runs is here."""
     with forwarding("127.0.0.1", ("127.0.0.1", cluster.port)) as port:

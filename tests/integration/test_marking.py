@@ -64,6 +64,7 @@ def test_the_mark_is_one_for_all_databases_and_roles(hiding: Project, cluster: C
         assert session.execute(said.encode()).fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_backups_of_such_a_server_are_told_from_those_of_another(
     hiding: Project, cluster: Cluster, superuser: psycopg.Connection[Any], plain: str
 ) -> None:
@@ -82,6 +83,7 @@ def test_backups_of_such_a_server_are_told_from_those_of_another(
     assert second["server_id"] not in {"", first["server_id"]}
 
 
+@pytest.mark.slow
 def test_the_mark_of_a_run_in_place_on_another_server_is_kept(owned: Project) -> None:
     """Both databases have the same name and number; each mark is found again by its own run."""
     assert owned.invoke("reset-db").returncode == 0

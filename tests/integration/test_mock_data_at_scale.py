@@ -130,6 +130,7 @@ def test_the_same_rows_either_way(migrated: str) -> None:
     assert fingerprint(migrated) == few
 
 
+@pytest.mark.slow
 def test_a_failure_changes_nothing(migrated: str) -> None:
     """The mock user's email is somebody else's: rows and indexes are those of before."""
     seed(migrated, MANY)

@@ -332,6 +332,7 @@ GRANT SELECT ON users TO PUBLIC;
 """
 
 
+@pytest.mark.slow
 def test_a_part_of_a_chain(database_url: str, tmp_path: Path) -> None:
     """What a part has changed is written as changes, which can be taken back."""
     first = ORDINARY + "CREATE INDEX ON numbers (mood);"

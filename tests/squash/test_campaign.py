@@ -34,6 +34,7 @@ def test_both_chains_make_the_same_and_databases_follow(ground: Ground, seed: in
     assert not done.broken, "\n".join([*done.broken, *done.log])
 
 
+@pytest.mark.slow
 def test_a_row_that_is_lost_is_noticed(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were one of them lost, a trial would say so."""
     ask = trial._ask  # noqa: SLF001
