@@ -22,7 +22,7 @@ from backset.errors import (
     SettingsError,
     StepFailedError,
 )
-from backset.migrate.worker import Worker
+from backset.migrate.worker import Worker, handed_on
 from backset.process import identity, process, signals, streams
 from backset.report.report import Report, shortened
 from backset.report.report_json import JsonReport, Rewriting
@@ -61,7 +61,7 @@ def opened(
     settings: Settings | None = None
     with signals.raised(last=identity.is_command()), restored_environment():
         try:
-            with process.all_ended():
+            with process.all_ended(), handed_on():
                 settings = load(Path.cwd())
                 streams.conceal(settings.secrets(settings.target))
                 settings = settings if task in _WITHOUT_TARGET else settled(settings)

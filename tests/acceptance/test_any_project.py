@@ -533,3 +533,18 @@ def test_metadata_that_is_none_is_no_failure_of_env_py(made: Callable[[str], For
     assert done.returncode == 0, done.stderr
     assert "env.py has no models to compare" in done.stdout
     assert foreign.run("status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    slow_but([["reset-db"], ["status"], ["verify"], ["upgrade"]], lambda it: len(it[0]) > 7),
+)
+def test_an_application_is_imported_once(made: Callable[[str], Foreign], words: list[str]) -> None:
+    """Its URL is found, and its migrations run, by one process: its import may take seconds."""
+    foreign = made("asynchronous")
+    application = "open('imports.txt', 'a').write('once ')\n"
+    (foreign.folder / "application.py").write_text(application)
+    env = foreign.folder / "alembic/env.py"
+    env.write_text(env.read_text().replace("import asyncio", "import application\nimport asyncio"))
+    assert foreign.run(*words).returncode in {0, 6}
+    assert (foreign.folder / "imports.txt").read_text() == "once "

@@ -50,7 +50,7 @@ class ConnectionGuard:
     def __init__(self) -> None:
         self.lock_key = None  # type: int | None
         self.agree: Callable[[], int] | None = None
-        self.names = ("", "")
+        self.names = ("", "")  # type: tuple[str, ...]
         self.elsewhere = {}  # type: dict[str, Any]
         self._meant = ""
         self.writes = False
@@ -72,6 +72,12 @@ class ConnectionGuard:
         event.listen(Engine, "before_cursor_execute", self._note_commit)
         event.listen(Engine, "before_cursor_execute", self._hold)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
+
+    def expect(self, names: tuple[str, ...], elsewhere: dict[str, Any]) -> None:
+        """Begin with what is meant now, whatever was meant before."""
+        self.names, self.elsewhere, self._meant = names, elsewhere, ""
+        self.only_looks = self.found = False
+        self.opened = {}
 
     def _direct(self, dialect: Any, _record: Any, _cargs: Any, cparams: Any) -> None:
         """Replace the database in the parameters of a connection, or tell them to the parent.

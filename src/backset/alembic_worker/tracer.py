@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from importlib.util import source_from_cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ class InputTracer:
     port: of the agreed server; a connection to another one brings what is in no file.
     """
 
-    def __init__(self, port: str) -> None:
+    def __init__(self) -> None:
+        self.port = ""
         self._files = {}  # type: dict[str, str]  # what stood at each path that was read
         self._looks = {}  # type: dict[str, str]  # at each that was only looked at
         self._folders = {}  # type: dict[str, list[str]]  # the names in them, as they were seen
@@ -39,7 +41,7 @@ class InputTracer:
         self._names = set()  # type: set[str]
         self._tried = set()  # type: set[str]
         self._unknown = set()  # type: set[str]
-        self._port = port
+        self._connected = set()  # type: set[str]
         self._stat, self._listdir = os.stat, os.listdir
         self._is_ours = False
         here = f"{os.getcwd()}/"
@@ -74,7 +76,7 @@ class InputTracer:
             "tried": sorted(self._tried | {name.rpartition(".")[2] for name, _ in modules}),
             "installed": installed,
             "variables": sorted(self._names),
-            "unknown": sorted(self._unknown),
+            "unknown": sorted(self._unknown | self._elsewhere()),
         }
 
     def _ours(self, paths: Iterable[str]) -> list[str]:
@@ -130,8 +132,20 @@ class InputTracer:
     def _connect(self, address: Any) -> None:
         is_path = isinstance(address, (str, bytes))
         where = os.fsdecode(address) if is_path else f"{address[0]}:{address[1]}"
-        if where.rpartition("." if is_path else ":")[2] != self._port:
-            self._unknown.add(f"it connects to {where}")
+        self._connected.add(where)
+
+    def _elsewhere(self) -> set[str]:
+        """Say what it connects to beside the agreed server."""
+        ports = {each: each.rpartition("." if "/" in each else ":")[2] for each in self._connected}
+        return {f"it connects to {each}" for each, port in ports.items() if port != self.port}
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Note nothing of what is done to the variables, for the block."""
+        kept = set(self._names)
+        yield
+        self._names.clear()
+        self._names.update(kept)
 
     def _kind(self, name: str) -> str:
         try:

@@ -64,6 +64,7 @@ class Requests:
         self._request = {}  # type: dict[str, Any]
         self._hands_over = False
         self._tracer = None  # type: tracer.InputTracer | None
+        self._root = os.getcwd()  # noqa: PTH109
 
     def send(self, event: str, /, **content: Any) -> None:
         """Send one line."""
@@ -75,23 +76,14 @@ class Requests:
         greeting = self._lines.readline()
         if not greeting:
             return
-        given = json.loads(greeting)
-        os.environ.clear()
-        os.environ.update(given["environ"])
-        self._gate.names = tuple(given["names"])
-        self._gate.elsewhere = given["elsewhere"]
-        if given["rights"]:
-            self._gate.write_alone(**given["rights"])
-        self._lineage = given["lineage"]  # as in backset's Lineage
-        if given.get("words") is not None:
-            self._become_alembic(given["words"], given["configuration"])
-        if given.get("watched_port"):
-            self._tracer = tracer.InputTracer(given["watched_port"])
-        self._guarded(lambda: self._open(given["configuration"]), "ready")
+        self._greeted(json.loads(greeting))
         import_ahead()
         guard.watch(self._gate)
         for line in self._lines:
             self._request = json.loads(line)
+            if "command" not in self._request:
+                self._greeted(self._request)
+                continue
             self._gate.lock_key = self._request.get("lock_key")
             self._gate.only_reads = self._request["command"] not in _WRITING
             answers = {
@@ -110,6 +102,28 @@ class Requests:
                 "inputs": self._inputs,
             }
             self._guarded(self._shared(answers[self._request["command"]]), "done")
+
+    def _greeted(self, given: dict[str, Any]) -> None:
+        """Take the environment and the configuration for a target.
+
+        It may be for another target than the last one: what was imported stays imported.
+        """
+        if given.get("watched") and self._tracer is None:
+            self._tracer = tracer.InputTracer()
+        with self._tracer.unheard() if self._tracer else contextlib.nullcontext():
+            os.environ.clear()
+            os.environ.update(given["environ"])
+        if self._tracer:
+            self._tracer.port = given["port"]
+        os.chdir(self._root)  # some configurations are read from another folder
+        self._gate.expect(tuple(given["names"]), given["elsewhere"])
+        if given["rights"]:
+            self._gate.write_alone(**given["rights"])
+        self._lineage = given["lineage"]  # as in backset's Lineage
+        self._hands_over = False
+        if given.get("words") is not None:
+            self._become_alembic(given["words"], given["configuration"])
+        self._guarded(lambda: self._open(given["configuration"]), "ready")
 
     def _become_alembic(self, words: list[str], given: dict[str, Any]) -> NoReturn:
         """Run Alembic's own command line. The lock is asked for when something is opened."""
@@ -394,17 +408,24 @@ class Requests:
         return {"path": writing.write(self._config, self._scripts, self._request["script"])}
 
     def _where_to(self) -> dict[str, Any]:
-        """Return what env.py would connect to by itself, without connecting."""
+        """Return what env.py would connect to by itself, without connecting.
+
+        `is_spoiled`: as in _load().
+        """
         self._gate.only_looks, self._gate.opened = True, {}
+        is_spoiled = (
+            True  # what goes on after it was stopped takes the database for one that is down
+        )
         try:
-            with contextlib.suppress(FoundError):
-                self._run_env(lambda _current, _context: [], dont_mutate=True)
+            self._run_env(lambda _current, _context: [], dont_mutate=True)
+        except FoundError as error:
+            is_spoiled = _is_in_import(error)
         except (Exception, SystemExit) as error:
             was_told = self._gate.opened and isinstance(error, OperationalError)
             if not (self._gate.found or was_told):  # else env.py went on after it was stopped
                 raise
         environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
-        return {"opened": self._gate.opened, "environ": environ}
+        return {"opened": self._gate.opened, "environ": environ, "is_spoiled": is_spoiled}
 
     def _load(self) -> dict[str, Any]:
         """Run env.py as far as it needs no database, so that what is wrong with it is known.

@@ -45,6 +45,7 @@ def settled(settings: Settings) -> Settings:
         with Worker(settings) as worker:
             worker.begin_alone()
             opened, environ = worker.where_to()
+            worker.leave()
     except AlembicError as error:
         if _WANTS_A_URL.search(error.words):
             from backset.servers import location

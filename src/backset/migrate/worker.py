@@ -6,7 +6,7 @@ import json
 import secrets
 import socket
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from backset.text import explanations
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.connections.target import Target
@@ -207,6 +207,7 @@ class _Program:
             )
         self.links = [own for own, _ in pairs]
         self.is_shared = number > 1
+        self.of = settings.python, settings.root
 
     @property
     def tail(self) -> Sequence[str]:
@@ -236,6 +237,28 @@ class _Program:
             self._child.end()
 
 
+_left: list[_Program] | None = None
+
+
+@contextmanager
+def handed_on() -> Iterator[None]:
+    """Let a worker of the block leave its process to a later one of it: see Worker.leave()."""
+    global _left  # noqa: PLW0603  (a task is one process, or one call after another)
+    _left = []
+    try:
+        yield
+    finally:
+        for each in _left:
+            each.end(each.links[0])
+        _left = None
+
+
+def _is_left(settings: Settings) -> bool:
+    """Tell whether there is a process that has imported this application."""
+    of = settings.python, settings.root
+    return not settings.is_throw_away and any(each.of == of for each in _left or ())
+
+
 class Worker:
     """A child process that imports Alembic at once, and then works on one target and no other.
 
@@ -259,6 +282,7 @@ class Worker:
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
         self._greeting: dict[str, Any] = {}
+        self._is_spoiled, self._is_left = True, False
         self._start(of)
 
     @classmethod
@@ -266,9 +290,13 @@ class Worker:
         """Return a worker for each of these, of which only one process has to import Alembic."""
         if sys.platform == "darwin":  # libraries of the system do not outlive a fork there
             return [cls(settings, each) for each in lineages]
+        first = [cls(settings, each) for each in lineages[:1] if _is_left(settings)]
+        lineages = lineages[len(first) :]
+        if not lineages:
+            return first
         program = _Program(settings, len(lineages))
         pairs = zip(lineages, tuple(program.links), strict=True)
-        return [cls(settings, each, of=(program, link)) for each, link in pairs]
+        return [*first, *(cls(settings, each, of=(program, link)) for each, link in pairs)]
 
     def meant_for(self, settings: Settings, lineage: Lineage, versions: Path | None = None) -> Self:
         """Let one that was started ahead work by these, as __init__() has them; before begin()."""
@@ -304,7 +332,7 @@ class Worker:
 
         environ: the environment of a command of the project, in place of the plain one.
         """
-        greeting = greet(self._settings, self.lineage, None)
+        greeting = greet(self._settings, self.lineage, None, watched=environ is None)
         self._greet(greeting if environ is None else {**greeting, "environ": dict(environ)})
 
     def _greet(self, greeting: dict[str, Any]) -> None:
@@ -328,7 +356,14 @@ class Worker:
         Raises StepFailedError.
         """
         told = self._ask_alone("where")
+        self._is_spoiled = told["is_spoiled"]
         return told["opened"], told["environ"]
+
+    def leave(self) -> None:
+        """Leave its process to the next worker: it need not import the application once more."""
+        if not (self._is_spoiled or _left is None):
+            _left.append(self._program)
+            self._is_left = True
 
     def _ask_alone(self, command: str) -> dict[str, Any]:
         """Run what needs no database. Raises StepFailedError."""
@@ -344,7 +379,8 @@ class Worker:
 
     def _end(self) -> None:
         self._replies.close()
-        self._program.end(self._link)
+        if not self._is_left:
+            self._program.end(self._link)
 
     @cached_property
     def scripts(self) -> Scripts:
@@ -545,7 +581,8 @@ def greet(
         "configuration": {**given, **more},
         "lineage": asdict(lineage),
         "elsewhere": _server_of(target) if target and settings.is_throw_away else {},
-        "watched_port": settings.port(target) if watched and target else "",
+        "watched": watched,
+        "port": settings.port(target) if target else "",
         "rights": _rights() if target and target.writes else {},
     }
 
@@ -585,7 +622,7 @@ def program(settings: Settings, *descriptors: int) -> list[str]:
 
 
 def _alone(settings: Settings) -> tuple[_Program, socket.socket]:
-    made = _Program(settings)
+    made = _left.pop() if _left and _is_left(settings) else _Program(settings)
     return made, made.links[0]
 
 
