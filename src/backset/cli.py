@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from backset.chain import Chain
     from backset.connections.target import Target
     from backset.errors import Finding
-    from backset.memory import Memory
+    from backset.memory.builds import Memory
     from backset.runs.run import Run
     from backset.settings.settings import Settings
 
@@ -284,10 +284,10 @@ def _ahead(
     """Start Alembic's process before our own imports, unless what it would build is remembered."""
     memory = None
     if CHAINS[name].has("reset", "upgrade") and not asked.get("cold"):
-        from backset import memory as memories
+        from backset.memory import builds
 
         database = settings.target.database if settings.target else settings.database
-        memory = memories.recall(settings, database)
+        memory = builds.recall(settings, database)
     is_wanted = CHAINS[name].migrates and not (memory and memory.holds)
     with Worker(settings) if is_wanted else nullcontext(None) as worker:
         yield memory, worker

@@ -396,7 +396,7 @@ def test_every_flag_has_help(project: Project) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "memory", "commands.revisions", "commands.target", "migrate.discovery"],
+    ["cli", "memory.builds", "commands.revisions", "commands.target", "migrate.discovery"],
 )
 def test_what_comes_before_alembics_process_is_light(module: str) -> None:
     """That process imports for longest: what delays its start delays the whole run."""

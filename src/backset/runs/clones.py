@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
-from backset import memory
 from backset.catalog import catalog
 from backset.errors import StepFailedError
 from backset.inherit import cluster_wide, extensions, inheritance
 from backset.inherit import property as properties
 from backset.inherit.property import When
-from backset.memory import KeptDatabase, Recalled, Record
+from backset.memory import builds, inputs
+from backset.memory.builds import KeptDatabase, Recalled, Record
 from backset.process.identity import age_s
 from backset.servers import location, swap
 from backset.servers.derived import Copying
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from backset.chain import Done
     from backset.connections.session import Session
     from backset.inherit.property import Property
-    from backset.memory import Parts
+    from backset.memory.inputs import Parts
     from backset.runs.run import Run
     from backset.servers.server import Database
 
@@ -68,7 +68,7 @@ def look(run: Run, *, seeds: bool) -> str:
     """Settle what the run clones; else return why it clones nothing."""
     if run.options.cold:
         return "--cold"
-    run.clone.memory = run.clone.memory or memory.recall(run.settings, run.target.database)
+    run.clone.memory = run.clone.memory or builds.recall(run.settings, run.target.database)
     record = run.clone.memory.record
     if record is None:
         return run.clone.memory.why
@@ -86,7 +86,7 @@ def look(run: Run, *, seeds: bool) -> str:
 
 def _forget(run: Run) -> None:
     """Drop what is kept, while the run goes on: it is not what a build would be now."""
-    memory.path(run.settings, run.target.database).unlink(missing_ok=True)
+    builds.path(run.settings, run.target.database).unlink(missing_ok=True)
     names = (run.server.names.clean, run.server.names.seeded)
     there = [run.current.databases[name] for name in names if name in run.current.databases]
     if stale := [each.name for each in there if _is_ours(each)]:
@@ -105,11 +105,11 @@ def _surroundings(run: Run, record: Record) -> str:
     if old is None or old.likeness != record.likeness:
         return f"{run.target.database} is not like the one that was built"
     environ = settings.child_env(run.work.target)
-    now = memory.of_environment(settings, record.account, environ)
+    now = inputs.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
     needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
     now |= _server_parts(run.server.session, needed)
-    return memory.difference({**was, **record.server}, now, settings.root) or _properties(
+    return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
         run, record
     )
 
@@ -150,7 +150,7 @@ def _template(run: Run, record: Record, what: str) -> Database | None:
 def _is_same_seed(run: Run, record: Record) -> bool:
     kept = record.kept.get(_SEEDED)
     environ = run.settings.child_env(run.work.target)
-    return kept is not None and kept.parts == memory.of_seed(run.settings, environ)
+    return kept is not None and kept.parts == inputs.of_seed(run.settings, environ)
 
 
 class _NotKeptError(Exception):
@@ -222,7 +222,7 @@ class Keeping:
         if account["unknown"] and not run.settings.inputs:
             raise _NotKeptError(f"env.py: {account['unknown'][0]}")
         aside = [run.settings.backups, location.project_cluster(run.settings.root).folder]
-        account = memory.outside(account, aside)
+        account = inputs.outside(account, aside)
         had = properties.read(run.work.session(), inheritance.EVERYTHING, run.work.target.database)
         return Record(
             taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -254,7 +254,7 @@ class Keeping:
         name, source = self._name(what), found[self._name("next")]
         if name in found and not _is_ours(found[name]):
             raise _NotKeptError(f"backset did not make {name}")
-        told = {step: memory.remembered(each) for step, each in self._told.items()}
+        told = {step: builds.remembered(each) for step, each in self._told.items()}
         assert self._record is not None  # noqa: S101  (both callers have one)
         record = replace(self._record, likeness=source.likeness, told=self._record.told | told)
         run.work.leave()
@@ -266,17 +266,17 @@ class Keeping:
         """Write down what a copy was built from, and mark it with a digest of that."""
         settings = self._run.settings
         environ = settings.child_env(self._run.work.target)
-        chosen = memory.chosen_files(settings.root, settings.inputs)
-        if moved := memory.restless(record.account, chosen, self._since_ns):
+        chosen = inputs.chosen_files(settings.root, settings.inputs)
+        if moved := inputs.restless(record.account, chosen, self._since_ns):
             raise OSError(f"{moved} has changed meanwhile")
         needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
         server = _server_parts(session, needed)
         if server["a role of the server"] != roles:
             raise OSError("a role of the server has changed meanwhile")
-        parts = memory.of_files(settings, record.account)
-        parts |= memory.of_environment(settings, record.account, environ)
-        own = memory.of_seed(settings, environ) if what == _SEEDED else {}
-        digest = memory.digest([parts, server, record.given, record.had, own])[:16]
+        parts = inputs.of_files(settings, record.account)
+        parts |= inputs.of_environment(settings, record.account, environ)
+        own = inputs.of_seed(settings, environ) if what == _SEEDED else {}
+        digest = inputs.digest([parts, server, record.given, record.had, own])[:16]
         name = self._name(what)
         session.execute(swap.comment_on(name, swap.mark(self._run.server.names, what, digest)))
         row = session.execute(_ROW, [name]).fetchone()
@@ -284,7 +284,7 @@ class Keeping:
             raise OSError(f"{name} was opened meanwhile")
         kept = KeptDatabase(oid=row[0], made_in=row[1], digest=digest, parts=own)
         self._record = replace(record, parts=parts, server=server, kept=record.kept | {what: kept})
-        memory.write(memory.path(settings, self._run.target.database), self._record)
+        builds.write(builds.path(settings, self._run.target.database), self._record)
         self._run.clone.keeps.append(name)
 
     def _finish(self, *, stop: bool = False) -> None:
@@ -304,14 +304,14 @@ def _server_parts(session: Session, extensions: Sequence[str]) -> Parts:
     """
     version, role, settings = session.execute(_SERVER).fetchone() or ("", "", "")
     found = {
-        "the server": memory.digest([catalog.server_id(session), version]),
-        "the role": memory.digest(role),
-        "a setting of the server": memory.digest(settings),
+        "the server": inputs.digest([catalog.server_id(session), version]),
+        "the role": inputs.digest(role),
+        "a setting of the server": inputs.digest(settings),
         "a role of the server": cluster_wide.look(session).server,
     }
     if extensions:
         versions = session.execute(_VERSIONS, [list(extensions)]).fetchall()
-        found["an extension of the server"] = memory.digest(versions)
+        found["an extension of the server"] = inputs.digest(versions)
     return found
 
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from backset import memory
 from backset.catalog import catalog, objects
 from backset.catalog.catalog import is_users
 from backset.connections import activity
 from backset.errors import StepFailedError
+from backset.memory import builds
 from backset.migrate import current
 from backset.migrate.worker import Worker
 from backset.servers.server import LOCALLY, MAINTENANCE
@@ -276,7 +276,7 @@ class ProjectObjects:
         self._settings = settings
         self._target = target
         self._session = session
-        self._record = memory.read(memory.path(settings, target.database))
+        self._record = builds.read(builds.path(settings, target.database))
         self._found: list[Path] | None = None
 
     @property

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backset.backups.store import Choice
     from backset.connections.target import Target
-    from backset.memory import Memory
+    from backset.memory.builds import Memory
     from backset.migrate.worker import Worker
     from backset.process.process import ScriptAhead
     from backset.revisions.restore import Recipe

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.inherit.cluster_wide import ClusterWide
-    from backset.memory import Memory, Recalled
+    from backset.memory.builds import Memory, Recalled
     from backset.revisions.script_files import Revision
     from backset.runs.login import Writers
     from backset.servers.programs import Programs

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from backset.carry.tables import CarrySides
     from backset.checks.server_log import Look
     from backset.errors import Finding
-    from backset.memory import Recalled
+    from backset.memory.builds import Recalled
     from backset.migrate.upgrading import Progress
     from backset.migrate.worker import Migrated
     from backset.runs.run import Run

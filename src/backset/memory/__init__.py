@@ -1,0 +1,1 @@
+"""What is remembered between two runs, so that the second one need not do it again."""
