@@ -64,11 +64,11 @@ def opened(
             with process.all_ended(), handed_on():
                 settings = load(Path.cwd())
                 streams.conceal(settings.secrets(settings.target))
-                settings = settings if task in _WITHOUT_TARGET else settled(settings)
-                streams.conceal(settings.secrets(settings.target))
-                if task not in _WITHOUT_SCRIPTS:
-                    _tell_of_a_squash(settings, told, ends=changes)
-                yield settings, told
+                with _aimed(settings, task) as settings:
+                    streams.conceal(settings.secrets(settings.target))
+                    if task not in _WITHOUT_SCRIPTS:
+                        _tell_of_a_squash(settings, told, ends=changes)
+                    yield settings, told
             signals.ignore()  # what has happened is told whole
         except OSError as error:
             _fail(told, StepFailedError.from_system(error))
@@ -98,13 +98,25 @@ def _tell_of_a_squash(settings: Settings, told: Report, *, ends: bool) -> None:
         told.notice(done)
 
 
+@contextmanager
+def _aimed(settings: Settings, task: str) -> Iterator[Settings]:
+    """Give the settings with the target that the task needs, which env.py alone may know."""
+    if task in _WITHOUT_TARGET or settings.target or settings.is_embedded:
+        yield settings
+        return
+    from backset.memory import whereabouts
+
+    with whereabouts.aimed(settings) as settled:
+        yield settled
+
+
 def settled(settings: Settings) -> Settings:
-    """Return settings that say where the target is, which may be known to env.py alone."""
+    """Return the settings with a target, wherever it is said. Raises SettingsError."""
     if settings.target or settings.is_embedded:
         return settings
-    from backset.migrate import discovery
+    from backset.memory import whereabouts
 
-    return discovery.settled(settings)
+    return whereabouts.find(settings).settings
 
 
 def _close(told: Report, code: int) -> int:

@@ -535,6 +535,17 @@ def test_metadata_that_is_none_is_no_failure_of_env_py(made: Callable[[str], For
     assert foreign.run("status").returncode == 0
 
 
+def noted(foreign: Foreign) -> list[str]:
+    """Return one word for each import of the application so far, once it is told to note them."""
+    notes = foreign.folder / "imports.txt"
+    if not notes.exists():
+        (foreign.folder / "application.py").write_text("open('imports.txt', 'a').write('once ')\n")
+        env = foreign.folder / "alembic/env.py"
+        env.write_text(env.read_text().replace("import asyncio", "import application, asyncio"))
+        notes.touch()
+    return notes.read_text().split()
+
+
 @pytest.mark.parametrize(
     "words",
     slow_but([["reset-db"], ["status"], ["verify"], ["upgrade"]], lambda it: len(it[0]) > 7),
@@ -542,9 +553,33 @@ def test_metadata_that_is_none_is_no_failure_of_env_py(made: Callable[[str], For
 def test_an_application_is_imported_once(made: Callable[[str], Foreign], words: list[str]) -> None:
     """Its URL is found, and its migrations run, by one process: its import may take seconds."""
     foreign = made("asynchronous")
-    application = "open('imports.txt', 'a').write('once ')\n"
-    (foreign.folder / "application.py").write_text(application)
-    env = foreign.folder / "alembic/env.py"
-    env.write_text(env.read_text().replace("import asyncio", "import application\nimport asyncio"))
+    noted(foreign)
     assert foreign.run(*words).returncode in {0, 6}
-    assert (foreign.folder / "imports.txt").read_text() == "once "
+    assert noted(foreign) == ["once"]
+
+
+def test_what_env_py_opens_is_remembered_without_the_password(
+    made: Callable[[str], Foreign],
+) -> None:
+    """A rebuild that clones need not import the application to know where its database is."""
+    foreign = made("asynchronous")
+    noted(foreign)
+    assert foreign.run("reset-db").returncode == 0
+    known = foreign.folder / "backups/target.known"
+    assert known.stat().st_mode & 0o777 == 0o600
+    assert not {PASSWORD, quote(PASSWORD, safe="")} & {*json.loads(known.read_text())}
+    assert PASSWORD not in known.read_text()
+    assert quote(PASSWORD, safe="") not in known.read_text()
+    again = foreign.run("reset-db")
+    assert "cloned from" in again.stdout, again.stdout + again.stderr
+    assert noted(foreign) == ["once"]
+
+
+def test_another_url_is_another_database(made: Callable[[str], Foreign]) -> None:
+    """What was remembered is good for these very files and variables."""
+    foreign = made("asynchronous")
+    assert foreign.run("reset-db").returncode == 0
+    name = foreign.url.rpartition("/")[2]
+    dotenv = foreign.folder / ".env"
+    dotenv.write_text(dotenv.read_text().replace(f"/{name}", f"/{name}_other"))
+    assert f"{name}_other" in foreign.run("url").stdout

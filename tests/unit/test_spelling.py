@@ -8,7 +8,7 @@ import pytest
 
 from backset.connections.target import Target, respelled
 from backset.errors import SettingsError
-from backset.migrate.discovery import url_of
+from backset.migrate.discovery import complete, url_of
 from backset.migrate.provenance import found, remedy, told
 from backset.servers.location import chosen_driver
 from backset.settings.reader import load
@@ -80,7 +80,7 @@ def test_the_url_of_a_connection(opened: dict[str, Any], expected: str) -> None:
     environ = (
         {} if "dbname" in opened or "database" in opened else {"PGDATABASE": "mine", "PGUSER": "me"}
     )
-    url = url_of({"dialect": "postgresql", **opened}, environ)
+    url = url_of(complete({"dialect": "postgresql", **opened}, environ))
     assert url == expected
     wanted = opened.get("dbname") or opened.get("database") or "mine"
     assert Target.parse(url).database == wanted
@@ -89,7 +89,7 @@ def test_the_url_of_a_connection(opened: dict[str, Any], expected: str) -> None:
 def test_another_kind_of_database_is_refused() -> None:
     """One line, and nothing was opened."""
     with pytest.raises(SettingsError, match="opens a database of sqlite"):
-        url_of({"dialect": "sqlite", "driver": "pysqlite", "database": "x.db"}, {})
+        url_of({"dialect": "sqlite", "driver": "pysqlite", "dbname": "x.db"})
 
 
 def test_templates_get_a_driver_and_the_parts_that_a_url_leaves_out(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ And how a stand-in takes the place of that one: its names, and the variables tha
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -19,6 +19,7 @@ from backset.text.explanations import OR_DOOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from backset.servers.location import ServiceNames
     from backset.settings.settings import Settings
@@ -34,8 +35,33 @@ _NO_URL = (
 _KEPT = ("sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "service", "passfile", "options")
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Which database a project means.
+
+    settings: with a target, or for the embedded server. opened: the parameters of the connection
+    that says so, where env.py had to be asked; with the password. account: what env.py depended on
+    until then, as alembic_worker.tracer has it. scripts: the files of revisions, which say nothing
+    of it. is_remembered: whether an earlier run has asked.
+    """
+
+    settings: Settings
+    opened: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    account: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    scripts: tuple[Path, ...] = ()
+    is_remembered: bool = False
+
+
 def settled(settings: Settings) -> Settings:
     """Return the settings with a target, or for the embedded server where env.py waits for a URL.
+
+    Raises SettingsError as find() does.
+    """
+    return find(settings).settings
+
+
+def find(settings: Settings) -> Found:
+    """Ask env.py for the database; settle for the embedded server where env.py waits for a URL.
 
     One that does not say DATABASE_URL gets it from a program of the project, from elsewhere: an
     empty database would be another one. It is for the embedded server once that has been started.
@@ -45,6 +71,7 @@ def settled(settings: Settings) -> Settings:
         with Worker(settings) as worker:
             worker.begin_alone()
             opened, environ = worker.where_to()
+            account, scripts = worker.inputs(), worker.scripts
             worker.leave()
     except AlembicError as error:
         if _WANTS_A_URL.search(error.words):
@@ -54,39 +81,51 @@ def settled(settings: Settings) -> Settings:
                 "DATABASE_URL" in error.words
                 or location.project_cluster(settings.root).data.exists()
             ):
-                return on_embedded(settings)
+                return Found(on_embedded(settings))
             raise SettingsError([_NO_URL]) from None
         if error.kind != "error":  # it is none of env.py's
             raise
         raise SettingsError([_fails(error.words, settings)]) from None
-    target = Target.parse(url_of(opened, environ), ENV_PY)
+    opened = complete(opened, environ)
+    files = (*scripts.locations, *(each.path for each in scripts.revisions))
+    return Found(aimed(settings, opened), opened, account, files)
+
+
+def aimed(settings: Settings, opened: Mapping[str, Any]) -> Settings:
+    """Return the settings with the target that the parameters of a connection name."""
+    target = Target.parse(url_of(opened), ENV_PY)
     sources = {**settings.sources, "DATABASE_URL": ENV_PY}
     return replace(settings, target=target, sources=sources)
 
 
-def url_of(opened: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    """Return the URL of a connection, from its driver's parameters; libpq's variables fill gaps."""
+def complete(opened: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what counts of a connection's parameters; libpq's variables fill gaps."""
+    variables = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
+    said = {name: opened.get(name) or environ.get(each) for name, each in variables.items()}
+    database = opened.get("dbname") or opened.get("database") or environ.get("PGDATABASE")
+    more = ("dialect", "driver", "unix_sock", *_KEPT)
+    found = {**said, "dbname": database, **{name: opened.get(name) for name in more}}
+    return {name: value for name, value in found.items() if value}
+
+
+def url_of(opened: Mapping[str, Any]) -> str:
+    """Return the URL of a connection, from its parameters as complete() has them."""
     if opened.get("dialect", "postgresql") != "postgresql":
         what = f"env.py opens a database of {opened['dialect']}"
         raise SettingsError([(what, "backset is for PostgreSQL: set DATABASE_URL")])
-    parts = {
-        name: str(opened.get(name) or environ.get(variable) or "")
-        for name, variable in (("host", "PGHOST"), ("port", "PGPORT"), ("user", "PGUSER"))
-    }
-    database = opened.get("dbname") or opened.get("database") or environ.get("PGDATABASE")
-    query = {name: str(opened[name]) for name in _KEPT if opened.get(name)}
-    host = str(opened.get("unix_sock") or parts["host"])
+    host, port, name = (str(opened.get(each, "")) for each in ("host", "port", "user"))
+    query = {name: str(opened[name]) for name in _KEPT if name in opened}
+    host = str(opened.get("unix_sock", host))
     if host.startswith("/"):
-        query["unix_sock" if opened.get("unix_sock") else "host"] = host
+        query["unix_sock" if "unix_sock" in opened else "host"] = host
         host = ""
-    secret = opened.get("password") or environ.get("PGPASSWORD")
+    secret = opened.get("password")
     password = f":{quote(str(secret), safe='')}" if secret else ""
-    user = f"{quote(parts['user'], safe='')}{password}@" if parts["user"] else ""
-    port = f":{parts['port']}" if parts["port"] else ""
-    driver = f"+{opened['driver']}" if opened.get("driver") else ""
-    path = quote(str(database or parts["user"]), safe="")
+    user = f"{quote(name, safe='')}{password}@" if name else ""
+    driver = f"+{opened['driver']}" if "driver" in opened else ""
+    path = quote(str(opened.get("dbname", name)), safe="")
     shown = f"[{host}]" if ":" in host else host
-    url = f"postgresql{driver}://{user}{shown}{port}/{path}"
+    url = f"postgresql{driver}://{user}{shown}{f':{port}' if port else ''}/{path}"
     return f"{url}?{urlencode(query, quote_via=quote)}" if query else url
 
 

@@ -19,7 +19,7 @@ from backset.catalog import catalog
 from backset.connections.target import ENV_PY, Target
 from backset.errors import AstrayError, BacksetError, Finding, StepFailedError
 from backset.migrate import provenance
-from backset.migrate.discovery import url_of
+from backset.migrate.discovery import complete, url_of
 from backset.migrate.worker import Worker
 from backset.process import process
 from backset.process.identity import application_name, run_mark
@@ -154,7 +154,7 @@ class ProjectCommand:
             with Worker(self.settings) as worker:
                 worker.begin_alone(self.settings.child_env(self.subject))
                 opened, environ = worker.where_to()
-            there = Target.parse(url_of(opened, environ), ENV_PY)
+            there = Target.parse(url_of(complete(opened, environ)), ENV_PY)
         except BacksetError:
             return
         where = {name: there.params.get(name) for name in ("host", "port", "dbname")}
