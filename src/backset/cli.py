@@ -22,7 +22,7 @@ from backset.errors import (
     SettingsError,
     StepFailedError,
 )
-from backset.migrate.worker import Worker, handed_on
+from backset.migrate.worker import Worker, handed_on, nothing
 from backset.process import identity, process, signals, streams
 from backset.report.report import Report, shortened
 from backset.report.report_json import JsonReport, Rewriting
@@ -49,11 +49,16 @@ WOULD_START = "would start the embedded PostgreSQL"
 
 @contextmanager
 def opened(
-    task: str, *, as_json: bool = False, changes: bool = False
+    task: str,
+    *,
+    as_json: bool = False,
+    changes: bool = False,
+    meanwhile: Callable[[], object] = nothing,
 ) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error.
 
     changes: whether it changes something, and is no plan: then it ends a squash that was killed.
+    meanwhile: done while env.py is asked for the target, where it must be.
     """
     streams.open_closed()
     streams.conceal(())
@@ -64,7 +69,7 @@ def opened(
             with process.all_ended(), handed_on():
                 settings = load(Path.cwd())
                 streams.conceal(settings.secrets(settings.target))
-                with _aimed(settings, task) as settings:
+                with _aimed(settings, task, meanwhile) as settings:
                     streams.conceal(settings.secrets(settings.target))
                     if task not in _WITHOUT_SCRIPTS:
                         _tell_of_a_squash(settings, told, ends=changes)
@@ -99,14 +104,14 @@ def _tell_of_a_squash(settings: Settings, told: Report, *, ends: bool) -> None:
 
 
 @contextmanager
-def _aimed(settings: Settings, task: str) -> Iterator[Settings]:
+def _aimed(settings: Settings, task: str, meanwhile: Callable[[], object]) -> Iterator[Settings]:
     """Give the settings with the target that the task needs, which env.py alone may know."""
     if task in _WITHOUT_TARGET or settings.target or settings.is_embedded:
         yield settings
         return
     from backset.memory import whereabouts
 
-    with whereabouts.aimed(settings) as settled:
+    with whereabouts.aimed(settings, meanwhile) as settled:
         yield settled
 
 
@@ -232,12 +237,13 @@ def run_chain(
     asked of a backup that is taken.
     """
     writes = asked.get("carries", {}).get("writes")
+    changes = not plan and CHAINS[name].locks
     with (
-        opened(name, as_json=as_json, changes=not plan and CHAINS[name].locks) as (loaded, told),
+        opened(name, as_json=as_json, changes=changes, meanwhile=_imported) as (loaded, told),
         _written(loaded, told, plan=plan) if writes else nullcontext(),
         _ahead(loaded, name, asked) as (memory, worker),
     ):
-        gc.disable()  # as in tasks
+        _imported()
         from backset import execution
         from backset.backups.backup import Wish
         from backset.runs.consent import Consent
@@ -245,8 +251,6 @@ def run_chain(
         from backset.servers import location
         from backset.settings import rules
 
-        gc.freeze()
-        gc.enable()
         settings = loaded.seeded_with(words)
         ask = asking(told) if told.can_ask else None
         whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
@@ -287,6 +291,18 @@ def run_chain(
                 return
             execution.perform(run, chain, told, skip=skip, consent=consent)
             told.done(_farewell(chain, run))
+
+
+def _imported() -> None:
+    """Import what a chain needs."""
+    gc.disable()  # as in tasks
+    from backset import execution  # noqa: F401
+    from backset.runs import run  # noqa: F401
+    from backset.servers import location  # noqa: F401
+    from backset.settings import rules  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
 
 
 @contextmanager

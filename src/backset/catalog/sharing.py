@@ -270,8 +270,11 @@ def _own_roles(session: Session, own: Iterable[tuple[str, str]]) -> set[str]:
 def _makes(words: str, each: Object) -> bool:
     """Tell whether migrations that have these words make an object."""
     if each.type in _ROUTINES:  # a table may have its name
-        name = rf"(?:\"?[\w$]+\"?\.)?\"?{re.escape(each.name)}\"?"
-        return bool(re.search(rf"(?i:\b{_ROUTINE})\s+{name}\s*\(|['\"]{name}\(", words))
+        return any(
+            (before[-1:] in _QUOTES and after[:1] == "(")
+            or (_IS_CALLED.match(after) and _OF_ROUTINE.search(before))
+            for before, after in _places(words, each.name)
+        )
     return mentions(words, each.name)
 
 
@@ -286,11 +289,22 @@ def mentions(words: str, name: str) -> bool:
 
     A bare word would be found in any sentence.
     """
-    name = re.escape(name)
-    quoted = rf"(?P<q>['\"]){name}(?P=q)"
-    qualified = rf"(?<![\w.])\"?{name}\"?\.\"?\w"
-    after = rf"(?i:\b(?:{_KEYWORDS})\s+)\"?{name}\"?(?!\w)"
-    return bool(re.search(f"{quoted}|{qualified}|{after}", words))
+    return any(_is_name(*each) for each in _places(words, name))
+
+
+def _places(words: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield what stands before and behind each place of a name: one search for all is slow."""
+    at = words.find(name)
+    while at >= 0:
+        end = at + len(name)
+        yield words[max(0, at - _REACH) : at], words[end : end + _REACH]
+        at = words.find(name, at + 1)
+
+
+def _is_name(before: str, after: str) -> bool:
+    is_quoted = before[-1:] in _QUOTES and before[-1:] == after[:1]
+    is_qualified = _IS_QUALIFIED.match(after) and not _IS_LONGER.search(before)
+    return bool(is_quoted or is_qualified or (_ENDS.match(after) and _AFTER_KEYWORD.search(before)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +360,15 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+_REACH = 200  # characters beside a name
+_QUOTES = ("'", '"')
 _KEYWORDS = "schema|exists|table|on|into|view|function|type|trigger|publication|to"
+_AFTER_KEYWORD = re.compile(rf"(?i:\b(?:{_KEYWORDS})\s+)\"?\Z")
+_OF_ROUTINE = re.compile(rf"(?i:\b{_ROUTINE})\s+(?:\"?[\w$]+\"?\.)?\"?\Z")
+_IS_CALLED = re.compile(r"\"?\s*\(")
+_IS_QUALIFIED = re.compile(r"\"?\.\"?\w")
+_IS_LONGER = re.compile(r"[\w.]\Z")
+_ENDS = re.compile(r"\"?(?!\w)")
 _ABOUT = """
 SELECT rolsuper, ARRAY(SELECT nspname::text FROM pg_extension e JOIN pg_namespace n
                        ON n.oid = e.extnamespace WHERE nspname <> 'public')

@@ -18,6 +18,7 @@ from backset.errors import UnreachableError
 from backset.memory import inputs
 from backset.migrate import discovery
 from backset.migrate.discovery import Found
+from backset.migrate.worker import nothing
 from backset.process import files
 from backset.process.identity import age_s
 
@@ -64,15 +65,15 @@ class _Record:
     format: int = _FORMAT
 
 
-def find(settings: Settings) -> Found:
+def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Found:
     """Return which database the project means, as discovery.find() does; ask only if need be."""
-    return _recalled(settings) or discovery.find(settings)
+    return _recalled(settings) or discovery.find(settings, meanwhile)
 
 
 @contextmanager
-def aimed(settings: Settings) -> Iterator[Settings]:
+def aimed(settings: Settings, meanwhile: Callable[[], object]) -> Iterator[Settings]:
     """Give the block the settings with that database; remember it, unless nobody reaches it."""
-    found = find(settings)
+    found = find(settings, meanwhile)
     try:
         yield found.settings
     except UnreachableError:

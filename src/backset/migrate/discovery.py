@@ -13,12 +13,12 @@ from urllib.parse import quote, urlencode
 from backset.connections.target import ENV_PY, LIBPQ_VARIABLES, PATTERN, Target
 from backset.errors import AlembicError, BacksetError, SettingsError
 from backset.migrate import provenance
-from backset.migrate.worker import Worker
+from backset.migrate.worker import Worker, nothing
 from backset.settings.reader import on_embedded, restored_environment
 from backset.text.explanations import OR_DOOR
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from backset.servers.location import ServiceNames
@@ -60,8 +60,10 @@ def settled(settings: Settings) -> Settings:
     return find(settings).settings
 
 
-def find(settings: Settings) -> Found:
+def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Found:
     """Ask env.py for the database; settle for the embedded server where env.py waits for a URL.
+
+    meanwhile: done while env.py imports the application.
 
     One that does not say DATABASE_URL gets it from a program of the project, from elsewhere: an
     empty database would be another one. It is for the embedded server once that has been started.
@@ -70,7 +72,7 @@ def find(settings: Settings) -> Found:
     try:
         with Worker(settings) as worker:
             worker.begin_alone()
-            opened, environ = worker.where_to()
+            opened, environ = worker.where_to(meanwhile)
             account, scripts = worker.inputs(), worker.scripts
             worker.leave()
     except AlembicError as error:

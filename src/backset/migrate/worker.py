@@ -188,6 +188,10 @@ def _silent(_text: str) -> None:
     """Tell nobody."""
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class _Program:
     """Alembic's program; each of its sockets has a process of its own.
 
@@ -348,14 +352,21 @@ class Worker:
             self._send(self._greeting)
             self._receive(_silent)
 
-    def where_to(self) -> tuple[dict[str, Any], dict[str, str]]:
+    def where_to(
+        self, meanwhile: Callable[[], object] = nothing
+    ) -> tuple[dict[str, Any], dict[str, str]]:
         """Return the parameters of the first connection that env.py wants to open; none is opened.
+
+        meanwhile: done while env.py imports the application.
 
         They are those of its driver, with SQLAlchemy's names of that and of the dialect; the
         password is among them. Beside them, libpq's variables, which env.py may have set itself.
         Raises StepFailedError.
         """
-        told = self._ask_alone("where")
+        _ = self.scripts
+        self._send({"command": "where"})
+        meanwhile()
+        told = self._receive(_silent)
         self._is_spoiled = told["is_spoiled"]
         return told["opened"], told["environ"]
 
