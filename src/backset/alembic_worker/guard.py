@@ -76,7 +76,7 @@ class ConnectionGuard:
     def expect(self, names: tuple[str, ...], elsewhere: dict[str, Any]) -> None:
         """Begin with what is meant now, whatever was meant before."""
         self.names, self.elsewhere, self._meant = names, elsewhere, ""
-        self.only_looks = self.found = False
+        self.only_looks = self.found = self.writes = False
         self.opened = {}
 
     def _direct(self, dialect: Any, _record: Any, _cargs: Any, cparams: Any) -> None:

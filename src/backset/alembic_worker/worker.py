@@ -64,6 +64,7 @@ class Requests:
         self._request = {}  # type: dict[str, Any]
         self._hands_over = False
         self._tracer = None  # type: tracer.InputTracer | None
+        self._opened = None  # type: tuple[Any, dict[str, Any]] | None
         self._root = os.getcwd()  # noqa: PTH109
 
     def send(self, event: str, /, **content: Any) -> None:
@@ -186,9 +187,20 @@ class Requests:
         return tried
 
     def _open(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Read the scripts; those of the folder `versions`, if one is given, and of no other."""
+        """Read the scripts; those of the folder `versions`, if one is given, and of no other.
+
+        For another target they are not read again.
+        """
         self._config = configuration.opened(given)
         self._attributes = self._config.attributes = configuration.Attributes()
+        place = [given.get(key) for key in ("file", "section", "versions")], self._lineage
+        if self._opened is not None and self._opened[0] == place:
+            return self._opened[1]
+        told = self._read(given)
+        self._opened = (place, told)
+        return told
+
+    def _read(self, given: dict[str, Any]) -> dict[str, Any]:
         self._scripts = ScriptDirectory.from_config(self._config)
         if given.get("versions"):
             self._scripts.version_locations = [given["versions"]]

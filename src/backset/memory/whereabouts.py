@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 from backset.errors import UnreachableError
 from backset.memory import inputs
 from backset.migrate import discovery
-from backset.migrate.discovery import Found
+from backset.migrate.discovery import Discovery
 from backset.migrate.worker import nothing
 from backset.process import files
 from backset.process.identity import age_s
@@ -65,7 +65,7 @@ class _Record:
     format: int = _FORMAT
 
 
-def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Found:
+def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Discovery:
     """Return which database the project means, as discovery.find() does; ask only if need be."""
     return _recalled(settings) or discovery.find(settings, meanwhile)
 
@@ -85,7 +85,7 @@ def aimed(settings: Settings, meanwhile: Callable[[], object]) -> Iterator[Setti
             _remember(found)
 
 
-def _remember(found: Found) -> None:
+def _remember(found: Discovery) -> None:
     """Let the next run know what was found, if no password is lost with it. Raises nothing.
 
     Where there is no folder of backups yet, none is made: a task that looks writes nothing.
@@ -108,14 +108,14 @@ def _remember(found: Found) -> None:
         files.write(settings.backups / _NAME, json.dumps(asdict(record)))
 
 
-def _recalled(settings: Settings) -> Found | None:
+def _recalled(settings: Settings) -> Discovery | None:
     record = _read(settings.backups / _NAME)
     if record is None or _parts(settings, record.account) != record.parts:
         return None
     opened = dict(record.opened)
     if record.password is not None:
         opened["password"] = _read_password(record.password, settings)
-    return Found(discovery.aimed(settings, opened), opened, is_remembered=True)
+    return Discovery(discovery.aimed(settings, opened), opened, is_remembered=True)
 
 
 def _read(path: Path) -> _Record | None:

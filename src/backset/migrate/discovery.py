@@ -36,7 +36,7 @@ _KEPT = ("sslmode", "sslrootcert", "sslcert", "sslkey", "ssl", "service", "passf
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Discovery:
     """Which database a project means.
 
     settings: with a target, or for the embedded server. opened: the parameters of the connection
@@ -60,7 +60,7 @@ def settled(settings: Settings) -> Settings:
     return find(settings).settings
 
 
-def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Found:
+def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Discovery:
     """Ask env.py for the database; settle for the embedded server where env.py waits for a URL.
 
     meanwhile: done while env.py imports the application.
@@ -83,14 +83,14 @@ def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Found
                 "DATABASE_URL" in error.words
                 or location.project_cluster(settings.root).data.exists()
             ):
-                return Found(on_embedded(settings))
+                return Discovery(on_embedded(settings))
             raise SettingsError([_NO_URL]) from None
         if error.kind != "error":  # it is none of env.py's
             raise
         raise SettingsError([_fails(error.words, settings)]) from None
     opened = complete(opened, environ)
     files = (*scripts.locations, *(each.path for each in scripts.revisions))
-    return Found(aimed(settings, opened), opened, account, files)
+    return Discovery(aimed(settings, opened), opened, account, files)
 
 
 def aimed(settings: Settings, opened: Mapping[str, Any]) -> Settings:

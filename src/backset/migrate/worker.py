@@ -340,6 +340,9 @@ class Worker:
         self._greet(greeting if environ is None else {**greeting, "environ": dict(environ)})
 
     def _greet(self, greeting: dict[str, Any]) -> None:
+        if self._greeting:  # it was begun for another target, and has said what it read
+            _ = self.scripts
+            del self.scripts
         greeting["configuration"]["versions"] = self._versions
         self._greeting = greeting
         self._send(greeting)

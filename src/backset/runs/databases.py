@@ -23,6 +23,7 @@ from backset.servers.server import Names, protection
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
 
     from backset.backups.store import BackupStore
     from backset.catalog.sharing import Sharing
@@ -40,8 +41,11 @@ class CurrentDatabase:
 
     settings: of the project. target: how it is reached. databases: the target and its derived
     databases by name, as refresh() saw them last.
+    folders: returns those of the scripts, as ProjectObjects has it.
     A method asks the server once, and remembers the answer.
     """
+
+    folders: Callable[[], Sequence[Path] | None]
 
     def __init__(self, settings: Settings, target: Target, purpose: str) -> None:
         self.target = target
@@ -97,7 +101,9 @@ class CurrentDatabase:
             self._sharing = (
                 sharing.NOBODY
                 if session is None
-                else sharing.look(session, ProjectObjects(self.settings, self.target, session))
+                else sharing.look(
+                    session, ProjectObjects(self.settings, self.target, session, self.folders)
+                )
             )
         return self._sharing
 
@@ -260,6 +266,7 @@ class WorkDatabase:
         self._in_place = in_place
         self._ahead = worker
         self._workers: tuple[Worker, ...] = ()
+        current.folders = self._folders
         self._session: Session | None = None
         self._open = ExitStack()
         self._is_demanded = False
@@ -313,6 +320,15 @@ class WorkDatabase:
         if (recalled := self._clone.recalled) is not None:
             return Scripts(tuple(recalled.record.heads), recalled.folders)
         return Scripts.together([each.scripts for each in self.workers()])
+
+    def _folders(self) -> tuple[Path, ...] | None:
+        """Return those of the scripts, if a process is there to tell, whatever its target is."""
+        if self._workers or self._clone.recalled is not None:
+            return self.scripts().folders
+        if self._ahead is None or len(self._settings.lineages) > 1:
+            return None
+        self._ahead.begin(self._current.target, self._purpose, watched=True)
+        return self._ahead.scripts.folders
 
     def demand_scripts(self) -> None:
         """Wait until Alembic's process has read the scripts and env.py; refuse what is wrong there.

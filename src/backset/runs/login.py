@@ -270,14 +270,24 @@ def end(session: Session, database: str) -> None:
 
 
 class ProjectObjects:
-    """The project's migrations and env.py; Alembic is started only for what nothing else knows."""
+    """The project's migrations and env.py; Alembic is started only for what nothing else knows.
 
-    def __init__(self, settings: Settings, target: Target, session: Session) -> None:
+    folders: returns those of the scripts, or None where no process is there that could tell.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        session: Session,
+        folders: Callable[[], Sequence[Path] | None],
+    ) -> None:
+        self._folders_there = folders
         self._settings = settings
         self._target = target
         self._session = session
         self._record = builds.read(builds.path(settings, target.database))
-        self._found: list[Path] | None = None
+        self._found: Sequence[Path] | None = None
 
     @property
     def is_known(self) -> bool:
@@ -323,16 +333,19 @@ class ProjectObjects:
                 shown, rows = about.version_table, rows | set(about.revisions)
         return shown, rows
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> Sequence[Path]:
         """Return the folders of the scripts; Alembic is asked for them once."""
         if self._found is None and self._record is not None:
             self._found = [Path(each) for each in self._record.folders]
         if self._found is None:
-            self._found = []
+            self._found = self._folders_there()
+        if self._found is None:
+            found: list[Path] = []
+            self._found = found
             for lineage in self._settings.lineages:
                 with Worker(self._settings, lineage) as worker:
                     worker.begin(self._target, "gate")
-                    self._found += worker.scripts.folders
+                    found += worker.scripts.folders
         return self._found
 
 
