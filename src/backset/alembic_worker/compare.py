@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -13,6 +14,11 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import quoted_name
+
+try:
+    compare_util = import_module("alembic.autogenerate.compare.util")
+except ImportError:  # an older version
+    compare_util = None  # type: ignore[assignment]
 
 from .guard import own
 
@@ -55,9 +61,38 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
         return []
 
     options = {"template_args": context.template_args, "revision_context": context}
-    with EnvironmentContext(config, scripts, fn=compare, as_sql=False, **options):
+    with (
+        _reflected_at_once(),
+        EnvironmentContext(config, scripts, fn=compare, as_sql=False, **options),
+    ):
         scripts.run_env()
     return found
+
+
+@contextmanager
+def _reflected_at_once() -> Iterator[None]:
+    """Reflect the tables of each schema together.
+
+    Alembic 1.20 does so for the first schema, and asks for each table of the others by itself.
+    """
+    kind = getattr(compare_util, "_InspectorConv", None)  # type: Any
+    once = getattr(kind, "_pre_cache", None)
+    if once is None:  # an older version
+        yield
+        return
+
+    def each_time(own: Any, schema: Any, names: Any, there: Any, key: str, method: Any) -> None:
+        cache = own.inspector.info_cache
+        before = cache.pop(key, None)
+        once(own, schema, names, there, key, method)
+        if isinstance(before, dict) and isinstance(cache[key], dict):
+            cache[key] = {**before, **cache[key]}
+
+    kind._pre_cache = each_time  # noqa: SLF001
+    try:
+        yield
+    finally:
+        kind._pre_cache = once  # noqa: SLF001
 
 
 def count(metadata: Any) -> int | None:
