@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.servers import programs
-from benchmarks import amounts, figures, growth, loads, page, place, rebuilds, sizes, squashes
+from benchmarks import (
+    amounts,
+    applications,
+    figures,
+    growth,
+    loads,
+    page,
+    place,
+    rebuilds,
+    sizes,
+    squashes,
+)
 from benchmarks.figures import Curve
 
 if TYPE_CHECKING:
@@ -34,6 +45,7 @@ MEASURES: dict[str, Measure] = {
     "tables": growth.tables,
     "sessions": growth.sessions,
     "squashing": squashes.squashing,
+    "application": applications.working,
 }
 DOCS = place.ROOT / "docs"
 FIGURES, PAGE, PICTURE = (DOCS / f"performance.{each}" for each in ("json", "md", "svg"))
