@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backset.catalog.schema import Difference, Item, Sides, between, normal
+from backset.catalog.schema import Difference, Item, Sides, between, digest, normal
 
 SIDES = Sides("the old chain", "the new chain")
 TABLE = Item(kind="table", name="public.tasks")
@@ -165,10 +165,38 @@ def test_what_means_something_else_stays_different(first: str, second: str) -> N
     assert normal(first) != normal(second)
 
 
+def test_only_expressions_are_read_as_such() -> None:
+    """Parentheses count in an option, and in what somebody has typed between quotes or dollars."""
+    pairs = [("(x)", "x", "options"), ("(x)", "x", "definition")]
+    found = [
+        compared(*(items(Item(kind="view", name="v", aspects={aspect: text})) for text in texts))
+        for *texts, aspect in pairs
+    ]
+    assert [len(each) for each in found] == [1, 0]
+    head = "CREATE FUNCTION f(a text[] DEFAULT {})\n LANGUAGE sql\nAS $function$ {} $function$\n"
+    first, spelled, typed = (
+        items(Item(kind="function", name="f", aspects={"definition": head.format(*each)}))
+        for each in (("(ARRAY['a'])", "(a)"), ("ARRAY['a']", "(a)"), ("ARRAY['a']", "a"))
+    )
+    assert compared(first, spelled) == []
+    assert len(compared(first, typed)) == 1
+
+
+def test_a_secret_is_said_to_differ_and_no_more() -> None:
+    """Neither side of it is shown, not even as a hash, and a digest is the same with another."""
+    old, new = (
+        items(Item(kind="server", name="far", aspects={"secret options": hash_})) for hash_ in "12"
+    )
+    assert compared(old, new) == ["server far: secret options are not the same in the new chain"]
+    assert digest(old, 18) == digest(new, 18)
+
+
 def test_what_matters_less_comes_last() -> None:
     """The caller names aspects that are minor."""
     old = items(TABLE, column("a", 1, owner="one", type="text"))
     new = items(TABLE, column("a", 1, owner="two", type="integer"))
     found = between(old, new, SIDES, minor={"owner"})
     assert [(each.what, each.minor) for each in found] == [("type", False), ("owner", True)]
+    of_kind = between(old, new, SIDES, minor={"column"})
+    assert [each.minor for each in of_kind] == [True, True]
     assert isinstance(found[0], Difference)

@@ -9,14 +9,14 @@ import json
 import re
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import zip_longest
+from itertools import compress, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
 from backset.catalog import sharing
 from backset.catalog.catalog import FIRST_OF_A_USER, SETTINGS, spelled
-from backset.catalog.object_hashes import FOUND, IS_OURS, TO_COMPARE
+from backset.catalog.object_hashes import ASPECTS, IS_OURS, TO_COMPARE
 from backset.text.pasted import parts
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHOWN_CHARS = 100
 _ORDER = "position"
+_SECRET = "secret options"  # noqa: S105  (the name of an aspect, whose text is a hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +89,13 @@ def between(
     found = list(_renamed(gone, come, sides))
     found += [_one_sided(each, "missing", sides.old, minor) for each in gone.values()]
     found += [_one_sided(each, "added", sides.new, minor) for each in come.values()]
-    for key in old.keys() & new.keys():
+    both = old.keys() & new.keys()
+    differing = [key for key in both if old[key].aspects != new[key].aspects]
+    for key in differing:
         found += _changed(old[key], new[key], sides, minor)
-    found += _reordered(old, new, sides)
+    places = [[each[key].aspects.get(_ORDER) for key in differing] for each in (old, new)]
+    moved = {old[key].parent for key, a, b in zip(differing, *places, strict=True) if a != b}
+    found += _reordered(old, new, [key for key in both if old[key].parent in moved], sides)
     return sorted(found, key=lambda each: (each.minor, each.subject, each.what))
 
 
@@ -139,8 +144,13 @@ def _renamed(gone: dict[str, Item], come: dict[str, Item], sides: Sides) -> Iter
 
 
 def _likeness(item: Item) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    same = {aspect: normal(text) for aspect, text in item.aspects.items() if aspect != _ORDER}
-    return item.kind, item.parent, tuple(sorted(same.items()))
+    return item.kind, item.parent, _compared(item, {_ORDER})
+
+
+def _compared(item: Item, spared: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """Return what of an object is compared, but for some aspects."""
+    texts = item.aspects.items()
+    return tuple(sorted((n, _meant(item.kind, n, each)) for n, each in texts if n not in spared))
 
 
 def _one_sided(item: Item, what: str, side: str, minor: Collection[str]) -> Difference:
@@ -151,16 +161,38 @@ def _one_sided(item: Item, what: str, side: str, minor: Collection[str]) -> Diff
 def _changed(old: Item, new: Item, sides: Sides, minor: Collection[str]) -> Iterator[Difference]:
     for aspect in sorted((old.aspects.keys() | new.aspects.keys()) - {_ORDER}):
         before, after = old.aspects.get(aspect, ""), new.aspects.get(aspect, "")
-        plain = aspect == "comment" or (old.kind in _ROUTINES and not _IS_PARSED.search(before))
-        if before != after and (plain or normal(before) != normal(after)):
-            words = _labels(before, after, sides) if aspect == "labels" else ""
-            words = words or f"{aspect} is {_sides(before, after, sides)}"
-            text = f"{shown(old.key)}: {words}"
-            yield Difference(subject=old.key, what=aspect, text=text, minor=aspect in minor)
+        if before != after and _meant(old.kind, aspect, before) != _meant(old.kind, aspect, after):
+            text = f"{shown(old.key)}: {_other(aspect, before, after, sides)}"
+            is_minor = aspect in minor or old.kind in minor
+            yield Difference(subject=old.key, what=aspect, text=text, minor=is_minor)
 
 
-_ROUTINES = {"function", "procedure"}
-_IS_PARSED = re.compile(r"^BEGIN ATOMIC$(?!.*^AS \$)", re.MULTILINE | re.DOTALL)
+def _meant(kind: str, aspect: str, text: str) -> str:
+    """Return what of an aspect is compared: an expression in one spelling, all else as it is.
+
+    The body of a routine is as somebody has typed it, unless the server has parsed it.
+    """
+    if aspect not in _PARSED:
+        return text
+    if kind not in _ROUTINES:
+        return normal(text)
+    body = _TYPED.search(text)
+    return normal(text[: body.start()]) + body[0] if body else normal(text)
+
+
+_PARSED = frozenset(
+    {"definition", "default", "generated", "using", "check", "bounds", "partition key"}
+    | {"rows", "columns"}
+)
+_ROUTINES = frozenset({"function", "procedure"})
+_TYPED = re.compile(r"^AS [$'].*", re.MULTILINE | re.DOTALL)
+
+
+def _other(aspect: str, before: str, after: str, sides: Sides) -> str:
+    if aspect == _SECRET:
+        return f"{aspect} are not the same in {sides.new}"
+    words = _labels(before, after, sides) if aspect == "labels" else ""
+    return words or f"{aspect} is {_sides(before, after, sides)}"
 
 
 def _labels(before: str, after: str, sides: Sides) -> str:
@@ -199,10 +231,9 @@ def _cut(text: str, start: int) -> str:
 
 
 def _reordered(
-    old: Mapping[str, Item], new: Mapping[str, Item], sides: Sides
+    old: Mapping[str, Item], new: Mapping[str, Item], both: Collection[str], sides: Sides
 ) -> Iterator[Difference]:
-    """Compare the order of the columns that a table has on both sides."""
-    both = old.keys() & new.keys()
+    """Compare the order of the columns that are on both sides."""
     before, after = _columns(old, both), _columns(new, both)
     for table, columns in before.items():
         if after.get(table, columns) != columns:
@@ -227,26 +258,20 @@ def shown(key: str) -> str:
     return re.sub(r"(?<![\w.\"])public\.", "", key)
 
 
-_OF_OTHERS = frozenset({"owner", "rights"})
+# Aspects that differ between databases of one chain that do the same work.
+OF_AN_ADMINISTRATOR = frozenset(
+    {"owner", "rights", "column rights", "tablespace", "version", _SECRET}
+)
 
 
 def digest(items: Mapping[str, Item], major: int) -> str:
     """Return `18:` and 32 hexadecimal digits: the same for two schemas that do the same work.
 
-    major: of the server's version, since each writes definitions in its own way. Owners and rights
-    do not count, nor where columns stand: these differ between databases of one chain.
+    major: of the server's version, since each writes definitions in its own way. What is an
+    administrator's does not count, no secret either, nor where columns stand.
     """
-    lines = [
-        [
-            key,
-            *sorted(
-                (name, normal(text))
-                for name, text in each.aspects.items()
-                if name not in _OF_OTHERS | {_ORDER}
-            ),
-        ]
-        for key, each in sorted(items.items())
-    ]
+    spared = OF_AN_ADMINISTRATOR | {_ORDER}
+    lines = [[key, *_compared(each, spared)] for key, each in sorted(items.items())]
     return f"{major}:{sha256(json.dumps(lines).encode()).hexdigest()[:32]}"
 
 
@@ -277,10 +302,20 @@ def items(
     spared = frozenset(spared)
     found = {
         f"{kind} {name}": Item(kind=kind, name=name, parent=parent or "", aspects=aspects)
-        for kind, name, parent, aspects, schema in rows
+        for number, kind, name, parent, schema, own, more in rows
         if schema not in schemas
+        for aspects in [_aspects(number, [*own, *more])]
     }
+    if not spared:
+        return found
     return {key: each for key, each in found.items() if not {key, each.parent} & spared}
+
+
+def _aspects(number: int, texts: Sequence[str | None]) -> dict[str, str]:
+    return dict(zip(compress(_NAMES[number], texts), filter(None, texts), strict=True))
+
+
+_NAMES = [(*each, "comment", "security labels", "owner", "rights") for each in ASPECTS]
 
 
 def keys(session: Session, tables: Collection[tuple[str, str]]) -> set[str]:
@@ -292,36 +327,66 @@ def keys(session: Session, tables: Collection[tuple[str, str]]) -> set[str]:
 _KEY = "SELECT format('table %%I.%%I', %s::text, %s::text)"
 # Said of objid alone, this gets into each part, before the definitions of 6000 system objects.
 _OF_A_USER = f"(objid >= {FIRST_OF_A_USER} OR objid = to_regnamespace('public'))"
-# The rights of the owner go with the owner.
+# Columns, and the sequences of columns, have the owner of their table.
+_OWNER = """CASE WHEN sub = 0 AND (relation = 0 OR classid <> 'pg_class'::regclass)
+    THEN pg_get_userbyid(owner) END"""
+# The rights of the owner go with the owner: of these counts what has been taken away.
 _RIGHTS = """
-SELECT string_agg(grants, '; ' ORDER BY grants) FROM (
-    SELECT coalesce(r.rolname, 'PUBLIC') || ' may ' || string_agg(lower(privilege_type)
-           || CASE WHEN is_grantable THEN ' and grant it' ELSE '' END, ', ' ORDER BY privilege_type)
-    FROM aclexplode(rights) LEFT JOIN pg_roles r ON r.oid = grantee
-    WHERE grantee <> owner GROUP BY r.rolname) AS g (grants)
+CASE WHEN rights IS NOT NULL OR of_kind IN ('f', 'T', 'l') THEN (
+    SELECT string_agg(grants, '; ' ORDER BY grants) FROM (
+        SELECT coalesce(r.rolname, 'PUBLIC') || ' may '
+               || string_agg(lower(privilege_type)
+                             || CASE WHEN is_grantable THEN ' and grant it' ELSE '' END,
+                             ', ' ORDER BY privilege_type)
+        FROM aclexplode(coalesce(rights, acldefault(of_kind, owner)))
+             LEFT JOIN pg_roles r ON r.oid = grantee
+        WHERE grantee <> owner GROUP BY r.rolname
+        UNION ALL SELECT 'its owner may not ' || string_agg(lower(privilege_type), ', '
+                                                            ORDER BY privilege_type)
+        FROM (SELECT privilege_type FROM aclexplode(acldefault(of_kind, owner))
+              WHERE grantee = owner EXCEPT
+              SELECT privilege_type FROM aclexplode(rights) WHERE grantee = owner) AS taken
+        WHERE rights IS NOT NULL HAVING count(*) > 0
+    ) AS g (grants)) END
 """
-# PostgreSQL 13 is asked before it knows that there is none, and would fail for 0.
-_RELATION = "coalesce(nullif(relation, 0), 'pg_class'::regclass::oid)"
+# Joined by oid, whatever the planner thinks: of a new database it knows nothing.
+_NAMED = """(
+    SELECT c.oid, nspname AS schema,
+           quote_ident(nspname) || '.' || quote_ident(relname) AS identity,
+           CASE c.relkind WHEN 'f' THEN 'foreign table' WHEN 'v' THEN 'view'
+               WHEN 'm' THEN 'materialized view' WHEN 'c' THEN 'composite type'
+               WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'S' THEN 'sequence'
+               ELSE 'table' END AS type
+    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace)"""
+_LABELS = """CASE WHEN EXISTS (SELECT FROM pg_seclabel) THEN (
+    SELECT string_agg(provider || ': ' || label, ', ' ORDER BY provider) FROM pg_seclabel l
+    WHERE (l.classoid, l.objoid, l.objsubid) = (classid, objid, sub)) END"""
 _SCHEMA = f"""
 WITH object AS ({TO_COMPARE}),
      member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
                 UNION ALL SELECT classid, objid FROM pg_depend  -- what a range type brings along
                 WHERE deptype = 'i' AND refclassid = 'pg_type'::regclass
                   AND classid IN ('pg_proc'::regclass, 'pg_cast'::regclass))
-SELECT coalesce(word, o.type), o.identity, nullif(concat_ws(' ', parent.type, parent.identity), ''),
-       jsonb_strip_nulls(aspects || jsonb_build_object('comment', d.description,
-           'owner', CASE sub WHEN 0 THEN pg_get_userbyid(owner) END, 'rights', ({_RIGHTS}))),
-       place
-{FOUND}
-     LEFT JOIN pg_identify_object('pg_class'::regclass, {_RELATION}, 0) parent ON relation <> 0
+SELECT number, coalesce(word, o.type, own.type) AS kind, p.identity,
+       CASE relation WHEN named THEN own.type || ' ' || own.identity
+                     ELSE parent.type || ' ' || parent.identity END AS parent, place,
+       aspects, ARRAY[description, {_LABELS}, {_OWNER}, {_RIGHTS}] AS more
+FROM object LEFT JOIN {_NAMED} own ON own.oid = named
+     LEFT JOIN {_NAMED} parent ON parent.oid = nullif(relation, named)
+     LEFT JOIN LATERAL (SELECT * FROM pg_identify_object(classid, objid, sub)
+                        WHERE own.oid IS NULL OFFSET 0) o ON true
+     CROSS JOIN LATERAL (
+         SELECT coalesce(own.schema, CASE o.type WHEN 'schema' THEN o.name ELSE o.schema END),
+                coalesce(prefix || own.identity, own.identity || suffix, own.identity, o.identity)
+     ) p (place, identity)
      LEFT JOIN pg_description d ON (d.classoid, d.objoid, d.objsubid) = (classid, objid, sub)
 WHERE {_OF_A_USER}
-  AND (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND o.identity = 'public')
-  AND {IS_OURS}
+  AND (objid >= {FIRST_OF_A_USER} OR classid = 'pg_namespace'::regclass AND p.identity = 'public')
+  AND p.identity IS NOT NULL AND {IS_OURS}
 """
 # The same for a session that takes one statement at a time, and gives one text back.
 STATEMENTS = [each for each in SETTINGS.split(";") if each.strip()]
 ROWS = f"""
-SELECT coalesce(json_agg(json_build_array(kind, name, parent, aspects, place)), '[]')::text
-FROM ({_SCHEMA}) AS found (kind, name, parent, aspects, place)
+SELECT coalesce(json_agg(json_build_array(number, kind, identity, parent, place, aspects, more)),
+                '[]')::text FROM ({_SCHEMA}) AS found
 """

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-# Who owns what and who may do what is an administrator's matter as well as the chain's.
-_MINOR = frozenset({"owner", "rights", "version", "default acl"})
+# Who owns what, who may do what, and where it is kept is an administrator's matter as well as the
+# chain's.
+_MINOR = schema.OF_AN_ADMINISTRATOR | {"default acl", "user mapping"}
 _BASE = "base"  # Alembic's word for where no revision has run
 _SIDES = Sides("the migrations", "the database")
 # Ours on two databases, Alembic's on two more, and one for what env.py may open beside.
