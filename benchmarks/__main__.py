@@ -18,6 +18,7 @@ from backset.servers import programs
 from benchmarks import (
     amounts,
     applications,
+    comparing,
     figures,
     growth,
     loads,
@@ -43,6 +44,7 @@ MEASURES: dict[str, Measure] = {
     "carrying": loads.carrying,
     "chains": growth.chains,
     "tables": growth.tables,
+    "comparing": comparing.comparing,
     "sessions": growth.sessions,
     "squashing": squashes.squashing,
     "application": applications.working,

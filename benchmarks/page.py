@@ -22,6 +22,7 @@ TITLES = {
     "carrying": "Rows that are carried",
     "chains": "Long chains",
     "tables": "Many tables",
+    "comparing": "Two schemas",
     "sessions": "Open sessions",
     "squashing": "Squashing a chain",
 }
