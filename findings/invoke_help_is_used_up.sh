@@ -11,7 +11,11 @@
 # It fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+stop() {
+    pkill -P $$ || true
+    rm -rf "$folder"
+}
+trap stop EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check invoke==3.0.3
 cat >"$folder/show.py" <<'PYTHON'
