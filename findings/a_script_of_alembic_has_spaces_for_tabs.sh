@@ -13,12 +13,18 @@
 # It fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
+end_children() { # of a process, with all below them
+    for each in $(pgrep -P "$1"); do
+        end_children "$each"
+        kill "$each" 2>/dev/null || true
+    done
+}
 as=()
 if [ "$(id -u)" = 0 ]; then # initdb refuses root
     as=(runuser -u nobody --)
 fi
 stop() {
-    pkill -P $$ || true
+    end_children $$
     if [ -e "$folder/server/data/postmaster.pid" ]; then
         "${as[@]}" "$bin/pg_ctl" --pgdata "$folder/server/data" --mode immediate --silent stop || true
     fi

@@ -11,8 +11,14 @@
 # It fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
+end_children() { # of a process, with all below them
+    for each in $(pgrep -P "$1"); do
+        end_children "$each"
+        kill "$each" 2>/dev/null || true
+    done
+}
 stop() {
-    pkill -P $$ || true
+    end_children $$
     rm -rf "$folder"
 }
 trap stop EXIT

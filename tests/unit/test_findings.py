@@ -61,6 +61,6 @@ def test_the_checks_see_what_is_wrong() -> None:
     wrong = (
         'x/pip" install --quiet \\\n    alembic==1.20.1 psycopg\nnpm install --prefix "y" pg@8 pg\n'
     )
-    assert unpinned(wrong) == ["psycopg", "p"]
+    assert unpinned(wrong) == ["psycopg", "pg"]
     with pytest.raises(TypeError):
         head("set -euo pipefail\n# Guess: none\n")
