@@ -145,6 +145,13 @@ def squash(session: nox.Session) -> None:
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
 
 
+@nox.session(venv_backend="none")
+def findings(session: nox.Session) -> None:
+    """Run what `findings/` says of outside software, two scripts at a time: -- NAME …."""
+    command = [sys.executable, "-m", "tests.findings", *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
+
+
 @nox.session(reuse_venv=True)
 def bench(session: nox.Session) -> None:
     """Measure everything beside its peers, for docs/performance.md: -- --quick --only NAME."""

