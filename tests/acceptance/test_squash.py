@@ -22,6 +22,7 @@ from backset.revisions import script_files
 from tests.git import commit
 from tests.incident.project import run_alembic
 from tests.marks import slow_but
+from tests.project import Project
 from tests.squash import ground as grounds
 from tests.squash.ground import MESSAGE, Ground, Squashed, alembic, execute, look
 from tests.squash.shapes import LATE, SHAPES, VERSIONS, Script, Shape, line, long
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
-    from tests.project import Project
 
     Make = Callable[[str], Squashed]
 
@@ -639,3 +639,94 @@ def test_a_squash_that_is_killed(ground: Ground, step: str, delay_s: float) -> N
     assert not grounds.scratches(ground)
     left = [str(path.relative_to(project.folder)) for path in project.folder.rglob("*")]
     assert [each for each in left if re.search(r"squashed|journal|partial", each)] == []
+
+
+# ------------------------------------------------------------------ what belongs to the server
+
+
+@pytest.fixture
+def roles(ground: Ground) -> Iterator[tuple[str, str]]:
+    """The names of two roles; they are dropped in the end."""
+    names = f"{ground.prefix}_reader", f"{ground.prefix}_ann"
+    yield names
+    ground.clear()
+    drop(ground, names)
+
+
+def drop(ground: Ground, names: tuple[str, ...]) -> None:
+    """Drop roles."""
+    execute(ground.cluster.url("postgres"), f"DROP ROLE IF EXISTS {', '.join(names)}")
+
+
+def of_the_server(reader: str, ann: str) -> Shape:
+    """Return a chain that makes roles, and says something of its database as a whole."""
+    first = f"""
+    op.execute(\"\"\"DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{reader}') THEN
+            CREATE ROLE {reader};
+        END IF;
+    END $$\"\"\")
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))
+    op.execute("GRANT SELECT ON notes TO {reader}")
+    """
+    second = f"""
+    op.execute("CREATE ROLE {ann} LOGIN PASSWORD 'never-told'; GRANT {reader} TO {ann}")
+    op.execute("ALTER ROLE {reader} SET work_mem = '7MB'")
+    """
+    third = """
+    op.execute(\"\"\"DO $$ BEGIN
+        EXECUTE format('COMMENT ON DATABASE %I IS ''of the notes: 5%%''', current_database());
+    END $$\"\"\")
+    """
+    ups = zip(("a1", "b2", "c3"), (first, second, third), strict=True)
+    models = 'Table("notes", metadata, Column("id", sa.Integer, primary_key=True))\n'
+    return replace(
+        small(), models=models, scripts=line(*(Script(id=each, down=(), up=up) for each, up in ups))
+    )
+
+
+def test_roles_are_made_where_they_are_missing(ground: Ground, roles: tuple[str, str]) -> None:
+    """What revisions say to the server is in the new one, without a password; that runs twice."""
+    reader, ann = roles
+    project = laid_down(ground, of_the_server(reader, ann))
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "begins with 5 statements to the server, without the password: a1: " in done.stdout
+    assert "never-told" not in new_one(project).path.read_text() + done.stdout + done.stderr
+    drop(ground, roles)
+    for _ in range(2):  # in a second database, the roles are there already
+        url = ground.database()
+        alembic(project, url, "upgrade", "head")
+    found = Project(project.folder, {"DATABASE_URL": url}).query(
+        f"SELECT rolcanlogin, rolconfig, pg_has_role(rolname, '{reader}', 'member'), "
+        "shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), "
+        f"'pg_database') FROM pg_roles WHERE rolname IN ('{reader}', '{ann}') ORDER BY rolname"
+    )
+    said = "of the notes: 5%"
+    assert found == [(True, None, True, said), (False, ["work_mem=7MB"], True, said)]
+
+
+@pytest.mark.parametrize("answer", slow_but(["keep", "none"], lambda answer: answer == "none"))
+def test_what_no_revision_can_say_wants_a_decision(
+    ground: Ground, roles: tuple[str, str], answer: str
+) -> None:
+    """It is named with its revision; `keep` writes the rest, `none` nothing of it."""
+    shape = of_the_server(*roles)
+    text = (
+        'with op.get_context().autocommit_block():\n    op.execute("ALTER SYSTEM RESET work_mem")'
+    )
+    shape = replace(shape, scripts=line(*shape.scripts, Script(id="d4", down=(), up=text)))
+    project = laid_down(ground, shape)
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 3
+    assert "d4: ALTER SYSTEM RESET work_mem" in done.stderr
+    assert "--cluster keep" in done.stderr
+    assert tree(project) == before
+    drop(ground, roles)
+    done = project.invoke("squash", "-m", MESSAGE, "--cluster", answer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "leaves out what was said to the server" in done.stdout
+    text = new_one(project).path.read_text()
+    assert "ALTER SYSTEM" not in text
+    assert ("CREATE ROLE" in text) is (answer == "keep")

@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import compare, configuration, guard, rendering, tracer, writing
+from . import compare, configuration, guard, listening, rendering, tracer, writing
 from .failures import (
     BrokenChainError,
     FoundError,
@@ -298,10 +298,17 @@ class Requests:
             self._step = None
             after.extend(compare.rows(context))
 
-        self._run_env(steps)
+        said = []  # type: list[list[Any]]
+        listens = self._request.get("listens")
+        with listening.heard(self._at, said) if listens else contextlib.nullcontext():
+            self._run_env(steps)
         told = {"before": before, "after": after, "count": count, "heads": self._heads()}
-        told["places"] = seen
+        told.update(places=seen, said=said)
         return {**told, **self._gate.take_revoked()}
+
+    def _at(self) -> str:
+        """Return the revision that is being run; empty where there is none."""
+        return self._step.revision.revision if self._step else ""
 
     def _show(self, revision: str) -> None:
         """Let env.py see where the command goes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -92,7 +92,10 @@ def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target
     """
     try:
         make_scratch(server, name, like)
-        yield server.target.named(name)
+        try:
+            yield server.target.named(name)
+        finally:
+            _mark_again(server, name)
         drop(server, name)
     except BaseException as error:
         drop_after(server, name, error)
@@ -105,6 +108,14 @@ def make_scratch(server: Server, name: str, like: Database | None) -> None:
     with signals.deferred():
         swap.make(server, name, "scratch", _ours(server, like))
         safeguards.lift(server.session, name)
+
+
+def _mark_again(server: Server, name: str) -> None:
+    """Give a scratch database its mark again: a migration may have commented on its database."""
+    with suppress(psycopg.Error, BacksetError, OSError), signals.deferred():
+        for found in server.look().values():
+            if found.name == name and not found.mark and not found.is_closed:
+                swap.comment(server, name, swap.mark(server.names, "scratch"))
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:

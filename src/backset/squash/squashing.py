@@ -17,6 +17,7 @@ from backset.chain import Details, Done
 from backset.checks import verification
 from backset.described import described, key
 from backset.errors import RefusedError, SettingsError, StepFailedError
+from backset.inherit import cluster_wide
 from backset.inherit.inheritance import EVERYTHING, OF_DATABASE
 from backset.migrate import upgrading
 from backset.migrate.worker import Worker
@@ -26,7 +27,7 @@ from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
 from backset.revisions import operations, script_files
 from backset.revisions.history import few
-from backset.squash import exchange, selection, tree, writing
+from backset.squash import cluster, exchange, selection, tree, writing
 from backset.squash.writing import Below
 from backset.text.quantities import count
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from backset.runs.run import Run
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
+    from backset.squash.cluster import ServerStatements
     from backset.squash.selection import Selection
     from backset.squash.tree import TreeChange
 
@@ -62,14 +64,16 @@ class Wanted:
     last: str = ""
     chain: str = ""
     rows: str = ""
+    cluster: str = ""
     form: str = "ops"
     dirty: bool = False
 
     def __post_init__(self) -> None:
         """Raise SettingsError where a word is none of those that there are."""
         problems = []
-        if self.rows not in {"", "keep", "none"}:
-            problems.append((f"--rows is {self.rows!r}", "say keep or none"))
+        for flag, value in (("--rows", self.rows), ("--cluster", self.cluster)):
+            if value not in {"", "keep", "none"}:
+                problems.append((f"{flag} is {value!r}", "say keep or none"))
         if self.form not in {"ops", "sql"}:
             problems.append((f"--as is {self.form!r}", "say ops or sql"))
         if problems:
@@ -167,19 +171,26 @@ def planned(chosen: Chosen, name: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A scratch database in which revisions have run; `empty`: its objects before the first."""
+    """A scratch database in which revisions have run.
+
+    empty: its objects before the first. came: roles and tablespaces that came to the server in
+    between. of_database: a hash of what the server knows of the database.
+    """
 
     scratch: Scratch
     worker: Worker
     empty: Mapping[str, Item]
     chain: BuiltChain
+    came: Sequence[Finding]
+    of_database: str
 
 
 class _New(NamedTuple):
-    """What the new chain makes, and the tables that the models have with it."""
+    """What the new chain makes, the tables that the models have with it, and as _Built has it."""
 
     chain: BuiltChain
     modelled: frozenset[str]
+    of_database: str
 
 
 class Squash:
@@ -202,6 +213,7 @@ class Squash:
         self._limit_s = limit_s
         self._ahead = [*ahead]
         self._inherits = False
+        self._cluster = cluster.ServerStatements()
         self._as_sql = wanted.form == "sql"
 
     def done(self) -> list[Finding]:
@@ -211,6 +223,7 @@ class Squash:
         with ExitStack() as stack:
             ends = self._selected.heads
             old = self._build_old(stack, ends)
+            self._cluster = self._read_cluster(old)
             keeps = self._keeps_rows(old.chain)
             text = f"{count(old.chain.revisions, 'revision')} built in a scratch database"
             watcher.end("old chain", Done(text, _MadeDetails(old.chain.made)))
@@ -236,6 +249,7 @@ class Squash:
                 told = f"writing {count(len(plain), 'object')} as SQL, to have them exactly"
                 watcher.progress(told)
                 written = self._write(old, folder, plain, keeps=keeps)
+            self._demand_same_database(old, new)
             self._tell_unimported(modelled - new.modelled)
             for each in found:
                 if each.minor:
@@ -268,6 +282,7 @@ class Squash:
         workers = [Worker(there, each) for each in before]
         one = self._ahead.pop(0) if self._ahead else Worker(settings, own)
         workers.append(one.meant_for(there, own, versions))
+        one.listens = versions is None
         with (
             scratch.created(
                 *(self._run, name),
@@ -282,13 +297,15 @@ class Squash:
             try:
                 first = replace(made, settings=others, workers=workers[:-1]) if before else None
                 count_before = first.upgrade(progress) if first else 0
-                empty = made.schema()
+                empty, before_all = made.schema(), cluster_wide.look(made.session)
                 last = replace(made, settings=alone, workers=workers[-1:])
                 chain = BuiltChain.of(made, count_before + last.upgrade(progress))
             except StepFailedError as error:
                 what = f"{side} cannot be built on an empty database: {error.what}"
                 raise StepFailedError(what, error.remedy) from None
-            yield _Built(made, workers[-1], empty, chain)
+            after_all = cluster_wide.look(made.session)
+            came = cluster_wide.made(before_all, after_all)
+            yield _Built(made, workers[-1], empty, chain, came, after_all.database)
 
     def _limited(self) -> AbstractContextManager[Progress]:
         return limited(self._watcher, self._limit_s)
@@ -310,6 +327,23 @@ class Squash:
             what = f"each build of these migrations fills {few(columns)} anew, as with random ids"
             raise RefusedError([(f"{what} and times", _ROWS)])
         return True
+
+    def _read_cluster(self, old: _Built) -> ServerStatements:
+        """Return what is said to the server. Raises RefusedError where somebody must decide."""
+        replaced = {each.id for each in self._selected.replaced}
+        found = cluster.read(old.worker.said, replaced).chosen(self._wanted.cluster)
+        for each in found.notices():
+            self._watcher.notice(each)
+        for role in old.came:
+            if not any(role.name in each for each in found.all_of_it):
+                self._watcher.notice(f"{role.what}, and the new revision does not make it")
+        return found
+
+    def _demand_same_database(self, old: _Built, new: _New) -> None:
+        """Raise StepFailedError where the server knows other things of the database."""
+        if old.of_database != new.of_database and not self._wanted.cluster:
+            what = "the old revisions change settings, rights or the comment of their database"
+            raise StepFailedError(f"{what}, and the new revision does not", cluster.CHOICE)
 
     def _is_whole(self) -> bool:
         """Whether all heads are replaced, so that the models can be held against the chain."""
@@ -366,6 +400,7 @@ class Squash:
                 before=old.empty,
                 below=None if below is None else Below(made=below.scratch, worker=below.worker),
             )
+            body = writing.begun(body, self._cluster.written)
             if below is not None and self._touches_rows(below.chain, old.chain):
                 body = writing.guarded(body, below.chain)
         for unsaid in body.unsaid:
@@ -412,13 +447,19 @@ class Squash:
         """
         try:
             with self._built(name, (self._chosen.new,), SIDES.new, written.parent) as new:
-                return _New(new.chain, self._modelled(new))
+                return _New(new.chain, self._modelled(new), new.of_database)
         except StepFailedError as error:
             if self._as_sql:
-                raise
+                raise self._at_fault(error) from None
             self._watcher.notice(f"all of it becomes SQL, since {error.what}")
             self._as_sql = True
             return None
+
+    def _at_fault(self, error: StepFailedError) -> StepFailedError:
+        """Return the error; what is said to the server may have come too early."""
+        if not self._cluster.written:
+            return error
+        return StepFailedError(error.what, f"{error.remedy}; or {cluster.NONE}")
 
     def _touches_rows(self, below: BuiltChain, old: BuiltChain) -> bool:
         """Tell whether a part may change rows that were there before it, or what they stand in.

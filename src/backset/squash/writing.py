@@ -146,10 +146,18 @@ def guarded(body: Body, below: BuiltChain) -> Body:
     pairs = [f"({literal(name)}, {found.total if found else 0})" for name, found in totals.items()]
     if not pairs:
         return body
+    return begun(body, [_GUARD.format(tables=",\n        ".join(sorted(pairs)))])
+
+
+def begun(body: Body, statements: Sequence[str]) -> Body:
+    """Let upgrade() begin with some statements."""
+    if not statements:
+        return body
     op = next((name for name, line in body.needed.items() if line.endswith("import op")), "op")
-    guard = layout.execute(_GUARD.format(tables=",\n        ".join(sorted(pairs))), op)
+    first = [layout.execute(each, op) for each in statements]
+    rest = [body.upgrade] if body.upgrade != "pass" else []
     needed = {**body.needed, op: "from alembic import op"}
-    return replace(body, upgrade=layout.joined([guard, body.upgrade]), needed=needed)
+    return replace(body, upgrade=layout.joined([*first, *rest]), needed=needed)
 
 
 def write(
