@@ -19,13 +19,15 @@ import psycopg
 import pytest
 
 from backset.revisions import script_files
-from tests.git import commit
+from tests.git import commit, git
 from tests.incident.project import run_alembic
 from tests.marks import slow_but
 from tests.project import Project
+from tests.project import laid_down as laid_down_copy
 from tests.squash import ground as grounds
+from tests.squash import judging
 from tests.squash.ground import MESSAGE, Ground, Squashed, alembic, execute, look
-from tests.squash.shapes import LATE, SHAPES, VERSIONS, Script, Shape, line, long
+from tests.squash.shapes import LATE, SHAPES, USUAL_TEMPLATE, VERSIONS, Script, Shape, line, long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -730,3 +732,80 @@ def test_what_no_revision_can_say_wants_a_decision(
     text = new_one(project).path.read_text()
     assert "ALTER SYSTEM" not in text
     assert ("CREATE ROLE" in text) is (answer == "keep")
+
+
+# ------------------------------------------------------------------ several chains
+
+
+MORE = {  # of each chain; those of billing need what core has made
+    "core": ("note", "sa.Text"),
+    "billing": ("core_id", "sa.Integer, sa.ForeignKey('core_items.id')"),
+}
+TWO_CHAINS = [  # which one is squashed, and from where a database follows
+    ("billing", "billing2"),
+    ("billing", "billing3"),
+    ("core", "core2"),
+    ("core", "core3"),
+]
+
+
+def with_two_chains(ground: Ground) -> Project:
+    """Return a project of git with two chains of three revisions, each with a version table."""
+    project = laid_down_copy(ground.folder / "chains", "door/chains", ground.database())
+    for name, (column, type_) in MORE.items():
+        shutil.copy(USUAL_TEMPLATE, project.folder / name)
+        rows = f"op.execute('INSERT INTO {name}_items (id) VALUES (7)')"
+        added = f"op.add_column('{name}_items', sa.Column('{column}', {type_}))"
+        gone = f"op.drop_column('{name}_items', '{column}')"
+        for script in (
+            Script(id=f"{name}2", down=(f"{name}1",), up=rows),
+            Script(id=f"{name}3", down=(f"{name}2",), up=added, back=gone),
+        ):
+            path = project.folder / name / f"versions/{script.id}.py"
+            path.write_text(script.text)
+    git(project.folder, "init", "-q", "-b", "main")
+    commit(project.folder, "Begin")
+    return project
+
+
+def rows_of(project: Project, chain: str) -> list[tuple[str]]:
+    """Return what the version table of a chain names."""
+    return project.query(f"SELECT version_num FROM {chain}_version")
+
+
+@pytest.mark.parametrize(
+    ("chain", "start"), slow_but(TWO_CHAINS, lambda case: case == ("billing", "billing2"))
+)
+def test_one_of_two_chains(ground: Ground, chain: str, start: str) -> None:
+    """It alone is squashed, on what the chain before it makes; the other one stays as it is."""
+    project = with_two_chains(ground)
+    other = next(each for each in MORE if each != chain)
+    assert project.invoke("upgrade").returncode == 0
+    project.query(f"INSERT INTO {chain}_items (id) VALUES (8)")
+    expected = judging.look(project.url, version_table=f"{chain}_version").schema
+    behind = start.endswith("2")
+    if behind:
+        done = project.invoke("alembic", "--chain", chain, "--", "downgrade", start)
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert "name one of core, billing: --chain NAME" in done.stderr
+    done = project.invoke("squash", "-m", MESSAGE, "--chain", chain)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 files" in done.stdout
+    assert len([*(project.folder / other / "versions").glob("*.py")]) == 3
+    commit(project.folder, "Squash")
+    proved = project.invoke("prove-squash", "HEAD~1")
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    assert f"{chain}_version" in project.invoke("squash", "--sql", "--chain", chain).stdout
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("after 1 old revision" in done.stdout) is behind
+    (path,) = (project.folder / chain / "versions").glob("*.py")
+    (new,) = script_files.read([path])
+    assert rows_of(project, chain) == [(new.id,)]
+    assert rows_of(project, other) == [(f"{other}3",)]
+    assert judging.look(project.url, version_table=f"{chain}_version").schema == expected
+    assert project.query(f"SELECT id FROM {chain}_items ORDER BY id") == [(7,), (8,)]
+    again = project.invoke("upgrade")
+    assert again.returncode == 0
+    assert "follow" not in again.stdout
