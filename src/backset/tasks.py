@@ -571,8 +571,8 @@ def rebase(c: Context, plan: bool = False, json: bool = False) -> None:
 
     A script whose down_revision or depends_on names a replaced revision gets
     the id of the one that replaces it, and nothing else in the file changes.
-    One that did not follow the last of them gets a new id as well: a database
-    that has run it has not run the rest.
+    One that did not follow the last of them gets a new id as well, and keeps
+    its old one in `replaces`: `invoke upgrade` runs the rest where it has run.
     """
     with _machine("commands.revisions") as revisions:
         revisions.rebase(as_json=json, plan=_dry(c, plan))

@@ -169,7 +169,8 @@ def _write(run: Run, one: Following, way: Way) -> None:
     session, table = run.work.session(), way.table
     if way.legs[-1].chain or len(way.legs) > 1:
         table = _now(run, table)
-    rows = [each for each in table.revisions if each in one.squash.replaces]
+    meant = {*one.squash.replaces, *one.squash.replaced_heads}
+    rows = [each for each in table.revisions if each in meant]
     if set(rows) != set(way.legs[-1].rows):
         what = f"{table.shown} names {', '.join(table.revisions) or 'nothing'}"
         what += f", and not {', '.join(way.legs[-1].rows)}, after the old revisions have run"
