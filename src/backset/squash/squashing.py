@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -16,7 +15,7 @@ from backset.catalog.schema import Difference
 from backset.chain import Details, Done
 from backset.checks import verification
 from backset.described import described, key
-from backset.errors import RefusedError, SettingsError, StepFailedError
+from backset.errors import RefusedError, StepFailedError
 from backset.inherit import cluster_wide
 from backset.inherit.inheritance import EVERYTHING, OF_DATABASE
 from backset.migrate import upgrading
@@ -25,9 +24,9 @@ from backset.process import files
 from backset.prove import rows, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
-from backset.revisions import operations, script_files
+from backset.revisions import operations
 from backset.revisions.history import few
-from backset.squash import cluster, exchange, selection, tree, writing
+from backset.squash import cluster, exchange, tree, writing
 from backset.squash.writing import Below
 from backset.text.quantities import count
 
@@ -39,45 +38,14 @@ if TYPE_CHECKING:
     from backset.chain import Watcher
     from backset.errors import Finding
     from backset.prove.scratch import Scratch
-    from backset.revisions.script_files import Folders
     from backset.runs.run import Run
-    from backset.settings.settings import Settings
-    from backset.settings.values import Lineage
+    from backset.squash.choosing import Chosen, Wanted
     from backset.squash.cluster import ServerStatements
-    from backset.squash.selection import Selection
-    from backset.squash.tree import TreeChange
 
     Progress = Callable[[str], None]
 
-_TEMPLATE = "script.py.mako"
-_UNFINISHED = "a squash was killed half way"
 _REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
 _ROWS = "--rows keep writes them as they are in this build, --rows none leaves all rows out"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the flags say. chain: the name of one of several. form: `ops` or `sql`."""
-
-    message: str = ""
-    first: str = ""
-    last: str = ""
-    chain: str = ""
-    rows: str = ""
-    cluster: str = ""
-    form: str = "ops"
-    dirty: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise SettingsError where a word is none of those that there are."""
-        problems = []
-        for flag, value in (("--rows", self.rows), ("--cluster", self.cluster)):
-            if value not in {"", "keep", "none"}:
-                problems.append((f"{flag} is {value!r}", "say keep or none"))
-        if self.form not in {"ops", "sql"}:
-            problems.append((f"--as is {self.form!r}", "say ops or sql"))
-        if problems:
-            raise SettingsError(problems)
 
 
 @described()
@@ -107,66 +75,6 @@ class _ArchivedDetails(Details):
         "`archive`: the files that are gone, from the project's root"
     )
     rewritten: tuple[str, ...] = key("`archive`: the files that follow the new revision now")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """Which revisions of which chain are replaced, and what that changes in the tree."""
-
-    lineage: Lineage
-    folders: Folders
-    heads: tuple[str, ...]
-    selection: Selection
-    change: TreeChange
-    new: str
-
-
-def choose(
-    settings: Settings, worker: Worker, wanted: Wanted, told: Watcher, *, plan: bool
-) -> Chosen:
-    """Choose what one that was begun has read; refuse what cannot be squashed, before all else."""
-    place = script_files.Folders(settings.root, (), settings.backups)
-    if plan and exchange.is_unfinished(place):
-        raise StepFailedError(_UNFINISHED, "run it without --plan, which ends that first")
-    if done := exchange.recover(place):
-        told.notice(done)
-    if worker.scripts.problems:
-        problem = worker.scripts.problems[0]
-        raise StepFailedError(problem.text, "mend the chain first: `invoke status`")
-    if not any((each / _TEMPLATE).is_file() for each in worker.scripts.folders):
-        what = f"there is no {_TEMPLATE} beside env.py, by which Alembic writes a revision"
-        raise StepFailedError(what, "take the one that `alembic init` writes into a new folder")
-    found = worker.scripts.revisions
-    selected = selection.select(found, first=wanted.first, last=wanted.last)
-    new = secrets.token_hex(6)
-    change = tree.read(selected, worker.folders, new)
-    if note := tree.demand_clean(worker.folders, settings.environ, may_be_dirty=wanted.dirty):
-        told.notice(note)
-    return Chosen(
-        lineage=worker.lineage,
-        folders=worker.folders,
-        heads=worker.scripts.heads,
-        selection=selected,
-        change=change,
-        new=new,
-    )
-
-
-def planned(chosen: Chosen, name: str) -> list[tuple[str, str]]:
-    """Return (step, what it would do)."""
-    selected = chosen.selection
-    much, files = (count(len(selected.replaced), each) for each in ("revision", "file"))
-    ends = ", ".join(selected.heads)
-    lines = [
-        ("old chain", f"would build {much} up to {ends} in {name}, and drop that"),
-        ("write", f"would write one revision, after {', '.join(selected.down) or 'base'}"),
-        ("prove", "would build that, and compare every object and the rows of migrations"),
-        ("archive", f"would put {files} into a tar, and remove them"),
-    ]
-    if selected.followers:
-        names = few(chosen.folders.shown(each.path) for each in selected.followers)
-        lines.append(("archive", f"would let {names} follow the new revision"))
-    return lines
 
 
 @dataclass(frozen=True, slots=True)

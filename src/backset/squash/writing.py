@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset.catalog import catalog
 from backset.migrate.worker import Rendered
-from backset.squash import altering, layout, statements
+from backset.squash import difference, layout, statements
 from backset.squash.altering import ChainState
 from backset.squash.built import BuiltObjects
 from backset.squash.composing import Composer
@@ -81,8 +81,8 @@ def read(
     if below is None:
         return _whole(new, rows=rows)
     old = state(below.made, below.worker)
-    up = altering.between(old, new, rows=rows)
-    down = altering.between(new, old, rows=rows)
+    up = difference.between(old, new, rows=rows)
+    down = difference.between(new, old, rows=rows)
     body = _body(new, up.code, down.code, up.plain)
     return replace(body, unsaid=tuple(dict.fromkeys((*up.unsaid, *down.unsaid))))
 
