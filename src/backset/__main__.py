@@ -47,7 +47,7 @@ class Backset(Program):
 
     def print_version(self) -> None:
         """Print the version of the installed package."""
-        from importlib.metadata import version  # it imports much, and Alembic's start waits for us
+        from importlib.metadata import version  # noqa: PLC0415  (slow, and Alembic's start waits)
 
         print(f"backset {version('backset')}")  # noqa: T201  (--version)
 

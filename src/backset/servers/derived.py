@@ -85,13 +85,17 @@ def refuse_scratch(server: Server, names: Iterable[str], databases: Databases, w
 
 
 @contextmanager
-def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target]:
+def scratch(
+    server: Server, name: str, like: Database | None, *, is_made: bool = False
+) -> Iterator[Target]:
     """Make an empty scratch database for the block, under the lock; drop it whatever happens.
 
     like: the database whose owner, encoding and locale it gets. refuse_scratch() comes before.
+    is_made: whether make_scratch() has made it already.
     """
     try:
-        make_scratch(server, name, like)
+        if not is_made:
+            make_scratch(server, name, like)
         try:
             yield server.target.named(name)
         finally:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from backset.catalog import schema
@@ -15,7 +16,7 @@ from backset.catalog.schema import Difference
 from backset.chain import Details, Done
 from backset.checks import verification
 from backset.described import described, key
-from backset.errors import RefusedError, StepFailedError
+from backset.errors import BacksetError, RefusedError, StepFailedError
 from backset.inherit import cluster_wide
 from backset.inherit.inheritance import EVERYTHING, OF_DATABASE
 from backset.migrate import upgrading
@@ -26,6 +27,7 @@ from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
 from backset.revisions import operations
 from backset.revisions.history import few
+from backset.servers import derived
 from backset.squash import cluster, exchange, tree, writing
 from backset.squash.writing import Below
 from backset.text.quantities import count
@@ -121,6 +123,7 @@ class Squash:
         self._limit_s = limit_s
         self._ahead = [*ahead]
         self._inherits = False
+        self._is_made = False
         self._cluster = cluster.ServerStatements()
         self._as_sql = wanted.form == "sql"
 
@@ -129,6 +132,7 @@ class Squash:
         names, watcher = self._run.server.names, self._watcher
         watcher.begin("old chain")
         with ExitStack() as stack:
+            stack.callback(self._drop_made_ahead)
             ends = self._selected.heads
             old = self._build_old(stack, ends)
             self._cluster = self._read_cluster(old)
@@ -197,6 +201,7 @@ class Squash:
                 settings=there,
                 ahead=workers,
                 sources=EVERYTHING if self._inherits else OF_DATABASE,
+                is_made=self._takes_over(name),
             ) as made,
             self._limited() as progress,
         ):
@@ -207,13 +212,47 @@ class Squash:
                 count_before = first.upgrade(progress) if first else 0
                 empty, before_all = made.schema(), cluster_wide.look(made.session)
                 last = replace(made, settings=alone, workers=workers[-1:])
-                chain = BuiltChain.of(made, count_before + last.upgrade(progress))
+                with self._making_ahead(name):
+                    chain = BuiltChain.of(made, count_before + last.upgrade(progress))
             except StepFailedError as error:
                 what = f"{side} cannot be built on an empty database: {error.what}"
                 raise StepFailedError(what, error.remedy) from None
             after_all = cluster_wide.look(made.session)
             came = cluster_wide.made(before_all, after_all)
             yield _Built(made, workers[-1], empty, chain, came, after_all.database)
+
+    @contextmanager
+    def _making_ahead(self, name: str) -> Iterator[None]:
+        """Let the server make the other scratch database while the old chain is built."""
+        server, like = self._run.server, self._run.current.database
+        other = server.names.scratch
+
+        def make() -> None:
+            with suppress(BacksetError, OSError):  # whoever takes it over tries again, and tells
+                derived.make_scratch(server, other, like)
+                self._is_made = True
+
+        if name == other or self._is_made:
+            yield
+            return
+        thread = Thread(target=make, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()  # nobody else may use its session before
+
+    def _takes_over(self, name: str) -> bool:
+        """Tell whether a scratch database was made ahead; who asks has it then."""
+        if name != self._run.server.names.scratch:
+            return False
+        was_made, self._is_made = self._is_made, False
+        return was_made
+
+    def _drop_made_ahead(self) -> None:
+        name = self._run.server.names.scratch
+        if self._takes_over(name):
+            derived.drop(self._run.server, name)
 
     def _limited(self) -> AbstractContextManager[Progress]:
         return limited(self._watcher, self._limit_s)
