@@ -114,6 +114,15 @@ def make_scratch(server: Server, name: str, like: Database | None) -> None:
         safeguards.lift(server.session, name)
 
 
+def has_made_scratch(server: Server, name: str, like: Database | None) -> bool:
+    """Make it ahead, and tell whether it is there; else make_scratch() is to say why not."""
+    try:
+        make_scratch(server, name, like)
+    except (psycopg.Error, BacksetError, OSError):
+        return False
+    return True
+
+
 def _mark_again(server: Server, name: str) -> None:
     """Give a scratch database its mark again: a migration may have commented on its database."""
     with suppress(psycopg.Error, BacksetError, OSError), signals.deferred():

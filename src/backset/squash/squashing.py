@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from backset.catalog.schema import Difference
 from backset.chain import Details, Done
 from backset.checks import verification
 from backset.described import described, key
-from backset.errors import BacksetError, RefusedError, StepFailedError
+from backset.errors import RefusedError, StepFailedError
 from backset.inherit import cluster_wide
 from backset.inherit.inheritance import EVERYTHING, OF_DATABASE
 from backset.migrate import upgrading
@@ -228,9 +228,7 @@ class Squash:
         other = server.names.scratch
 
         def make() -> None:
-            with suppress(BacksetError, OSError):  # whoever takes it over tries again, and tells
-                derived.make_scratch(server, other, like)
-                self._is_made = True
+            self._is_made = derived.has_made_scratch(server, other, like)
 
         if name == other or self._is_made:
             yield
