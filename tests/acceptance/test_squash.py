@@ -116,8 +116,9 @@ def revisions(project: Project) -> dict[str, script_files.Revision]:
 
 
 def new_one(project: Project) -> script_files.Revision:
-    """Return the only revision that replaces others."""
-    (found,) = (each for each in revisions(project).values() if each.replaces)
+    """Return the only revision that a squash has written."""
+    every = revisions(project).values()
+    (found,) = (each for each in every if each.replaces and not each.is_rebased)
     return found
 
 
@@ -264,10 +265,11 @@ def test_a_branch_from_the_middle_gets_another_id(squashed: Squashed) -> None:
     before = squashed.look(project.url)
     told = project.invoke("rebase")
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "reset-db --carry" in told.stdout
-    (script,) = (each for each in revisions(project).values() if not each.replaces)
+    assert f"where {LATE} has run" in told.stdout
+    (script,) = (each for each in revisions(project).values() if each.is_rebased)
     assert script.down == (new_one(project).id,)
     assert script.id != LATE
+    assert script.replaces == (LATE,)
     done = project.invoke("upgrade")
     assert done.returncode == 0, done.stdout + done.stderr
     assert before.lost(squashed.look(project.url)) == []
