@@ -193,6 +193,7 @@ def serve(descriptor: int) -> None:
     program = runpy.run_path(str(PROGRAM / "__main__.py"), run_name="program")
     worker = program["prepared"]()
     worker.import_ahead()
+    worker.collect()
     source = socket.socket(fileno=descriptor)
     noticed, notice = os.pipe()
     os.set_blocking(notice, False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +47,8 @@ class Backset(Program):
 
     def print_version(self) -> None:
         """Print the version of the installed package."""
+        from importlib.metadata import version  # noqa: PLC0415  (slow, and Alembic's start waits)
+
         print(f"backset {version('backset')}")  # noqa: T201  (--version)
 
     def execute(self) -> None:

@@ -112,6 +112,7 @@ def _begin(run: Run, groups: Sequence[Group], consent: Consent) -> None:
     _look_ahead(run, names)
     if run.clone.recalled is None:
         run.work.begin_worker()
+        _import_ahead(names)
     else:
         run.begin_seed()
     if run.work.is_beside:
@@ -130,6 +131,15 @@ def _begin(run: Run, groups: Sequence[Group], consent: Consent) -> None:
             run.work.demand_scripts()
     if "upgrade" in names and not run.work.is_beside:
         _make_target(run)
+
+
+def _import_ahead(names: set[str]) -> None:
+    """Import what the first steps need, while Alembic's process reads the scripts."""
+    if "upgrade" in names:
+        from backset.migrate import upgrading  # noqa: F401
+        from backset.steps import details  # noqa: F401
+    if "follow" in names:
+        from backset.squash import following  # noqa: F401
 
 
 def _look_ahead(run: Run, names: set[str]) -> None:

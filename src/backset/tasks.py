@@ -495,6 +495,7 @@ class _ShortNamed(Task[Any]):
         "to": "the last one; without it up to its heads",
         "chain": "the name of one of several chains",
         "rows": "keep or none: what becomes of rows that each build makes anew",
+        "cluster": "keep or none: what becomes of roles, and all else that belongs to the server",
         "as_": "ops or sql: Alembic's operations where they say it exactly, or SQL alone",
         "dirty": "although the folder of the revisions has changes that git does not have",
         "sql": "print what production needs: the statement that lets a database follow",
@@ -507,6 +508,7 @@ def squash(
     to: str = "",
     chain: str = "",
     rows: str = "",
+    cluster: str = "",
     as_: str = "ops",
     dirty: bool = False,
     sql: bool = False,
@@ -527,6 +529,7 @@ def squash(
         "last": to,
         "chain": chain,
         "rows": rows,
+        "cluster": cluster,
     }
     wanted |= {"form": as_, "dirty": dirty}
     said: dict[str, Any] = {"wait": wait, "timeout": timeout}
@@ -568,8 +571,8 @@ def rebase(c: Context, plan: bool = False, json: bool = False) -> None:
 
     A script whose down_revision or depends_on names a replaced revision gets
     the id of the one that replaces it, and nothing else in the file changes.
-    One that did not follow the last of them gets a new id as well: a database
-    that has run it has not run the rest.
+    One that did not follow the last of them gets a new id as well, and keeps
+    its old one in `replaces`: `invoke upgrade` runs the rest where it has run.
     """
     with _machine("commands.revisions") as revisions:
         revisions.rebase(as_json=json, plan=_dry(c, plan))

@@ -456,22 +456,43 @@ TENANTS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("behind", [False, True])
-def test_tenants_follow_together(tmp_path: Path, database_url: str, *, behind: bool) -> None:
-    """Each has a version table of its own, and one of them may be behind."""
+@pytest.mark.parametrize(
+    ("blue", "red"),
+    slow_but([("bbb", "bbb"), ("aaa", "bbb"), ("aaa", NEW)], lambda case: case == ("aaa", NEW)),
+)
+def test_tenants_follow_together(tmp_path: Path, database_url: str, blue: str, red: str) -> None:
+    """Each has a version table of its own; one may be behind, and one there already."""
     project = laid(tmp_path / "p", database_url, TENANTS, "tenants")
     upgrade(project)
     made = squashed.digest(project)
-    if behind:
+    if blue == "aaa":
         project.query("UPDATE blue.alembic_version SET version_num = 'aaa'")
         project.query("ALTER TABLE blue.t DROP COLUMN n")
+    project.query(f"UPDATE red.alembic_version SET version_num = '{red}'")
     both = "CREATE TABLE t (id int PRIMARY KEY, n text)"
     squash(project, made, statements=both, replaces=tuple(TENANTS))
     done = project.invoke("upgrade")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ("after 1 old revision" in done.stdout) is behind
+    assert ("after 1 old revision" in done.stdout) is (blue == "aaa")
     assert rows(project, "red.alembic_version") == rows(project, "blue.alembic_version") == [NEW]
+
+
+@pytest.mark.slow
+def test_a_tenant_beyond_the_squash_beside_one_before_it(tmp_path: Path, database_url: str) -> None:
+    """No chain has both of their revisions: refused in one line, and nothing is changed."""
+    project = laid(tmp_path / "p", database_url, TENANTS, "tenants")
+    upgrade(project)
+    made = squashed.digest(project)
+    project.query("UPDATE blue.alembic_version SET version_num = 'aaa'")
+    project.query("UPDATE red.alembic_version SET version_num = 'ddd'")
+    both = "CREATE TABLE t (id int PRIMARY KEY, n text)"
+    squash(project, made, statements=both, replaces=tuple(TENANTS))
+    squashed.write(project, "ddd", NEW, "SELECT 1")
+    before = prints(project)
+    done = project.invoke("upgrade")
+    assert done.returncode == 4
+    assert "red.alembic_version names ddd, and blue.alembic_version aaa" in done.stderr
+    assert prints(project) == before
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from tests import squashed
 from tests.acceptance.test_following import at
+from tests.git import commit, git
 from tests.marks import slow_but
 from tests.project import prints
 from tests.squashed import NEW, laid, rows, squash, upgrade
@@ -99,6 +100,51 @@ def test_a_branch_from_an_earlier_revision_gets_a_new_id(tmp_path: Path, databas
     assert done.returncode == 0, done.stdout + done.stderr
     assert rows(project) == [script["revision"]]
     assert (7, "Gus") in project.query("SELECT id, name FROM users")
+
+
+@pytest.mark.parametrize(
+    ("has_run", "ran"),
+    slow_but(
+        [
+            (["eee"], "after 1 old revision"),
+            (["eee", "ccc"], ""),
+            (["fff"], "after 1 old revision"),
+        ],
+        lambda case: case[0] == ["eee"],
+    ),
+)
+def test_a_database_at_the_id_from_before_follows(
+    tmp_path: Path, database_url: str, has_run: list[str], ran: str
+) -> None:
+    """What it has not run of the replaced revisions runs first; then it is at the new id."""
+    project = laid(tmp_path / "p", database_url)
+    made = at(project, "base")
+    branch(project, "bbb")
+    if "fff" in has_run:
+        squashed.write(project, "fff", "eee", "CREATE TABLE later (id int PRIMARY KEY)")
+    git(project.folder, "init", "-q", "-b", "main")
+    commit(project.folder, "Begin")
+    for each in has_run:
+        upgrade(project, each)
+    squash(project, made)
+    project.query("INSERT INTO users VALUES (7, 'Gus')")
+    told = json.loads(project.invoke("rebase", "--json").stdout)
+    commit(project.folder, "Rebase")
+    last = next(each for each in told["rebased"] if each["before"] == has_run[0])
+    for script in told["rebased"]:
+        assert (
+            f'replaces = ("{script["before"]}",)' in (project.folder / script["path"]).read_text()
+        )
+    assert last["revision"] in project.invoke("status").stdout
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran in done.stdout
+    assert f"{last['revision']}, which replaces it" in done.stdout
+    assert rows(project) == [last["revision"]]
+    assert (7, "Gus") in project.query("SELECT id, name FROM users")
+    assert project.query("SELECT to_regclass('tasks')::text") == [("tasks",)]
+    assert "follow" not in project.invoke("upgrade").stdout
+    assert "no script follows" in project.invoke("rebase").stdout
 
 
 def test_a_script_in_a_style_of_its_own_is_refused(tmp_path: Path, database_url: str) -> None:

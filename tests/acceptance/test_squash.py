@@ -19,19 +19,21 @@ import psycopg
 import pytest
 
 from backset.revisions import script_files
-from tests.git import commit
+from tests.git import commit, git
 from tests.incident.project import run_alembic
 from tests.marks import slow_but
+from tests.project import Project
+from tests.project import laid_down as laid_down_copy
 from tests.squash import ground as grounds
+from tests.squash import judging
 from tests.squash.ground import MESSAGE, Ground, Squashed, alembic, execute, look
-from tests.squash.shapes import LATE, SHAPES, VERSIONS, Script, Shape, line, long
+from tests.squash.shapes import LATE, SHAPES, USUAL_TEMPLATE, VERSIONS, Script, Shape, line, long
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
-    from tests.project import Project
 
     Make = Callable[[str], Squashed]
 
@@ -114,8 +116,9 @@ def revisions(project: Project) -> dict[str, script_files.Revision]:
 
 
 def new_one(project: Project) -> script_files.Revision:
-    """Return the only revision that replaces others."""
-    (found,) = (each for each in revisions(project).values() if each.replaces)
+    """Return the only revision that a squash has written."""
+    every = revisions(project).values()
+    (found,) = (each for each in every if each.replaces and not each.is_rebased)
     return found
 
 
@@ -262,10 +265,11 @@ def test_a_branch_from_the_middle_gets_another_id(squashed: Squashed) -> None:
     before = squashed.look(project.url)
     told = project.invoke("rebase")
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "reset-db --carry" in told.stdout
-    (script,) = (each for each in revisions(project).values() if not each.replaces)
+    assert f"where {LATE} has run" in told.stdout
+    (script,) = (each for each in revisions(project).values() if each.is_rebased)
     assert script.down == (new_one(project).id,)
     assert script.id != LATE
+    assert script.replaces == (LATE,)
     done = project.invoke("upgrade")
     assert done.returncode == 0, done.stdout + done.stderr
     assert before.lost(squashed.look(project.url)) == []
@@ -639,3 +643,171 @@ def test_a_squash_that_is_killed(ground: Ground, step: str, delay_s: float) -> N
     assert not grounds.scratches(ground)
     left = [str(path.relative_to(project.folder)) for path in project.folder.rglob("*")]
     assert [each for each in left if re.search(r"squashed|journal|partial", each)] == []
+
+
+# ------------------------------------------------------------------ what belongs to the server
+
+
+@pytest.fixture
+def roles(ground: Ground) -> Iterator[tuple[str, str]]:
+    """The names of two roles; they are dropped in the end."""
+    names = f"{ground.prefix}_reader", f"{ground.prefix}_ann"
+    yield names
+    ground.clear()
+    drop(ground, names)
+
+
+def drop(ground: Ground, names: tuple[str, ...]) -> None:
+    """Drop roles."""
+    execute(ground.cluster.url("postgres"), f"DROP ROLE IF EXISTS {', '.join(names)}")
+
+
+def of_the_server(reader: str, ann: str) -> Shape:
+    """Return a chain that makes roles, and says something of its database as a whole."""
+    first = f"""
+    op.execute(\"\"\"DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{reader}') THEN
+            CREATE ROLE {reader};
+        END IF;
+    END $$\"\"\")
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))
+    op.execute("GRANT SELECT ON notes TO {reader}")
+    """
+    second = f"""
+    op.execute("CREATE ROLE {ann} LOGIN PASSWORD 'never-told'; GRANT {reader} TO {ann}")
+    op.execute("ALTER ROLE {reader} SET work_mem = '7MB'")
+    """
+    third = """
+    op.execute(\"\"\"DO $$ BEGIN
+        EXECUTE format('COMMENT ON DATABASE %I IS ''of the notes: 5%%''', current_database());
+    END $$\"\"\")
+    """
+    ups = zip(("a1", "b2", "c3"), (first, second, third), strict=True)
+    models = 'Table("notes", metadata, Column("id", sa.Integer, primary_key=True))\n'
+    return replace(
+        small(), models=models, scripts=line(*(Script(id=each, down=(), up=up) for each, up in ups))
+    )
+
+
+def test_roles_are_made_where_they_are_missing(ground: Ground, roles: tuple[str, str]) -> None:
+    """What revisions say to the server is in the new one, without a password; that runs twice."""
+    reader, ann = roles
+    project = laid_down(ground, of_the_server(reader, ann))
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "begins with 5 statements to the server, without the password: a1: " in done.stdout
+    assert "never-told" not in new_one(project).path.read_text() + done.stdout + done.stderr
+    drop(ground, roles)
+    for _ in range(2):  # in a second database, the roles are there already
+        url = ground.database()
+        alembic(project, url, "upgrade", "head")
+    found = Project(project.folder, {"DATABASE_URL": url}).query(
+        f"SELECT rolcanlogin, rolconfig, pg_has_role(rolname, '{reader}', 'member'), "
+        "shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), "
+        f"'pg_database') FROM pg_roles WHERE rolname IN ('{reader}', '{ann}') ORDER BY rolname"
+    )
+    said = "of the notes: 5%"
+    assert found == [(True, None, True, said), (False, ["work_mem=7MB"], True, said)]
+
+
+@pytest.mark.parametrize("answer", slow_but(["keep", "none"], lambda answer: answer == "none"))
+def test_what_no_revision_can_say_wants_a_decision(
+    ground: Ground, roles: tuple[str, str], answer: str
+) -> None:
+    """It is named with its revision; `keep` writes the rest, `none` nothing of it."""
+    shape = of_the_server(*roles)
+    text = (
+        'with op.get_context().autocommit_block():\n    op.execute("ALTER SYSTEM RESET work_mem")'
+    )
+    shape = replace(shape, scripts=line(*shape.scripts, Script(id="d4", down=(), up=text)))
+    project = laid_down(ground, shape)
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert done.returncode == 3
+    assert "d4: ALTER SYSTEM RESET work_mem" in done.stderr
+    assert "--cluster keep" in done.stderr
+    assert tree(project) == before
+    drop(ground, roles)
+    done = project.invoke("squash", "-m", MESSAGE, "--cluster", answer)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "leaves out what was said to the server" in done.stdout
+    text = new_one(project).path.read_text()
+    assert "ALTER SYSTEM" not in text
+    assert ("CREATE ROLE" in text) is (answer == "keep")
+
+
+# ------------------------------------------------------------------ several chains
+
+
+MORE = {  # of each chain; those of billing need what core has made
+    "core": ("note", "sa.Text"),
+    "billing": ("core_id", "sa.Integer, sa.ForeignKey('core_items.id')"),
+}
+TWO_CHAINS = [  # which one is squashed, and from where a database follows
+    ("billing", "billing2"),
+    ("billing", "billing3"),
+    ("core", "core2"),
+    ("core", "core3"),
+]
+
+
+def with_two_chains(ground: Ground) -> Project:
+    """Return a project of git with two chains of three revisions, each with a version table."""
+    project = laid_down_copy(ground.folder / "chains", "door/chains", ground.database())
+    for name, (column, type_) in MORE.items():
+        shutil.copy(USUAL_TEMPLATE, project.folder / name)
+        rows = f"op.execute('INSERT INTO {name}_items (id) VALUES (7)')"
+        added = f"op.add_column('{name}_items', sa.Column('{column}', {type_}))"
+        gone = f"op.drop_column('{name}_items', '{column}')"
+        for script in (
+            Script(id=f"{name}2", down=(f"{name}1",), up=rows),
+            Script(id=f"{name}3", down=(f"{name}2",), up=added, back=gone),
+        ):
+            path = project.folder / name / f"versions/{script.id}.py"
+            path.write_text(script.text)
+    git(project.folder, "init", "-q", "-b", "main")
+    commit(project.folder, "Begin")
+    return project
+
+
+def rows_of(project: Project, chain: str) -> list[tuple[str]]:
+    """Return what the version table of a chain names."""
+    return project.query(f"SELECT version_num FROM {chain}_version")
+
+
+@pytest.mark.parametrize(
+    ("chain", "start"), slow_but(TWO_CHAINS, lambda case: case == ("billing", "billing2"))
+)
+def test_one_of_two_chains(ground: Ground, chain: str, start: str) -> None:
+    """It alone is squashed, on what the chain before it makes; the other one stays as it is."""
+    project = with_two_chains(ground)
+    other = next(each for each in MORE if each != chain)
+    assert project.invoke("upgrade").returncode == 0
+    project.query(f"INSERT INTO {chain}_items (id) VALUES (8)")
+    expected = judging.look(project.url, version_table=f"{chain}_version").schema
+    behind = start.endswith("2")
+    if behind:
+        done = project.invoke("alembic", "--chain", chain, "--", "downgrade", start)
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = project.invoke("squash", "-m", MESSAGE)
+    assert "name one of core, billing: --chain NAME" in done.stderr
+    done = project.invoke("squash", "-m", MESSAGE, "--chain", chain)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 files" in done.stdout
+    assert len([*(project.folder / other / "versions").glob("*.py")]) == 3
+    commit(project.folder, "Squash")
+    proved = project.invoke("prove-squash", "HEAD~1")
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    assert f"{chain}_version" in project.invoke("squash", "--sql", "--chain", chain).stdout
+    done = project.invoke("upgrade")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("after 1 old revision" in done.stdout) is behind
+    (path,) = (project.folder / chain / "versions").glob("*.py")
+    (new,) = script_files.read([path])
+    assert rows_of(project, chain) == [(new.id,)]
+    assert rows_of(project, other) == [(f"{other}3",)]
+    assert judging.look(project.url, version_table=f"{chain}_version").schema == expected
+    assert project.query(f"SELECT id FROM {chain}_items ORDER BY id") == [(7,), (8,)]
+    again = project.invoke("upgrade")
+    assert again.returncode == 0
+    assert "follow" not in again.stdout

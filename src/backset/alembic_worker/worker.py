@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import select
 import sys
 import traceback
 from pathlib import Path
@@ -23,7 +24,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import compare, configuration, guard, rendering, tracer, writing
+from . import compare, configuration, guard, listening, rendering, tracer, writing
 from .failures import (
     BrokenChainError,
     FoundError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _WRITING = frozenset({"upgrade", "downgrade", "stamp"})
 
 _ALL = ("heads",)  # as in backset's lineage
+_MOMENT_S = 0.01  # whoever waits for us asks within that
 _REFUSED = 4  # our exit status, where our parent says why
 
 
@@ -78,7 +80,9 @@ class Requests:
         if not greeting:
             return
         self._greeted(json.loads(greeting))
-        import_ahead()
+        if self._is_idle():
+            import_ahead()
+        collect()
         guard.watch(self._gate)
         for line in self._lines:
             self._request = json.loads(line)
@@ -125,6 +129,10 @@ class Requests:
         if given.get("words") is not None:
             self._become_alembic(given["words"], given["configuration"])
         self._guarded(lambda: self._open(given["configuration"]), "ready")
+
+    def _is_idle(self) -> bool:
+        """Tell whether our parent is busy with something else, and asks for nothing yet."""
+        return not select.select([self._link], [], [], _MOMENT_S)[0]
 
     def _become_alembic(self, words: list[str], given: dict[str, Any]) -> NoReturn:
         """Run Alembic's own command line. The lock is asked for when something is opened."""
@@ -298,10 +306,17 @@ class Requests:
             self._step = None
             after.extend(compare.rows(context))
 
-        self._run_env(steps)
+        said = []  # type: list[list[Any]]
+        listens = self._request.get("listens")
+        with listening.heard(self._at, said) if listens else contextlib.nullcontext():
+            self._run_env(steps)
         told = {"before": before, "after": after, "count": count, "heads": self._heads()}
-        told["places"] = seen
+        told.update(places=seen, said=said)
         return {**told, **self._gate.take_revoked()}
+
+    def _at(self) -> str:
+        """Return the revision that is being run; empty where there is none."""
+        return self._step.revision.revision if self._step else ""
 
     def _show(self, revision: str) -> None:
         """Let env.py see where the command goes."""
@@ -526,6 +541,10 @@ def import_ahead() -> None:
     for name in ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql", "psycopg"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+
+
+def collect() -> None:
+    """Look for garbage from now on."""
     gc.freeze()  # else each full collection looks at all that is imported: 39 ms
     gc.enable()
 

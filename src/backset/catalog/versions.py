@@ -85,6 +85,13 @@ def follow(
             raise StepFailedError(what, "somebody has migrated meanwhile: run this again")
 
 
+def go_back(
+    session: psycopg.Connection[Any], table: VersionTable, new: str, old: Sequence[str]
+) -> None:
+    """Let these rows stand where follow() has left one."""
+    write(session, table, [*(each for each in table.revisions if each != new), *old])
+
+
 def of(
     lineage: Lineage, found: Iterable[VersionTable], others: Iterable[Lineage] = ()
 ) -> list[VersionTable]:

@@ -14,7 +14,6 @@ from backset.migrate.worker import Worker
 from backset.process import files
 from backset.report.report import WIDTH
 from backset.revisions.history import few
-from backset.revisions.replaced import REBUILD
 from backset.revisions.script_files import Folders
 from backset.text.quantities import count
 
@@ -228,8 +227,8 @@ def _onward(changes: Sequence[Rebasing]) -> str:
     left = {each.script.id: each.left for each in changes if each.left}
     if not left:
         return " · `invoke upgrade` goes on" if changes else ""
-    some = "; ".join(f"one that has run {name} has not run {few(x)}" for name, x in left.items())
-    return f" · `invoke upgrade` goes on; a database at the old ids: {some}: {REBUILD}"
+    some = "; ".join(f"{few(x)} where {name} has run" for name, x in left.items())
+    return f" · `invoke upgrade` goes on, and runs first: {some}"
 
 
 def _chains(settings: Settings) -> Iterator[Sequence[Revision]]:

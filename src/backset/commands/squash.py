@@ -43,14 +43,14 @@ def squash(
         from backset.runs.consent import Consent
         from backset.runs.run import Run
         from backset.servers import derived, location
-        from backset.squash import squashing
+        from backset.squash import choosing, squashing
 
-        how, consent = squashing.Wanted(**wanted), Consent(**said)
-        choose = partial(squashing.choose, settings, one, how, told, plan=plan)
+        how, consent = choosing.Wanted(**wanted), Consent(**said)
+        choose = partial(choosing.choose, settings, one, how, told, plan=plan)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:
             name = derived_name(settings.database, "__scratch_old")
-            told.plan(squashing.planned(choose(), name))
+            told.plan(choosing.planned(choose(), name))
             return
         told.note(database=target.database, url=target.shown)
         with (
@@ -62,7 +62,7 @@ def squash(
             if plan:
                 databases = run.current.databases
                 derived.refuse_scratch(run.server, names.scratches, databases, _PURPOSE)
-                told.plan(squashing.planned(choose(), names.scratch_old))
+                told.plan(choosing.planned(choose(), names.scratch_old))
                 return
             chosen = choose()
             notice = told.notice if consent.wait else None

@@ -99,6 +99,7 @@ class Migrated:
     after: the rows of the version tables. places: what was seen on the way, where that was asked
     for. revoked, was_open: rights of others that wait, as runs.login.Writers has them.
     init: whether the project's own command made the database; moved: whether one has moved it.
+    said: to the server, as alembic_worker.listening has it, where that was asked for.
     """
 
     before: Sequence[str] = key("the revisions before; empty is base", "from")
@@ -111,6 +112,7 @@ class Migrated:
     schemas: Sequence[str] = key("the schemas of version tables that were made for it", default=())
     init: bool = False
     moved: bool = False
+    said: Sequence[Sequence[Any]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +270,7 @@ class Worker:
 
     lineage: the chain of revisions that it works with; without it, the first one.
     versions: a folder of revisions in place of those that the configuration names.
+    listens: whether an upgrade is to tell in `said` what its revisions say to the server.
 
     Starting it needs nothing but the settings, so it can come before our own imports. It loads the
     project's code only when `begin` has given it the environment for its target.
@@ -285,6 +288,8 @@ class Worker:
         self._versions = versions and str(versions.resolve())
         self._target: Target | None = None
         self.lineage = lineage or settings.lineages[0]
+        self.listens = False
+        self.said: Sequence[Sequence[Any]] = ()
         self._greeting: dict[str, Any] = {}
         self._is_spoiled, self._is_left = True, False
         self._start(of)
@@ -454,11 +459,13 @@ class Worker:
         watched: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin what upgrade() does, without waiting for it; upgraded() does that."""
-        self._request("upgrade", session, to=list(to), watched=watched)
+        self._request("upgrade", session, to=list(to), watched=watched, listens=self.listens)
 
     def upgraded(self, progress: Callable[[str], None]) -> Migrated:
         """Wait for what was begun. Raises StepFailedError."""
-        return Migrated(**self._receive(progress))
+        done = Migrated(**self._receive(progress))
+        self.said = done.said
+        return done
 
     def downgrade(self, session: Session, progress: Callable[[str], None] = _silent) -> int:
         """Take every migration back; return how many there were. Raises StepFailedError."""

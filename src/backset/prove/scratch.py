@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backset.catalog import catalog, schema
 from backset.catalog.schema import Sides
@@ -103,47 +103,71 @@ def created(
     versions: Path | None = None,
     ahead: Sequence[Worker] = (),
     sources: Sequence[Source] = EVERYTHING,
+    is_made: bool = False,
 ) -> Iterator[Scratch]:
     """Make a scratch database in the likeness of the target for the block; prepare() comes before.
 
     It is dropped whatever happens; after a kill -9, the next run does it.
     settings: of the project whose chain it is, if not the target's. versions: a folder of revisions
     in place of those that the configuration names. ahead: processes of Alembic that were started
-    for it already. sources: what of the target's it gets.
+    for it already. sources: what of the target's it gets. is_made: whether the database is there.
     """
-    given: dict[str, Any] = {"settings": settings, "versions": versions, "ahead": ahead}
+    settings = settings or run.settings
+    server, current = run.server, run.current
+    meant = server.target.named(name)
     with (
-        derived.scratch(run.server, name, run.current.database) as target,
-        opened(run.server, run.current, target, sources, **given) as scratch,
+        _begun(server, current, meant, settings, versions, ahead) as workers,
+        derived.scratch(server, name, current.database, is_made=is_made) as target,
+        _opened(server, current, target, sources, settings, workers) as scratch,
     ):
         yield scratch
 
 
 @contextmanager
 def opened(
+    server: Server, current: CurrentDatabase, target: Target, sources: Sequence[Source]
+) -> Iterator[Scratch]:
+    """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
+    with (
+        _begun(server, current, target, current.settings) as workers,
+        _opened(server, current, target, sources, current.settings, workers) as scratch,
+    ):
+        yield scratch
+
+
+@contextmanager
+def _begun(
     server: Server,
     current: CurrentDatabase,
     target: Target,
-    sources: Sequence[Source],
-    *,
-    settings: Settings | None = None,
+    settings: Settings,
     versions: Path | None = None,
     ahead: Sequence[Worker] = (),
-) -> Iterator[Scratch]:
-    """Begin to work on a scratch database; it gets of the target's what `sources` tell."""
-    settings = settings or current.settings
+) -> Iterator[Sequence[Worker]]:
+    """Let Alembic's processes read the scripts for a database, which need not be there yet."""
     with ExitStack() as stack:
         workers = [*ahead] or [Worker(settings, each, versions) for each in settings.lineages]
         for worker in workers:
             stack.enter_context(worker)
             worker.begin(target, server.purpose, current.target.database)
-        session = stack.enter_context(closing(connect(target, server.purpose)))
+        yield workers
+
+
+@contextmanager
+def _opened(
+    server: Server,
+    current: CurrentDatabase,
+    target: Target,
+    sources: Sequence[Source],
+    settings: Settings,
+    workers: Sequence[Worker],
+) -> Iterator[Scratch]:
+    with closing(connect(target, server.purpose)) as session:
         names = replace(server.names, next=target.database)
         is_there = current.database is not None
         inheritance = Inheritance(current.target, names, sources if is_there else ())
         if is_there:
-            folders = partial(_folders, workers)
-            inheritance.begin(current.session(), session, folders)
+            inheritance.begin(current.session(), session, partial(_folders, workers))
         yield Scratch(
             settings=settings,
             target=target,

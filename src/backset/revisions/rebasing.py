@@ -2,7 +2,9 @@
 
 A script that followed the last of what was replaced keeps its id: what ran it has run all of that.
 One that followed an earlier revision gets a new id, and so do those after it: a database that has
-run it has not run the rest, and its row must not say so.
+run it has not run the rest, and its row must not say so. Such a script says in `replaces` which id
+it has had, and in `replaced_heads` what a database must have run besides, so that one at the old id
+can follow.
 """
 
 from __future__ import annotations
@@ -34,13 +36,24 @@ class Rebasing:
     """What becomes of one script.
 
     ids: the new id of each that it needs. renamed: its own new id, if it gets one. left: those of
-    the replaced revisions that were not below it.
+    the replaced revisions that were not below it. heads: the ends of what was not below it, or
+    below what it follows.
     """
 
     script: Revision
     ids: Mapping[str, str]
     renamed: str = ""
     left: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+
+    @property
+    def trace(self) -> dict[str, tuple[str, ...]]:
+        """What its script says of the id that it has had, by the names for that."""
+        if not self.renamed:
+            return {}
+        old = self.script
+        heads = dict.fromkeys((old.id, *self.heads))
+        return {"replaces": (*old.replaces, old.id), "replaced_heads": tuple(heads)}
 
     @property
     def path(self) -> Path:
@@ -76,6 +89,7 @@ def planned(scripts: Sequence[Revision]) -> list[Rebasing]:
     by, known = replaced.replacing(scripts), by_id(scripts)
     started: dict[str, dict[str, str]] = {}
     left: dict[str, tuple[str, ...]] = {}
+    heads: dict[str, list[str]] = {}
     for each in known.values():
         wanted = [name for name in dict.fromkeys(each.needs) if name in by]
         for name in wanted:
@@ -88,6 +102,8 @@ def planned(scripts: Sequence[Revision]) -> list[Rebasing]:
             if not set(squash.replaced_heads) <= set(each.needs):
                 at = squash.replaces.index(name) + 1
                 left[each.id] = squash.replaces[at:]
+                ends = (end for end in squash.replaced_heads if end not in each.needs)
+                heads.setdefault(each.id, []).extend(ends)
     renamed = {
         each.id: _new_id(each.id, started)
         for each in known.values()
@@ -105,6 +121,11 @@ def planned(scripts: Sequence[Revision]) -> list[Rebasing]:
                     ids=ids,
                     renamed=renamed.get(name, ""),
                     left=left.get(name, ()),
+                    heads=tuple(
+                        end
+                        for below in sorted(_below(known[name], known))
+                        for end in heads.get(below, ())
+                    ),
                 )
             )
     return made
@@ -143,6 +164,7 @@ def rewritten(content: bytes, change: Rebasing) -> bytes:
             _literals(tree, content, "down_revision", change.ids),
             _literals(tree, content, "depends_on", change.ids),
             _literals(tree, content, "revision", own),
+            _trace(tree, content, change.trace),
             _docstring(tree, content, {**change.ids, **own}),
         )
     )
@@ -163,6 +185,7 @@ def _demand(made: bytes, change: Rebasing) -> None:
         or set(found.needs) != wanted
         or found.id != (change.renamed or old.id)
         or len(set(found.needs)) != len(found.needs)
+        or (change.renamed and found.replaces != change.trace["replaces"])
     ):
         names = ", ".join(change.ids)
         what = f"{change.path.name} names {names} in a way of its own"
@@ -189,6 +212,27 @@ def _literals(
             if old != other and isinstance(old, str) and isinstance(other, str):
                 start, end = _span(node, starts)
                 yield start, end, content[start:end].replace(old.encode(), other.encode())
+
+
+def _trace(
+    tree: ast.Module, content: bytes, trace: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the lines that say which id the script has had, behind the one that says its id."""
+    starts, lines = _line_starts(content), []
+    for word, names in trace.items():
+        text = f"({', '.join(map(_string, names))}{'' if names[1:] else ','})"
+        values = list(_values(tree, word))
+        yield from ((*_span(each, starts), text.encode()) for each in values)
+        lines += [] if values else [f"{word} = {text}"]
+    own = [_span(each, starts)[1] for each in _values(tree, "revision")]
+    if lines and own:
+        end = _LINE_END.search(content, own[-1])
+        place, ending = (end.start(), end[0]) if end else (len(content), b"\n")
+        yield place, place, b"".join(ending + each.encode() for each in lines)
+
+
+def _string(name: str) -> str:
+    return f'"{name}"'
 
 
 def _values(tree: ast.Module, word: str) -> Iterator[ast.expr]:
@@ -222,13 +266,14 @@ def _docstring(
 
 
 _TEMPLATE = re.compile(rb"^[ \t]*(?:Revision(?: ID)?|Revises|Depends on):([^\r\n]*)", re.MULTILINE)
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 _WORD = re.compile(rb"[^\s,'\"()\[\]]+")
 
 
 def _line_starts(content: bytes) -> list[int]:
     """Return where each line begins; a mark of its encoding is no part of the first one."""
     mark = 3 if content.startswith(b"\xef\xbb\xbf") else 0
-    return [mark, *(match.end() for match in re.finditer(rb"\r\n|\r|\n", content))]
+    return [mark, *(match.end() for match in _LINE_END.finditer(content))]
 
 
 def _span(node: ast.expr, starts: Sequence[int]) -> tuple[int, int]:

@@ -77,9 +77,12 @@ def replacing(scripts: Iterable[Revision]) -> dict[str, list[Revision]]:
 
 def places(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[ReplacedPlace, ...]:
     """Return how the rows of one version table stand to each script that replaces some of them."""
-    by = replacing(scripts)
+    by, several = replacing(scripts), sorted(rows)
+    for squash in (by[row][0] for row in several if row in by):  # it has run these beside its own
+        if squash.is_rebased:
+            by |= {row: [squash] for row in squash.replaced_heads if row in rows}
     own: dict[str, list[str]] = {}
-    for row in sorted(rows):
+    for row in several:
         if row in by:
             own.setdefault(by[row][0].id, []).append(row)
     known = by_id(scripts)
@@ -87,11 +90,17 @@ def places(rows: Collection[str], scripts: Sequence[Revision]) -> tuple[Replaced
         ReplacedPlace(
             squash=known[name],
             rows=tuple(some),
-            beyond=tuple(each for each in sorted(rows) if name in ancestors([each], scripts)),
+            beyond=tuple(each for each in several if _is_beyond(each, known[name], scripts)),
             rivals=tuple(sorted({each.id for row in some for each in by[row]} - {name})),
         )
         for name, some in own.items()
     )
+
+
+def _is_beyond(row: str, squash: Revision, scripts: Sequence[Revision]) -> bool:
+    """Tell whether a row says that a script has run, or one that stands for a part of it."""
+    needs = squash.needs if squash.is_rebased else ()
+    return squash.id in ancestors([row], scripts) or row in needs
 
 
 def followed(orphans: Collection[str], scripts: Sequence[Revision]) -> tuple[ReplacedPlace, ...]:
@@ -113,7 +122,8 @@ def below(
     """
     done = ancestors(sorted(rows), scripts)
     found = []
-    for squash in (each for each in scripts if each.replaces and each.id not in done):
+    whole = [each for each in scripts if each.replaces and not each.is_rebased]
+    for squash in (each for each in whole if each.id not in done):
         reached = ancestors(squash.needs, scripts)
         if own := tuple(sorted(reached.intersection(rows))):
             with suppress(StepFailedError):

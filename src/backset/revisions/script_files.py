@@ -55,6 +55,11 @@ class Revision:
         """Every revision that must have run before this one."""
         return (*self.down, *self.depends_on)
 
+    @property
+    def is_rebased(self) -> bool:
+        """Whether it replaces its own old id alone, by which a database needs not all it needs."""
+        return not {*self.replaced_heads} <= {*self.replaces}
+
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Revision:
         """Return what alembic_worker says of one script."""

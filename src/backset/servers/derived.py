@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -85,14 +85,21 @@ def refuse_scratch(server: Server, names: Iterable[str], databases: Databases, w
 
 
 @contextmanager
-def scratch(server: Server, name: str, like: Database | None) -> Iterator[Target]:
+def scratch(
+    server: Server, name: str, like: Database | None, *, is_made: bool = False
+) -> Iterator[Target]:
     """Make an empty scratch database for the block, under the lock; drop it whatever happens.
 
     like: the database whose owner, encoding and locale it gets. refuse_scratch() comes before.
+    is_made: whether make_scratch() has made it already.
     """
     try:
-        make_scratch(server, name, like)
-        yield server.target.named(name)
+        if not is_made:
+            make_scratch(server, name, like)
+        try:
+            yield server.target.named(name)
+        finally:
+            _mark_again(server, name)
         drop(server, name)
     except BaseException as error:
         drop_after(server, name, error)
@@ -105,6 +112,23 @@ def make_scratch(server: Server, name: str, like: Database | None) -> None:
     with signals.deferred():
         swap.make(server, name, "scratch", _ours(server, like))
         safeguards.lift(server.session, name)
+
+
+def has_made_scratch(server: Server, name: str, like: Database | None) -> bool:
+    """Make it ahead, and tell whether it is there; else make_scratch() is to say why not."""
+    try:
+        make_scratch(server, name, like)
+    except (psycopg.Error, BacksetError, OSError):
+        return False
+    return True
+
+
+def _mark_again(server: Server, name: str) -> None:
+    """Give a scratch database its mark again: a migration may have commented on its database."""
+    with suppress(psycopg.Error, BacksetError, OSError), signals.deferred():
+        for found in server.look().values():
+            if found.name == name and not found.mark and not found.is_closed:
+                swap.comment(server, name, swap.mark(server.names, "scratch"))
 
 
 def _ours(server: Server, like: Database | None) -> Database | None:

@@ -41,13 +41,15 @@ class Way:
 class Following:
     """The version tables of one chain that name what the same script replaces.
 
-    files: the scripts of old revisions, as far as they were needed.
+    files: the scripts of old revisions, as far as they were needed. ahead: the version tables of
+    tenants that have followed already, while for others old revisions are to run.
     """
 
     worker: Worker
     squash: Revision
     ways: Sequence[Way]
     files: Retrieved
+    ahead: Sequence[VersionTable] = ()
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -104,18 +106,44 @@ def _of_chain(run: Run, worker: Worker, every: Sequence[VersionTable]) -> list[F
         for each in replaced.nested(lost, scripts, files.find):
             found.setdefault(each.squash.id, []).append((table, each))
     _demand_whole(worker, by, wanted=bool(found))
-    return [
-        Following(
-            worker=worker,
-            squash=pairs[0][1].squash,
-            ways=[
-                Way(table=table, place=each, legs=replaced.legs(each, scripts, files.find))
-                for table, each in pairs
-            ],
-            files=files,
-        )
-        for pairs in found.values()
-    ]
+    made = []
+    for pairs in found.values():
+        ways = [
+            Way(table=table, place=each, legs=replaced.legs(each, scripts, files.find))
+            for table, each in pairs
+        ]
+        squash = pairs[0][1].squash
+        ahead = _ahead(squash, ways, mine)
+        made.append(Following(worker=worker, squash=squash, ways=ways, files=files, ahead=ahead))
+    return made
+
+
+def _ahead(
+    squash: Revision, ways: Sequence[Way], tables: Sequence[VersionTable]
+) -> list[VersionTable]:
+    """Return the tables of tenants that are at the squash already, while old revisions run.
+
+    env.py migrates all tenants at once, and Alembic stops where one names what the old chain does
+    not have. Raises StepFailedError where one is further on.
+    """
+    runs = [leg for way in ways for leg in way.legs if leg.pending]
+    others = [each for each in tables if all(way.table != each for way in ways)]
+    is_straight = not any(leg.pending for way in ways for leg in way.legs[:-1])
+    found = []
+    for table in others if runs else ():
+        unknown = {row for leg in runs for row in table.revisions if row not in _ids(leg)}
+        if unknown == {squash.id} and is_straight:
+            found.append(table)
+        elif unknown:
+            behind = ", ".join(f"{way.table.shown} {', '.join(way.place.rows)}" for way in ways)
+            what = f"{table.shown} names {', '.join(sorted(unknown))}, and {behind}: env.py runs"
+            what += " both at once, and no chain has both"
+            raise StepFailedError(what, f"bring all to {squash.id} by hand; else {REBUILD}")
+    return found
+
+
+def _ids(leg: Leg) -> set[str]:
+    return {each.id for each in leg.chain}
 
 
 def _tables(
@@ -153,26 +181,31 @@ def follow(run: Run, one: Following, progress: Progress) -> str:
         for leg in way.legs[:-1]:
             _run(run, one, leg, progress)
             versions.follow(run.work.session(), _now(run, way.table), leg.rows, leg.squash.id)
+    for table in one.ahead:
+        versions.go_back(run.work.session(), table, one.squash.id, one.ways[0].legs[-1].rows)
     longest = max((way.legs[-1] for way in one.ways), key=lambda leg: len(leg.pending))
     _run(run, one, longest, progress)
     rows = ", ".join(longest.rows)
     said = likeness.demand(run, one.worker.lineage, one.squash, rows, progress)
     for way in one.ways:
-        _write(run, one, way)
+        _write(run, one, way.table, way.legs)
+    for table in one.ahead:
+        _write(run, one, table, one.ways[0].legs)
     text = f"{', '.join(one.rows)} → {one.squash.id}, which replaces it"
     if one.pending:
         text += f", after {count(len(one.pending), 'old revision')} {one.files.whence}"
     return one.worker.lineage.label + text + (f" · {said}" if said else "")
 
 
-def _write(run: Run, one: Following, way: Way) -> None:
-    session, table = run.work.session(), way.table
-    if way.legs[-1].chain or len(way.legs) > 1:
+def _write(run: Run, one: Following, table: VersionTable, legs: Sequence[Leg]) -> None:
+    session = run.work.session()
+    if legs[-1].chain or len(legs) > 1:
         table = _now(run, table)
-    rows = [each for each in table.revisions if each in one.squash.replaces]
-    if set(rows) != set(way.legs[-1].rows):
+    meant = {*one.squash.replaces, *one.squash.replaced_heads}
+    rows = [each for each in table.revisions if each in meant]
+    if set(rows) != set(legs[-1].rows):
         what = f"{table.shown} names {', '.join(table.revisions) or 'nothing'}"
-        what += f", and not {', '.join(way.legs[-1].rows)}, after the old revisions have run"
+        what += f", and not {', '.join(legs[-1].rows)}, after the old revisions have run"
         raise StepFailedError(what, REBUILD)
     versions.follow(session, table, rows, one.squash.id)
 

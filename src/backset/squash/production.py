@@ -71,7 +71,7 @@ def statement(
         replaced=count(len(new.replaces), "revision"),
         heads=_plain(" and ".join(heads)),
         heads_array=_array(heads),
-        replaced_array=_array(new.replaces),
+        replaced_array=_array(dict.fromkeys((*new.replaces, *heads))),
         beyond_array=_array([new.id, *sorted(_beyond(new, scripts))]),
     )
     parts = [head]

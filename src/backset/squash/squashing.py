@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from backset.catalog import schema
@@ -16,7 +16,8 @@ from backset.catalog.schema import Difference
 from backset.chain import Details, Done
 from backset.checks import verification
 from backset.described import described, key
-from backset.errors import RefusedError, SettingsError, StepFailedError
+from backset.errors import RefusedError, StepFailedError
+from backset.inherit import cluster_wide
 from backset.inherit.inheritance import EVERYTHING, OF_DATABASE
 from backset.migrate import upgrading
 from backset.migrate.worker import Worker
@@ -24,9 +25,10 @@ from backset.process import files
 from backset.prove import rows, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
-from backset.revisions import operations, script_files
+from backset.revisions import operations
 from backset.revisions.history import few
-from backset.squash import exchange, selection, tree, writing
+from backset.servers import derived
+from backset.squash import cluster, exchange, tree, writing
 from backset.squash.writing import Below
 from backset.text.quantities import count
 
@@ -38,42 +40,14 @@ if TYPE_CHECKING:
     from backset.chain import Watcher
     from backset.errors import Finding
     from backset.prove.scratch import Scratch
-    from backset.revisions.script_files import Folders
     from backset.runs.run import Run
-    from backset.settings.settings import Settings
-    from backset.settings.values import Lineage
-    from backset.squash.selection import Selection
-    from backset.squash.tree import TreeChange
+    from backset.squash.choosing import Chosen, Wanted
+    from backset.squash.cluster import ServerStatements
 
     Progress = Callable[[str], None]
 
-_TEMPLATE = "script.py.mako"
-_UNFINISHED = "a squash was killed half way"
 _REMEDY = "nothing was changed: squash a part without that (--from, --to), or write it by hand"
 _ROWS = "--rows keep writes them as they are in this build, --rows none leaves all rows out"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What the flags say. chain: the name of one of several. form: `ops` or `sql`."""
-
-    message: str = ""
-    first: str = ""
-    last: str = ""
-    chain: str = ""
-    rows: str = ""
-    form: str = "ops"
-    dirty: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise SettingsError where a word is none of those that there are."""
-        problems = []
-        if self.rows not in {"", "keep", "none"}:
-            problems.append((f"--rows is {self.rows!r}", "say keep or none"))
-        if self.form not in {"ops", "sql"}:
-            problems.append((f"--as is {self.form!r}", "say ops or sql"))
-        if problems:
-            raise SettingsError(problems)
 
 
 @described()
@@ -105,81 +79,28 @@ class _ArchivedDetails(Details):
     rewritten: tuple[str, ...] = key("`archive`: the files that follow the new revision now")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """Which revisions of which chain are replaced, and what that changes in the tree."""
-
-    lineage: Lineage
-    folders: Folders
-    heads: tuple[str, ...]
-    selection: Selection
-    change: TreeChange
-    new: str
-
-
-def choose(
-    settings: Settings, worker: Worker, wanted: Wanted, told: Watcher, *, plan: bool
-) -> Chosen:
-    """Choose what one that was begun has read; refuse what cannot be squashed, before all else."""
-    place = script_files.Folders(settings.root, (), settings.backups)
-    if plan and exchange.is_unfinished(place):
-        raise StepFailedError(_UNFINISHED, "run it without --plan, which ends that first")
-    if done := exchange.recover(place):
-        told.notice(done)
-    if worker.scripts.problems:
-        problem = worker.scripts.problems[0]
-        raise StepFailedError(problem.text, "mend the chain first: `invoke status`")
-    if not any((each / _TEMPLATE).is_file() for each in worker.scripts.folders):
-        what = f"there is no {_TEMPLATE} beside env.py, by which Alembic writes a revision"
-        raise StepFailedError(what, "take the one that `alembic init` writes into a new folder")
-    found = worker.scripts.revisions
-    selected = selection.select(found, first=wanted.first, last=wanted.last)
-    new = secrets.token_hex(6)
-    change = tree.read(selected, worker.folders, new)
-    if note := tree.demand_clean(worker.folders, settings.environ, may_be_dirty=wanted.dirty):
-        told.notice(note)
-    return Chosen(
-        lineage=worker.lineage,
-        folders=worker.folders,
-        heads=worker.scripts.heads,
-        selection=selected,
-        change=change,
-        new=new,
-    )
-
-
-def planned(chosen: Chosen, name: str) -> list[tuple[str, str]]:
-    """Return (step, what it would do)."""
-    selected = chosen.selection
-    much, files = (count(len(selected.replaced), each) for each in ("revision", "file"))
-    ends = ", ".join(selected.heads)
-    lines = [
-        ("old chain", f"would build {much} up to {ends} in {name}, and drop that"),
-        ("write", f"would write one revision, after {', '.join(selected.down) or 'base'}"),
-        ("prove", "would build that, and compare every object and the rows of migrations"),
-        ("archive", f"would put {files} into a tar, and remove them"),
-    ]
-    if selected.followers:
-        names = few(chosen.folders.shown(each.path) for each in selected.followers)
-        lines.append(("archive", f"would let {names} follow the new revision"))
-    return lines
-
-
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A scratch database in which revisions have run; `empty`: its objects before the first."""
+    """A scratch database in which revisions have run.
+
+    empty: its objects before the first. came: roles and tablespaces that came to the server in
+    between. of_database: a hash of what the server knows of the database.
+    """
 
     scratch: Scratch
     worker: Worker
     empty: Mapping[str, Item]
     chain: BuiltChain
+    came: Sequence[Finding]
+    of_database: str
 
 
 class _New(NamedTuple):
-    """What the new chain makes, and the tables that the models have with it."""
+    """What the new chain makes, the tables that the models have with it, and as _Built has it."""
 
     chain: BuiltChain
     modelled: frozenset[str]
+    of_database: str
 
 
 class Squash:
@@ -202,6 +123,8 @@ class Squash:
         self._limit_s = limit_s
         self._ahead = [*ahead]
         self._inherits = False
+        self._is_made = False
+        self._cluster = cluster.ServerStatements()
         self._as_sql = wanted.form == "sql"
 
     def done(self) -> list[Finding]:
@@ -209,8 +132,10 @@ class Squash:
         names, watcher = self._run.server.names, self._watcher
         watcher.begin("old chain")
         with ExitStack() as stack:
+            stack.callback(self._drop_made_ahead)
             ends = self._selected.heads
             old = self._build_old(stack, ends)
+            self._cluster = self._read_cluster(old)
             keeps = self._keeps_rows(old.chain)
             text = f"{count(old.chain.revisions, 'revision')} built in a scratch database"
             watcher.end("old chain", Done(text, _MadeDetails(old.chain.made)))
@@ -236,6 +161,7 @@ class Squash:
                 told = f"writing {count(len(plain), 'object')} as SQL, to have them exactly"
                 watcher.progress(told)
                 written = self._write(old, folder, plain, keeps=keeps)
+            self._demand_same_database(old, new)
             self._tell_unimported(modelled - new.modelled)
             for each in found:
                 if each.minor:
@@ -268,12 +194,14 @@ class Squash:
         workers = [Worker(there, each) for each in before]
         one = self._ahead.pop(0) if self._ahead else Worker(settings, own)
         workers.append(one.meant_for(there, own, versions))
+        one.listens = versions is None
         with (
             scratch.created(
                 *(self._run, name),
                 settings=there,
                 ahead=workers,
                 sources=EVERYTHING if self._inherits else OF_DATABASE,
+                is_made=self._takes_over(name),
             ) as made,
             self._limited() as progress,
         ):
@@ -282,13 +210,47 @@ class Squash:
             try:
                 first = replace(made, settings=others, workers=workers[:-1]) if before else None
                 count_before = first.upgrade(progress) if first else 0
-                empty = made.schema()
+                empty, before_all = made.schema(), cluster_wide.look(made.session)
                 last = replace(made, settings=alone, workers=workers[-1:])
-                chain = BuiltChain.of(made, count_before + last.upgrade(progress))
+                with self._making_ahead(name):
+                    chain = BuiltChain.of(made, count_before + last.upgrade(progress))
             except StepFailedError as error:
                 what = f"{side} cannot be built on an empty database: {error.what}"
                 raise StepFailedError(what, error.remedy) from None
-            yield _Built(made, workers[-1], empty, chain)
+            after_all = cluster_wide.look(made.session)
+            came = cluster_wide.made(before_all, after_all)
+            yield _Built(made, workers[-1], empty, chain, came, after_all.database)
+
+    @contextmanager
+    def _making_ahead(self, name: str) -> Iterator[None]:
+        """Let the server make the other scratch database while the old chain is built."""
+        server, like = self._run.server, self._run.current.database
+        other = server.names.scratch
+
+        def make() -> None:
+            self._is_made = derived.has_made_scratch(server, other, like)
+
+        if name == other or self._is_made:
+            yield
+            return
+        thread = Thread(target=make, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()  # nobody else may use its session before
+
+    def _takes_over(self, name: str) -> bool:
+        """Tell whether a scratch database was made ahead; who asks has it then."""
+        if name != self._run.server.names.scratch:
+            return False
+        was_made, self._is_made = self._is_made, False
+        return was_made
+
+    def _drop_made_ahead(self) -> None:
+        name = self._run.server.names.scratch
+        if self._takes_over(name):
+            derived.drop(self._run.server, name)
 
     def _limited(self) -> AbstractContextManager[Progress]:
         return limited(self._watcher, self._limit_s)
@@ -310,6 +272,23 @@ class Squash:
             what = f"each build of these migrations fills {few(columns)} anew, as with random ids"
             raise RefusedError([(f"{what} and times", _ROWS)])
         return True
+
+    def _read_cluster(self, old: _Built) -> ServerStatements:
+        """Return what is said to the server. Raises RefusedError where somebody must decide."""
+        replaced = {each.id for each in self._selected.replaced}
+        found = cluster.read(old.worker.said, replaced).chosen(self._wanted.cluster)
+        for each in found.notices():
+            self._watcher.notice(each)
+        for role in old.came:
+            if not any(role.name in each for each in found.all_of_it):
+                self._watcher.notice(f"{role.what}, and the new revision does not make it")
+        return found
+
+    def _demand_same_database(self, old: _Built, new: _New) -> None:
+        """Raise StepFailedError where the server knows other things of the database."""
+        if old.of_database != new.of_database and not self._wanted.cluster:
+            what = "the old revisions change settings, rights or the comment of their database"
+            raise StepFailedError(f"{what}, and the new revision does not", cluster.CHOICE)
 
     def _is_whole(self) -> bool:
         """Whether all heads are replaced, so that the models can be held against the chain."""
@@ -366,6 +345,7 @@ class Squash:
                 before=old.empty,
                 below=None if below is None else Below(made=below.scratch, worker=below.worker),
             )
+            body = writing.begun(body, self._cluster.written)
             if below is not None and self._touches_rows(below.chain, old.chain):
                 body = writing.guarded(body, below.chain)
         for unsaid in body.unsaid:
@@ -412,13 +392,19 @@ class Squash:
         """
         try:
             with self._built(name, (self._chosen.new,), SIDES.new, written.parent) as new:
-                return _New(new.chain, self._modelled(new))
+                return _New(new.chain, self._modelled(new), new.of_database)
         except StepFailedError as error:
             if self._as_sql:
-                raise
+                raise self._at_fault(error) from None
             self._watcher.notice(f"all of it becomes SQL, since {error.what}")
             self._as_sql = True
             return None
+
+    def _at_fault(self, error: StepFailedError) -> StepFailedError:
+        """Return the error; what is said to the server may have come too early."""
+        if not self._cluster.written:
+            return error
+        return StepFailedError(error.what, f"{error.remedy}; or {cluster.NONE}")
 
     def _touches_rows(self, below: BuiltChain, old: BuiltChain) -> bool:
         """Tell whether a part may change rows that were there before it, or what they stand in.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backset.catalog import catalog
 from backset.migrate.worker import Rendered
-from backset.squash import altering, layout, statements
+from backset.squash import difference, layout, statements
 from backset.squash.altering import ChainState
 from backset.squash.built import BuiltObjects
 from backset.squash.composing import Composer
@@ -81,8 +81,8 @@ def read(
     if below is None:
         return _whole(new, rows=rows)
     old = state(below.made, below.worker)
-    up = altering.between(old, new, rows=rows)
-    down = altering.between(new, old, rows=rows)
+    up = difference.between(old, new, rows=rows)
+    down = difference.between(new, old, rows=rows)
     body = _body(new, up.code, down.code, up.plain)
     return replace(body, unsaid=tuple(dict.fromkeys((*up.unsaid, *down.unsaid))))
 
@@ -146,10 +146,18 @@ def guarded(body: Body, below: BuiltChain) -> Body:
     pairs = [f"({literal(name)}, {found.total if found else 0})" for name, found in totals.items()]
     if not pairs:
         return body
+    return begun(body, [_GUARD.format(tables=",\n        ".join(sorted(pairs)))])
+
+
+def begun(body: Body, statements: Sequence[str]) -> Body:
+    """Let upgrade() begin with some statements."""
+    if not statements:
+        return body
     op = next((name for name, line in body.needed.items() if line.endswith("import op")), "op")
-    guard = layout.execute(_GUARD.format(tables=",\n        ".join(sorted(pairs))), op)
+    first = [layout.execute(each, op) for each in statements]
+    rest = [body.upgrade] if body.upgrade != "pass" else []
     needed = {**body.needed, op: "from alembic import op"}
-    return replace(body, upgrade=layout.joined([guard, body.upgrade]), needed=needed)
+    return replace(body, upgrade=layout.joined([*first, *rest]), needed=needed)
 
 
 def write(
