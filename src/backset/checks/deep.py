@@ -1,0 +1,303 @@
+"""Models and database as PostgreSQL wrote both, object by object: what Alembic does not compare.
+
+The models are what `create_all()` has made in a scratch database. What Alembic's comparison has
+said is not said again, and what differs in name alone is none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from backset.catalog import schema
+from backset.catalog.schema import Sides
+from backset.described import described, key
+from backset.errors import Finding
+from backset.text.pasted import bare, literal, parts, quoted_if_needed
+from backset.text.quantities import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from backset.catalog.schema import Difference, Item
+
+    Items = Mapping[str, Item]
+    Table = tuple[str, str]  # schema and name
+    Places = Callable[[Collection[Table]], Mapping[Table, str]]
+
+KIND = "deep drift"
+BEYOND = "beyond the models"
+KINDS = frozenset({KIND, BEYOND})
+SIDES = Sides("the models", "the database")
+
+# What a table, column, index or constraint of a model can say. Of all else, such as a storage, what
+# only the database has came by SQL of a migration, and no model could have it.
+_MODELLED = {
+    "table": frozenset({"persistence", "options", "partition key", "comment", "access method"}),
+    "column": frozenset(
+        {"type", "null", "default", "generated", "identity", "collation", "comment"}
+    ),
+    "index": frozenset({"definition"}),
+    "constraint": frozenset({"definition"}),
+}
+_NO_TABLE = ("", "")
+_PARTS = frozenset({"column", "index", "constraint", "sequence"})
+_NAMED_BY_ANYBODY = frozenset({"index", "constraint", "sequence"})
+_OF_ANYBODY = frozenset({"owner", "rights"})  # both were made by the same role, or should have been
+_OF_THE_SERVER = frozenset({"schema", "extension"})  # both databases were given these
+_CONSTRAINTS = ("constraint", "fk")  # as Alembic calls them
+_ITS_OWN = "nextval() of its own sequence"
+# What Alembic calls a change of a column, and what of it that covers.
+_COVERED = {
+    "type": {"type", "collation"},
+    "nullable": {"null"},
+    "default": {"default", "generated", "identity"},
+    "comment": {"comment"},
+    "column": {"missing", "added"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogs:
+    """The objects that the models make, and those of the database.
+
+    lent: the keys of what the scratch database was given before.
+    """
+
+    models: Items
+    database: Items
+    lent: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What is known already.
+
+    about: what Alembic's differences are about; excluded: what env.py's hooks leave out; each as
+    alembic_worker.compare has it. findings: what has been found otherwise.
+    """
+
+    about: Sequence[Sequence[Any]] = ()
+    excluded: Sequence[Sequence[Any]] = ()
+    findings: Sequence[Finding] = ()
+
+
+@described(kw_only=True)
+class DeepComparison:
+    """What `--deep` has compared, in the `deep` of the step `verify`."""
+
+    objects: int = key("how many objects of the models were compared")
+    beyond: Sequence[str] = key(
+        "what only the database has, of kinds that models do not have, and nobody has accepted"
+    )
+    problem: str = key("why the models could not be made; empty where they were", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found, `objects` of the models having been compared.
+
+    findings: of KINDS. kinds: the kind of the object that each of BEYOND is about, by its text.
+    problem: why the models could not be made.
+    """
+
+    objects: int = 0
+    findings: tuple[Finding, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+def compare(both: Catalogs, said: Said, places: Places) -> Found:
+    """Return how the two differ, beyond what was said.
+
+    places: returns for tables, by schema and name, where their models are, in words.
+    """
+    models, database = _plain(both.models, both.lent), _plain(both.database, _given(both))
+    every = [
+        each
+        for each in schema.between(models, database, SIDES)
+        if not each.minor and not _is_in_name_alone(each)
+    ]
+    judge = _Judge(models, database, said, frozenset((each.subject, each.what) for each in every))
+    told = [each for each in every if not (judge.is_said(each) or judge.is_implied(each))]
+    beyond = [each for each in told if judge.is_beyond(each)]
+    drift = [each for each in told if each not in beyond]
+    wanted = {judge.table(each) for each in drift} - {_NO_TABLE}
+    where = places(wanted) if wanted else {}
+    return Found(
+        objects=len(models),
+        findings=(
+            *(_finding(each, where.get(judge.table(each), "the models")) for each in drift),
+            *map(_beyond, beyond),
+        ),
+        kinds={each.text: judge.item(each).kind for each in beyond},
+    )
+
+
+def summary(found: Found, left: Sequence[Finding], command: str) -> list[Finding]:
+    """Return one finding for all that is beyond the models; none where there is nothing.
+
+    left: what of it nobody has accepted.
+    """
+    kinds = Counter(found.kinds[each.what] for each in left)
+    if not kinds:
+        return []
+    named = ", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items()))
+    return [
+        Finding(
+            kind=BEYOND,
+            what=f"{count(kinds.total(), 'thing')} of the database alone ({named})",
+            why="create_all() makes nothing of the kind, so migrations alone say what it is",
+            remedy=f"`--json` names each, `{command}` accepts them",
+        )
+    ]
+
+
+def _given(both: Catalogs) -> frozenset[str]:
+    return (
+        frozenset(each.key for each in both.database.values() if each.kind in _OF_THE_SERVER)
+        & both.lent
+    )
+
+
+def _plain(items: Items, without: Collection[str]) -> dict[str, Item]:
+    """Leave out what does not count, and let a column say whether it has a sequence of its own."""
+    sequences = {
+        f"column {each.aspects['column']}": f"nextval({literal(each.name)}::regclass)"
+        for each in items.values()
+        if each.kind == "sequence" and "column" in each.aspects
+    }
+    found = {}
+    for name, each in items.items():
+        aspects = {what: text for what, text in each.aspects.items() if what not in _OF_ANYBODY}
+        if aspects.get("default") == sequences.get(name, ""):
+            aspects["default"] = _ITS_OWN
+        if name not in without:
+            found[name] = replace(each, aspects=aspects)
+    return found
+
+
+def _is_in_name_alone(each: Difference) -> bool:
+    """Tell whether one side has left a name to the server, or to another naming convention."""
+    return each.what == "renamed" and each.subject.partition(" ")[0] in _NAMED_BY_ANYBODY
+
+
+class _Judge:
+    """Tells what becomes of each difference; told: subject and what of all of them."""
+
+    def __init__(
+        self, models: Items, database: Items, said: Said, told: Collection[tuple[str, str]]
+    ) -> None:
+        self._models, self._database, self._told = models, database, told
+        self._findings = {(each.kind, each.name) for each in said.findings}
+        self._about = {tuple(each[:4]) for each in said.about}
+        self._columns = [
+            (tuple(each[:2]), each[4]) for each in said.about if each[2] in _CONSTRAINTS
+        ]
+        self._excluded = {tuple(each) for each in said.excluded}
+
+    def item(self, each: Difference) -> Item:
+        """Return the object that it is about."""
+        return self._database.get(each.subject) or self._models[each.subject]
+
+    def table(self, each: Difference) -> Table:
+        """Return schema and name of the table that it is about; empty if that is none."""
+        item = self.item(each)
+        owner = item.parent or item.key
+        kind, _, identity = owner.partition(" ")
+        names = [*map(bare, parts(identity))]
+        return (names[0], names[1]) if kind == "table" and names[1:] else _NO_TABLE
+
+    def is_said(self, each: Difference) -> bool:
+        """Tell whether Alembic, or another finding, says it, or env.py's hooks leave it out."""
+        item, table = self.item(each), self.table(each)
+        name = _bare_name(item)
+        if ("table", *table, table[1]) in self._excluded:
+            return True
+        if item.kind != "table" and any((*table, name) == one[1:] for one in self._excluded):
+            return True
+        return self._is_told(each, item, table, name) or self._is_found(each, item, name)
+
+    def _is_told(self, each: Difference, item: Item, table: Table, name: str) -> bool:
+        """Tell whether Alembic says it."""
+        if item.kind == "table":
+            kind = "table" if each.what in {"missing", "added"} else f"table_{each.what}"
+            return (*table, kind, name) in self._about
+        if item.kind == "column":
+            covers = (kind for kind, what in _COVERED.items() if each.what in what)
+            return any((*table, kind, name) in self._about for kind in covers)
+        if item.kind != "constraint":
+            return (*table, item.kind, name) in self._about
+        definition = item.aspects.get("definition", "")
+        return any((*table, kind, name) in self._about for kind in _CONSTRAINTS) or any(
+            place == table and _is_of(definition, columns) for place, columns in self._columns
+        )
+
+    def _is_found(self, each: Difference, item: Item, name: str) -> bool:
+        """Tell whether another finding says it."""
+        if item.kind == "type":
+            return any("enum" in kind and name == _shown(item) for kind, name in self._findings)
+        if item.kind == "column":
+            return each.what == "type" and ("enum column", _shown(item)) in self._findings
+        kinds = {"index": "invalid index", "constraint": "not valid constraint"}
+        is_of_it = each.what in {"valid", "definition"}
+        return is_of_it and (kinds.get(item.kind, ""), name) in self._findings
+
+    def is_implied(self, each: Difference) -> bool:
+        """Tell whether it comes of another difference, which is told."""
+        item = self.item(each)
+        if item.kind == "sequence" and each.what in {"missing", "added"}:
+            column = f"column {item.aspects.get('column', '')}"
+            return any((column, what) in self._told for what in ("default", "identity"))
+        return each.what == "default" and (each.subject, "identity") in self._told
+
+    def is_beyond(self, each: Difference) -> bool:
+        """Tell whether the models could not have it, and only the database does."""
+        item = self.item(each)
+        if each.what == "missing" or each.subject not in self._database:
+            return False
+        if each.what == "added":
+            return not ((item.kind in _PARTS and item.parent) or "labels" in item.aspects)
+        before = self._models[each.subject].aspects.get(each.what, "")
+        known = _MODELLED.get(item.kind)
+        return not before and (each.what == "comment" if known is None else each.what not in known)
+
+
+def _bare_name(item: Item) -> str:
+    """Return the name of an object in its table or schema."""
+    if item.kind == "constraint":
+        return bare(item.name.removesuffix(f" on {item.parent.partition(' ')[2]}"))
+    return bare((parts(item.name) or [item.name])[-1])
+
+
+def _is_of(definition: str, columns: Sequence[str]) -> bool:
+    """Tell whether a constraint that a model does not name is that of these columns."""
+    names = ", ".join(quoted_if_needed(each) for each in columns)
+    kinds = ("UNIQUE", "UNIQUE NULLS NOT DISTINCT", "FOREIGN KEY")
+    return definition.startswith(tuple(f"{each} ({names})" for each in kinds))
+
+
+def _shown(item: Item) -> str:
+    names = [*map(bare, parts(item.name))]
+    return ".".join(names[1:] if names[0] == "public" else names)
+
+
+def _finding(each: Difference, place: str) -> Finding:
+    return Finding(
+        kind=KIND,
+        name=schema.shown(each.subject.partition(" ")[2]),
+        what=each.text,
+        why=f"create_all() and the migrations do not make the same of {place}",
+        remedy="let a migration make it so, or correct the model",
+    )
+
+
+def _beyond(each: Difference) -> Finding:
+    return Finding(
+        kind=BEYOND,
+        name=schema.shown(each.subject.partition(" ")[2]),
+        what=each.text,
+        why="create_all() makes nothing of it",
+        remedy="nothing, if a migration makes it",
+    )
