@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Items = Mapping[str, Item]
     Table = tuple[str, str]  # schema and name
-    Places = Callable[[Collection[Table]], Mapping[Table, str]]
+    Part = tuple[str, str, str]  # the same, and the name of the part, or of the table itself
+    Places = Callable[[Collection[Part]], Mapping[Part, str]]
 
 KIND = "deep drift"
 BEYOND = "beyond the models"
@@ -111,9 +112,10 @@ class Found:
 def compare(both: Catalogs, said: Said, places: Places) -> Found:
     """Return how the two differ, beyond what was said.
 
-    places: returns for tables, by schema and name, where their models are, in words.
+    places: says of tables and their parts where the models of the tables are.
     """
-    models, database = _plain(both.models, both.lent), _plain(both.database, _given(both))
+    models = _plain(both.models, both.lent)
+    database = _renamed(models, _plain(both.database, _given(both)))
     every = [
         each
         for each in schema.between(models, database, SIDES)
@@ -123,15 +125,18 @@ def compare(both: Catalogs, said: Said, places: Places) -> Found:
     told = [each for each in every if not (judge.is_said(each) or judge.is_implied(each))]
     beyond = [each for each in told if judge.is_beyond(each)]
     drift = [each for each in told if each not in beyond]
-    wanted = {judge.table(each) for each in drift} - {_NO_TABLE}
-    where = places(wanted) if wanted else {}
+    wanted = {each: (*judge.table(each), _bare_name(judge.item(each))) for each in drift}
+    where = places({*wanted.values()}) if drift else {}
     return Found(
         objects=len(models),
         findings=(
-            *(_finding(each, where.get(judge.table(each), "the models")) for each in drift),
+            *(_finding(each, where.get(wanted[each], "the models")) for each in drift),
             *map(_beyond, beyond),
         ),
-        kinds={each.text: judge.item(each).kind for each in beyond},
+        kinds={
+            each.text: judge.item(each).kind if each.what == "added" else each.what
+            for each in beyond
+        },
     )
 
 
@@ -176,6 +181,34 @@ def _plain(items: Items, without: Collection[str]) -> dict[str, Item]:
         if name not in without:
             found[name] = replace(each, aspects=aspects)
     return found
+
+
+def _renamed(models: Items, database: Items) -> Items:
+    """Return the database with the models' names of constraints that have more, or less, to say.
+
+    MATCH FULL, NO INHERIT and the like come behind what the constraint is about, so that one of the
+    two definitions begins with the other.
+    """
+    lonely = [each for name, each in models.items() if name not in database and _says(each)]
+    found = dict(database)
+    for name, each in database.items():
+        if name in models or not _says(each):
+            continue
+        same = [one for one in lonely if one.parent == each.parent and _is_longer(one, each)]
+        if len(same) == 1:
+            lonely.remove(same[0])
+            del found[name]
+            found[same[0].key] = replace(each, name=same[0].name)
+    return found
+
+
+def _says(item: Item) -> bool:
+    return item.kind == "constraint" and "definition" in item.aspects
+
+
+def _is_longer(one: Item, other: Item) -> bool:
+    first, second = one.aspects["definition"], other.aspects["definition"]
+    return first != second and (first.startswith(second) or second.startswith(first))
 
 
 def _is_in_name_alone(each: Difference) -> bool:

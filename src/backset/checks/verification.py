@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -290,21 +291,39 @@ def _compared_deeply(
         excluded=[each for one in told for each in one.excluded],
         findings=found,
     )
-    return deep.compare(both, said, lambda tables: _places(views, tables))
+    return deep.compare(both, said, partial(_places, views))
 
 
 def _places(
-    views: Sequence[View], tables: Collection[tuple[str, str]]
-) -> dict[tuple[str, str], str]:
-    """Say where the models of tables are, and which revisions name a table."""
-    found: dict[tuple[str, str], str] = {}
+    views: Sequence[View], parts: Collection[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], str]:
+    """Say where the models of tables are, and of their parts which revision names them last."""
+    where: dict[tuple[str, str], str] = {}
+    scripts: dict[str, str] = {}
     for view in views:
-        for each in view.worker.models(tables) if view.about.models else ():
-            where = view.worker.shown(each["file"])
+        worker = view.worker
+        for each in worker.models({(schema, table) for schema, table, _ in parts}):
             line = f":{each['line']}" if each["line"] else ""
             named = f"{each['class']} in " if each["class"] else ""
-            found[each["schema"], each["table"]] = f"{named}{where}{line}"
-    return found
+            where[each["schema"], each["table"]] = f"{named}{worker.shown(each['file'])}{line}"
+        for script in script_files.ordered(worker.scripts.revisions):
+            scripts[script.id] = script.path.read_text(encoding="utf-8", errors="replace")
+    return {
+        (schema, table, name): where.get((schema, table), "the models")
+        + _named_by(scripts, table, name)
+        for schema, table, name in parts
+    }
+
+
+def _named_by(scripts: Mapping[str, str], table: str, name: str) -> str:
+    """Say which revision is the last one that names both; nothing where none does."""
+    word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    found = [
+        revision
+        for revision, text in scripts.items()
+        if word.search(text) and sharing.mentions(text, table)
+    ]
+    return f"; revision {found[-1]} names it last" if found and name else ""
 
 
 def _compared(
@@ -392,6 +411,7 @@ def _acceptable(finding: Finding, command: str) -> Finding:
     """Let the remedy of a difference say that it can also be accepted."""
     if finding.kind not in differences.DIFFERENCES:
         return finding
+    command += " --deep" if finding.kind in deep.KINDS else ""
     return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
 
 

@@ -111,13 +111,10 @@ def _ours(catalog_name: str, owner: str = "e") -> str:
           AND x.deptype = ANY ('{{{owner}}}'))"""
 
 
-# In the order in which they were made.
+# In the order in which they were made. An enum is one that models make.
 _ROUTINES = f"""
 SELECT statement FROM (
     SELECT o.oid, CASE o.typtype
-        WHEN 'e' THEN format('CREATE TYPE %I.%I AS ENUM (%s)', n.nspname, o.typname,
-            (SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
-             FROM pg_enum WHERE enumtypid = o.oid))
         WHEN 'd' THEN format('CREATE DOMAIN %I.%I AS %s', n.nspname, o.typname,
             format_type(o.typbasetype, o.typtypmod))
         ELSE format('CREATE TYPE %I.%I AS (%s)', n.nspname, o.typname,
@@ -126,7 +123,7 @@ SELECT statement FROM (
              FROM pg_attribute WHERE attrelid = o.typrelid AND NOT attisdropped)) END AS statement
     FROM pg_type o JOIN pg_namespace n ON n.oid = o.typnamespace
          LEFT JOIN pg_class c ON c.oid = o.typrelid
-    WHERE (o.typtype IN ('e', 'd') OR c.relkind = 'c') AND {_ours("pg_type")}
+    WHERE (o.typtype = 'd' OR c.relkind = 'c') AND {_ours("pg_type")}
     UNION ALL
     SELECT o.oid, format('CREATE SEQUENCE %I.%I', n.nspname, o.relname)
     FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace

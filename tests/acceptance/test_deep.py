@@ -1,0 +1,101 @@
+"""`verify --deep`: what Alembic's comparison does not see is found, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.project import Project, databases, laid_down
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
+
+
+UNSEEN = {
+    "orders.amount": "default is 1 in the models, none in the database",
+    "orders.double": "generated is (amount * 2)",
+    "orders.note": 'collation is "C" in the models, none in the database',
+    "orders_id_seq": "1 in the database",
+    "apart on orders": "is only in the models",
+    "fk_orders_a_pairs on orders": "MATCH FULL in the models",
+    "positive on orders": "CHECK ((amount > 0)) in the models, CHECK ((amount >= 0)) in the",
+    "there on orders": "NO INHERIT in the database",
+    "ix_orders_day": "INCLUDE (amount) in the models",
+    "ix_orders_note": "USING hash (note) in the models",
+    "ix_orders_state": "'open'::text) in the models",
+    "pk_pairs on pairs": "PRIMARY KEY (a, b) in the models, PRIMARY KEY (b, a) in the database",
+    "pairs": "options is fillfactor=70 in the models, none in the database",
+}
+BEYOND = "function 1, policy 1, row security 1, sequence 1, trigger 1, view 1"
+
+
+@pytest.fixture
+def unseen(tmp_path: Path, database_url: str) -> Project:
+    """A project whose models and migrations differ in what Alembic does not compare."""
+    project = laid_down(tmp_path / "unseen", "unseen", database_url)
+    assert project.invoke("upgrade").returncode == 0
+    return project
+
+
+def said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the JSON object of a run."""
+    return dict(json.loads(done.stdout))
+
+
+def test_what_alembic_does_not_see_is_found_once(unseen: Project) -> None:
+    """Each is named, with its model; what differs in name or in order alone is not."""
+    assert unseen.invoke("verify").returncode == 0
+    done = unseen.invoke("verify", "--deep", "--json")
+    assert done.returncode == 6, done.stderr
+    found = [each for each in said(done)["findings"] if each["kind"] == "deep drift"]
+    names = [each["name"] for each in found]
+    assert sorted(names) == sorted([*UNSEEN, "orders_id_seq"])  # start and cache
+    for each in found:
+        assert UNSEEN[each["name"]] in each["what"]
+    why = {each["name"]: each["why"] for each in found}
+    assert "Order in models.py:" in why["orders.amount"]
+    assert why["orders.amount"].endswith("revision a1 names it last")
+    assert "of models.py" in why["pairs"]
+    (beyond,) = (each for each in said(done)["findings"] if each["kind"] == "beyond the models")
+    assert BEYOND in beyond["what"]
+    assert databases(unseen) == {""}
+
+
+def test_they_can_be_accepted(unseen: Project) -> None:
+    """With what only the database has; a plain `verify` takes none of them for gone."""
+    done = unseen.invoke("verify", "--deep", "--accept")
+    assert done.returncode == 0, done.stderr
+    assert "backset-baseline.toml has 20 differences: +20 −0" in done.stdout
+    assert "beyond the models" not in done.stdout
+    for words in (["verify"], ["verify", "--accept"], ["verify", "--deep"]):
+        done = unseen.invoke(*words)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    content = said(unseen.invoke("verify", "--deep", "--json"))
+    (step,) = content["steps"]
+    assert step["deep"].pop("objects") > 40
+    assert step["deep"] == {"beyond": [], "problem": ""}
+    assert step["accepted"] == 20
+    unseen.query("ALTER TABLE orders ALTER amount SET DEFAULT 1")
+    done = unseen.invoke("verify", "--deep")
+    assert done.returncode == 6
+    assert "vanished difference: column orders.amount: default is 1" in done.stderr
+
+
+def test_models_that_cannot_be_made(unseen: Project) -> None:
+    """The reason is said in one line, and Alembic's comparison counts."""
+    models = unseen.folder / "models.py"
+    models.write_text(
+        models.read_text()
+        + "\nfrom sqlalchemy import DDL, event\n"
+        + "event.listen(metadata, 'before_create', DDL('SELECT 1/0'))\n"
+    )
+    done = unseen.invoke("verify", "--deep")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "models and database agree as far as Alembic compares them" in done.stdout
+    assert "not compared deeply: " in done.stdout
+    assert "division by zero" in done.stdout
+    assert databases(unseen) == {""}
+    assert said(unseen.invoke("verify", "--json"))["steps"][0]["deep"] is None
