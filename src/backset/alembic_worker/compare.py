@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LONGEST_BYTES = 63
-_HOME = "SELECT pg_catalog.current_schema()"
+HOME = "SELECT pg_catalog.current_schema()"
 _ARGUMENTS = {
     "message": None,
     "autogenerate": True,
@@ -56,7 +56,7 @@ def differences(config: Config, scripts: ScriptDirectory) -> dict[str, Any]:
 
     def compare(current: Any, migration: Any) -> list[Any]:
         models = tables(migration.opts["target_metadata"])
-        home = migration.connection.execute(sqlalchemy.text(_HOME)).scalar()
+        home = migration.connection.execute(sqlalchemy.text(HOME)).scalar()
         _note_hooks(migration.opts, home, excluded)
         with stored_names(models):
             context.run_autogenerate(current, migration)

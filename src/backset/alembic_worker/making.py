@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import inspect
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy
+from sqlalchemy import event
 from sqlalchemy.orm import mapperlib
 
 from . import compare
+from .failures import message_of
 from .guard import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def make(connection: Any, metadata: Any) -> list[Any]:
+def make(connection: Any, metadata: Any, unmade: list[list[Any]] | None) -> list[Any]:
     """Make everything that the models have, and commit that; return their tables.
 
     A schema that they name is made for them, and an enum that they leave to the migrations, as by
     `create_type=False`. The commit is the driver's: env.py may take its transaction back.
+    unmade: gets what cannot be made, and why: kind, schema, table, name, and the server's words.
+    Without it, that is raised.
     """
     tables = compare.tables(metadata)
     unique = list({id(each): each for each in tables}.values())
-    with compare.stored_names(unique):
+    spared = nullcontext() if unmade is None else _sparing(connection, unmade)
+    with compare.stored_names(unique), spared:
         _make_schemas(connection, metadata)
         for enum in _enums(unique):
             if not getattr(enum, "create_type", True):
@@ -33,6 +39,48 @@ def make(connection: Any, metadata: Any) -> list[Any]:
             each.create_all(connection, tables=[one for one in unique if one.metadata is each])
     own(connection.connection).commit()
     return unique
+
+
+@contextmanager
+def _sparing(connection: Any, unmade: list[list[Any]]) -> Iterator[None]:
+    """Go on after a statement that the server refuses, and note what it would have made."""
+    home = connection.execute(sqlalchemy.text(compare.HOME)).scalar()
+
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        if not context.isddl:
+            return False
+        cursor.execute("SAVEPOINT backset_make")
+        try:
+            cursor.execute(statement, *([parameters] if parameters else []))
+        except Exception as error:  # noqa: BLE001  (of whichever driver)
+            cursor.execute("ROLLBACK TO SAVEPOINT backset_make")
+            unmade.append([*_meant(context, home), message_of(error)])
+        cursor.execute("RELEASE SAVEPOINT backset_make")
+        return True
+
+    def execute_alone(cursor: Any, statement: str, context: Any) -> bool:
+        return execute(cursor, statement, None, context)
+
+    listeners = (("do_execute", execute), ("do_execute_no_params", execute_alone))
+    for name, listener in listeners:
+        event.listen(connection.engine, name, listener)
+    try:
+        yield
+    finally:
+        for name, listener in listeners:
+            event.remove(connection.engine, name, listener)
+
+
+def _meant(context: Any, home: str) -> list[Any]:
+    """Return what a statement would have made: kind, schema, table and name, as far as is known."""
+    statement = getattr(context.compiled, "statement", None)
+    item = getattr(statement, "element", None)  # type: Any
+    table = getattr(item, "table", item)
+    if not hasattr(table, "schema"):
+        return ["", "", "", str(item or "")]
+    kind = "table" if table is item else str(getattr(item, "__visit_name__", ""))
+    name = compare.stored(getattr(item, "name", None) or "")
+    return [kind, table.schema or home, compare.stored(getattr(table, "name", "")), name]
 
 
 def _make_schemas(connection: Any, metadata: Any) -> None:

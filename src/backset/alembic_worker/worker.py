@@ -424,17 +424,22 @@ class Requests:
             return compare.differences(self._config, self._scripts)
 
     def _make(self) -> dict[str, Any]:
-        """Let the models make what is theirs in the scratch database of the request."""
+        """Let the models make what is theirs in the scratch database of the request.
+
+        With `spares`, what the server refuses is told, and the rest is made.
+        """
         tables = []  # type: list[Any]
+        unmade = [] if self._request["spares"] else None  # type: list[list[Any]] | None
 
         def make(current: Any, context: Any) -> list[Any]:
             self._gate.demand_aside(context.connection)
-            tables.extend(making.make(context.connection, context.opts.get("target_metadata")))
+            metadata = context.opts.get("target_metadata")
+            tables.extend(making.make(context.connection, metadata, unmade))
             return []
 
         self._run_env(make, dont_mutate=True)
         self._made = tables
-        return {"tables": len(tables)}
+        return {"unmade": unmade or []}
 
     def _models(self) -> dict[str, Any]:
         """Return where the models of some tables are, which they have made before."""

@@ -48,6 +48,8 @@ _NAMED_BY_ANYBODY = frozenset({"index", "constraint", "sequence"})
 _OF_ANYBODY = frozenset({"owner", "rights"})  # both were made by the same role, or should have been
 _OF_THE_SERVER = frozenset({"schema", "extension"})  # both databases were given these
 _CONSTRAINTS = ("constraint", "fk")  # as Alembic calls them
+# PostgreSQL's manual: CURRENT_TIMESTAMP, without a precision, is now() by its name in the standard.
+_NOW = {"CURRENT_TIMESTAMP": "now()"}
 _ITS_OWN = "nextval() of its own sequence"
 # What Alembic calls a change of a column, and what of it that covers.
 _COVERED = {
@@ -63,12 +65,14 @@ _COVERED = {
 class Catalogs:
     """The objects that the models make, and those of the database.
 
-    lent: the keys of what the scratch database was given before.
+    lent: the keys of what the scratch database was given before. unmade: what the models could not
+    make, as alembic_worker.making has it.
     """
 
     models: Items
     database: Items
     lent: frozenset[str] = frozenset()
+    unmade: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ class DeepComparison:
     beyond: Sequence[str] = key(
         "what only the database has, of kinds that models do not have, and nobody has accepted"
     )
+    unmade: Sequence[str] = key("what the models could not make, each with why", default=())
     problem: str = key("why the models could not be made; empty where they were", default="")
 
 
@@ -100,13 +105,19 @@ class Found:
     """What was found, `objects` of the models having been compared.
 
     findings: of KINDS. kinds: the kind of the object that each of BEYOND is about, by its text.
-    problem: why the models could not be made.
+    problem: why the models could not be made. unmade: what of them could not, and why.
     """
 
     objects: int = 0
     findings: tuple[Finding, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    unmade: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was compared."""
+        return not (self.problem or self.unmade)
 
 
 def compare(both: Catalogs, said: Said, places: Places) -> Found:
@@ -121,6 +132,7 @@ def compare(both: Catalogs, said: Said, places: Places) -> Found:
         for each in schema.between(models, database, SIDES)
         if not each.minor and not _is_in_name_alone(each)
     ]
+    said = replace(said, excluded=[*said.excluded, *(each[:4] for each in both.unmade)])
     judge = _Judge(models, database, said, frozenset((each.subject, each.what) for each in every))
     told = [each for each in every if not (judge.is_said(each) or judge.is_implied(each))]
     beyond = [each for each in told if judge.is_beyond(each)]
@@ -137,7 +149,23 @@ def compare(both: Catalogs, said: Said, places: Places) -> Found:
             each.text: judge.item(each).kind if each.what == "added" else each.what
             for each in beyond
         },
+        unmade=_unmade(both.unmade),
     )
+
+
+def _unmade(unmade: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    """Return what could not be made, and why; the index of such a table is not named again."""
+    tables = {(space, table) for kind, space, table, _, _ in unmade if kind == "table"}
+    return tuple(
+        (_named(kind, space, table, name), why)
+        for kind, space, table, name, why in unmade
+        if kind == "table" or (space, table) not in tables
+    )
+
+
+def _named(kind: str, space: str, table: str, name: str) -> str:
+    where = schema.shown(f"{space}.{table}") if table else name or "an object"
+    return where if kind in {"", "table"} else f"{kind} {name} of {where}"
 
 
 def summary(found: Found, left: Sequence[Finding], command: str) -> list[Finding]:
@@ -176,8 +204,9 @@ def _plain(items: Items, without: Collection[str]) -> dict[str, Item]:
     found = {}
     for name, each in items.items():
         aspects = {what: text for what, text in each.aspects.items() if what not in _OF_ANYBODY}
-        if aspects.get("default") == sequences.get(name, ""):
-            aspects["default"] = _ITS_OWN
+        if default := aspects.get("default"):
+            is_its_own = default == sequences.get(name)
+            aspects["default"] = _ITS_OWN if is_its_own else _NOW.get(default, default)
         if name not in without:
             found[name] = replace(each, aspects=aspects)
     return found

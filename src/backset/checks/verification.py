@@ -95,7 +95,8 @@ class Verdict:
             return ""
         if self.deep.problem:
             return " as far as Alembic compares them"
-        return f", {count(self.deep.objects, 'object')} compared with create_all()"
+        but = f" but for {len(self.deep.unmade)}" if self.deep.unmade else ""
+        return f", {count(self.deep.objects, 'object')} compared with create_all(){but}"
 
     @property
     def is_failed_by_models(self) -> bool:
@@ -190,7 +191,7 @@ def verify(
     found += missing_columns(settings, catalog.columns(session))
     deeply = _compared_deeply(views, catalogs, told, found) if catalogs and told else None
     found += deeply.findings if deeply else ()
-    is_deep = deeply is not None and not deeply.problem
+    is_deep = deeply is not None and deeply.is_whole
     uncompared = tuple(view.uncompared for view in views if view.uncompared)
     is_complete = not (versions or uncompared or 0 in models)
     if accept and not is_complete:
@@ -235,6 +236,7 @@ def verify(
             objects=deeply.objects,
             beyond=tuple(each.what for each in beyond),
             problem=deeply.problem,
+            unmade=tuple(f"{name}: {why}" for name, why in deeply.unmade),
         )
         if deeply
         else None,
@@ -263,15 +265,22 @@ def _told_deeply(
     deeply: deep.Found, beyond: Sequence[Finding], command: str
 ) -> tuple[Finding, ...]:
     """Say what was not compared with create_all(), and why."""
-    if not deeply.problem:
-        return tuple(deep.summary(deeply, beyond, command))
-    return (
-        Finding(
-            kind="not compared deeply",
-            what=f"the models could not be made in a scratch database: {deeply.problem}",
-            why="only Alembic's comparison counts",
-            remedy="mend that, or leave it out: --no-deep",
-        ),
+    told = deep.summary(deeply, beyond, command)
+    if deeply.problem:
+        told.append(_uncompared_deeply(f"the models could not be made: {deeply.problem}"))
+    if deeply.unmade:
+        (first, why), *others = deeply.unmade
+        more = f", nor {', '.join(name for name, _ in others)}" if others else ""
+        told.append(_uncompared_deeply(f"create_all() cannot make {first} ({why}){more}"))
+    return tuple(told)
+
+
+def _uncompared_deeply(what: str) -> Finding:
+    return Finding(
+        kind="not compared deeply",
+        what=what,
+        why="only Alembic's comparison counts there",
+        remedy="correct the model, or leave the scratch database out: --no-deep",
     )
 
 

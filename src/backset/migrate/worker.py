@@ -488,16 +488,14 @@ class Worker:
         """Return how the models differ from the database, as alembic_worker.compare has it."""
         return self._ask("check", session)
 
-    def begin_making(self, session: Session, aside: str) -> None:
-        """Begin to let the models make what is theirs in a scratch database; made() waits for it.
+    def make(self, session: Session, aside: str, *, spares: bool = False) -> list[list[str]]:
+        """Let the models make what is theirs in a scratch database; return what they could not.
 
         aside: its name; the session is on it. What env.py opens as our target is opened there.
+        spares: whether what the server refuses is told, as alembic_worker.making has it, and the
+        rest is made. Raises StepFailedError.
         """
-        self._request("make", session, aside=aside)
-
-    def made(self) -> int:
-        """Return how many tables the models have made. Raises StepFailedError."""
-        return int(self._receive(_silent)["tables"])
+        return list(self._ask("make", session, aside=aside, spares=spares)["unmade"])
 
     def models(self, wanted: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
         """Return where the models of tables are that have made them; wanted: schema and name."""

@@ -59,24 +59,17 @@ def catalogs(run: Run, workers: Sequence[Worker], session: Session, others: Shar
     ):
         lent = _lend(session, made, target)
         reading = submit(pool, schema.read, session, spare=spare, others=others)
+        unmade: list[list[str]] = []
         try:
-            _make(workers, made, target)
+            for each in workers:
+                each.make(made, target.database)
         except AlembicError:
-            database = reading.result()
-            helped = _lend_routines(session, made)
-            if not helped:
-                raise
-            _make(workers, made, target)
-            lent |= helped
-        database = reading.result()
+            reading.result()  # the session is wanted
+            lent |= _lend_routines(session, made)
+            for each in workers:
+                unmade += each.make(made, target.database, spares=True)
         models = schema.read(made, spare=catalog.version_tables(made))
-    return Catalogs(models, database, lent)
-
-
-def _make(workers: Sequence[Worker], made: Session, target: Target) -> None:
-    for each in workers:
-        each.begin_making(made, target.database)
-        each.made()
+    return Catalogs(models, reading.result(), lent, unmade)
 
 
 def _lend(session: Session, made: Session, target: Target) -> frozenset[str]:

@@ -146,6 +146,8 @@ def _verify(run: Run, progress: Progress) -> Done:
         error = kind.of((*found.findings, *found.asides))
         if log.unread and log is not server_log.NOT_ASKED:
             error.add_note(str(log))
+        if found.deep and found.deep.objects:
+            error.add_note(f"{count(found.deep.objects, 'object')} compared with create_all()")
         if fresh and found.is_failed_by_models:
             error.add_note(found.strictness)
         raise error
