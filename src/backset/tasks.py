@@ -459,7 +459,12 @@ def repair(
 @task(
     auto_shortflags=False,
     positional=["old"],
-    help={**_CHAIN, **_TIMEOUT, "old": "a git ref, such as main~3, or a folder of old revisions"},
+    help={
+        **_CHAIN,
+        **_TIMEOUT,
+        "old": "a git ref, such as main~3, or a folder of old revisions",
+        "no_deep": _NO_DEEP,
+    },
 )
 def prove_squash(
     c: Context,
@@ -467,17 +472,18 @@ def prove_squash(
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
+    no_deep: bool = False,
     timeout: str = "",
 ) -> None:
     """Prove that the chain makes what an old one made.
 
     Both chains are built in scratch databases; every object and the rows that
     migrations insert are compared. Exit code 6 where they differ. A git ref
-    brings its own env.py and models.
+    brings its own env.py and models. How the models differ is told, too.
     """
     said = {"wait": wait, "timeout": timeout}
     with _machine("commands.prove_squash") as proof:
-        proof.prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
+        proof.prove_squash(old, plan=_dry(c, plan), as_json=json, deep=not no_deep, said=said)
 
 
 class _ShortNamed(Task[Any]):

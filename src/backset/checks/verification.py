@@ -365,10 +365,20 @@ def _compared(
     return found
 
 
-def differences_of_models(workers: Sequence[Worker], session: Session) -> list[Finding]:
-    """Return how models differ from a database that nobody shares, and that is at all heads."""
+def differences_of_models(
+    workers: Sequence[Worker],
+    session: Session,
+    catalogs: Callable[[], deep.Catalogs] | None = None,
+) -> list[Finding]:
+    """Return how models differ from a database that nobody shares, and that is at all heads.
+
+    catalogs: as verify() has it; where the models cannot be made, Alembic's comparison counts.
+    """
     views = [View(each, current.describe(each, session, only_looks=True)) for each in workers]
-    return _compared(views, session, lambda: sharing.NOBODY)
+    told: list[Compared] = []
+    found = _compared(views, session, lambda: sharing.NOBODY, told)
+    deeply = _compared_deeply(views, catalogs, told, found) if catalogs and told else deep.Found()
+    return found + [each for each in deeply.findings if each.kind == deep.KIND]
 
 
 def _strange_tables(views: Sequence[View], session: Session) -> str:

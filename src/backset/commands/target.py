@@ -204,7 +204,7 @@ def check(*, as_json: bool, plan: bool, deep: bool) -> None:
         ) as server:
             target = Target.parse(server.url)
             settled = discovery.settled_on_stand_in(settings, meant, target)
-            _run(settled, target, server, told, deep=deep and settings.deep is not False)
+            _run(settled, target, server, told, deep=deep)
         told.done("")
 
 
@@ -218,7 +218,8 @@ def _run(settings: Settings, target: Target, server: Service, told: Report, *, d
     from backset.text import explanations
 
     chain = Chain("check", upgrade, verify)
-    quiet = Options(asks_log=False, deep=deep)  # it is not this server's log that anyone would read
+    # It is not this server's log that anyone would read.
+    quiet = Options(asks_log=False, deep=None if deep else False)
     while True:
         try:
             with Run(settings, target, "check", beside=False, options=quiet) as run:

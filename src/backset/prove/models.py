@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from backset.catalog import catalog, schema
+from backset.catalog import catalog, schema, sharing
 from backset.catalog.catalog import is_users
 from backset.checks.deep import Catalogs
 from backset.connections.session import connect
@@ -42,33 +42,47 @@ def refuse(run: Run) -> None:
 
 
 def catalogs(run: Run, workers: Sequence[Worker], session: Session, others: Sharing) -> Catalogs:
-    """Let the models make theirs in a scratch database, and read it and the database of `session`.
+    """Take the lock of the target, and return what made() does.
 
-    workers: the processes that work on that database, one for each chain; they make it here.
-    others: what of the database belongs to others.
     Raises LockedError, RefusedError where the role cannot make a database, and StepFailedError
     where the models cannot be made.
     """
     name = run.server.names.scratch
     scratch.prepare(run, [name], _PURPOSE)
+    return made(run, name, workers, session, others)
+
+
+def made(
+    run: Run,
+    name: str,
+    workers: Sequence[Worker],
+    session: Session,
+    others: Sharing = sharing.NOBODY,
+) -> Catalogs:
+    """Let the models make theirs in a scratch database, and read it and the database of `session`.
+
+    name: of the scratch database; scratch.prepare() comes before. workers: the processes that work
+    on the database of `session`, one for each chain; they make it here. others: what of that
+    database belongs to others. Raises StepFailedError where the models cannot be made.
+    """
     spare = catalog.version_tables(session)
     with (
         derived.scratch(run.server, name, run.current.database) as target,
-        closing(connect(target, run.server.purpose)) as made,
+        closing(connect(target, run.server.purpose)) as beside,
         ThreadPoolExecutor(1) as pool,
     ):
-        lent = _lend(session, made, target)
+        lent = _lend(session, beside, target)
         reading = submit(pool, schema.read, session, spare=spare, others=others)
         unmade: list[list[str]] = []
         try:
             for each in workers:
-                each.make(made, target.database)
+                each.make(beside, target.database)
         except AlembicError:
             reading.result()  # the session is wanted
-            lent |= _lend_routines(session, made)
+            lent |= _lend_routines(session, beside)
             for each in workers:
-                unmade += each.make(made, target.database, spares=True)
-        models = schema.read(made, spare=catalog.version_tables(made))
+                unmade += each.make(beside, target.database, spares=True)
+        models = schema.read(beside, spare=catalog.version_tables(beside))
     return Catalogs(models, reading.result(), lent, unmade)
 
 

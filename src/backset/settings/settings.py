@@ -289,7 +289,7 @@ class Settings:
         "and a rebuild compare what PostgreSQL has of both",
         values.flag,
         default=None,
-        unset="`true` in `check`, else `false`",
+        unset="`true` in `check` and in a rehearsal, else `false`",
     )
     inputs: tuple[str, ...] = _key(
         "files that the rebuilt database depends on beside those that `env.py` reads, as a "

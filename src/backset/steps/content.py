@@ -164,9 +164,12 @@ def _verify(run: Run, progress: Progress) -> Done:
 
 
 def _is_deep(run: Run) -> bool:
-    """Tell whether the models are to make theirs; in place there is no database beside."""
-    asked = run.settings.deep if run.options.deep is None else run.options.deep
-    return bool(asked) and not run.in_place.is_chosen
+    """Tell whether the models are to make theirs; in place there is no database beside.
+
+    On a throw-away server nobody waits for anything else, so that it is usual there.
+    """
+    said = (run.options.deep, run.settings.deep, run.settings.is_throw_away)
+    return next(each for each in said if each is not None) and not run.in_place.is_chosen
 
 
 def _catalogs(run: Run, progress: Progress) -> Catalogs:
