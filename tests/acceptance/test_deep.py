@@ -76,7 +76,7 @@ def test_they_can_be_accepted(unseen: Project) -> None:
     content = said(unseen.invoke("verify", "--deep", "--json"))
     (step,) = content["steps"]
     assert step["deep"].pop("objects") > 40
-    assert step["deep"] == {"beyond": [], "problem": ""}
+    assert step["deep"] == {"beyond": [], "problem": "", "unmade": []}
     assert step["accepted"] == 20
     unseen.query("ALTER TABLE orders ALTER amount SET DEFAULT 1")
     done = unseen.invoke("verify", "--deep")
@@ -84,18 +84,45 @@ def test_they_can_be_accepted(unseen: Project) -> None:
     assert "vanished difference: column orders.amount: default is 1" in done.stderr
 
 
+def add(project: Project, *lines: str) -> None:
+    """Add lines to the models."""
+    models = project.folder / "models.py"
+    models.write_text("\n".join([models.read_text(), *lines, ""]))
+
+
 def test_models_that_cannot_be_made(unseen: Project) -> None:
     """The reason is said in one line, and Alembic's comparison counts."""
-    models = unseen.folder / "models.py"
-    models.write_text(
-        models.read_text()
-        + "\nfrom sqlalchemy import DDL, event\n"
-        + "event.listen(metadata, 'before_create', DDL('SELECT 1/0'))\n"
+    add(
+        unseen,
+        "from sqlalchemy import event",
+        "@event.listens_for(metadata, 'before_create')",
+        "def fail(*_given, **_more):",
+        "    raise RuntimeError('not today')",
     )
     done = unseen.invoke("verify", "--deep")
     assert (done.returncode, done.stderr) == (0, "")
     assert "models and database agree as far as Alembic compares them" in done.stdout
-    assert "not compared deeply: " in done.stdout
-    assert "division by zero" in done.stdout
+    assert "not compared deeply: the models could not be made: " in done.stdout
+    assert "RuntimeError: not today" in done.stdout
     assert databases(unseen) == {""}
     assert said(unseen.invoke("verify", "--json"))["steps"][0]["deep"] is None
+
+
+def test_models_that_can_be_made_in_part(unseen: Project) -> None:
+    """What the server refuses is named; the rest is compared, also by what only migrations make."""
+    unseen.query("CREATE FUNCTION next_id() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    unseen.query("CREATE TABLE items (id int PRIMARY KEY DEFAULT next_id(), name varchar)")
+    unseen.query("CREATE INDEX ix_items_name ON items (name)")
+    unseen.query("CREATE INDEX ix_items_id ON items (id) WHERE id > 1")
+    add(
+        unseen,
+        "items = Table('items', metadata, Column('name', String),",
+        "    Column('id', Integer, server_default=text('next_id()'), primary_key=True),",
+        "    Index('ix_items_name', 'name', postgresql_using='gin'),",
+        "    Index('ix_items_id', 'id', postgresql_where=text('id > 2')))",
+    )
+    found = said(unseen.invoke("verify", "--deep", "--json"))["findings"]
+    told = {each["name"]: each["what"] for each in found if "items" in each["what"]}
+    assert sorted(told) == ["", "ix_items_id"]
+    assert "create_all() cannot make index ix_items_name of items (UndefinedObject" in told[""]
+    assert sum(each["kind"] == "deep drift" for each in found) == 1 + 1 + len(UNSEEN)

@@ -101,7 +101,7 @@ class DeepComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DeepFindings:
     """What was found, `objects` of the models having been compared.
 
     findings: of KINDS. kinds: the kind of the object that each of BEYOND is about, by its text.
@@ -120,7 +120,7 @@ class Found:
         return not (self.problem or self.unmade)
 
 
-def compare(both: Catalogs, said: Said, places: Places) -> Found:
+def compare(both: Catalogs, said: Said, places: Places) -> DeepFindings:
     """Return how the two differ, beyond what was said.
 
     places: says of tables and their parts where the models of the tables are.
@@ -139,7 +139,7 @@ def compare(both: Catalogs, said: Said, places: Places) -> Found:
     drift = [each for each in told if each not in beyond]
     wanted = {each: (*judge.table(each), _bare_name(judge.item(each))) for each in drift}
     where = places({*wanted.values()}) if drift else {}
-    return Found(
+    return DeepFindings(
         objects=len(models),
         findings=(
             *(_finding(each, where.get(wanted[each], "the models")) for each in drift),
@@ -168,7 +168,7 @@ def _named(kind: str, space: str, table: str, name: str) -> str:
     return where if kind in {"", "table"} else f"{kind} {name} of {where}"
 
 
-def summary(found: Found, left: Sequence[Finding], command: str) -> list[Finding]:
+def summary(found: DeepFindings, left: Sequence[Finding], command: str) -> list[Finding]:
     """Return one finding for all that is beyond the models; none where there is nothing.
 
     left: what of it nobody has accepted.

@@ -262,7 +262,7 @@ class Compared:
 
 
 def _told_deeply(
-    deeply: deep.Found, beyond: Sequence[Finding], command: str
+    deeply: deep.DeepFindings, beyond: Sequence[Finding], command: str
 ) -> tuple[Finding, ...]:
     """Say what was not compared with create_all(), and why."""
     told = deep.summary(deeply, beyond, command)
@@ -289,12 +289,12 @@ def _compared_deeply(
     catalogs: Callable[[], deep.Catalogs],
     told: Sequence[Compared],
     found: Sequence[Finding],
-) -> deep.Found:
+) -> deep.DeepFindings:
     """Compare what the models make with the database; a model that cannot be made is a problem."""
     try:
         both = catalogs()
     except (RefusedError, StepFailedError) as error:
-        return deep.Found(problem=error.what)
+        return deep.DeepFindings(problem=error.what)
     said = deep.Said(
         about=[each["about"] for one in told for each in one.differences],
         excluded=[each for one in told for each in one.excluded],
@@ -377,7 +377,9 @@ def differences_of_models(
     views = [View(each, current.describe(each, session, only_looks=True)) for each in workers]
     told: list[Compared] = []
     found = _compared(views, session, lambda: sharing.NOBODY, told)
-    deeply = _compared_deeply(views, catalogs, told, found) if catalogs and told else deep.Found()
+    deeply = (
+        _compared_deeply(views, catalogs, told, found) if catalogs and told else deep.DeepFindings()
+    )
     return found + [each for each in deeply.findings if each.kind == deep.KIND]
 
 

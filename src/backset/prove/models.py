@@ -6,10 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from backset.catalog import catalog, schema, sharing
-from backset.catalog.catalog import is_users
 from backset.checks.deep import Catalogs
 from backset.connections.session import connect
 from backset.errors import AlembicError
@@ -17,6 +14,7 @@ from backset.inherit import extensions
 from backset.inherit import property as properties
 from backset.inherit.inheritance import PARAMETERS
 from backset.inherit.property import When
+from backset.inherit.routines import ROUTINES
 from backset.process.signals import submit
 from backset.prove import scratch
 from backset.servers import derived
@@ -95,49 +93,9 @@ def _lend(session: Session, made: Session, target: Target) -> frozenset[str]:
     return frozenset(schema.read(made))
 
 
-def _lend_routines(session: Session, made: Session) -> frozenset[str]:
-    """Give it the types, sequences and functions that a column of a model may name.
-
-    Return the keys of those that could be made without the tables.
-    """
-    before = schema.read(made).keys()
-    made.execute("SET check_function_bodies = off")
-    for (statement,) in session.execute(_ROUTINES).fetchall():
-        try:
-            with made.transaction():
-                made.execute(statement.encode())
-        except psycopg.Error:
-            if made.closed:
-                raise
-    return frozenset(schema.read(made).keys() - before)
-
-
-def _ours(catalog_name: str, owner: str = "e") -> str:
-    return f"""{is_users("n.nspname")} AND NOT EXISTS (SELECT FROM pg_depend x
-        WHERE x.classid = '{catalog_name}'::regclass AND x.objid = o.oid
-          AND x.deptype = ANY ('{{{owner}}}'))"""
-
-
-# In the order in which they were made. An enum is one that models make.
-_ROUTINES = f"""
-SELECT statement FROM (
-    SELECT o.oid, CASE o.typtype
-        WHEN 'd' THEN format('CREATE DOMAIN %I.%I AS %s', n.nspname, o.typname,
-            format_type(o.typbasetype, o.typtypmod))
-        ELSE format('CREATE TYPE %I.%I AS (%s)', n.nspname, o.typname,
-            (SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', '
-                               ORDER BY attnum)
-             FROM pg_attribute WHERE attrelid = o.typrelid AND NOT attisdropped)) END AS statement
-    FROM pg_type o JOIN pg_namespace n ON n.oid = o.typnamespace
-         LEFT JOIN pg_class c ON c.oid = o.typrelid
-    WHERE (o.typtype = 'd' OR c.relkind = 'c') AND {_ours("pg_type")}
-    UNION ALL
-    SELECT o.oid, format('CREATE SEQUENCE %I.%I', n.nspname, o.relname)
-    FROM pg_class o JOIN pg_namespace n ON n.oid = o.relnamespace
-    WHERE o.relkind = 'S' AND {_ours("pg_class", "e,a,i")}
-    UNION ALL
-    SELECT o.oid, pg_get_functiondef(o.oid)
-    FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace
-    WHERE o.prokind IN ('f', 'p') AND {_ours("pg_proc")}
-) AS found ORDER BY oid
-"""
+def _lend_routines(session: Session, beside: Session) -> frozenset[str]:
+    """Give it what a column of a model may name; return the keys of what could be made so."""
+    before = schema.read(beside).keys()
+    for each in properties.read(session, ROUTINES, session.info.dbname):
+        each.apply(beside, beside.info.dbname, there=False)
+    return frozenset(schema.read(beside).keys() - before)
