@@ -23,13 +23,14 @@ except ImportError:  # an older version
 from .guard import own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LONGEST_BYTES = 63
+_COMPARISONS = {"type": "_user_compare_type", "default": "_user_compare_server_default"}
 HOME = "SELECT pg_catalog.current_schema()"
 _ARGUMENTS = {
     "message": None,
@@ -48,7 +49,8 @@ def differences(config: Config, scripts: ScriptDirectory) -> dict[str, Any]:
     """Compare models and database; the database must be at head.
 
     Alembic's own `check` does the same, but keeps the differences to itself before 1.10.
-    `excluded`: what env.py's hooks have left out: kind, schema, table and name of each.
+    `excluded`: what env.py's hooks have left out: kind, schema, table and name of each. The kind
+    `type` or `default` is that of a column which its compare_type or the like calls equal.
     """
     context = autogenerate.RevisionContext(config, scripts, dict(_ARGUMENTS))
     found = []  # type: list[dict[str, Any]]
@@ -58,6 +60,7 @@ def differences(config: Config, scripts: ScriptDirectory) -> dict[str, Any]:
         models = tables(migration.opts["target_metadata"])
         home = migration.connection.execute(sqlalchemy.text(HOME)).scalar()
         _note_hooks(migration.opts, home, excluded)
+        _note_comparisons(migration, home, excluded)
         with stored_names(models):
             context.run_autogenerate(current, migration)
             for each in context.generated_revisions[-1:]:
@@ -97,6 +100,27 @@ def _note_hooks(options: Any, home: str, excluded: list[list[Any]]) -> None:
         options["include_object"] = include_object
     if names:
         options["include_name"] = include_name
+
+
+def _note_comparisons(migration: Any, home: str, excluded: list[list[Any]]) -> None:
+    """Note what functions of env.py call equal, such as compare_type=function."""
+    for kind, name in _COMPARISONS.items():
+        compares = getattr(migration, name, None)
+        if callable(compares):
+            setattr(migration, name, _noting(compares, kind, home, excluded))
+
+
+def _noting(
+    compares: Callable[..., Any], kind: str, home: str, excluded: list[list[Any]]
+) -> Callable[..., Any]:
+    def noting(context: Any, found: Any, column: Any, *more: Any) -> Any:
+        differs = compares(context, found, column, *more)
+        if differs is False:  # None leaves it to Alembic
+            table = column.table
+            excluded.append([kind, table.schema or home, stored(table.name), stored(column.name)])
+        return differs
+
+    return noting
 
 
 def _about(difference: Any, home: str) -> list[Any]:

@@ -42,6 +42,16 @@ _MODELLED = {
     "index": frozenset({"definition"}),
     "constraint": frozenset({"definition"}),
 }
+# What Alembic calls a change of a column, and what of it that covers.
+_COVERED = {
+    "type": {"type", "collation"},
+    "nullable": {"null"},
+    "default": {"default", "generated", "identity"},
+    "comment": {"comment"},
+    "column": {"missing", "added"},
+}
+# What functions of env.py may call equal.
+_CALLED_EQUAL = {"type": _COVERED["type"], "default": _COVERED["default"]}
 _NO_TABLE = ("", "")
 _PARTS = frozenset({"column", "index", "constraint", "sequence"})
 _NAMED_BY_ANYBODY = frozenset({"index", "constraint", "sequence"})
@@ -51,14 +61,6 @@ _CONSTRAINTS = ("constraint", "fk")  # as Alembic calls them
 # PostgreSQL's manual: CURRENT_TIMESTAMP, without a precision, is now() by its name in the standard.
 _NOW = {"CURRENT_TIMESTAMP": "now()"}
 _ITS_OWN = "nextval() of its own sequence"
-# What Alembic calls a change of a column, and what of it that covers.
-_COVERED = {
-    "type": {"type", "collation"},
-    "nullable": {"null"},
-    "default": {"default", "generated", "identity"},
-    "comment": {"comment"},
-    "column": {"missing", "added"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,10 @@ class _Judge:
         name = _bare_name(item)
         if ("table", *table, table[1]) in self._excluded:
             return True
-        if item.kind != "table" and any((*table, name) == one[1:] for one in self._excluded):
+        if item.kind != "table" and any(
+            (*table, name) == one[1:] and each.what in _CALLED_EQUAL.get(one[0], {each.what})
+            for one in self._excluded
+        ):
             return True
         return self._is_told(each, item, table, name) or self._is_found(each, item, name)
 
