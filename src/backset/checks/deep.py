@@ -294,6 +294,9 @@ class _Judge:
         if item.kind == "column":
             covers = (kind for kind, what in _COVERED.items() if each.what in what)
             return any((*table, kind, name) in self._about for kind in covers)
+        if item.kind == "sequence" and "column" in item.aspects:  # Alembic says it of an identity
+            column = bare(parts(item.aspects["column"])[-1])
+            return (*table, "default", column) in self._about
         if item.kind != "constraint":
             return (*table, item.kind, name) in self._about
         definition = item.aspects.get("definition", "")
