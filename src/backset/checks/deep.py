@@ -53,6 +53,7 @@ _COVERED = {
 # What functions of env.py may call equal.
 _CALLED_EQUAL = {"type": _COVERED["type"], "default": _COVERED["default"]}
 _NO_TABLE = ("", "")
+_OF_ITS_TYPE = frozenset({"type", "minimum", "maximum"})  # a sequence has that of its column
 _PARTS = frozenset({"column", "index", "constraint", "sequence"})
 _NAMED_BY_ANYBODY = frozenset({"index", "constraint", "sequence"})
 _OF_ANYBODY = frozenset({"owner", "rights"})  # both were made by the same role, or should have been
@@ -251,7 +252,7 @@ class _Judge:
     """Tells what becomes of each difference; told: subject and what of all of them."""
 
     def __init__(
-        self, models: Items, database: Items, said: Said, told: Collection[tuple[str, str]]
+        self, models: Items, database: Items, said: Said, told: frozenset[tuple[str, str]]
     ) -> None:
         self._models, self._database, self._told = models, database, told
         self._findings = {(each.kind, each.name) for each in said.findings}
@@ -317,9 +318,13 @@ class _Judge:
     def is_implied(self, each: Difference) -> bool:
         """Tell whether it comes of another difference, which is told."""
         item = self.item(each)
-        if item.kind == "sequence" and each.what in {"missing", "added"}:
+        if item.kind == "sequence":
             column = f"column {item.aspects.get('column', '')}"
-            return any((column, what) in self._told for what in ("default", "identity"))
+            if each.what in {"missing", "added"}:
+                return any((column, what) in self._told for what in ("default", "identity"))
+            if each.what in _OF_ITS_TYPE:
+                causes = {(column, "type"), (item.key, "type")} - {(item.key, each.what)}
+                return bool(causes & self._told)
         return each.what == "default" and (each.subject, "identity") in self._told
 
     def is_beyond(self, each: Difference) -> bool:
