@@ -29,6 +29,31 @@ UNSEEN = {
     "pk_pairs on pairs": "PRIMARY KEY (a, b) in the models, PRIMARY KEY (b, a) in the database",
     "pairs": "options is fillfactor=70 in the models, none in the database",
 }
+ASYNC = """
+import asyncio
+import os
+
+import models
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+def migrate(connection):
+    context.configure(connection=connection, target_metadata=models.metadata, include_schemas=True,
+        include_object=lambda thing, name, kind, reflected, other: name != "legacy")
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main():
+    engine = create_async_engine(os.environ["DATABASE_URL"])
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+asyncio.run(main())
+"""
 BEYOND = "function 1, policy 1, row security 1, sequence 1, trigger 1, view 1"
 
 
@@ -126,3 +151,23 @@ def test_models_that_can_be_made_in_part(unseen: Project) -> None:
     assert sorted(told) == ["", "ix_items_id"]
     assert "create_all() cannot make index ix_items_name of items (UndefinedObject" in told[""]
     assert sum(each["kind"] == "deep drift" for each in found) == 1 + 1 + len(UNSEEN)
+
+
+def test_a_role_that_may_not_create_databases(owned: Project) -> None:
+    """It says so, with what would give it the right, and Alembic's comparison counts."""
+    assert owned.invoke("upgrade").returncode == 0
+    done = owned.invoke("verify", "--deep")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "models and database agree as far as Alembic compares them" in done.stdout
+    assert "may not create databases, so it cannot compare with what the models" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_an_async_env(unseen: Project, driver: str) -> None:
+    """Its models are made on its own connection, within its event loop."""
+    (unseen.folder / "migrations/env.py").write_text(ASYNC)
+    url = unseen.url.replace("postgresql:", f"postgresql+{driver}:")
+    there = Project(unseen.folder, {"DATABASE_URL": url})
+    found = said(there.invoke("verify", "--deep", "--json"))["findings"]
+    assert sum(each["kind"] == "deep drift" for each in found) == 1 + len(UNSEEN)
