@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from backset.catalog.schema import Item
-from backset.checks.deep import BEYOND, Catalogs, Said, compare
+from backset.checks.deep import BEYOND, Catalogs, Said, compare, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,3 +130,20 @@ def test_what_is_said_already_is_not_said_again() -> None:
     unnamed = [["public", "t", "constraint", "", ["id"]]]
     assert said_of([check("a", "UNIQUE (id)")], [], about=unnamed) == []
     assert said_of([check("a", "UNIQUE (x)")], [], about=unnamed) != []
+
+
+def test_people_read_how_much_is_beyond_the_models() -> None:
+    """Programs read each of it; nothing is said of nothing."""
+    items = {each.key: each for each in (TABLE, part("trigger", "a on public.t"))}
+    function = Item(kind="function", name="public.f()")
+    found = compare(
+        Catalogs({TABLE.key: TABLE}, {**items, function.key: function}), Said(), lambda _: {}
+    )
+    (told,) = summary(found, found.findings, "accept")
+    assert str(told).startswith(
+        "beyond the models: 2 things of the database alone (function 1, trigger 1) ("
+    )
+    assert (
+        told.what == "function f() is only in the database; trigger a on t is only in the database"
+    )
+    assert summary(found, [], "accept") == []

@@ -174,20 +174,21 @@ def _named(kind: str, space: str, table: str, name: str) -> str:
 def summary(found: DeepFindings, left: Sequence[Finding], command: str) -> list[Finding]:
     """Return one finding for all that is beyond the models; none where there is nothing.
 
+    People read how many there are, programs each of them.
     left: what of it nobody has accepted.
     """
     kinds = Counter(found.kinds[each.what] for each in left)
     if not kinds:
         return []
     named = ", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items()))
-    return [
-        Finding(
-            kind=BEYOND,
-            what=f"{count(kinds.total(), 'thing')} of the database alone ({named})",
-            why="create_all() makes nothing of the kind, so migrations alone say what it is",
-            remedy=f"`--json` names each, `{command}` accepts them",
-        )
-    ]
+    told = Finding(
+        kind=BEYOND,
+        what="; ".join(each.what for each in left),
+        why="create_all() makes nothing of the kind, so migrations alone say what it is",
+        remedy=f"`--json` names each, `{command}` accepts them",
+    )
+    short = f"{count(kinds.total(), 'thing')} of the database alone ({named})"
+    return [replace(told, line=str(replace(told, what=short)))]
 
 
 def _given(both: Catalogs) -> frozenset[str]:
