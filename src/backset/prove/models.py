@@ -33,12 +33,6 @@ _PURPOSE = "compare with what the models make"
 _SOURCES = (PARAMETERS[0], *extensions.OF_SCHEMAS, *extensions.SOURCES)
 
 
-def refuse(run: Run) -> None:
-    """Raise RefusedError where no scratch database can be made."""
-    names = [run.server.names.scratch]
-    derived.refuse_scratch(run.server, names, run.current.databases, _PURPOSE)
-
-
 def catalogs(run: Run, workers: Sequence[Worker], session: Session, others: Sharing) -> Catalogs:
     """Take the lock of the target, and return what made() does.
 
