@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.marks import slow_but
 from tests.project import Project, databases, laid_down
 
 if TYPE_CHECKING:
@@ -172,3 +174,16 @@ def test_an_async_env(unseen: Project, driver: str) -> None:
     there = Project(unseen.folder, {"DATABASE_URL": url})
     found = said(there.invoke("verify", "--deep", "--json"))["findings"]
     assert sum(each["kind"] == "deep drift" for each in found) == 1 + len(UNSEEN)
+
+
+@pytest.mark.parametrize("flag", slow_but(["", "--no-deep"], lambda it: not it))
+def test_a_squash_is_told_how_the_models_differ(unseen: Project, flag: str) -> None:
+    """That is no difference of the two chains."""
+    versions = unseen.folder / "migrations/versions"
+    shutil.copytree(versions, unseen.folder / "old")
+    done = unseen.invoke("prove-squash", "old", *filter(None, [flag]), "--json")
+    content = said(done)
+    assert (done.returncode, content["findings"]) == (0, []), content
+    told = [each["text"] for each in content["notices"]]
+    assert any("column orders.amount: default is 1" in each for each in told) == (not flag)
+    assert databases(unseen) == {""}
