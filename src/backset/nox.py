@@ -119,6 +119,7 @@ def _served(
     """Give what names the server for as long as the block lasts, and a throw-away one itself."""
     from backset.errors import BacksetError  # noqa: PLC0415  (the noxfile's other sessions)
     from backset.servers import location  # noqa: PLC0415
+    from backset.settings.reader import load  # noqa: PLC0415
     from backset.text import redaction  # noqa: PLC0415
 
     try:
@@ -128,9 +129,11 @@ def _served(
             return
         if not _in_ci() and "--service" not in session.posargs:
             location.refuse_rows(server.url, wait_s)
+        given = {name: value for name, value in env.items() if value is not None}
+        deep = load(Path.cwd(), {**os.environ, **given}).deep
     except BacksetError as error:
         session.error("\n".join(map(redaction.printable, error.lines())))
-    yield {"DATABASE_URL": server.url}, None
+    yield {"DATABASE_URL": server.url, **({"BACKSET_DEEP": "true"} if deep is None else {})}, None
 
 
 @contextmanager

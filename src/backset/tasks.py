@@ -27,6 +27,7 @@ _CHAIN = {
     "wait": "wait for the run that holds the lock, instead of stopping at once",
 }
 _TIMEOUT = {"timeout": "seconds after which a step is stopped, and the run with it"}
+_NO_DEEP = "leave out the scratch database in which the models make theirs"
 _SEED_TWICE = "run the seed command a second time, which must give the same rows"
 _WRITE = "where rows do not fit, put the settings that mend it into pyproject.toml, shown as a diff"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
@@ -299,6 +300,8 @@ def upgrade(
         **_TIMEOUT,
         "accept": "accept the differences from the models: write them into a file",
         "downgrade": "also take every migration back, in a scratch database: nothing may be left",
+        "deep": "also let the models make theirs in a scratch database, and compare every object",
+        "no_deep": _NO_DEEP,
     },
 )
 def verify(
@@ -307,13 +310,17 @@ def verify(
     json: bool = False,
     accept: bool = False,
     downgrade: bool = False,
+    deep: bool = False,
+    no_deep: bool = False,
     timeout: str = "",
 ) -> None:
     """Compare the database with the models and expectations.
 
     Exit code 6 where something is found. The database is only read.
     """
-    said, asked = {"timeout": timeout}, {"accepts": accept, "downgrades": downgrade}
+    said = {"timeout": timeout}
+    asked: dict[str, Any] = {"accepts": accept, "downgrades": downgrade}
+    asked["deep"] = False if no_deep else deep or None
     with _machine("cli") as cli:
         cli.run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
 
@@ -452,7 +459,12 @@ def repair(
 @task(
     auto_shortflags=False,
     positional=["old"],
-    help={**_CHAIN, **_TIMEOUT, "old": "a git ref, such as main~3, or a folder of old revisions"},
+    help={
+        **_CHAIN,
+        **_TIMEOUT,
+        "old": "a git ref, such as main~3, or a folder of old revisions",
+        "no_deep": _NO_DEEP,
+    },
 )
 def prove_squash(
     c: Context,
@@ -460,17 +472,18 @@ def prove_squash(
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
+    no_deep: bool = False,
     timeout: str = "",
 ) -> None:
     """Prove that the chain makes what an old one made.
 
     Both chains are built in scratch databases; every object and the rows that
     migrations insert are compared. Exit code 6 where they differ. A git ref
-    brings its own env.py and models.
+    brings its own env.py and models. How the models differ is told, too.
     """
     said = {"wait": wait, "timeout": timeout}
     with _machine("commands.prove_squash") as proof:
-        proof.prove_squash(old, plan=_dry(c, plan), as_json=json, said=said)
+        proof.prove_squash(old, plan=_dry(c, plan), as_json=json, deep=not no_deep, said=said)
 
 
 class _ShortNamed(Task[Any]):
@@ -649,15 +662,16 @@ def stop(c: Context) -> None:
         target.stop(plan=_dry(c))
 
 
-@task(auto_shortflags=False, help={"json": _CHAIN["json"]})
-def check(c: Context, json: bool = False) -> None:
+@task(auto_shortflags=False, help={"json": _CHAIN["json"], "no_deep": _NO_DEEP})
+def check(c: Context, json: bool = False, no_deep: bool = False) -> None:
     """Try the migrations and the models on a throw-away server.
 
-    One head, no missing file, every migration runs, and the models agree. No
-    server of yours is needed.
+    One head, no missing file, every migration runs, and the models agree, as
+    Alembic compares them and as PostgreSQL has them. No server of yours is
+    needed.
     """
     with _machine("commands.target") as target:
-        target.check(as_json=json, plan=_dry(c))
+        target.check(as_json=json, plan=_dry(c), deep=not no_deep)
 
 
 @task(auto_shortflags=False, help={"timeout": "seconds after which to give up; 60 without it"})

@@ -23,13 +23,15 @@ except ImportError:  # an older version
 from .guard import own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LONGEST_BYTES = 63
+_COMPARISONS = {"type": "_user_compare_type", "default": "_user_compare_server_default"}
+HOME = "SELECT pg_catalog.current_schema()"
 _ARGUMENTS = {
     "message": None,
     "autogenerate": True,
@@ -43,21 +45,28 @@ _ARGUMENTS = {
 }
 
 
-def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]]:
+def differences(config: Config, scripts: ScriptDirectory) -> dict[str, Any]:
     """Compare models and database; the database must be at head.
 
     Alembic's own `check` does the same, but keeps the differences to itself before 1.10.
+    `excluded`: what env.py's hooks have left out: kind, schema, table and name of each. The kind
+    `type` or `default` is that of a column which its compare_type or the like calls equal.
     """
     context = autogenerate.RevisionContext(config, scripts, dict(_ARGUMENTS))
-    found = []  # type: list[dict[str, str]]
+    found = []  # type: list[dict[str, Any]]
+    excluded = []  # type: list[list[Any]]
 
     def compare(current: Any, migration: Any) -> list[Any]:
-        models = _tables(migration.opts["target_metadata"])
-        with _stored(models):
+        models = tables(migration.opts["target_metadata"])
+        home = migration.connection.execute(sqlalchemy.text(HOME)).scalar()
+        _note_hooks(migration.opts, home, excluded)
+        _note_comparisons(migration, home, excluded)
+        with stored_names(models):
             context.run_autogenerate(current, migration)
             for each in context.generated_revisions[-1:]:
                 told = _without_implied(list(_flat(each.upgrade_ops_list[-1].as_diffs())), models)
-                found.extend(map(worded, _without_parts_of_leftovers(told)))
+                told = _without_parts_of_leftovers(told)
+                found.extend({**worded(one), "about": _about(one, home)} for one in told)
         return []
 
     options = {"template_args": context.template_args, "revision_context": context}
@@ -66,7 +75,72 @@ def differences(config: Config, scripts: ScriptDirectory) -> list[dict[str, str]
         EnvironmentContext(config, scripts, fn=compare, as_sql=False, **options),
     ):
         scripts.run_env()
-    return found
+    return {"differences": found, "excluded": excluded}
+
+
+def _note_hooks(options: Any, home: str, excluded: list[list[Any]]) -> None:
+    """Note what env.py's include_object and include_name leave out."""
+    objects, names = options.get("include_object"), options.get("include_name")
+
+    def include_object(item: Any, name: Any, kind: str, reflected: bool, other: Any) -> bool:  # noqa: FBT001  (Alembic's)
+        wanted = bool(objects(item, name, kind, reflected, other))
+        if not wanted:
+            table = getattr(item, "table", item)
+            excluded.append([kind, table.schema or home, stored(table.name), stored(name)])
+        return wanted
+
+    def include_name(name: Any, kind: str, parents: Any) -> bool:
+        wanted = bool(names(name, kind, parents))
+        if not wanted and kind != "schema":
+            table = parents.get("table_name") or name
+            excluded.append([kind, parents.get("schema_name") or home, table, name])
+        return wanted
+
+    if objects:
+        options["include_object"] = include_object
+    if names:
+        options["include_name"] = include_name
+
+
+def _note_comparisons(migration: Any, home: str, excluded: list[list[Any]]) -> None:
+    """Note what functions of env.py call equal, such as compare_type=function."""
+    for kind, name in _COMPARISONS.items():
+        compares = getattr(migration, name, None)
+        if callable(compares):
+            setattr(migration, name, _noting(compares, kind, home, excluded))
+
+
+def _noting(
+    compares: Callable[..., Any], kind: str, home: str, excluded: list[list[Any]]
+) -> Callable[..., Any]:
+    def noting(context: Any, found: Any, column: Any, *more: Any) -> Any:
+        differs = compares(context, found, column, *more)
+        if differs is False:  # None leaves it to Alembic
+            table = column.table
+            excluded.append([kind, table.schema or home, stored(table.name), stored(column.name)])
+        return differs
+
+    return noting
+
+
+def _about(difference: Any, home: str) -> list[Any]:
+    """Return what one difference of `as_diffs()` is about.
+
+    It is schema, table, kind, name, and of a constraint or an index the columns. An operation of a
+    plugin is about no table.
+    """
+    operation, *rest = difference
+    verb, _, kind = operation.partition("_")
+    if verb == "modify":
+        return [rest[0] or home, stored(rest[1]), kind, stored(rest[2]), []]
+    if kind == "column":
+        return [rest[0] or home, stored(rest[1]), kind, stored(rest[2].name), []]
+    table = getattr(rest[0], "table", rest[0])
+    if not hasattr(table, "schema"):
+        return ["", "", kind, "", []]
+    name = getattr(rest[0], "name", None)
+    columns = [stored(getattr(each, "name", each)) for each in getattr(rest[0], "columns", ())]
+    return [table.schema or home, stored(table.name), kind, stored(name) if name else "", columns]
 
 
 @contextmanager
@@ -97,25 +171,25 @@ def _reflected_at_once() -> Iterator[None]:
 
 def count(metadata: Any) -> int | None:
     """Return how many tables the models have; None where env.py has no target_metadata."""
-    return len(_tables(metadata)) if _several(metadata) else None
+    return len(tables(metadata)) if metadatas(metadata) else None
 
 
 def columns(metadata: Any) -> dict[str, list[str]]:
     """Return the columns of the models by table, whose name is without the schema `public`."""
     found = {}
-    for table in _tables(metadata):
+    for table in tables(metadata):
         schema = table.schema if table.schema != "public" else None
         name = ".".join(filter(None, (schema, stored(table.name))))
         found[name] = [stored(each.name) for each in table.columns]
     return found
 
 
-def _tables(metadata: Any) -> list[Any]:
+def tables(metadata: Any) -> list[Any]:
     """Return the tables of env.py's target_metadata, which may be one, several or None."""
-    return [table for each in _several(metadata) for table in each.tables.values()]
+    return [table for each in metadatas(metadata) for table in each.tables.values()]
 
 
-def _several(metadata: Any) -> list[Any]:
+def metadatas(metadata: Any) -> list[Any]:
     """Return what is metadata: an upgrade does not look at it, so other things pass there, too."""
     several = metadata if isinstance(metadata, (list, tuple)) else [metadata]
     return [each for each in several if hasattr(each, "tables")]
@@ -132,7 +206,7 @@ def stored(name: Any) -> str:
 
 
 @contextmanager
-def _stored(several: list[Any]) -> Iterator[None]:
+def stored_names(several: list[Any]) -> Iterator[None]:
     """Let the models have the names that the server stores, for the block."""
     before = []  # type: list[tuple[Any, str, Any]]
     for named in _named_parts(several):
@@ -263,9 +337,9 @@ def enums(metadata: Any) -> list[dict[str, Any]]:
     `columns` are those that have it: schema of the table, which may be None too, table and column.
     """
     found = {}  # type: dict[tuple[str | None, str], dict[str, Any]]
-    for table in _tables(metadata):
+    for table in tables(metadata):
         for column in table.columns:
-            for enum in _enums(column.type):
+            for enum in enums_of(column.type):
                 key = {"schema": enum.schema, "name": stored(enum.name)}
                 first = {**key, "values": list(enum.enums), "columns": []}
                 each = found.setdefault((enum.schema, enum.name), first)
@@ -274,16 +348,16 @@ def enums(metadata: Any) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _enums(type_: Any) -> Iterator[Any]:
+def enums_of(type_: Any) -> Iterator[Any]:
     """Find the enum in a type: behind a decorator, a variant for PostgreSQL, or in an array."""
     if isinstance(type_, sqlalchemy.types.TypeDecorator):  # SQLAlchemy 1.4's Variant is one
-        yield from _enums(type_.load_dialect_impl(_DIALECT))
+        yield from enums_of(type_.load_dialect_impl(_DIALECT))
         return
     variants = getattr(type_, "_variant_mapping", {})
     if "postgresql" in variants:
-        yield from _enums(variants["postgresql"])
+        yield from enums_of(variants["postgresql"])
     elif isinstance(type_, sqlalchemy.ARRAY):
-        yield from _enums(type_.item_type)
+        yield from enums_of(type_.item_type)
     elif isinstance(type_, sqlalchemy.Enum) and type_.native_enum and type_.name:
         yield type_
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DisconnectionError
 
 from .failures import FoundError, WrongTargetError
 
@@ -21,6 +22,7 @@ _PLAIN = (str, int, bool)  # what of a connection's parameters can be told to th
 # Where projects look whether their own database exists.
 _MAINTENANCE = frozenset({"postgres", "template1"})
 _HELD = "held by backset"
+_PLACE = "where backset has proved it to be"
 # What belongs to a server, beside what begins with ssl: another one has nothing of it.
 _OF_A_SERVER = frozenset(
     {
@@ -37,6 +39,7 @@ class ConnectionGuard:
     lock_key: of the lock which our parent holds in the agreed database; None: none is agreed on.
     agree: asks for that lock, where it is not held before something is opened.
     names: a database, and the one that is opened in its place, whatever URL env.py has.
+    aside: the scratch database that is opened in the place of both, for one request.
     elsewhere: host, port, user and password of a throw-away server, which stands in for any other.
     writes: whether this process is to write where its login may only read.
     only_reads: whether nothing may be committed, not even what env.py does by itself.
@@ -51,6 +54,7 @@ class ConnectionGuard:
         self.lock_key = None  # type: int | None
         self.agree: Callable[[], int] | None = None
         self.names = ("", "")  # type: tuple[str, ...]
+        self.aside = ""
         self.elsewhere = {}  # type: dict[str, Any]
         self._meant = ""
         self.writes = False
@@ -72,6 +76,7 @@ class ConnectionGuard:
         event.listen(Engine, "before_cursor_execute", self._note_commit)
         event.listen(Engine, "before_cursor_execute", self._hold)
         event.listen(sqlalchemy.pool.Pool, "connect", self._prove)
+        event.listen(sqlalchemy.pool.Pool, "checkout", self._renew)
 
     def expect(self, names: tuple[str, ...], elsewhere: dict[str, Any]) -> None:
         """Begin with what is meant now, whatever was meant before."""
@@ -106,9 +111,9 @@ class ConnectionGuard:
         On a throw-away server it is the same one whatever env.py calls it, but it stands in for
         one only: what belongs into two is not to be built in one.
         """
-        old, new = self.names
+        old, new = self.names[0], self.place
         if not self.elsewhere or name in _MAINTENANCE:
-            return new if old and name == old else name
+            return new if old and name and name in self.names else name
         is_told = name == new != old  # by us, and not by what env.py has of its own
         self._meant = self._meant or ("" if is_told else name)
         if name and name != self._meant and not is_told:
@@ -126,10 +131,9 @@ class ConnectionGuard:
 
     def _explain(self, context: Any) -> None:
         """Tell another server, which has no database of that name, by the error."""
-        old, new = self.names
         error = context.original_exception
-        if self.is_kept_from and f'"{new}" does not exist' in str(error):
-            raise WrongTargetError(f"{old} on {self.server}") from error
+        if self.kept_from and f'"{self.place}" does not exist' in str(error):
+            raise WrongTargetError(f"{self.names[0]} on {self.server}") from error
 
     def directed(self, told: dict[str, Any]) -> str:
         """Return the database to open in place of the one that a driver was asked for, or "".
@@ -143,13 +147,17 @@ class ConnectionGuard:
         name = told.get("dbname")
         if self.elsewhere:
             return str(self._stand_in(name) or "")
-        return self.names[1] if name == self.is_kept_from else ""
+        return self.place if name in self.kept_from else ""
 
     @property
-    def is_kept_from(self) -> str | None:
-        """The database that must not be opened, since another one stands in for it."""
-        old, new = self.names
-        return None if not old or old == new else old
+    def place(self) -> str:
+        """The database that is opened."""
+        return self.aside or self.names[1]
+
+    @property
+    def kept_from(self) -> frozenset[str]:
+        """The databases that must not be opened, since another one stands in for them."""
+        return frozenset(each for each in self.names if each and each != self.place)
 
     def demand_proof(self, connection: Any) -> None:
         """Refuse to migrate through a connection that may only be read."""
@@ -259,6 +267,7 @@ class ConnectionGuard:
             return
         if not proved:
             raise WrongTargetError(where)
+        record.info[_PLACE] = self.place
         if self.writes:
             cursor.execute(WRITE)
             cursor.execute("SET synchronous_commit = local")  # the run itself waits for standbys
@@ -266,7 +275,7 @@ class ConnectionGuard:
                 cursor.execute(self._tables)
                 self._stays = [oid for (oid,) in cursor.fetchall()]
             connection.commit()
-        if self.is_kept_from:  # what stands in for another one is gone if we fail
+        if self.kept_from:  # what stands in for another one is gone if we fail
             cursor.execute("SET synchronous_commit = off")
             connection.commit()
         if can_watch:  # else a statement that waits for a lock would go on waiting without us
@@ -275,6 +284,16 @@ class ConnectionGuard:
                 connection.commit()
             connection.rollback()
         cursor.close()
+
+    def _renew(self, _connection: Any, record: Any, _fairy: Any) -> None:
+        """Let a pool open anew what it has kept from a request on another database."""
+        if record.info.get(_PLACE, self.place) != self.place:
+            raise DisconnectionError
+
+    def demand_aside(self, connection: Any) -> None:
+        """Refuse a connection that does not lead to the scratch database of the request."""
+        if not self.aside or connection.info.get(_PLACE) != self.aside:
+            raise WrongTargetError(f"another database than {self.aside or 'a scratch one'}")
 
 
 def _commit_nothing(dialect: Any, fairy: Any) -> None:
@@ -433,6 +452,6 @@ def _with_default(told: dict[str, Any]) -> dict[str, Any]:
 
 def _demand(gate: ConnectionGuard, name: str, close: Callable[[], Any]) -> None:
     """Refuse a connection that a service file has led to where it must not be."""
-    if name and name == gate.is_kept_from:
+    if name and name in gate.kept_from:
         close()
         raise WrongTargetError(f"{name}, as a service file says")

@@ -24,7 +24,7 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import compare, configuration, guard, listening, rendering, tracer, writing
+from . import compare, configuration, guard, listening, making, rendering, tracer, writing
 from .failures import (
     BrokenChainError,
     FoundError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
-_WRITING = frozenset({"upgrade", "downgrade", "stamp"})
+_WRITING = frozenset({"upgrade", "downgrade", "stamp", "make"})
 
 _ALL = ("heads",)  # as in backset's lineage
 _MOMENT_S = 0.01  # whoever waits for us asks within that
@@ -65,6 +65,7 @@ class Requests:
         self._problems = []  # type: list[dict[str, Any]]
         self._request = {}  # type: dict[str, Any]
         self._hands_over = False
+        self._made = []  # type: list[Any]
         self._tracer = None  # type: tracer.InputTracer | None
         self._opened = None  # type: tuple[Any, dict[str, Any]] | None
         self._root = os.getcwd()  # noqa: PTH109
@@ -90,6 +91,7 @@ class Requests:
                 self._greeted(self._request)
                 continue
             self._gate.lock_key = self._request.get("lock_key")
+            self._gate.aside = self._request.get("aside") or ""
             self._gate.only_reads = self._request["command"] not in _WRITING
             answers = {
                 "upgrade": self._upgrade,
@@ -99,6 +101,8 @@ class Requests:
                 "describe": self._describe,
                 "current": self._current,
                 "check": self._check,
+                "make": self._make,
+                "models": self._models,
                 "render": self._render,
                 "write": self._write,
                 "load": self._load,
@@ -417,7 +421,29 @@ class Requests:
 
     def _check(self) -> dict[str, Any]:
         with self._application:
-            return {"differences": compare.differences(self._config, self._scripts)}
+            return compare.differences(self._config, self._scripts)
+
+    def _make(self) -> dict[str, Any]:
+        """Let the models make what is theirs in the scratch database of the request.
+
+        With `spares`, what the server refuses is told, and the rest is made.
+        """
+        tables = []  # type: list[Any]
+        unmade = [] if self._request["spares"] else None  # type: list[list[Any]] | None
+
+        def make(current: Any, context: Any) -> list[Any]:
+            self._gate.demand_aside(context.connection)
+            metadata = context.opts.get("target_metadata")
+            tables.extend(making.make(context.connection, metadata, unmade))
+            return []
+
+        self._run_env(make, dont_mutate=True)
+        self._made = tables
+        return {"unmade": unmade or []}
+
+    def _models(self) -> dict[str, Any]:
+        """Return where the models of some tables are, which they have made before."""
+        return {"found": making.places(self._made, self._request["wanted"])}
 
     def _render(self) -> dict[str, Any]:
         """Return tables and indexes as the code of operations."""

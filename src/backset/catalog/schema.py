@@ -133,10 +133,13 @@ def _lonely(these: Mapping[str, Item], others: Mapping[str, Item]) -> dict[str, 
 def _renamed(gone: dict[str, Item], come: dict[str, Item], sides: Sides) -> Iterator[Difference]:
     """Take away parts that differ in nothing but the name, such as constraints; but not columns."""
     parts = {key: each for key, each in come.items() if each.parent and _ORDER not in each.aspects}
-    waiting = {_likeness(each): key for key, each in parts.items()}
+    waiting: dict[Any, list[str]] = {}
+    for key, each in parts.items():
+        waiting.setdefault(_likeness(each), []).append(key)
     for key, each in list(gone.items()):
-        other = waiting.pop(_likeness(each), None) if each.parent and each.aspects else None
-        if other is not None:
+        same = waiting.get(_likeness(each), []) if each.parent and each.aspects else []
+        if same:
+            other = same.pop(0)
             here, there = shown(each.key), come[other].name
             text = f"{here} is called {shown(there)} in {sides.new}"
             yield Difference(subject=key, what="renamed", text=text)

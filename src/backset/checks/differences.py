@@ -231,6 +231,7 @@ DIFFERENCES = frozenset(
     {
         *("drift", "leftover table", "invalid index", "not valid constraint", "disabled trigger"),
         *("missing enum", "missing enum value", "extra enum value", "enum order", "enum column"),
+        *("deep drift", "beyond the models"),
     }
 )
 _HEADER = """\
@@ -250,10 +251,17 @@ class Baseline:
         """Tell whether a finding is an accepted difference."""
         return (finding.kind, finding.what) in self.reasons
 
-    def vanished(self, findings: Iterable[Finding], accept: str) -> list[Finding]:
+    def of(self, kinds: Collection[str]) -> frozenset[tuple[str, str]]:
+        """Return the accepted differences of these kinds."""
+        return frozenset(each for each in self.reasons if each[0] in kinds)
+
+    def vanished(
+        self, findings: Iterable[Finding], accept: str, unasked: Collection[str] = ()
+    ) -> list[Finding]:
         """Return a finding for each accepted difference that is none any more.
 
-        accept: the command that brings the file up to date.
+        accept: the command that brings the file up to date. unasked: kinds that were not looked
+        for.
         """
         found = {(each.kind, each.what) for each in findings}
         return [
@@ -264,7 +272,7 @@ class Baseline:
                 why=f"{self.path.name} still accepts it",
                 remedy=accept,
             )
-            for kind, what in sorted(self.reasons.keys() - found)
+            for kind, what in sorted(self.reasons.keys() - found - self.of(unasked))
         ]
 
 
@@ -286,12 +294,14 @@ def read(path: Path) -> Baseline:
     return Baseline(path, reasons)
 
 
-def write(old: Baseline, findings: Iterable[Finding]) -> Baseline:
+def write(old: Baseline, findings: Iterable[Finding], unasked: Collection[str] = ()) -> Baseline:
     """Record the differences among the findings; the reasons that are there already are kept.
 
+    unasked: kinds that were not looked for, of which all that is there stays.
     Where there is nothing to record and no file, none is made. Raises OSError.
     """
     found = {(each.kind, each.what) for each in findings if each.kind in DIFFERENCES}
+    found |= old.of(unasked)
     reasons = {key: old.reasons.get(key, "") for key in sorted(found)}
     lines = [
         "    {{ kind = {}, what = {}, reason = {} }},\n".format(*map(pasted.string, (*key, reason)))
@@ -339,10 +349,12 @@ def judge(
     *,
     today: date,
     accept: str,
+    unasked: Collection[str] = (),
 ) -> Judged:
     """Hold findings against the settings, and what is left of them against the baseline.
 
-    accept: the command that brings the baseline up to date.
+    accept: the command that brings the baseline up to date. unasked: kinds that were not looked
+    for, so that nobody knows what has become of an entry for one of them.
     """
     valid = [each for each in ignores if not each.has_expired(today)]
     loud = [each for each in findings if not any(_covers(entry, each) for entry in valid)]
@@ -353,9 +365,11 @@ def judge(
         silenced=len(findings) - len(loud),
         expired=tuple(_expired(each) for each in ignores if each not in valid),
         unused=tuple(
-            _unused(each) for each in valid if not any(_covers(each, one) for one in findings)
+            _unused(each)
+            for each in valid
+            if each.kind not in unasked and not any(_covers(each, one) for one in findings)
         ),
-        vanished=tuple(baseline.vanished(loud, accept)),
+        vanished=tuple(baseline.vanished(loud, accept, unasked)),
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, sharing
 from backset.catalog.catalog import is_users, shown, stored
-from backset.checks import differences, server_log
+from backset.checks import deep, differences, server_log
+from backset.checks.deep import DeepComparison
 from backset.checks.differences import LEFTOVER, Judged, drift, enums, judge
-from backset.errors import Finding
+from backset.errors import Finding, RefusedError, StepFailedError
 from backset.migrate import current
 from backset.migrate.worker import UNKNOWN
 from backset.revisions import script_files
@@ -20,7 +22,7 @@ from backset.text.pasted import quoted_if_needed
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
@@ -36,7 +38,7 @@ LOAD_MODELS = (
     '[[tool.backset.ignore]] kind = "models not loaded", name = "*", reason = "…", until = a day'
 )
 
-_OF_THE_PROJECT = differences.DIFFERENCES | {"models not loaded"}
+_OF_THE_PROJECT = (differences.DIFFERENCES - {deep.BEYOND}) | {"models not loaded"}
 # What a rebuild says without failing where it is not to be strict: models and migrations differ
 # upstream in many projects, and the database that they make is what was asked for.
 _TOLERATED = _OF_THE_PROJECT | {server_log.KIND}
@@ -54,6 +56,7 @@ class Verdict:
     of each, by its name; empty where the database has only one.
     about: what current.describe() says of them all.
     strictness: whether differences of the models fail a rebuild, since what, and what changes it.
+    deep: what the comparison with create_all() came to; None where it was not asked for.
     """
 
     revisions: tuple[str, ...]
@@ -69,6 +72,7 @@ class Verdict:
     chains: tuple[ToldChain, ...] = ()
     about: Description = field(default=UNKNOWN, compare=False)
     strictness: str = ""
+    deep: DeepComparison | None = None
 
     def __str__(self) -> str:
         agree = "models and database agree" if self.compared else "env.py has no models to compare"
@@ -80,9 +84,19 @@ class Verdict:
         if self.tolerated:
             agree = f"{count(self.tolerated, 'difference')} of the models from the migrations"
             agree += f" ({self.strictness})"
+        agree += self._deeply
         silenced = f" · {count(self.silenced, 'finding')} silenced" if self.silenced else ""
         recorded = f" · {self.recorded}" if self.recorded else ""
         return f"{count(self.tables, 'table')}, {agree}{silenced}{recorded}"
+
+    @property
+    def _deeply(self) -> str:
+        if self.deep is None:
+            return ""
+        if self.deep.problem:
+            return " as far as Alembic compares them"
+        but = f" but for {len(self.deep.unmade)}" if self.deep.unmade else ""
+        return f", {count(self.deep.objects, 'object')} compared with create_all(){but}"
 
     @property
     def is_failed_by_models(self) -> bool:
@@ -155,6 +169,7 @@ def verify(
     accept: bool = False,
     only_looks: bool = False,
     others: Callable[[], Sharing] = lambda: sharing.NOBODY,
+    catalogs: Callable[[], deep.Catalogs] | None = None,
 ) -> Verdict:
     """Hold versions, models and expectations against one database, and judge what is found.
 
@@ -162,32 +177,41 @@ def verify(
     fresh: the database was just built, and what was there before is not.
     accept: the differences become the baseline, unless they cannot be known. Raises OSError.
     only_looks: an env.py that fails is a finding. others: what belongs to others in it, asked for
-    where there are tables that no model has.
+    where there are tables that no model has. catalogs: makes what the models make, where they are
+    compared with that, too; it may raise RefusedError and StepFailedError.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
     views = [View(each, current.describe(each, session, only_looks=only_looks)) for each in workers]
     versions = [each for view in views for each in view.version_findings]
-    found = _compared(views, session, others) if not versions else []
+    told: list[Compared] = []
+    found = _compared(views, session, others, told) if not versions else []
     models = [view.about.models for view in views]
     found += [each for view in views for each in view.failures]
     found += findings(session)
     found += missing_columns(settings, catalog.columns(session))
+    deeply = _compared_deeply(views, catalogs, told, found) if catalogs and told else None
+    found += deeply.findings if deeply else ()
+    is_deep = deeply is not None and deeply.is_whole
     uncompared = tuple(view.uncompared for view in views if view.uncompared)
     is_complete = not (versions or uncompared or 0 in models)
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
     found = [_acceptable(each, command) for each in (*found, *also)]
-    judge_by = partial(_judge, found, settings, command)
+    unasked = frozenset() if is_deep else deep.KINDS
+    judge_by = partial(_judge, found, settings, command, unasked=unasked)
     known, recorded = differences.read(settings.baseline), ""
     if accept and is_complete:
         old = known
-        known = differences.write(old, judge_by(differences.Baseline(old.path, {})).findings)
+        every = judge_by(differences.Baseline(old.path, {})).findings
+        known = differences.write(old, every, unasked)
         recorded = differences.changes(old, known)
     judged = judge_by(known)
+    beyond = [each for each in judged.findings if each.kind == deep.BEYOND]
+    left = [each for each in judged.findings if each not in beyond]
     is_strict = bool(known.reasons) if settings.strict is None else settings.strict
     quiet = {server_log.KIND} if is_strict else _TOLERATED
-    swallowed = [each for each in judged.findings if fresh and each.kind in quiet]
-    loud = [each for each in judged.findings if each not in swallowed]
+    swallowed = [each for each in left if fresh and each.kind in quiet]
+    loud = [each for each in left if each not in swallowed]
     stale = judged.expired + (judged.vanished if is_complete else ())
     unused = judged.unused if is_complete and not fresh else ()
     return Verdict(
@@ -196,7 +220,10 @@ def verify(
         compared=any(models),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about.orphans),
-        asides=(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
+        asides=(
+            *(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
+            *(_told_deeply(deeply, beyond, f"{command} --deep") if deeply else ()),
+        ),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
@@ -205,6 +232,14 @@ def verify(
         ),
         strictness=_strictness(settings, is_strict=is_strict) if fresh else "",
         uncompared=(*uncompared, *_unloaded(views)),
+        deep=DeepComparison(
+            objects=deeply.objects,
+            beyond=tuple(each.what for each in beyond),
+            problem=deeply.problem,
+            unmade=tuple(f"{name}: {why}" for name, why in deeply.unmade),
+        )
+        if deeply
+        else None,
         chains=tuple(
             ToldChain(
                 name=view.worker.lineage.name,
@@ -217,15 +252,105 @@ def verify(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the process of a chain says of its models, as alembic_worker.compare has it."""
+
+    view: View
+    differences: Sequence[Mapping[str, Any]]
+    excluded: Sequence[Sequence[Any]]
+
+
+def _told_deeply(
+    deeply: deep.DeepFindings, beyond: Sequence[Finding], command: str
+) -> tuple[Finding, ...]:
+    """Say what was not compared with create_all(), and why."""
+    told = deep.summary(deeply, beyond, command)
+    if deeply.problem:
+        told.append(_uncompared_deeply(f"the models could not be made: {deeply.problem}"))
+    if deeply.unmade:
+        (first, why), *others = deeply.unmade
+        more = f", nor {', '.join(name for name, _ in others)}" if others else ""
+        told.append(_uncompared_deeply(f"create_all() cannot make {first} ({why}){more}"))
+    return tuple(told)
+
+
+def _uncompared_deeply(what: str) -> Finding:
+    return Finding(
+        kind="not compared deeply",
+        what=what,
+        why="only Alembic's comparison counts there",
+        remedy="correct the model, or leave the scratch database out: --no-deep",
+    )
+
+
+def _compared_deeply(
+    views: Sequence[View],
+    catalogs: Callable[[], deep.Catalogs],
+    told: Sequence[Compared],
+    found: Sequence[Finding],
+) -> deep.DeepFindings:
+    """Compare what the models make with the database; a model that cannot be made is a problem."""
+    try:
+        both = catalogs()
+    except (RefusedError, StepFailedError) as error:
+        return deep.DeepFindings(problem=error.what)
+    said = deep.Said(
+        about=[each["about"] for one in told for each in one.differences],
+        excluded=[each for one in told for each in one.excluded],
+        findings=found,
+    )
+    return deep.compare(both, said, partial(_places, views))
+
+
+def _places(
+    views: Sequence[View], parts: Collection[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], str]:
+    """Say where the models of tables are, and of their parts which revision names them last."""
+    where: dict[tuple[str, str], str] = {}
+    scripts: dict[str, str] = {}
+    for view in views:
+        worker = view.worker
+        for each in worker.models({(schema, table) for schema, table, _ in parts}):
+            line = f":{each['line']}" if each["line"] else ""
+            named = f"{each['class']} in " if each["class"] else ""
+            where[each["schema"], each["table"]] = f"{named}{worker.shown(each['file'])}{line}"
+        for script in script_files.ordered(worker.scripts.revisions):
+            scripts[script.id] = script.path.read_text(encoding="utf-8", errors="replace")
+    return {
+        (schema, table, name): where.get((schema, table), "the models")
+        + _named_by(scripts, table, name)
+        for schema, table, name in parts
+    }
+
+
+def _named_by(scripts: Mapping[str, str], table: str, name: str) -> str:
+    """Say which revision is the last one that names both; nothing where none does."""
+    word = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    found = [
+        revision
+        for revision, text in scripts.items()
+        if word.search(text) and sharing.mentions(text, table)
+    ]
+    return f"; revision {found[-1]} names it last" if found and name else ""
+
+
 def _compared(
-    views: Sequence[View], session: Session, others: Callable[[], Sharing]
+    views: Sequence[View],
+    session: Session,
+    others: Callable[[], Sharing],
+    said: list[Compared] | None = None,
 ) -> list[Finding]:
-    """Compare models and database for each chain; what no chain's models have is said once."""
+    """Compare models and database for each chain; what no chain's models have is said once.
+
+    said: gets what the process of each chain has said.
+    """
+    said = [] if said is None else said
     found: list[Finding] = []
     leftovers: dict[str, Finding] = {}
     for view in views:
         foreign = [name for other in views if other is not view for name in other.names]
-        for each in comparison(view, foreign, session, others):
+        for each in comparison(view, foreign, session, others, said):
             if each.kind == LEFTOVER:
                 leftovers.setdefault(each.name.removeprefix("public."), each)
             else:
@@ -240,10 +365,22 @@ def _compared(
     return found
 
 
-def differences_of_models(workers: Sequence[Worker], session: Session) -> list[Finding]:
-    """Return how models differ from a database that nobody shares, and that is at all heads."""
+def differences_of_models(
+    workers: Sequence[Worker],
+    session: Session,
+    catalogs: Callable[[], deep.Catalogs] | None = None,
+) -> list[Finding]:
+    """Return how models differ from a database that nobody shares, and that is at all heads.
+
+    catalogs: as verify() has it; where the models cannot be made, Alembic's comparison counts.
+    """
     views = [View(each, current.describe(each, session, only_looks=True)) for each in workers]
-    return _compared(views, session, lambda: sharing.NOBODY)
+    told: list[Compared] = []
+    found = _compared(views, session, lambda: sharing.NOBODY, told)
+    deeply = (
+        _compared_deeply(views, catalogs, told, found) if catalogs and told else deep.DeepFindings()
+    )
+    return found + [each for each in deeply.findings if each.kind == deep.KIND]
 
 
 def _strange_tables(views: Sequence[View], session: Session) -> str:
@@ -295,28 +432,39 @@ def _acceptable(finding: Finding, command: str) -> Finding:
     """Let the remedy of a difference say that it can also be accepted."""
     if finding.kind not in differences.DIFFERENCES:
         return finding
+    command += " --deep" if finding.kind in deep.KINDS else ""
     return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
 
 
 def _judge(
-    findings: Sequence[Finding], settings: Settings, command: str, known: differences.Baseline
+    findings: Sequence[Finding],
+    settings: Settings,
+    command: str,
+    known: differences.Baseline,
+    unasked: frozenset[str] = deep.KINDS,
 ) -> Judged:
     today = datetime.now().astimezone().date()
-    return judge(findings, settings.ignore, known, today=today, accept=command)
+    return judge(findings, settings.ignore, known, today=today, accept=command, unasked=unasked)
 
 
 def comparison(
-    view: View, foreign: Sequence[str], session: Session, others: Callable[[], Sharing]
+    view: View,
+    foreign: Sequence[str],
+    session: Session,
+    others: Callable[[], Sharing],
+    said: list[Compared],
 ) -> list[Finding]:
     """Compare models and database, which is at head; without models there is nothing to say.
 
     foreign: the tables of the other chains, which are not this one's to have. others: what is
-    somebody else's altogether.
+    somebody else's altogether. said: gets what the process of the chain has said.
     """
     about = view.about
     if about.models is None:
         return []
-    told = view.worker.differences(session)
+    answer = view.worker.differences(session)
+    told = answer["differences"]
+    said += [Compared(view, told, answer["excluded"])] if about.models else []
     if any(each["kind"] == LEFTOVER for each in told):
         foreign = [*foreign, *_of(others())]
     differences = [each for each in told if not _is_foreign(each, foreign)]

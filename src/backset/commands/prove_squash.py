@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.chain import Details, Done
+from backset.checks import verification
 from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
 from backset.described import described, key
 from backset.errors import Finding, FindingsError, StepFailedError
 from backset.process import files
-from backset.prove import scratch
+from backset.prove import models, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
 from backset.revisions.git import Git
+from backset.revisions.history import few
 from backset.runs.consent import Consent
 from backset.runs.run import Run
 from backset.servers import derived, location
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from backset.chain import Watcher
+    from backset.prove.scratch import Scratch
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
 
@@ -39,8 +43,13 @@ _OLDER = "name a commit whose chain runs, or a copy of the old revisions in whic
 _CHOOSE = "name a commit, a branch or a tag, or a folder of old revisions"
 
 
-def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
-    """Compare what the chain makes with what an old one made; exit 6 when that differs."""
+def prove_squash(
+    old: str, *, plan: bool, as_json: bool, deep: bool, said: Mapping[str, Any]
+) -> None:
+    """Compare what the chain makes with what an old one made; exit 6 when that differs.
+
+    deep: whether what the models make is compared with that, too; such a difference is told.
+    """
     with opened("prove-squash", as_json=as_json) as (settings, told):
         consent = Consent(**said)
         target = location.peek(settings) if plan else location.locate(settings)
@@ -54,7 +63,7 @@ def prove_squash(old: str, *, plan: bool, as_json: bool, said: Mapping[str, Any]
             if plan:
                 told.plan(_planned(run, old))
                 return
-            findings = _proved(run, old, told, consent)
+            findings = _proved(run, old, told, consent, deep=deep and settings.deep is not False)
         if findings:
             raise FindingsError.of(findings)
         told.done("")
@@ -70,7 +79,7 @@ class _ComparisonDetails(Details):
     minor: int = key("`compare`: how many differences matter less; they are among `notices`")
 
 
-def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Finding]:
+def _proved(run: Run, old: str, watcher: Watcher, consent: Consent, *, deep: bool) -> list[Finding]:
     """Build both chains, compare what they made, and return the differences; minor ones are told.
 
     old: what _old_chain() takes. consent: whether a lock is waited for, and how long a step.
@@ -81,18 +90,24 @@ def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Find
     with _old_chain(run.settings, old) as before, explained(run.target):
         both = {SIDES.old: (before, names.scratch_old), SIDES.new: (today, names.scratch)}
 
-        def make(side: str) -> BuiltChain:
+        unlike: list[Finding] = []
+
+        def make(side: str, look: Callable[[Scratch], None] = _unseen) -> BuiltChain:
             with limited(watcher, consent.timeout_s) as progress:
-                return _made(run, side, *both[side], progress)
+                return _made(run, side, *both[side], progress, look)
 
         def again(side: str) -> BuiltChain:
             watcher.progress(f"building {side} again, to see what each build makes anew")
             return make(side)
 
+        def look(new: Scratch) -> None:
+            watcher.progress("comparing the new chain with what the models make")
+            unlike.extend(_unlike_models(run, new))
+
         made = []
         for side, step in ((SIDES.old, "old"), (SIDES.new, "new")):
             watcher.begin(step)
-            made.append(make(side))
+            made.append(make(side, look if deep and side == SIDES.new else _unseen))
             much = made[-1].made
             watcher.end(step, Done(f"{both[side][0].shown} · {much}", _SquashDetails(much)))
         watcher.begin("compare")
@@ -100,6 +115,9 @@ def _proved(run: Run, old: str, watcher: Watcher, consent: Consent) -> list[Find
     for each in found:
         if each.minor:
             watcher.notice(each.text)
+    if unlike:
+        told = few(each.what for each in unlike)
+        watcher.notice(f"the models differ from the new chain, before the squash or by it: {told}")
     findings = [finding(each) for each in found if not each.minor]
     minor = len(found) - len(findings)
     watcher.end("compare", Done(_verdict(len(findings), minor), _ComparisonDetails(minor)))
@@ -118,14 +136,38 @@ def _planned(run: Run, old: str) -> list[tuple[str, str]]:
     ]
 
 
-def _made(run: Run, side: str, chain: _Chain, name: str, progress: Progress) -> BuiltChain:
+def _unseen(_made: Scratch) -> None:
+    """Look at nothing."""
+
+
+def _unlike_models(run: Run, new: Scratch) -> list[Finding]:
+    """Return how the models differ from the new chain; they make theirs where the old one was."""
+    name = run.server.names.scratch_old
+    both = partial(models.made, run, name, new.workers, new.session)
+    try:
+        return verification.differences_of_models(new.workers, new.session, both)
+    except StepFailedError:  # env.py cannot be asked, which `verify` says
+        return []
+
+
+def _made(
+    run: Run,
+    side: str,
+    chain: _Chain,
+    name: str,
+    progress: Progress,
+    look: Callable[[Scratch], None],
+) -> BuiltChain:
     """Build a chain in the scratch database `name`, read that, and drop it.
 
+    look: looks at it before that.
     Raises StepFailedError that says whose chain it is: it may be broken itself.
     """
     try:
         with scratch.created(run, name, settings=chain.settings, versions=chain.versions) as one:
-            return BuiltChain.of(one, one.upgrade(progress))
+            built = BuiltChain.of(one, one.upgrade(progress))
+            look(one)
+            return built
     except StepFailedError as error:
         what = f"{side} ({chain.shown}) cannot be built on an empty database: {error.what}"
         remedy = _OLDER if side == SIDES.old else error.remedy

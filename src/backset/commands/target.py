@@ -184,8 +184,11 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
             raise FindingsError.of(found.findings)
 
 
-def check(*, as_json: bool, plan: bool) -> None:
-    """Build the chain on a throw-away server, and hold it against the models; exit 4 or 6."""
+def check(*, as_json: bool, plan: bool, deep: bool) -> None:
+    """Build the chain on a throw-away server, and hold it against the models; exit 4 or 6.
+
+    deep: whether the models make theirs beside it, unless the settings say otherwise.
+    """
     with opened("check", as_json=as_json) as (settings, told):
         from backset.connections.target import Target
         from backset.migrate import discovery
@@ -200,11 +203,12 @@ def check(*, as_json: bool, plan: bool) -> None:
             discovery.stand_in_names(settings, meant, settings.database)
         ) as server:
             target = Target.parse(server.url)
-            _run(discovery.settled_on_stand_in(settings, meant, target), target, server, told)
+            settled = discovery.settled_on_stand_in(settings, meant, target)
+            _run(settled, target, server, told, deep=deep)
         told.done("")
 
 
-def _run(settings: Settings, target: Target, server: Service, told: Report) -> None:
+def _run(settings: Settings, target: Target, server: Service, told: Report, *, deep: bool) -> None:
     """Run the steps; from an empty database again for each role that migrations take for given."""
     from backset import execution
     from backset.chain import Chain
@@ -214,7 +218,8 @@ def _run(settings: Settings, target: Target, server: Service, told: Report) -> N
     from backset.text import explanations
 
     chain = Chain("check", upgrade, verify)
-    quiet = Options(asks_log=False)  # it is not this server's log that anyone would read
+    # It is not this server's log that anyone would read.
+    quiet = Options(asks_log=False, deep=None if deep else False)
     while True:
         try:
             with Run(settings, target, "check", beside=False, options=quiet) as run:

@@ -25,7 +25,7 @@ from backset.text import explanations
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.connections.target import Target
@@ -416,6 +416,10 @@ class Worker:
             below=tuple(map(Path, ready["below"])),
         )
 
+    def shown(self, file: str) -> str:
+        """Return a path as people read it: seen from the project, where it is in there."""
+        return self._settings.shown(Path(file))
+
     @property
     def has_door(self) -> bool:
         """Whether a command of the project migrates this chain."""
@@ -480,9 +484,23 @@ class Worker:
         """Return the rows of the version tables that env.py sees. Raises StepFailedError."""
         return tuple(self._ask("current", session)["revisions"])
 
-    def differences(self, session: Session) -> list[dict[str, Any]]:
+    def differences(self, session: Session) -> dict[str, Any]:
         """Return how the models differ from the database, as alembic_worker.compare has it."""
-        return list(self._ask("check", session)["differences"])
+        return self._ask("check", session)
+
+    def make(self, session: Session, aside: str, *, spares: bool = False) -> list[list[str]]:
+        """Let the models make what is theirs in a scratch database; return what they could not.
+
+        aside: its name; the session is on it. What env.py opens as our target is opened there.
+        spares: whether what the server refuses is told, as alembic_worker.making has it, and the
+        rest is made. Raises StepFailedError.
+        """
+        return list(self._ask("make", session, aside=aside, spares=spares)["unmade"])
+
+    def models(self, wanted: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Return where the models of tables are that have made them; wanted: schema and name."""
+        self._send({"command": "models", "wanted": list(wanted)})
+        return list(self._receive(_silent)["found"])
 
     def stamp(self, session: Session, revisions: Sequence[str], *, purge: bool = True) -> None:
         """Let the version table have these revisions; purge: and no others.

@@ -435,7 +435,7 @@ def _agrees(made: Scratch) -> bool:
     """Tell whether the models agree with what the chain makes, but for tables without a model."""
     for worker in made.workers:
         about = current.describe(worker, made.session)  # a command may be env.py's only door
-        found = worker.differences(made.session) if about.models else ()
+        found = worker.differences(made.session)["differences"] if about.models else ()
         if any(each["kind"] != LEFTOVER for each in found):
             return False
     return True

@@ -41,7 +41,8 @@ class Options:
 
     proves: the backup is restored and compared. wish: what else is asked of it. accepts:
     differences go into the baseline.
-    downgrades: the migrations are taken back, in a scratch database.
+    downgrades: the migrations are taken back, in a scratch database. deep: the models make theirs
+    in one, and PostgreSQL's own catalogs are compared; None: as the settings say.
     seeds_twice: a second run of the seed command must change no count.
     stamps: the revisions that the version table gets. drops: invalid indexes.
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
@@ -54,6 +55,7 @@ class Options:
     wish: Wish = NO_WISH
     accepts: bool = False
     downgrades: bool = False
+    deep: bool | None = None
     seeds_twice: bool = False
     stamps: tuple[str, ...] = ()
     drops: tuple[str, ...] = ()

@@ -284,6 +284,13 @@ class Settings:
         default=None,
         unset="`true` where there is a baseline, else `false`",
     )
+    deep: bool | None = _key(
+        "whether the models make their tables in a scratch database, so that `verify`, `check` "
+        "and a rebuild compare what PostgreSQL has of both",
+        values.flag,
+        default=None,
+        unset="`true` in `check` and in a rehearsal, else `false`",
+    )
     inputs: tuple[str, ...] = _key(
         "files that the rebuilt database depends on beside those that `env.py` reads, as a "
         'list of patterns: `["data/*.csv"]`',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backset.chain import Done, Planned, Step
@@ -10,6 +11,7 @@ from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from backset.carry.tables import CarrySides
+    from backset.checks.deep import Catalogs
     from backset.checks.server_log import Look
     from backset.errors import Finding
     from backset.memory.builds import Recalled
@@ -130,27 +132,52 @@ def _verify(run: Run, progress: Progress) -> Done:
     back = _taken_back(run, progress) if run.options.downgrades else []
     asked = run.options.asks_log and not fresh
     log = _swallowed(run, asked=asked)
+    catalogs = partial(_catalogs, run, progress) if _is_deep(run) else None
     found = verification.verify(
         *(settings, run.work.workers(), session),
         also=[*unmet, *back, *log.findings()],
         fresh=fresh,
         accept=run.options.accepts,
         others=run.current.sharing,
+        catalogs=catalogs,
     )
     if found.findings:
         kind = StepFailedError if run.work.is_beside else FindingsError
         error = kind.of((*found.findings, *found.asides))
         if log.unread and log is not server_log.NOT_ASKED:
             error.add_note(str(log))
+        if found.deep and found.deep.objects:
+            error.add_note(f"{count(found.deep.objects, 'object')} compared with create_all()")
         if fresh and found.is_failed_by_models:
             error.add_note(found.strictness)
         raise error
     details = VerifyDetails(
-        tables=found.tables, accepted=found.accepted, silenced=found.silenced, server_log=log
+        tables=found.tables,
+        accepted=found.accepted,
+        silenced=found.silenced,
+        server_log=log,
+        deep=found.deep,
     )
     text = " · base → head → base leaves nothing behind" if run.options.downgrades else ""
     text += f" · {log}" if asked and str(log) else ""
     return Done(str(found) + text, details, found.asides)
+
+
+def _is_deep(run: Run) -> bool:
+    """Tell whether the models are to make theirs; in place there is no database beside.
+
+    On a throw-away server nobody waits for anything else, so that it is usual there.
+    """
+    said = (run.options.deep, run.settings.deep, run.settings.is_throw_away)
+    return next(each for each in said if each is not None) and not run.in_place.is_chosen
+
+
+def _catalogs(run: Run, progress: Progress) -> Catalogs:
+    from backset.prove import models
+
+    progress("comparing with what the models make by themselves")
+    others = run.current.sharing()
+    return models.catalogs(run, run.work.workers(), run.work.session(), others)
 
 
 def _swallowed(run: Run, *, asked: bool) -> Look:
@@ -189,6 +216,8 @@ def _plan_verify(run: Run) -> str:
     text = f"would compare the models with {run.work.target.database}"
     accepts = f", and accept the differences in {run.settings.shown(run.settings.baseline)}"
     text += accepts if run.options.accepts else ""
+    if _is_deep(run):
+        text += f" · would let the models make theirs in {run.server.names.scratch}, and drop that"
     if run.options.downgrades:
         scratch.refuse(run)
         name = run.server.names.scratch

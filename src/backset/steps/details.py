@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from backset.carry.plan import Left
+    from backset.checks.deep import DeepComparison
     from backset.checks.server_log import Look
     from backset.connections.activity import Backend
     from backset.migrate.worker import Migrated
@@ -117,6 +118,9 @@ class VerifyDetails(Details):
     accepted: int = key("`verify`: how many differences are accepted ones (`--accept`)")
     silenced: int = key("`verify`: how many findings the settings silence (`ignore`)")
     server_log: Look = key("`verify` and `seed`: what the server's log has of this run")
+    deep: DeepComparison | None = key(
+        "`verify`: what was compared with that which the models make (`--deep`); null where nothing"
+    )
 
 
 @described(kw_only=True)
