@@ -18,9 +18,20 @@ _ONLY_IF_MISSING = (
     "only where it is missing, or drop it by hand"
 )
 UNAVAILABLE = re.compile('extension "[^"]*" is not available')
-_INSTALL_EXTENSION = (
-    "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
-    "DATABASE_URL to a server that has them"
+INSTALL_EXTENSION = (
+    "install its files where PostgreSQL runs (the package postgresql-contrib, or one of its own), "
+    "or set DATABASE_URL to a server that has them"
+)
+# Mostly asked for one function, which the server has by itself.
+_UUIDS = re.compile('extension "(uuid-ossp|pgcrypto)" is not available')
+_BUILT_IN = (
+    "where it is for UUIDs alone: gen_random_uuid() is built in since PostgreSQL 13, so let the "
+    rf"migration use that, without \1; else {INSTALL_EXTENSION}"
+)
+_MAY_NOT_CREATE = re.compile('permission denied to create extension "([^"]*)"')
+AS_SUPERUSER = (
+    'as a superuser, in the database that is rebuilt: CREATE EXTENSION "{}"; a rebuild then works '
+    "in place, which keeps it (let the migration say IF NOT EXISTS)"
 )
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
@@ -117,11 +128,13 @@ _EXPLAINED = {
         "`invoke status` says which file, and what mends it",
     ),
 }
-# What a message means, whatever its kind.
+# What a message means, whatever its kind; \\1 is the first group of the pattern.
 _BETTER = (
     (_STARTED_BEFORE, REBASE),
     (_CLUSTER_WIDE, _ONLY_IF_MISSING),
-    (UNAVAILABLE, _INSTALL_EXTENSION),
+    (_UUIDS, _BUILT_IN),
+    (UNAVAILABLE, INSTALL_EXTENSION),
+    (_MAY_NOT_CREATE, AS_SUPERUSER.format(r"\1")),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
     (_NO_OPTION, _NAME_IT),
@@ -180,8 +193,8 @@ def of(
     if where.startswith("revision") and _NO_TABLE.search(message):
         remedy = _FIRST_TABLES
     for pattern, better in _BETTER:
-        if kind != "no section" and pattern.search(message):
-            return what.format(**named), better
+        if kind != "no section" and (found := pattern.search(message)):
+            return what.format(**named), found.expand(better)
     if kind == "several heads":
         remedy = remedy.format(alembic=alembic)
     if kind == "error":
