@@ -79,7 +79,7 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
         ('extension "uuid-ossp" is not available', "use that, without uuid-ossp; else install"),
         (
             'permission denied to create extension "postgis"',
-            'is rebuilt: CREATE EXTENSION "postgis"; a reb',
+            'CREATE EXTENSION "postgis"; a reb',
         ),
         ("Path doesn't exist: alembic.  Please use", "correct script_location"),
         ("a database of sqlite", "[tool.backset] upgrade = "),

@@ -128,7 +128,7 @@ _EXPLAINED = {
         "`invoke status` says which file, and what mends it",
     ),
 }
-# What a message means, whatever its kind; \\1 is the first group of the pattern.
+# What a message means, whatever its kind; a group of the pattern stands in the remedy, too.
 _BETTER = (
     (_STARTED_BEFORE, REBASE),
     (_CLUSTER_WIDE, _ONLY_IF_MISSING),
