@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from backset.backups import dumps
+from backset.backups import dumps, toc
 from backset.catalog import catalog, evaluated, object_hashes
 from backset.catalog.sharing import LeftOut
 from backset.connections.session import connect, explained
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backset.servers.server import Database, Server
 
 _SHOWN = 10
+_PUBLIC_OF_THE_OWNER = 15  # the major version since which the schema public is the database owner's
 
 
 def program(backup: Backup, programs: Programs) -> Path:
@@ -56,30 +57,59 @@ def load(
     StepFailedError with the differences.
     """
     path = backup.manifest.needed_path
-    try:
-        fill(backup, target, major, programs)
-    except StepFailedError as error:
-        if emptied is None or path is not None:
-            raise
-        emptied()
-        path = _own_path(backup, target)
-        with _first(error):
-            _fill_at_once(backup, target, programs, path=path)
+    with _entries(backup, target, major, programs) as entries:
+        try:
+            fill(backup, target, major, programs, entries=entries, at_once=False)
+        except StepFailedError as error:
+            if emptied is None or path is not None:
+                raise
+            emptied()
+            path = _own_path(backup, target)
+            with _first(error):
+                _fill_at_once(backup, target, programs, path=path, entries=entries)
     check(backup, target)
     return path is not None
 
 
+@contextmanager
+def _entries(
+    backup: Backup, target: Target, major: int, programs: Programs
+) -> Iterator[Path | None]:
+    """Give a list for `pg_restore --use-list`, where not everything of a backup is to be loaded.
+
+    Before 15 the schema public belongs to the superuser who made the cluster, which pg_dump 15 and
+    later writes down; since then it belongs to who owns the database, who may not give it away.
+    """
+    if not backup.manifest.major < _PUBLIC_OF_THE_OWNER <= major:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "toc"
+        lines = toc.read(backup.dump, program(backup, programs), programs, listing)
+        with connect(target, "restore") as session:
+            kept = [line for line in lines if toc.may_be_loaded(session, line)]
+        listing.write_text("\n".join(kept) + "\n", encoding="utf-8", errors="surrogateescape")
+        yield listing
+
+
 def fill(
-    backup: Backup, target: Target, major: int, programs: Programs, *, entries: Path | None = None
+    backup: Backup,
+    target: Target,
+    major: int,
+    programs: Programs,
+    *,
+    entries: Path | None = None,
+    at_once: bool = True,
 ) -> None:
     """Load a backup in the way that its manifest names.
 
-    entries: a list for `pg_restore --use-list`: all in one transaction, and where that does not
-    load by itself, with the search path of the database.
+    entries: a list for `pg_restore --use-list`. at_once: whether all is loaded in one transaction,
+    and where that does not load by itself, with the search path of the database.
     """
     path = backup.manifest.needed_path
-    if entries is None and path is None:
+    if not at_once and path is None:
         where, arguments = (backup.dump, program(backup, programs)), dumps.jobs(backup.dump)
+        arguments += ["--use-list", os.fspath(entries)] if entries else []
         dumps.load(*where, *arguments, programs=programs, target=target, major=major)
         return
     try:
