@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from backset.servers.server import Database, Server
 
 _SHOWN = 10
-_PUBLIC_OF_THE_OWNER = 15  # the major version since which the schema public is the database owner's
 
 
 def program(backup: Backup, programs: Programs) -> Path:
@@ -57,7 +56,7 @@ def load(
     StepFailedError with the differences.
     """
     path = backup.manifest.needed_path
-    with _entries(backup, target, major, programs) as entries:
+    with _entries(backup, target, programs) as entries:
         try:
             fill(backup, target, major, programs, entries=entries, at_once=False)
         except StepFailedError as error:
@@ -72,24 +71,20 @@ def load(
 
 
 @contextmanager
-def _entries(
-    backup: Backup, target: Target, major: int, programs: Programs
-) -> Iterator[Path | None]:
+def _entries(backup: Backup, target: Target, programs: Programs) -> Iterator[Path | None]:
     """Give a list for `pg_restore --use-list`, where not everything of a backup is to be loaded.
 
-    Before 15 the schema public belongs to the superuser who made the cluster, which pg_dump 15 and
-    later writes down; since then it belongs to who owns the database, who may not give it away.
+    Before 15 the schema public belongs to the superuser who made the cluster, and in databases that
+    came from there it often still does. pg_dump 15 and later writes that down, though only a
+    superuser may give a schema away.
     """
-    if not backup.manifest.major < _PUBLIC_OF_THE_OWNER <= major:
-        yield None
-        return
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
         lines = toc.read(backup.dump, program(backup, programs), programs, listing)
         with connect(target, "restore") as session:
             kept = [line for line in lines if toc.may_be_loaded(session, line)]
         listing.write_text("\n".join(kept) + "\n", encoding="utf-8", errors="surrogateescape")
-        yield listing
+        yield listing if kept != lines else None
 
 
 def fill(
