@@ -19,6 +19,7 @@ from backset.runs import clones, in_place
 from backset.runs.clones import Keeping
 from backset.runs.consent import admit, refuse_writing, settle, shown
 from backset.servers import derived, swap
+from backset.servers.server import untried
 from backset.steps.content import carry_sides, set_aside
 from backset.steps.databases import mark, pruned
 
@@ -45,6 +46,8 @@ def perform(
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     run.open()
+    if words := untried(run.server.major):
+        watcher.notice(words)
     names = [run.server.names.target, run.server.names.next]
     pid = process_of(run.server.session)
     with Waits(run.server.maintenance, names, pid, watcher.notice):
