@@ -81,6 +81,10 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
             'permission denied to create extension "postgis"',
             'CREATE EXTENSION "postgis"; a reb',
         ),
+        (
+            'DuplicateObject: extension "citext" already exists',
+            "say CREATE EXTENSION IF NOT EXISTS",
+        ),
         ("Path doesn't exist: alembic.  Please use", "correct script_location"),
         ("a database of sqlite", "[tool.backset] upgrade = "),
         ("NoSuchOptError: no such option", "[tool.backset] upgrade = "),
