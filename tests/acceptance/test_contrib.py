@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psycopg import sql
 
+from backset.servers import programs
 from tests.project import Project, laid_down, migrating, prints
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import psycopg
@@ -105,3 +107,39 @@ def test_one_that_no_server_of_ours_has_is_named_with_what_to_do(modest: Project
     assert 'extension "uuid-ossp" is not available → ' in done.stderr
     assert "gen_random_uuid() is built in since PostgreSQL 13" in done.stderr
     assert "the migrations name the extension uuid-ossp" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def embedded(short_tmp: Path) -> Iterator[Project]:
+    """A project without a server of its own."""
+    project = laid_down(short_tmp / "project", "objects", "")
+    del project.env["DATABASE_URL"]
+    yield project
+    succeed(project, "stop")
+
+
+def test_a_project_goes_on_with_another_package_of_programs(
+    embedded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data, its backups and what it had promoted are those of an older pgvector."""
+    version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    migrating(
+        embedded,
+        "CREATE EXTENSION IF NOT EXISTS vector; CREATE TABLE place (id int PRIMARY KEY, at vector)",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "WHEELS", programs.WHEELS[1:])
+        succeed(embedded, "reset-db")
+        reached = Project(embedded.folder, {"DATABASE_URL": succeed(embedded, "url").strip()})
+        reached.query("INSERT INTO place VALUES (1, '[1,2]')")
+        ((old,),) = reached.query(version)
+        succeed(embedded, "backup")
+        succeed(embedded, "stop")
+    said = succeed(embedded, "reset-db --carry")
+    assert "server error" not in said
+    (line,) = (each for each in said.splitlines() if " ! " in each)
+    assert f"does not have extension vector: version {old}, schema public (this server has" in line
+    assert reached.query(version) != [(old,)]
+    succeed(embedded, "restore --yes")
+    assert " ! " not in succeed(embedded, "reset-db --carry")
+    assert reached.query("SELECT * FROM place") == [(1, "[1,2]")]

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 EXTENSION = "extension"
 SCHEMA = "schema"
+_OTHER_FILES = (
+    "this server has the files of another version",
+    "look into the notes of that extension for what changed; nothing else needs to be done",
+)
 
 
 def _extension(row: Mapping[str, Any]) -> Property:
@@ -48,6 +52,7 @@ def _extension(row: Mapping[str, Any]) -> Property:
         statements=lambda _database: statements,
         amend=lambda _database: amend,
         own=row["own"],
+        beyond=("", "") if row["has_files"] else _OTHER_FILES,
     )
 
 
@@ -192,7 +197,9 @@ _OF_A_USER = f"e.oid >= {FIRST_OF_A_USER}"  # plpgsql comes with every database
 SOURCES = (
     Source(
         f"""
-SELECT extname, nspname, extversion, extowner = to_regrole(quote_ident(current_user)) AS own
+SELECT extname, nspname, extversion, extowner = to_regrole(quote_ident(current_user)) AS own,
+       EXISTS (SELECT FROM pg_available_extension_versions v
+               WHERE v.name = extname AND v.version = extversion) AS has_files
 FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
 WHERE {_OF_A_USER} ORDER BY e.oid""",
         _extension,  # by oid: an extension comes after those that it requires
