@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from psycopg import sql
 
 from backset.servers import programs
+from backset.servers.location import temporary_cluster
 from tests.project import Project, laid_down, migrating, prints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import psycopg
 
     from backset.servers.cluster import Cluster
 
@@ -35,6 +35,9 @@ INSERT INTO place VALUES
     (1, 'Ada', 'a=>1, b=>NULL, "c d"=>"x,y"', 'top.one', '[1.5,-2]', '[2026-01-01,2026-01-02)',
      '{Ä,b}', ARRAY['[1,2]'::vector, '[3,4]']),
     (2, NULL, '', '', NULL, NULL, NULL, NULL);
+"""
+VECTORS = """
+CREATE EXTENSION IF NOT EXISTS vector; CREATE TABLE place (id int PRIMARY KEY, at vector)
 """
 SELECTED = "SELECT p::text FROM place p ORDER BY id"
 
@@ -65,6 +68,23 @@ def test_rows_of_types_that_extensions_bring_are_kept(place: Project) -> None:
         assert place.query("SELECT id FROM place WHERE name = 'ADA'") == [(1,)]
         assert place.query("SELECT 1 FROM pg_extension WHERE extname = 'tablefunc'"), task
     assert "at head" in succeed(place, "status")
+
+
+@pytest.mark.slow
+def test_rows_come_from_a_server_with_another_version(tmp_path: Path, database_url: str) -> None:
+    """They come as text, and what may compare otherwise by now is named."""
+    project = migrating(laid_down(tmp_path / "project", "objects", database_url), VECTORS)
+    folder = programs.WHEELS[1].folder
+    assert folder is not None
+    with temporary_cluster(18, installation=folder / "pginstall18") as other:
+        other.start()
+        origin = other.url("postgres")
+        with psycopg.connect(origin) as session:
+            session.execute(VECTORS.encode())
+            session.execute("INSERT INTO place VALUES (1, '[1,2]')")
+        said = succeed(project, "carry", "--from", origin)
+    assert "extension version: the extension vector is 0." in said
+    assert project.query("SELECT * FROM place") == [(1, "[1,2]")]
 
 
 @pytest.fixture
@@ -118,15 +138,13 @@ def embedded(short_tmp: Path) -> Iterator[Project]:
     succeed(project, "stop")
 
 
+@pytest.mark.slow
 def test_a_project_goes_on_with_another_package_of_programs(
     embedded: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its data, its backups and what it had promoted are those of an older pgvector."""
     version = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-    migrating(
-        embedded,
-        "CREATE EXTENSION IF NOT EXISTS vector; CREATE TABLE place (id int PRIMARY KEY, at vector)",
-    )
+    migrating(embedded, VECTORS)
     with monkeypatch.context() as patch:
         patch.setattr(programs, "WHEELS", programs.WHEELS[1:])
         succeed(embedded, "reset-db")

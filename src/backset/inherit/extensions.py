@@ -66,6 +66,13 @@ def uncreatable(session: Session) -> tuple[str, ...]:
     return tuple(name for (name,) in session.execute(_UNCREATABLE).fetchall())
 
 
+def other_versions(old: Session, new: Session) -> list[tuple[str, str, str]]:
+    """Return the extensions of which two databases have other versions: name, old, new."""
+    before, now = (dict(session.execute(_VERSIONS).fetchall()) for session in (old, new))
+    both = sorted(before.keys() & now.keys())
+    return [(each, before[each], now[each]) for each in both if before[each] != now[each]]
+
+
 def lacking(session: Session, names: Collection[str], *, owns: bool) -> list[tuple[str, bool]]:
     """Return extensions that the session's database has not and its role could not create.
 
@@ -212,6 +219,7 @@ SELECT extname FROM pg_extension e WHERE {_OF_A_USER} AND (extname = 'pg_cron' O
     SELECT FROM pg_available_extension_versions v WHERE v.name = extname AND ({_MAY})))
 ORDER BY 1
 """
+_VERSIONS = "SELECT extname, extversion FROM pg_extension"
 _LACKING = f"""
 SELECT wanted, EXISTS (SELECT FROM pg_available_extensions WHERE name = wanted)
 FROM unnest(%(names)s::text[]) wanted
