@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backset.servers.server import Database, Server
 
 _SHOWN = 10
+_LIMITED_ROLE = "SELECT rolname FROM pg_roles WHERE rolname = current_user AND NOT rolsuper"
 
 
 def program(backup: Backup, programs: Programs) -> Path:
@@ -78,11 +79,15 @@ def _entries(backup: Backup, target: Target, programs: Programs) -> Iterator[Pat
     came from there it often still does. pg_dump 15 and later writes that down, though only a
     superuser may give a schema away.
     """
+    with connect(target, "restore") as session:
+        limited = session.execute(_LIMITED_ROLE).fetchone()
+    if limited is None:
+        yield None
+        return
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
         lines = toc.read(backup.dump, program(backup, programs), programs, listing)
-        with connect(target, "restore") as session:
-            kept = [line for line in lines if toc.may_be_loaded(session, line)]
+        kept = [line for line in lines if not toc.gives_public_away(line, *limited)]
         listing.write_text("\n".join(kept) + "\n", encoding="utf-8", errors="surrogateescape")
         yield listing if kept != lines else None
 
