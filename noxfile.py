@@ -111,8 +111,9 @@ def tests(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("python", [nox.param(path, id=name) for name, path in installed_pythons().items()])
 def every(session: nox.Session) -> None:
-    """Run every test, and `migrate`, on every PostgreSQL and every Python that is here."""
-    session.install("-e", ".[test]")
+    """Run every test, and `migrate`, on PostgreSQL 13 to 18 and every Python that is here."""
+    session.install("-e", ".[test,servers]")
+    session.run("python", "-m", "tests.packages")
     oldest = session.python == next(iter(installed_pythons().values()))
     which = ("--durations=60",) if oldest else ("-m", "every_python")
     pytest(session, "python", "--every", *which)

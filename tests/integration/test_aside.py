@@ -87,6 +87,9 @@ def put_back(databases: Databases, taken: constraints.Dropped) -> None:
     constraints.rebuild(taken, lambda: connect(databases.new_target, "test"))
 
 
+NEWER = re.compile(r"NULLS NOT DISTINCT|(?<=SET NULL )\(boss\)")  # what came with PostgreSQL 15
+
+
 @pytest.fixture
 def on_every(every_secured: SecuredServer) -> Iterator[Databases]:
     """An old database and a new one, on each major version."""
@@ -105,7 +108,8 @@ def on_every(every_secured: SecuredServer) -> Iterator[Databases]:
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_the_new_database_is_afterwards_what_it_was(on_every: Databases, size: int) -> None:
     """Whatever can be set aside comes back: names, comments, states, storage, order."""
-    on_every.new.execute(RICH.encode())
+    knows = on_every.new.info.server_version >= 150000
+    on_every.new.execute((RICH if knows else NEWER.sub("", RICH)).encode())
     before = described(on_every)
     taken = set_aside(on_every, TRANSFERS, size)
     assert described(on_every) != before

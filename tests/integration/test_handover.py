@@ -15,7 +15,7 @@ from backset.connections.session import connect
 from backset.errors import RefusedError, StepFailedError
 from backset.servers import swap
 from backset.settings.rules import Rules
-from tests.clusters import crash
+from tests.clusters import crash, majors, running
 from tests.integration.carries import EVERYTHING, Carry, built, carried, copied
 
 if TYPE_CHECKING:
@@ -255,6 +255,21 @@ def test_a_swap_that_fails_leaves_no_session_behind(carry: Carry) -> None:
     left = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     found = carry.server.session.execute(left, [carry.server.names.target]).fetchone()
     assert found == (0,)
+
+
+@pytest.mark.parametrize("major", majors(14, 13))
+def test_a_server_that_counts_late_has_every_table_read_again(major: int) -> None:
+    """Before 15 a session tells the others of its writes when it likes: only rows are believed."""
+    with running(major) as server:
+        with carried(server) as run:
+            run.promote()
+            assert run.is_promoted
+            assert run.told == ["reading again what seems to have been written to"]
+        with carried(server) as run:
+            run.write("INSERT INTO tasks VALUES (3)")
+            with pytest.raises(StepFailedError, match="since it was copied: tasks has"):
+                run.promote()
+            assert not run.is_promoted
 
 
 def test_what_was_promoted_survives_a_crash(fragile: Cluster) -> None:

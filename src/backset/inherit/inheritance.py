@@ -382,6 +382,7 @@ class Inheritance:
             for each in self._missing
             if each.when in stages
             and each not in self._left
+            and not (any(each.beyond) and each.key in self._there)
             and (kinds is None or each.kind in kinds)
         ]
         if now:
@@ -400,9 +401,10 @@ class Inheritance:
         statements = lost.remedy(database, there=there)
         text = "; ".join(each.as_string(session) for each in statements)
         where = "another database" if lost.when is When.CREATED else database
+        why, remedy = lost.beyond if there else ("", "")
         return Finding(
             kind="not inherited",
             what=f"the new {database} does not have {lost}",
-            why=self._words.get(lost.key) or _UNTRIED[lost.when],
-            remedy=f"as an administrator, in {where}: {text}",
+            why=why or self._words.get(lost.key) or _UNTRIED[lost.when],
+            remedy=remedy or f"as an administrator, in {where}: {text}",
         )

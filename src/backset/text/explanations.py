@@ -19,8 +19,24 @@ _ONLY_IF_MISSING = (
 )
 UNAVAILABLE = re.compile('extension "[^"]*" is not available')
 _INSTALL_EXTENSION = (
-    "install its files where PostgreSQL runs (such as the package postgresql-contrib), or set "
-    "DATABASE_URL to a server that has them"
+    "install its files where PostgreSQL runs (the package postgresql-contrib, or one of its own), "
+    "or set DATABASE_URL to a server that has them"
+)
+# Mostly asked for one function, which the server has by itself.
+_UUIDS = re.compile('extension "(uuid-ossp|pgcrypto)" is not available')
+_BUILT_IN = (
+    "where it is for UUIDs alone: gen_random_uuid() is built in since PostgreSQL 13, so let the "
+    rf"migration use that, without \1; else {_INSTALL_EXTENSION}"
+)
+_MAY_NOT_CREATE = re.compile('permission denied to create extension "([^"]*)"')
+_AS_SUPERUSER = (
+    'as a superuser, in the database that is rebuilt: CREATE EXTENSION "{}"; a rebuild then works '
+    "in place, which keeps it (let the migration say IF NOT EXISTS)"
+)
+_THERE = re.compile('extension "[^"]*" already exists')
+_IF_MISSING = (
+    "let the migration say CREATE EXTENSION IF NOT EXISTS: a rebuild in place keeps extensions, "
+    "and an administrator may have made it"
 )
 _NO_FOLDER = re.compile("Path doesn't exist|script_location")
 _CORRECT_FOLDER = "correct script_location in Alembic's configuration"
@@ -117,11 +133,14 @@ _EXPLAINED = {
         "`invoke status` says which file, and what mends it",
     ),
 }
-# What a message means, whatever its kind.
+# What a message means, whatever its kind; a group of the pattern stands in the remedy, too.
 _BETTER = (
     (_STARTED_BEFORE, REBASE),
     (_CLUSTER_WIDE, _ONLY_IF_MISSING),
+    (_UUIDS, _BUILT_IN),
     (UNAVAILABLE, _INSTALL_EXTENSION),
+    (_MAY_NOT_CREATE, _AS_SUPERUSER.format(r"\1")),
+    (_THERE, _IF_MISSING),
     (_NO_FOLDER, _CORRECT_FOLDER),
     (_OF_FLASK, _FLASK),
     (_NO_OPTION, _NAME_IT),
@@ -179,14 +198,27 @@ def of(
     named = {"message": message, "where": where, "target": target, "python": python}
     if where.startswith("revision") and _NO_TABLE.search(message):
         remedy = _FIRST_TABLES
-    for pattern, better in _BETTER:
-        if kind != "no section" and pattern.search(message):
-            return what.format(**named), better
+    if kind != "no section" and (better := _better(message)):
+        return what.format(**named), better
     if kind == "several heads":
         remedy = remedy.format(alembic=alembic)
     if kind == "error":
         remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {OR_DOOR}"
     return what.format(**named), remedy
+
+
+def extension(name: str, *, has_files: bool) -> str:
+    """Return how a database gets an extension that its role may not create.
+
+    has_files: whether the server has its files.
+    """
+    denied = f'permission denied to create extension "{name}"'
+    return _better(denied if has_files else f'extension "{name}" is not available')
+
+
+def _better(message: str) -> str:
+    found = ((pattern.search(message), better) for pattern, better in _BETTER)
+    return next((match.expand(better) for match, better in found if match), "")
 
 
 def installation(python: str, said: str) -> str:
