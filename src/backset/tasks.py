@@ -414,15 +414,16 @@ def backups(_c: Context, json: bool = False) -> None:
     help={
         "json": _CHAIN["json"],
         "prove": "build the chain in a scratch database, and compare every object of it",
+        "exact": "count the rows of large tables, which are estimated otherwise",
     },
 )
-def status(c: Context, json: bool = False, prove: bool = False) -> None:
+def status(c: Context, json: bool = False, prove: bool = False, exact: bool = False) -> None:
     """Show the state, its evidence and its cure; revision, tables.
 
     Exit code 6 where something is to be done. Nothing is changed.
     """
     with _machine("commands.target") as target:
-        target.status(as_json=json, plan=_dry(c), proves=prove)
+        target.status(as_json=json, plan=_dry(c), proves=prove, exact=exact)
 
 
 @task(

@@ -10,6 +10,8 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from backset.text.quantities import about
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -126,11 +128,34 @@ def row_counts(
     return counts(session, [each for each in tables(session) if wanted(each)])
 
 
-def readable_counts(session: psycopg.Connection[Any]) -> dict[str, int | None]:
-    """Return what row_counts() does; None for a table that the role may not read."""
+class RowCounts(dict[str, int | None]):
+    """The rows of tables by their shown names; None for a table that the role may not read.
+
+    estimated: the names of those that were not counted, since that takes long.
+    """
+
+    estimated: frozenset[str] = frozenset()
+
+    def told(self, name: str) -> str:
+        """Return the number of one for people: `30`, `≈ 12 M`, `?`."""
+        number = self[name]
+        if number is None:
+            return "?"
+        return about(number) if name in self.estimated else str(number)
+
+
+def readable_counts(session: psycopg.Connection[Any], *, exact: bool = False) -> RowCounts:
+    """Return the rows of each table; of large ones, unless exact, as ANALYZE has estimated them."""
     found, closed = tables(session), unreadable(session)
-    known = counts(session, [each for each in found if each not in closed])
-    return {shown(*each): known.get(shown(*each)) for each in found}
+    known = {} if exact else {shown(s, n): rows for s, n, rows in session.execute(_LARGE)}
+    wanted = [each for each in found if each not in closed and shown(*each) not in known]
+    counted = counts(session, wanted)
+    rows = RowCounts(
+        (shown(*each), None if each in closed else {**known, **counted}[shown(*each)])
+        for each in found
+    )
+    rows.estimated = frozenset(name for name in known if rows.get(name) is not None)
+    return rows
 
 
 def unreadable(session: psycopg.Connection[Any]) -> set[tuple[str, str]]:
@@ -385,6 +410,13 @@ SELECT n.nspname FROM pg_namespace n WHERE {_USER_SCHEMA} AND n.nspname <> 'publ
 TABLES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE {IS_TABLE} ORDER BY 1, 2
+"""
+# Their size is looked at as well: one that was emptied since ANALYZE is counted, in no time.
+_LARGE = """
+SELECT n.nspname, c.relname, c.reltuples::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.reltuples >= 1000000
+  AND pg_relation_size(c.oid) >= 20 * c.reltuples
 """
 _CLOSED = f"""
 SELECT n.nspname, c.relname, {_MAY_READ}

@@ -71,23 +71,28 @@ def look(
     told: Report,
     *,
     proves: bool = False,
+    exact: bool = False,
     consent: Consent | None = None,
     worker: Worker | None = None,
     ahead: Sequence[Worker] = (),
 ) -> Status:
     """Diagnose the target; prove what only a scratch build can tell, if that is asked for.
 
+    exact: whether the rows of large tables are counted.
     consent: whether the proof waits for the lock, and for how long all of it may go on. worker,
     ahead: processes of Alembic that were started already, for the target and for the proof.
     """
+    options = Options(exact=exact)
     if not proves:
-        with Run(settings, target, "status", beside=False, worker=worker) as run:
+        with Run(settings, target, "status", beside=False, worker=worker, options=options) as run:
             return diagnosis.status(run)
     with ExitStack() as stack:
         stack.enter_context(signals.limited(consent.timeout_s if consent else 0))
         if not ahead:
             worker, ahead = stack.enter_context(alembic_for_proof(settings, proves=True))
-        run = stack.enter_context(Run(settings, target, "repair", beside=False, worker=worker))
+        run = stack.enter_context(
+            Run(settings, target, "repair", beside=False, worker=worker, options=options)
+        )
         where = run, told.progress, told.notice if consent and consent.wait else None
         proof = restored = None
         with Placement(*where, ahead=ahead) as placement:

@@ -137,7 +137,7 @@ def unprotect(*, confirm: str, plan: bool) -> None:
             told.say(f"{target.database} is not protected")
 
 
-def status(*, as_json: bool, plan: bool, proves: bool) -> None:
+def status(*, as_json: bool, plan: bool, proves: bool, exact: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
     with (
         opened("status", as_json=as_json) as (settings, told),
@@ -151,7 +151,9 @@ def status(*, as_json: bool, plan: bool, proves: bool) -> None:
             told.plan([("start", WOULD_START)])
             return
         told.note(database=target.database, url=target.shown)
-        found = repair.look(settings, target, told, proves=bool(ahead), worker=it, ahead=ahead)
+        found = repair.look(
+            settings, target, told, proves=bool(ahead), exact=exact, worker=it, ahead=ahead
+        )
         told.status(found)
         if found.findings:
             raise FindingsError.of(found.findings)

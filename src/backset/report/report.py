@@ -133,8 +133,8 @@ class Report:
     def status(self, status: Status) -> None:
         """Print the state of a target."""
         self.state(status.state)
-        counts = {table: "?" if rows is None else rows for table, rows in status.rows.items()}
-        tables = " · ".join(f"{table} {rows}" for table, rows in counts.items()) or "none"
+        told = [f"{table} {status.rows.told(table)}" for table in status.rows]
+        tables = " · ".join(told) or "none"
         protected = " · protected" if status.protected else ""
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self.say(f"database  {status.database} on {server}{protected}")

@@ -135,7 +135,11 @@ class Content:
         "the same: scripts in folders below, which Alembic does not load", null=True, default=ABSENT
     )
     rows: Mapping[str, int | None] = key(
-        "`status`, `repair`: exact counts, by table; null where the role may not read it",
+        "`status`, `repair`: how many, by table; null where the role may not read it",
+        default=ABSENT,
+    )
+    estimated: Sequence[str] = key(
+        "the same: the tables of which `rows` has an estimate; `--exact` counts them",
         default=ABSENT,
     )
     orphans: Sequence[Trace] = key(
@@ -250,6 +254,7 @@ class JsonReport(Report):
             heads=status.heads,
             passed_over=status.passed_over,
             rows=status.rows,
+            estimated=sorted(status.rows.estimated),
             orphans=status.traces,
             previous=status.previous,
             protected=status.protected,

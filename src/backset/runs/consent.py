@@ -268,15 +268,11 @@ def _facts(run: Run, chain: Chain, strategy: Strategy) -> Facts:
         ("server", f"{server.address()} (PostgreSQL {server.version})"),
         ("database", run.target.database),
         ("size", size),
-        ("tables", " · ".join(f"{table} {_known(n)}" for table, n in rows.items()) or "none"),
+        ("tables", " · ".join(f"{table} {rows.told(table)}" for table in rows) or "none"),
         ("youngest", catalog.youngest_row(run.current.session()) or "no table has a time"),
         ("clients", clients),
         ("rebuilt", f"{chain.name}, {strategy.way}: {_aim(run, chain)}"),
     ]
-
-
-def _known(rows: int | None) -> str:
-    return "?" if rows is None else str(rows)
 
 
 def _demand_aim(run: Run, chain: Chain) -> None:

@@ -48,7 +48,7 @@ class Options:
     recipe: the missing files that come back. asks_log: `verify` looks into the server's log.
     carries: how rows come into the new database, if they do. origin: whose; None is the target's.
     cold: what earlier runs have kept is forgotten. drifted: a squash is followed by a database that
-    is not what it makes.
+    is not what it makes. exact: rows of large tables are counted, and not estimated.
     """
 
     proves: bool = False
@@ -65,6 +65,7 @@ class Options:
     origin: Origin | None = None
     cold: bool = False
     drifted: bool = False
+    exact: bool = False
 
 
 class Run:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, extension_rows, past, sharing, versions
+from backset.catalog.catalog import RowCounts
 from backset.checks import verification
 from backset.checks.differences import ENUM_KINDS, LEFTOVER
 from backset.checks.verification import Verdict
@@ -43,8 +44,8 @@ class Status:
 
     where: its URL without password, and what says so. python: the project's interpreter.
     server: its version; empty where nobody answers. heads: of the scripts. passed_over: what of
-    the scripts Alembic does not look at. rows: exact counts by
-    table. verdict: what verification found. previous: whether `undo` has something to go back to.
+    the scripts Alembic does not look at. rows: of each table. verdict: what verification found.
+    previous: whether `undo` has something to go back to.
     protected: whether it may be replaced. traces: where each missing revision went.
     """
 
@@ -54,7 +55,7 @@ class Status:
     server: str = ""
     heads: tuple[str, ...] = ()
     passed_over: str = ""
-    rows: Mapping[str, int | None]
+    rows: RowCounts
     previous: bool = False
     protected: bool = False
     verdict: Verdict = _NOTHING
@@ -171,7 +172,9 @@ def _status(run: Run, reached: Callable[[], None]) -> Status:
     target = run.target
     facts = Facts(root=run.settings.root, database=target.database, mended_in=target.mended_in)
     python = run.settings.shown_python
-    found = Status(database=target.database, rows={}, facts=facts, where=_where(run), python=python)
+    found = Status(
+        database=target.database, rows=RowCounts(), facts=facts, where=_where(run), python=python
+    )
     try:
         run.open()
         reached()
@@ -180,9 +183,9 @@ def _status(run: Run, reached: Callable[[], None]) -> Status:
             server=run.server.session.info.parameter_status("server_version") or "",
             previous=run.current.previous is not None,
             protected=run.current.database is not None and run.current.database.protected,
-            rows=catalog.readable_counts(run.work.session())
+            rows=catalog.readable_counts(run.work.session(), exact=run.options.exact)
             if run.current.database is not None
-            else {},
+            else RowCounts(),
         )
     except UnreachableError as error:
         return replace(found, server="", facts=replace(facts, unreachable=error.words))

@@ -15,6 +15,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def about(number: int) -> str:
+    """Return an estimate: `≈ 12 M`, `≈ 1.2 G`."""
+    scaled = float(number)
+    for unit in ("", " k", " M"):
+        if scaled < 1000:  # noqa: PLR2004  (the step between the units)
+            return f"≈ {scaled:.2g}{unit}"
+        scaled /= 1000
+    return f"≈ {scaled:.2g} G"
+
+
 def amount(size_bytes: float) -> str:
     """Return a size in decimal units: `9.8 MB`."""
     for unit in ("B", "kB", "MB"):
