@@ -25,6 +25,9 @@ class Details:
     """What programs get of a step beside its line: a class for each step, with its keys."""
 
 
+NO_DETAILS = Details()
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """What a step did: one line for people, `details` for programs, and what it could not do.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.exceptions import Exit
 
-from backset.chain import CHAINS
+from backset.chain import CHAINS, NO_DETAILS
 from backset.errors import (
     BacksetError,
     ConsentError,
@@ -175,7 +175,8 @@ def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = N
     if isinstance(error, ConsentError):
         told.stakes(error.stakes, error.digest)
     told.findings(error.findings)
-    told.fail(_lines(error, told.most_lines), error.exit_code)
+    details = getattr(error, "details", NO_DETAILS)
+    told.fail(_lines(error, told.most_lines), error.exit_code, details)
     wanted = [setting for each in error.findings for setting in each.settings]
     if wanted and root is not None:
         from backset.settings import writing

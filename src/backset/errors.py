@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from backset.described import described, key
 
@@ -53,9 +53,13 @@ class Finding:
 
 
 class BacksetError(Exception):
-    """Something that a person can act on: `what` happened, the `remedy`, and an exit code."""
+    """Something that a person can act on: `what` happened, the `remedy`, and an exit code.
+
+    details: chain.Details for programs, if the step that found it has any.
+    """
 
     exit_code: ClassVar[int] = 1
+    details: Any
 
     def __init__(self, what: str, remedy: str, *, findings: Iterable[Finding] = ()) -> None:
         super().__init__(what)

@@ -312,9 +312,17 @@ class _Judge:
             return any("enum" in kind and name == _shown(item) for kind, name in self._findings)
         if item.kind == "column":
             return each.what == "type" and ("enum column", _shown(item)) in self._findings
-        kinds = {"index": "invalid index", "constraint": "not valid constraint"}
-        is_of_it = each.what in {"valid", "definition"}
-        return is_of_it and (kinds.get(item.kind, ""), name) in self._findings
+        if item.kind == "index":
+            return each.what == "valid" and ("invalid index", name) in self._findings
+        is_known = ("not valid constraint", name) in self._findings
+        return is_known and each.what == "definition" and self._is_state_alone(each)
+
+    def _is_state_alone(self, each: Difference) -> bool:
+        """Tell whether a constraint of the database says the same, and is not valid."""
+        said, there = (
+            side[each.subject].aspects["definition"] for side in (self._models, self._database)
+        )
+        return said == there.removesuffix(" NOT VALID").removesuffix(" NOT ENFORCED")
 
     def is_implied(self, each: Difference) -> bool:
         """Tell whether it comes of another difference, which is told."""

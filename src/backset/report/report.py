@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from backset.chain import NO_DETAILS
 from backset.process.identity import spoken
 from backset.process.streams import tell
 from backset.text import pasted
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
-    from backset.chain import Done
+    from backset.chain import Details, Done
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
     from backset.status.diagnosis import Status
@@ -169,7 +170,12 @@ class Report:
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings for programs; people read them as the lines of the error."""
 
-    def fail(self, lines: Sequence[str], exit_code: int) -> None:  # noqa: ARG002  (JSON wants it)
+    def fail(
+        self,
+        lines: Sequence[str],
+        exit_code: int,  # noqa: ARG002  (JSON wants it)
+        details: Details = NO_DETAILS,  # noqa: ARG002  (JSON wants it)
+    ) -> None:
         """Print what went wrong, a line each."""
         for line in lines:
             self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)

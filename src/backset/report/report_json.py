@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from backset.chain import NO_DETAILS, Details
 from backset.described import ABSENT, described, inline, key, plain
 from backset.process.identity import spoken
 from backset.process.streams import concealed
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
-    from backset.chain import Details, Done
+    from backset.chain import Done
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
     from backset.revisions.history import ToldChain, Trace
@@ -60,6 +61,7 @@ class ToldError:
     step: str = key("the step that ran; null outside of the steps", null=True)
     lines: Sequence[str] = key("every problem in a line: what and where, `→`, what to do")
     exit_code: int = key("the same as that of the whole object")
+    details: Details = inline()
 
 
 @described()
@@ -277,9 +279,9 @@ class JsonReport(Report):
         """Keep what pyproject.toml is about to get, or would."""
         self.note(pyproject=Rewriting(diff, written=False))
 
-    def fail(self, lines: Sequence[str], exit_code: int) -> None:
+    def fail(self, lines: Sequence[str], exit_code: int, details: Details = NO_DETAILS) -> None:
         """Keep the error, a line each."""
-        self._content.error = ToldError(self.step, lines, exit_code)
+        self._content.error = ToldError(self.step, lines, exit_code, details)
 
     def close(self, exit_code: int) -> None:
         """Print the object."""

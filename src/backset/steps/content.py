@@ -141,16 +141,6 @@ def _verify(run: Run, progress: Progress) -> Done:
         others=run.current.sharing,
         catalogs=catalogs,
     )
-    if found.findings:
-        kind = StepFailedError if run.work.is_beside else FindingsError
-        error = kind.of((*found.findings, *found.asides))
-        if log.unread and log is not server_log.NOT_ASKED:
-            error.add_note(str(log))
-        if found.deep and found.deep.objects:
-            error.add_note(f"{count(found.deep.objects, 'object')} compared with create_all()")
-        if fresh and found.is_failed_by_models:
-            error.add_note(found.strictness)
-        raise error
     details = VerifyDetails(
         tables=found.tables,
         accepted=found.accepted,
@@ -158,6 +148,17 @@ def _verify(run: Run, progress: Progress) -> Done:
         server_log=log,
         deep=found.deep,
     )
+    if found.findings:
+        kind = StepFailedError if run.work.is_beside else FindingsError
+        error = kind.of((*found.findings, *found.asides))
+        error.details = details
+        if log.unread and log is not server_log.NOT_ASKED:
+            error.add_note(str(log))
+        if found.deep and found.deep.objects:
+            error.add_note(f"{count(found.deep.objects, 'object')} compared with create_all()")
+        if fresh and found.is_failed_by_models:
+            error.add_note(found.strictness)
+        raise error
     text = " · base → head → base leaves nothing behind" if run.options.downgrades else ""
     text += f" · {log}" if asked and str(log) else ""
     return Done(str(found) + text, details, found.asides)
