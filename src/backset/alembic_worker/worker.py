@@ -119,11 +119,11 @@ class Requests:
         """
         if given.get("watched") and self._tracer is None:
             self._tracer = tracer.InputTracer()
-        with self._tracer.unheard() if self._tracer else contextlib.nullcontext():
+        with self._tracer.variables.unheard() if self._tracer else contextlib.nullcontext():
             os.environ.clear()
             os.environ.update(given["environ"])
         if self._tracer:
-            self._tracer.port = given["port"]
+            self._tracer.elsewhere.port = given["port"]
         os.chdir(self._root)  # some configurations are read from another folder
         self._gate.expect(tuple(given["names"]), given["elsewhere"])
         if given["rights"]:

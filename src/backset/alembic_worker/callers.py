@@ -1,0 +1,77 @@
+"""Whose code is on the stack: that of people, or that of packages and of Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+_FROZEN = "<frozen "
+_IMPORTS = "<frozen importlib"
+_HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+PYTHON = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")  # its library
+
+
+class Callers:
+    """Tells both apart by the folder that the process has now, and by where packages are."""
+
+    def __init__(self) -> None:
+        here = os.path.join(os.getcwd(), "")
+        roots = {os.path.join(each, "") for each in (sys.prefix, sys.base_prefix)} | {PYTHON}
+        self._roots = tuple(each for each in roots if not here.startswith(each))
+
+    def is_installed(self, path: str) -> bool:
+        """Tell whether a package manager has put a file there, and no person edits it."""
+        return any(each in f"{path}/" for each in _INSTALLED) or path.startswith(self._roots)
+
+    def is_library(self, frame: Any) -> bool:
+        """Tell whether the code of a frame is a package's, or Python's."""
+        path = frame.f_code.co_filename
+        return path.startswith(_FROZEN) or self.is_installed(path)
+
+    def asks(self, frame: Any, name: str) -> bool:
+        """Tell whether people's code asks for a name: itself, or by a library that is told it."""
+        asker = outside(frame, MAPPINGS)
+        if asker is not None and self._is_own(asker):
+            return True
+        return any(self._is_own(each) and _says(each.f_code, name) for each in _stack(asker))
+
+    def is_importing(self, frame: Any) -> bool:
+        """Tell whether a library does this because it is imported, and nobody's code beside it."""
+        for each in _stack(frame):
+            if each.f_code.co_filename.startswith(_IMPORTS):
+                return True
+            if not self.is_library(each):
+                return False
+        return False
+
+    def _is_own(self, frame: Any) -> bool:
+        is_ours = frame.f_code.co_filename.startswith(_HERE)
+        return not (is_ours or self.is_library(frame))
+
+
+def outside(frame: Any, files: Container[str]) -> Any:
+    """Return the first frame whose code is in none of these files; None where there is none."""
+    return next((each for each in _stack(frame) if each.f_code.co_filename not in files), None)
+
+
+def _stack(frame: Any) -> Iterator[Any]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _says(code: Any, text: str) -> bool:
+    """Tell whether a text is among the constants of a code."""
+    return any(
+        text == each or (isinstance(each, tuple) and text in each) for each in code.co_consts
+    )
+
+
+# Where a lookup in `os.environ` passes: by `Mapping`, and by `os`; both are frozen in some Pythons.
+VIEWS = frozenset({type(os.environ).get.__code__.co_filename})
+MAPPINGS = VIEWS | {type(os.environ).__getitem__.__code__.co_filename}
