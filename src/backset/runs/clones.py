@@ -72,8 +72,10 @@ def look(run: Run, *, seeds: bool) -> str:
         return "--cold"
     run.clone.memory = run.clone.memory or builds.recall(run.settings, run.target.database)
     record = run.clone.memory.record
+    if _has_unknown_door(run):
+        return f"{builds.COLD}{_DOOR}"
     if record is None:
-        return f"{builds.COLD}{_DOOR}" if _has_unknown_door(run) else run.clone.memory.why
+        return run.clone.memory.why
     if why := _unsuited(run) or run.clone.memory.why or _surroundings(run, record):
         return why
     options = run.options
