@@ -267,6 +267,21 @@ def test_a_variable_that_a_library_names_counts(noted: Noted) -> None:
     assert not changes(account, "UNRELATED")
 
 
+def test_a_package_that_was_installed_from_a_folder_is_peoples_code(
+    noted: Noted, tmp_path: Path
+) -> None:
+    """`pip install .` puts the project beside its libraries, and notes where it came from."""
+    about = tmp_path / "site-packages/library-1.dist-info"
+    about.mkdir()
+    (about / "RECORD").write_text("library.py,,\n")
+    library = "import os, subprocess\nos.environ.get('CI')\nsubprocess.run(['true'], check=True)"
+    account = noted("import library", library)
+    assert (account["unknown"], changes(account, "CI")) == ({}, False)
+    (about / "direct_url.json").write_text('{"url": "file:///shop", "dir_info": {}}')
+    account = noted("import library", library)
+    assert (list(account["unknown"]), changes(account, "CI")) == (["starts true"], True)
+
+
 FINDS = "from ctypes.util import find_library\nfind_library('c')\nfind_library('no_such')\n"
 STARTS = "import subprocess\nsubprocess.run(['PROGRAM', '--version'])\n"
 LATER = f"def start():\n{textwrap.indent(STARTS, '    ')}"

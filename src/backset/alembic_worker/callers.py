@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from glob import escape as glob_escape
+from glob import glob
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,15 +26,17 @@ class Callers:
         here = os.path.join(os.getcwd(), "")
         roots = {os.path.join(each, "") for each in (sys.prefix, sys.base_prefix)} | {PYTHON}
         self._roots = tuple(each for each in roots if not here.startswith(each))
+        self._own = tuple(path for folder in sys.path for path in _built_here(folder))
 
     def is_installed(self, path: str) -> bool:
         """Tell whether a package manager has put a file there, and no person edits it."""
         return any(each in f"{path}/" for each in _INSTALLED) or path.startswith(self._roots)
 
     def is_library(self, frame: Any) -> bool:
-        """Tell whether the code of a frame is a package's, or Python's."""
+        """Tell whether the code of a frame is a package's that others wrote, or Python's."""
         path = frame.f_code.co_filename
-        return path.startswith(_FROZEN) or self.is_installed(path)
+        is_installed = path.startswith(_FROZEN) or self.is_installed(path)
+        return is_installed and not path.startswith(self._own)
 
     def asks(self, frame: Any, name: str) -> bool:
         """Tell whether people's code asks for a name: itself, or by a library that is told it."""
@@ -52,6 +57,23 @@ class Callers:
     def _is_own(self, frame: Any) -> bool:
         is_ours = frame.f_code.co_filename.startswith(_HERE)
         return not (is_ours or self.is_library(frame))
+
+
+def _built_here(folder: str) -> Iterator[str]:
+    """Yield the code in a folder of packages that was installed from a folder of people.
+
+    Such a package has `direct_url.json` with `dir_info`: PEP 610.
+    """
+    for about in glob(os.path.join(glob_escape(folder), "*.dist-info")):
+        try:
+            with open(os.path.join(about, "direct_url.json"), encoding="utf-8") as file:
+                is_folder = "dir_info" in json.load(file)
+            with open(os.path.join(about, "RECORD"), encoding="utf-8") as file:
+                paths = {line.partition(",")[0].partition("/") for line in file}
+        except (OSError, ValueError):
+            continue
+        if is_folder:
+            yield from (os.path.join(folder, name + slash) for name, slash, _ in paths)
 
 
 def outside(frame: Any, files: Container[str]) -> Any:

@@ -94,7 +94,7 @@ class AskedVariables:
             if path.endswith(_OLD_SETTINGS):
                 return self._take_old_settings()
             return bool(path.endswith(_DOTENV)) and self._take_interpolated(walker)
-        except (AttributeError, KeyError, TypeError):  # another version, which does it otherwise
+        except Exception:  # noqa: BLE001  (another version, which does it otherwise)
             return False
 
     def _take_settings(self, walker: Any) -> bool:
