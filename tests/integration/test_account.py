@@ -230,7 +230,15 @@ def test_the_settings_of_pydantic_1_are_understood(noted: Noted) -> None:
 def test_of_a_dotenv_file_the_interpolated_variables_count(noted: Noted, tmp_path: Path) -> None:
     """Its reader goes through all variables to find the few that `${NAME}` asks for."""
     (tmp_path / "project/.env").write_text("WHERE=${PLACE:-here}/x\nPLAIN=1\n")
-    account = noted("from dotenv import load_dotenv\nload_dotenv('.env')\n")
+    account = noted(
+        """
+        import os
+        from dotenv import load_dotenv
+
+        load_dotenv(".env")
+        assert os.environ["WHERE"] == "here/x"
+        """
+    )
     for name in ("PLACE", "WHERE", "PLAIN"):
         assert changes(account, name), name
     assert not changes(account, "UNRELATED")

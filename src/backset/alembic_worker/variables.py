@@ -6,6 +6,7 @@ A library may go through all of them to find a few. Where it is known which, the
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ _SETTINGS = "/pydantic_settings/"
 _OLD_SETTINGS = ("/pydantic/env_settings.py", "/pydantic/v1/env_settings.py")
 _OLD_MODULES = ("pydantic.env_settings", "pydantic.v1.env_settings")
 _DOTENV = "/dotenv/main.py"
+_INTERPOLATED = re.compile(r"\$\{([^}:]*)")
 
 
 class AskedVariables:
@@ -122,8 +124,7 @@ class AskedVariables:
 
     def _take_interpolated(self, walker: Any) -> bool:
         """Note the names in the value of a .env file that is looked at, such as `${HOME}`."""
-        atoms = walker.f_locals["atoms"]
-        self.names.update(each.name for each in atoms if hasattr(each, "name"))
+        self.names.update(_INTERPOLATED.findall(walker.f_locals["value"]))
         return True
 
     def _add(self, *names: str) -> None:
