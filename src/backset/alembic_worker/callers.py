@@ -26,6 +26,7 @@ class Callers:
         here = os.path.join(os.getcwd(), "")
         roots = {os.path.join(each, "") for each in (sys.prefix, sys.base_prefix)} | {PYTHON}
         self._roots = tuple(each for each in roots if not here.startswith(each))
+        self._libraries = {}  # type: dict[str, bool]  # by their files
         self._own = tuple(path for folder in sys.path for path in _built_here(folder))
 
     def is_installed(self, path: str) -> bool:
@@ -33,17 +34,22 @@ class Callers:
         return any(each in f"{path}/" for each in _INSTALLED) or path.startswith(self._roots)
 
     def is_library(self, frame: Any) -> bool:
-        """Tell whether the code of a frame is a package's that others wrote, or Python's."""
+        """Tell whether the code of a frame is a package's that others wrote, Python's, or ours."""
         path = frame.f_code.co_filename
-        is_installed = path.startswith(_FROZEN) or self.is_installed(path)
-        return is_installed and not path.startswith(self._own)
+        known = self._libraries.get(path)
+        if known is None:
+            is_installed = path.startswith((_FROZEN, _HERE)) or self.is_installed(path)
+            known = self._libraries[path] = is_installed and not path.startswith(self._own)
+        return known
 
     def asks(self, frame: Any, name: str) -> bool:
         """Tell whether people's code asks for a name: itself, or by a library that is told it."""
-        asker = outside(frame, MAPPINGS)
-        if asker is not None and self._is_own(asker):
-            return True
-        return any(self._is_own(each) and _says(each.f_code, name) for each in _stack(asker))
+        asker = each = outside(frame, MAPPINGS)
+        while each is not None:  # no generator: it is asked thousands of times
+            if not self.is_library(each) and (each is asker or _says(each.f_code, name)):
+                return True
+            each = each.f_back
+        return False
 
     def is_importing(self, frame: Any) -> bool:
         """Tell whether a library does this because it is imported, and nobody's code beside it."""
@@ -53,10 +59,6 @@ class Callers:
             if not self.is_library(each):
                 return False
         return False
-
-    def _is_own(self, frame: Any) -> bool:
-        is_ours = frame.f_code.co_filename.startswith(_HERE)
-        return not (is_ours or self.is_library(frame))
 
 
 def _built_here(folder: str) -> Iterator[str]:
