@@ -91,8 +91,9 @@ def _stack(frame: Any) -> Iterator[Any]:
 
 def _says(code: Any, text: str) -> bool:
     """Tell whether a text is among the constants of a code."""
-    return any(
-        text == each or (isinstance(each, tuple) and text in each) for each in code.co_consts
+    known = code.co_consts
+    return text in known or any(
+        text in each for each in known if isinstance(each, (tuple, frozenset))
     )
 
 

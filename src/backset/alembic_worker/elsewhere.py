@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -60,9 +61,9 @@ class Elsewhere:
     def unknown(self) -> dict[str, list[str]]:
         """Return what cannot be known."""
         found = dict(self._started)
-        for address in filter(self._is_foreign, self._heard):
+        for address in filter(self._is_foreign, self._heard.copy()):
             found[f"reads from {self._name(address)}"] = self._names(address)
-        for address in filter(self._is_foreign, self._silent):
+        for address in filter(self._is_foreign, self._silent.copy()):
             if self._name(address) not in self._answered:
                 found[f"cannot connect to {self._name(address)}"] = self._names(address)
         return {words: sorted(names) for words, names in found.items()}
@@ -92,11 +93,15 @@ class Elsewhere:
         for folder in os.get_exec_path(env):
             path = os.path.abspath(os.path.join(os.fsdecode(folder), name))
             yield path
-            try:
-                self._stat(path)
-            except OSError:
-                continue
-            return
+            if self._is_program(path):
+                return
+
+    def _is_program(self, path: str) -> bool:
+        try:
+            mode = self._stat(path).st_mode
+        except OSError:
+            return False
+        return stat.S_ISREG(mode) and bool(mode & 0o111)
 
     def made(self, sock: Any) -> None:
         """Watch sockets of a class of which there is one now."""

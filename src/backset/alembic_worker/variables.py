@@ -176,9 +176,14 @@ def _takes_fields_only(kind: Any) -> bool:
 
 
 def _is_order(function: Any) -> bool:
-    known = {"super", "settings_customise_sources"}
-    names = [each for each in function.__code__.co_names if each not in known]
-    is_flat = not any(hasattr(each, "co_names") for each in function.__code__.co_consts)
+    """Tell whether a function names nothing but source classes of the package."""
+    code = function.__code__
+    names = {*code.co_names, *code.co_freevars} - {
+        "super",
+        "__class__",
+        "settings_customise_sources",
+    }
+    is_flat = not any(hasattr(each, "co_names") for each in code.co_consts)
     found = [function.__globals__.get(each) for each in names]
     return is_flat and all(isinstance(each, type) and not _is_peoples(each) for each in found)
 
