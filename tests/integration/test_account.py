@@ -252,6 +252,25 @@ def test_of_a_dotenv_file_the_interpolated_variables_count(noted: Noted, tmp_pat
     assert not changes(account, "UNRELATED")
 
 
+@pytest.mark.slow
+def test_who_looks_for_proxies_takes_no_other_variable(noted: Noted) -> None:
+    """Every client of HTTP goes through all variables for that."""
+    account = noted("import urllib.request\nurllib.request.getproxies()")
+    assert changes(account, "HTTPS_PROXY")
+    assert changes(account, "no_proxy")
+    assert not changes(account, "UNRELATED")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["find_library('c')", "platform.uname()", "uuid.getnode()"])
+def test_who_copies_the_environment_for_a_program_takes_no_variable(
+    noted: Noted, code: str
+) -> None:
+    """What the program says is judged by the program."""
+    account = noted(f"import platform, uuid\nfrom ctypes.util import find_library\n{code}")
+    assert not changes(account, "UNRELATED")
+
+
 @pytest.mark.parametrize(
     ("own", "library", "counts"),
     slow_but(

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .callers import MAPPINGS, PYTHON, VIEWS, outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .callers import Callers
 
 _EVERY = "*"
 # They copy the environment for a program that they start, or for what a program says.
 _COPIES = frozenset(f"{PYTHON}{each}" for each in ("ctypes/util.py", "platform.py", "uuid.py"))
+_PROXIES = f"{PYTHON}urllib/request.py"  # it looks for `https_proxy` and the like in all of them
 _SETTINGS = "/pydantic_settings/"
 _OLD_SETTINGS = ("/pydantic/env_settings.py", "/pydantic/v1/env_settings.py")
 _OLD_MODULES = ("pydantic.env_settings", "pydantic.v1.env_settings")
@@ -85,24 +86,36 @@ class AskedVariables:
 
     def _is_understood(self, walker: Any) -> bool:
         """Tell whether what a walk takes is known, and note that."""
-        path = walker.f_code.co_filename
-        if path in _COPIES:
-            return True
-        if not self._callers.is_installed(path):
-            return False
+        take = self._taker(walker.f_code.co_filename)
         try:
-            if _SETTINGS in path:
-                return _is_building(walker) and self._take_settings(walker)
-            if path.endswith(_OLD_SETTINGS):
-                return self._take_old_settings()
-            return bool(path.endswith(_DOTENV)) and self._take_interpolated(walker)
+            return take is not None and take(walker)
         except Exception:  # noqa: BLE001  (another version, which does it otherwise)
             return False
+
+    def _taker(self, path: str) -> Callable[[Any], bool] | None:
+        """Return what notes that for the code of a file; None where nobody knows."""
+        if path in _COPIES:
+            return lambda _walker: True
+        if path == _PROXIES:
+            return self._take_proxies
+        if not self._callers.is_installed(path):
+            return None
+        if _SETTINGS in path:
+            return self._take_settings
+        if path.endswith(_OLD_SETTINGS):
+            return self._take_old_settings
+        return self._take_interpolated if path.endswith(_DOTENV) else None
+
+    def _take_proxies(self, walker: Any) -> bool:
+        self._add("_proxy")
+        return str(walker.f_code.co_name) == "getproxies_environment"
 
     def _take_settings(self, walker: Any) -> bool:
         """Note the fields of every settings class; tell whether these are all that is taken."""
         package = sys.modules["pydantic_settings"]
-        if any(_is_peoples(each) for each in _below(package.PydanticBaseSettingsSource)):
+        if not _is_building(walker) or any(
+            _is_peoples(each) for each in _below(package.PydanticBaseSettingsSource)
+        ):
             return False
         for kind in _below(package.BaseSettings):
             if not _takes_fields_only(kind):
@@ -114,7 +127,7 @@ class AskedVariables:
             self._put_in_front(each.f_locals.get("_env_prefix"))
         return True
 
-    def _take_old_settings(self) -> bool:
+    def _take_old_settings(self, _walker: Any) -> bool:
         """Note the variables of every settings class of pydantic 1: it has their whole names."""
         for module in filter(None, map(sys.modules.get, _OLD_MODULES)):
             for kind in _below(module.BaseSettings):
