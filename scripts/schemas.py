@@ -69,6 +69,7 @@ CHECKED: dict[Any, dict[str, Any]] = {
     values.names: _WORDS,
     values.table_patterns: _WORDS,
     values.patterns: {"type": "array", "items": {**_TEXT, "pattern": "^[^/~]"}},
+    values.noise: {"type": "array", "items": _TEXT},
     values.heads: {"anyOf": [{"const": "all"}, _WORDS]},
     values.tables: {"anyOf": [_TEXT, {**_WORDS, "items": _TEXT}]},
     values.templates: {"type": "object", "additionalProperties": {"type": "string"}},

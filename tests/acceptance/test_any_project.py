@@ -575,6 +575,32 @@ def test_what_env_py_opens_is_remembered_without_the_password(
     assert noted(foreign) == ["once"]
 
 
+SETTINGS = """
+from pydantic_settings import BaseSettings
+
+class Settings(BaseSettings):
+    sqlalchemy_database_uri: str
+
+config = context.config
+"""
+
+
+@pytest.mark.slow
+def test_what_a_settings_class_opens_is_remembered(made: Callable[[str], Foreign]) -> None:
+    """Its variable has the password, and another variable of a terminal changes nothing."""
+    foreign = made("asynchronous")
+    noted(foreign)
+    env = foreign.folder / "alembic/env.py"
+    text = env.read_text().replace("config = context.config\n", SETTINGS)
+    given = 'os.environ["SQLALCHEMY_DATABASE_URI"]'
+    assert given in text
+    env.write_text(text.replace(given, "Settings().sqlalchemy_database_uri"))
+    assert foreign.run("reset-db").returncode == 0
+    again = foreign.run("reset-db", SOMETHING="else")
+    assert "cloned from" in again.stdout, again.stdout + again.stderr
+    assert noted(foreign) == ["once"]
+
+
 def test_another_url_is_another_database(made: Callable[[str], Foreign]) -> None:
     """What was remembered is good for these very files and variables."""
     foreign = made("asynchronous")

@@ -154,11 +154,40 @@ def _tell(shop: Project, statement: str) -> None:
     shop.query(statement.replace("NAME", name), "postgres")
 
 
-CONNECTS = """
+TELLS = """
 import socket
-with socket.create_server(("127.0.0.1", 0)) as listening:
-    socket.create_connection(listening.getsockname()).close()
+listening = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listening.getsockname())
+client.sendall(b"hello")
 """
+HEARS = f"{TELLS}listening.accept()[0].sendall(b'x')\nclient.recv(1)\n"
+FINDS = "from ctypes.util import find_library\nfind_library('c')\n"
+SETTINGS = """
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SHOP_")
+    currency: str = "EUR"
+
+Settings()
+"""
+
+
+SOURCE = f"""
+from pydantic_settings import EnvSettingsSource
+
+class Own(EnvSettingsSource):
+    pass
+{SETTINGS}
+"""
+
+
+def begun(shop: Project, code: str) -> None:
+    """Let env.py begin with this."""
+    env = shop.folder / "migrations/env.py"
+    env.write_text(f"{code}\n{env.read_text()}")
+
+
 B1 = '"""b"""\nrevision, down_revision = "b1", "a1"\n\n\ndef upgrade():\n    pass\n'
 
 
@@ -177,12 +206,12 @@ B1 = '"""b"""\nrevision, down_revision = "b1", "a1"\n\n\ndef upgrade():\n    pas
                 edited("backset-baseline.toml", "differences = []\n"),
                 "backset-baseline.toml has changed",
             ),
-            (edited(".env", "SHOP_FLAG=on\n"), "a variable that is read has changed"),
+            (edited(".env", "SHOP_FLAG=on\n"), "variable SHOP_FLAG has changed"),
             (told("ALTER DATABASE NAME SET timezone TO 'UTC'"), "setting TimeZone is new"),
             (told("ALTER DATABASE NAME OWNER TO developer"), "is not like the one that was built"),
             (told("CREATE ROLE NAME"), "a role of the server has changed"),
         ],
-        lambda case: case[1].startswith(("shop has", "data/words", "a variable", "setting")),
+        lambda case: case[1].startswith(("shop has", "data/words", "variable", "setting")),
     ),
     ids=lambda each: each if isinstance(each, str) else "",
 )
@@ -198,7 +227,7 @@ def test_what_env_py_would_notice_builds_anew(
 def test_only_the_variables_and_settings_that_count_do(shop: Project) -> None:
     """Each terminal has others than those that env.py reads, and most settings build nothing."""
     assert would_clone(shop, SOMETHING="else", TERM="vt100", BACKSET_KEEP="7")
-    assert planned(shop, SHOP_FLAG="on").endswith("a variable that is read has changed")
+    assert planned(shop, SHOP_FLAG="on").endswith("variable SHOP_FLAG has changed")
     assert planned(shop, BACKSET_SERVER_LOG="true").endswith("a setting has changed")
 
 
@@ -346,21 +375,116 @@ def test_rows_of_another_place_are_fetched_each_time(shop: Project) -> None:
     ("code", "why"),
     slow_but(
         [
-            ("import subprocess; subprocess.run(['true'], check=True)", "env.py: it starts true"),
-            (CONNECTS, "env.py: it connects to 127.0.0.1:"),
+            ("import subprocess; subprocess.run(['true'], check=True)", "env.py starts true"),
+            (HEARS, "env.py reads from 127.0.0.1:"),
         ],
-        lambda case: case[0] == CONNECTS,
+        lambda case: case[0] == HEARS,
     ),
 )
 def test_what_comes_from_elsewhere_cannot_be_known(shop: Project, code: str, why: str) -> None:
     """A program or a server may say something else each time; `inputs` says that it does not."""
-    env = shop.folder / "migrations/env.py"
-    env.write_text(f"{code}\n{env.read_text()}")
+    begun(shop, code)
     shop.configure('inputs = ["data/*.txt"]\n', "")
     assert rebuilt(shop)["promote"]["unkept"].startswith(why)
+    assert f" · cold: {why}" in planned(shop)
+    assert rebuilt(shop)["reset"]["why"].startswith(f"cold: {why}")
     shop.configure("[tool.backset]\n", '[tool.backset]\ninputs = ["data/*.txt"]\n')
     assert rebuilt(shop)["promote"]["unkept"] is None
     assert cloned(shop)
+
+
+@pytest.mark.parametrize(
+    "code", slow_but([TELLS, FINDS], lambda code: code == TELLS), ids=["tells", "finds"]
+)
+def test_what_brings_nothing_into_the_build_is_cloned(shop: Project, code: str) -> None:
+    """A server that is only told something, a library that is looked up."""
+    begun(shop, code)
+    assert not cloned(shop)
+    assert cloned(shop)
+
+
+def test_a_settings_class_does_not_read_every_variable(shop: Project) -> None:
+    """It goes through all of them, and takes those of its fields; another's change is no change.
+
+    The record has no value, and four digits of each variable, by which nobody can try passwords.
+    """
+    begun(shop, SETTINGS)
+    assert not cloned(shop, SHOP_CURRENCY="swordfish")
+    assert would_clone(shop, SHOP_CURRENCY="swordfish", SOMETHING="else", NO_COLOR="1")
+    assert planned(shop, SHOP_CURRENCY="CHF").endswith("variable SHOP_CURRENCY has changed")
+    text = next(shop.folder.glob("backups/*/clean.template")).read_text()
+    assert "swordfish" not in text
+    assert len(json.loads(text)["hints"]["SHOP_CURRENCY"]) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [SOURCE, "import os; dict(os.environ)"], ids=["own", "all"])
+def test_who_reads_every_variable_depends_on_all(shop: Project, code: str) -> None:
+    """But for those of a terminal; so does a settings class with a source of the project's own."""
+    begun(shop, code)
+    assert not cloned(shop)
+    assert planned(shop, SOMETHING="else").endswith("variable SOMETHING has changed")
+    assert would_clone(shop, NO_COLOR="1")
+
+
+@pytest.mark.slow
+def test_what_the_settings_ignore_does_not_count(shop: Project) -> None:
+    """A variable, a file, a program, a server: whatever is said of them then, it is a clone."""
+    (shop.folder / "version.txt").write_text("1")
+    begun(
+        shop,
+        "import os, subprocess; os.environ.get('GIT_SHA'); open('version.txt').read()\n"
+        f"subprocess.run(['true'], check=True)\n{HEARS}",
+    )
+    shop.configure('inputs = ["data/*.txt"]\n', 'ignore_inputs = ["true", "localhost:*"]\n')
+    assert not cloned(shop)
+    assert would_clone(shop)
+    assert planned(shop, GIT_SHA="2").endswith("variable GIT_SHA has changed")
+    old = 'ignore_inputs = ["true"'
+    shop.configure(old, f'{old}, "GIT_*", "version.txt", "nothing-of-that-name"')
+    report = json.loads(shop.invoke("reset-db", "--json").stdout)
+    assert [each["name"] for each in report["findings"]] == ["nothing-of-that-name"]
+    (shop.folder / "version.txt").write_text("2")
+    assert would_clone(shop, GIT_SHA="2")
+    (shop.folder / "version.txt").unlink()
+    assert cloned(shop, GIT_SHA="3")
+
+
+def test_several_chains_are_one_build(tmp_path: Path, database_url: str) -> None:
+    """What any of them reads counts; without a change, all of them are cloned."""
+    project = laid_down(tmp_path / "chains", "door/chains", database_url)
+    assert not cloned(project)
+    assert would_clone(project)
+    for name in ("core/env.py", "billing/env.py", "billing/versions/billing1_items.py"):
+        path = project.folder / name
+        before = path.read_bytes()
+        path.write_bytes(before + b"\n")
+        assert planned(project).endswith(f"{name} has changed")
+        path.write_bytes(before)
+        os.utime(path, ns=(0, 0))
+    first = rebuilt(project)
+    assert first["reset"]["cloned"] is not None
+    assert [each["name"] for each in first["upgrade"]["chains"]] == ["core", "billing"]
+    query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    tables = {name for (name,) in project.query(query)}
+    assert tables == {"core_items", "billing_items", "core_version", "billing_version"}
+
+
+@pytest.mark.slow
+def test_a_command_that_nobody_knows_is_told(shop: Project) -> None:
+    """Each run says why it runs every migration, until `inputs` says what the command reads."""
+    old = 'inputs = ["data/*.txt"]\n'
+    shop.configure(old, 'upgrade = ["alembic", "upgrade", "head"]\n')
+    why = "cold: a command of the project migrates, and inputs does not say what it reads"
+    for _ in range(2):
+        step = rebuilt(shop)["reset"]
+        assert step["why"] == why
+        assert step["text"].endswith(f" · {why}")
+        assert planned(shop).endswith(why)
+    shop.configure("upgrade = [", f"{old}upgrade = [")
+    assert not cloned(shop)
+    assert cloned(shop)
+    assert planned(shop, SOMETHING="else").endswith("variable SOMETHING has changed")
 
 
 @pytest.mark.slow

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
 from importlib.util import source_from_cache
 from typing import TYPE_CHECKING, Any
 
+from .callers import Callers
+from .elsewhere import FORKS, STARTS, Elsewhere
+from .variables import AskedVariables
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 _LISTS = frozenset({"os.listdir", "os.scandir"})
-_STARTS = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
-_FORKS = frozenset({"os.fork", "os.forkpty"})
 _WRITES = os.O_WRONLY | os.O_RDWR
 _NOWHERE = ("/proc/", "/sys/", "/dev/")
-_INSTALLED = ("/site-packages/", "/dist-packages/")
 _CACHE = "/__pycache__/"
 _IMPORTS = ("<frozen importlib", os.path.join("importlib", "metadata"), "importlib_metadata")
 
@@ -29,26 +29,22 @@ _IMPORTS = ("<frozen importlib", os.path.join("importlib", "metadata"), "importl
 class InputTracer:
     """What is asked for from now on, until the process ends: an audit hook cannot be removed.
 
-    port: of the agreed server; a connection to another one brings what is in no file.
+    variables: those that are asked for. elsewhere: programs and servers; it is told the port of
+    the agreed one.
     """
 
     def __init__(self) -> None:
-        self.port = ""
+        self._callers = Callers()
+        self.variables = AskedVariables(self._callers)
+        self.elsewhere = Elsewhere(self._callers)
         self._files = {}  # type: dict[str, str]  # what stood at each path that was read
         self._looks = {}  # type: dict[str, str]  # at each that was only looked at
         self._folders = {}  # type: dict[str, list[str]]  # the names in them, as they were seen
         self._written = set()  # type: set[str]
-        self._names = set()  # type: set[str]
         self._tried = set()  # type: set[str]
-        self._unknown = set()  # type: set[str]
-        self._connected = set()  # type: set[str]
         self._stat, self._listdir = os.stat, os.listdir
         self._is_ours = False
-        here = f"{os.getcwd()}/"
-        roots = {os.path.join(each, "") for each in (sys.prefix, sys.base_prefix)}
-        self._roots = tuple(each for each in roots if not here.startswith(each))
         self._watch_looks()
-        self._watch_environment()
         sys.addaudithook(self._hear)
 
     def account(self) -> dict[str, Any]:
@@ -56,17 +52,18 @@ class InputTracer:
 
         files, looks: `f`, `d`, `o` (another thing) or nothing stood at each path. folders: their
         names. searched, tried: the folders of imports, and the names that count in them.
-        installed: files of packages and of Python, by folder. variables: their names. unknown: what
-        depends on more than that, in words.
+        installed: files of packages and of Python, by folder. programs: their paths, those of
+        libraries. variables, own, fields, prefixes: as AskedVariables has them. unknown: what
+        depends on more than that, in words, each with its names.
         """
-        modules = list(sys.modules.items())
+        modules, asked = list(sys.modules.items()), self.variables
         for _, module in modules:
             if path := _attribute(module, "__file__"):
                 self._read(path)
         read = {path: kind for path, kind in self._files.items() if path not in self._written}
         looks = {path: kind for path, kind in self._looks.items() if path not in self._files}
         installed = {}  # type: dict[str, list[str]]
-        for path in filter(self._is_installed, read):
+        for path in filter(self._callers.is_installed, read):
             installed.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
         return {
             "files": {path: read[path] for path in self._ours(read)},
@@ -75,16 +72,17 @@ class InputTracer:
             "searched": sorted(self._ours(self._searched(modules))),
             "tried": sorted(self._tried | {name.rpartition(".")[2] for name, _ in modules}),
             "installed": installed,
-            "variables": sorted(self._names),
-            "unknown": sorted(self._unknown | self._elsewhere()),
+            "programs": sorted(self.elsewhere.programs),
+            "variables": sorted(asked.names),
+            "own": sorted(asked.own),
+            "fields": sorted(asked.fields),
+            "prefixes": sorted(asked.prefixes),
+            "unknown": self.elsewhere.unknown(),
         }
 
     def _ours(self, paths: Iterable[str]) -> list[str]:
         """Return those that people edit, and no package manager."""
-        return [path for path in paths if not self._is_installed(path)]
-
-    def _is_installed(self, path: str) -> bool:
-        return any(each in f"{path}/" for each in _INSTALLED) or path.startswith(self._roots)
+        return [path for path in paths if not self._callers.is_installed(path)]
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
         """Note an event; most of them are of no interest, and there are very many."""
@@ -96,12 +94,14 @@ class InputTracer:
             self._list(args[0], sys._getframe(1).f_code.co_filename)  # noqa: SLF001
         elif event == "sqlite3.connect":
             self._read(args[0])
+        elif event == "socket.__new__":
+            self.elsewhere.made(args[0])
         elif event == "socket.connect":
-            self._connect(args[1])
-        elif event in _STARTS:
-            self._unknown.add(f"it starts {os.path.basename(_text(args[0] or '?'))}")
-        elif event in _FORKS:
-            self._unknown.add("it forks")
+            self.elsewhere.connect(*args)
+        elif event in STARTS:
+            self.elsewhere.start(event, args, sys._getframe(1))  # noqa: SLF001
+        elif event in FORKS:
+            self.elsewhere.fork()
 
     def _open(self, path: Any, mode: Any, flags: Any) -> None:
         writes = set(mode) & set("wax+") if isinstance(mode, str) else flags & _WRITES
@@ -129,24 +129,6 @@ class InputTracer:
         finally:
             self._is_ours = False
 
-    def _connect(self, address: Any) -> None:
-        is_path = isinstance(address, (str, bytes))
-        where = os.fsdecode(address) if is_path else f"{address[0]}:{address[1]}"
-        self._connected.add(where)
-
-    def _elsewhere(self) -> set[str]:
-        """Say what it connects to beside the agreed server."""
-        ports = {each: each.rpartition("." if "/" in each else ":")[2] for each in self._connected}
-        return {f"it connects to {each}" for each, port in ports.items() if port != self.port}
-
-    @contextmanager
-    def unheard(self) -> Iterator[None]:
-        """Note nothing of what is done to the variables, for the block."""
-        kept = set(self._names)
-        yield
-        self._names.clear()
-        self._names.update(kept)
-
     def _kind(self, name: str) -> str:
         try:
             mode = self._stat(name).st_mode & 0o170000
@@ -173,22 +155,6 @@ class InputTracer:
             return real(path, *args, **words)
 
         return noting
-
-    def _watch_environment(self) -> None:
-        """Note each variable that is asked for; who goes through them gets `*`, and all of them."""
-        kind = type(os.environ)  # type: Any
-        get, go_through, names = kind.__getitem__, kind.__iter__, self._names
-
-        def noting(environ: Any, key: Any) -> Any:
-            if isinstance(key, str):
-                names.add(key)
-            return get(environ, key)
-
-        def going_through(environ: Any) -> Iterator[Any]:
-            names.add("*")
-            return go_through(environ)  # type: ignore[no-any-return]
-
-        kind.__getitem__, kind.__iter__ = noting, going_through
 
     @staticmethod
     def _searched(modules: Iterable[tuple[str, Any]]) -> set[str]:

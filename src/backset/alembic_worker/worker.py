@@ -119,11 +119,11 @@ class Requests:
         """
         if given.get("watched") and self._tracer is None:
             self._tracer = tracer.InputTracer()
-        with self._tracer.unheard() if self._tracer else contextlib.nullcontext():
+        with self._unheard():
             os.environ.clear()
             os.environ.update(given["environ"])
         if self._tracer:
-            self._tracer.port = given["port"]
+            self._tracer.elsewhere.port = given["port"]
         os.chdir(self._root)  # some configurations are read from another folder
         self._gate.expect(tuple(given["names"]), given["elsewhere"])
         if given["rights"]:
@@ -137,6 +137,10 @@ class Requests:
     def _is_idle(self) -> bool:
         """Tell whether our parent is busy with something else, and asks for nothing yet."""
         return not select.select([self._link], [], [], _MOMENT_S)[0]
+
+    def _unheard(self) -> AbstractContextManager[None]:
+        """Let the tracer note nothing of what we do to the variables, for the block."""
+        return self._tracer.variables.unheard() if self._tracer else contextlib.nullcontext()
 
     def _become_alembic(self, words: list[str], given: dict[str, Any]) -> NoReturn:
         """Run Alembic's own command line. The lock is asked for when something is opened."""
@@ -477,7 +481,10 @@ class Requests:
             was_told = self._gate.opened and isinstance(error, OperationalError)
             if not (self._gate.found or was_told):  # else env.py went on after it was stopped
                 raise
-        environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
+        if self._tracer:
+            self._tracer.variables.fields.add("pg")  # libpq reads them, and nobody sees that
+        with self._unheard():
+            environ = {name: value for name, value in os.environ.items() if name.startswith("PG")}
         return {"opened": self._gate.opened, "environ": environ, "is_spoiled": is_spoiled}
 
     def _load(self) -> dict[str, Any]:

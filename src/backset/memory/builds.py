@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     Parts = dict[str, str]  # what each thing is called → a hash of it
 
 _NAME = "clean.template"
-_FORMAT = 1
+_FORMAT = 2
+COLD = "cold: "  # in front of why no build of this project is kept, so that people may change that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,9 @@ class Record:
     the server; server: of what is there. likeness: how its database was created.
     given: what it got of the database from before; had: what it had in the end (each a list of
     kind, name and values). folders, heads: of the scripts. told: what each step said.
-    kept: the databases, by what they are: `clean`, or `seeded`. schemas: that the build has made,
-    so that they are known for the project's when a later chain does not make them any more.
+    kept: the databases, by what they are: `clean`, or `seeded`; unkept: why there is none.
+    hints: of the variables, which one has changed. schemas: that the build has made, so that they
+    are known for the project's when a later chain does not make them any more.
     """
 
     taken_at: str
@@ -72,6 +74,8 @@ class Record:
     heads: list[str]
     told: dict[str, dict[str, Any]]
     kept: dict[str, KeptDatabase]
+    unkept: str = ""
+    hints: dict[str, str] = field(default_factory=dict)
     schemas: list[str] = field(default_factory=list)
     format: int = _FORMAT
 
@@ -116,6 +120,8 @@ def recall(settings: Settings, database: str) -> Memory:
     record = read(path(settings, database))
     if record is None:
         return Memory(None, {}, "no build is remembered")
+    if record.unkept:
+        return Memory(record, {}, f"{COLD}{record.unkept}")
     parts = inputs.of_files(settings, record.account)
     was = {name: value for name, value in record.parts.items() if name not in inputs.OF_ENVIRONMENT}
     return Memory(record, parts, inputs.difference(was, parts, settings.root))

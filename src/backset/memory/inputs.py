@@ -10,6 +10,7 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 
 OF_ENVIRONMENT = ("a variable that is read",)
 EVERY = "*"  # among the names of variables: somebody went through all of them
-# What a terminal, a session or a run of tests puts there; it differs where nothing else does.
+_SEEN = ("files", "looks", "folders")  # each with what was seen there
+_MOVED = "?"  # what stood at a path, if two processes have seen different things there
+# What a terminal, a session, a run of tests or of CI puts there; it differs where nothing else
+# does. It counts where the project's own code asks for it by its name.
 _NOISE = re.compile(
-    "_|PWD|OLDPWD|SHLVL|TERM.*|COLORTERM|COLUMNS|LINES|LS_COLORS|LESS.*|PAGER|EDITOR|VISUAL|PS1"
+    "_|PWD|OLDPWD|SHLVL|TERM.*|COLORTERM|NO_COLOR|FORCE_COLOR|CLICOLOR.*|PY_COLORS|CI|COLUMNS|LINES|LS_COLORS|LESS.*|PAGER|EDITOR|VISUAL|PS1"
     "|WINDOWID|DISPLAY|WAYLAND_DISPLAY|TMUX.*|STY|SSH_.*|XDG_SESSION_.*|XDG_ACTIVATION_TOKEN"
     "|DBUS_SESSION_BUS_ADDRESS|GPG_.*|INVOCATION_ID|JOURNAL_STREAM|HISTFILE|VSCODE_.*|PGAPPNAME"
     "|PYTEST_CURRENT_TEST|PYTEST_XDIST_.*|PYTHONPYCACHEPREFIX|PYTHONDONTWRITEBYTECODE"
@@ -39,7 +43,9 @@ def parts(account: Account, chosen: Iterable[Path]) -> Parts:
     """
     found = {path: _content(path) for path in [*account["files"], *map(str, chosen)]}
     for folder in account["folders"]:
-        found[f"the folder {folder}"] = digest(_names(folder))
+        found[f"the folder {folder}"] = digest(_names(folder, account))
+    for program in account["programs"]:
+        found[f"the program {program}"] = digest(_state(program))
     looks = {path: _kind(path) for path in account["looks"]}
     return {
         **found,
@@ -49,11 +55,44 @@ def parts(account: Account, chosen: Iterable[Path]) -> Parts:
     }
 
 
-def variables(names: Iterable[str], environ: Mapping[str, str]) -> str:
-    """Return a hash of variables; EVERY among the names stands for all of them."""
-    wanted = set(names)
-    wanted |= environ.keys() if EVERY in wanted else set()
-    return digest({name: environ.get(name) for name in wanted if not _NOISE.fullmatch(name)})
+def counted(account: Account, environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that count, and those of them that are not set as None.
+
+    Of a settings class each variable counts whose name has that of a field in it. Noise counts
+    where the project's own code names it.
+    """
+    fields, own = account["fields"], {*account["own"]}
+    starts = tuple(f"{prefix}{field}" for prefix in ("", *account["prefixes"]) for field in fields)
+
+    def is_read(name: str) -> bool:
+        lower, is_noise = name.lower(), _NOISE.fullmatch(name)
+        if EVERY in account["variables"] and not is_noise:
+            return True
+        return lower.startswith(starts) if is_noise else any(each in lower for each in fields)
+
+    named = {name for name in account["variables"] if name in own or not _NOISE.fullmatch(name)}
+    wanted = {*named, *filter(is_read, environ)} - {EVERY}
+    return {name: environ.get(name) for name in wanted if not _is_ignored(account, name)}
+
+
+def variables(account: Account, environ: Mapping[str, str]) -> str:
+    """Return a hash of the variables that count."""
+    return digest(counted(account, environ))
+
+
+def hints(settings: Settings, account: Account, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return four hexadecimal digits of each variable that counts, only to find what has changed.
+
+    They are too few to tell the value by.
+    """
+    found = counted(of_everything(settings, account), environ)
+    return {name: digest([name, value])[:4] for name, value in found.items()}
+
+
+def variable(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """Return in words the first variable whose hint has changed; empty where all are the same."""
+    changed = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return f"variable {changed[0]} has changed" if changed else ""
 
 
 def difference(old: Mapping[str, str], new: Mapping[str, str], root: Path) -> str:
@@ -74,10 +113,11 @@ def restless(account: Account, chosen: Iterable[Path], since_ns: int) -> str:
         if _kind(path) != kind:
             return str(path)
     for folder, names in account["folders"].items():
-        if _names(folder) != _counted(names):
+        if _names(folder, account) != _counted(folder, names, account):
             return str(folder)
     read = [path for path, kind in account["files"].items() if kind == "f"]
     read += [*map(str, chosen), *_importable(account), *_installed(account)]
+    read += account["programs"]
     return next((path for path in read if _has_changed(path, since_ns)), "")
 
 
@@ -86,9 +126,81 @@ def outside(account: Account, folders: Sequence[Path]) -> dict[str, Any]:
     inside = tuple(f"{each}{os.sep}" for each in folders)
     trimmed = {
         key: {path: what for path, what in account[key].items() if not path.startswith(inside)}
-        for key in ("files", "looks", "folders")
+        for key in _SEEN
     }
     return {**account, **trimmed}
+
+
+def together(accounts: Sequence[Account]) -> dict[str, Any]:
+    """Return one account of several processes, of which each has migrated a chain."""
+    whole = dict(accounts[0])
+    for account in accounts[1:]:
+        for key, more in account.items():
+            unite = _agreed if key in _SEEN else _united
+            whole[key] = unite(whole[key], more)
+    return whole
+
+
+def _agreed(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    moved = {path: _MOVED for path in one.keys() & other.keys() if one[path] != other[path]}
+    return {**one, **other, **moved}
+
+
+def _united(one: Any, other: Any) -> Any:  # noqa: ANN401  (lists of names, and tables of these)
+    if isinstance(one, dict):
+        return {key: _united(one.get(key, []), other.get(key, [])) for key in {*one, *other}}
+    return sorted({*one, *other})
+
+
+def ignoring(account: Account, patterns: Sequence[str], root: Path) -> dict[str, Any]:
+    """Return an account without what the settings say does not count.
+
+    patterns: of names of variables, of paths seen from `root`, of programs and of addresses.
+    """
+    account = {**account, "ignored": [*patterns], "root": str(root)}
+    if not patterns:
+        return account
+    files = {
+        key: {path: what for path, what in account[key].items() if not _is_ignored(account, path)}
+        for key in _SEEN
+    }
+    unknown = {
+        words: names
+        for words, names in account["unknown"].items()
+        if not any(_is_ignored(account, name) for name in names)
+    }
+    programs = [
+        each
+        for each in account["programs"]
+        if not any(_is_ignored(account, name) for name in (each, os.path.basename(each)))  # noqa: PTH119
+    ]
+    return {**account, **files, "programs": programs, "unknown": unknown}
+
+
+def idle(
+    account: Account, environ: Mapping[str, str], patterns: Sequence[str], root: Path
+) -> list[str]:
+    """Return the patterns that nothing in an account has.
+
+    None where somebody went through all variables: another environment may have one of that name.
+    """
+    if EVERY in account["variables"]:
+        return []
+    names = {*account["files"], *account["looks"], *account["folders"], *account["programs"]}
+    for folder, inside in account["folders"].items():
+        names.update(os.path.join(folder, each) for each in inside)  # noqa: PTH118
+    names |= {os.path.basename(each) for each in account["programs"]}  # noqa: PTH119
+    names |= {each for known in account["unknown"].values() for each in known}
+    names |= counted(account, environ).keys() | {*account["variables"]}
+    alone = [(each, {"ignored": [each], "root": str(root)}) for each in patterns]
+    return [each for each, one in alone if not any(_is_ignored(one, name) for name in names)]
+
+
+def _is_ignored(account: Account, name: str) -> bool:
+    """Tell whether a pattern of the settings has a name, or a path seen from the project."""
+    ignored = account.get("ignored", ())
+    shown = name.removeprefix(f"{account['root']}{os.sep}") if ignored else name
+    return any(fnmatchcase(shown, each) for each in ignored)
 
 
 def states(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -140,22 +252,26 @@ def _changed_at(path: str) -> int:
         return 0
 
 
-def _names(folder: str) -> list[str] | None:
+def _names(folder: str, account: Account) -> list[str] | None:
     try:
-        return _counted(os.listdir(folder))  # noqa: PTH208
+        return _counted(folder, os.listdir(folder), account)  # noqa: PTH208
     except OSError:
         return None
 
 
-def _counted(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if name != "__pycache__")
+def _counted(folder: str, names: Iterable[str], account: Account) -> list[str]:
+    return sorted(
+        name
+        for name in names
+        if name != "__pycache__" and not _is_ignored(account, os.path.join(folder, name))  # noqa: PTH118
+    )
 
 
 def _importable(account: Account) -> Iterator[str]:
     """Yield what stands where modules are looked for, under a name that was tried to import."""
     tried = set(account["tried"])
     for folder in account["searched"]:
-        for name in _names(folder) or ():
+        for name in _names(folder, account) or ():
             if name.partition(".")[0] in tried or name.endswith((".dist-info", ".egg-info")):
                 yield os.path.join(folder, name)  # noqa: PTH118
 
@@ -189,16 +305,23 @@ def of_environment(
     settings: Settings, account: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Parts:
     """Return those that are variables. environ: of the worker; a command may read all of it."""
-    names = [EVERY] if settings.has_door else account["variables"]
-    return {OF_ENVIRONMENT[0]: variables(names, environ)}
+    return {OF_ENVIRONMENT[0]: variables(of_everything(settings, account), environ)}
+
+
+def of_everything(settings: Settings, account: Account) -> Account:
+    """Return the same with every variable, where a command of the project migrates."""
+    every = [EVERY, *account["variables"]]
+    return {**account, "variables": every} if settings.has_door else account
 
 
 def of_seed(settings: Settings, environ: Mapping[str, str]) -> Parts:
     """Return the parts of the seeded state, beside those of the record. environ: of the command."""
     about = [settings.seed, dict(settings.rows)]
+    every = {"variables": [EVERY], "own": [], "fields": [], "prefixes": []}
+    ignored = {"ignored": settings.ignore_inputs, "root": str(settings.root)}
     return {
         "the seed command": digest(about),
-        "its environment": variables([EVERY], environ),
+        "its environment": variables({**every, **ignored}, environ),
     }
 
 
@@ -210,6 +333,7 @@ def _settings(settings: Settings) -> list[object]:
         [asdict(each) | {"over": each.has_expired(today)} for each in settings.ignore],
         [dict(each) for each in (settings.env, settings.ini, settings.expect)],
         [settings.upgrade, settings.init, settings.inputs, settings.baseline],
+        settings.ignore_inputs,
         [settings.strict, settings.server_log],
     ]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 _NAME = "target.known"
-_FORMAT = 1
+_FORMAT = 2
 _LARGEST_BYTES = 1_000_000
 _VARIABLE = "variable"
 # How a text may have a password: as it is, as a URL has it, as that stands in an ini file.
@@ -159,7 +159,7 @@ def _place_of(secret: str, settings: Settings, account: Mapping[str, Any]) -> _P
 def _texts(settings: Settings, account: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Yield what a password may stand in, and what its parts have a hash of."""
     read = settings.plain_env
-    names = read if inputs.EVERY in account["variables"] else account["variables"]
+    names = inputs.counted(account, read)
     yield from ((_VARIABLE, name, read[name]) for name in names if name in read)
     for path, kind in account["files"].items():
         if kind == "f" and not path.endswith(".pyc"):

@@ -7,6 +7,7 @@ what goes wrong with them stops nothing.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -36,21 +37,22 @@ if TYPE_CHECKING:
     from backset.servers.server import Database
 
 _CLEAN, _SEEDED = "clean", "seeded"
+_DOOR = "a command of the project migrates, and inputs does not say what it reads"
 _GIVEN = (When.EMPTY, When.MIGRATED)
 
 
 def _unsuited(run: Run) -> str:
     """Return why nothing is cloned or kept here; empty where it is."""
-    settings = run.settings
     if not run.work.is_beside:
         return "the database itself is rebuilt"
     if run.options.accepts:
         return "differences are to be accepted"
-    if len(settings.lineages) > 1:
-        return "there are several chains of revisions"
-    if settings.has_door and not settings.inputs:
-        return "a command of the project migrates, and inputs does not say what it reads"
-    return ""
+    return _DOOR if _has_unknown_door(run) else ""
+
+
+def _has_unknown_door(run: Run) -> bool:
+    """Tell whether nobody knows what migrates."""
+    return run.settings.has_door and not run.settings.inputs
 
 
 def recall(run: Run, *, seeds: bool) -> None:
@@ -70,6 +72,8 @@ def look(run: Run, *, seeds: bool) -> str:
         return "--cold"
     run.clone.memory = run.clone.memory or builds.recall(run.settings, run.target.database)
     record = run.clone.memory.record
+    if _has_unknown_door(run):
+        return f"{builds.COLD}{_DOOR}"
     if record is None:
         return run.clone.memory.why
     if why := _unsuited(run) or run.clone.memory.why or _surroundings(run, record):
@@ -104,14 +108,22 @@ def _surroundings(run: Run, record: Record) -> str:
     settings, old = run.settings, run.current.database
     if old is None or old.likeness != record.likeness:
         return f"{run.target.database} is not like the one that was built"
-    environ = settings.child_env(run.work.target)
+    if changed := _variable(run, record):
+        return changed
+    needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
+    now = _server_parts(run.server.session, needed)
+    return inputs.difference(record.server, now, settings.root) or _properties(run, record)
+
+
+def _variable(run: Run, record: Record) -> str:
+    """Return which variable has changed, in words."""
+    settings, environ = run.settings, run.settings.child_env(run.work.target)
     now = inputs.of_environment(settings, record.account, environ)
     was = {name: record.parts[name] for name in now}
-    needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
-    now |= _server_parts(run.server.session, needed)
-    return inputs.difference({**was, **record.server}, now, settings.root) or _properties(
-        run, record
-    )
+    if now == was:
+        return ""
+    named = inputs.variable(record.hints, inputs.hints(settings, record.account, environ))
+    return named or inputs.difference(was, now, settings.root)
 
 
 def _properties(run: Run, record: Record) -> str:
@@ -195,7 +207,8 @@ class Keeping:
             return
         try:
             if step == "verify" and self._run.clone.outside:
-                self._record = self._described()
+                self._record, account = self._described()
+                self._demand_known(account)
                 self._keep(_CLEAN, self._run.clone.outside)
             elif step == "seed" and self._record and self._before:
                 after = cluster_wide.look(self._run.server.session, self._name("next"))
@@ -213,20 +226,19 @@ class Keeping:
     def _name(self, what: str) -> str:
         return str(getattr(self._run.server.names, what))
 
-    def _described(self) -> Record:
-        """Return the record of what has just been verified; its copy is still to be made."""
-        run = self._run
-        account = run.work.worker().inputs()
-        if not account:
-            raise _NotKeptError("nobody has noted what it depends on")
-        if account["unknown"] and not run.settings.inputs:
-            raise _NotKeptError(f"env.py: {account['unknown'][0]}")
-        aside = [run.settings.backups, location.project_cluster(run.settings.root).folder]
-        account = inputs.outside(account, aside)
+    def _described(self) -> tuple[Record, dict[str, Any]]:
+        """Return the record of what has just been verified, and the whole account of it."""
+        run, settings = self._run, self._run.settings
+        noted = [each.inputs() for each in run.work.workers()]
+        account = inputs.together(noted) if all(noted) else {}
+        aside = [settings.backups, location.project_cluster(settings.root).folder]
+        counts = account and inputs.ignoring(
+            inputs.outside(account, aside), settings.ignore_inputs, settings.root
+        )
         had = properties.read(run.work.session(), inheritance.EVERYTHING, run.work.target.database)
-        return Record(
+        record = Record(
             taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            account=account,
+            account=counts,
             parts={},
             server={},
             likeness=[],
@@ -238,6 +250,19 @@ class Keeping:
             kept={},
             schemas=catalog.schemas(run.work.session()),
         )
+        return record, account
+
+    def _demand_known(self, account: dict[str, Any]) -> None:
+        """Raise _NotKeptError where nobody knows what the build depends on."""
+        run, settings = self._run, self._run.settings
+        if not account:
+            raise _NotKeptError("nobody has noted what it depends on")
+        environ = settings.child_env(run.work.target)
+        run.clone.idle = inputs.idle(account, environ, settings.ignore_inputs, settings.root)
+        assert self._record is not None  # noqa: S101  (of which this account is)
+        unknown = sorted(self._record.account["unknown"])
+        if unknown and not settings.inputs:
+            raise _NotKeptError(f"env.py {unknown[0]}, see ignore_inputs")
 
     def _keep(
         self, what: str, outside: tuple[cluster_wide.ClusterWide, cluster_wide.ClusterWide]
@@ -283,7 +308,9 @@ class Keeping:
         if row is None:
             raise OSError(f"{name} was opened meanwhile")
         kept = KeptDatabase(oid=row[0], made_in=row[1], digest=digest, parts=own)
-        self._record = replace(record, parts=parts, server=server, kept=record.kept | {what: kept})
+        hints = inputs.hints(settings, record.account, environ)
+        kept_now = record.kept | {what: kept}
+        self._record = replace(record, parts=parts, server=server, hints=hints, kept=kept_now)
         builds.write(builds.path(settings, self._run.target.database), self._record)
         self._run.clone.keeps.append(name)
 
@@ -292,6 +319,15 @@ class Keeping:
             (self._copying.stop if stop else self._copying.finish)()
             self._run.clone.unkept = self._run.clone.unkept or self._copying.problem
             self._copying = None
+        if self._run.clone.unkept and self._record is not None and not self._record.kept:
+            self._tell_why()
+
+    def _tell_why(self) -> None:
+        """Let the next run know why there is nothing to clone."""
+        assert self._record is not None  # noqa: S101  (the caller has looked)
+        record = replace(self._record, account={}, unkept=self._run.clone.unkept)
+        with suppress(OSError):  # it can do without
+            builds.write(builds.path(self._run.settings, self._run.target.database), record)
 
 
 _ROW = "SELECT oid, xmin::text FROM pg_database WHERE datname = %s AND NOT datallowconn"

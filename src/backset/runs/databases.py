@@ -304,9 +304,8 @@ class WorkDatabase:
             started += [Worker(self._settings, each) for each in others]
             for each in started:
                 self._open.enter_context(each)
-                is_watched = self._clone.watched and each is started[0]
                 target = self._current.target.database
-                each.begin(self.target, self._purpose, target, watched=is_watched)
+                each.begin(self.target, self._purpose, target, watched=self._clone.watched)
             self._workers = tuple(started)
         return self._workers
 

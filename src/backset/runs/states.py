@@ -12,6 +12,7 @@ import psycopg
 from backset.catalog import versions
 from backset.connections.session import connect
 from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
+from backset.memory.builds import COLD
 from backset.process.signals import submit
 from backset.servers.server import Server
 
@@ -49,12 +50,14 @@ class CloneState:
     outside: tuple[ClusterWide, ClusterWide] | None = None
     keeps: list[str] = field(default_factory=list)
     unkept: str = ""
+    idle: list[str] = field(default_factory=list)
     _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     @property
     def remembers(self) -> bool:
-        """Whether there is something to say of an earlier build."""
-        return self.memory is not None and self.memory.record is not None
+        """Whether there is something to say of an earlier build, or of none."""
+        is_known = self.memory is not None and self.memory.record is not None
+        return is_known or self.uncloned.startswith(COLD)
 
     def aside(self, work: Callable[[], None]) -> None:
         """Do something beside the steps, each after the one before."""

@@ -299,6 +299,15 @@ class Settings:
         unset="those alone",
         variable="words",
     )
+    ignore_inputs: tuple[str, ...] = _key(
+        "what a rebuilt database does not depend on, though `env.py` reads it: patterns of "
+        "variables, of files seen from the project's folder, of programs and of addresses, such "
+        'as `["GIT_SHA", "version.txt", "git", "localhost:6379"]`',
+        values.noise,
+        default=(),
+        unset="all of that counts",
+        variable="words",
+    )
     cache_seed: bool = _key(
         "whether the seeded state is kept as well, and cloned while the seed command and "
         "`inputs` stay as they are",

@@ -48,6 +48,13 @@ def patterns(raw: object) -> tuple[str, ...]:
     raise ValueError('a list of patterns in the project, such as ["scripts/*.py", "data/**/*.csv"]')
 
 
+def noise(raw: object) -> tuple[str, ...]:
+    """Return patterns of what need not count."""
+    if isinstance(raw, list) and all(isinstance(each, str) and each for each in raw):
+        return tuple(raw)
+    raise ValueError('a list of patterns, such as ["GIT_SHA", "git", "localhost:6379"]')
+
+
 def heads(raw: object) -> tuple[str, ...]:
     """Return the revisions where a chain ends; `"all"` means Alembic's own word for them."""
     if raw in ("all", ["all"]):

@@ -129,7 +129,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
         swap_them()
     notes.note_made(run, horizon)
     kept = None if old is None else names.previous
-    findings = run.work.inheritance.findings(run.server.session)
+    findings = (*run.work.inheritance.findings(run.server.session), *map(_idle, run.clone.idle))
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
     text += f" · {late}" if (late := swap.lacking(run.server)) else ""
     if run.clone.unkept and run.clone.outside:  # the next run will build it again
@@ -144,6 +144,18 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
         unkept=run.clone.unkept,
     )
     return Done(text, details, findings)
+
+
+def _idle(pattern: str) -> Finding:
+    from backset.errors import Finding
+
+    return Finding(
+        kind="unused ignore",
+        name=pattern,
+        what=f"[tool.backset] ignore_inputs: {pattern} matches nothing",
+        why="it could hide something new",
+        remedy="remove the pattern, or correct it",
+    )
 
 
 def pruned(run: Run) -> tuple[int, str]:
