@@ -81,16 +81,24 @@ _NOTED = """
 with open(os.path.join(os.path.dirname(__file__), "..", "imports.log"), "a") as log:
     print(f"{time.process_time() - BEGAN:.2f}", os.getpid(), *sys.argv[:1], file=log)
 """
-_MAIN = '''"""The application's own command: `python -m shop upgrade`."""
+_MAIN = '''"""The own commands: `python -m shop upgrade`, and `create` without revisions."""
 
 import sys
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import create_engine
 
-if sys.argv[1:] != ["upgrade"]:
-    sys.exit("usage: python -m shop upgrade")
-command.upgrade(Config(toml_file="pyproject.toml"), "heads")
+from shop.models import METADATA
+from shop.settings import SETTINGS
+
+if sys.argv[1:] == ["upgrade"]:
+    command.upgrade(Config(toml_file="pyproject.toml"), "heads")
+elif sys.argv[1:] == ["create"]:
+    url = SETTINGS.database.replace("postgresql://", "postgresql+psycopg://", 1)
+    METADATA.create_all(create_engine(url))
+else:
+    sys.exit("usage: python -m shop upgrade|create")
 '''
 _ENV = '''"""Run the migrations on the database of the application's settings."""
 

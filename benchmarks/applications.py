@@ -49,7 +49,29 @@ def working(place: Place, amounts: Amounts) -> Iterator[Found]:
     ]
     ours, theirs = alternate(looks, amounts.few)
     yield Comparison("status at head", "s", ours, theirs, 1.1)
-    place.drop(*map(_database, names))
+    yield from _deep(place, amounts, folders["own"])
+    place.drop(*map(_database, names), "made")
+
+
+def _deep(place: Place, amounts: Amounts, folder: Path) -> Iterator[Found]:
+    """Yield the deep comparison against Alembic's, and create_all() beside that."""
+    env = {"SHOP_DATABASE": place.url("made")}
+
+    def renew() -> None:
+        schemas = [f"CREATE SCHEMA {each}" for each in application.SCHEMAS]
+        place.renew("made")
+        place.sql("made", *schemas)
+
+    def theirs() -> None:
+        place.run("alembic", "check", cwd=folder)
+        place.run("python", "-m", "shop", "create", cwd=folder, env=env)
+
+    sides = [
+        Side("verify --deep", lambda: place.run("backset", "verify", "--deep", cwd=folder)),
+        Side("alembic check, create_all", theirs, renew),
+    ]
+    ours, other = alternate(sides, amounts.few)
+    yield Comparison("verify --deep", "s", ours, other, 1.6)
 
 
 def _database(name: str) -> str:
