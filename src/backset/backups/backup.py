@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from backset.backups import dumps, manifest, toc
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
-from backset.catalog import catalog, evaluated, object_hashes
+from backset.catalog import catalog, evaluated, object_hashes, schema
 from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 from backset.described import plain
@@ -101,6 +101,7 @@ def take(
                 # While pg_dump works, in its snapshot.
                 rows = catalog.row_counts(session, lambda table: not left_out.has(table))
                 objects = object_hashes.read(session, left_out.condition())
+                digest = "" if left_out.names() else schema.of_dump(session)
                 outcome = evaluated.look(session, search_path, left_out.has)
                 about = Manifest(
                     name=name,
@@ -112,6 +113,7 @@ def take(
                     revisions=revisions,
                     rows=rows,
                     objects=objects,
+                    schema_digest=digest,
                     size_bytes=0,
                     sha256="",
                     dump_format=form.words,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from psycopg import sql
 
-from backset.catalog import sharing
+from backset.catalog import catalog, sharing
 from backset.catalog.catalog import FIRST_OF_A_USER, SETTINGS, spelled
 from backset.catalog.object_hashes import ASPECTS, IS_OURS, TO_COMPARE
 from backset.text.pasted import parts
@@ -263,6 +263,7 @@ def shown(key: str) -> str:
 OF_AN_ADMINISTRATOR = frozenset(
     {"owner", "rights", "column rights", "tablespace", "version", _SECRET}
 )
+KINDS_OF_AN_ADMINISTRATOR = frozenset({"default acl", "user mapping"})
 
 
 def digest(items: Mapping[str, Item], major: int) -> str:
@@ -274,6 +275,22 @@ def digest(items: Mapping[str, Item], major: int) -> str:
     spared = OF_AN_ADMINISTRATOR | {_ORDER}
     lines = [[key, *_compared(each, spared)] for key, each in sorted(items.items())]
     return f"{major}:{sha256(json.dumps(lines).encode()).hexdigest()[:32]}"
+
+
+def of_dump(session: Session) -> str:
+    """Return the digest of what a dump has of a database: what was restored of it has the same.
+
+    Before it stands by what it was made: of two digests that begin otherwise, none tells anything.
+    pg_dump leaves out an index that CREATE INDEX CONCURRENTLY did not finish. A restored database
+    has a schema `public` in any case, and schemas that the script of an extension makes.
+    """
+    empty = {f"schema {each}" for each in ("public", *catalog.empty_schemas(session))}
+    found = {
+        key: each
+        for key, each in read(session).items()
+        if not (key in empty or each.kind in KINDS_OF_AN_ADMINISTRATOR or "valid" in each.aspects)
+    }
+    return f"{_MADE_BY}:{digest(found, session.info.server_version // 10000)}"
 
 
 def read(
@@ -392,3 +409,5 @@ ROWS = f"""
 SELECT coalesce(json_agg(json_build_array(number, kind, identity, parent, place, aspects, more)),
                 '[]')::text FROM ({_SCHEMA}) AS found
 """
+_RULES = (_SCHEMA, SETTINGS, *sorted(_PARSED), *(each.pattern for each in (_CAST, _ATOM, _TWICE)))
+_MADE_BY = sha256("".join(_RULES).encode()).hexdigest()[:8]
