@@ -227,7 +227,9 @@ def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[
         there = inserted[table].total if table in inserted else 0
         yield _leftover(each, f", with {count(there, 'row')}" if there else "")
     if large := inserted[past.LARGE_OBJECTS].total:
-        yield _finding("downgrade leaves", "", f"{count(large, 'large object')} left at base")
+        verb = "is" if large == 1 else "are"
+        what = f"{count(large, 'large object')} {verb} left at base"
+        yield _finding("downgrade leaves", "", what)
     for role in cluster_wide.made(before, cluster_wide.look(made.session)):
         yield _finding("downgrade leaves", role.name, f"{role.name} is left on the server")
     yield from _second(made, first, progress)
