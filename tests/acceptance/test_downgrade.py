@@ -66,12 +66,13 @@ def test_migrations_that_are_taken_back_whole(migrated: Project) -> None:
 
 
 def test_what_is_left_is_named(migrated: Project) -> None:
-    """Types, functions, tables with their rows; and the second upgrade that meets them."""
+    """Types, functions, tables with their rows, large objects; and the upgrade that meets them."""
     up = (
         "CREATE TYPE mood AS ENUM ('sad'); CREATE SEQUENCE ticks; CREATE TABLE kept (id int); "
         'CREATE TABLE "Kept.too" (id int); INSERT INTO "Kept.too" VALUES (1); '
         "INSERT INTO kept VALUES (1), (2); ALTER TABLE users ADD mood mood; "
-        "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+        "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+        "SELECT lo_from_bytea(0, 'x')"
     )
     add(migrated, up, "ALTER TABLE users DROP mood")
     code, found = verified(migrated)
@@ -83,6 +84,7 @@ def test_what_is_left_is_named(migrated: Project) -> None:
         'table "Kept.too" is left at base, with 1 row',
         "table kept is left at base, with 2 rows",
         "type mood is left at base",
+        "1 large object is left at base",
     ]
     assert ours[-1]["what"].startswith("after a downgrade to base the upgrade fails: revision c0de")
     assert 'type "mood" already exists' in ours[-1]["what"]

@@ -410,6 +410,29 @@ def test_random_ids_want_a_decision(ground: Ground) -> None:
     assert not grounds.scratches(ground)
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    slow_but(
+        [
+            ((), "--rows none leaves them out"),
+            (("--rows", "keep"), "--rows none leaves them out"),
+            (("--from", "h0004"), "of the large objects is only in the old chain"),
+            (("--rows", "none"), ""),
+        ],
+        lambda case: not case[0],
+    ),
+)
+def test_large_objects_want_a_decision(ground: Ground, flags: tuple[str, ...], words: str) -> None:
+    """No revision is written with such; without an answer nothing is lost, and nothing changed."""
+    late = Script(id="large", down=(), up="op.execute(\"SELECT lo_from_bytea(0, 'x')\")")
+    project = laid_down(ground, replace(small(), scripts=line(*small().scripts, late)))
+    before = tree(project)
+    done = project.invoke("squash", "-m", MESSAGE, *flags)
+    assert words in done.stderr
+    assert (done.returncode != 0) == bool(words), done.stdout + done.stderr
+    assert (tree(project) == before) == bool(words)
+
+
 @pytest.mark.parametrize("rows", slow_but(["keep", "none"], lambda rows: rows == "none"))
 def test_rows_of_migrations(ground: Ground, rows: str) -> None:
     """They are inserted, or left out; those in a database that follows stay in either case."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 import psutil
@@ -18,6 +19,7 @@ import pytest
 
 from backset.backups import manifest, restoration
 from backset.backups.store import Choice
+from backset.connections.session import connect
 from backset.errors import RefusedError, StepFailedError
 from backset.servers.programs import Programs
 from tests.backups import EMPTY, NEVER, change, run, take
@@ -303,6 +305,29 @@ def test_a_dump_that_restores_otherwise(
     words = "users has 7 of 8 rows, table other.thing is missing, table other.things is new"
     with pytest.raises(StepFailedError, match=words):
         restoration.load(manifest.read(path.with_suffix(".dump")), target, 18, programs)
+
+
+def test_what_no_hash_has_is_told(vault: BackupStore, target: Target, programs: Programs) -> None:
+    """A comment that is lost is said; nothing is, where all came or the manifest cannot tell."""
+    run(target, "COMMENT ON TABLE users IS 'people'")
+    taken, told = take(vault, target, programs), list[str]()
+    run(target, EMPTY)
+    restoration.load(taken, target, 18, programs, notice=told.append)
+    assert told == []
+    path = manifest.beside(taken.dump)
+    rules, major, digest = taken.manifest.schema_digest.split(":")
+    path.write_text(path.read_text().replace(digest, "0" * len(digest)))
+    run(target, EMPTY)
+    restoration.load(manifest.read(taken.dump), target, 18, programs, notice=told.append)
+    (line,) = told
+    assert taken.name in line
+    with connect(target, "test") as session:
+        assert not restoration.is_unlike(taken.manifest, session)
+        session.execute("COMMENT ON TABLE users IS NULL")
+        assert restoration.is_unlike(taken.manifest, session)
+        for other in ("", f"other:{major}:{digest}", f"{rules}:17:{digest}"):
+            about = replace(taken.manifest, schema_digest=other)
+            assert not restoration.is_unlike(about, session)
 
 
 def test_another_database_and_a_newer_server_are_refused(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 import sqlalchemy
 from hypothesis import example, given
@@ -344,6 +345,118 @@ def test_a_part_of_a_chain(database_url: str, tmp_path: Path) -> None:
     assert [str(each) for each in done.differences if not each.minor] == []
     assert [each.what for each in done.left] == ["order"], "a column that comes back is the last"
     assert done.body.unsaid == ()
+
+
+BASE_TYPE = """
+CREATE TYPE base; CREATE FUNCTION base_in(cstring) RETURNS base LANGUAGE internal IMMUTABLE STRICT
+AS 'int4in'; CREATE FUNCTION base_out(base) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT
+AS 'int4out'; CREATE TYPE base (INPUT = base_in, OUTPUT = base_out, LIKE = int4);
+CREATE TABLE of_base (a base);
+"""
+# NOT NULL that says more than a column can. PostgreSQL knows it since 18.
+NOT_NULL = """
+CREATE TABLE alone (a int CONSTRAINT own NOT NULL NO INHERIT, id int PRIMARY KEY);
+CREATE TABLE later (a int, b int); ALTER TABLE later ADD CONSTRAINT own NOT NULL a NOT VALID;
+CREATE TABLE said (a int CONSTRAINT own NOT NULL);
+COMMENT ON CONSTRAINT own ON said IS 'of its own';
+"""
+
+
+def test_what_a_column_cannot_say(database_url: str, tmp_path: Path) -> None:
+    """A base type with its functions, and NOT NULL with words of its own, come back, and go."""
+    done = squashed(chain(tmp_path, database_url, BASE_TYPE, _known(database_url, NOT_NULL)))
+    assert done.told == []
+
+
+def _known(url: str, statements: str) -> str:
+    with psycopg.connect(url) as session:
+        return statements if session.info.server_version >= 180000 else "SELECT 1"
+
+
+_L = """
+CREATE FUNCTION l_handler() RETURNS language_handler LANGUAGE c
+AS '$libdir/plpgsql', 'plpgsql_call_handler';
+"""
+# of a part: what stands before it, what it does
+PARTS = {
+    "NO INHERIT comes": (
+        "CREATE TABLE t (a int, b int NOT NULL); CREATE TABLE u (a int)",
+        (
+            "ALTER TABLE t ADD NOT NULL a NO INHERIT; ALTER TABLE t ALTER b DROP NOT NULL;"
+            "ALTER TABLE t ADD NOT NULL b NOT VALID; ALTER TABLE u ADD b int NOT NULL NO INHERIT;"
+            "ALTER TABLE u ADD c int DEFAULT 3; ALTER TABLE u ADD CONSTRAINT n NOT NULL c NOT VALID"
+        ),
+    ),
+    "NOT VALID goes": (
+        (
+            "CREATE TABLE t (a int, b int); ALTER TABLE t ADD CONSTRAINT n NOT NULL a NOT VALID;"
+            "ALTER TABLE t ADD CONSTRAINT m NOT NULL b NOT VALID"
+        ),
+        "ALTER TABLE t VALIDATE CONSTRAINT n; ALTER TABLE t DROP CONSTRAINT m",
+    ),
+    "a collation": (
+        "CREATE COLLATION c (locale = 'C')",
+        (
+            "DROP COLLATION c; CREATE COLLATION c (locale = 'POSIX');"
+            "COMMENT ON COLLATION c IS 'words'; CREATE TABLE t (a text COLLATE c)"
+        ),
+    ),
+    "a language": (
+        f"{_L} CREATE LANGUAGE l HANDLER l_handler",
+        "DROP LANGUAGE l; CREATE TRUSTED LANGUAGE l HANDLER l_handler",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", PARTS)
+def test_a_part_that_makes_something_anew(database_url: str, tmp_path: Path, case: str) -> None:
+    """What has changed is dropped before it is made, and so is a plain NOT NULL."""
+    first, part = (_known(database_url, each) if "NO" in case else each for each in PARTS[case])
+    done = squashed(chain(tmp_path, database_url, first, part), since="r1")
+    assert (done.told, done.body.unsaid) == ([], ())
+
+
+# likewise, with the key of what is not written
+HELD = {
+    "collation public.c": (
+        "CREATE COLLATION c (locale = 'C'); CREATE TABLE t (a text COLLATE c)",
+        (
+            "DROP TABLE t; DROP COLLATION c; CREATE COLLATION c (locale = 'POSIX');"
+            "CREATE TABLE t (a text COLLATE c)"
+        ),
+    ),
+    "language l": (
+        (
+            f"{_L} CREATE LANGUAGE l HANDLER l_handler;"
+            "CREATE FUNCTION f() RETURNS int LANGUAGE l AS 'BEGIN RETURN 1; END'"
+        ),
+        (
+            "DROP FUNCTION f(); DROP LANGUAGE l; CREATE TRUSTED LANGUAGE l HANDLER l_handler;"
+            "CREATE FUNCTION f() RETURNS int LANGUAGE l AS 'BEGIN RETURN 1; END'"
+        ),
+    ),
+    "function public.f(integer)": (
+        (
+            "CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1';"
+            "CREATE TABLE t (a int DEFAULT f(1))"
+        ),
+        (
+            "ALTER TABLE t ALTER a DROP DEFAULT; DROP FUNCTION f(int);"
+            "CREATE FUNCTION f(x int) RETURNS bigint LANGUAGE sql AS 'SELECT 1';"
+            "ALTER TABLE t ALTER a SET DEFAULT f(1)"
+        ),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", HELD)
+def test_what_cannot_be_made_anew_is_named(database_url: str, tmp_path: Path, key: str) -> None:
+    """Something that stays needs it: it is not written, and the proof tells the difference."""
+    done = squashed(chain(tmp_path, database_url, *HELD[key]), since="r1")
+    assert key in done.body.unsaid
+    assert any(schema.shown(key) in each for each in done.told)
 
 
 OWNED = """

@@ -6,6 +6,7 @@ import json
 import re
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,12 +16,13 @@ from urllib.parse import quote
 
 from backset.backups import dumps, manifest, toc
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
-from backset.catalog import catalog, evaluated, object_hashes
+from backset.catalog import catalog, evaluated, object_hashes, schema
 from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
 from backset.described import plain
 from backset.errors import SettingsError, StepFailedError
 from backset.process import files
+from backset.process.signals import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,7 +99,8 @@ def take(
             form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
             dump = store.folder / f"{name}{form.suffix}"
             options = [*_options(session, target), *left_out.options()]
-            with dumps.written(form, partial, programs, both, *options, target=target) as finish:
+            written = dumps.written(form, partial, programs, both, *options, target=target)
+            with written as finish, ThreadPoolExecutor(1) as beside:
                 # While pg_dump works, in its snapshot.
                 rows = catalog.row_counts(session, lambda table: not left_out.has(table))
                 objects = object_hashes.read(session, left_out.condition())
@@ -125,8 +128,10 @@ def take(
                     obstacle=target.redact(outcome.obstacle),
                     is_remade=is_remade(session),
                 )
+                read = submit(beside, _schema_digest, session, left_out)  # nobody else asks now
                 _pack(manifest.beside(dump, SCRIPTS), folders(), programs.cwd)
                 digests = finish()
+                about = replace(about, schema_digest=read.result())
             earlier = store.list()
             size_bytes, sha256 = manifest.size_bytes(partial), digests.file
             about = replace(about, content_sha256=digests.content)
@@ -237,6 +242,10 @@ def alone(
         with dumps.written(form, path, programs, both, *options, target=target) as finish:
             finish()
     return path
+
+
+def _schema_digest(session: Session, left_out: LeftOut) -> str:
+    return "" if left_out.names() else schema.of_dump(session)
 
 
 def _begin_snapshot(session: Session) -> None:

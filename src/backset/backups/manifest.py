@@ -56,6 +56,11 @@ class Manifest:
         "a hash of every object; null in the first format of manifests, which had none",
         default=None,
     )
+    schema_digest: str = key(
+        "of all that can differ in its objects, but for what is an administrator's; empty in an "
+        "earlier format, and where something is left out",
+        default="",
+    )
     dump_format: str = key("in words; empty in a manifest of an earlier format", default="")
     by_hand: str = key(
         "the command that loads the dump without backset, in its folder; likewise", default=""

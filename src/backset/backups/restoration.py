@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from backset.backups import dumps, toc
-from backset.catalog import catalog, evaluated, object_hashes
+from backset.catalog import catalog, evaluated, object_hashes, schema
 from backset.catalog.sharing import LeftOut
 from backset.connections.session import connect, explained
 from backset.errors import StepFailedError
@@ -34,6 +34,10 @@ _SHOWN = 10
 _LIMITED_ROLE = "SELECT rolname FROM pg_roles WHERE rolname = current_user AND NOT rolsuper"
 
 
+def _silent(_text: str) -> None:
+    """Tell nobody."""
+
+
 def program(backup: Backup, programs: Programs) -> Path:
     """Return the pg_restore of the version that wrote a backup, or the nearest newer one.
 
@@ -49,11 +53,13 @@ def load(
     programs: Programs,
     *,
     emptied: Callable[[], None] | None = None,
+    notice: Callable[[str], None] = _silent,
 ) -> bool:
     """Load a backup into the empty database `target`, then compare rows and catalog.
 
     major: the server's. emptied: makes that database anew, where the dump does not load by itself;
-    it is then loaded with the search path of the database. Returns whether that was needed. Raises
+    it is then loaded with the search path of the database. notice: is told where something differs
+    that no hash of the manifest has. Returns whether the search path was needed. Raises
     StepFailedError with the differences.
     """
     path = backup.manifest.needed_path
@@ -67,7 +73,11 @@ def load(
             path = _own_path(backup, target)
             with _first(error):
                 _fill_at_once(backup, target, programs, path=path, entries=entries)
-    check(backup, target)
+    with connect(target, "restore") as session:
+        compare(backup, session)
+        if is_unlike(backup.manifest, session):
+            what = "a property of an object, such as its comment or its storage, is not"
+            notice(f"{what} as it was when {backup.name} was taken")
     return path is not None
 
 
@@ -90,6 +100,16 @@ def _entries(backup: Backup, target: Target, programs: Programs) -> Iterator[Pat
         kept = [line for line in lines if not toc.gives_public_away(line, *limited)]
         listing.write_text("\n".join(kept) + "\n", encoding="utf-8", errors="surrogateescape")
         yield listing if kept != lines else None
+
+
+def is_unlike(about: Manifest, session: Session) -> bool:
+    """Tell whether objects differ from what was dumped; no where the manifest cannot tell."""
+    if not about.schema_digest:
+        return False
+    (made, before), (now, after) = (
+        each.rsplit(":", 1) for each in (about.schema_digest, schema.of_dump(session))
+    )
+    return made == now and before != after
 
 
 def fill(
@@ -248,17 +268,23 @@ def refuse_proof(server: Server, databases: Databases) -> None:
     derived.refuse_scratch(server, [server.names.scratch], databases, "prove a backup")
 
 
-def prove(backup: Backup, server: Server, like: Database | None, programs: Programs) -> bool:
+def prove(
+    backup: Backup,
+    server: Server,
+    like: Database | None,
+    programs: Programs,
+    notice: Callable[[str], None],
+) -> bool:
     """Restore `backup` beside the target and compare rows and catalog with its manifest.
 
-    like: the database whose owner, encoding and locale the scratch database gets. Returns
-    whether it loads only with the search path of the database. Raises StepFailedError with the
-    differences; the scratch database is dropped in any case.
+    like: the database whose owner, encoding and locale the scratch database gets. notice: as for
+    load(). Returns whether it loads only with the search path of the database. Raises
+    StepFailedError with the differences; the scratch database is dropped in any case.
     """
     where = server, server.names.scratch, like
     with derived.scratch(*where) as target:
         emptied = partial(derived.make_scratch, *where)
-        return load(backup, target, server.major, programs, emptied=emptied)
+        return load(backup, target, server.major, programs, emptied=emptied, notice=notice)
 
 
 _BATCH_BYTES = 2**18

@@ -322,7 +322,9 @@ _SEQUENCES = _Kind(
     joined="""JOIN pg_class c ON c.oid = s.seqrelid
         LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
              AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-        LEFT JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        LEFT JOIN LATERAL (  -- by the index: a hash of all columns takes longer
+            SELECT attrelid, attname FROM pg_attribute
+            WHERE (attrelid, attnum) = (d.refobjid, d.refobjsubid) OFFSET 0) a ON true
         LEFT JOIN pg_class t ON t.oid = a.attrelid""",
     hashed="""concat_ws(' ', {type}, {start}, {increment}, {minimum}, {maximum}, {cache},
                         s.seqcycle)""",

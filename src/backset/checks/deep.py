@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from backset.catalog import schema
 from backset.catalog.schema import Sides
 from backset.described import described, key
@@ -212,7 +214,7 @@ def _plain(items: Items, without: Collection[str]) -> dict[str, Item]:
             is_its_own = default == sequences.get(name)
             aspects["default"] = _ITS_OWN if is_its_own else _NOW.get(default, default)
         if name not in without:
-            found[name] = replace(each, aspects=aspects)
+            found[name] = structs.replace(each, aspects=aspects)
     return found
 
 
@@ -231,7 +233,7 @@ def _renamed(models: Items, database: Items) -> Items:
         if len(same) == 1:
             lonely.remove(same[0])
             del found[name]
-            found[same[0].key] = replace(each, name=same[0].name)
+            found[same[0].key] = structs.replace(each, name=same[0].name)
     return found
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Who owns what, who may do what, and where it is kept is an administrator's matter as well as the
 # chain's.
-_MINOR = schema.OF_AN_ADMINISTRATOR | {"default acl", "user mapping"}
+_MINOR = schema.OF_AN_ADMINISTRATOR | schema.KINDS_OF_AN_ADMINISTRATOR
 _BASE = "base"  # Alembic's word for where no revision has run
 _SIDES = Sides("the migrations", "the database")
 # Ours on two databases, Alembic's on two more, and one for what env.py may open beside.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from psycopg import sql
 
-from backset.catalog import catalog, columns
+from backset.catalog import catalog, columns, past
 from backset.catalog.catalog import IS_TABLE, SETTINGS, is_users
 from backset.catalog.schema import Difference
 from backset.text import redaction
@@ -25,6 +25,7 @@ Row: TypeAlias = tuple[str | None, ...]
 _SHOWN_ROWS = 10  # of one table
 _SHOWN_CHARS = 40  # of one value
 _WHOLE_ROWS = 20_000  # of a larger table, only digests are fetched
+_WHOLE_BYTES = 2**28  # of all large objects: of more, only how many bytes they have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +118,17 @@ def _of_table(
 
 
 def _rows(table: str, rows: TableRows) -> str:
-    return f"table {table}: its {count(rows.total, 'row')}"
+    return f"{_named(table)}: its {count(rows.total, 'row')}"
+
+
+def _named(table: str) -> str:
+    return "the list of large objects" if table == past.LARGE_OBJECTS else f"table {table}"
 
 
 def _counted(table: str, both: tuple[TableRows, TableRows], sides: Sides) -> Difference:
     old, new = both
-    text = f"table {table} has {count(old.total, 'row')} in {sides.old}, {new.total} in {sides.new}"
+    much = f"{count(old.total, 'row')} in {sides.old}, {new.total} in {sides.new}"
+    text = f"{_named(table)} has {much}"
     return Difference(subject=table, what="rows", text=text)
 
 
@@ -140,7 +146,7 @@ def _digested(
 def _limited(table: str, found: list[Difference]) -> Iterator[Difference]:
     yield from found[:_SHOWN_ROWS]
     if rest := len(found[_SHOWN_ROWS:]):
-        text = f"table {table}: {count(rest, 'row')} more that differ"
+        text = f"{_named(table)}: {count(rest, 'row')} more that differ"
         yield Difference(subject=table, what="rows", text=text)
 
 
@@ -192,7 +198,10 @@ def _value(column: str, value: str | None) -> str:
 
 
 def read(session: Session) -> dict[str, TableRows]:
-    """Return the rows of every table by its shown name, but for version tables."""
+    """Return the rows of every table by its shown name, but for version tables.
+
+    The large objects are rows of a table that is called so.
+    """
     spare = catalog.version_tables(session)
     with session.transaction():
         session.execute(SETTINGS.encode())
@@ -201,10 +210,11 @@ def read(session: Session) -> dict[str, TableRows]:
         columns: dict[tuple[str, str], list[tuple[str, bool]]] = {each: [] for each in tables}
         for schema, table, name, is_key in session.execute(_COLUMNS).fetchall():
             columns.setdefault((schema, table), []).append((name, is_key))
-        return {
+        found = {
             (shown := catalog.shown(*table)): _read(session, table, columns[table], totals[shown])
             for table in tables
         }
+        return {**found, past.LARGE_OBJECTS: _large_objects(session)}
 
 
 def sequences(session: Session) -> dict[str, str]:
@@ -227,6 +237,36 @@ def _read(
     return TableRows(columns=names, key=key, rows=rows, total=total, is_digest=is_digest)
 
 
+def _large_objects(session: Session) -> TableRows:
+    """Return them without their oids, which the server chooses; the content as a hash.
+
+    Null stands for what the role may not read.
+    """
+    total, size = past.large_objects(session), 0
+    if total <= _WHOLE_ROWS:
+        (size,) = session.execute(_LARGE_BYTES).fetchone() or (0,)
+        if size <= _WHOLE_BYTES:
+            names = ("content", "owner", "rights", "comment")
+            rows: Counter[Row] = Counter(session.execute(_LARGE_OBJECTS).fetchall())
+            return TableRows(columns=names, key=(), rows=rows, total=total)
+    rows = Counter([(str(total), str(size))])
+    return TableRows(columns=("count", "bytes"), key=(), rows=rows, total=total, is_digest=True)
+
+
+# Their pages are a superuser's alone; so each is opened, and its end is how long it is.
+_SIZES = """
+    SELECT oid, lomowner, lomacl, CASE WHEN pg_has_role(lomowner, 'USAGE')
+           THEN lo_lseek64(lo_open(oid, x'40000'::int), 0, 2) END AS size
+    FROM pg_largeobject_metadata
+"""
+_LARGE_BYTES = f"SELECT coalesce(sum(size), 0)::bigint FROM ({_SIZES}) AS large"
+_LARGE_OBJECTS = f"""
+SELECT CASE WHEN size IS NOT NULL THEN
+           (SELECT md5(coalesce(string_agg(md5(lo_get(oid, at, 1048576)), '' ORDER BY at), ''))
+            FROM generate_series(0, size - 1, 1048576) AS at) END,
+       pg_get_userbyid(lomowner)::text, lomacl::text, obj_description(oid, 'pg_largeobject')
+FROM ({_SIZES} OFFSET 0) AS large
+"""
 _COLUMNS = f"""
 SELECT n.nspname, c.relname, a.attname, coalesce(a.attnum = ANY(i.indkey), false)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backset.catalog import catalog, schema
+from backset.catalog import catalog, past, schema
 from backset.catalog.schema import Sides
 from backset.connections.session import connect
 from backset.errors import Finding, Overdue, StepFailedError
@@ -226,6 +226,10 @@ def _there_and_back(made: Scratch, progress: Callable[[str], None]) -> Iterator[
         table = catalog.shown(*names) if kind == "table" else ""
         there = inserted[table].total if table in inserted else 0
         yield _leftover(each, f", with {count(there, 'row')}" if there else "")
+    if large := inserted[past.LARGE_OBJECTS].total:
+        verb = "is" if large == 1 else "are"
+        what = f"{count(large, 'large object')} {verb} left at base"
+        yield _finding("downgrade leaves", "", what)
     for role in cluster_wide.made(before, cluster_wide.look(made.session)):
         yield _finding("downgrade leaves", role.name, f"{role.name} is left on the server")
     yield from _second(made, first, progress)

@@ -156,10 +156,11 @@ class Altering:
     def _added(self, table: Entry, column: Item, call: ast.Call | None, filled: list[str]) -> str:
         """Return what adds a column; where rows are there it is filled before it must be."""
         has_values = {"default", "generated", "identity"} & column.aspects.keys()
-        waits = column.aspects["null"] == "forbidden" and not has_values
+        said = _says_not_null(self._after, column)
+        waits = column.aspects["null"] == "forbidden" and (said or not has_values)
         name = quoted_if_needed(table.schema, table.name)
         own = parts(column.name)[-1]
-        if waits:
+        if waits and not said:
             filled += self.executed([f"ALTER TABLE {name} ALTER COLUMN {own} SET NOT NULL"])
         defaults = self._entries_of(column)
         if call is None or defaults or "identity" in column.aspects:
@@ -206,9 +207,11 @@ class Altering:
         ):
             text = f"SET DEFAULT {after['default']}" if "default" in after else "DROP DEFAULT"
             found.append(f"{head} {text}")
-        if "null" in differ and after["null"] == "allowed":
+        was = before["null"] == "forbidden" and not _says_not_null(self._before, old)
+        is_now = after["null"] == "forbidden" and not _says_not_null(self._after, new)
+        if was and not is_now:
             found.append(f"{head} DROP NOT NULL")
-        elif "null" in differ:
+        elif is_now and not was:
             filled += self.executed([f"{head} SET NOT NULL"])
         if "identity" in differ and "identity" not in after:
             found.append(f"{head} DROP IDENTITY")
@@ -339,6 +342,13 @@ def _parts_of(code: str) -> list[ast.expr]:
     """Return what a table is made of in the code that makes it."""
     call = ast.parse(code, mode="eval").body
     return call.args[1:] if isinstance(call, ast.Call) else []
+
+
+def _says_not_null(state: BuiltObjects, column: Item) -> bool:
+    """Tell whether a constraint of its own says NOT NULL of a column, as with NO INHERIT."""
+    words = f"NOT NULL {parts(column.name)[-1]} "
+    constraints = state.parts(column.parent, "constraint")
+    return any(f"{each.aspects.get('definition', '')} ".startswith(words) for each in constraints)
 
 
 def _bare(column: Item) -> str:

@@ -181,7 +181,7 @@ class BuiltObjects:
         if item is None or entry.method or set(item.aspects) - _SAYABLE:
             return False
         beside = self.beside(entry.key)
-        return not any(map(is_primary, beside)) and all(
+        return not any(is_primary(each) or _is_of_not_null(each) for each in beside) and all(
             self._is_usual(each) for each in self.parts(entry.key, "sequence")
         )
 
@@ -258,6 +258,11 @@ class BuiltObjects:
 def is_primary(constraint: Item) -> bool:
     """Tell whether it is a primary key."""
     return constraint.aspects.get("definition", "").startswith("PRIMARY KEY")
+
+
+def _is_of_not_null(constraint: Item) -> bool:
+    """Tell whether it says more of a NOT NULL than a column can: it is one of these alone."""
+    return constraint.aspects.get("definition", "").startswith("NOT NULL")
 
 
 def constraint_name(item: Item) -> str:

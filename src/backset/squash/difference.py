@@ -94,6 +94,7 @@ class _Difference:
             if a.kind == "TABLE"
             and any(self._altering.cuts(*each) for each in self._altering.columns(a.key))
         }
+        self._held = set[int]()
         self._again = self._made_again()
 
     def change(self, *, rows: bool) -> Alteration:
@@ -151,12 +152,28 @@ class _Difference:
                 or (each.kind in _SAID_OF and set(each.needs[:1]) & found)
             ):
                 found.add(each.number)
-        return found
+        self._held = {number for number in found if self._is_held(number, found)}
+        held = [self._before.entries[each] for each in sorted(self._held)]
+        self._altering.unsaid += [each.key for each in held]
+        return found - self._held
+
+    def _is_held(self, number: int, again: set[int]) -> bool:
+        """Tell whether it cannot be dropped to be made anew, since something that stays needs it.
+
+        What goes last would still be there when it is made.
+        """
+        if self._before.entries[number].kind in _GOES_FIRST:
+            return False
+        return any(
+            number in each.needs
+            for each in self._before.entries.values()
+            if each.kind not in _SAID_OF and each.number not in self._gone | again
+        )
 
     def _replaced(self) -> Iterator[tuple[int, Entry]]:
         """Yield functions that have changed, with what replaces them."""
         for a, b in self._changed:
-            if a.kind in _ROUTINES and a.number not in self._again:
+            if a.kind in _ROUTINES and a.number not in self._again | self._held:
                 first, *others = b.statements
                 text = "CREATE OR REPLACE " + first.removeprefix("CREATE ")
                 yield b.number, replace(b, statements=(text, *others))
@@ -179,7 +196,8 @@ class _Difference:
                 up = self._altering.executed([f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"])
             else:
                 up = self._altering.executed(each.drop)
-            rank = FIRST if each.kind in _GOES_FIRST else LAST
+            goes_first = each.kind in _GOES_FIRST or each.number in self._again
+            rank = FIRST if goes_first else LAST
             yield self._altering.unit(rank, -each.place, up)
         for a, _ in self._both:
             if a.kind == "SEQUENCE" and a.number not in self._again and self._goes(a):

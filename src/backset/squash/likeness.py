@@ -36,13 +36,15 @@ def demand(run: Run, lineage: Lineage, squash: Revision, rows: str, progress: Pr
     """
     wanted, session = squash.replaced_schema, run.work.session()
     major, spare = session.info.server_version // 10000, catalog.version_tables(session)
-    if wanted and schema.digest(schema.read(session, spare=spare), major) == wanted:
+    live = schema.read(session, spare=spare)
+    if wanted and schema.digest(live, major) == wanted:
         return ""
     if run.options.drifted:
         return "although its schema differs (--drifted)" if wanted else "not compared (--drifted)"
-    live = schema.read(session, spare=spare, others=run.current.sharing())
-    if wanted and schema.digest(live, major) == wanted:
-        return ""
+    if not run.current.sharing().is_nobodys:
+        live = schema.read(session, spare=spare, others=run.current.sharing())
+        if wanted and schema.digest(live, major) == wanted:
+            return ""
     at = f"{run.target.database} is at {rows}, which {squash.id} replaces"
     progress(f"building {squash.id} to compare it")
     found = [each for each in _differences(run, lineage, squash, live, at) if not each.minor]

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from backset.catalog import schema
+from backset.catalog.past import LARGE_OBJECTS
 from backset.catalog.schema import Difference
 from backset.chain import Details, Done
 from backset.checks import verification
@@ -261,6 +262,7 @@ class Squash:
         The chain is built once more, where it inserts any: what each build makes anew, such as
         random ids and times, would be as it is in this one for ever.
         """
+        self._refuse_large_objects(made)
         if self._wanted.rows or not any(each.total for each in made.rows.values()):
             return self._wanted.rows != "none"
         self._watcher.progress("building it again, to see what each build makes anew")
@@ -272,6 +274,14 @@ class Squash:
             what = f"each build of these migrations fills {few(columns)} anew, as with random ids"
             raise RefusedError([(f"{what} and times", _ROWS)])
         return True
+
+    def _refuse_large_objects(self, made: BuiltChain) -> None:
+        """Refuse what would be lost. Of a part the proof tells: others may stand before it."""
+        total = made.rows[LARGE_OBJECTS].total
+        if total and self._wanted.rows != "none" and not self._selected.down:
+            what = f"the old revisions make {count(total, 'large object')}"
+            remedy = "--rows none leaves them out, with all rows"
+            raise RefusedError([(f"{what}, and a revision is written without such", remedy)])
 
     def _read_cluster(self, old: _Built) -> ServerStatements:
         """Return what is said to the server. Raises RefusedError where somebody must decide."""

@@ -68,6 +68,10 @@ def read(session: Session, target: Target, programs: Programs) -> list[Entry]:
         where = ("--dbname", conninfo(target, "squash"), "--file", os.fspath(path))
         programs.run(pg_dump, *_OPTIONS, *where, target=target)
         found = list(_Archive(path.read_bytes()).entries())
+    shells = {each["number"] for each in found if each["kind"] == "SHELL TYPE"}
+    for each in found:
+        if shells.intersection(each["needs"]):  # DROP TYPE … CASCADE takes along what reads a type
+            each["drop"] = ()
     keys = _keys(session, {(each["catalog"], each["oid"]) for each in found if each["catalog"]})
     return [
         Entry(**each, place=place, key=keys.get((each["catalog"], each["oid"]), ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backset.chain import Done, Step
@@ -350,7 +351,8 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
     if run.options.proves:
         progress(f"restoring it into {run.server.names.scratch}")
         needs_path = restoration.prove(
-            taken, run.server, run.current.database, run.backups.programs
+            *(taken, run.server, run.current.database, run.backups.programs),
+            notice=partial(progress, lasting=True),
         )
         if needs_path or taken.manifest.obstacle:
             taken = run.backups.taken = backups.noted(taken, needs_search_path=needs_path)
@@ -434,7 +436,8 @@ def _load(run: Run, progress: Progress) -> Done:
             run.work.inherit(inheritance.OF_DATABASE)
 
         where = run.work.target, run.server.major, run.backups.programs
-        by_path |= restoration.load(chosen, *where, emptied=emptied)
+        notice = partial(progress, lasting=True)
+        by_path |= restoration.load(chosen, *where, emptied=emptied, notice=notice)
         # The script of an extension may set search_path.
         run.work.inheritance.repeat(run.work.session())
     counts = chosen.manifest.rows
