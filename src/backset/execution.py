@@ -51,7 +51,8 @@ def perform(
     if words := untried(run.server.major):
         watcher.notice(words)
     names = [run.server.names.target, run.server.names.next]
-    pid = process_of(run.server.session)
+    with explained(run.target):
+        pid = process_of(run.server.session)
     with Waits(run.server.maintenance, names, pid, watcher.notice):
         with in_place.safety(run), explained(run.target):
             if chain.locks:

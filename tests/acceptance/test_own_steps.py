@@ -208,3 +208,27 @@ def test_a_backup_that_fails_is_the_step_that_failed(own: Project) -> None:
     done = own.run("reset-db", "--cold", "--yes", "--json")
     assert json.loads(done.stdout)["error"]["step"] == "backup", done.stdout
     assert (emails(own), databases(own)) == (["somebody@private"], before - {"__clean"})
+
+
+ENDS = """
+import psycopg
+
+def anonymize(run, progress):
+    ours = "application_name LIKE 'backset%' AND pid <> pg_backend_pid()"
+    with psycopg.connect(run.target.url) as session:
+        session.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+"""
+
+
+def test_sessions_that_end_after_the_last_step_are_a_line(own: Project) -> None:
+    """In place, it is half built until its marks are removed; the next run brings it back."""
+    tasks = own.folder / "tasks.py"
+    before, _, after = TASKS.partition("def anonymize")
+    tasks.write_text(f"{before}{ENDS}\n{after[after.index('step =') :]}".replace("carry", "seed"))
+    done = own.run("reset-db-anonymized", "--in-place", "--yes")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "is half built" in done.stderr
+    again = own.run("reset-db", "--in-place", "--yes")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "bringing" in again.stdout

@@ -96,15 +96,21 @@ def safety(run: Run) -> Iterator[None]:
     with guard:
         yield
         if run.in_place.cleared:
-            notes.give_up(run)
-            # Whoever comes after the horizon is seen by it; nobody is there who came before.
-            horizon = notes.horizon(run)
-            is_alone = not run.server.sessions(run.target.database)
-            with signals.deferred():  # one that comes in here is told that all is done
-                _remove_marks(run)
-                run.in_place.cleared, run.in_place.is_rebuilt = False, True
-            if is_alone:
-                notes.note_made(run, horizon)
+            with explained(run.target):
+                _end(run)
+
+
+def _end(run: Run) -> None:
+    """Let the rebuilt target be one like any other."""
+    notes.give_up(run)
+    # Whoever comes after the horizon is seen by it; nobody is there who came before.
+    horizon = notes.horizon(run)
+    is_alone = not run.server.sessions(run.target.database)
+    with signals.deferred():  # one that comes in here is told that all is done
+        _remove_marks(run)
+        run.in_place.cleared, run.in_place.is_rebuilt = False, True
+    if is_alone:
+        notes.note_made(run, horizon)
 
 
 class _Safety:
