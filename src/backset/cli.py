@@ -247,6 +247,7 @@ def run_chain(
         _imported()
         from backset import execution
         from backset.backups.backup import Wish
+        from backset.connections.session import explained
         from backset.runs.consent import Consent
         from backset.runs.run import Options, Run
         from backset.servers import location
@@ -284,7 +285,8 @@ def run_chain(
                 told.notice(rules.EXPOSED)
             if plan:
                 run.open()
-                told.note(sessions=run.server.sessions(target.database))
+                with explained(target):
+                    told.note(sessions=run.server.sessions(target.database))
                 planned = execution.plan(run, chain, skip=skip, consent=consent)
                 told.plan(planned.lines, planned.facts, planned.digest)
                 if planned.problems:

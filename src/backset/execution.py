@@ -73,7 +73,9 @@ def perform(
             _, words = pruned(run)
             if words:
                 watcher.notice(words.removeprefix(" · "))
-            if late := swap.lacking(run.server):
+            with explained(run.target):
+                late = swap.lacking(run.server)
+            if late:
                 watcher.notice(late)
 
 
