@@ -155,6 +155,36 @@ def test_models_that_can_be_made_in_part(unseen: Project) -> None:
     assert sum(each["kind"] == "deep drift" for each in found) == 1 + 1 + len(UNSEEN)
 
 
+def test_what_one_chain_leaves_to_another_is_compared(tmp_path: Path, database_url: str) -> None:
+    """Where each chain leaves out the other's tables, the tables of both are compared."""
+    project = laid_down(tmp_path / "unseen", "unseen", database_url)
+    folder = project.folder
+    shutil.copytree(folder / "migrations", folder / "other")
+    for name, word in (("migrations", ""), ("other", "not ")):
+        env = folder / name / "env.py"
+        left_out = f"not (name == 'legacy' or kind == 'table' and name {word}in ['bills'])"
+        text = env.read_text().replace('name != "legacy"', left_out)
+        own = f"context.configure(version_table='v_{name}',"
+        env.write_text(text.replace("context.configure(", own))
+    (folder / "other/versions/a1_all.py").write_text(
+        "from alembic import op\n"
+        "revision, down_revision = 'b1', None\n"
+        "def upgrade():\n"
+        "    op.execute('CREATE TABLE bills (id serial PRIMARY KEY CHECK (id > 1))')\n"
+    )
+    ini = (folder / "alembic.ini").read_text()
+    other = ini.replace("[alembic]", "[other]").replace("/migrations", "/other")
+    (folder / "alembic.ini").write_text(ini + other)
+    chains = '[[tool.backset.chains]]\nname = "{0}"\nsection = "{0}"\n'
+    text = "".join(chains.format(each) for each in ("alembic", "other"))
+    (folder / "pyproject.toml").write_text(text)
+    add(project, "Table('bills', metadata, Column('id', Integer, primary_key=True))")
+    assert project.invoke("upgrade").returncode == 0
+    found = said(project.invoke("verify", "--deep", "--json"))["findings"]
+    names = [each["name"] for each in found if each["kind"] == "deep drift"]
+    assert sorted(names) == sorted([*UNSEEN, "orders_id_seq", "bills_id_check on bills"])
+
+
 @pytest.mark.slow
 def test_a_role_that_may_not_create_databases(owned: Project) -> None:
     """It says so, with what would give it the right, and Alembic's comparison counts."""

@@ -259,6 +259,24 @@ class Compared:
     view: View
     differences: Sequence[Mapping[str, Any]]
     excluded: Sequence[Sequence[Any]]
+    tables: Sequence[Sequence[str]]
+
+    @property
+    def compares(self) -> set[tuple[str, ...]]:
+        """The tables of its models that its hooks do not leave out."""
+        left_out = {tuple(each[1:3]) for each in self.excluded if each[0] == "table"}
+        return {*map(tuple, self.tables)} - left_out
+
+
+def _excluded(told: Sequence[Compared]) -> list[Sequence[Any]]:
+    """Return what hooks leave out, but for what one chain leaves to another, which compares it."""
+    compared = {table for one in told for table in one.compares}
+    return [
+        each
+        for one in told
+        for each in one.excluded
+        if tuple(each[1:3]) not in compared - one.compares
+    ]
 
 
 def _told_deeply(
@@ -297,7 +315,7 @@ def _compared_deeply(
         return deep.DeepFindings(problem=error.what)
     said = deep.Said(
         about=[each["about"] for one in told for each in one.differences],
-        excluded=[each for one in told for each in one.excluded],
+        excluded=_excluded(told),
         findings=found,
     )
     return deep.compare(both, said, partial(_places, views))
@@ -464,7 +482,7 @@ def comparison(
         return []
     answer = view.worker.differences(session)
     told = answer["differences"]
-    said += [Compared(view, told, answer["excluded"])] if about.models else []
+    said += [Compared(view, told, answer["excluded"], answer["tables"])] if about.models else []
     if any(each["kind"] == LEFTOVER for each in told):
         foreign = [*foreign, *_of(others())]
     differences = [each for each in told if not _is_foreign(each, foreign)]
