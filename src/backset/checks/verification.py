@@ -285,20 +285,24 @@ def _told_deeply(
     """Say what was not compared with create_all(), and why."""
     told = deep.summary(deeply, beyond, command)
     if deeply.problem:
-        told.append(_uncompared_deeply(f"the models could not be made: {deeply.problem}"))
+        what = f"the models could not be made: {deeply.problem}"
+        told.append(_uncompared_deeply(what, deeply.remedy))
     if deeply.unmade:
         (first, why), *others = deeply.unmade
         more = f", nor {', '.join(name for name, _ in others)}" if others else ""
-        told.append(_uncompared_deeply(f"create_all() cannot make {first} ({why}){more}"))
+        told.append(_uncompared_deeply(f"create_all() cannot make {first} ({why}){more}", _CORRECT))
     return tuple(told)
 
 
-def _uncompared_deeply(what: str) -> Finding:
+_CORRECT = "correct the model"
+
+
+def _uncompared_deeply(what: str, remedy: str) -> Finding:
     return Finding(
         kind="not compared deeply",
         what=what,
         why="only Alembic's comparison counts there",
-        remedy="correct the model, or leave the scratch database out: --no-deep",
+        remedy=f"{remedy}, or leave the scratch database out: --no-deep",
     )
 
 
@@ -311,8 +315,10 @@ def _compared_deeply(
     """Compare what the models make with the database; a model that cannot be made is a problem."""
     try:
         both = catalogs()
-    except (RefusedError, StepFailedError) as error:
-        return deep.DeepFindings(problem=error.what)
+    except RefusedError as error:
+        return deep.DeepFindings(problem=error.what, remedy=error.remedy)
+    except StepFailedError as error:
+        return deep.DeepFindings(problem=error.what, remedy=_CORRECT)
     said = deep.Said(
         about=[each["about"] for one in told for each in one.differences],
         excluded=_excluded(told),
