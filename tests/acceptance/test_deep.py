@@ -171,6 +171,7 @@ def test_what_one_chain_leaves_to_another_is_compared(tmp_path: Path, database_u
         "revision, down_revision = 'b1', None\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE bills (id serial PRIMARY KEY CHECK (id > 1))')\n"
+        "    op.execute('COMMENT ON TABLE bills IS $$old$$')\n"
     )
     ini = (folder / "alembic.ini").read_text()
     other = ini.replace("[alembic]", "[other]").replace("/migrations", "/other")
@@ -178,11 +179,13 @@ def test_what_one_chain_leaves_to_another_is_compared(tmp_path: Path, database_u
     chains = '[[tool.backset.chains]]\nname = "{0}"\nsection = "{0}"\n'
     text = "".join(chains.format(each) for each in ("alembic", "other"))
     (folder / "pyproject.toml").write_text(text)
-    add(project, "Table('bills', metadata, Column('id', Integer, primary_key=True))")
+    add(project, "Table('bills', metadata, Column('id', Integer, primary_key=True), comment='new')")
     assert project.invoke("upgrade").returncode == 0
     found = said(project.invoke("verify", "--deep", "--json"))["findings"]
     names = [each["name"] for each in found if each["kind"] == "deep drift"]
     assert sorted(names) == sorted([*UNSEEN, "orders_id_seq", "bills_id_check on bills"])
+    (drift,) = (each["what"] for each in found if each["kind"] == "drift")
+    assert drift == "other: comment of table bills is 'old' in the database, 'new' in the models"
 
 
 @pytest.mark.slow
@@ -193,6 +196,8 @@ def test_a_role_that_may_not_create_databases(owned: Project) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "models and database agree as far as Alembic compares them" in done.stdout
     assert "may not create databases, so it cannot compare with what the models" in done.stdout
+    assert "→ as an administrator: ALTER ROLE " in done.stdout
+    assert "correct the model" not in done.stdout
 
 
 @pytest.mark.slow

@@ -301,6 +301,8 @@ def worded(difference: Any) -> dict[str, str]:
         name = _dotted(schema, table, column.name)
         return {"kind": "drift", "name": name, "text": f"column {name} is {where}"}
     name, shown = _named(rest[0], kind)
+    if operation == "add_table_comment" and rest[1] is not None:  # what is there in its place
+        where = f"{_value(rest[1])} in the database, {_value(rest[0].comment)} in the models"
     words = {"fk": "foreign key", "table_comment": "comment of table"}
     return {"kind": "drift", "name": name, "text": f"{words.get(kind, kind)} {shown} is {where}"}
 
