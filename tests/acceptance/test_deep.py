@@ -108,7 +108,22 @@ def test_they_can_be_accepted(unseen: Project) -> None:
     unseen.query("ALTER TABLE orders ALTER amount SET DEFAULT 1")
     done = unseen.invoke("verify", "--deep")
     assert done.returncode == 6
-    assert "vanished difference: column orders.amount: default is 1" in done.stderr
+    (line,) = (each for each in done.stderr.splitlines() if "vanished difference" in each)
+    assert "column orders.amount: default is 1" in line
+    remedy = line.partition("→ invoke ")[2].partition(" ·")[0]
+    assert unseen.invoke(*remedy.split()).returncode == 0
+    assert unseen.invoke("verify", "--deep").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_rebuild_says_how_it_accepts_them(unseen: Project) -> None:
+    """A rebuild compares deeply by its setting, and knows no such flag."""
+    (unseen.folder / "pyproject.toml").write_text("[tool.backset]\ndeep = true\n")
+    done = unseen.invoke("reset-db")
+    assert "or accept it: invoke reset-db --accept\n" in done.stdout
+    assert "`invoke reset-db --accept` accepts them" in done.stdout
+    assert "--deep" not in done.stdout
+    assert "+20 −0" in unseen.invoke("reset-db", "--accept").stdout
 
 
 def add(project: Project, *lines: str) -> None:

@@ -181,6 +181,7 @@ def verify(
     compared with that, too; it may raise RefusedError and StepFailedError.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
+    deep_command = command if fresh else f"{command} --deep"  # a rebuild is deep by its setting
     views = [View(each, current.describe(each, session, only_looks=only_looks)) for each in workers]
     versions = [each for view in views for each in view.version_findings]
     told: list[Compared] = []
@@ -196,9 +197,13 @@ def verify(
     is_complete = not (versions or uncompared or 0 in models)
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
-    found = [_acceptable(each, command) for each in (*found, *also)]
+    found = [
+        _acceptable(each, deep_command if each.kind in deep.KINDS else command)
+        for each in (*found, *also)
+    ]
     unasked = frozenset() if is_deep else deep.KINDS
-    judge_by = partial(_judge, found, settings, command, unasked=unasked)
+    accepting = deep_command if is_deep else command
+    judge_by = partial(_judge, found, settings, accepting, unasked=unasked)
     known, recorded = differences.read(settings.baseline), ""
     if accept and is_complete:
         old = known
@@ -222,7 +227,7 @@ def verify(
         orphans=tuple(row for view in views for row in view.about.orphans),
         asides=(
             *(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
-            *(_told_deeply(deeply, beyond, f"{command} --deep") if deeply else ()),
+            *(_told_deeply(deeply, beyond, deep_command) if deeply else ()),
         ),
         accepted=judged.accepted,
         silenced=judged.silenced,
@@ -456,7 +461,6 @@ def _acceptable(finding: Finding, command: str) -> Finding:
     """Let the remedy of a difference say that it can also be accepted."""
     if finding.kind not in differences.DIFFERENCES:
         return finding
-    command += " --deep" if finding.kind in deep.KINDS else ""
     return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
 
 
