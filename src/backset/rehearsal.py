@@ -258,7 +258,7 @@ class NoxStage:
         """Run a task of backset; return what it says in JSON, or the like of it."""
         while True:
             done = self._once(words)
-            if not (done["exit_code"] and self._server and self._server.has_made_roles()):
+            if not (done["exit_code"] and self._server and self._server.has_more()):
                 self._has_built |= words[0] == "reset-db" and not done["exit_code"]
                 return done
             if not self._has_built:

@@ -106,6 +106,21 @@ def test_the_hook_runs_what_it_says(alone: Project) -> None:
 
 
 @pytest.mark.slow
+def test_an_extension_that_the_role_may_not_create(alone: Project) -> None:
+    """It is there before, as an administrator gives it; it is said that the role may not."""
+    path = alone.folder / "alembic/versions/aaaa.py"
+    create = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"
+    for said, code in ((create, 0), (create.replace(" IF NOT EXISTS", ""), 4)):
+        body = f'upgrade(): op.execute("{said}")'
+        text = EMPTY.format("aaaa", "0b228e9fec0b").replace("upgrade(): pass", body)
+        path.write_text(f"from alembic import op\n{text}")
+        done = alone.invoke("check")
+        assert done.returncode == code, done.stderr
+        assert "the extension pg_stat_statements, which the role x may not create" in done.stdout
+    assert "already exists → let the migration say CREATE EXTENSION IF NOT EXISTS" in done.stderr
+
+
+@pytest.mark.slow
 def test_an_extension_that_the_throw_away_server_lacks(alone: Project) -> None:
     """Neither a package of the system nor DATABASE_URL would give it one."""
     path = alone.folder / "alembic/versions/aaaa.py"

@@ -108,7 +108,22 @@ def test_they_can_be_accepted(unseen: Project) -> None:
     unseen.query("ALTER TABLE orders ALTER amount SET DEFAULT 1")
     done = unseen.invoke("verify", "--deep")
     assert done.returncode == 6
-    assert "vanished difference: column orders.amount: default is 1" in done.stderr
+    (line,) = (each for each in done.stderr.splitlines() if "vanished difference" in each)
+    assert "column orders.amount: default is 1" in line
+    remedy = line.partition("→ invoke ")[2].partition(" ·")[0]
+    assert unseen.invoke(*remedy.split()).returncode == 0
+    assert unseen.invoke("verify", "--deep").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_rebuild_says_how_it_accepts_them(unseen: Project) -> None:
+    """A rebuild compares deeply by its setting, and knows no such flag."""
+    (unseen.folder / "pyproject.toml").write_text("[tool.backset]\ndeep = true\n")
+    done = unseen.invoke("reset-db")
+    assert "or accept it: invoke reset-db --accept\n" in done.stdout
+    assert "`invoke reset-db --accept` accepts them" in done.stdout
+    assert "--deep" not in done.stdout
+    assert "+20 −0" in unseen.invoke("reset-db", "--accept").stdout
 
 
 def add(project: Project, *lines: str) -> None:
@@ -138,12 +153,14 @@ def test_models_that_cannot_be_made(unseen: Project) -> None:
 def test_models_that_can_be_made_in_part(unseen: Project) -> None:
     """What the server refuses is named; the rest is compared, also by what only migrations make."""
     unseen.query("CREATE FUNCTION next_id() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-    unseen.query("CREATE TABLE items (id int PRIMARY KEY DEFAULT next_id(), name varchar)")
+    unseen.query(
+        "CREATE TABLE items (id int PRIMARY KEY DEFAULT next_id(), name varchar DEFAULT '5%')"
+    )
     unseen.query("CREATE INDEX ix_items_name ON items (name)")
     unseen.query("CREATE INDEX ix_items_id ON items (id) WHERE id > 1")
     add(
         unseen,
-        "items = Table('items', metadata, Column('name', String),",
+        "items = Table('items', metadata, Column('name', String, server_default='5%'),",
         "    Column('id', Integer, server_default=text('next_id()'), primary_key=True),",
         "    Index('ix_items_name', 'name', postgresql_using='gin'),",
         "    Index('ix_items_id', 'id', postgresql_where=text('id > 2')))",
@@ -155,6 +172,39 @@ def test_models_that_can_be_made_in_part(unseen: Project) -> None:
     assert sum(each["kind"] == "deep drift" for each in found) == 1 + 1 + len(UNSEEN)
 
 
+def test_what_one_chain_leaves_to_another_is_compared(tmp_path: Path, database_url: str) -> None:
+    """Where each chain leaves out the other's tables, the tables of both are compared."""
+    project = laid_down(tmp_path / "unseen", "unseen", database_url)
+    folder = project.folder
+    shutil.copytree(folder / "migrations", folder / "other")
+    for name, word in (("migrations", ""), ("other", "not ")):
+        env = folder / name / "env.py"
+        left_out = f"not (name == 'legacy' or kind == 'table' and name {word}in ['bills'])"
+        text = env.read_text().replace('name != "legacy"', left_out)
+        own = f"context.configure(version_table='v_{name}',"
+        env.write_text(text.replace("context.configure(", own))
+    (folder / "other/versions/a1_all.py").write_text(
+        "from alembic import op\n"
+        "revision, down_revision = 'b1', None\n"
+        "def upgrade():\n"
+        "    op.execute('CREATE TABLE bills (id serial PRIMARY KEY CHECK (id > 1))')\n"
+        "    op.execute('COMMENT ON TABLE bills IS $$old$$')\n"
+    )
+    ini = (folder / "alembic.ini").read_text()
+    other = ini.replace("[alembic]", "[other]").replace("/migrations", "/other")
+    (folder / "alembic.ini").write_text(ini + other)
+    chains = '[[tool.backset.chains]]\nname = "{0}"\nsection = "{0}"\n'
+    text = "".join(chains.format(each) for each in ("alembic", "other"))
+    (folder / "pyproject.toml").write_text(text)
+    add(project, "Table('bills', metadata, Column('id', Integer, primary_key=True), comment='new')")
+    assert project.invoke("upgrade").returncode == 0
+    found = said(project.invoke("verify", "--deep", "--json"))["findings"]
+    names = [each["name"] for each in found if each["kind"] == "deep drift"]
+    assert sorted(names) == sorted([*UNSEEN, "orders_id_seq", "bills_id_check on bills"])
+    (drift,) = (each["what"] for each in found if each["kind"] == "drift")
+    assert drift == "other: comment of table bills is 'old' in the database, 'new' in the models"
+
+
 @pytest.mark.slow
 def test_a_role_that_may_not_create_databases(owned: Project) -> None:
     """It says so, with what would give it the right, and Alembic's comparison counts."""
@@ -163,6 +213,8 @@ def test_a_role_that_may_not_create_databases(owned: Project) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "models and database agree as far as Alembic compares them" in done.stdout
     assert "may not create databases, so it cannot compare with what the models" in done.stdout
+    assert "→ as an administrator: ALTER ROLE " in done.stdout
+    assert "correct the model" not in done.stdout
 
 
 @pytest.mark.slow

@@ -64,12 +64,19 @@ def said_of(
         ([check("a", "X"), check("b", "X")], [check("c", "X"), check("d", "X")]),
         ([column(owner="me")], [column(owner="you")]),
         ([column(default="now()")], [column(default="CURRENT_TIMESTAMP")]),
+        ([], [Item(kind="extension", name="pg_stat_statements")]),
         (
             [column(default="nextval('public.t_id_seq'::regclass)"), numbers("t_id_seq")],
             [column(default="nextval('public.old_id_seq'::regclass)"), numbers("old_id_seq")],
         ),
     ],
-    ids=["names of constraints", "owners", "now", "the sequence of a renamed table"],
+    ids=[
+        "names of constraints",
+        "owners",
+        "now",
+        "an extension that could not be lent",
+        "the sequence of a renamed table",
+    ],
 )
 def test_no_difference(models: list[Item], database: list[Item]) -> None:
     """Names that one side left to the server, and two words for one thing, are none."""

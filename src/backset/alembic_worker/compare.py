@@ -51,16 +51,19 @@ def differences(config: Config, scripts: ScriptDirectory) -> dict[str, Any]:
     Alembic's own `check` does the same, but keeps the differences to itself before 1.10.
     `excluded`: what env.py's hooks have left out: kind, schema, table and name of each. The kind
     `type` or `default` is that of a column which its compare_type or the like calls equal.
+    `tables`: schema and name of each table of the models.
     """
     context = autogenerate.RevisionContext(config, scripts, dict(_ARGUMENTS))
     found = []  # type: list[dict[str, Any]]
     excluded = []  # type: list[list[Any]]
+    modelled = []  # type: list[list[Any]]
 
     def compare(current: Any, migration: Any) -> list[Any]:
         models = tables(migration.opts["target_metadata"])
         home = migration.connection.execute(sqlalchemy.text(HOME)).scalar()
         _note_hooks(migration.opts, home, excluded)
         _note_comparisons(migration, home, excluded)
+        modelled.extend([each.schema or home, stored(each.name)] for each in models)
         with stored_names(models):
             context.run_autogenerate(current, migration)
             for each in context.generated_revisions[-1:]:
@@ -75,7 +78,7 @@ def differences(config: Config, scripts: ScriptDirectory) -> dict[str, Any]:
         EnvironmentContext(config, scripts, fn=compare, as_sql=False, **options),
     ):
         scripts.run_env()
-    return {"differences": found, "excluded": excluded}
+    return {"differences": found, "excluded": excluded, "tables": modelled}
 
 
 def _note_hooks(options: Any, home: str, excluded: list[list[Any]]) -> None:
@@ -298,6 +301,8 @@ def worded(difference: Any) -> dict[str, str]:
         name = _dotted(schema, table, column.name)
         return {"kind": "drift", "name": name, "text": f"column {name} is {where}"}
     name, shown = _named(rest[0], kind)
+    if operation == "add_table_comment" and rest[1] is not None:  # what is there in its place
+        where = f"{_value(rest[1])} in the database, {_value(rest[0].comment)} in the models"
     words = {"fk": "foreign key", "table_comment": "comment of table"}
     return {"kind": "drift", "name": name, "text": f"{words.get(kind, kind)} {shown} is {where}"}
 

@@ -54,7 +54,8 @@ def _sparing(connection: Any, unmade: list[list[Any]]) -> Iterator[None]:
             return False
         cursor.execute("SAVEPOINT backset_make")
         try:
-            cursor.execute(statement, *([parameters] if parameters else []))
+            # Also an empty collection counts: with one, a driver takes `%%` for `%`.
+            cursor.execute(statement, *([] if parameters is None else [parameters]))
         except Exception as error:  # noqa: BLE001  (of whichever driver)
             cursor.execute("ROLLBACK TO SAVEPOINT backset_make")
             state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

@@ -110,13 +110,15 @@ class DeepFindings:
     """What was found, `objects` of the models having been compared.
 
     findings: of KINDS. kinds: the kind of the object that each of BEYOND is about, by its text.
-    problem: why the models could not be made. unmade: what of them could not, and why.
+    problem: why the models could not be made, with its remedy. unmade: what of them could not, and
+    why.
     """
 
     objects: int = 0
     findings: tuple[Finding, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    remedy: str = ""
     unmade: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -194,9 +196,12 @@ def summary(found: DeepFindings, left: Sequence[Finding], command: str) -> list[
 
 
 def _given(both: Catalogs) -> frozenset[str]:
-    return (
-        frozenset(each.key for each in both.database.values() if each.kind in _OF_THE_SERVER)
-        & both.lent
+    """Return the keys of what is lent to models; of an extension also where the role may not."""
+    return frozenset(
+        name
+        for name, each in both.database.items()
+        if each.kind in _OF_THE_SERVER
+        and (name in both.lent or (each.kind == "extension" and name not in both.models))
     )
 
 

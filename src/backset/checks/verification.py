@@ -181,6 +181,7 @@ def verify(
     compared with that, too; it may raise RefusedError and StepFailedError.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
+    deep_command = command if fresh else f"{command} --deep"  # a rebuild is deep by its setting
     views = [View(each, current.describe(each, session, only_looks=only_looks)) for each in workers]
     versions = [each for view in views for each in view.version_findings]
     told: list[Compared] = []
@@ -196,9 +197,13 @@ def verify(
     is_complete = not (versions or uncompared or 0 in models)
     if accept and not is_complete:
         versions = [_INCOMPARABLE, *versions]
-    found = [_acceptable(each, command) for each in (*found, *also)]
+    found = [
+        _acceptable(each, deep_command if each.kind in deep.KINDS else command)
+        for each in (*found, *also)
+    ]
     unasked = frozenset() if is_deep else deep.KINDS
-    judge_by = partial(_judge, found, settings, command, unasked=unasked)
+    accepting = deep_command if is_deep else command
+    judge_by = partial(_judge, found, settings, accepting, unasked=unasked)
     known, recorded = differences.read(settings.baseline), ""
     if accept and is_complete:
         old = known
@@ -222,7 +227,7 @@ def verify(
         orphans=tuple(row for view in views for row in view.about.orphans),
         asides=(
             *(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
-            *(_told_deeply(deeply, beyond, f"{command} --deep") if deeply else ()),
+            *(_told_deeply(deeply, beyond, deep_command) if deeply else ()),
         ),
         accepted=judged.accepted,
         silenced=judged.silenced,
@@ -259,6 +264,24 @@ class Compared:
     view: View
     differences: Sequence[Mapping[str, Any]]
     excluded: Sequence[Sequence[Any]]
+    tables: Sequence[Sequence[str]]
+
+    @property
+    def compares(self) -> set[tuple[str, ...]]:
+        """The tables of its models that its hooks do not leave out."""
+        left_out = {tuple(each[1:3]) for each in self.excluded if each[0] == "table"}
+        return {*map(tuple, self.tables)} - left_out
+
+
+def _excluded(told: Sequence[Compared]) -> list[Sequence[Any]]:
+    """Return what hooks leave out, but for what one chain leaves to another, which compares it."""
+    compared = {table for one in told for table in one.compares}
+    return [
+        each
+        for one in told
+        for each in one.excluded
+        if tuple(each[1:3]) not in compared - one.compares
+    ]
 
 
 def _told_deeply(
@@ -267,20 +290,24 @@ def _told_deeply(
     """Say what was not compared with create_all(), and why."""
     told = deep.summary(deeply, beyond, command)
     if deeply.problem:
-        told.append(_uncompared_deeply(f"the models could not be made: {deeply.problem}"))
+        what = f"the models could not be made: {deeply.problem}"
+        told.append(_uncompared_deeply(what, deeply.remedy))
     if deeply.unmade:
         (first, why), *others = deeply.unmade
         more = f", nor {', '.join(name for name, _ in others)}" if others else ""
-        told.append(_uncompared_deeply(f"create_all() cannot make {first} ({why}){more}"))
+        told.append(_uncompared_deeply(f"create_all() cannot make {first} ({why}){more}", _CORRECT))
     return tuple(told)
 
 
-def _uncompared_deeply(what: str) -> Finding:
+_CORRECT = "correct the model"
+
+
+def _uncompared_deeply(what: str, remedy: str) -> Finding:
     return Finding(
         kind="not compared deeply",
         what=what,
         why="only Alembic's comparison counts there",
-        remedy="correct the model, or leave the scratch database out: --no-deep",
+        remedy=f"{remedy}, or leave the scratch database out: --no-deep",
     )
 
 
@@ -293,11 +320,13 @@ def _compared_deeply(
     """Compare what the models make with the database; a model that cannot be made is a problem."""
     try:
         both = catalogs()
-    except (RefusedError, StepFailedError) as error:
-        return deep.DeepFindings(problem=error.what)
+    except RefusedError as error:
+        return deep.DeepFindings(problem=error.what, remedy=error.remedy)
+    except StepFailedError as error:
+        return deep.DeepFindings(problem=error.what, remedy=_CORRECT)
     said = deep.Said(
         about=[each["about"] for one in told for each in one.differences],
-        excluded=[each for one in told for each in one.excluded],
+        excluded=_excluded(told),
         findings=found,
     )
     return deep.compare(both, said, partial(_places, views))
@@ -432,7 +461,6 @@ def _acceptable(finding: Finding, command: str) -> Finding:
     """Let the remedy of a difference say that it can also be accepted."""
     if finding.kind not in differences.DIFFERENCES:
         return finding
-    command += " --deep" if finding.kind in deep.KINDS else ""
     return replace(finding, remedy=f"{finding.remedy}, or accept it: {command}")
 
 
@@ -464,7 +492,7 @@ def comparison(
         return []
     answer = view.worker.differences(session)
     told = answer["differences"]
-    said += [Compared(view, told, answer["excluded"])] if about.models else []
+    said += [Compared(view, told, answer["excluded"], answer["tables"])] if about.models else []
     if any(each["kind"] == LEFTOVER for each in told):
         foreign = [*foreign, *_of(others())]
     differences = [each for each in told if not _is_foreign(each, foreign)]

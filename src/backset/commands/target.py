@@ -211,7 +211,7 @@ def check(*, as_json: bool, plan: bool, deep: bool) -> None:
 
 
 def _run(settings: Settings, target: Target, server: Service, told: Report, *, deep: bool) -> None:
-    """Run the steps; from an empty database again for each role that migrations take for given."""
+    """Run the steps; again for what migrations take for given, from a new database."""
     from backset import execution
     from backset.chain import Chain
     from backset.runs.consent import Consent
@@ -229,7 +229,7 @@ def _run(settings: Settings, target: Target, server: Service, told: Report, *, d
         except StepFailedError as error:
             if explanations.UNAVAILABLE.search(error.what):
                 raise StepFailedError(error.what, _ELSEWHERE) from error
-            if not server.has_made_roles():
+            if not server.has_more():
                 raise
             server.make()
         else:

@@ -114,8 +114,7 @@ def strategy(facts: TargetFacts, *, offered: bool, wanted: bool) -> Strategy:
     if offered and wanted:
         return Strategy("in place", "--in-place asks for it", lacking, is_asked=True)
     if offered and facts.uncreatable:
-        names = ", ".join(facts.uncreatable)
-        why = f"the role {facts.role} could not create the extension {names} again"
+        why = _uncreatable(facts)
         right = f"ALTER ROLE {quoted(facts.role)} SUPERUSER, for the rebuild"
         return Strategy("in place", why, "" if facts.is_superuser else right)
     if offered and lacking:
@@ -123,6 +122,12 @@ def strategy(facts: TargetFacts, *, offered: bool, wanted: bool) -> Strategy:
     return Strategy(
         "swap", f"built beside {facts.database} and swapped in; `invoke undo` goes back"
     )
+
+
+def _uncreatable(facts: TargetFacts) -> str:
+    names = ", ".join(facts.uncreatable)
+    word = "extension" if len(facts.uncreatable) == 1 else "extensions"
+    return f"the role {facts.role} could not create the {word} {names} again"
 
 
 def refusals(facts: TargetFacts, way: Strategy) -> list[tuple[str, str]]:
@@ -162,9 +167,7 @@ def _against_a_swap(facts: TargetFacts) -> list[tuple[str, str]]:
         what = f"{facts.shared} in {facts.database} belongs to others; a swap would take it away"
         return [(what, elsewhere)]
     if facts.uncreatable:
-        names = ", ".join(facts.uncreatable)
-        what = f"the role {facts.role} could not create the extension {names} again"
-        return [(f"{what}, so a swap would lose it", elsewhere)]
+        return [(f"{_uncreatable(facts)}, so a swap would lose it", elsewhere)]
     reasons = [protection(name) for name in facts.shielded]
     reasons += [(w, f"as an administrator: {remedy}") for w, remedy in _missing_rights(facts)]
     reasons += [foreign(name, facts.database) for name in facts.foreign]

@@ -150,6 +150,7 @@ def _room(memory: Path) -> int:
 _ROLE = "ci"
 _RESERVED = frozenset({"public", "none"})
 _NO_ROLE = re.compile(r'ERROR:  role "(.+?)" does not exist$', re.MULTILINE)  # FATAL: of a login
+_NO_RIGHT = re.compile(r'ERROR:  permission denied to create extension "(.+?)"$', re.MULTILINE)
 # The image of PostgreSQL starts a first server for its set-up scripts, and ends it before the real
 # one comes. That one listens on a socket only; others are less careful.
 _ANSWERS = 2
@@ -170,6 +171,7 @@ class Service:
     """A throw-away server: the URL for the tasks, and the file that it logs into.
 
     role, database: what the URL names. made: the roles that were made because migrations name them.
+    extensions: those that make() makes, since our role may not.
     """
 
     url: str
@@ -178,8 +180,20 @@ class Service:
     database: str
     _cluster: Cluster
     made: set[str] = field(default_factory=set)
+    extensions: set[str] = field(default_factory=set)
 
-    def has_made_roles(self) -> bool:
+    def has_more(self) -> bool:
+        """Tell whether make() is worth it: an administrator could give what statements missed."""
+        return any([self._has_made_roles(), self._has_more_extensions()])
+
+    def _has_more_extensions(self) -> bool:
+        """Note the extensions that our role may not create; False where there is no new one."""
+        denied = set(_NO_RIGHT.findall(self.log.read_text("utf-8", "replace")))
+        new = denied - self.extensions
+        self.extensions.update(new)
+        return bool(new)
+
+    def _has_made_roles(self) -> bool:
         """Make the roles that statements have missed, by the log; False where there are none.
 
         Roles belong to a cluster, and the project's own has those that its migrations grant to.
@@ -196,7 +210,7 @@ class Service:
         return bool(new)
 
     def make(self) -> None:
-        """Make the database anew and empty; those roles may own tables in it.
+        """Make the database anew, with those extensions alone; those roles may own tables in it.
 
         PostgreSQL demands that of an owner, and no migration could say it before it begins.
         """
@@ -208,6 +222,9 @@ class Service:
         with self._session(self.database) as session:
             for each in map(sql.Identifier, sorted(self.made)):
                 session.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(each))
+            for each in map(sql.Identifier, sorted(self.extensions)):
+                create = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} CASCADE")
+                session.execute(create.format(each))
 
     def _session(self, database: str = "postgres") -> Session:
         return connect(Target.parse(self._cluster.url(database)), "service")
