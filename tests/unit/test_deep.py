@@ -69,6 +69,10 @@ def said_of(
             [column(default="nextval('public.t_id_seq'::regclass)"), numbers("t_id_seq")],
             [column(default="nextval('public.old_id_seq'::regclass)"), numbers("old_id_seq")],
         ),
+        (
+            [column(default="nextval('public.t_id_seq'::regclass)"), numbers("t_id_seq")],
+            [column(default="nextval('public.t_id_seq'::regclass)")],
+        ),
     ],
     ids=[
         "names of constraints",
@@ -76,6 +80,7 @@ def said_of(
         "now",
         "an extension that could not be lent",
         "the sequence of a renamed table",
+        "a sequence that another role owns",
     ],
 )
 def test_no_difference(models: list[Item], database: list[Item]) -> None:

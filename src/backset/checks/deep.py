@@ -6,6 +6,7 @@ said is not said again, and what differs in name alone is none.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ _CONSTRAINTS = ("constraint", "fk")  # as Alembic calls them
 # PostgreSQL's manual: CURRENT_TIMESTAMP, without a precision, is now() by its name in the standard.
 _NOW = {"CURRENT_TIMESTAMP": "now()"}
 _ITS_OWN = "nextval() of its own sequence"
+_NEXT = re.compile(r"nextval\('(.*)'::regclass\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +218,17 @@ def _plain(items: Items, without: Collection[str]) -> dict[str, Item]:
     for name, each in items.items():
         aspects = {what: text for what, text in each.aspects.items() if what not in _OF_ANYBODY}
         if default := aspects.get("default"):
-            is_its_own = default == sequences.get(name)
+            is_its_own = default == sequences.get(name) or _is_of_others(default, items)
             aspects["default"] = _ITS_OWN if is_its_own else _NOW.get(default, default)
         if name not in without:
             found[name] = structs.replace(each, aspects=aspects)
     return found
+
+
+def _is_of_others(default: str, items: Items) -> bool:
+    """Tell whether it asks a sequence that was left out: one that another role owns."""
+    asked = _NEXT.fullmatch(default)
+    return asked is not None and f"sequence {asked[1]}" not in items
 
 
 def _renamed(models: Items, database: Items) -> Items:

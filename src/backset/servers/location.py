@@ -262,7 +262,8 @@ def _made(cluster: Cluster, role: str, password: str) -> str:
     """Let a role log in, of that name where the server takes it; return whom."""
     name = role if role and not role.startswith("pg_") and role not in _RESERVED else _ROLE
     verb = "ALTER" if name == SUPERUSER else "CREATE"
-    make = sql.SQL(f"{verb} ROLE {{}} LOGIN CREATEDB PASSWORD {{}}")
+    # Migrations may make roles, as those that a squash wrote: nothing of the server stays.
+    make = sql.SQL(f"{verb} ROLE {{}} LOGIN CREATEDB CREATEROLE PASSWORD {{}}")
     with connect(Target.parse(cluster.url("postgres")), "service") as session:
         session.execute(make.format(sql.Identifier(name), sql.Literal(password)))
     return name
