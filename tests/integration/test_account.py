@@ -482,3 +482,16 @@ def test_the_agreed_server_may_be_heard(noted: Noted) -> None:
         next(each for each in everything if type(each).__name__ == "Elsewhere").port = str(port)
         """
     assert noted(SERVER + textwrap.dedent(agreed))["unknown"] == {}
+
+
+def test_a_copy_of_all_variables_may_be_asked_for_any(noted: Noted) -> None:
+    """`CI` chooses a database in many projects; what a library asks for by name does not count."""
+    account = noted("import os\nhas = 'CI' in dict(os.environ)\n")
+    assert all(changes(account, name) for name in ("CI", "SSH_SHOP_DB", "ANY"))
+    assert not any(changes(account, name) for name in ("TERM", "SSH_AUTH_SOCK"))
+
+
+def test_what_python_and_libpq_read_by_themselves_counts(noted: Noted) -> None:
+    """Nobody hears of it: other modules are found, `assert` is left out, times are others."""
+    account = noted("")
+    assert all(changes(account, name) for name in ("PYTHONPATH", "PYTHONOPTIMIZE", "TZ", "PGTZ"))
