@@ -495,3 +495,49 @@ def test_what_python_and_libpq_read_by_themselves_counts(noted: Noted) -> None:
     """Nobody hears of it: other modules are found, `assert` is left out, times are others."""
     account = noted("")
     assert all(changes(account, name) for name in ("PYTHONPATH", "PYTHONOPTIMIZE", "TZ", "PGTZ"))
+
+
+LOOKS = """
+import glob, importlib, importlib.util, json, os
+from pathlib import Path
+
+def optional(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+optional("plugin")
+importlib.util.find_spec("addon")
+os.makedirs("data/one", exist_ok=True)
+Path("data/settings.json").write_text("[]") if not Path("data/settings.json").exists() else None
+known = json.loads(Path("data/settings.json").read_text())
+glob.glob("data/*/seed.sql")
+"""
+
+
+def test_what_was_not_found_counts_however_it_was_looked_for(noted: Noted, tmp_path: Path) -> None:
+    """By importlib, where no import is heard of, and by `lstat`, as glob does."""
+    account = noted(LOOKS)
+    before = inputs.parts(account, [])
+    assert {"plugin", "addon"} <= {*account["tried"]}
+    for name in ("project/plugin.py", "site-packages/addon", "project/data/one/seed.sql"):
+        path = tmp_path / name
+        path.touch()
+        assert inputs.parts(account, []) != before, name
+        path.unlink()
+
+
+def test_what_is_read_and_then_written_counts(noted: Noted, tmp_path: Path) -> None:
+    """Settings that are put in order when they are read are settings still."""
+    file = tmp_path / "project" / "settings.txt"
+    file.write_text("b a")
+    account = noted(
+        """
+        from pathlib import Path
+
+        words = Path("settings.txt").read_text().split()
+        Path("settings.txt").write_text(" ".join(sorted(words)))
+        """
+    )
+    assert str(file) in account["files"]

@@ -45,6 +45,7 @@ class InputTracer:
         self._stat, self._listdir = os.stat, os.listdir
         self._is_ours = False
         self._watch_looks()
+        sys.meta_path.insert(0, _Names(self._tried))
         sys.addaudithook(self._hear)
 
     def account(self) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class InputTracer:
             "files": {path: read[path] for path in self._ours(read)},
             "looks": {path: looks[path] for path in self._ours(looks)},
             "folders": {path: self._folders[path] for path in self._ours(self._folders)},
-            "searched": sorted(self._ours(self._searched(modules))),
+            "searched": sorted(self._searched(modules)),
             "tried": sorted(self._tried | {name.rpartition(".")[2] for name, _ in modules}),
             "installed": installed,
             "programs": sorted(self.elsewhere.programs),
@@ -88,8 +89,6 @@ class InputTracer:
         """Note an event; most of them are of no interest, and there are very many."""
         if event == "open":
             self._open(*args)
-        elif event == "import":
-            self._tried.add(args[0].rpartition(".")[2])
         elif event in _LISTS:
             self._list(args[0], sys._getframe(1).f_code.co_filename)  # noqa: SLF001
         elif event == "sqlite3.connect":
@@ -107,7 +106,8 @@ class InputTracer:
         writes = set(mode) & set("wax+") if isinstance(mode, str) else flags & _WRITES
         name = _absolute(path)
         if name and writes:
-            self._written.add(name)
+            if name not in self._files:  # else what was read counts
+                self._written.add(name)
         elif name:
             self._read(name)
 
@@ -139,7 +139,7 @@ class InputTracer:
     def _watch_looks(self) -> None:
         """Note whose existence is asked for: a file that is missing is never opened."""
         groups = (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks)
-        for name in ("stat", "access"):
+        for name in ("stat", "lstat", "access"):
             real = getattr(os, name)
             noting = self._noting(real)
             setattr(os, name, noting)
@@ -163,6 +163,16 @@ class InputTracer:
         for _, module in modules:
             found += map(str, _attribute(module, "__path__") or ())
         return {each for each in found if os.path.isdir(each)}
+
+
+class _Names:
+    """Notes which modules are looked for, and finds none; no audit event has those of importlib."""
+
+    def __init__(self, tried: set[str]) -> None:
+        self._tried = tried
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+        self._tried.add(name.rpartition(".")[2])
 
 
 def _absolute(path: Any) -> str | None:
