@@ -541,3 +541,20 @@ def test_what_is_read_and_then_written_counts(noted: Noted, tmp_path: Path) -> N
         """
     )
     assert str(file) in account["files"]
+
+
+def test_a_database_of_sqlite_that_is_named_by_a_uri_counts(noted: Noted, tmp_path: Path) -> None:
+    """As its file."""
+    file = tmp_path / "project" / "my rates.db"
+    file.touch()
+    account = noted("import sqlite3\nsqlite3.connect('file:my%20rates.db?mode=ro', uri=True)\n")
+    assert str(file) in account["files"]
+
+
+def test_a_process_that_is_spawned_may_read_anything(noted: Noted) -> None:
+    """No audit event tells of a process that multiprocessing does not fork."""
+    spawned = "get_context('spawn').Process(target=print)"
+    account = noted(
+        f"from multiprocessing import get_context\nit = {spawned}\nit.start()\nit.join()\n"
+    )
+    assert "forks" in account["unknown"]

@@ -11,6 +11,7 @@ import os
 import sys
 from importlib.util import source_from_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from .callers import Callers
 from .elsewhere import FORKS, STARTS, Elsewhere
@@ -23,6 +24,8 @@ _LISTS = frozenset({"os.listdir", "os.scandir"})
 _WRITES = os.O_WRONLY | os.O_RDWR
 _NOWHERE = ("/proc/", "/sys/", "/dev/")
 _CACHE = "/__pycache__/"
+# Imported where multiprocessing starts a process, of which no audit event tells.
+_SPAWNS = frozenset(f"multiprocessing.popen_{way}" for way in ("spawn_posix", "forkserver"))
 _IMPORTS = ("<frozen importlib", os.path.join("importlib", "metadata"), "importlib_metadata")
 
 
@@ -58,6 +61,7 @@ class InputTracer:
         depends on more than that, in words, each with its names.
         """
         modules, asked = list(sys.modules.items()), self.variables
+        forked = {"forks": ["fork"]} if _SPAWNS & sys.modules.keys() else {}
         for _, module in modules:
             if path := _attribute(module, "__file__"):
                 self._read(path)
@@ -78,7 +82,7 @@ class InputTracer:
             "own": sorted(asked.own),
             "fields": sorted(asked.fields),
             "prefixes": sorted(asked.prefixes),
-            "unknown": self.elsewhere.unknown(),
+            "unknown": {**self.elsewhere.unknown(), **forked},
         }
 
     def _ours(self, paths: Iterable[str]) -> list[str]:
@@ -92,7 +96,7 @@ class InputTracer:
         elif event in _LISTS:
             self._list(args[0], sys._getframe(1).f_code.co_filename)  # noqa: SLF001
         elif event == "sqlite3.connect":
-            self._read(args[0])
+            self._read(_file_of(_text(args[0])))
         elif event == "socket.__new__":
             self.elsewhere.made(args[0])
         elif event == "socket.connect":
@@ -188,6 +192,11 @@ def _absolute(path: Any) -> str | None:
         return source_from_cache(name)
     except ValueError:  # a temporary file that is to become byte code
         return None
+
+
+def _file_of(database: str) -> str:
+    """Return the file of a database of SQLite, which may be named by a URI."""
+    return unquote(urlsplit(database).path) if database.startswith("file:") else database
 
 
 def _text(path: Any) -> str:
