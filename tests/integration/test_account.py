@@ -558,3 +558,18 @@ def test_a_process_that_is_spawned_may_read_anything(noted: Noted) -> None:
         f"from multiprocessing import get_context\nit = {spawned}\nit.start()\nit.join()\n"
     )
     assert "forks" in account["unknown"]
+
+
+def test_what_is_temporary_does_not_count(noted: Noted) -> None:
+    """Its name is another one each time, so a run that looks at it could never be cloned."""
+    account = noted(
+        """
+        import os, tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as name, tempfile.NamedTemporaryFile() as file:
+            Path(name, "below").mkdir()
+            found = [*Path(name).rglob("*")], os.path.lexists(file.name), os.path.exists(name)
+        """
+    )
+    assert not inputs.restless(account, [], sys.maxsize)

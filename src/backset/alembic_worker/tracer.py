@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _LISTS = frozenset({"os.listdir", "os.scandir"})
+_TEMPORARY = frozenset({"tempfile.mkdtemp", "tempfile.mkstemp"})
 _WRITES = os.O_WRONLY | os.O_RDWR
 _NOWHERE = ("/proc/", "/sys/", "/dev/")
 _CACHE = "/__pycache__/"
@@ -44,6 +45,7 @@ class InputTracer:
         self._looks = {}  # type: dict[str, str]  # at each that was only looked at
         self._folders = {}  # type: dict[str, list[str]]  # the names in them, as they were seen
         self._written = set()  # type: set[str]
+        self._temporary = set()  # type: set[str]  # what nobody but this process has
         self._tried = set()  # type: set[str]
         self._stat, self._listdir = os.stat, os.listdir
         self._is_ours = False
@@ -86,8 +88,13 @@ class InputTracer:
         }
 
     def _ours(self, paths: Iterable[str]) -> list[str]:
-        """Return those that people edit, and no package manager."""
-        return [path for path in paths if not self._callers.is_installed(path)]
+        """Return those that people edit, and no package manager, and no process for itself."""
+        passing = tuple(self._temporary)
+        return [
+            path
+            for path in paths
+            if not (self._callers.is_installed(path) or f"{path}{os.sep}".startswith(passing))
+        ]
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
         """Note an event; most of them are of no interest, and there are very many."""
@@ -101,6 +108,8 @@ class InputTracer:
             self.elsewhere.made(args[0])
         elif event == "socket.connect":
             self.elsewhere.connect(*args)
+        elif event in _TEMPORARY:
+            self._temporary.add(f"{_absolute(args[0])}{os.sep}")
         elif event in STARTS:
             self.elsewhere.start(event, args, sys._getframe(1))  # noqa: SLF001
         elif event in FORKS:
