@@ -573,3 +573,16 @@ def test_what_is_temporary_does_not_count(noted: Noted) -> None:
         """
     )
     assert not inputs.restless(account, [], sys.maxsize)
+
+
+def test_a_log_that_is_called_as_the_package_counts_for_nothing(
+    noted: Noted, tmp_path: Path
+) -> None:
+    """`shop.log` beside `shop` is written in each run, and nobody could import it."""
+    account = noted("")
+    before = inputs.parts(account, [])
+    project = tmp_path / "project"
+    (project / "own.log").touch()
+    assert inputs.parts(account, []) == before
+    (project / "own.so").touch()
+    assert inputs.parts(account, []) != before

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OF_ENVIRONMENT = ("a variable that is read",)
 EVERY = "*"  # among the names of variables: somebody went through all of them
+_MODULES = (".py", ".pyc", ".so")  # beside folders; `app.log` beside `app` is none
 _SEEN = ("files", "looks", "folders")  # each with what was seen there
 _MOVED = "?"  # what stood at a path, if two processes have seen different things there
 # What a terminal, a session, a run of tests or of CI puts there; it differs where nothing else
@@ -273,7 +274,9 @@ def _importable(account: Account) -> Iterator[str]:
     tried = set(account["tried"])
     for folder in account["searched"]:
         for name in _names(folder, account) or ():
-            if name.partition(".")[0] in tried or name.endswith((".dist-info", ".egg-info")):
+            module, _, kind = name.partition(".")
+            is_module = module in tried and (not kind or name.endswith(_MODULES))
+            if is_module or name.endswith((".dist-info", ".egg-info")):
                 yield os.path.join(folder, name)  # noqa: PTH118
 
 
