@@ -558,6 +558,22 @@ def test_an_application_is_imported_once(made: Callable[[str], Foreign], words: 
     assert noted(foreign) == ["once"]
 
 
+def test_what_an_application_puts_into_the_environment_stays(
+    made: Callable[[str], Foreign],
+) -> None:
+    """`load_dotenv()` of a module that is imported is done once; env.py runs several times."""
+    foreign = made("asynchronous")
+    env = foreign.folder / "alembic/env.py"
+    given = 'os.environ["SQLALCHEMY_DATABASE_URI"]'
+    text = env.read_text().replace("import asyncio", "import application, asyncio")
+    assert given in text
+    env.write_text(text.replace(given, 'os.environ["PUT_BY_THE_APPLICATION"]'))
+    line = f"import os\nos.environ['PUT_BY_THE_APPLICATION'] = {given}\n"
+    (foreign.folder / "application.py").write_text(line)
+    done = foreign.run("reset-db")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_what_env_py_opens_is_remembered_without_the_password(
     made: Callable[[str], Foreign],
 ) -> None:

@@ -482,3 +482,107 @@ def test_the_agreed_server_may_be_heard(noted: Noted) -> None:
         next(each for each in everything if type(each).__name__ == "Elsewhere").port = str(port)
         """
     assert noted(SERVER + textwrap.dedent(agreed))["unknown"] == {}
+
+
+def test_a_copy_of_all_variables_may_be_asked_for_any(noted: Noted) -> None:
+    """`CI` chooses a database in many projects; what a library asks for by name does not count."""
+    account = noted("import os\nhas = 'CI' in dict(os.environ)\n")
+    assert all(changes(account, name) for name in ("CI", "SSH_SHOP_DB", "ANY"))
+    assert not any(changes(account, name) for name in ("TERM", "SSH_AUTH_SOCK"))
+
+
+def test_what_python_and_libpq_read_by_themselves_counts(noted: Noted) -> None:
+    """Nobody hears of it: other modules are found, `assert` is left out, times are others."""
+    account = noted("")
+    assert all(changes(account, name) for name in ("PYTHONPATH", "PYTHONOPTIMIZE", "TZ", "PGTZ"))
+
+
+LOOKS = """
+import glob, importlib, importlib.util, json, os
+from pathlib import Path
+
+def optional(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+optional("plugin")
+importlib.util.find_spec("addon")
+os.makedirs("data/one", exist_ok=True)
+Path("data/settings.json").write_text("[]") if not Path("data/settings.json").exists() else None
+known = json.loads(Path("data/settings.json").read_text())
+glob.glob("data/*/seed.sql")
+"""
+
+
+def test_what_was_not_found_counts_however_it_was_looked_for(noted: Noted, tmp_path: Path) -> None:
+    """By importlib, where no import is heard of, and by `lstat`, as glob does."""
+    account = noted(LOOKS)
+    before = inputs.parts(account, [])
+    assert {"plugin", "addon"} <= {*account["tried"]}
+    for name in ("project/plugin.py", "site-packages/addon", "project/data/one/seed.sql"):
+        path = tmp_path / name
+        path.touch()
+        assert inputs.parts(account, []) != before, name
+        path.unlink()
+
+
+def test_what_is_read_and_then_written_counts(noted: Noted, tmp_path: Path) -> None:
+    """Settings that are put in order when they are read are settings still."""
+    file = tmp_path / "project" / "settings.txt"
+    file.write_text("b a")
+    account = noted(
+        """
+        from pathlib import Path
+
+        words = Path("settings.txt").read_text().split()
+        Path("settings.txt").write_text(" ".join(sorted(words)))
+        """
+    )
+    assert str(file) in account["files"]
+
+
+def test_a_database_of_sqlite_that_is_named_by_a_uri_counts(noted: Noted, tmp_path: Path) -> None:
+    """As its file."""
+    file = tmp_path / "project" / "my rates.db"
+    file.touch()
+    account = noted("import sqlite3\nsqlite3.connect('file:my%20rates.db?mode=ro', uri=True)\n")
+    assert str(file) in account["files"]
+
+
+def test_a_process_that_is_spawned_may_read_anything(noted: Noted) -> None:
+    """No audit event tells of a process that multiprocessing does not fork."""
+    spawned = "get_context('spawn').Process(target=print)"
+    account = noted(
+        f"from multiprocessing import get_context\nit = {spawned}\nit.start()\nit.join()\n"
+    )
+    assert "forks" in account["unknown"]
+
+
+def test_what_is_temporary_does_not_count(noted: Noted) -> None:
+    """Its name is another one each time, so a run that looks at it could never be cloned."""
+    account = noted(
+        """
+        import os, tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as name, tempfile.NamedTemporaryFile() as file:
+            Path(name, "below").mkdir()
+            found = [*Path(name).rglob("*")], os.path.lexists(file.name), os.path.exists(name)
+        """
+    )
+    assert not inputs.restless(account, [], sys.maxsize)
+
+
+def test_a_log_that_is_called_as_the_package_counts_for_nothing(
+    noted: Noted, tmp_path: Path
+) -> None:
+    """`shop.log` beside `shop` is written in each run, and nobody could import it."""
+    account = noted("")
+    before = inputs.parts(account, [])
+    project = tmp_path / "project"
+    (project / "own.log").touch()
+    assert inputs.parts(account, []) == before
+    (project / "own.so").touch()
+    assert inputs.parts(account, []) != before

@@ -11,6 +11,7 @@ import os
 import sys
 from importlib.util import source_from_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from .callers import Callers
 from .elsewhere import FORKS, STARTS, Elsewhere
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _LISTS = frozenset({"os.listdir", "os.scandir"})
+_TEMPORARY = frozenset({"tempfile.mkdtemp", "tempfile.mkstemp"})
 _WRITES = os.O_WRONLY | os.O_RDWR
 _NOWHERE = ("/proc/", "/sys/", "/dev/")
 _CACHE = "/__pycache__/"
+# Imported where multiprocessing starts a process, of which no audit event tells.
+_SPAWNS = frozenset(f"multiprocessing.popen_{way}" for way in ("spawn_posix", "forkserver"))
 _IMPORTS = ("<frozen importlib", os.path.join("importlib", "metadata"), "importlib_metadata")
 
 
@@ -41,10 +45,12 @@ class InputTracer:
         self._looks = {}  # type: dict[str, str]  # at each that was only looked at
         self._folders = {}  # type: dict[str, list[str]]  # the names in them, as they were seen
         self._written = set()  # type: set[str]
+        self._temporary = set()  # type: set[str]  # what nobody but this process has
         self._tried = set()  # type: set[str]
         self._stat, self._listdir = os.stat, os.listdir
         self._is_ours = False
         self._watch_looks()
+        sys.meta_path.insert(0, _Names(self._tried))
         sys.addaudithook(self._hear)
 
     def account(self) -> dict[str, Any]:
@@ -57,6 +63,7 @@ class InputTracer:
         depends on more than that, in words, each with its names.
         """
         modules, asked = list(sys.modules.items()), self.variables
+        forked = {"forks": ["fork"]} if _SPAWNS & sys.modules.keys() else {}
         for _, module in modules:
             if path := _attribute(module, "__file__"):
                 self._read(path)
@@ -69,7 +76,7 @@ class InputTracer:
             "files": {path: read[path] for path in self._ours(read)},
             "looks": {path: looks[path] for path in self._ours(looks)},
             "folders": {path: self._folders[path] for path in self._ours(self._folders)},
-            "searched": sorted(self._ours(self._searched(modules))),
+            "searched": sorted(self._searched(modules)),
             "tried": sorted(self._tried | {name.rpartition(".")[2] for name, _ in modules}),
             "installed": installed,
             "programs": sorted(self.elsewhere.programs),
@@ -77,27 +84,32 @@ class InputTracer:
             "own": sorted(asked.own),
             "fields": sorted(asked.fields),
             "prefixes": sorted(asked.prefixes),
-            "unknown": self.elsewhere.unknown(),
+            "unknown": {**self.elsewhere.unknown(), **forked},
         }
 
     def _ours(self, paths: Iterable[str]) -> list[str]:
-        """Return those that people edit, and no package manager."""
-        return [path for path in paths if not self._callers.is_installed(path)]
+        """Return those that people edit, and no package manager, and no process for itself."""
+        passing = tuple(self._temporary)
+        return [
+            path
+            for path in paths
+            if not (self._callers.is_installed(path) or f"{path}{os.sep}".startswith(passing))
+        ]
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
         """Note an event; most of them are of no interest, and there are very many."""
         if event == "open":
             self._open(*args)
-        elif event == "import":
-            self._tried.add(args[0].rpartition(".")[2])
         elif event in _LISTS:
             self._list(args[0], sys._getframe(1).f_code.co_filename)  # noqa: SLF001
         elif event == "sqlite3.connect":
-            self._read(args[0])
+            self._read(_file_of(_text(args[0])))
         elif event == "socket.__new__":
             self.elsewhere.made(args[0])
         elif event == "socket.connect":
             self.elsewhere.connect(*args)
+        elif event in _TEMPORARY:
+            self._temporary.add(f"{_absolute(args[0])}{os.sep}")
         elif event in STARTS:
             self.elsewhere.start(event, args, sys._getframe(1))  # noqa: SLF001
         elif event in FORKS:
@@ -107,7 +119,8 @@ class InputTracer:
         writes = set(mode) & set("wax+") if isinstance(mode, str) else flags & _WRITES
         name = _absolute(path)
         if name and writes:
-            self._written.add(name)
+            if name not in self._files:  # else what was read counts
+                self._written.add(name)
         elif name:
             self._read(name)
 
@@ -139,7 +152,7 @@ class InputTracer:
     def _watch_looks(self) -> None:
         """Note whose existence is asked for: a file that is missing is never opened."""
         groups = (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks)
-        for name in ("stat", "access"):
+        for name in ("stat", "lstat", "access"):
             real = getattr(os, name)
             noting = self._noting(real)
             setattr(os, name, noting)
@@ -165,6 +178,16 @@ class InputTracer:
         return {each for each in found if os.path.isdir(each)}
 
 
+class _Names:
+    """Notes which modules are looked for, and finds none; no audit event has those of importlib."""
+
+    def __init__(self, tried: set[str]) -> None:
+        self._tried = tried
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+        self._tried.add(name.rpartition(".")[2])
+
+
 def _absolute(path: Any) -> str | None:
     """Return a path, and of byte code that of its source; nothing of what is no file."""
     if isinstance(path, int) or path is None:
@@ -178,6 +201,11 @@ def _absolute(path: Any) -> str | None:
         return source_from_cache(name)
     except ValueError:  # a temporary file that is to become byte code
         return None
+
+
+def _file_of(database: str) -> str:
+    """Return the file of a database of SQLite, which may be named by a URI."""
+    return unquote(urlsplit(database).path) if database.startswith("file:") else database
 
 
 def _text(path: Any) -> str:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from .callers import Callers
 
 _EVERY = "*"
+_CHOOSING = frozenset({"CI"})  # code that goes through all of them may choose a database by it
+# Python, the C library and libpq read them, and nobody sees that.
+_UNSEEN = (
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONUSERBASE", "PYTHONNOUSERSITE"),
+    *("PYTHONOPTIMIZE", "PYTHONHASHSEED", "PYTHONUTF8", "TZ", "PGTZ", "PGDATESTYLE"),
+)
 # They copy the environment for a program that they start, or for what a program says.
 _COPIES = frozenset(f"{PYTHON}{each}" for each in ("ctypes/util.py", "platform.py", "uuid.py"))
 _PROXIES = f"{PYTHON}urllib/request.py"  # it looks for `https_proxy` and the like in all of them
@@ -38,7 +44,7 @@ class AskedVariables:
     """
 
     def __init__(self, callers: Callers) -> None:
-        self.names = set()  # type: set[str]
+        self.names = set(_UNSEEN)
         self.own = set()  # type: set[str]
         self.fields = set()  # type: set[str]
         self.prefixes = set()  # type: set[str]
@@ -82,7 +88,8 @@ class AskedVariables:
             self._walks[where] = outside(frame, VIEWS).f_code  # which keeps its id for itself
         walker = outside(frame, MAPPINGS)
         if walker is None or not self._is_understood(walker):
-            self.names.add(_EVERY)
+            self.names |= {_EVERY, *_CHOOSING}
+            self.own |= _CHOOSING
 
     def _is_understood(self, walker: Any) -> bool:
         """Tell whether what a walk takes is known, and note that."""

@@ -67,6 +67,7 @@ class Requests:
         self._hands_over = False
         self._made = []  # type: list[Any]
         self._tracer = None  # type: tracer.InputTracer | None
+        self._environ = {}  # type: dict[str, str]  # as we were told it last
         self._opened = None  # type: tuple[Any, dict[str, Any]] | None
         self._root = os.getcwd()  # noqa: PTH109
 
@@ -120,8 +121,10 @@ class Requests:
         if given.get("watched") and self._tracer is None:
             self._tracer = tracer.InputTracer()
         with self._unheard():
+            environ = self._with_changes(given["environ"])
             os.environ.clear()
-            os.environ.update(given["environ"])
+            os.environ.update(environ)
+        self._environ = given["environ"]
         if self._tracer:
             self._tracer.elsewhere.port = given["port"]
         os.chdir(self._root)  # some configurations are read from another folder
@@ -133,6 +136,17 @@ class Requests:
         if given.get("words") is not None:
             self._become_alembic(given["words"], given["configuration"])
         self._guarded(lambda: self._open(given["configuration"]), "ready")
+
+    def _with_changes(self, given: dict[str, str]) -> dict[str, str]:
+        """Return variables, with what the project's code has made of those of the last target.
+
+        What is imported sets them once: it is not imported again. What we say anew counts more.
+        """
+        was, now = self._environ, dict(os.environ)
+        same = {name for name in {*was, *now} if was and was.get(name) == given.get(name)}
+        changed = {name for name in same if was.get(name) != now.get(name)}
+        kept = {name: now[name] for name in changed & now.keys()}
+        return {**{name: given[name] for name in given.keys() - changed}, **kept}
 
     def _is_idle(self) -> bool:
         """Tell whether our parent is busy with something else, and asks for nothing yet."""

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 OF_ENVIRONMENT = ("a variable that is read",)
 EVERY = "*"  # among the names of variables: somebody went through all of them
+_MODULES = (".py", ".pyc", ".so")  # beside folders; `app.log` beside `app` is none
 _SEEN = ("files", "looks", "folders")  # each with what was seen there
 _MOVED = "?"  # what stood at a path, if two processes have seen different things there
 # What a terminal, a session, a run of tests or of CI puts there; it differs where nothing else
 # does. It counts where the project's own code asks for it by its name.
 _NOISE = re.compile(
-    "_|PWD|OLDPWD|SHLVL|TERM.*|COLORTERM|NO_COLOR|FORCE_COLOR|CLICOLOR.*|PY_COLORS|CI|COLUMNS|LINES|LS_COLORS|LESS.*|PAGER|EDITOR|VISUAL|PS1"
-    "|WINDOWID|DISPLAY|WAYLAND_DISPLAY|TMUX.*|STY|SSH_.*|XDG_SESSION_.*|XDG_ACTIVATION_TOKEN"
-    "|DBUS_SESSION_BUS_ADDRESS|GPG_.*|INVOCATION_ID|JOURNAL_STREAM|HISTFILE|VSCODE_.*|PGAPPNAME"
+    "_|PWD|OLDPWD|SHLVL|TERM|TERMINFO|TERM_PROGRAM(_VERSION)?|TERM_SESSION_ID|TERMCAP|COLORTERM|NO_COLOR|FORCE_COLOR|CLICOLOR(_FORCE)?|PY_COLORS|CI"
+    "|COLUMNS|LINES|LS_COLORS|LESS|LESSOPEN|LESSCLOSE|LESSCHARSET|PAGER|EDITOR|VISUAL|PS1"
+    "|WINDOWID|DISPLAY|WAYLAND_DISPLAY|TMUX|TMUX_PANE|TMUX_TMPDIR|STY|SSH_(AUTH_SOCK|AGENT_PID|AGENT_LAUNCHER|CLIENT|CONNECTION|TTY|ASKPASS)|XDG_SESSION_.*|XDG_ACTIVATION_TOKEN"
+    "|DBUS_SESSION_BUS_ADDRESS|GPG_(AGENT_INFO|TTY)|INVOCATION_ID|JOURNAL_STREAM|HISTFILE|VSCODE_.*|PGAPPNAME"
     "|PYTEST_CURRENT_TEST|PYTEST_XDIST_.*|PYTHONPYCACHEPREFIX|PYTHONDONTWRITEBYTECODE"
 )
 
@@ -272,7 +274,9 @@ def _importable(account: Account) -> Iterator[str]:
     tried = set(account["tried"])
     for folder in account["searched"]:
         for name in _names(folder, account) or ():
-            if name.partition(".")[0] in tried or name.endswith((".dist-info", ".egg-info")):
+            module, _, kind = name.partition(".")
+            is_module = module in tried and (not kind or name.endswith(_MODULES))
+            if is_module or name.endswith((".dist-info", ".egg-info")):
                 yield os.path.join(folder, name)  # noqa: PTH118
 
 
