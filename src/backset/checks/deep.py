@@ -134,7 +134,7 @@ def compare(both: Catalogs, said: Said, places: Places) -> DeepFindings:
 
     places: says of tables and their parts where the models of the tables are.
     """
-    models = _plain(both.models, both.lent)
+    models = _plain(both.models, both.lent | _served_by_others(both))
     database = _renamed(models, _plain(both.database, _given(both)))
     every = [
         each
@@ -223,6 +223,20 @@ def _plain(items: Items, without: Collection[str]) -> dict[str, Item]:
         if name not in without:
             found[name] = structs.replace(each, aspects=aspects)
     return found
+
+
+def _served_by_others(both: Catalogs) -> set[str]:
+    """Return the models' sequences of columns whose sequence in the database another role owns."""
+    columns = {
+        name
+        for name, each in both.database.items()
+        if _is_of_others(each.aspects.get("default", ""), both.database)
+    }
+    return {
+        name
+        for name, each in both.models.items()
+        if each.kind == "sequence" and f"column {each.aspects.get('column')}" in columns
+    }
 
 
 def _is_of_others(default: str, items: Items) -> bool:
