@@ -270,6 +270,7 @@ def chains(tmp_path: Path, database_url: str) -> Project:
     return laid_down(tmp_path / "chains", "door/chains", database_url)
 
 
+@pytest.mark.slow
 def test_one_of_several_chains_is_chosen(chains: Project) -> None:
     """By its name, or by its section; without either, the line names them."""
     undecided = chains.invoke("alembic", "--", "heads")

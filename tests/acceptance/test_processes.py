@@ -35,6 +35,7 @@ CODES = {
 }
 
 
+@pytest.mark.slow
 def test_each_task_of_the_readme(project: Project) -> None:
     """It says something on stdout, nothing on stderr, and its exit code is 0."""
     (project.folder / "old").mkdir()

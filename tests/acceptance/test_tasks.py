@@ -271,6 +271,7 @@ def test_seed_passes_arguments_on(project: Project) -> None:
     assert "no seed command for the words after `--` → set [tool.backset] seed" in done.stderr
 
 
+@pytest.mark.slow
 def test_psql_and_alembic_pass_arguments_and_exit_codes_on(project: Project) -> None:
     """Words with spaces arrive as one word."""
     rebuilt(project)

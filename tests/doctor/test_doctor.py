@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.project import Project
 
 
-QUICK = 4
+QUICK = 3
 
 
 # `nox -s doctor -- --trials 200` tries more; here are the first ones.

@@ -195,6 +195,7 @@ def test_mock_data_is_what_it_says(migrated: str) -> None:
     assert kinds == [("diffs", 6), ("job_summary", 6), ("logging", 12), ("metrics", 6)]
 
 
+@pytest.mark.slow
 def test_mock_data_twice_is_the_same(migrated: str) -> None:
     """A second run, and one after a larger scale, leave exactly the rows of the first."""
     add_mock_data(migrated)
