@@ -5,8 +5,10 @@ An object that is not there takes its parts with it: of a missing table no colum
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import zip_longest
@@ -305,10 +307,23 @@ def read(
     spare: schema and name of tables that are left out with their parts, such as the version table.
     others: what belongs to others, and is left out as well.
     """
-    with session.transaction():
-        rows = spelled(session, sql.SQL(_SCHEMA))
-        spared = keys(session, spare)
-    return items(rows, spared | others.keys, others.schemas)
+    with _uncollected():
+        with session.transaction():
+            rows = spelled(session, sql.SQL(_SCHEMA))
+            spared = keys(session, spare)
+        return items(rows, spared | others.keys, others.schemas)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage: of thousands of new objects there is none, and each look costs more."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def items(
