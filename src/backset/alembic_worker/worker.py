@@ -484,9 +484,8 @@ class Requests:
         `is_spoiled`: as in _load().
         """
         self._gate.only_looks, self._gate.opened = True, {}
-        is_spoiled = (
-            True  # what goes on after it was stopped takes the database for one that is down
-        )
+        # What goes on after it was stopped takes the database for one that is down.
+        is_spoiled = True
         try:
             self._run_env(lambda _current, _context: [], dont_mutate=True)
         except FoundError as error:
