@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backset.checks import verification
+from backset.checks import soundness
 from backset.checks.differences import drift, enums
 from backset.migrate import project_command
 from backset.settings.reader import load
@@ -54,7 +54,7 @@ def test_a_sound_database_has_no_finding(session: Session) -> None:
         "CREATE TABLE b (a_id int REFERENCES a CHECK (a_id > 0))"
         "; CREATE INDEX ix ON b (a_id)"
     )
-    assert verification.findings(session) == []
+    assert soundness.findings(session) == []
 
 
 def test_an_index_whose_concurrent_making_failed_is_named(session: Session) -> None:
@@ -62,11 +62,11 @@ def test_an_index_whose_concurrent_making_failed_is_named(session: Session) -> N
     session.execute("CREATE TABLE b (id int); INSERT INTO b VALUES (1), (1)")
     with pytest.raises(psycopg.errors.UniqueViolation):
         session.execute("CREATE UNIQUE INDEX CONCURRENTLY ix_b ON b (id)")
-    (finding,) = verification.findings(session)
+    (finding,) = soundness.findings(session)
     assert said([finding]) == [("invalid index", "ix_b", "index ix_b of b is not valid")]
     session.execute("DELETE FROM b")
     session.execute(finding.remedy.partition(",")[0])
-    assert verification.findings(session) == []
+    assert soundness.findings(session) == []
 
 
 def test_an_index_of_a_partitioned_table_can_be_incomplete(session: Session) -> None:
@@ -76,7 +76,7 @@ def test_an_index_of_a_partitioned_table_can_be_incomplete(session: Session) -> 
         "CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (1) TO (9);"
         "CREATE INDEX ix_p ON ONLY p (id)"
     )
-    (finding,) = verification.findings(session)
+    (finding,) = soundness.findings(session)
     assert finding.what == "index ix_p of the partitioned table p is not valid"
 
 
@@ -90,7 +90,7 @@ def test_constraints_that_old_rows_may_break_are_named(session: Session) -> None
         "CREATE TABLE b (m int);"
         'ALTER TABLE b ADD CONSTRAINT fk FOREIGN KEY (m) REFERENCES other."Mixed" NOT VALID'
     )
-    found = verification.findings(session)
+    found = soundness.findings(session)
     assert said(found) == [
         ("not valid constraint", "positive", "constraint positive of other.Mixed is NOT VALID"),
         ("not valid constraint", "c.d", "constraint c.d of a.b is NOT VALID"),
@@ -98,7 +98,7 @@ def test_constraints_that_old_rows_may_break_are_named(session: Session) -> None
     ]
     for finding in found:
         session.execute(finding.remedy.partition(",")[0])
-    assert verification.findings(session) == []
+    assert soundness.findings(session) == []
 
 
 def test_a_name_that_sql_reads_otherwise_is_quoted(session: Session) -> None:
@@ -115,7 +115,7 @@ def test_a_constraint_that_is_not_enforced_is_called_so(session: Session) -> Non
     if session.info.server_version < 180000:
         pytest.skip("PostgreSQL 18 brought it")
     session.execute("CREATE TABLE b (m int CONSTRAINT c CHECK (m > 0) NOT ENFORCED)")
-    assert said(verification.findings(session)) == [
+    assert said(soundness.findings(session)) == [
         ("not valid constraint", "c", "constraint c of b is NOT ENFORCED")
     ]
 
@@ -130,7 +130,7 @@ def test_disabled_triggers_are_named_once(session: Session) -> None:
         "CREATE TRIGGER r BEFORE INSERT ON b FOR EACH ROW EXECUTE FUNCTION f();"
         "ALTER TABLE b DISABLE TRIGGER ALL; ALTER TABLE b ENABLE REPLICA TRIGGER r"
     )
-    found = verification.findings(session)
+    found = soundness.findings(session)
     assert sorted(said(found)) == [
         ("disabled trigger", "fk", "the triggers of the foreign key fk are disabled on b"),
         ("disabled trigger", "r", "trigger r of b fires in replicas only"),
@@ -140,7 +140,7 @@ def test_disabled_triggers_are_named_once(session: Session) -> None:
     session.execute("DELETE FROM b")
     for finding in found:
         session.execute(finding.remedy.partition(",")[0])
-    assert verification.findings(session) == []
+    assert soundness.findings(session) == []
 
 
 def test_a_trigger_disabled_on_a_partitioned_table_is_one_finding(session: Session) -> None:
@@ -152,7 +152,7 @@ def test_a_trigger_disabled_on_a_partitioned_table_is_one_finding(session: Sessi
         "CREATE TRIGGER t AFTER INSERT ON p FOR EACH ROW EXECUTE FUNCTION f();"
     )
     session.execute("ALTER TABLE p DISABLE TRIGGER t; ALTER TABLE p1 DISABLE TRIGGER t")
-    assert [each.what for each in verification.findings(session)] == ["trigger t of p is disabled"]
+    assert [each.what for each in soundness.findings(session)] == ["trigger t of p is disabled"]
 
 
 def test_enum_values_are_compared_both_ways_and_in_order(session: Session) -> None:

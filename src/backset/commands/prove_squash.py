@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.chain import Details, Done
-from backset.checks import verification
+from backset.checks import drift
 from backset.cli import WOULD_START, opened
 from backset.connections.session import explained
 from backset.described import described, key
@@ -145,7 +145,7 @@ def _unlike_models(run: Run, new: Scratch) -> list[Finding]:
     name = run.server.names.scratch_old
     both = partial(models.made, run, name, new.workers, new.session)
     try:
-        return verification.differences_of_models(new.workers, new.session, both)
+        return drift.differences_of_models(new.workers, new.session, both)
     except StepFailedError:  # env.py cannot be asked, which `verify` says
         return []
 

@@ -15,7 +15,7 @@ from backset.catalog import schema
 from backset.catalog.past import LARGE_OBJECTS
 from backset.catalog.schema import Difference
 from backset.chain import Details, Done
-from backset.checks import verification
+from backset.checks import drift
 from backset.described import described, key
 from backset.errors import RefusedError, StepFailedError
 from backset.inherit import cluster_wide
@@ -308,7 +308,7 @@ class Squash:
         """Say how the models differ from what the old chain makes."""
         workers, session = old.scratch.workers, old.scratch.session
         try:
-            found = self._is_whole() and verification.differences_of_models(workers, session)
+            found = self._is_whole() and drift.differences_of_models(workers, session)
         except StepFailedError as error:
             self._watcher.notice(f"the models cannot be compared: {error.what}")
             return

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Literal
 
 from backset.catalog.schema import shown
-from backset.checks.verification import LOAD_MODELS
+from backset.checks.drift import LOAD_MODELS
 from backset.described import described, key
 from backset.errors import Finding
 from backset.migrate.current import RECURSIVE
