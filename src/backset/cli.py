@@ -22,7 +22,8 @@ from backset.errors import (
     SettingsError,
     StepFailedError,
 )
-from backset.migrate.worker import Worker, handed_on, nothing
+from backset.migrate.program import handed_on
+from backset.migrate.worker import Worker, nothing
 from backset.process import identity, process, signals, streams
 from backset.report.report import Report, shortened
 from backset.report.report_json import JsonReport, Rewriting

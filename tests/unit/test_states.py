@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backset.migrate.worker import Problem
+from backset.migrate.answers import Problem
 from backset.revisions.replaced import ReplacedPlace
 from backset.revisions.restore import Blob, Recipe, RestoredScript
 from backset.revisions.script_files import Revision, ancestors, fits, ordered, outdated

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
-    from backset.migrate.worker import Description, Worker
+    from backset.migrate.answers import Description
+    from backset.migrate.worker import Worker
 
 
 LOAD_MODELS = (

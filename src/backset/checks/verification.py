@@ -14,7 +14,7 @@ from backset.checks.deep import DeepComparison
 from backset.checks.differences import Judged, judge
 from backset.errors import Finding
 from backset.migrate import current
-from backset.migrate.worker import UNKNOWN
+from backset.migrate.answers import UNKNOWN
 from backset.revisions.history import ToldChain
 from backset.text.quantities import count
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
-    from backset.migrate.worker import Description, Worker
+    from backset.migrate.answers import Description
+    from backset.migrate.worker import Worker
     from backset.settings.settings import Settings
 
 ACCEPT = "invoke verify --accept"

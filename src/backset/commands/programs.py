@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from backset.cli import WOULD_START, leave, opened, settled
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, SettingsError, StepFailedError
-from backset.migrate.worker import failure, greet, program
+from backset.migrate.program import command_line
+from backset.migrate.worker import failure, greet
 from backset.process.process import attach
 from backset.servers import location
 from backset.servers.programs import Programs, with_tls
@@ -160,7 +161,7 @@ def _run_alembic(
                 side.talk(greeting)
 
             status = attach(
-                program(settings, theirs.fileno()),
+                command_line(settings, theirs.fileno()),
                 env=settings.plain_env,
                 cwd=settings.root,
                 redact=lambda line: settings.redact(target, line),

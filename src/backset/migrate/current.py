@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backset.catalog import versions
 from backset.errors import AlembicError, Finding, StepFailedError
-from backset.migrate.worker import Description
+from backset.migrate.answers import Description
 from backset.revisions import replaced
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from psycopg import sql
 from backset.catalog import catalog, schema, versions
 from backset.errors import AlembicError, Finding, StepFailedError
 from backset.inherit import cluster_wide
+from backset.migrate.answers import Migrated
 from backset.migrate.current import Place, place
-from backset.migrate.worker import Migrated
 from backset.revisions import replaced
 from backset.text import explanations
 from backset.text.quantities import count

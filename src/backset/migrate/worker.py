@@ -4,186 +4,39 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import sys
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from backset.chain import Details
 from backset.connections.target import respelled
-from backset.described import described, key
 from backset.errors import AlembicError, StepFailedError
-from backset.migrate import provenance
-from backset.process import process
+from backset.migrate import program, provenance
+from backset.migrate.answers import (
+    Description,
+    Merged,
+    Migrated,
+    Placed,
+    Problem,
+    Rendered,
+    RenderedTable,
+    Scripts,
+)
 from backset.process.identity import application_name
 from backset.revisions.script_files import Folders, Revision
 from backset.settings.values import DRIVERS
 from backset.text import explanations
-from backset.text.quantities import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    import socket
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.connections.target import Target
-    from backset.errors import Finding
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
-
-_LAST_WORDS_S = 0.2
-_WORKER = Path(__file__).parents[1] / "alembic_worker"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """What keeps the scripts from being one whole chain.
-
-    kind: `missing file`, `duplicate id`, `no migrations`, `stale byte code`, `unreadable file`,
-    `no chain` or `scripts below`. paths: the files, or for `no migrations` the folders. missing:
-    the revision that no file has.
-    """
-
-    kind: str
-    text: str
-    paths: tuple[Path, ...] = ()
-    missing: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Scripts:
-    """The migration scripts on disk: their heads, and the folders that they are in.
-
-    A broken chain has no heads, but the revisions that could be read, and its problems.
-    locations: the folders that Alembic loads scripts from, and whether from those below, too.
-    goal: the heads that the settings accept, where they name some.
-    below: the scripts in folders below those, where Alembic does not look into these.
-    """
-
-    heads: tuple[str, ...]
-    folders: tuple[Path, ...]
-    revisions: tuple[Revision, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    locations: tuple[Path, ...] = ()
-    is_recursive: bool = False
-    goal: tuple[str, ...] = ()
-    below: tuple[Path, ...] = ()
-
-    @property
-    def passed_over(self) -> str:
-        """Say of the scripts below that they are no part of the chain; empty if there is none."""
-        if not self.below:
-            return ""
-        folders = ", ".join(sorted({each.parent.name for each in self.below}))
-        return f"{count(len(self.below), 'script')} in folders below ({folders}) not loaded"
-
-    @classmethod
-    def together(cls, several: Sequence[Scripts]) -> Scripts:
-        """Return the scripts of several chains as if they were one; what they share, once."""
-        if len(several) == 1:
-            return several[0]
-        names = ("heads", "folders", "revisions", "problems", "locations", "goal", "below")
-        united = {
-            name: tuple(dict.fromkeys(item for each in several for item in getattr(each, name)))
-            for name in names
-        }
-        return cls(**united, is_recursive=any(each.is_recursive for each in several))
-
-
-@described(kw_only=True)
-class Migrated:
-    """What a migration has done in one chain of revisions.
-
-    after: the rows of the version tables. places: what was seen on the way, where that was asked
-    for. revoked, was_open: rights of others that wait, as runs.login.Writers has them.
-    init: whether the project's own command made the database; moved: whether one has moved it.
-    said: to the server, as alembic_worker.listening has it, where that was asked for.
-    """
-
-    before: Sequence[str] = key("the revisions before; empty is base", "from")
-    heads: Sequence[str] = key("the heads, at which it is now", "to")
-    count: int = key("how many revisions ran", "ran")
-    after: Sequence[str] = ()
-    places: Sequence[Mapping[str, Any]] = ()
-    revoked: Sequence[Sequence[Any]] = ()
-    was_open: bool = False
-    schemas: Sequence[str] = key("the schemas of version tables that were made for it", default=())
-    init: bool = False
-    moved: bool = False
-    said: Sequence[Sequence[Any]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """Where a database is in one chain, and what env.py's models are.
-
-    revisions: the rows of the version tables; orphans: those that no script has; strays: the same
-    by table. pending: what is to be run. models: how many tables they have; None where nobody can
-    tell. columns: theirs, by table; enums: theirs.
-    uncompared: why there are no models. failure: that of env.py, where it only stops the look.
-    """
-
-    revisions: Sequence[str]
-    orphans: Sequence[str]
-    pending: Sequence[str]
-    strays: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    heads: Sequence[str] = ()
-    version_table: str
-    models: int | None
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    enums: Sequence[Mapping[str, Any]] = ()
-    uncompared: str = ""
-    failure: Finding | None = None
-
-
-UNKNOWN = Description(revisions=(), orphans=(), pending=(), version_table="", models=None)
-
-
-class Placed(NamedTuple):
-    """Rows of a version table, held against the scripts: what no script has, what is to be run."""
-
-    orphans: Sequence[str]
-    pending: Sequence[str]
-
-
-@described()
-class Merged(Details):
-    """The revision that joins all heads."""
-
-    revision: str = key("`merge`: the revision that was made")
-    path: Path = key("`merge`: the path of its file")
-    down: Sequence[str] = key("`merge`: the heads that it joins")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderedTable:
-    """A table as an operation of Alembic.
-
-    constraints: the names of those that are in it; foreign: its foreign keys as operations of their
-    own, by their names.
-    """
-
-    code: str
-    constraints: Sequence[str] = ()
-    foreign: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """Tables and indexes as the code of operations, by their keys.
-
-    imports: the lines that the code needs. sa, op: what it calls SQLAlchemy and Alembic.
-    schema: the one that it does not name.
-    """
-
-    tables: Mapping[str, RenderedTable] = field(default_factory=dict)
-    indexes: Mapping[str, str] = field(default_factory=dict)
-    imports: Sequence[str] = ()
-    sa: str = "sa"
-    op: str = "op"
-    schema: str = ""
 
 
 def _silent(_text: str) -> None:
@@ -192,77 +45,6 @@ def _silent(_text: str) -> None:
 
 def nothing() -> None:
     """Do nothing."""
-
-
-class _Program:
-    """Alembic's program; each of its sockets has a process of its own.
-
-    What imports Alembic is one process. The others are made from that one: the import takes most
-    of the time of a small project.
-    """
-
-    def __init__(self, settings: Settings, number: int = 1) -> None:
-        with ExitStack() as stack:
-            pairs = [socket.socketpair() for _ in range(number)]
-            theirs = [stack.enter_context(other).fileno() for _, other in pairs]
-            self._child = process.Child(
-                program(settings, *theirs),
-                env=settings.plain_env,
-                cwd=settings.root,
-                pass_fds=theirs,
-            )
-        self.links = [own for own, _ in pairs]
-        self.is_shared = number > 1
-        self.of = settings.python, settings.root
-
-    @property
-    def tail(self) -> Sequence[str]:
-        """The last lines that it printed."""
-        return self._child.tail
-
-    def status(self) -> int | None:
-        """Return the exit status of its process, once it has ended; None where others go on."""
-        if self.is_shared:
-            self._child.has_ended(_LAST_WORDS_S)
-            return None
-        return self._child.wait()
-
-    def end(self, link: socket.socket) -> None:
-        """Hang up, and wait until that process has ended; with the last one the program ends."""
-        if link not in self.links:
-            return
-        self.links.remove(link)
-        if self.links:
-            with suppress(OSError):
-                link.shutdown(socket.SHUT_WR)
-                link.settimeout(process.GRACE_S)
-                while link.recv(4096):  # nothing comes any more when it has ended
-                    pass
-        link.close()
-        if not self.links:
-            self._child.end()
-
-
-_left: list[_Program] | None = None
-
-
-@contextmanager
-def handed_on() -> Iterator[None]:
-    """Let a worker of the block leave its process to a later one of it: see Worker.leave()."""
-    global _left  # noqa: PLW0603  (a task is one process, or one call after another)
-    _left = []
-    try:
-        yield
-    finally:
-        for each in _left:
-            each.end(each.links[0])
-        _left = None
-
-
-def _is_left(settings: Settings) -> bool:
-    """Tell whether there is a process that has imported this application."""
-    of = settings.python, settings.root
-    return not settings.is_throw_away and any(each.of == of for each in _left or ())
 
 
 class Worker:
@@ -282,7 +64,7 @@ class Worker:
         lineage: Lineage | None = None,
         versions: Path | None = None,
         *,
-        of: tuple[_Program, socket.socket] | None = None,
+        of: tuple[program.Program, socket.socket] | None = None,
     ) -> None:
         self._settings = settings
         self._versions = versions and str(versions.resolve())
@@ -299,13 +81,13 @@ class Worker:
         """Return a worker for each of these, of which only one process has to import Alembic."""
         if sys.platform == "darwin":  # libraries of the system do not outlive a fork there
             return [cls(settings, each) for each in lineages]
-        first = [cls(settings, each) for each in lineages[:1] if _is_left(settings)]
+        first = [cls(settings, each) for each in lineages[:1] if program.is_left(settings)]
         lineages = lineages[len(first) :]
         if not lineages:
             return first
-        program = _Program(settings, len(lineages))
-        pairs = zip(lineages, tuple(program.links), strict=True)
-        return [*first, *(cls(settings, each, of=(program, link)) for each, link in pairs)]
+        shared = program.Program(settings, len(lineages))
+        pairs = zip(lineages, tuple(shared.links), strict=True)
+        return [*first, *(cls(settings, each, of=(shared, link)) for each, link in pairs)]
 
     def meant_for(self, settings: Settings, lineage: Lineage, versions: Path | None = None) -> Self:
         """Let one that was started ahead work by these, as __init__() has them; before begin()."""
@@ -314,8 +96,8 @@ class Worker:
         self.lineage = lineage
         return self
 
-    def _start(self, of: tuple[_Program, socket.socket] | None = None) -> None:
-        self._program, self._link = of or _alone(self._settings)
+    def _start(self, of: tuple[program.Program, socket.socket] | None = None) -> None:
+        self._program, self._link = of or program.alone(self._settings)
         self._replies = self._link.makefile("r", encoding="utf-8")
 
     def begin(
@@ -380,9 +162,7 @@ class Worker:
 
     def leave(self) -> None:
         """Leave its process to the next worker: it need not import the application once more."""
-        if not (self._is_spoiled or _left is None):
-            _left.append(self._program)
-            self._is_left = True
+        self._is_left = not self._is_spoiled and program.left_to_the_next(self._program)
 
     def _ask_alone(self, command: str) -> dict[str, Any]:
         """Run what needs no database. Raises StepFailedError."""
@@ -653,16 +433,6 @@ def failure(
         kind=reply["kind"],
         words=f"{where}{message}",
     )
-
-
-def program(settings: Settings, *descriptors: int) -> list[str]:
-    """Return the command line of a worker for each of the sockets that have these descriptors."""
-    return [settings.python, str(_WORKER), *map(str, descriptors)]
-
-
-def _alone(settings: Settings) -> tuple[_Program, socket.socket]:
-    made = _left.pop() if _left and _is_left(settings) else _Program(settings)
-    return made, made.links[0]
 
 
 def _server_of(target: Target) -> dict[str, object]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from backset.catalog.schema import Difference, Item
-    from backset.migrate.worker import Migrated, Worker
+    from backset.migrate.answers import Migrated
+    from backset.migrate.worker import Worker
     from backset.prove.scratch import Scratch
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision

@@ -13,7 +13,8 @@ from backset.connections.session import connect, end, process_of
 from backset.errors import RefusedError, StepFailedError
 from backset.inherit.inheritance import Inheritance
 from backset.migrate import current
-from backset.migrate.worker import Scripts, Worker
+from backset.migrate.answers import Scripts
+from backset.migrate.worker import Worker
 from backset.process.signals import submit
 from backset.runs import login
 from backset.runs.login import ProjectObjects

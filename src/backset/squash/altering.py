@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from backset.catalog.schema import Item
     from backset.connections.session import Session
-    from backset.migrate.worker import Rendered
+    from backset.migrate.answers import Rendered
     from backset.squash.built import BuiltObjects
     from backset.squash.statements import Entry
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.connections.session import Session
-    from backset.migrate.worker import Rendered
+    from backset.migrate.answers import Rendered
     from backset.squash.statements import Entry
 
 # In which order, where nothing else decides; what is not named is like a type.

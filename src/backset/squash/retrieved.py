@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.migrate.answers import Migrated
     from backset.migrate.upgrading import Progress
-    from backset.migrate.worker import Migrated, Worker
+    from backset.migrate.worker import Worker
     from backset.revisions.replaced import Leg
     from backset.revisions.restore import Recipe
     from backset.revisions.script_files import Revision

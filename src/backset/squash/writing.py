@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backset.catalog import catalog
-from backset.migrate.worker import Rendered
+from backset.migrate.answers import Rendered
 from backset.squash import difference, layout, statements
 from backset.squash.altering import ChainState
 from backset.squash.built import BuiltObjects

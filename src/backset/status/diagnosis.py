@@ -13,7 +13,7 @@ from backset.checks.verification import Verdict
 from backset.connections.session import explained
 from backset.errors import AlembicError, Finding, UnreachableError
 from backset.migrate import current, project_command
-from backset.migrate.worker import Problem
+from backset.migrate.answers import Problem
 from backset.revisions import orphans, replaced, script_files
 from backset.status.facts import Facts, Restorable, script_effects
 from backset.status.states import state
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from backset.connections.session import Session
-    from backset.migrate.worker import Scripts
+    from backset.migrate.answers import Scripts
     from backset.revisions.history import Trace
     from backset.revisions.replaced import ReplacedPlace
     from backset.revisions.script_files import Revision

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
-    from backset.migrate.worker import Problem
+    from backset.migrate.answers import Problem
     from backset.revisions.operations import Operation
     from backset.revisions.replaced import ReplacedPlace
     from backset.revisions.restore import Recipe

@@ -18,7 +18,7 @@ from backset.text.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from backset.migrate.worker import Problem
+    from backset.migrate.answers import Problem
     from backset.revisions.restore import Recipe
     from backset.status.facts import Facts, Proof
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from backset.checks.server_log import Look
     from backset.errors import Finding
     from backset.memory.builds import Recalled
+    from backset.migrate.answers import Migrated
     from backset.migrate.upgrading import Progress
-    from backset.migrate.worker import Migrated
     from backset.runs.run import Run
     from backset.settings.rules import Rules
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backset.checks.deep import DeepComparison
     from backset.checks.server_log import Look
     from backset.connections.activity import Backend
-    from backset.migrate.worker import Migrated
+    from backset.migrate.answers import Migrated
 
 _ROWS = "`backup` and `load`: exact counts in the dump, by table"
 
