@@ -17,21 +17,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alembic import command, util
-from alembic.config import CommandLine
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.script.revision import ResolutionError, RevisionError
 from sqlalchemy.exc import OperationalError
 
-from . import compare, configuration, guard, listening, making, rendering, tracer, writing
+from . import (
+    chain,
+    command_line,
+    compare,
+    configuration,
+    guard,
+    listening,
+    making,
+    rendering,
+    tracer,
+    writing,
+)
+from .chain import ScriptChain
 from .failures import (
-    BrokenChainError,
     FoundError,
     LoadedError,
     SeveralDatabasesError,
     UnagreedError,
-    UnreadableFileError,
     WrongTargetError,
     explained,
     kind_of,
@@ -47,7 +53,6 @@ if TYPE_CHECKING:
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp", "make"})
 
-_ALL = ("heads",)  # as in backset's lineage
 _MOMENT_S = 0.01  # whoever waits for us asks within that
 _REFUSED = 4  # our exit status, where our parent says why
 
@@ -60,10 +65,9 @@ class Requests:
         self._link = link
         self._gate = ConnectionGuard()
         self._step = None  # type: Any
-        self._folders = ()  # type: tuple[str, ...]
         self._lineage = {}  # type: dict[str, Any]
-        self._problems = []  # type: list[dict[str, Any]]
         self._request = {}  # type: dict[str, Any]
+        self._folders = ()  # type: tuple[str, ...]
         self._hands_over = False
         self._made = []  # type: list[Any]
         self._tracer = None  # type: tracer.InputTracer | None
@@ -162,7 +166,7 @@ class Requests:
         gc.enable()
         self.send("ready")
         try:
-            run(words, given, self._gate)
+            command_line.run(words, given, self._gate)
         except WrongTargetError as error:
             self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
             sys.exit(_REFUSED)
@@ -226,63 +230,11 @@ class Requests:
         place = [given.get(key) for key in ("file", "section", "versions")], self._lineage
         if self._opened is not None and self._opened[0] == place:
             return self._opened[1]
-        told = self._read(given)
+        self._chain = ScriptChain(self._config, self._lineage, given.get("versions"))
+        self._scripts, self._folders = self._chain.directory, self._chain.folders
+        told = self._chain.read(self._where)
         self._opened = (place, told)
         return told
-
-    def _read(self, given: dict[str, Any]) -> dict[str, Any]:
-        self._scripts = ScriptDirectory.from_config(self._config)
-        if given.get("versions"):
-            self._scripts.version_locations = [given["versions"]]
-        folders = {str(Path(self._scripts.dir).resolve())}
-        folders |= {str(Path(each).resolve()) for each in self._scripts._version_locations}  # noqa: SLF001
-        self._folders = tuple(folders)
-        found, stopped = configuration.load(self._scripts)
-        self._problems = configuration.problems(self._scripts, found)
-        if stopped is not None:
-            text = ": ".join(filter(None, (self._where(stopped), message_of(stopped))))
-            self._problems = [configuration.problem("unreadable file", text)]
-        return {
-            "folders": sorted(folders),
-            "heads": self._heads_if_whole(),
-            "goal": self._goal(),
-            "revisions": list(map(configuration.described, found)),
-            "problems": self._problems,
-            "below": configuration.below(self._scripts),
-            **configuration.locations(self._scripts),
-        }
-
-    def _goal(self) -> list[str]:
-        """Return the heads that the settings accept, in full; none where they name none."""
-        wanted = tuple(self._lineage.get("heads") or ())
-        if wanted == _ALL:  # for Alembic, a head that another branch depends on is none of them
-            return self._heads_if_whole()
-        try:
-            found = self._scripts.get_revisions(wanted) if wanted else ()
-        except (util.CommandError, KeyError, RevisionError, ResolutionError):
-            return list(wanted)
-        return [each.revision for each in found]
-
-    def _heads_if_whole(self) -> list[str]:
-        """Return the heads of the scripts; none of a broken chain, which is a problem then."""
-        try:
-            return self._heads()
-        except BrokenChainError as error:
-            if not any(each["kind"] in configuration.FATAL for each in self._problems):
-                self._problems.insert(0, configuration.problem("no chain", message_of(error)))
-            return []
-
-    def _heads(self) -> list[str]:
-        """Return the heads of the scripts. Raises BrokenChainError."""
-        fatal = [each for each in self._problems if each["kind"] in configuration.FATAL]
-        if fatal:
-            is_unreadable = fatal[0]["kind"] == "unreadable file"
-            family = UnreadableFileError if is_unreadable else BrokenChainError
-            raise family("; ".join(each["text"] for each in fatal))
-        try:
-            return list(self._scripts.get_heads())
-        except (KeyError, RevisionError, ResolutionError) as error:
-            raise BrokenChainError(message_of(error)) from error
 
     def _where(self, error: BaseException) -> str:
         """Return the revision whose code failed, and the last line of the project's scripts."""
@@ -296,9 +248,10 @@ class Requests:
         return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
 
     def _upgrade(self) -> dict[str, Any]:
-        ends = self._ends()
+        to = self._request.get("to")
+        ends = self._chain.ends(to)
         self._show(ends[0] if len(ends) == 1 else "heads")
-        return self._move(self._todo)
+        return self._move(lambda current: self._chain.steps(current, to))
 
     def _downgrade(self) -> dict[str, Any]:
         self._show("base")
@@ -306,7 +259,7 @@ class Requests:
 
     def _move(self, revisions: Callable[[Any], list[Any]]) -> dict[str, Any]:
         """Run the steps that lead from where the database is to where it shall be."""
-        self._heads()
+        self._chain.heads()
         before, after, count = [], [], 0  # type: list[str], list[str], int
         watched, seen = self._request.get("watched"), []  # type: Any, list[dict[str, Any]]
 
@@ -317,7 +270,7 @@ class Requests:
             todo = revisions(current)
             for number, self._step in enumerate(todo, 1):
                 revision = self._step.revision
-                text = f"{number}/{len(todo)} {revision.revision} {configuration.title(revision)}"
+                text = f"{number}/{len(todo)} {revision.revision} {chain.title(revision)}"
                 self.send("progress", text=text)
                 yield self._step
                 count += 1
@@ -332,7 +285,7 @@ class Requests:
         listens = self._request.get("listens")
         with listening.heard(self._at, said) if listens else contextlib.nullcontext():
             self._run_env(steps)
-        told = {"before": before, "after": after, "count": count, "heads": self._heads()}
+        told = {"before": before, "after": after, "count": count, "heads": self._chain.heads()}
         told.update(places=seen, said=said)
         return {**told, **self._gate.take_revoked()}
 
@@ -345,26 +298,9 @@ class Requests:
         if self._config.cmd_opts is not None:
             self._config.cmd_opts.revision = revision
 
-    def _ends(self) -> list[str]:
-        """Return the revisions that the request or the settings name, else `head`."""
-        return self._request.get("to") or self._lineage.get("heads") or ["head"]
-
-    def _todo(self, current: Any) -> list[Any]:
-        """Return the steps from the rows of a version table to where the lineage ends."""
-        given, heads = self._request.get("to"), self._ends()
-        # Alembic takes a text for one revision, and a tuple for several that must not overlap, as
-        # those do of which one depends on another.
-        destination = heads[0] if len(heads) == 1 else tuple(heads)  # type: Any
-        if len(heads) > 1 and not given and set(self._goal()) == set(self._heads()):
-            destination = "heads"
-        return list(self._scripts._upgrade_revs(destination, current))  # noqa: SLF001
-
-    def _waiting(self, current: Any) -> list[str]:
-        return [each.revision.revision for each in self._todo(current)]
-
     def _stamp(self) -> dict[str, Any]:
         """Write revisions into the version table, and run nothing; `purge` removes all others."""
-        self._heads()
+        self._chain.heads()
         wanted = tuple(self._request["revisions"])
 
         def stamp(current: Any, context: Any) -> list[Any]:
@@ -376,23 +312,22 @@ class Requests:
     def _merge(self) -> dict[str, Any]:
         """Write the script of a revision that joins all heads."""
         # By their names: of "heads" Alembic leaves out those that another one depends on.
-        made = command.merge(self._config, self._heads(), message="merge heads")  # type: Any
+        made = command.merge(self._config, self._chain.heads(), message="merge heads")  # type: Any
         path, down = str(Path(made.path).resolve()), list(made.down_revision)
         return {"revision": made.revision, "path": path, "down": down}
 
     def _describe(self) -> dict[str, Any]:
-        heads = self._heads()
-        known = {script.revision for script in self._scripts.walk_revisions()}
+        heads = self._chain.heads()
         found = {"revisions": [], "orphans": [], "heads": heads, "pending": []}  # type: dict[str, Any]
         tables, strays = {}, {}  # type: dict[str, None], dict[str, list[str]]
 
         def look(current: Any, context: Any) -> list[Any]:
             """Add up the version tables, of which env.py may have several."""
             found["revisions"] += [each for each in current if each not in found["revisions"]]
-            orphans = [each for each in current if each not in known]
+            placed = self._chain.place(current)
+            orphans = placed["orphans"]
             found["orphans"] += [each for each in orphans if each not in found["orphans"]]
-            if not orphans and self._is_clear(heads, known):
-                found["pending"] += self._waiting(current)
+            found["pending"] += placed["pending"]
             metadata = context.opts.get("target_metadata")
             tables[_shown(context)] = None
             strays.update({_shown(context): orphans} if orphans else {})
@@ -421,21 +356,12 @@ class Requests:
 
     def _place(self) -> dict[str, Any]:
         """Hold rows of a version table against the scripts, without env.py."""
-        heads, rows = self._heads(), tuple(self._request["revisions"])
-        known = {script.revision for script in self._scripts.walk_revisions()}
-        orphans = [each for each in rows if each not in known]
-        is_clear = not orphans and self._is_clear(heads, known)
-        return {"orphans": orphans, "pending": self._waiting(rows) if is_clear else []}
+        self._chain.heads()
+        return self._chain.place(tuple(self._request["revisions"]))
 
     def _inputs(self) -> dict[str, Any]:
         """Return what the project's code has depended on so far, as the tracer has it."""
         return self._tracer.account() if self._tracer else {}
-
-    def _is_clear(self, heads: list[str], known: set[str]) -> bool:
-        """Tell whether the scripts have one end, or the ends that the settings accept."""
-        return bool(len(heads) == 1 or self._lineage.get("heads")) and known.issuperset(
-            self._goal()
-        )
 
     def _check(self) -> dict[str, Any]:
         with self._application:
@@ -593,42 +519,3 @@ def collect() -> None:
     """Look for garbage from now on."""
     gc.freeze()  # else each full collection looks at all that is imported: 39 ms
     gc.enable()
-
-
-def run(words: list[str], given: dict[str, Any], gate: ConnectionGuard) -> None:
-    """Run a command with the configuration that is given, as configuration.opened() has it.
-
-    Raises SystemExit as Alembic does, WrongTargetError, and UnagreedError.
-    """
-    sys.argv = ["alembic", *words]
-    line = CommandLine(prog="alembic")
-    line.parser.set_defaults(config=None, name=None)  # so that what was said can be told
-    options = line.parser.parse_args(words)
-    if not hasattr(options, "cmd"):
-        line.parser.error("too few arguments")
-    try:
-        config = configuration.of_command_line(given, options)
-    except util.CommandError as error:
-        if options.raiseerr:
-            raise
-        util.err(str(error))
-    _guard(gate)
-    line.run_cmd(config, options)
-
-
-def _guard(gate: ConnectionGuard) -> None:
-    """Run env.py within its application, and migrate through no connection that is only read."""
-    scripts_of, context_of = ScriptDirectory, MigrationContext  # type: Any, Any
-    run_env, run_migrations = scripts_of.run_env, context_of.run_migrations
-
-    def within(scripts: Any) -> None:
-        guard.watch(gate)
-        with configuration.context(Path(scripts.dir, "env.py")):
-            run_env(scripts)
-
-    def proved(context: Any, **words: Any) -> None:
-        if not context.as_sql:
-            gate.demand_proof(context.connection)
-        run_migrations(context, **words)
-
-    scripts_of.run_env, context_of.run_migrations = within, proved
