@@ -415,15 +415,22 @@ def backups(_c: Context, json: bool = False) -> None:
         "json": _CHAIN["json"],
         "prove": "build the chain in a scratch database, and compare every object of it",
         "exact": "count the rows of large tables, which are estimated otherwise",
+        "drift": "also compare models of more than a hundred tables with the database",
     },
 )
-def status(c: Context, json: bool = False, prove: bool = False, exact: bool = False) -> None:
+def status(
+    c: Context,
+    json: bool = False,
+    prove: bool = False,
+    exact: bool = False,
+    drift: bool = False,
+) -> None:
     """Show the state, its evidence and its cure; revision, tables.
 
     Exit code 6 where something is to be done. Nothing is changed.
     """
     with _machine("commands.target") as target:
-        target.status(as_json=json, plan=_dry(c), proves=prove, exact=exact)
+        target.status(as_json=json, plan=_dry(c), proves=prove, exact=exact, drift=drift)
 
 
 @task(

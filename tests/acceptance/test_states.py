@@ -144,6 +144,34 @@ def test_the_ways_out_of_models_that_nobody_loads(
     assert "models and database agree" not in done.stdout
 
 
+def test_many_models_are_compared_where_that_is_asked_for(
+    tmp_path: Path, database_url: str
+) -> None:
+    """`status` is quick with models of many tables, and says what it has left out."""
+    project = laid_down(tmp_path / "project", "states", database_url)
+    new_model(project)
+    models = project.folder / "models.py"
+    many = "for n in range(100):\n    Table(f't{n}', metadata, Column('id', Integer))\n"
+    models.write_text(models.read_text() + many)
+    done = project.invoke("status")
+    assert done.returncode == 0, done.stderr
+    assert "not compared: the models (they have 104 tables: `invoke status --drift`)" in done.stdout
+    for flag in ("--drift", "--prove"):
+        done = project.invoke("status", flag)
+        assert (done.returncode, "table new is only in the models" in done.stderr) == (6, True)
+
+
+def test_of_many_tables_the_largest_are_told(stateful: Project) -> None:
+    """A person reads which ones have the most rows, and how many more there are."""
+    made = "CREATE SCHEMA s; "
+    made += "; ".join(f"CREATE TABLE s.t{number} (id int)" for number in range(21))
+    stateful.query(f"{made}; INSERT INTO s.t17 SELECT generate_series(1, 7)")
+    told = stateful.invoke("status").stdout
+    (line,) = [each for each in told.splitlines() if each.startswith(" tables ")]
+    assert line.startswith(" tables    s.t17 7 · s.t0 0 · ")
+    assert line.endswith(" · and 11 more, none of them larger: --json")
+
+
 # The ways of a cure that the doctor's short trials do not come to.
 ONE_EACH = {two_heads, invalid_index}
 

@@ -29,13 +29,19 @@ LOAD_MODELS = (
     '[[tool.backset.ignore]] kind = "models not loaded", name = "*", reason = "…", until = a day'
 )
 
+_TOO_MANY = "they have {} tables: `invoke status --drift`"
+
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One chain of revisions as its process describes it on a database."""
+    """One chain of revisions as its process describes it on a database.
+
+    most: how many tables its models may have to be compared; None: any number.
+    """
 
     worker: Worker
     about: Description
+    most: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -47,9 +53,14 @@ class View:
 
     @property
     def uncompared(self) -> str:
-        """Why its models could not be asked for."""
-        why = self.about.uncompared
+        """Why its models are not compared."""
+        why = self.about.uncompared or (self.is_passed and _TOO_MANY.format(self.about.models))
         return f"{self.worker.lineage.label}{why}" if why else ""
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether its models have too many tables to be compared."""
+        return self.most is not None and (self.about.models or 0) > self.most
 
     @property
     def failures(self) -> list[Finding]:
@@ -258,7 +269,7 @@ def _comparison(
     somebody else's altogether. said: gets what the process of the chain has said.
     """
     about = view.about
-    if about.models is None:
+    if about.models is None or view.is_passed:
         return []
     answer = view.worker.differences(session)
     told = answer["differences"]

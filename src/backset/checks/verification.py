@@ -113,6 +113,7 @@ def verify(
     only_looks: bool = False,
     others: Callable[[], Sharing] = lambda: sharing.NOBODY,
     catalogs: Callable[[], deep.Catalogs] | None = None,
+    most: int | None = None,
 ) -> Verdict:
     """Hold versions, models and expectations against one database, and judge what is found.
 
@@ -122,11 +123,13 @@ def verify(
     only_looks: an env.py that fails is a finding. others: what belongs to others in it, asked for
     where there are tables that no model has. catalogs: makes what the models make, where they are
     compared with that, too; it may raise RefusedError and StepFailedError.
+    most: how many tables models may have to be compared; None: any number.
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
     deep_command = command if fresh else f"{command} --deep"  # a rebuild is deep by its setting
     views = [
-        drift.View(each, current.describe(each, session, only_looks=only_looks)) for each in workers
+        drift.View(each, current.describe(each, session, only_looks=only_looks), most)
+        for each in workers
     ]
     versions = [each for view in views for each in view.version_findings]
     told: list[drift.Compared] = []
@@ -167,7 +170,7 @@ def verify(
     return Verdict(
         revisions=tuple(row for view in views for row in view.about.revisions),
         tables=len(catalog.tables(session)),
-        compared=any(models),
+        compared=any(view.about.models and not view.is_passed for view in views),
         findings=(*versions, *loud, *(() if fresh else stale)),
         orphans=tuple(row for view in views for row in view.about.orphans),
         asides=(

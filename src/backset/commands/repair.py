@@ -71,18 +71,18 @@ def look(
     told: Report,
     *,
     proves: bool = False,
-    exact: bool = False,
+    options: Options | None = None,
     consent: Consent | None = None,
     worker: Worker | None = None,
     ahead: Sequence[Worker] = (),
 ) -> Status:
     """Diagnose the target; prove what only a scratch build can tell, if that is asked for.
 
-    exact: whether the rows of large tables are counted.
+    options: which looks are asked for that take their time.
     consent: whether the proof waits for the lock, and for how long all of it may go on. worker,
     ahead: processes of Alembic that were started already, for the target and for the proof.
     """
-    options = Options(exact=exact)
+    options = options or Options()
     if not proves:
         with Run(settings, target, "status", beside=False, worker=worker, options=options) as run:
             return diagnosis.status(run)

@@ -137,13 +137,14 @@ def unprotect(*, confirm: str, plan: bool) -> None:
             told.say(f"{target.database} is not protected")
 
 
-def status(*, as_json: bool, plan: bool, proves: bool, exact: bool) -> None:
+def status(*, as_json: bool, plan: bool, proves: bool, exact: bool, drift: bool) -> None:
     """Report the state of the target; exit 6 when there are findings."""
     with (
         opened("status", as_json=as_json) as (settings, told),
         alembic_for_proof(settings, proves=proves and not plan) as (it, ahead),
     ):
         from backset.commands import repair
+        from backset.runs.run import Options
         from backset.servers import location
 
         target = location.peek(settings) if plan else location.locate(settings)
@@ -151,8 +152,9 @@ def status(*, as_json: bool, plan: bool, proves: bool, exact: bool) -> None:
             told.plan([("start", WOULD_START)])
             return
         told.note(database=target.database, url=target.shown)
+        options = Options(exact=exact, drift=drift or proves)
         found = repair.look(
-            settings, target, told, proves=bool(ahead), exact=exact, worker=it, ahead=ahead
+            settings, target, told, proves=bool(ahead), options=options, worker=it, ahead=ahead
         )
         told.status(found)
         if found.findings:

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
+    from backset.catalog.catalog import RowCounts
     from backset.chain import Details, Done
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
     from backset.status.diagnosis import Status
     from backset.status.states import State
 
+_MOST_TABLES = 20  # in one line
+_LARGEST = 10
 WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
 
 
@@ -31,6 +34,16 @@ def shortened(lines: list[str], at_most: int | None) -> list[str]:
     """Return as many lines as a person reads, and how many more there are; None means all."""
     more = len(lines) - (at_most or len(lines))
     return lines if more <= 1 else [*lines[:at_most], f"and {more} more → all of them: --json"]
+
+
+def _tables(rows: RowCounts) -> str:
+    """Return the tables with their rows; of many the largest, and how many more there are."""
+    told = [f"{table} {rows.told(table)}" for table in rows]
+    if len(told) > _MOST_TABLES:
+        largest = sorted(rows, key=lambda each: -(rows[each] or 0))[:_LARGEST]
+        told = [f"{table} {rows.told(table)}" for table in largest]
+        told.append(f"and {len(rows) - _LARGEST} more, none of them larger: --json")
+    return " · ".join(told) or "none"
 
 
 class Report:
@@ -134,8 +147,7 @@ class Report:
     def status(self, status: Status) -> None:
         """Print the state of a target."""
         self.state(status.state)
-        told = [f"{table} {status.rows.told(table)}" for table in status.rows]
-        tables = " · ".join(told) or "none"
+        tables = _tables(status.rows)
         protected = " · protected" if status.protected else ""
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self.say(f"database  {status.database} on {server}{protected}")

@@ -49,6 +49,7 @@ class Options:
     carries: how rows come into the new database, if they do. origin: whose; None is the target's.
     cold: what earlier runs have kept is forgotten. drifted: a squash is followed by a database that
     is not what it makes. exact: rows of large tables are counted, and not estimated.
+    drift: models are compared however many tables they have.
     """
 
     proves: bool = False
@@ -66,6 +67,7 @@ class Options:
     cold: bool = False
     drifted: bool = False
     exact: bool = False
+    drift: bool = True
 
 
 class Run:

@@ -34,6 +34,7 @@ _NOTHING = Verdict((), 0, compared=False, findings=())
 _DIFFERENT = ENUM_KINDS | {"drift", "models not loaded", LEFTOVER}
 _BEYOND_MODELS = "what Alembic does not compare (CHECK, triggers, functions, views, policies, …)"
 _PROVE = ": `invoke status --prove`"
+_MOST = 100  # tables of models; Alembic takes a fifth of a second to compare so many
 # Kinds that the state says in more words, or with another cure.
 _JUDGED = frozenset({"no migrations", "behind", "orphaned revision", "squashed"})
 
@@ -78,9 +79,10 @@ class Status:
             return facts.proof.spare
         if not (self.server and facts.exists and facts.recorded):
             return ()
-        models = () if verdict.compared else ("the models",)
+        why = f" ({'; '.join(verdict.uncompared)})" if verdict.uncompared else ""
+        models = verdict.uncompared if verdict.compared else (f"the models{why}",)
         beyond = _BEYOND_MODELS + (_PROVE if facts.proof is None else "")
-        return (*models, *verdict.uncompared, beyond)
+        return (*models, beyond)
 
     @property
     def state(self) -> State:
@@ -235,6 +237,7 @@ def _of_database(run: Run, found: Status) -> Status:
             also=also,
             only_looks=True,
             others=run.current.sharing,
+            most=None if run.options.drift else _MOST,
         )
     except AlembicError as error:
         if error.kind != "wrong target":
