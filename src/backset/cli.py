@@ -177,7 +177,8 @@ def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = N
         told.stakes(error.stakes, error.digest)
     told.findings(error.findings)
     details = getattr(error, "details", NO_DETAILS)
-    told.fail(_lines(error, told.most_lines), error.exit_code, details)
+    quoted = getattr(error, "quoted", ())
+    told.fail(_lines(error, told.most_lines), error.exit_code, details, quoted=quoted)
     wanted = [setting for each in error.findings for setting in each.settings]
     if wanted and root is not None:
         from backset.settings import writing

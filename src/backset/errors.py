@@ -56,10 +56,12 @@ class BacksetError(Exception):
     """Something that a person can act on: `what` happened, the `remedy`, and an exit code.
 
     details: chain.Details for programs, if the step that found it has any.
+    quoted: more lines of whoever said it, such as the server's DETAIL and HINT.
     """
 
     exit_code: ClassVar[int] = 1
     details: Any
+    quoted: tuple[str, ...] = ()
 
     def __init__(self, what: str, remedy: str, *, findings: Iterable[Finding] = ()) -> None:
         super().__init__(what)

@@ -259,7 +259,7 @@ def test_a_driver_without_sqlalchemy_is_sent_to_the_same_database(
         ([("bbb", "aaa", "pass")], "the chain of migrations is broken", "says which file"),
         (
             [("aaa", None, "op.drop_index('ix_runs_created_at')")],
-            'revision aaa (aaa_x.py:5): UndefinedObject: index "ix_runs_created_at" does not exist',
+            'revision aaa (aaa_x.py:5): PostgreSQL: index "ix_runs_created_at" does not exist',
             "mend the migration",
         ),
         (

@@ -82,7 +82,7 @@ def test_the_environment_of_the_repository_serves_its_parts(tmp_path: Path) -> N
             'CREATE EXTENSION "postgis"; a reb',
         ),
         (
-            'DuplicateObject: extension "citext" already exists',
+            'PostgreSQL: extension "citext" already exists',
             "say CREATE EXTENSION IF NOT EXISTS",
         ),
         ("Path doesn't exist: alembic.  Please use", "correct script_location"),
@@ -102,7 +102,7 @@ def test_a_chain_that_begins_with_tables_of_a_program_is_told_of_init() -> None:
         remedy = of("database", message, where="revision eeb2 (x.py:3): ", target="", python="")[1]
         return "[tool.backset] init = " in remedy
 
-    assert told('UndefinedTable: relation "users" does not exist')
-    assert told('UndefinedTable: table "version" does not exist')
-    assert told('UndefinedObject: index "ix_users_name" does not exist')
-    assert not told('UndefinedColumn: column "age" of relation "users" does not exist')
+    assert told('PostgreSQL: relation "users" does not exist')
+    assert told('PostgreSQL: table "version" does not exist')
+    assert told('PostgreSQL: index "ix_users_name" does not exist')
+    assert not told('PostgreSQL: column "age" of relation "users" does not exist')

@@ -10,6 +10,8 @@ from alembic import util
 from alembic.script.revision import MultipleHeads
 from sqlalchemy.exc import DBAPIError
 
+from . import server_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -105,6 +107,8 @@ def kind_of(error: BaseException) -> str:
 
 def message_of(error: BaseException) -> str:
     """Return the server's words without SQLAlchemy's, else the error's own, in one line."""
+    if said := server_words.fields(error):
+        return f"PostgreSQL: {said['words'].partition(chr(10))[0]}"
     origin = getattr(error, "orig", None) or error
     if fields := _wrong_fields(error):
         return f"{type(error).__name__}: {fields}"

@@ -29,6 +29,7 @@ from . import (
     listening,
     making,
     rendering,
+    server_words,
     tracer,
     writing,
 )
@@ -189,7 +190,11 @@ class Requests:
             self.send("failed", kind="wrong target", message=str(error), opened=self._gate.opened)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (a project's code may raise anything)
             traceback.print_exc()
-            words = {"message": message_of(error), "where": self._where(error)}
+            words = {
+                "message": message_of(error),
+                "where": self._where(error),
+                "quoted": server_words.quoted(error),
+            }
             failed = isinstance(error, OperationalError) and self._gate.is_waiting
             self.send("failed", kind="unreachable" if failed else kind_of(error), **words)
         finally:
@@ -237,15 +242,27 @@ class Requests:
         return told
 
     def _where(self, error: BaseException) -> str:
-        """Return the revision whose code failed, and the last line of the project's scripts."""
-        lines = [
-            f"{Path(frame.filename).name}:{frame.lineno}"
-            for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename.startswith(self._folders)
-        ]
+        """Return the revision whose code failed, and the last line of the project's own code."""
+        scripts, deepest = "", ""
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename.startswith(self._folders):
+                scripts = deepest = f"{Path(frame.filename).name}:{frame.lineno}"
+            elif name := self._in_project(frame.filename):
+                deepest = f"{name}:{frame.lineno}"
         if self._step is None:
-            return lines[-1] if lines else ""
-        return f"revision {self._step.revision.revision} ({(lines or ['?'])[-1]})"
+            return deepest
+        lines = dict.fromkeys(filter(None, (scripts, deepest)))
+        return f"revision {self._step.revision.revision} ({', '.join(lines) or '?'})"
+
+    def _in_project(self, file: str) -> str:
+        """Return the path of a file as the project sees it; empty for another's, or a library's."""
+        path = Path(file)
+        if "site-packages" in path.parts or not path.is_file():
+            return ""
+        try:
+            return str(path.resolve().relative_to(self._root))
+        except ValueError:
+            return ""
 
     def _upgrade(self) -> dict[str, Any]:
         to = self._request.get("to")

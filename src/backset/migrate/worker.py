@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,7 +28,7 @@ from backset.migrate.answers import (
 from backset.process.identity import application_name
 from backset.revisions.script_files import Folders, Revision
 from backset.settings.values import DRIVERS
-from backset.text import explanations
+from backset.text import explanations, redaction
 
 if TYPE_CHECKING:
     import socket
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
     from backset.settings.settings import Settings
     from backset.settings.values import Lineage
+
+
+_MOST_QUOTED = 12  # lines of what a server has said
 
 
 def _silent(_text: str) -> None:
@@ -427,12 +431,16 @@ def failure(
         alembic=lineage.alembic,
     )
     origins = provenance.found(settings, reply.get("opened", {}), target)
-    return AlembicError(
+    failed = AlembicError(
         what + provenance.told(origins),
         provenance.remedy(origins) or remedy,
         kind=reply["kind"],
         words=f"{where}{message}",
     )
+    quoted = (settings.redact(target, each) for each in reply.get("quoted", ()))
+    told = (line for each in quoted if redaction.is_shown(each) for line in each.splitlines())
+    failed.quoted = tuple(islice(told, _MOST_QUOTED))
+    return failed
 
 
 def _server_of(target: Target) -> dict[str, object]:

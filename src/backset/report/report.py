@@ -187,10 +187,13 @@ class Report:
         lines: Sequence[str],
         exit_code: int,  # noqa: ARG002  (JSON wants it)
         details: Details = NO_DETAILS,  # noqa: ARG002  (JSON wants it)
+        quoted: Sequence[str] = (),
     ) -> None:
-        """Print what went wrong, a line each."""
+        """Print what went wrong, a line each, and below it what others have said of it."""
         for line in lines:
             self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)
+        for line in quoted:
+            tell(f"   {line}", is_error=True)
 
     def settings(self, settings: Sequence[Setting], onto: str) -> None:
         """Print what would mend it, for pasting at the end of pyproject.toml, which is `onto`."""

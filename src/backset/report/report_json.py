@@ -62,6 +62,11 @@ class ToldError:
     lines: Sequence[str] = key("every problem in a line: what and where, `→`, what to do")
     exit_code: int = key("the same as that of the whole object")
     details: Details = inline()
+    quoted: Sequence[str] = key(
+        "what PostgreSQL said beside that: the line of the statement with a caret, DETAIL, HINT, "
+        "CONTEXT",
+        default=(),
+    )
 
 
 @described()
@@ -279,9 +284,15 @@ class JsonReport(Report):
         """Keep what pyproject.toml is about to get, or would."""
         self.note(pyproject=Rewriting(diff, written=False))
 
-    def fail(self, lines: Sequence[str], exit_code: int, details: Details = NO_DETAILS) -> None:
+    def fail(
+        self,
+        lines: Sequence[str],
+        exit_code: int,
+        details: Details = NO_DETAILS,
+        quoted: Sequence[str] = (),
+    ) -> None:
         """Keep the error, a line each."""
-        self._content.error = ToldError(self.step, lines, exit_code, details)
+        self._content.error = ToldError(self.step, lines, exit_code, details, quoted)
 
     def close(self, exit_code: int) -> None:
         """Print the object."""

@@ -136,6 +136,7 @@ class _Safety:
         what, _, remedy = lines[0].rpartition(" → ")
         what, remedy = (what, remedy) if what else (lines[0], "run it again")
         restored = RestoredError(what, remedy, findings=error.findings)
+        restored.quoted = getattr(error, "quoted", ())
         restored.add_note(note)
         raise restored from None
 

@@ -203,7 +203,9 @@ def of(
     if kind == "several heads":
         remedy = remedy.format(alembic=alembic)
     if kind == "error":
-        remedy = _DOOR if where.startswith("env.py") else f"{MEND}; {OR_DOOR}"
+        is_models = where and not where.startswith(("env.py", "revision"))
+        remedy = f"mend that file, {OR_DOOR}" if is_models else f"{MEND}; {OR_DOOR}"
+        remedy = _DOOR if where.startswith("env.py") else remedy
     return what.format(**named), remedy
 
 

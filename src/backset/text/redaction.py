@@ -58,6 +58,11 @@ def value(column: str, text: str) -> str:
     return _BLANK.decode() if _SECRET_NAME.search(column) else text
 
 
+def is_shown(text: str) -> bool:
+    """Tell whether the words of others may be shown: they name nothing that would be secret."""
+    return not _SECRET_NAME.search(text)
+
+
 def _without(secrets: Iterable[str], line: bytes) -> bytes:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         line = _blanked(_spelled(secret), line, lambda _found: _BLANK)
