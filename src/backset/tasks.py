@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
+from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
 from backset.chain import CHAINS, Chain
@@ -80,6 +81,11 @@ def _dry(c: Context, plan: bool = False) -> bool:
     return plan or bool(c.config.run.dry)
 
 
+def _refuse_both(flag: str, *, yes: bool, no: bool) -> None:
+    if yes and no:
+        raise Exit(f" ✘ --{flag} and --no-{flag} say the opposite → leave one of them out", code=2)
+
+
 def _after_dashes() -> list[str]:
     """Return the words after `--` as they are: Invoke's own remainder joins them with spaces."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
@@ -135,6 +141,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         copied in place of mock data, and compared; without it they are not. They
         are in `NAME__previous` anyway, where `undo` finds them, and in the backup.
         """
+        _refuse_both("seed", yes=seed, no=no_seed)
         skip = frozenset({"seed"}) if no_seed else frozenset()
         said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
         said["timeout"] = timeout
@@ -320,6 +327,7 @@ def verify(
     """
     said = {"timeout": timeout}
     asked: dict[str, Any] = {"accepts": accept, "downgrades": downgrade}
+    _refuse_both("deep", yes=deep, no=no_deep)
     asked["deep"] = False if no_deep else deep or None
     with _machine("cli") as cli:
         cli.run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)

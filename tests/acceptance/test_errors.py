@@ -65,6 +65,14 @@ def test_a_bad_url(project: Project, url: str, word: str) -> None:
     assert "the environment: DATABASE_URL" in line
 
 
+@pytest.mark.parametrize(("task", "flag"), [("verify", "deep"), ("reset-db", "seed")])
+def test_flags_that_say_the_opposite_are_refused(project: Project, task: str, flag: str) -> None:
+    """Neither of them wins unseen."""
+    done = project.invoke(task, f"--{flag}", f"--no-{flag}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f" ✘ --{flag} and --no-{flag} say the opposite → leave one of them out\n"
+
+
 def test_bad_settings_are_all_told(project: Project) -> None:
     """Exit 2, a line each, and the same in JSON."""
     project.configure("[tool.backset]\n", '[tool.backset]\nseeed = ["x"]\nkeeep = 3\n')

@@ -460,6 +460,18 @@ def wait_for_sleep(project: Project, database: str) -> None:
         time.sleep(0.05)
 
 
+def test_a_proof_that_cannot_be_made_is_no_proof(stateful: Project) -> None:
+    """Whoever asks for one is told by the exit code, too, although nothing else is wrong."""
+    built(stateful)
+    script = versions(stateful) / "b1_tasks.py"
+    fails = "def upgrade():\n    raise RuntimeError('only once')"
+    script.write_text(script.read_text().replace("def upgrade():", fails))
+    assert stateful.invoke("status").returncode == 0
+    done = stateful.invoke("status", "--prove")
+    assert done.returncode == 6
+    assert "nothing is proved: the chain cannot be built: revision b1 (b1_tasks.py" in done.stderr
+
+
 @pytest.mark.slow
 def test_what_cannot_be_proved_is_not_replaced(tmp_path: Path, database_url: str) -> None:
     """A chain that cannot be built says nothing of the database: a person mends that first."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backset.cli import WOULD_START, alembic_for_proof, opened
-from backset.errors import FindingsError, RefusedError, SettingsError, StepFailedError
+from backset.errors import Finding, FindingsError, RefusedError, SettingsError, StepFailedError
 from backset.process.streams import tell
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backset.report.report import Report
     from backset.servers.location import Service
     from backset.settings.settings import Settings
+    from backset.status.diagnosis import Status
 
 _ELSEWHERE = (
     "the throw-away server has only those of its package: rehearse the chain on one that has more, "
@@ -157,8 +158,24 @@ def status(*, as_json: bool, plan: bool, proves: bool, exact: bool, drift: bool)
             settings, target, told, proves=bool(ahead), options=options, worker=it, ahead=ahead
         )
         told.status(found)
-        if found.findings:
-            raise FindingsError.of(found.findings)
+        if findings := [*found.findings, *_unproved(found)]:
+            raise FindingsError.of(findings)
+
+
+def _unproved(found: Status) -> list[Finding]:
+    """Return that a proof was asked for, and could not be made."""
+    proof = found.facts.proof
+    if proof is None or proof.is_built:
+        return []
+    what, _, remedy = proof.unbuilt.partition(" → ")
+    return [
+        Finding(
+            kind="not proved",
+            what=f"nothing is proved: {what}",
+            why="no scratch build of the chain was compared with the database",
+            remedy=remedy or "mend that, then `invoke status --prove`",
+        )
+    ]
 
 
 def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:

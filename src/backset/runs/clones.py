@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -25,6 +26,8 @@ from backset.memory.builds import KeptDatabase, Recalled, Record
 from backset.process.identity import age_s
 from backset.servers import location, swap
 from backset.servers.derived import Copying
+
+_DOES_NOT_COUNT = "[tool.backset] ignore_inputs names what does not count"
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -293,7 +296,8 @@ class Keeping:
         environ = settings.child_env(self._run.work.target)
         chosen = inputs.chosen_files(settings.root, settings.inputs)
         if moved := inputs.restless(record.account, chosen, self._since_ns):
-            raise OSError(f"{moved} has changed meanwhile")
+            told = f"{settings.shown(Path(moved))} has changed meanwhile"
+            raise OSError(told if moved.endswith(".py") else f"{told}; {_DOES_NOT_COUNT}")
         needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
         server = _server_parts(session, needed)
         if server["a role of the server"] != roles:
