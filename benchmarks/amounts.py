@@ -10,7 +10,8 @@ class Amounts:
     """The sizes of what is measured.
 
     rounds: how often each side runs; large ones `few` times. mock_rows: about as many rows are
-    seeded. tables, sessions, revisions and sizes_mb are the points of the curves.
+    seeded. carried_rows: how many, and the limit of the ratio. tables, sessions, revisions and
+    sizes_mb are the points of the curves.
     """
 
     rounds: int
@@ -20,7 +21,7 @@ class Amounts:
     revisions: tuple[int, ...]
     tables: tuple[int, ...]
     sessions: tuple[int, ...]
-    carried_rows: int
+    carried_rows: dict[int, float | None]
 
 
 FULL = Amounts(
@@ -31,7 +32,7 @@ FULL = Amounts(
     revisions=(1, 50, 100, 200, 400),
     tables=(10, 100, 1000),
     sessions=(0, 10, 40, 80),
-    carried_rows=2_000_000,
+    carried_rows={50_000: 0.9, 2_000_000: None},
 )
 QUICK = Amounts(
     rounds=3,
@@ -41,7 +42,7 @@ QUICK = Amounts(
     revisions=(1, 50),
     tables=(10, 100),
     sessions=(0, 20),
-    carried_rows=50_000,
+    carried_rows={50_000: 0.9},
 )
 
 

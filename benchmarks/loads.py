@@ -65,12 +65,16 @@ def _seeding(place: Place, amounts: Amounts, wanted: int, scale: int) -> Compari
 
 
 def carrying(place: Place, amounts: Amounts) -> Iterator[Found]:
-    """Yield `reset-db --carry` of many rows against a pipe of two psql."""
-    count = amounts.carried_rows
-    what = f"carry {count:,} rows"
+    """Yield `reset-db --carry` of rows against a pipe of two psql."""
     if not place.knows("reset-db", "carry"):
-        yield Absent(what, "this version carries no rows")
+        yield Absent("carry", "this version carries no rows")
         return
+    for count, goal in amounts.carried_rows.items():
+        yield from _carried(place, amounts, count, goal)
+
+
+def _carried(place: Place, amounts: Amounts, count: int, goal: float | None) -> Iterator[Found]:
+    what = f"carry {count:,} rows"
     sized = sizes.Sized(place, 0)
     rows.fill(place, sized.name, count)
     place.renew("piped")
@@ -99,9 +103,12 @@ def carrying(place: Place, amounts: Amounts) -> Iterator[Found]:
             raise SystemExit(f"carried {both[0]}, piped {both[1]}")
 
     sides = [Side("reset-db --carry", carry), Side("psql to psql, by a pipe", pipe, empty, same)]
-    whole, theirs = alternate(sides, amounts.few, warms_up=False)
-    ours = Reading("the step carry", tuple(seconds))
-    yield Comparison(what, "s", ours, theirs)
+    is_large = count >= _LARGE
+    whole, theirs = alternate(
+        sides, amounts.few if is_large else amounts.rounds, warms_up=not is_large
+    )
+    ours = Reading("the step carry", tuple(seconds[-len(whole.values) :]))
+    yield Comparison(what, "s", ours, theirs, goal)
     yield Comparison(f"{what}: the whole rebuild", "s", whole)
     size = rows.size_mb(place, sized.name)
     for unit, amount in (("rows/s", float(count)), ("MB/s", size)):
