@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.config import Config
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.program import Program
 
@@ -16,10 +20,17 @@ from backset.settings import reader
 from backset.tasks import namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # Flags of Invoke for tasks that run shell commands.
+_HELP = "help"
+_WRONG = 2  # the exit code of a command line that is wrong
+_SEE = "`backset help{}` shows what there is"
+_UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
+_VALUE = re.compile(r"Flag <Argument: (\S+)> (needed value|doesn't take any value)")
 _USELESS = ("--hide", "--prompt-for-sudo", "--write-pyc", "-D", "-F", "-T", "-e", "-f", "-p", "-w")
+
+_AS_MODULE = f"{Path(sys.executable).name} -m backset"
 
 
 class _Config(Config):
@@ -39,6 +50,48 @@ class Backset(Program):
             Argument(names=("section", "n"), help="the section of that file"),
             Argument(names=("x",), kind=list, help="what env.py gets as -x, such as tenant=a"),
         ]
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Read the flags before the task; `help [TASK]` is another spelling of `--help [TASK]`."""
+        words = list(sys.argv if argv is None else argv)
+        if words[1:2] == [_HELP]:
+            words[1] = "--help"
+        with self._explained():
+            super().parse_core(words)
+
+    def parse_tasks(self) -> None:
+        """Read the tasks and their flags. Raises Exit with a line for people."""
+        with self._explained():
+            super().parse_tasks()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what is wrong with the words, and which one may be meant."""
+        try:
+            yield
+        except ParseError as error:
+            raise Exit(f" ✘ {self._meant(error)}", code=_WRONG) from None
+
+    def _meant(self, error: ParseError) -> str:
+        task = getattr(error.context, "name", None)
+        see = _SEE.format(f" {task}" if task else "")
+        if found := _UNKNOWN.fullmatch(str(error)):
+            if not (word := found[1]).startswith("-"):
+                return self._near(word, [*namespace.task_names, _HELP], "there is no task", "")
+            flags = [*getattr(error.context, "flag_names", lambda: ())()]
+            none = f"{task} has no flag" if task else "there is no flag"
+            return self._near(word, flags, none, f" {task}" if task else "")
+        if found := _VALUE.match(str(error)):
+            wants = "wants a value" if found[2] == "needed value" else "takes no value"
+            return f"--{found[1].replace('_', '-')} {wants} → {see}"
+        return f"{error} → {see}"
+
+    def _near(self, word: str, known: Sequence[str], none: str, of: str) -> str:
+        from backset.text import redaction  # noqa: PLC0415  (a URL may have been typed there)
+
+        near = get_close_matches(word.partition("=")[0], known, n=1)
+        meant = f"did you mean {near[0]!r}? " if near else ""
+        return f"{none} {redaction.blank(word)!r} → {meant}{_SEE.format(of)}"
 
     def print_columns(self, tuples: Sequence[tuple[str, str | None]]) -> None:
         """Print flags or tasks with their help, without what is of no use to these tasks."""
@@ -67,7 +120,7 @@ class Backset(Program):
 
 def main() -> None:
     """Run `backset …`."""
-    identity.called("backset")
+    identity.called("backset" if Path(sys.argv[0]).stem == "backset" else _AS_MODULE)
     program = Backset(
         namespace=namespace,
         name="backset",

@@ -61,6 +61,7 @@ def _machine(module: str) -> Iterator[Any]:
     gc.disable()  # what is imported is no garbage; here and in cli that saves 58 ms of a run
     try:
         imported = import_module(f"backset.{module}")
+        _note_collection()
         gc.freeze()
         gc.enable()
         yield imported
@@ -75,6 +76,16 @@ def _machine(module: str) -> Iterator[Any]:
             gc.freeze()  # its end would look for garbage in all that is imported: 45 ms
         elif not frozen:  # ours cannot be told from what the caller has frozen
             gc.unfreeze()
+
+
+def _note_collection() -> None:
+    """Note under which name a project's own tasks.py has these tasks: `invoke db.reset-db`."""
+    identity = import_module("backset.process.identity")
+    if identity.is_called_by_invoke():
+        names = {*CHAINS, *namespace.task_names}
+        of = (word.rpartition(".") for word in sys.argv[1:] if not word.startswith("-"))
+        found = (f"{head}." for head, _, name in of if head and name in names)
+        identity.called("invoke", next(found, ""))
 
 
 def _dry(c: Context, plan: bool = False) -> bool:

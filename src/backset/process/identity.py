@@ -24,20 +24,27 @@ _NAME = re.compile(
 # Tasks that take no lock and change nothing, and what the server does after we have hung up.
 _WITHOUT_LOCK = frozenset({"plan", "verify", "status", "protect", "unprotect", "discard"})
 
-_command = ["invoke"]
+_command = ["invoke", ""]
 _began = time.monotonic()
 
 
-def called(command: str) -> None:
-    """Note by which command this run was started."""
-    _command[:] = [command]
+def called(command: str, collection: str = "") -> None:
+    """Note by which command this run was started, and in which collection its tasks are: `db.`."""
+    _command[:] = [command, collection]
 
 
 def spoken(text: str) -> str:
     """Return a text with the commands in it, `invoke undo`, as they are to be typed here."""
-    return (
-        text if _command == ["invoke"] else re.sub(r"\binvoke (?=[a-z-])", f"{_command[0]} ", text)
-    )
+    if _command == ["invoke", ""]:
+        return text
+    command, collection = _command
+    text = re.sub(r"\binvoke (?=[a-z])", f"{command} {collection}", text)
+    return re.sub(r"\binvoke (?=-)", f"{command} ", text)
+
+
+def is_called_by_invoke() -> bool:
+    """Tell whether this process is `invoke` itself, and its words are our tasks'."""
+    return is_command() and _command[0] == "invoke"
 
 
 def is_command() -> bool:
