@@ -38,6 +38,10 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("facts", "name", "evidence", "way", "words"),
     [
+        ({"unreachable": 'password authentication failed for user "ann"'}, "not admitted", "ann",
+         "by hand", "the server answers: correct user and password in DATABASE_URL"),
+        ({"unreachable": "no pg_hba.conf entry for host"}, "not admitted", "no pg_hba.conf",
+         "by hand", "let an administrator admit this client"),
         ({"unreachable": "refused"}, "no server", "refused", "by hand", "start the server"),
         ({"exists": False}, "no database", "app does not exist", "upgrade", "invoke upgrade"),
         ({"goal": ("b",)}, "empty", "app has no table and no version", "upgrade", "invoke upgrade"),

@@ -257,7 +257,8 @@ def _no_server(facts: Facts) -> State | None:
     if not facts.unreachable:
         return None
     why = explanations.unreached(facts.unreachable, facts.mended_in)
-    return _state("no server", [facts.unreachable], by_hand(why))
+    name = "not admitted" if explanations.is_answer(facts.unreachable) else "no server"
+    return _state(name, [facts.unreachable], by_hand(why))
 
 
 def _broken_chain(facts: Facts) -> State | None:

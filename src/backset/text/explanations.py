@@ -146,25 +146,29 @@ _BETTER = (
     (_NO_OPTION, _NAME_IT),
     (_OTHER_DIALECT, f"{_TAKE_IT}; {OR_DOOR}"),
 )
+_ANSWERS = "the server answers"
 _FULL = r"too many (clients|connections)|remaining connection slots"
 # The words of libpq and of the server, the most telling ones first.
 _REMEDIES = (
-    (r"pg_hba\.conf", "let an administrator admit this client in pg_hba.conf, or correct {url}"),
+    (
+        r"pg_hba\.conf",
+        f"{_ANSWERS}: let an administrator admit this client in pg_hba.conf, or correct {{url}}",
+    ),
     (
         r"authentication failed|no password supplied|role .* (does not exist|is not permitted)",
-        "the server answers: correct user and password in {url}",
+        f"{_ANSWERS}: correct user and password in {{url}}",
     ),
     (
         r"permission denied for database|not currently accepting connections",
-        "the server answers: let an administrator open that database to your role",
+        f"{_ANSWERS}: let an administrator open that database to your role",
     ),
     (
         _FULL,
-        "the server answers: end sessions that nobody needs, then run this again",
+        f"{_ANSWERS}: end sessions that nobody needs, then run this again",
     ),
     (
         r"starting up|shutting down|not yet accepting|in recovery mode",
-        "the server answers: wait until it is ready, then run this again",
+        f"{_ANSWERS}: wait until it is ready, then run this again",
     ),
     (
         r"certificate|does not support SSL|private key",
@@ -246,6 +250,11 @@ def unreached(words: str, url: str) -> str:
     """
     found = (text for pattern, text in _REMEDIES if re.search(pattern, words, re.IGNORECASE))
     return next(found, "start the server, or correct {url}").format(url=url)
+
+
+def is_answer(words: str) -> bool:
+    """Tell whether a server has said these words, and libpq has not missed one."""
+    return unreached(words, "").startswith(_ANSWERS)
 
 
 def is_full(words: str) -> bool:
