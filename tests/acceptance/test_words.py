@@ -6,14 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.project import laid_down
-
-if TYPE_CHECKING:
-    from tests.project import Project
+from tests.project import Project, laid_down
 
 _BACKSET = Path(sys.executable).with_name("backset")
 _IN_A_COLLECTION = """
@@ -77,3 +73,17 @@ def test_hints_are_typed_as_this_command_was(tmp_path: Path, database_url: str) 
     )
     for command, hint in commands:
         assert hint in typed(project.folder, *command, env=project.env).stderr
+
+
+def test_what_alembic_init_leaves_is_begun(tmp_path: Path, database_url: str) -> None:
+    """`status`, `repair` and `check` say how the first revision is written; then all is well."""
+    project = Project(tmp_path, {"DATABASE_URL": database_url})
+    for words in ("init migrations", "revision --autogenerate -m initial"):
+        for task in ("status", "repair", "check") if words.startswith("revision") else ():
+            done = typed(tmp_path, _BACKSET, task, env=project.env)
+            assert done.returncode in {4, 6}
+            assert f"`backset alembic -- {words}`" in done.stderr
+        typed(tmp_path, _BACKSET, "alembic", "--", *words.split(), env=project.env)
+        env = tmp_path / "migrations/env.py"
+        env.write_text(env.read_text().replace("= None", "= __import__('sqlalchemy').MetaData()"))
+    assert typed(tmp_path, _BACKSET, "upgrade", env=project.env).returncode == 0

@@ -35,6 +35,9 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
     return {"problems": (Problem(kind=kind, text="words", paths=paths, missing=missing),)}
 
 
+BELOW = Problem(kind="no migrations", text="its folders 2024 have", paths=(ROOT / "versions",))
+
+
 @pytest.mark.parametrize(
     ("facts", "name", "evidence", "way", "words"),
     [
@@ -87,9 +90,11 @@ def broken(kind: str, *names: str, missing: str = "") -> dict[str, Any]:
          "bring the file of a back, or correct down_revision in versions/b.py"),
         (broken("duplicate id", "b.py", "c d.py"), "broken chain", "words", "by hand",
          "give one of versions/b.py and 'versions/c d.py' an id of its own"),
-        (broken("no migrations", ""), "broken chain", "versions: words", "by hand",
+        (broken("no migrations", ""), "no migrations", "versions: words", "by hand",
          "--autogenerate"),
-        (broken("no migrations", ""), "broken chain", "versions: words", "by hand",
+        ({**broken("no migrations", ""), "recorded": ("a",)}, "broken chain", "versions: words",
+         "by hand", "bring the files of versions back"),
+        ({"problems": (BELOW,)}, "broken chain", "its folders 2024 have", "by hand",
          "[tool.backset.ini] version_locations"),
         (broken("stale byte code", "b.pyc"), "broken chain", "words", "by hand",
          "`invoke archive` put versions/b.pyc away"),

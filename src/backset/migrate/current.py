@@ -183,7 +183,8 @@ def version_findings(
                 "no migrations",
                 "the versions folder has no revision",
                 "there is nothing to build from",
-                "restore the files from git",
+                f"write the first one: `{alembic} revision --autogenerate -m initial`; or bring "
+                "the files back, where there were some",
             )
         ]
     if about.pending:

@@ -113,10 +113,13 @@ def by_file(facts: Facts) -> Cure:
     elif worst.kind == "scripts below":
         why = f"with them the chain is whole: {RECURSIVE}, or in [tool.backset.ini]"
     elif worst.kind == "no migrations":
-        why = f"bring the files of {paths[0]} back, or name the folder below it that is meant: "
-        why += f"[tool.backset.ini] version_locations; or all of them: {RECURSIVE}; "
-        why += "a new project makes its first one by "
-        why += f"`{facts.alembic('revision --autogenerate -m initial', [])}`"
+        first = facts.alembic("revision --autogenerate -m initial", [])
+        why = f"bring the files of {paths[0]} back"
+        if "folders" in worst.text:
+            why += ", or name the folder below it that is meant: [tool.backset.ini] "
+            why += f"version_locations; or all of them: {RECURSIVE}"
+        elif not facts.recorded:
+            return Cure(way="by hand", command=first, why="it writes the first revision")
     else:
         why = "mend that file, or set what it asks for"
     return by_hand(why)
@@ -266,7 +269,9 @@ def _broken_chain(facts: Facts) -> State | None:
         return None
     evidence = [f"{_folder(facts, each)}{each.text}" for each in facts.problems]
     evidence += _traced(facts)
-    return _state("broken chain", evidence, restoring(facts) or by_file(facts))
+    cure = restoring(facts) or by_file(facts)
+    is_new = cure.way == "by hand" and bool(cure.command)  # there is nothing that could be broken
+    return _state("no migrations" if is_new else "broken chain", evidence, cure)
 
 
 def _wrong_database(facts: Facts) -> State | None:
