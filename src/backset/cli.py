@@ -26,7 +26,6 @@ from backset.migrate.program import handed_on
 from backset.migrate.worker import Worker, nothing
 from backset.process import identity, process, signals, streams
 from backset.report.report import Report, shortened
-from backset.report.report_json import JsonReport, Rewriting
 from backset.settings.reader import load, restored_environment
 from backset.text import pasted, redaction
 
@@ -147,6 +146,7 @@ def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
     try:
         yield
     except BacksetError as error:
+        from backset.report.report_json import Rewriting
         from backset.settings import writing
 
         wanted = [setting for each in error.findings for setting in each.settings]
@@ -190,8 +190,7 @@ def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = N
 def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
     trace = traceback.format_exc()
     shown = settings.redact(settings.target, trace) if settings else redaction.blank(trace)
-    if isinstance(told, JsonReport):
-        told.fail(shown.splitlines()[-1:], _BUG)
+    told.bug(shown, _BUG)
     _close(told, _BUG)
     for each in shown.splitlines():
         streams.tell(each, is_error=True)
@@ -199,8 +198,10 @@ def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
 
 
 def _report(task: str, *, as_json: bool) -> Report:
-    """Return the report for where stdout goes; only a terminal pays for importing rich."""
+    """Return the report for where stdout goes: each imports what no other needs, such as rich."""
     if as_json:
+        from backset.report.report_json import JsonReport
+
         return JsonReport(task)
     if sys.stdout is None or not sys.stdout.isatty():
         return Report()

@@ -195,6 +195,9 @@ class Report:
         for line in quoted:
             tell(f"   {line}", is_error=True)
 
+    def bug(self, trace: str, exit_code: int) -> None:
+        """Keep the last line of a traceback for programs; people read all of it."""
+
     def settings(self, settings: Sequence[Setting], onto: str) -> None:
         """Print what would mend it, for pasting at the end of pyproject.toml, which is `onto`."""
         for each in ("", " in pyproject.toml:", "", *pasted.block(settings, onto)):

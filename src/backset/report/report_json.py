@@ -294,6 +294,10 @@ class JsonReport(Report):
         """Keep the error, a line each."""
         self._content.error = ToldError(self.step, lines, exit_code, details, quoted)
 
+    def bug(self, trace: str, exit_code: int) -> None:
+        """Keep the last line of a traceback as the error."""
+        self.fail(trace.splitlines()[-1:], exit_code)
+
     def close(self, exit_code: int) -> None:
         """Print the object."""
         self.note(exit_code=exit_code, seconds=round(self.seconds, 3))
