@@ -93,3 +93,23 @@ def crash(cluster: Cluster) -> None:
     while (cluster.data / "postmaster.pid").exists():
         time.sleep(0.01)
     cluster.start()
+
+
+@contextlib.contextmanager
+def standing_by(primary: Cluster) -> Iterator[Cluster]:
+    """Run a hot standby of a server for as long as the block lasts."""
+    with temporary_cluster(primary.major, installation=primary.programs) as made:
+        made._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
+        copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
+        programs(made, "pg_basebackup", "-D", str(made.data), *copy)
+        options = {"unix_socket_directories": made.socket_folder, "listen_addresses": "''"}
+        words = " ".join(f"-c {name}={value}" for name, value in options.items())
+        log = ("-l", str(made.log), "-o", f"{words} -c port={made.port}")
+        programs(made, "pg_ctl", "start", "-w", "-D", str(made.data), *log)
+        yield made
+
+
+def programs(cluster: Cluster, name: str, *arguments: str) -> None:
+    """Run a program of a server, as its account."""
+    status, lines = cluster._run(name, *arguments)  # noqa: SLF001  (its account)
+    assert status == 0, lines

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "rebase", "check", "alembic"})
+_WITHOUT_PRIMARY = _WITHOUT_TARGET | {"wait", "url"}
 _WITHOUT_SCRIPTS = frozenset({"start", "stop", "wait", "url", "psql", "backups", "undo", "squash"})
 _BUG = 1  # its exit code
 WOULD_START = "would start the embedded PostgreSQL"
@@ -107,21 +108,30 @@ def _tell_of_a_squash(settings: Settings, told: Report, *, ends: bool) -> None:
 def _aimed(settings: Settings, task: str, meanwhile: Callable[[], object]) -> Iterator[Settings]:
     """Give the settings with the target that the task needs, which env.py alone may know."""
     if task in _WITHOUT_TARGET or settings.target or settings.is_embedded:
-        yield settings
+        yield settings if task in _WITHOUT_PRIMARY else _pinned(settings)
         return
     from backset.memory import whereabouts
 
     with whereabouts.aimed(settings, meanwhile) as settled:
-        yield settled
+        yield _pinned(settled)
+
+
+def _pinned(settings: Settings) -> Settings:
+    """Return the settings with one host: of several, the primary. Raises StepFailedError."""
+    if settings.target is None or not settings.target.names_several_hosts:
+        return settings
+    from backset.connections import primary
+
+    return replace(settings, target=primary.pinned(settings.target))
 
 
 def settled(settings: Settings) -> Settings:
     """Return the settings with a target, wherever it is said. Raises SettingsError."""
     if settings.target or settings.is_embedded:
-        return settings
+        return _pinned(settings)
     from backset.memory import whereabouts
 
-    return whereabouts.find(settings).settings
+    return _pinned(whereabouts.find(settings).settings)
 
 
 def _close(told: Report, code: int) -> int:

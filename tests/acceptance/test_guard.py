@@ -119,14 +119,6 @@ def test_an_address_of_the_network_is_refused(
         assert "looks like a container's published port" in done.stderr
 
 
-@pytest.mark.parametrize("hosts", ["localhost,127.0.0.1", "localhost:1,127.0.0.1:2"])
-def test_a_list_of_hosts_is_no_target(project: Project, hosts: str) -> None:
-    """Exit 2: each connection could choose another one."""
-    done = project.invoke("reset-db", DATABASE_URL=f"postgresql://u@{hosts}/app")
-    assert done.returncode == 2
-    assert "names several hosts" in done.stderr
-
-
 @pytest.mark.parametrize("source", ["PGHOST", "PGHOSTADDR", "service"])
 def test_a_list_of_hosts_from_elsewhere_is_none_either(
     project: Project, tmp_path: Path, cluster: Cluster, source: str

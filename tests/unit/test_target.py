@@ -47,7 +47,7 @@ def test_every_spelling_is_the_same_database(scheme: str) -> None:
         ("statement_cache_size=0&prepared_statement_cache_size=0", {}),
         ("server_settings=x&application_name=me", {"application_name": "me"}),
         ("unix_sock=%2Ftmp%2Fa%2F.s.PGSQL.5444", {"host": "/tmp/a", "port": "5444"}),
-        ("host=%2Ftmp%2Fa%20b", {"host": "/tmp/a b"}),
+        ("host=/tmp%2Fa%20b", {"host": "/tmp/a b"}),
         ("options=-c%20search_path%3Da", {"options": "-c search_path=a"}),
     ],
 )
@@ -82,11 +82,10 @@ def test_the_text_before_the_question_mark_may_lie(url: str, host: str, database
         ("postgresql://u:secret%zz@h/db", "cannot be read by libpq"),
         ("postgresql://u:secret@h", "names no database"),
         ("postgresql://u:secret@h/db?sslmod=require", "unknown parameter 'sslmod'"),
-        ("postgresql://u:secret@h/db?host=a&host=b", "gives 'host' twice"),
+        ("postgresql://u:secret@h/db?port=1&port=2", "gives 'port' twice"),
         ("postgresql://u:sec@ret@h/db", "is not a PostgreSQL URL"),
         ("postgresql://u:12/secret@h/db", "is not a PostgreSQL URL"),
         ("postgresql://u:secret%e9@h/db", "cannot be read by libpq"),
-        ("postgresql://u:secret@one,two/db", "names several hosts"),
         (f"postgresql://u:secret@h/{'n' * 64}", "names a database of over 63 bytes"),
         ("postgresql://u:secret@h/db?sslpassword=secret", "which pg_dump would show"),
     ],
@@ -99,6 +98,44 @@ def test_a_bad_url_ends_in_one_line_without_its_password(url: str, word: str) ->
     assert word in line
     assert line.startswith("the environment: DATABASE_URL")
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "alone"),
+    [
+        (
+            "postgresql://u:p@a,b:1/db?target_session_attrs=read-write&sslmode=disable",
+            ["postgresql://u:p@a/db?sslmode=disable", "postgresql://u:p@b:1/db?sslmode=disable"],
+        ),
+        (
+            "postgresql+psycopg://u@/db?host=a:1&host=b:2",
+            ["postgresql+psycopg://u@a:1/db", "postgresql+psycopg://u@b:2/db"],
+        ),
+        (
+            "postgresql://u@/db?host=/tmp,/run&port=1,2",
+            ["postgresql://u@/db?host=/tmp&port=1", "postgresql://u@/db?host=/run&port=2"],
+        ),
+        (
+            "postgresql://u@[::1],h/db?hostaddr=::1,10.0.0.1&port=7",
+            [
+                "postgresql://u@[::1]:7/db?hostaddr=%3A%3A1",
+                "postgresql://u@h:7/db?hostaddr=10.0.0.1",
+            ],
+        ),
+        ("postgresql://u@a/db", ["postgresql://u@a/db"]),
+    ],
+)
+def test_each_of_several_hosts_has_a_url_of_its_own(url: str, alone: list[str]) -> None:
+    """In the same spelling, and as libpq reads it."""
+    each = Target.parse(url).at_each_host()
+    assert [one.url for one in each] == alone
+    assert [one.params for one in each] == [Target.parse(one).params for one in alone]
+
+
+def test_hosts_and_ports_must_match() -> None:
+    """One port is for all hosts; else each has its own."""
+    with pytest.raises(SettingsError, match="names 2 hosts, and not a port or hostaddr for each"):
+        Target.parse("postgresql://u@/db?host=a,b&port=1,2,3").at_each_host()
 
 
 def test_all_bad_parameters_are_named_at_once() -> None:

@@ -33,6 +33,8 @@ LIBPQ_VARIABLES = frozenset(
         *("TARGETSESSIONATTRS", "TZ", "USER"),
     )
 )
+_PLACES = ("host", "hostaddr", "port")  # libpq takes a list of each
+_AMONG_HOSTS = ("target_session_attrs", "load_balance_hosts")  # how it chooses
 ENV_PY = "env.py"  # the source of a URL that it opens by itself
 ONE_HOST = "name the primary alone: each connection could choose another host"
 # Where libpq ends the credentials, the hosts and the database (conninfo_uri_parse_options).
@@ -136,6 +138,50 @@ class Target:
         return other
 
     @property
+    def names_several_hosts(self) -> bool:
+        """Whether each connection could go to another server."""
+        return any("," in self.params.get(each, "") for each in _PLACES[:2])
+
+    @property
+    def address(self) -> str:
+        """Where the server of the only host is."""
+        host, hostaddr, port = (self.params.get(each, "") for each in _PLACES)
+        return f"{host or hostaddr}:{port or 5432}"
+
+    def at_each_host(self) -> list[Target]:
+        """Return the target at each of its hosts alone, in their order. Raises SettingsError."""
+        lists = {each: self.params[each].split(",") for each in _PLACES if each in self.params}
+        number = max(len(lists.get(each, ())) for each in _PLACES[:2])
+        lists = {key: some * number if len(some) == 1 else some for key, some in lists.items()}
+        if any(len(each) != number for each in lists.values()):
+            what = f"{self.source} names {number} hosts, and not a port or hostaddr for each"
+            raise SettingsError([(what, "give one for all, or one for each")])
+        return [
+            self._placed({key: some[at] for key, some in lists.items()}) for at in range(number)
+        ]
+
+    def _placed(self, place: Mapping[str, str]) -> Target:
+        """Return the same database at one place: its `host`, `hostaddr` and `port`."""
+        match = PATTERN.fullmatch(self.url)
+        assert match is not None  # noqa: S101  (parse() accepted it)
+        gone = {*_PLACES, *_AMONG_HOSTS}
+        query = [pair for key, pair in _pairs(match["query"] or "") if key not in gone]
+        host, port = place.get("host", ""), place.get("port", "")
+        hosts = ""
+        if host.startswith(("/", "@")) or not host:
+            named = {"host": host, "port": port}
+        else:
+            hosts = f"[{host}]" if ":" in host else quote(host, safe="")
+            hosts += f":{port}" if port else ""
+            named = {}
+        named["hostaddr"] = place.get("hostaddr", "")
+        query += [f"{key}={quote(value)}" for key, value in named.items() if value]
+        url = f"{match['scheme']}://{match['credentials'] or ''}{hosts}/{match['database'] or ''}"
+        url += f"?{'&'.join(query)}" if query else ""
+        params = {key: value for key, value in self.params.items() if key not in gone}
+        return replace(self, url=url, params=params | {k: v for k, v in place.items() if v})
+
+    @property
     def mended_in(self) -> str:
         """What a person corrects where this is another database than they mean."""
         if self.source == ENV_PY:
@@ -211,8 +257,6 @@ def _judge(params: Mapping[str, str], source: str) -> list[tuple[str, str]]:
         problems.append((f"{source} names no database", remedy))
     if len(name.encode()) > _NAME_BYTES:
         problems.append((f"{source} names a database of over 63 bytes", "PostgreSQL would cut it"))
-    if "," in params.get("host", "") + params.get("hostaddr", ""):
-        problems.append((f"{source} names several hosts", ONE_HOST))
     return problems
 
 
@@ -233,9 +277,9 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
 
 def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return libpq's still percent-encoded parameters, and the problems found on the way."""
-    params: dict[str, str] = {}
+    params, several = _several_hosts(query)
     problems = []
-    for key, pair in _pairs(query):
+    for key, pair in several:
         keyword = _RENAMED.get(key, key)
         if keyword in _DRIVER_ONLY:
             continue
@@ -249,6 +293,22 @@ def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str,
         else:
             params |= _value(key, keyword, pair.partition("=")[2])
     return params, problems
+
+
+def _several_hosts(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the hosts that SQLAlchemy has apart, as libpq's lists; and the other pairs.
+
+    `?host=a:1&host=b:2`: SQLAlchemy's documentation, "Specifying multiple fallback hosts".
+    """
+    pairs = [*_pairs(query)]
+    hosts = [pair.partition("=")[2] for key, pair in pairs if key == "host"]
+    if len(hosts) < 2:  # noqa: PLR2004  (one is not several)
+        return {}, pairs
+    parted = [each.rpartition(":") if ":" in each else (each, "", "") for each in hosts]
+    params = {"host": ",".join(host for host, _, _ in parted)}
+    if any(port for _, _, port in parted):
+        params["port"] = ",".join(port for _, _, port in parted)
+    return params, [each for each in pairs if each[0] != "host"]
 
 
 def respelled(url: str, driver: str) -> str:

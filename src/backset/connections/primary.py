@@ -1,0 +1,62 @@
+"""Of several hosts in a URL, the primary: one address, which every program of a run gets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from backset.connections.session import connect
+from backset.errors import StepFailedError, UnreachableError
+
+if TYPE_CHECKING:
+    from backset.connections.session import Session
+    from backset.connections.target import Target
+
+_PURPOSE = "find"
+_WAIT_S = "10"  # of one host, as connect() has it
+_DATABASES = ("postgres", "template1")  # where the target is still to be made
+
+
+def pinned(target: Target) -> Target:
+    """Return the target at the first of its hosts that takes writes; with one host, as it is.
+
+    Each connection of libpq would choose among them anew, and go to another server in the middle
+    of a run after a failover. Raises StepFailedError where none is a primary.
+    """
+    if not target.names_several_hosts:
+        return target
+    found = []
+    for each in target.at_each_host():
+        where = each.address
+        if not (why := _why_not(each)):
+            return each
+        found.append(f"{where} {why}")
+    what = f"no primary among the hosts of {target.mended_in}: {'; '.join(found)}"
+    raise StepFailedError(what, "start the primary, promote a standby, or correct the list")
+
+
+def _why_not(target: Target) -> str:
+    """Say why a host is not the primary; empty where it is."""
+    params = {"connect_timeout": _WAIT_S, **target.params}
+    secret = make_conninfo("", **params).encode()
+    if pq.PGconn.ping(secret) == pq.Ping.NO_RESPONSE:
+        return "does not answer"
+    words = ""
+    for name in (target.database, *_DATABASES):
+        try:
+            with closing(connect(target.named(name), _PURPOSE)) as session:
+                return "is a standby" if _is_standby(session) else ""
+        except UnreachableError as error:
+            words = words or error.words
+    return f"refuses: {words}"
+
+
+def _is_standby(session: Session) -> bool:
+    try:
+        return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+    except psycopg.Error:
+        return True
