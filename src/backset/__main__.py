@@ -22,14 +22,13 @@ from backset.tasks import namespace
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Flags of Invoke for tasks that run shell commands.
 _HELP = "help"
 _WRONG = 2  # the exit code of a command line that is wrong
 _SEE = "`backset help{}` shows what there is"
 _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 _VALUE = re.compile(r"Flag <Argument: (\S+)> (needed value|doesn't take any value)")
+# Flags of Invoke for tasks that run shell commands.
 _USELESS = ("--hide", "--prompt-for-sudo", "--write-pyc", "-D", "-F", "-T", "-e", "-f", "-p", "-w")
-
 _AS_MODULE = f"{Path(sys.executable).name} -m backset"
 
 
