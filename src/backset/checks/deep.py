@@ -128,6 +128,15 @@ class DeepFindings:
         """Whether everything was compared."""
         return not (self.problem or self.unmade)
 
+    def told(self, beyond: Sequence[Finding]) -> DeepComparison:
+        """Return what programs get of it; beyond: what the database alone has, unaccepted."""
+        return DeepComparison(
+            objects=self.objects,
+            beyond=tuple(each.what for each in beyond),
+            problem=self.problem,
+            unmade=tuple(f"{name}: {why}" for name, why in self.unmade),
+        )
+
 
 def compare(both: Catalogs, said: Said, places: Places) -> DeepFindings:
     """Return how the two differ, beyond what was said.

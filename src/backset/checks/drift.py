@@ -13,6 +13,7 @@ from backset.checks.differences import LEFTOVER, drift, enums
 from backset.errors import Finding, RefusedError, StepFailedError
 from backset.migrate import current
 from backset.revisions import script_files
+from backset.revisions.history import ToldChain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -91,9 +92,30 @@ class View:
         return [replace(each, what=f"{label}{each.what}") for each in findings]
 
 
-def views(workers: Sequence[Worker], session: Session, *, only_looks: bool) -> list[View]:
+def views(
+    workers: Sequence[Worker], session: Session, *, only_looks: bool, most: int | None = None
+) -> list[View]:
     """Return each chain as its process describes it; only_looks: its failure is a finding."""
-    return [View(each, current.describe(each, session, only_looks=only_looks)) for each in workers]
+    return [
+        View(each, current.describe(each, session, only_looks=only_looks), most) for each in workers
+    ]
+
+
+def together(views: Sequence[View]) -> Description:
+    """Return what the processes of all chains say, as if it was one."""
+    labels = [view.worker.lineage.label for view in views]
+    return current.together([view.about for view in views], labels)
+
+
+def chains(views: Sequence[View]) -> tuple[ToldChain, ...]:
+    """Return where each chain is that has a name: of one alone the database itself is told."""
+    return tuple(
+        ToldChain(
+            name=view.worker.lineage.name, revisions=view.about.revisions, heads=view.about.heads
+        )
+        for view in views
+        if view.worker.lineage.name
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 from backset.catalog import catalog, sharing
 from backset.catalog.catalog import stored
 from backset.checks import deep, differences, drift, server_log, soundness
-from backset.checks.deep import DeepComparison
 from backset.checks.differences import Judged, judge
 from backset.errors import Finding
 from backset.migrate import current
 from backset.migrate.answers import UNKNOWN
-from backset.revisions.history import ToldChain
 from backset.text.quantities import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from backset.catalog.sharing import Sharing
+    from backset.checks.deep import DeepComparison
     from backset.connections.session import Session
     from backset.migrate.answers import Description
     from backset.migrate.worker import Worker
+    from backset.revisions.history import ToldChain
     from backset.settings.settings import Settings
 
 ACCEPT = "invoke verify --accept"
@@ -127,82 +127,112 @@ def verify(
     """
     command = ACCEPT_FRESH if fresh else ACCEPT
     deep_command = command if fresh else f"{command} --deep"  # a rebuild is deep by its setting
-    views = [
-        drift.View(each, current.describe(each, session, only_looks=only_looks), most)
-        for each in workers
-    ]
-    versions = [each for view in views for each in view.version_findings]
-    told: list[drift.Compared] = []
-    found = drift.compared(views, session, others, told) if not versions else []
-    models = [view.about.models for view in views]
-    found += [each for view in views for each in view.failures]
-    found += soundness.findings(session)
-    found += missing_columns(settings, catalog.columns(session))
-    deeply = drift.compared_deeply(views, catalogs, told, found) if catalogs and told else None
-    found += deeply.findings if deeply else ()
-    is_deep = deeply is not None and deeply.is_whole
-    uncompared = tuple(view.uncompared for view in views if view.uncompared)
-    is_complete = not (versions or uncompared or 0 in models)
-    if accept and not is_complete:
-        versions = [_INCOMPARABLE, *versions]
+    views = drift.views(workers, session, only_looks=only_looks, most=most)
+    look = _look(settings, views, session, others, catalogs)
     found = [
         _acceptable(each, deep_command if each.kind in deep.KINDS else command)
-        for each in (*found, *also)
+        for each in (*look.found, *also)
     ]
-    unasked = frozenset() if is_deep else deep.KINDS
-    accepting = deep_command if is_deep else command
-    judge_by = partial(_judge, found, settings, accepting, unasked=unasked)
+    accepting = command if look.unasked else deep_command
+    judge_by = partial(_judge, found, settings, accepting, unasked=look.unasked)
     known, recorded = differences.read(settings.baseline), ""
-    if accept and is_complete:
-        old = known
-        every = judge_by(differences.Baseline(old.path, {})).findings
-        known = differences.write(old, every, unasked)
-        recorded = differences.changes(old, known)
+    if accept and look.is_complete:
+        known, recorded = _accepted(known, judge_by, look.unasked)
     judged = judge_by(known)
-    beyond = [each for each in judged.findings if each.kind == deep.BEYOND]
-    left = [each for each in judged.findings if each not in beyond]
     is_strict = bool(known.reasons) if settings.strict is None else settings.strict
-    quiet = {server_log.KIND} if is_strict else _TOLERATED
-    swallowed = [each for each in left if fresh and each.kind in quiet]
-    loud = [each for each in left if each not in swallowed]
-    stale = judged.expired + (judged.vanished if is_complete else ())
-    unused = judged.unused if is_complete and not fresh else ()
+    beyond = [each for each in judged.findings if each.kind == deep.BEYOND]
+    loud, quiet = _weighed(judged, fresh=fresh, is_strict=is_strict, is_complete=look.is_complete)
+    incomparable = [_INCOMPARABLE] if accept and not look.is_complete else []
+    told = _told_deeply(look.deeply, beyond, deep_command) if look.deeply else ()
     return Verdict(
         revisions=tuple(row for view in views for row in view.about.revisions),
         tables=len(catalog.tables(session)),
         compared=any(view.about.models and not view.is_passed for view in views),
-        findings=(*versions, *loud, *(() if fresh else stale)),
+        findings=(*incomparable, *look.versions, *loud),
         orphans=tuple(row for view in views for row in view.about.orphans),
-        asides=(
-            *(*swallowed, *(stale if fresh else unused), *current.passed_over(workers)),
-            *(_told_deeply(deeply, beyond, deep_command) if deeply else ()),
-        ),
+        asides=(*quiet, *current.passed_over(workers), *told),
         accepted=judged.accepted,
         silenced=judged.silenced,
         recorded=recorded,
-        about=current.together(
-            [view.about for view in views], [view.worker.lineage.label for view in views]
-        ),
+        about=drift.together(views),
         strictness=_strictness(settings, is_strict=is_strict) if fresh else "",
-        uncompared=(*uncompared, *drift.unloaded(views)),
-        deep=DeepComparison(
-            objects=deeply.objects,
-            beyond=tuple(each.what for each in beyond),
-            problem=deeply.problem,
-            unmade=tuple(f"{name}: {why}" for name, why in deeply.unmade),
-        )
-        if deeply
-        else None,
-        chains=tuple(
-            ToldChain(
-                name=view.worker.lineage.name,
-                revisions=view.about.revisions,
-                heads=view.about.heads,
-            )
-            for view in views
-            if view.worker.lineage.name
-        ),
+        uncompared=(*look.uncompared, *drift.unloaded(views)),
+        deep=look.deeply.told(beyond) if look.deeply else None,
+        chains=drift.chains(views),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was found, before anything is judged.
+
+    versions: what is wrong with the rows of the version tables; then models are not compared.
+    deeply: what create_all() told; None where it was not asked for.
+    """
+
+    views: Sequence[drift.View]
+    versions: list[Finding]
+    found: list[Finding]
+    deeply: deep.DeepFindings | None
+
+    @property
+    def uncompared(self) -> list[str]:
+        """Why the models of a chain were not compared."""
+        return [view.uncompared for view in self.views if view.uncompared]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every difference of the models is known, so that a baseline may be made of it."""
+        are_loaded = all(view.about.models != 0 for view in self.views)
+        return are_loaded and not (self.versions or self.uncompared)
+
+    @property
+    def unasked(self) -> frozenset[str]:
+        """The kinds of differences that nobody has looked for."""
+        is_whole = self.deeply is not None and self.deeply.is_whole
+        return frozenset() if is_whole else deep.KINDS
+
+
+def _look(
+    settings: Settings,
+    views: Sequence[drift.View],
+    session: Session,
+    others: Callable[[], Sharing],
+    catalogs: Callable[[], deep.Catalogs] | None,
+) -> _Look:
+    """Compare versions, models and expectations with the database."""
+    versions = [each for view in views for each in view.version_findings]
+    told: list[drift.Compared] = []
+    found = [] if versions else drift.compared(views, session, others, told)
+    found += [each for view in views for each in view.failures]
+    found += soundness.findings(session)
+    found += missing_columns(settings, catalog.columns(session))
+    deeply = drift.compared_deeply(views, catalogs, told, found) if catalogs and told else None
+    return _Look(views, versions, [*found, *(deeply.findings if deeply else ())], deeply)
+
+
+def _accepted(
+    old: differences.Baseline,
+    judge_by: Callable[[differences.Baseline], Judged],
+    unasked: frozenset[str],
+) -> tuple[differences.Baseline, str]:
+    """Make a baseline of all differences; return it, and in words what is new in it."""
+    every = judge_by(differences.Baseline(old.path, {})).findings
+    known = differences.write(old, every, unasked)
+    return known, differences.changes(old, known)
+
+
+def _weighed(
+    judged: Judged, *, fresh: bool, is_strict: bool, is_complete: bool
+) -> tuple[list[Finding], list[Finding]]:
+    """Return the findings that count, and those that are only said."""
+    left = [each for each in judged.findings if each.kind != deep.BEYOND]
+    stale = [*judged.expired, *(judged.vanished if is_complete else ())]
+    if not fresh:
+        return [*left, *stale], [*(judged.unused if is_complete else ())]
+    tolerated = {server_log.KIND} if is_strict else _TOLERATED
+    loud = [each for each in left if each.kind not in tolerated]
+    return loud, [*(each for each in left if each.kind in tolerated), *stale]
 
 
 def _told_deeply(
