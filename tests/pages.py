@@ -22,7 +22,7 @@ _FIGURES = (
     (re.compile(r"\d{8}T\d{6}\.\d{3}Z"), "MOMENT"),
     (re.compile(r"\b[\d.]+ (s|ms|min)\b"), "TIME"),  # on a busy machine a minute
     (re.compile(r"\b[\d.]+ (bytes|kB|MB|GB)\b"), r"N \1"),
-    (re.compile(r"PostgreSQL \d+\.\d+"), "PostgreSQL N"),
+    (re.compile(r"PostgreSQL \d+\.(\d+|…)"), "PostgreSQL N"),
     (re.compile(r"\bpid \d+"), "pid N"),
     (re.compile(r"[ \t]+"), " "),
 )

@@ -25,7 +25,12 @@ class Details:
     """What programs get of a step beside its line: a class for each step, with its keys."""
 
 
-NO_DETAILS = Details()
+@dataclass(frozen=True, slots=True)
+class FoundDetails(Details):
+    """Those that an error has, too: of a step that looks, and fails by what it finds."""
+
+
+NO_DETAILS = FoundDetails()
 
 
 @dataclass(frozen=True, slots=True)

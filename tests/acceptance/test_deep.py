@@ -168,7 +168,9 @@ def test_models_that_can_be_made_in_part(unseen: Project) -> None:
     found = said(unseen.invoke("verify", "--deep", "--json"))["findings"]
     told = {each["name"]: each["what"] for each in found if "items" in each["what"]}
     assert sorted(told) == ["", "ix_items_id"]
-    assert "create_all() cannot make index ix_items_name of items (PostgreSQL: data type" in told[""]
+    assert (
+        "create_all() cannot make index ix_items_name of items (PostgreSQL: data type" in told[""]
+    )
     assert sum(each["kind"] == "deep drift" for each in found) == 1 + 1 + len(UNSEEN)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from backset.backups.manifest import Backup
     from backset.catalog.catalog import RowCounts
-    from backset.chain import Details, Done
+    from backset.chain import Done, FoundDetails
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
     from backset.status.diagnosis import Status
@@ -186,7 +186,7 @@ class Report:
         self,
         lines: Sequence[str],
         exit_code: int,  # noqa: ARG002  (JSON wants it)
-        details: Details = NO_DETAILS,  # noqa: ARG002  (JSON wants it)
+        details: FoundDetails = NO_DETAILS,  # noqa: ARG002  (JSON wants it)
         quoted: Sequence[str] = (),
     ) -> None:
         """Print what went wrong, a line each, and below it what others have said of it."""

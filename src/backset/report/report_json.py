@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from backset.chain import NO_DETAILS, Details
+from backset.chain import NO_DETAILS, Details, FoundDetails
 from backset.described import ABSENT, described, inline, key, plain
 from backset.process.identity import spoken
 from backset.process.streams import concealed
@@ -61,7 +61,7 @@ class ToldError:
     step: str = key("the step that ran; null outside of the steps", null=True)
     lines: Sequence[str] = key("every problem in a line: what and where, `→`, what to do")
     exit_code: int = key("the same as that of the whole object")
-    details: Details = inline()
+    details: FoundDetails = inline()
     quoted: Sequence[str] = key(
         "what PostgreSQL said beside that: the line of the statement with a caret, DETAIL, HINT, "
         "CONTEXT",
@@ -288,7 +288,7 @@ class JsonReport(Report):
         self,
         lines: Sequence[str],
         exit_code: int,
-        details: Details = NO_DETAILS,
+        details: FoundDetails = NO_DETAILS,
         quoted: Sequence[str] = (),
     ) -> None:
         """Keep the error, a line each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.chain import Details
+from backset.chain import Details, FoundDetails
 from backset.described import ABSENT, described, inline, key
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class UpgradeDetails(Details):
 
 
 @described(kw_only=True)
-class VerifyDetails(Details):
+class VerifyDetails(FoundDetails):
     """What programs get of `verify`."""
 
     tables: int = key("`verify`: how many tables the database has")
