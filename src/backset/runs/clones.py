@@ -196,9 +196,12 @@ class Keeping:
         self._finish(stop=error is not None and not isinstance(error, StepFailedError))
 
     def before(self, step: str) -> None:
-        """Be done with what the step would disturb."""
-        if step == "promote":
-            self._finish()
+        """Be done with what the step would disturb, and with what it would wait for.
+
+        A session on a database that the server copies waits until it is copied, for longer than
+        clients wait for a connection.
+        """
+        self._finish()
         if step == "seed" and step in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._run.server.session, self._name("next"))
 
