@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
+from backset.catalog import catalog
 from backset.connections.session import connect, one_line, process_of
 from backset.errors import BacksetError, RefusedError
 from backset.process import signals
@@ -179,7 +180,7 @@ def _copy(
     if closed:
         statement += sql.SQL(" ALLOW_CONNECTIONS false")
     major = session.info.server_version // 10000
-    if major >= 15 and (source.size_bytes or 0) > _AS_FILES_ABOVE:  # noqa: PLR2004  (before, all are)
+    if major >= 15 and catalog.size_bytes(session, source.name) > _AS_FILES_ABOVE:  # noqa: PLR2004  (before, all are)
         statement += sql.SQL(" STRATEGY file_copy")
         if major >= 18 and _has_shared_blocks(session, statement):  # noqa: PLR2004  (file_copy_method)
             return
