@@ -316,6 +316,12 @@ def size_bytes(session: psycopg.Connection[Any], name: str = "") -> int:
     return int(*session.execute(_SIZE, [name]).fetchone() or (0,))
 
 
+def files(session: psycopg.Connection[Any]) -> int:
+    """Return how many files the database is on the server's disk, about."""
+    query = "SELECT count(*) FROM pg_class WHERE relfilenode <> 0"
+    return int(*session.execute(query).fetchone() or (0,))
+
+
 _SIZE = """
 SELECT pg_database_size(oid) FROM pg_database
 WHERE datname = coalesce(nullif(%s, ''), current_database())

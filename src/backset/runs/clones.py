@@ -255,6 +255,7 @@ class Keeping:
             told={},
             kept={},
             schemas=catalog.schemas(run.work.session()),
+            files=catalog.files(run.work.session()),
         )
         return record, account
 
@@ -290,7 +291,7 @@ class Keeping:
         record = replace(self._record, likeness=source.likeness, told=self._record.told | told)
         run.work.leave()
         seal = partial(self._seal, what, record, after.server)
-        self._copying = Copying(run.server, source, name, seal)
+        self._copying = Copying(run.server, source, name, record.files, seal)
         self._copying.begin()
 
     def _seal(self, what: str, record: Record, roles: str, session: Session) -> None:
