@@ -201,7 +201,10 @@ class Keeping:
         A session on a database that the server copies waits until it is copied, for longer than
         clients wait for a connection.
         """
-        self._finish()
+        if step == "promote":
+            self._finish()
+        elif self._copying is not None:
+            self._copying.wait()
         if step == "seed" and step in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._run.server.session, self._name("next"))
 

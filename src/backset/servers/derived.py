@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -36,6 +36,7 @@ _AS_FILES_ABOVE = 70_000_000  # bytes
 _ABOVE_PER_FILE = 120_000
 _LEAVING_S = 0.2  # for sessions that have just been closed
 _LOOK_EVERY_S = 0.001
+_FAILING_S = 0.1  # a copy that fails is seen as late as that
 
 
 def foreign(server: Server, databases: Databases) -> tuple[str, ...]:
@@ -230,12 +231,13 @@ class Copying:
         self._pid = process_of(self._session)
         self._session.execute(LOCALLY.encode())
         self._thread = Thread(target=self._run, daemon=True)
+        self._is_copied = Event()
         self.problem = ""
 
     def begin(self) -> None:
-        """Begin when our own sessions have left the source; return when it can be used again.
+        """Begin when our own sessions have left the source; return when it cannot change any more.
 
-        From then on a new session on it waits until it is copied, so that it cannot change before.
+        From then on a new session on it waits until it is copied, as does wait().
         With a session of somebody else on it there is no copy.
         """
         if signals.wait_while(lambda: self._asked(_CONNECTED), _LEAVING_S, _LOOK_EVERY_S):
@@ -245,6 +247,11 @@ class Copying:
             self._thread.start()
         while self._thread.is_alive() and not self._asked(_HELD):
             time.sleep(_LOOK_EVERY_S)
+
+    def wait(self) -> None:
+        """Wait until the source can be used again."""
+        while self._thread.is_alive() and not self._is_copied.wait(_FAILING_S):
+            pass
 
     def finish(self) -> None:
         """Wait until it is made; `problem` says what kept it from that."""
@@ -266,6 +273,7 @@ class Copying:
         try:
             swap.drop_by(self._server, self._session, self._name)
             _copy(self._session, self._source, self._name, self._source, self._files)
+            self._is_copied.set()
             self._then(self._session)
         except (psycopg.Error, BacksetError, OSError) as error:
             self.problem = one_line(error, self._server.target)
