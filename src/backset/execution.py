@@ -238,8 +238,8 @@ class _Performer:
             doing = text
             self._watcher.progress(text, lasting=lasting)
 
-        self._keeping.before(step.name)
         self._watcher.begin(step.name)
+        self._keeping.before(step.name)
         if step.is_own and step.writes and not run.work.is_beside:
             run.current.demand_unprotected(run.server)
         try:

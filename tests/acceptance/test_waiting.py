@@ -44,7 +44,7 @@ def add_migration(
     """Add a migration after the clean one."""
     (project.folder / "alembic/versions/c0ffee000009_rank.py").write_text(
         "from alembic import op\nrevision, down_revision = 'c0ffee000009', '0b228e9fec0b'\n"
-        "def upgrade(): op.execute('ALTER TABLE tasks ADD COLUMN rank int')\n"
+        f"def upgrade(): op.execute({statement!r})\n"
         "def downgrade(): pass\n"
     )
 
@@ -326,3 +326,33 @@ def test_two_roles_that_come_to_different_databases_have_one_lock(
         holder.terminate()
         out, errors = holder.communicate(timeout=30)
     assert holder.returncode == 143, out + errors
+
+
+NO_COPY = "LOCK TABLE pg_database IN SHARE MODE"  # nor any other change of a database
+IN_THE_MIGRATION = "SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)'"
+COPY_WAITS = "SELECT FROM pg_locks WHERE relation = 'pg_database'::regclass AND NOT granted"
+
+
+def test_a_copy_that_takes_longer_than_a_connection_may_is_waited_for(
+    project: Project, superuser: psycopg.Connection[Any]
+) -> None:
+    """No step fails because the server still copies what the next run may clone."""
+    add_migration(project, "SELECT pg_sleep(1)")
+    url = f"{project.url}{'&' if '?' in project.url else '?'}connect_timeout=2"
+    process = Project(project.folder, {**project.env, "DATABASE_URL": url}).start("reset-db")
+    _await(superuser, IN_THE_MIGRATION)
+    with superuser.transaction():
+        superuser.execute(NO_COPY)
+        _await(superuser, COPY_WAITS)
+        time.sleep(4)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, ""), out
+    assert "__clean" in databases(project)
+
+
+def _await(session: psycopg.Connection[Any], query: str) -> None:
+    for _ in range(3000):
+        if session.execute(query.encode()).fetchone() is not None:
+            return
+        time.sleep(0.02)
+    raise AssertionError(query)

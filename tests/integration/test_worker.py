@@ -760,3 +760,67 @@ def test_an_upgrade_that_env_py_rolls_back_is_no_success(
     assert said in done.stderr
     assert "connection.commit()" in done.stderr
     assert project.query("SELECT to_regclass('held')") == [(None,)]
+
+
+# Its first run comes before the comparison, and knows Alembic's own function.
+SERIALS = """
+import sqlalchemy as sa
+from alembic.util import sqla_compat
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+METADATA = sa.MetaData()
+for number in range({tables}):
+    sa.Table(f"t{{number}}", METADATA, sa.Column("id", sa.Integer, primary_key=True))
+NULLABLE = ("borrowed", "alone")
+for name in {names}:
+    own = sa.Column("n" if name == "borrowed" else "id", sa.Integer, nullable=name in NULLABLE)
+    sa.Table(name, METADATA, own, schema="Else where")
+if not hasattr(sqla_compat, "own"):
+    sqla_compat.own = sqla_compat._exec_on_inspector
+    event.listen(Engine, "after_cursor_execute", lambda *given: print(file=open("asked", "a")))
+if {one_by_one}:
+    sqla_compat._exec_on_inspector = sqla_compat.own
+open("asked", "w").close()
+"""
+SERIAL_TABLES = """
+op.execute('''
+DO $$ BEGIN FOR n IN 0..{last} LOOP
+    EXECUTE format('CREATE TABLE t%s (id serial PRIMARY KEY)', n);
+END LOOP; END $$;
+CREATE SCHEMA "Else where";
+CREATE TABLE "Else where"."odd Name" (id serial);
+{more}
+CREATE TABLE "Else where".borrowed (n int DEFAULT nextval('"Else where"."odd Name_id_seq"'));
+CREATE SEQUENCE "Else where".free;
+CREATE TABLE "Else where".alone (id int DEFAULT nextval('"Else where".free'))''')
+"""
+
+
+def _compared(project: Project, tables: int, *, one_by_one: bool) -> tuple[list[str], int]:
+    """Return the differences from models with serial columns, and how many queries it took."""
+    options = "METADATA, include_schemas=True, compare_server_default=True"
+    names = ["odd Name", "borrowed", "alone", *([] if one_by_one else ["o'clock"])]
+    extra = SERIALS.format(tables=tables, one_by_one=one_by_one, names=names)
+    versions = rewrite(project, extra=extra, metadata=options)
+    more = "" if one_by_one else """CREATE TABLE "Else where"."o'clock" (id serial);"""
+    body = SERIAL_TABLES.format(last=tables - 1, more=more).strip().replace("\n", "\n    ")
+    add(versions, "s1", body=body)
+    with working(project) as (worker, session, _):
+        worker.upgrade(session, lambda _: None)
+        found = [each["text"] for each in worker.differences(session)["differences"]]
+        session.execute('DROP SCHEMA public, "Else where" CASCADE; CREATE SCHEMA public')
+    return found, len((project.folder / "asked").read_text())
+
+
+def test_serial_columns_are_asked_for_together(project: Project) -> None:
+    """A comparison takes as many queries for forty tables as for two, and finds what Alembic does.
+
+    A default of another column's sequence is still one, whatever the names look like; where one
+    has a quote, Alembic's own query fails.
+    """
+    alone, queries = _compared(project, 2, one_by_one=False)
+    many, queries_of_many = _compared(project, 40, one_by_one=False)
+    theirs, one_by_one = _compared(project, 40, one_by_one=True)
+    assert alone == many == theirs
+    assert len(many) == 2
+    assert queries == queries_of_many < one_by_one - 40

@@ -308,10 +308,25 @@ def may_create_schemas(session: psycopg.Connection[Any]) -> bool:
     return session.execute(query).fetchone() == (True,)
 
 
-def size_bytes(session: psycopg.Connection[Any]) -> int:
-    """Return the size of the database on the server's disk."""
-    query = "SELECT pg_database_size(current_database())"
+def size_bytes(session: psycopg.Connection[Any], name: str = "") -> int:
+    """Return the size of a database on the server's disk; 0 where the role may not connect to it.
+
+    name: the session's own, if none is named. The server looks at every file of it.
+    """
+    return int(*session.execute(_SIZE, [name]).fetchone() or (0,))
+
+
+def files(session: psycopg.Connection[Any]) -> int:
+    """Return how many files the database is on the server's disk, about."""
+    query = "SELECT count(*) FROM pg_class WHERE relfilenode <> 0"
     return int(*session.execute(query).fetchone() or (0,))
+
+
+_SIZE = """
+SELECT pg_database_size(oid) FROM pg_database
+WHERE datname = coalesce(nullif(%s, ''), current_database())
+  AND has_database_privilege(oid, 'CONNECT')
+"""
 
 
 def server_id(session: psycopg.Connection[Any]) -> str:

@@ -279,6 +279,7 @@ _ANALYZED = """CASE WHEN i.indexprs IS NOT NULL THEN (
 _INDEXES = _Kind(
     "pg_class",
     rows="pg_index i JOIN pg_class c ON c.oid = i.indexrelid",
+    where="c.relnamespace <> 'pg_toast'::regnamespace",  # else half of all definitions are of these
     oid="c.oid",
     relation="i.indrelid",
     named="c.oid",

@@ -60,7 +60,8 @@ class Record:
     kind, name and values). folders, heads: of the scripts. told: what each step said.
     kept: the databases, by what they are: `clean`, or `seeded`; unkept: why there is none.
     hints: of the variables, which one has changed. schemas: that the build has made, so that they
-    are known for the project's when a later chain does not make them any more.
+    are known for the project's when a later chain does not make them any more. files: how many the
+    database is on disk, about.
     """
 
     taken_at: str
@@ -77,6 +78,7 @@ class Record:
     unkept: str = ""
     hints: dict[str, str] = field(default_factory=dict)
     schemas: list[str] = field(default_factory=list)
+    files: int = 0
     format: int = _FORMAT
 
 

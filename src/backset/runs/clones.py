@@ -196,9 +196,15 @@ class Keeping:
         self._finish(stop=error is not None and not isinstance(error, StepFailedError))
 
     def before(self, step: str) -> None:
-        """Be done with what the step would disturb."""
+        """Be done with what the step would disturb, and with what it would wait for.
+
+        A session on a database that the server copies waits until it is copied, for longer than
+        clients wait for a connection.
+        """
         if step == "promote":
             self._finish()
+        elif self._copying is not None:
+            self._copying.wait()
         if step == "seed" and step in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._run.server.session, self._name("next"))
 
@@ -252,6 +258,7 @@ class Keeping:
             told={},
             kept={},
             schemas=catalog.schemas(run.work.session()),
+            files=catalog.files(run.work.session()),
         )
         return record, account
 
@@ -287,7 +294,7 @@ class Keeping:
         record = replace(self._record, likeness=source.likeness, told=self._record.told | told)
         run.work.leave()
         seal = partial(self._seal, what, record, after.server)
-        self._copying = Copying(run.server, source, name, seal)
+        self._copying = Copying(run.server, source, name, record.files, seal)
         self._copying.begin()
 
     def _seal(self, what: str, record: Record, roles: str, session: Session) -> None:

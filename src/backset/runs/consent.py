@@ -180,7 +180,7 @@ def look(run: Run, chain: Chain) -> TargetFacts:
         clients=clients,
         heir=heirs.owner if builds and not heirs.role else "",
         empty=run.current.is_empty(),
-        size_bytes=(old.size_bytes or 0) if old else 0,
+        size_bytes=catalog.size_bytes(run.current.session()) if old else 0,
         ask_above=run.settings.ask_above,
         uncreatable=uncreatable,
         is_superuser=own_all,
@@ -262,7 +262,7 @@ def _bars_of_a_carry(run: Run) -> tuple[tuple[str, str], ...]:
 def _facts(run: Run, chain: Chain, strategy: Strategy) -> Facts:
     """Return what is at stake, as a person wants to read it before agreeing."""
     server, rows = run.server, catalog.readable_counts(run.current.session())
-    size = amount(run.current.database.size_bytes or 0) if run.current.database else "0 B"
+    size = amount(catalog.size_bytes(run.current.session())) if run.current.database else "0 B"
     clients = ", ".join(server.clients()) or "none"
     return [
         ("server", f"{server.address()} (PostgreSQL {server.version})"),

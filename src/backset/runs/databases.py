@@ -200,7 +200,8 @@ class NextDatabase:
         if recalled is None or old is None:
             made = submit(self._thread, swap.make, server, server.names.next, "next", old)
         else:
-            made = submit(self._thread, derived.copy_as_next, server, recalled.template, old)
+            template = recalled.template, recalled.record.files
+            made = submit(self._thread, derived.copy_as_next, server, *template, old)
         self._made = made
 
     def make(self, *, acts: bool = True) -> None:

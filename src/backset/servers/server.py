@@ -51,7 +51,6 @@ _OF_DEAD_RUNS = "^(?=backset (?!(plan|verify|status|protect|unprotect) ))"  # th
 class Database:
     """A row of pg_database: what a database beside it must be made like.
 
-    size_bytes: None where the role may not connect to it.
     owned, joined: whether the role has the rights of its owner, and whether it may act as that.
     oid: what stays the same through a rename.
     tablespace: None where it is the default one, or the role may not create databases in it.
@@ -78,7 +77,6 @@ class Database:
     locale: str | None
     icu_rules: str | None
     tablespace: str | None
-    size_bytes: int | None
     comment: str
     mark: str
     run: str
@@ -193,35 +191,27 @@ class Server:
 
     def databases(self) -> Mapping[str, Database]:
         """Return the target and its derived databases, those that exist, by name."""
-        while True:
-            # One that is dropped meanwhile still has a row in our snapshot, and no size.
-            with suppress(psycopg.errors.UndefinedObject):
-                return {each.name: each for each in self._look(self.session, is_sized=True)}
+        return {each.name: each for each in self.look().values()}
 
     def look(
         self, session: Session | None = None, *, oids: Sequence[int] = ()
     ) -> Mapping[int, Database]:
-        """Return the same by their oids, without a size, and those of `oids` whatever their name.
+        """Return the same by their oids, and those of `oids` whatever their name.
 
         session: another one on the same server.
         """
-        return {each.oid: each for each in self._look(session or self.session, oids)}
-
-    def _look(
-        self, session: Session, oids: Sequence[int] = (), *, is_sized: bool = False
-    ) -> list[Database]:
         names = self._names
-        given = {"names": names, "oids": list(oids), "is_sized": is_sized}
-        with session.cursor(row_factory=dict_row) as cursor:
+        given = {"names": names, "oids": list(oids)}
+        with (session or self.session).cursor(row_factory=dict_row) as cursor:
             found = [
                 _database(row, self.names.target)
                 for row in cursor.execute(_DATABASES, given).fetchall()
             ]
-        return [
-            each
+        return {
+            each.oid: each
             for each in found
             if each.name in names or each.oid in oids or each.mark == "discard"
-        ]
+        }
 
     def demand_droppable(self, found: Database, session: Session | None = None) -> None:
         """Raise RefusedError or LockedError unless a run may drop a derived database.
@@ -481,7 +471,6 @@ def _database(row: dict[str, Any], target: str) -> Database:
         locale=catalog.get("datlocale") or catalog.get("daticulocale"),  # 17 and later; 15, 16
         icu_rules=catalog.get("daticurules"),  # 16 and later
         tablespace=row["tablespace"],
-        size_bytes=row["size_bytes"],
         comment=comment,
         mark=mark,
         run=run,
@@ -497,8 +486,6 @@ _DATABASES = """
 SELECT d.oid, d.datname AS name, pg_get_userbyid(d.datdba) AS owner,
        pg_has_role(d.datdba, 'USAGE') AS owned, pg_has_role(d.datdba, 'MEMBER') AS joined,
        pg_encoding_to_char(d.encoding) AS encoding,
-       CASE WHEN %(is_sized)s AND has_database_privilege(d.oid, 'CONNECT')
-            THEN pg_database_size(d.oid) END AS size_bytes,
        (SELECT spcname FROM pg_tablespace t WHERE t.oid = dattablespace AND spcname <> 'pg_default'
         AND has_tablespace_privilege(t.oid, 'CREATE')) AS tablespace,
        shobj_description(d.oid, 'pg_database') AS comment, to_jsonb(d) - 'datacl' AS catalog,

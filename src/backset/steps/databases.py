@@ -393,13 +393,14 @@ def _unloadable(taken: Backup) -> tuple[Finding, ...]:
 
 def _plan_backup(run: Run) -> str:
     from backset.backups import restoration
+    from backset.catalog import catalog
 
     if run.options.proves:
         restoration.refuse_proof(run.server, run.current.databases)
     ending = ended(run) if run.in_place.is_chosen else ""
     if run.current.is_empty():
         return f"nothing to back up ({run.current.why_empty}){ending}"
-    size = amount(run.current.database.size_bytes or 0) if run.current.database else ""
+    size = amount(catalog.size_bytes(run.current.session())) if run.current.database else ""
     folder = run.settings.shown(run.backups.store.folder)
     text = f"would dump {run.target.database} ({size}) into {folder}"
     if run.options.proves:
