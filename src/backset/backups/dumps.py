@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from backset.backups import manifest
 from backset.connections.session import conninfo
 from backset.errors import StepFailedError
+from backset.process import files
 from backset.process.process import pipe
 from backset.process.signals import submit
 from backset.servers.programs import JOBS
@@ -236,8 +237,35 @@ def reading(
 
 def jobs(dump: Path) -> list[str]:
     """Return the arguments that let several processes load a dump, where they can seek in it."""
-    is_worth_it = not is_packed(dump) and manifest.size_bytes(dump) >= _WORTH_JOBS
-    return [f"--jobs={JOBS}"] if is_worth_it else []
+    return [f"--jobs={JOBS}"] if is_worth_jobs(dump) and not is_packed(dump) else []
+
+
+def is_worth_jobs(dump: Path) -> bool:
+    """Tell whether a dump is so large that several processes are worth their start."""
+    return manifest.size_bytes(dump) >= _WORTH_JOBS
+
+
+def write_head(dump: Path, pg_restore: Path, path: Path, programs: Programs) -> None:
+    """Write the beginning of a packed dump as it was, with its table of contents, into `path`.
+
+    That is all of a dump that pg_restore needs to make what has no rows, and there it can seek. Of
+    how long it is, pg_restore says nothing: what it has taken when it has listed it is enough.
+    Raises StepFailedError.
+    """
+    with (
+        pipe() as (source, sink),
+        files.create(path).open("wb") as file,
+        programs.start(pg_restore, "--list", "--file", os.devnull, stdin=source) as child,
+    ):
+        source.close()
+        feed(_written_to(file, unpack(dump, [dump.stat().st_size])), sink)
+        programs.check(child, pg_restore, None)
+
+
+def _written_to(file: IO[bytes], pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        file.write(piece)
+        yield piece
 
 
 def is_packed(dump: Path) -> bool:
