@@ -177,7 +177,7 @@ def test_older_backups_go(built: Project) -> None:
 
 @pytest.mark.slow
 def test_a_large_database_is_dumped_in_zstd(built: Project) -> None:
-    """Above 20 MB, unless told otherwise; the line names the file, and all else is the same."""
+    """Above 9 MB, unless told otherwise; the line names the file, and all else is the same."""
     statement = "CREATE TABLE large AS SELECT n, repeat(md5(n::text), 3) FROM {} AS n"
     built.query(statement.format("generate_series(1, 150000)"))
     then = prints(built)

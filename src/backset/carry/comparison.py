@@ -13,6 +13,7 @@ from psycopg import sql
 from backset.carry import row_errors, tables
 from backset.carry.tables import SessionPair, adopt
 from backset.catalog import columns
+from backset.connections import workers
 from backset.errors import StepFailedError
 from backset.text import redaction
 from backset.text.quantities import count
@@ -68,7 +69,7 @@ def compare(
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     sides: tuple[Digests, Digests] = ({}, {})
     with ExitStack() as opened:
-        pairs = tables.hands(lambda: SessionPair.opened(old, new, opened))
+        pairs = workers.hands(lambda: SessionPair.opened(old, new, opened))
         for pair in pairs:
             pair.agree()
             adopt(pair.old, snapshot)
@@ -77,7 +78,7 @@ def compare(
             for each in ordered
             for job, side in zip((_read_old, _read_new), sides, strict=True)
         ]
-        tables.run(
+        workers.run(
             jobs,
             pairs,
             lambda pair: pair.sessions,

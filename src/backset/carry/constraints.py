@@ -13,6 +13,7 @@ from psycopg.rows import kwargs_row
 
 from backset.carry import row_errors, tables
 from backset.catalog import catalog
+from backset.connections import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -143,7 +144,7 @@ def rebuild(
     Raises StepFailedError with table, constraint and the first keys.
     """
     with ExitStack() as opened:
-        hands = tables.hands(lambda: opened.enter_context(closing(new())))
+        hands = workers.hands(lambda: opened.enter_context(closing(new())))
         for hand in hands:
             hand.execute("SET synchronous_commit = off")
         _build(taken.indexes, hands, progress)
@@ -211,7 +212,7 @@ def _run(
         done.append(job)
 
     if jobs:
-        tables.run(
+        workers.run(
             [partial(work, job) for job in jobs],
             hands,
             lambda hand: [hand],

@@ -14,6 +14,7 @@ from psycopg.waiting import Wait
 
 from backset.carry import row_errors, tables
 from backset.carry.tables import SessionPair, adopt
+from backset.connections import workers
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ def copy(
     counts: dict[Name, int] = {}
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     with ExitStack() as opened:
-        number = min(len(ordered), tables.WORKERS)
+        number = min(len(ordered), workers.NUMBER)
         pairs = (
-            tables.hands(lambda: SessionPair.opened(old, new, opened), number) if ordered else []
+            workers.hands(lambda: SessionPair.opened(old, new, opened), number) if ordered else []
         )
         for pair in pairs:
             pair.agree()
             adopt(pair.old, snapshot)
-        tables.run(
+        workers.run(
             [partial(_carry, each, keys.get(each.table, ()), counts) for each in ordered],
             pairs,
             lambda pair: pair.sessions,

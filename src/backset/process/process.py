@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ GRACE_S = 5.0  # between TERM and KILL
 _ORPHANS_S = 1.0  # for what its leader has left behind
 _LOOK_EVERY_S = 0.005
 _TAIL_LINES = 40
+_PIPE_BYTES = 2**20  # what Linux allows everybody
 
 
 @contextmanager
@@ -38,7 +40,18 @@ def pipe() -> Iterator[tuple[FileIO, FileIO]]:
     """Open a pipe; give its ends, that to read from and that to write to."""
     ends = os.pipe()
     with os.fdopen(ends[0], "rb", 0) as source, os.fdopen(ends[1], "wb", 0) as sink:
+        _widen(sink)
         yield source, sink
+
+
+def _widen(sink: FileIO) -> None:
+    """Let both sides of a pipe work on while the other one does not run, where that can be had.
+
+    Linux has room for 64 kB otherwise: a large dump takes a tenth of the processor's time more.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # other pipes of the account have all the room that it may have
+            fcntl.fcntl(sink, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 class Child:

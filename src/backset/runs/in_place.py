@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backset.backups import backup as backups
-from backset.backups import restoration, toc
+from backset.backups import replay, restoration, toc
 from backset.catalog import catalog, extension_rows, object_hashes, objects
 from backset.connections import activity
 from backset.connections.session import connect, explained, one_line
@@ -449,7 +449,7 @@ def _try(run: Run, taken: Backup, listing: Path, path: str | None) -> None:
     where = taken.dump, restoration.program(taken, run.backups.programs), run.backups.programs
     with run.current.session().transaction(force_rollback=True):
         grants.forget_defaults(run.current.session())
-        restoration.replay(run.current.session(), *where, entries=listing, path=path)
+        replay.replay(run.current.session(), *where, entries=listing, path=path)
         restoration.compare(taken, run.current.session(), spare=_spare(run, taken), is_in_use=True)
 
 

@@ -162,10 +162,10 @@ class Settings:
         variable="digits",
     )
     zstd_above: int = _key(
-        "the size in bytes above which zstd compresses the dump of a database, in several "
-        "threads: where `pg_dump` cannot itself, the file is a `.dump.zst`",
+        "the size in bytes above which zstd compresses the dump of a database; an empty one has "
+        "8 million. Where `pg_dump` cannot do so itself, the file is a `.dump.zst`",
         values.AtLeast(0),
-        default=20_000_000,
+        default=9_000_000,
         variable="digits",
     )
     env: Mapping[str, str] = _key(
