@@ -39,6 +39,8 @@ def typed(
     ("words", "told"),
     [
         ("resetdb", "there is no task 'resetdb' → did you mean 'reset-db'? `backset help` shows"),
+        ("help statsu", "there is no task 'statsu' → did you mean 'status'? `backset help` shows"),
+        ("status help", "there is no task 'help' → `backset help` shows what there is"),
         ("reset-db --yess", "reset-db has no flag '--yess' → did you mean '--yes'? `backset help "),
         ("restore --into", "--into wants a value → `backset help restore` shows what there is"),
         ("--sectoin x status", "there is no flag '--sectoin' → did you mean '--section'?"),
