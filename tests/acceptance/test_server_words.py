@@ -87,6 +87,23 @@ def test_detail_and_hint_are_kept(failing: Project, driver: str) -> None:
     assert "   HINT: Use DROP ... CASCADE to drop the dependent objects too.\n" in done.stderr
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("of", ["error", "error.orig"])
+def test_an_error_of_the_project_is_told_with_the_server_s(
+    failing: Project, driver: str, of: str
+) -> None:
+    """The project's words come first, and PostgreSQL's below them."""
+    with_driver(failing, driver)
+    (script,) = migrating(failing, _UNKNOWN_TYPE).folder.glob("migrations/versions/*.py")
+    head, body = script.read_text().split("    op.")
+    tried = f"    try:\n        op.{body}    except Exception as error:\n"
+    script.write_text(f"{head}{tried}        raise RuntimeError('our step failed') from {of}\n")
+    first, *quoted = failing.invoke("reset-db").stderr.splitlines()
+    assert "RuntimeError: our step failed → " in first
+    assert quoted[0] == '   ERROR: type "nummeric" does not exist'
+    assert any("LINE 3: " in line for line in quoted) or (driver, of) == ("asyncpg", "error.orig")
+
+
 @pytest.mark.parametrize("statements", _SECRET.values(), ids=_SECRET)
 def test_no_secret_is_quoted(failing: Project, statements: tuple[str, ...]) -> None:
     """Neither a value under a secret name, nor a whole row, nor a password in a statement."""

@@ -46,7 +46,15 @@ def typed(
         ("--sectoin x status", "there is no flag '--sectoin' → did you mean '--section'?"),
         ("status postgresql://u:c4nary@h/db", "there is no task 'postgresql://u:***@h/db' → "),
     ],
-    ids=["task", "flag", "value", "flag before the task", "password"],
+    ids=[
+        "task",
+        "task behind help",
+        "help behind a task",
+        "flag",
+        "value",
+        "flag before the task",
+        "password",
+    ],
 )
 def test_a_wrong_word_is_told_with_the_right_one(tmp_path: Path, words: str, told: str) -> None:
     """One line, exit 2, before anything is looked at; no word of Invoke's parser."""
