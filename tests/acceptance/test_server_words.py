@@ -121,3 +121,18 @@ def test_an_error_in_the_models_is_said_of_them(failing: Project) -> None:
     env.write_text(f"import shop.models\n{env.read_text()}")
     (line,) = failing.invoke("reset-db").stderr.splitlines()
     assert " shop/models.py:3: NameError: name 'Column' is not defined → mend that file, " in line
+
+
+@pytest.mark.parametrize("folder", ["env/lib/python3/dist-packages", "__pypackages__/3/lib"])
+def test_a_library_in_the_folder_of_the_project_is_not_its_code(
+    failing: Project, folder: str
+) -> None:
+    """The line of the project that called it is named."""
+    library = failing.folder / folder / "bookkeeping.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("raise ValueError('no rate')\n")
+    env = failing.folder / "migrations/env.py"
+    begin = f"import sys\nsys.path.append({str(library.parent)!r})\nimport bookkeeping\n"
+    env.write_text(begin + env.read_text())
+    (line,) = failing.invoke("reset-db").stderr.splitlines()
+    assert " env.py:3: ValueError: no rate → " in line or "migrations/env.py:3: ValueError" in line
