@@ -113,6 +113,21 @@ def test_no_secret_is_quoted(failing: Project, statements: tuple[str, ...]) -> N
     assert "c4" not in done.stdout + done.stderr
 
 
+def test_no_line_of_data_is_quoted(failing: Project) -> None:
+    """Of COPY the number of the line is told, and not the line."""
+    with_driver(failing, "psycopg")
+    table = migrating(failing, "CREATE TABLE t (a text, b int NOT NULL)")
+    (script,) = table.folder.glob("migrations/versions/*.py")
+    copy = "op.get_bind().connection.cursor().copy('COPY t FROM STDIN') as rows"
+    script.write_text(
+        f"{script.read_text()}    with {copy}:\n        rows.write('c4\\t\\\\N\\n')\n"
+    )
+    done = failing.invoke("reset-db")
+    assert 'null value in column "b"' in done.stderr
+    assert "   CONTEXT: COPY t, line 1\n" in done.stderr
+    assert "c4" not in done.stdout + done.stderr
+
+
 def test_an_error_in_the_models_is_said_of_them(failing: Project) -> None:
     """The deepest line of the project's own code is named, not that of env.py that imports it."""
     (failing.folder / "shop").mkdir()

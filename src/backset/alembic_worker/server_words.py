@@ -12,6 +12,8 @@ _CARET = re.compile(r"^ *\^ *$")
 _SHOWN_CHARS = 60  # of the line of a statement, as libpq shows them
 # Their DETAIL is the whole row, with whatever is in it: PostgreSQL's manual, appendix A.
 _WITH_A_ROW = frozenset({"23502", "23514"})  # not_null_violation, check_violation
+# Its CONTEXT is the line that was read: CopyFromErrorCallback. The place in it has no data.
+_COPIED = re.compile(r"^.*?\bCOPY [^,]*, \D{0,20}\d+", re.DOTALL)
 
 
 def fields(error: BaseException) -> dict[str, Any]:
@@ -38,12 +40,20 @@ def quoted(error: BaseException) -> list[str]:
     said = fields(server)
     if said.get("code") in _WITH_A_ROW:
         said["detail"] = None
+    said["context"] = _without_data(said.get("context") or "")
     words = None if server is error else said["words"]
     named = [("error", words), *((name, said.get(name)) for name in ("detail", "hint", "context"))]
     texts = [f"{name.upper()}: {text}" for name, text in named if text]
     place = _shown_by_libpq(server) or _shown(server, said.get("position"))
     at = 1 if words else 0
     return [*texts[:at], *filter(None, [place]), *texts[at:]]
+
+
+def _without_data(context: str) -> str:
+    if "COPY" not in context:
+        return context
+    place = _COPIED.match(context)
+    return place[0] if place else ""
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
