@@ -34,9 +34,12 @@ _UNKNOWN_TYPE = """
 _TWICE = "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (7), (7)"
 _NEEDED = "CREATE TABLE t (id int)", "CREATE VIEW v AS SELECT id FROM t", "DROP TABLE t"
 _SECRET = {
-    "key": ("CREATE TABLE t (api_token text PRIMARY KEY)", "INSERT INTO t VALUES ('c4'), ('c4')"),
-    "row": ("CREATE TABLE t (a text, b int NOT NULL)", "INSERT INTO t VALUES ('c4', NULL)"),
-    "statement": ("ALTER ROLE nobody_has PASSWORD 'c4' VALID UNTIL",),
+    "key": (
+        "CREATE TABLE t (api_token text PRIMARY KEY)",
+        "INSERT INTO t VALUES ('c4nary'), ('c4nary')",
+    ),
+    "row": ("CREATE TABLE t (a text, b int NOT NULL)", "INSERT INTO t VALUES ('c4nary', NULL)"),
+    "statement": ("ALTER ROLE nobody_has PASSWORD 'c4nary' VALID UNTIL",),
 }
 
 
@@ -110,7 +113,7 @@ def test_no_secret_is_quoted(failing: Project, statements: tuple[str, ...]) -> N
     done = migrating(failing, *statements).invoke("reset-db")
     assert done.returncode == 4
     assert "PostgreSQL: " in done.stderr
-    assert "c4" not in done.stdout + done.stderr
+    assert "c4nary" not in done.stdout + done.stderr
 
 
 def test_no_line_of_data_is_quoted(failing: Project) -> None:
@@ -120,12 +123,12 @@ def test_no_line_of_data_is_quoted(failing: Project) -> None:
     (script,) = table.folder.glob("migrations/versions/*.py")
     copy = "op.get_bind().connection.cursor().copy('COPY t FROM STDIN') as rows"
     script.write_text(
-        f"{script.read_text()}    with {copy}:\n        rows.write('c4\\t\\\\N\\n')\n"
+        f"{script.read_text()}    with {copy}:\n        rows.write('c4nary\\t\\\\N\\n')\n"
     )
     done = failing.invoke("reset-db")
     assert 'null value in column "b"' in done.stderr
     assert "   CONTEXT: COPY t, line 1\n" in done.stderr
-    assert "c4" not in done.stdout + done.stderr
+    assert "c4nary" not in done.stdout + done.stderr
 
 
 def test_an_error_in_the_models_is_said_of_them(failing: Project) -> None:
