@@ -58,6 +58,11 @@ class Backset(Program):
         with self._explained():
             super().parse_core(words)
 
+    def parse_cleanup(self) -> None:
+        """Show what is asked for, such as the help of a task. Raises Exit as parse_tasks()."""
+        with self._explained():
+            super().parse_cleanup()
+
     def parse_tasks(self) -> None:
         """Read the tasks and their flags. Raises Exit with a line for people."""
         with self._explained():
@@ -76,7 +81,8 @@ class Backset(Program):
         see = _SEE.format(f" {task}" if task else "")
         if found := _UNKNOWN.fullmatch(str(error)):
             if not (word := found[1]).startswith("-"):
-                return self._near(word, [*namespace.task_names, _HELP], "there is no task", "")
+                known = [*namespace.task_names, *([] if word == _HELP else [_HELP])]
+                return self._near(word, known, "there is no task", "")
             flags = [*getattr(error.context, "flag_names", lambda: ())()]
             none = f"{task} has no flag" if task else "there is no flag"
             return self._near(word, flags, none, f" {task}" if task else "")

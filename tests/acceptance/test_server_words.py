@@ -34,9 +34,12 @@ _UNKNOWN_TYPE = """
 _TWICE = "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (7), (7)"
 _NEEDED = "CREATE TABLE t (id int)", "CREATE VIEW v AS SELECT id FROM t", "DROP TABLE t"
 _SECRET = {
-    "key": ("CREATE TABLE t (api_token text PRIMARY KEY)", "INSERT INTO t VALUES ('c4'), ('c4')"),
-    "row": ("CREATE TABLE t (a text, b int NOT NULL)", "INSERT INTO t VALUES ('c4', NULL)"),
-    "statement": ("ALTER ROLE nobody_has PASSWORD 'c4' VALID UNTIL",),
+    "key": (
+        "CREATE TABLE t (api_token text PRIMARY KEY)",
+        "INSERT INTO t VALUES ('c4nary'), ('c4nary')",
+    ),
+    "row": ("CREATE TABLE t (a text, b int NOT NULL)", "INSERT INTO t VALUES ('c4nary', NULL)"),
+    "statement": ("ALTER ROLE nobody_has PASSWORD 'c4nary' VALID UNTIL",),
 }
 
 
@@ -87,13 +90,45 @@ def test_detail_and_hint_are_kept(failing: Project, driver: str) -> None:
     assert "   HINT: Use DROP ... CASCADE to drop the dependent objects too.\n" in done.stderr
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("of", ["error", "error.orig"])
+def test_an_error_of_the_project_is_told_with_the_server_s(
+    failing: Project, driver: str, of: str
+) -> None:
+    """The project's words come first, and PostgreSQL's below them."""
+    with_driver(failing, driver)
+    (script,) = migrating(failing, _UNKNOWN_TYPE).folder.glob("migrations/versions/*.py")
+    head, body = script.read_text().split("    op.")
+    tried = f"    try:\n        op.{body}    except Exception as error:\n"
+    script.write_text(f"{head}{tried}        raise RuntimeError('our step failed') from {of}\n")
+    first, *quoted = failing.invoke("reset-db").stderr.splitlines()
+    assert "RuntimeError: our step failed → " in first
+    assert quoted[0] == '   ERROR: type "nummeric" does not exist'
+    assert any("LINE 3: " in line for line in quoted) or (driver, of) == ("asyncpg", "error.orig")
+
+
 @pytest.mark.parametrize("statements", _SECRET.values(), ids=_SECRET)
 def test_no_secret_is_quoted(failing: Project, statements: tuple[str, ...]) -> None:
     """Neither a value under a secret name, nor a whole row, nor a password in a statement."""
     done = migrating(failing, *statements).invoke("reset-db")
     assert done.returncode == 4
     assert "PostgreSQL: " in done.stderr
-    assert "c4" not in done.stdout + done.stderr
+    assert "c4nary" not in done.stdout + done.stderr
+
+
+def test_no_line_of_data_is_quoted(failing: Project) -> None:
+    """Of COPY the number of the line is told, and not the line."""
+    with_driver(failing, "psycopg")
+    table = migrating(failing, "CREATE TABLE t (a text, b int NOT NULL)")
+    (script,) = table.folder.glob("migrations/versions/*.py")
+    copy = "op.get_bind().connection.cursor().copy('COPY t FROM STDIN') as rows"
+    script.write_text(
+        f"{script.read_text()}    with {copy}:\n        rows.write('c4nary\\t\\\\N\\n')\n"
+    )
+    done = failing.invoke("reset-db")
+    assert 'null value in column "b"' in done.stderr
+    assert "   CONTEXT: COPY t, line 1\n" in done.stderr
+    assert "c4nary" not in done.stdout + done.stderr
 
 
 def test_an_error_in_the_models_is_said_of_them(failing: Project) -> None:
@@ -104,3 +139,18 @@ def test_an_error_in_the_models_is_said_of_them(failing: Project) -> None:
     env.write_text(f"import shop.models\n{env.read_text()}")
     (line,) = failing.invoke("reset-db").stderr.splitlines()
     assert " shop/models.py:3: NameError: name 'Column' is not defined → mend that file, " in line
+
+
+@pytest.mark.parametrize("folder", ["env/lib/python3/dist-packages", "__pypackages__/3/lib"])
+def test_a_library_in_the_folder_of_the_project_is_not_its_code(
+    failing: Project, folder: str
+) -> None:
+    """The line of the project that called it is named."""
+    library = failing.folder / folder / "bookkeeping.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("raise ValueError('no rate')\n")
+    env = failing.folder / "migrations/env.py"
+    begin = f"import sys\nsys.path.append({str(library.parent)!r})\nimport bookkeeping\n"
+    env.write_text(begin + env.read_text())
+    (line,) = failing.invoke("reset-db").stderr.splitlines()
+    assert " env.py:3: ValueError: no rate → " in line or "migrations/env.py:3: ValueError" in line

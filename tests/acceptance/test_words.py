@@ -39,12 +39,22 @@ def typed(
     ("words", "told"),
     [
         ("resetdb", "there is no task 'resetdb' → did you mean 'reset-db'? `backset help` shows"),
+        ("help statsu", "there is no task 'statsu' → did you mean 'status'? `backset help` shows"),
+        ("status help", "there is no task 'help' → `backset help` shows what there is"),
         ("reset-db --yess", "reset-db has no flag '--yess' → did you mean '--yes'? `backset help "),
         ("restore --into", "--into wants a value → `backset help restore` shows what there is"),
         ("--sectoin x status", "there is no flag '--sectoin' → did you mean '--section'?"),
         ("status postgresql://u:c4nary@h/db", "there is no task 'postgresql://u:***@h/db' → "),
     ],
-    ids=["task", "flag", "value", "flag before the task", "password"],
+    ids=[
+        "task",
+        "task behind help",
+        "help behind a task",
+        "flag",
+        "value",
+        "flag before the task",
+        "password",
+    ],
 )
 def test_a_wrong_word_is_told_with_the_right_one(tmp_path: Path, words: str, told: str) -> None:
     """One line, exit 2, before anything is looked at; no word of Invoke's parser."""

@@ -122,6 +122,14 @@ def test_a_bad_url_ends_in_one_line_without_its_password(url: str, word: str) ->
                 "postgresql://u@h:7/db?hostaddr=10.0.0.1",
             ],
         ),
+        (
+            "postgresql+psycopg://u@/db?host=a%3A1&host=b%3a2",
+            ["postgresql+psycopg://u@a:1/db", "postgresql+psycopg://u@b:2/db"],
+        ),
+        (
+            "postgresql://u@[fe80::1%25eth0],h/db",
+            ["postgresql://u@[fe80::1%25eth0]/db", "postgresql://u@h/db"],
+        ),
         ("postgresql://u@a/db", ["postgresql://u@a/db"]),
     ],
 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CARET = re.compile(r"^ *\^ *$")
 _SHOWN_CHARS = 60  # of the line of a statement, as libpq shows them
 # Their DETAIL is the whole row, with whatever is in it: PostgreSQL's manual, appendix A.
 _WITH_A_ROW = frozenset({"23502", "23514"})  # not_null_violation, check_violation
+# Its CONTEXT is the line that was read: CopyFromErrorCallback. The place in it has no data.
+_COPIED = re.compile(r"^.*?\bCOPY [^,]*, \D{0,20}\d+", re.DOTALL)
 
 
 def fields(error: BaseException) -> dict[str, Any]:
@@ -17,8 +22,9 @@ def fields(error: BaseException) -> dict[str, Any]:
     That is `detail`, `hint`, `context`, `position` (in the statement, from 1). Empty if no server
     has said anything.
     """
-    origin = getattr(error, "orig", None) or error
-    for each in filter(None, (origin, origin.__cause__)):
+    driven = getattr(error, "orig", None)
+    # SQLAlchemy's adapter of asyncpg raises an error of its own from asyncpg's.
+    for each in filter(None, (driven or error, driven and driven.__cause__)):
         if found := _of_psycopg(each) or _of_pg8000(each) or _of_asyncpg(each):
             return found
     return {}
@@ -27,14 +33,36 @@ def fields(error: BaseException) -> dict[str, Any]:
 def quoted(error: BaseException) -> list[str]:
     """Return what it has said beside its first line: where in the statement, DETAIL, HINT, CONTEXT.
 
-    Each may have several lines.
+    Each may have several lines. Where the project has raised an error of its own because of the
+    server's, ERROR comes first.
     """
-    said = fields(error)
+    server = next(filter(fields, _behind(error)), error)
+    said = fields(server)
     if said.get("code") in _WITH_A_ROW:
         said["detail"] = None
-    named = [(name, said.get(name)) for name in ("detail", "hint", "context")]
-    place = _shown_by_libpq(error) or _shown(error, said.get("position"))
-    return [*filter(None, [place]), *(f"{name.upper()}: {text}" for name, text in named if text)]
+    said["context"] = _without_data(said.get("context") or "")
+    words = None if server is error else said["words"]
+    named = [("error", words), *((name, said.get(name)) for name in ("detail", "hint", "context"))]
+    texts = [f"{name.upper()}: {text}" for name, text in named if text]
+    place = _shown_by_libpq(server) or _shown(server, said.get("position"))
+    at = 1 if words else 0
+    return [*texts[:at], *filter(None, [place]), *texts[at:]]
+
+
+def _without_data(context: str) -> str:
+    if "COPY" not in context:
+        return context
+    place = _COPIED.match(context)
+    return place[0] if place else ""
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that led to it, as a traceback of Python shows them."""
+    current = error  # type: BaseException | None
+    while current is not None:
+        yield current
+        around = None if current.__suppress_context__ else current.__context__
+        current = current.__cause__ or around
 
 
 def _of_psycopg(error: BaseException) -> dict[str, Any]:

@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 
 _WRITING = frozenset({"upgrade", "downgrade", "stamp", "make"})
 
+# Python's and others' modules, of which the folder of a project can have both.
+_STANDARD = Path(os.__file__).resolve().parent
+_LIBRARIES = frozenset({"site-packages", "dist-packages", "__pypackages__"})
+
 _MOMENT_S = 0.01  # whoever waits for us asks within that
 _REFUSED = 4  # our exit status, where our parent says why
 
@@ -257,12 +261,14 @@ class Requests:
     def _in_project(self, file: str) -> str:
         """Return the path of a file as the project sees it; empty for another's, or a library's."""
         path = Path(file)
-        if "site-packages" in path.parts or not path.is_file():
+        resolved = path.resolve()
+        if not path.is_file() or _STANDARD in resolved.parents:
             return ""
         try:
-            return str(path.resolve().relative_to(self._root))
+            own = resolved.relative_to(self._root)
         except ValueError:
             return ""
+        return "" if _LIBRARIES.intersection(own.parts) else str(own)
 
     def _upgrade(self) -> dict[str, Any]:
         to = self._request.get("to")

@@ -43,6 +43,7 @@ PATTERN = re.compile(
     r"(?P<credentials>[^@/]*@)?(?P<hosts>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?",
     re.DOTALL,
 )
+_COLON = re.compile("%3a", re.IGNORECASE)
 _RENAMED = {
     "ssl": "sslmode",  # asyncpg
     "timeout": "connect_timeout",  # asyncpg, pg8000
@@ -171,7 +172,7 @@ class Target:
         if host.startswith(("/", "@")) or not host:
             named = {"host": host, "port": port}
         else:
-            hosts = f"[{host}]" if ":" in host else quote(host, safe="")
+            hosts = f"[{quote(host, safe=':')}]" if ":" in host else quote(host, safe="")
             hosts += f":{port}" if port else ""
             named = {}
         named["hostaddr"] = place.get("hostaddr", "")
@@ -298,10 +299,11 @@ def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str,
 def _several_hosts(query: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the hosts that SQLAlchemy has apart, as libpq's lists; and the other pairs.
 
-    `?host=a:1&host=b:2`: SQLAlchemy's documentation, "Specifying multiple fallback hosts".
+    `?host=a:1&host=b:2`: SQLAlchemy's documentation, "Specifying multiple fallback hosts". Where it
+    writes a URL itself, the colon is percent-encoded.
     """
     pairs = [*_pairs(query)]
-    hosts = [pair.partition("=")[2] for key, pair in pairs if key == "host"]
+    hosts = [_COLON.sub(":", pair.partition("=")[2]) for key, pair in pairs if key == "host"]
     if len(hosts) < 2:  # noqa: PLR2004  (one is not several)
         return {}, pairs
     parted = [each.rpartition(":") if ":" in each else (each, "", "") for each in hosts]

@@ -63,8 +63,8 @@ class ToldError:
     exit_code: int = key("the same as that of the whole object")
     details: FoundDetails = inline()
     quoted: Sequence[str] = key(
-        "what PostgreSQL said beside that: the line of the statement with a caret, DETAIL, HINT, "
-        "CONTEXT",
+        "what PostgreSQL said beside that: ERROR, where the project has made another one of it; "
+        "the line of the statement with a caret, DETAIL, HINT, CONTEXT",
         default=(),
     )
 
