@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from backset.errors import Finding
     from backset.memory.builds import Memory
     from backset.runs.run import Run
+    from backset.settings.rules import Origin
     from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "rebase", "check", "alembic"})
@@ -268,7 +269,7 @@ def run_chain(
 
         settings = loaded.seeded_with(words)
         ask = asking(told) if told.can_ask else None
-        whence = rules.read_origin(settings, asked["origin"]) if "origin" in asked else None
+        whence = _origin(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
         consent = Consent(**said, ask=ask)
@@ -307,6 +308,17 @@ def run_chain(
                 return
             execution.perform(run, chain, told, skip=skip, consent=consent)
             told.done(_farewell(chain, run))
+
+
+def _origin(settings: Settings, text: str) -> Origin:
+    """Return where rows come from: of several hosts one, for as long as the run lasts."""
+    from backset.connections import primary
+    from backset.settings import rules
+
+    found = rules.read_origin(settings, text)
+    if found.database is None:
+        return found
+    return replace(found, database=primary.pinned(found.database, is_read=True))
 
 
 def _imported() -> None:

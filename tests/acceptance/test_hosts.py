@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from tests.clusters import programs, running, standing_by
@@ -70,6 +71,20 @@ def test_without_a_primary_each_host_is_named(
     (line,) = done.stderr.splitlines()
     assert f"no primary among the hosts of DATABASE_URL: {hosts}:{ports} is a standby; " in line
     assert "; /nowhere:7 does not answer → start the primary, promote a standby, or" in line
+
+
+def test_rows_come_from_one_host(pair: tuple[Cluster, Cluster], project: Project) -> None:
+    """Where they are only read, a standby will do; all of a run reads the same one."""
+    primary, standby = pair
+    with psycopg.connect(primary.url("postgres"), autocommit=True) as session:
+        session.execute("CREATE DATABASE origin")
+    project.invoke("reset-db")
+    hosts, ports = places(standby, primary)
+    origin = f"postgresql://postgres@/origin?host=/nowhere,{hosts}&port=1,{ports}"
+    done = project.invoke("carry", "--from", origin, "--plan")
+    assert "no server among" not in done.stderr
+    assert str(standby.socket_folder) in done.stdout + done.stderr
+    assert str(primary.socket_folder) not in done.stdout + done.stderr
 
 
 def test_after_a_failover_the_new_primary_is_found(tmp_path: Path) -> None:

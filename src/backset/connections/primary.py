@@ -17,25 +17,27 @@ if TYPE_CHECKING:
     from backset.connections.target import Target
 
 _PURPOSE = "find"
+_STANDBY = "is a standby"
 _WAIT_S = "10"  # of one host, as connect() has it
 _DATABASES = ("postgres", "template1")  # where the target is still to be made
 
 
-def pinned(target: Target) -> Target:
+def pinned(target: Target, *, is_read: bool = False) -> Target:
     """Return the target at the first of its hosts that takes writes; with one host, as it is.
 
-    Each connection of libpq would choose among them anew, and go to another server in the middle
-    of a run after a failover. Raises StepFailedError where none is a primary.
+    is_read: whether a standby will do. Each connection of libpq would choose among them anew, and
+    go to another server in the middle of a run after a failover. Raises StepFailedError.
     """
     if not target.names_several_hosts:
         return target
     found = []
     for each in target.at_each_host():
-        where = each.address
-        if not (why := _why_not(each)):
+        why = _why_not(each)
+        if not why or (is_read and why == _STANDBY):
             return each
-        found.append(f"{where} {why}")
-    what = f"no primary among the hosts of {target.mended_in}: {'; '.join(found)}"
+        found.append(f"{each.address} {why}")
+    wanted = "no server" if is_read else "no primary"
+    what = f"{wanted} among the hosts of {target.mended_in}: {'; '.join(found)}"
     raise StepFailedError(what, "start the primary, promote a standby, or correct the list")
 
 
@@ -49,7 +51,7 @@ def _why_not(target: Target) -> str:
     for name in (target.database, *_DATABASES):
         try:
             with closing(connect(target.named(name), _PURPOSE)) as session:
-                return "is a standby" if _is_standby(session) else ""
+                return _STANDBY if _is_standby(session) else ""
         except UnreachableError as error:
             words = words or error.words
     return f"refuses: {words}"
