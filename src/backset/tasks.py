@@ -83,8 +83,9 @@ def _note_collection() -> None:
     identity = import_module("backset.process.identity")
     if identity.is_called_by_invoke():
         names = {*CHAINS, *namespace.task_names}
-        of = (word.rpartition(".") for word in sys.argv[1:] if not word.startswith("-"))
-        found = (f"{head}." for head, _, name in of if head and name in names)
+        words = (word.rpartition(".") for word in sys.argv[1:])
+        # The first task decides: what follows may be a file such as `old.backup`.
+        found = (f"{head}{dot}" for head, dot, name in words if name in names)
         identity.called("invoke", next(found, ""))
 
 

@@ -75,9 +75,12 @@ def test_hints_are_typed_as_this_command_was(tmp_path: Path, database_url: str) 
     """In a collection of the project's own tasks.py, and where the package is run as a module."""
     project: Project = laid_down(tmp_path / "project", "states", database_url)
     (project.folder / "tasks.py").write_text(_IN_A_COLLECTION)
+    (project.folder / "flat.py").write_text("from backset.tasks import namespace\n")
     python = Path(sys.executable)
+    flat = [python, "-m", "invoke", "-c", "flat"]
     commands: tuple[tuple[list[str | Path], str], ...] = (
         ([python, "-m", "invoke", "db.undo"], "`invoke db.reset-db`"),
+        ([*flat, "undo", "--confirm", "old.backup"], "`invoke reset-db`"),
         ([python, "-m", "backset", "undo"], f"`{python.name} -m backset reset-db`"),
         ([_BACKSET, "undo"], "`backset reset-db`"),
     )

@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from backset.connections.session import connect
 from backset.errors import StepFailedError, UnreachableError
+from backset.text import explanations
 
 if TYPE_CHECKING:
     from backset.connections.session import Session
@@ -54,6 +55,8 @@ def _why_not(target: Target) -> str:
                 return _STANDBY if _is_standby(session) else ""
         except UnreachableError as error:
             words = words or error.words
+            if explanations.is_answer(error.words):  # another try is another failed login
+                break
     return f"refuses: {words}"
 
 

@@ -27,8 +27,6 @@ from backset.process.identity import age_s
 from backset.servers import location, swap
 from backset.servers.derived import Copying
 
-_DOES_NOT_COUNT = "[tool.backset] ignore_inputs names what does not count"
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
 _CLEAN, _SEEDED = "clean", "seeded"
 _DOOR = "a command of the project migrates, and inputs does not say what it reads"
 _GIVEN = (When.EMPTY, When.MIGRATED)
+_DOES_NOT_COUNT = "[tool.backset] ignore_inputs names what does not count"
 
 
 def _unsuited(run: Run) -> str:

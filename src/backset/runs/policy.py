@@ -142,12 +142,8 @@ def refusals(facts: TargetFacts, way: Strategy) -> list[tuple[str, str]]:
         remedy = "name the other one, or give this one another name first"
         reasons.append((f"{facts.database} is kept by backset beside another database", remedy))
     if facts.in_recovery:
-        reasons.append(
-            (
-                "the server is in recovery, as a standby is: it can only be read",
-                "connect to the primary",
-            )
-        )
+        what = "the server is in recovery, as a standby is: it can only be read"
+        reasons.append((what, "connect to the primary"))
     reasons += facts.tied
     if facts.unread and (facts.backs_up or way.way == "in place"):
         what = f"the role {facts.role} may not read every row of {', '.join(facts.unread)}"

@@ -207,10 +207,17 @@ def of(
     if kind == "several heads":
         remedy = remedy.format(alembic=alembic)
     if kind == "error":
-        is_models = where and not where.startswith(("env.py", "revision"))
-        remedy = f"mend that file, {OR_DOOR}" if is_models else f"{MEND}; {OR_DOOR}"
-        remedy = _DOOR if where.startswith("env.py") else remedy
+        remedy = _mended(where)
     return what.format(**named), remedy
+
+
+def _mended(where: str) -> str:
+    """Return what mends an error of the project's code, by the place that raised it."""
+    if where.startswith("env.py"):
+        return _DOOR
+    if where and not where.startswith("revision"):
+        return f"mend that file, {OR_DOOR}"
+    return f"{MEND}; {OR_DOOR}"
 
 
 def extension(name: str, *, has_files: bool) -> str:
