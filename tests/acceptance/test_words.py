@@ -77,7 +77,7 @@ def test_hints_are_typed_as_this_command_was(tmp_path: Path, database_url: str) 
     (project.folder / "tasks.py").write_text(_IN_A_COLLECTION)
     (project.folder / "flat.py").write_text("from backset.tasks import namespace\n")
     python = Path(sys.executable)
-    flat = [python, "-m", "invoke", "-c", "flat"]
+    flat: list[str | Path] = [python, "-m", "invoke", "-c", "flat"]
     commands: tuple[tuple[list[str | Path], str], ...] = (
         ([python, "-m", "invoke", "db.undo"], "`invoke db.reset-db`"),
         ([*flat, "undo", "--confirm", "old.backup"], "`invoke reset-db`"),
