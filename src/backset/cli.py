@@ -244,6 +244,7 @@ def run_chain(
     named: Mapping[str, Any] = MappingProxyType({}),
     backup: str = "",
     into: str = "",
+    whence: str = "",
 ) -> None:
     """Run or plan one of the chains on the target.
 
@@ -269,7 +270,7 @@ def run_chain(
 
         settings = loaded.seeded_with(words)
         ask = asking(told) if told.can_ask else None
-        whence = _origin(settings, asked["origin"]) if "origin" in asked else None
+        origin = _origin(settings, asked["origin"]) if "origin" in asked else None
         carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
         wish = Wish.of(**named)
         consent = Consent(**said, ask=ask)
@@ -283,7 +284,11 @@ def run_chain(
         choice = None
         if chain.has("load"):
             choice = choose_backup(
-                settings, told, target, name=backup, into=into, newest=consent.yes
+                *(settings, told, target),
+                name=backup,
+                into=into,
+                newest=consent.yes,
+                whence=whence,
             )
             target = target.named(into) if into else target
         with Run(
@@ -291,11 +296,11 @@ def run_chain(
             beside=chain.replaces,
             worker=worker,
             choice=choice,
-            options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
+            options=Options(**{**asked, "carries": carries, "origin": origin, "wish": wish}),
             memory=memory,
         ) as run:
             told.note(database=target.database, url=target.shown)
-            if whence and whence.is_exposed:
+            if origin and origin.is_exposed:
                 told.notice(rules.EXPOSED)
             if plan:
                 run.open()
@@ -388,21 +393,37 @@ def asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
 
 
 def choose_backup(
-    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+    settings: Settings,
+    told: Report,
+    target: Target,
+    *,
+    name: str,
+    into: str,
+    newest: bool,
+    whence: str = "",
 ) -> Choice:
-    """Return which backup to restore; without a name, offer the list where somebody can choose."""
-    from backset.backups.store import BackupStore, Choice
+    """Return which backup to restore; without a name, offer the list where somebody can choose.
+
+    whence: the URL of one in a bucket.
+    """
+    from backset.backups import shared
+    from backset.backups.store import Choice
+    from backset.settings import rules
 
     if into:
         _check_name(into, target.database)
-    store = BackupStore.of(settings.backups, target.database)
+    store = shared.store_of(settings, target.database)
     database = None if into else target.database
+    if whence:
+        url = rules.bucket_url(f"{whence.rstrip('/')}/{name}".rstrip("/"))
+        named = shared.find(settings, target.database, url)
+        return Choice(store=store, name=named.name, database=database, found=named)
     if not name and not newest:
         found, unreadable = store.read()
         offered = found[::-1]
-        told.backups(offered, store.folder, unreadable, numbered=True)
+        told.backups(offered, store.place, unreadable, numbered=True)
         if not offered:
-            raise StepFailedError(f"{store.folder} has no backup", "`invoke backup` takes one")
+            raise StepFailedError(f"{store.place} has no backup", "`invoke backup` takes one")
         if not told.can_ask:
             remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
             raise StepFailedError("restore was not told which backup", remedy)

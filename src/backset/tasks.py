@@ -366,6 +366,9 @@ def seed(
         )
 
 
+_WITH_A_WORD = {"--into", "--from", "--confirm", "--timeout"}
+
+
 class _NamedTask(Task[Any]):
     """A task whose positional argument may be left out: Invoke itself has only required ones.
 
@@ -378,7 +381,7 @@ class _NamedTask(Task[Any]):
         words = [
             word
             for word, before in zip(after, ["", *after], strict=False)
-            if not word.startswith("-") and before not in {"--into", "--confirm", "--timeout"}
+            if not word.startswith("-") and before not in _WITH_A_WORD
         ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
@@ -393,6 +396,8 @@ class _NamedTask(Task[Any]):
     help={
         **_REBUILDS,
         "backup": "a name from `invoke backups`; without one, the list is offered",
+        "from_": "where a team shares its backups: s3://bucket/prefix/latest, or a name in place "
+        "of `latest`",
         "into": "the database that it goes into, which may be a new one on the same server",
         "yes": f"{_REPLACES['yes']}; without a name, take the newest backup of this server",
     },
@@ -400,6 +405,7 @@ class _NamedTask(Task[Any]):
 def restore(
     c: Context,
     backup: str = "",
+    from_: str = "",
     into: str = "",
     plan: bool = False,
     json: bool = False,
@@ -417,7 +423,7 @@ def restore(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    which = {"backup": backup, "into": into}
+    which = {"backup": backup, "into": into, "whence": from_}
     with _machine("cli") as cli:
         cli.run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
 
