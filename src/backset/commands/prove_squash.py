@@ -20,13 +20,12 @@ from backset.prove import models, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
 from backset.revisions.git import Git
-from backset.revisions.history import few
 from backset.runs.consent import Consent
 from backset.runs.run import Run
 from backset.servers import derived, location
 from backset.settings.reader import configurations
 from backset.settings.values import ALL_HEADS
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
