@@ -34,7 +34,7 @@ from backset.steps.databases import mark, pruned
 from backset.text import explanations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.chain import Chain, Group, Step, Watcher
     from backset.connections.activity import Backend
@@ -171,8 +171,8 @@ def perform(
             keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
             with Keeping(run, keeps) as keeping:
                 performer = _Performer(run, watcher, keeping, consent.timeout_s)
-                for group in groups:
-                    performer.do(group)
+                for number, group in enumerate(groups):
+                    performer.do(group, {each.name for each in flat(groups[number + 1 :])})
         if run.in_place.is_rebuilt:
             _, words = pruned(run)
             if words:
@@ -306,9 +306,10 @@ class _Performer:
         self._timeout_s = timeout_s
         self._values: dict[str, object] = {}
 
-    def do(self, group: Group) -> None:
+    def do(self, group: Group, later: Collection[str] = ()) -> None:
         """Do the first step, and the others while it waits.
 
+        later: the names of the steps that follow, one of which needs many modules.
         What goes wrong with one of the others is said when the first one is done: a backup that
         was begun is worth having.
         """
@@ -325,6 +326,8 @@ class _Performer:
                     left.pop(0)
                 except (StepFailedError, psycopg.Error) as error:
                     failed.append(error)
+            if "carry" in later:
+                from backset.carry import carry  # noqa: F401  (pg_dump is at work)
 
         with signals.limited(0 if first.is_short else self._timeout_s):
             self._perform(first, *([meanwhile] if first.waits else []))
