@@ -12,6 +12,8 @@ from benchmarks import peers
 from benchmarks.sides import Side
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.place import Place
 
 COLD, WARM = "a bare script: cold", "a bare script: warm"
@@ -42,6 +44,33 @@ def rebuild(c, warm=False):
         with session.transaction():
             session.execute(f"ALTER DATABASE {{name}} RENAME TO {{name}}__old")
             session.execute(f"ALTER DATABASE {{name}}__new RENAME TO {{name}}")
+"""
+# One process migrates and compares, so that it imports once; the server keeps a copy for the next.
+_MIGRATED = "from alembic.config import main; main(['upgrade', 'heads']); main(['check'])"
+_CHAIN = """
+from invoke import task
+
+
+@task
+def rebuild(c):
+    import os
+    import subprocess
+
+    import psycopg
+
+    with psycopg.connect({maintenance!r}, autocommit=True) as session:
+        session.execute("DROP DATABASE IF EXISTS {name}__old WITH (FORCE)")
+        session.execute("DROP DATABASE IF EXISTS {name}__kept WITH (FORCE)")
+        dump = subprocess.Popen(["pg_dump", "-Fc", "-d", {url!r}, "-f", "{name}.dump"])
+        session.execute("CREATE DATABASE {name}__new TEMPLATE template0")
+        env = {{**os.environ, {variable!r}: {new!r}}}
+        subprocess.run(["python", "-c", {migrated!r}], env=env, check=True)
+        if dump.wait():
+            raise SystemExit("pg_dump failed")
+        session.execute("CREATE DATABASE {name}__kept TEMPLATE {name}__new STRATEGY file_copy")
+        with session.transaction():
+            session.execute("ALTER DATABASE {name} RENAME TO {name}__old")
+            session.execute("ALTER DATABASE {name}__new RENAME TO {name}")
 """
 # The rows have been unpacked before, one half of the large table to a file. Each session that loads
 # them and builds indexes has a core of its own.
@@ -114,6 +143,22 @@ def side(place: Place, name: str, database: str) -> Side:
     (place.project / f"bare_{database}.py").write_text(text, encoding="utf-8")
     words = ["invoke", "-c", f"bare_{database}", "rebuild", *(["--warm"] if name == WARM else [])]
     return peers.checked(place, name, database, [words], BARE_NAME=database)
+
+
+def chain(place: Place, name: str, folder: Path, variable: str) -> Side:
+    """Return a bare rebuild of a project, which a variable tells its database."""
+    place.renew(name)
+    place.run("alembic", "upgrade", "heads", env={variable: place.url(name)}, cwd=folder)
+    text = _CHAIN.format(
+        name=name,
+        variable=variable,
+        maintenance=place.url("postgres"),
+        url=place.url(name),
+        new=place.url(f"{name}__new"),
+        migrated=_MIGRATED,
+    )
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return Side("a bare script", lambda: place.run("invoke", "-c", name, "rebuild", cwd=folder))
 
 
 def large(place: Place, database: str, copy: str) -> tuple[Side, Side]:
