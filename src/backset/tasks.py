@@ -17,7 +17,7 @@ from backset.chain import CHAINS, Chain
 from backset.steps import STANDARD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from invoke.context import Context
     from invoke.parser.argument import Argument
@@ -93,6 +93,18 @@ def _dry(c: Context, plan: bool = False) -> bool:
     return plan or bool(c.config.run.dry)
 
 
+@contextmanager
+def _ready(
+    name: str, c: Context, *, plan: bool, as_json: bool, asked: Mapping[str, Any] | None = None
+) -> Iterator[Callable[..., None]]:
+    """Open what a chain needs for the block; give what runs it."""
+    with (
+        _machine("cli") as cli,
+        cli.ready(name, plan=_dry(c, plan), as_json=as_json, asked=asked or {}) as run_chain,
+    ):
+        yield run_chain
+
+
 def _refuse_both(flag: str, *, yes: bool, no: bool) -> None:
     if yes and no:
         raise Exit(f" ✘ --{flag} and --no-{flag} say the opposite → leave one of them out", code=2)
@@ -159,10 +171,8 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         said["timeout"] = timeout
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        with _machine("cli") as cli:
-            cli.run_chain(
-                chain.name, plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
-            )
+        with _ready(chain.name, c, plan=plan, as_json=json, asked=asked) as run_chain:
+            run_chain(said=said, skip=skip)
 
     return rebuild
 
@@ -208,8 +218,8 @@ def carry(
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    with _machine("cli") as cli:
-        cli.run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _ready("carry", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said)
 
 
 @task(auto_shortflags=False, help=_REPLACES)
@@ -226,8 +236,8 @@ def undo(
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    with _machine("cli") as cli:
-        cli.run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
+    with _ready("undo", c, plan=plan, as_json=json) as run_chain:
+        run_chain(said=said)
 
 
 @task(
@@ -258,10 +268,8 @@ def backup(
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     named = {"name": name, "pin": pin}
-    with _machine("cli") as cli:
-        cli.run_chain(
-            "backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked, named=named
-        )
+    with _ready("backup", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said, named=named)
 
 
 @task(auto_shortflags=False, help=_REBUILDS)
@@ -281,8 +289,8 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _machine("cli") as cli:
-        cli.run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
+    with _ready("reset", c, plan=plan, as_json=json) as run_chain:
+        run_chain(said=said)
 
 
 @task(
@@ -308,8 +316,8 @@ def upgrade(
     the id of the new revision is written, once its schema was compared.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"drifted": drifted}
-    with _machine("cli") as cli:
-        cli.run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _ready("upgrade", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said)
 
 
 @task(
@@ -341,8 +349,8 @@ def verify(
     asked: dict[str, Any] = {"accepts": accept, "downgrades": downgrade}
     _refuse_both("deep", yes=deep, no=no_deep)
     asked["deep"] = False if no_deep else deep or None
-    with _machine("cli") as cli:
-        cli.run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _ready("verify", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said)
 
 
 @task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
@@ -360,10 +368,8 @@ def seed(
     after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    with _machine("cli") as cli:
-        cli.run_chain(
-            "seed", _after_dashes(), plan=_dry(c, plan), as_json=json, said=said, asked=asked
-        )
+    with _ready("seed", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(_after_dashes(), said=said)
 
 
 _WITH_A_WORD = {"--into", "--from", "--confirm", "--timeout"}
@@ -424,8 +430,8 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into, "whence": from_}
-    with _machine("cli") as cli:
-        cli.run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
+    with _ready("restore", c, plan=plan, as_json=json) as run_chain:
+        run_chain(said=said, **which)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})

@@ -6,9 +6,10 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from backset.cli import WOULD_START, alembic_for_proof, opened
+from backset.cli import alembic_for_proof, opened
 from backset.errors import Finding, FindingsError, RefusedError, SettingsError, StepFailedError
 from backset.process.streams import tell
+from backset.report.report import WOULD_START
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,8 +116,8 @@ def protect(*, plan: bool) -> None:
 def unprotect(*, confirm: str, plan: bool) -> None:
     """Remove the marker, when the user has typed the database's name."""
     with opened("unprotect") as (settings, told):
-        from backset.cli import asking
         from backset.connections.session import explained
+        from backset.report import asking
         from backset.servers import location
         from backset.servers.safeguards import unprotect
         from backset.servers.server import Server
@@ -127,7 +128,7 @@ def unprotect(*, confirm: str, plan: bool) -> None:
             return
         name = confirm
         if not name and told.can_ask:
-            name = asking(told)([("database", f"{target.shown} loses its protection")])
+            name = asking.typed_name(told)([("database", f"{target.shown} loses its protection")])
         if name != target.database:
             what = f"unprotecting {target.database} wants its name"
             raise RefusedError(
@@ -184,12 +185,12 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         opened("repair", as_json=as_json, changes=not plan) as (settings, told),
         alembic_for_proof(settings, proves=not plan) as (it, ahead),
     ):
-        from backset import cli
         from backset.commands import repair as repairs
+        from backset.report import asking
         from backset.runs.consent import Consent
         from backset.servers import location
 
-        ask = cli.asking(told) if told.can_ask else None
+        ask = asking.typed_name(told) if told.can_ask else None
         consent = Consent(**said, ask=ask, named=False)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:

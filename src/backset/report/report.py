@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_TABLES = 20  # in one line
 _LARGEST = 10
+WOULD_START = "would start the embedded PostgreSQL"
 WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
 
 
