@@ -149,6 +149,8 @@ def test_a_backup_is_taken_listed_and_restored(shared: Project, bucket: Bucket) 
     assert taken["file"] == f"{bucket.url}/{shared.database}/before-demo"
     assert told["folder"] == f"{bucket.url}/{shared.database}"
     assert not [each for each in shared.folder.rglob("*") if ".dump" in each.name]
+    (scripts,) = (shared.folder / "backups").rglob("before-demo.scripts.tar.gz")
+    assert bucket.get(next(x for x in bucket.listed() if "scripts" in x)) == scripts.read_bytes()
     change(shared)
     done(shared, "restore", "before-demo", "--yes")
     assert prints(shared) == before
@@ -362,6 +364,18 @@ def test_an_upload_that_died_is_listed_and_removed_by_the_next(
     assert len(listed(shared)) == 1
     assert len({each.split("/")[-2] for each in bucket.listed() if each.endswith(PART)}) == 1
     assert b"<UploadId>" not in bucket.uploads()
+
+
+def test_an_interrupted_upload_is_taken_away(shared: Project, bucket: Bucket, proxy: Proxy) -> None:
+    """Though the store does not answer; exit 130, and nothing of it is left."""
+    proxy.fault = lambda method, path: "stall" if method == "PUT" and PART in path else None
+    with shared.start("backup") as run:
+        wait_for(lambda: any(PART in path for _, path in proxy.asked))
+        run.send_signal(signal.SIGINT)
+        said = "".join(run.communicate())
+    assert run.returncode == 130, said
+    assert "interrupted by SIGINT" in said
+    assert bucket.listed() == []
 
 
 def test_an_upload_at_work_is_left_alone(

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
@@ -32,6 +30,7 @@ from backset.text.quantities import age
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from backset.backups.bucket import Listed
@@ -103,8 +102,7 @@ class SharedStore(Store):
         """
         found = self.bucket.list(self.key)
         backups, errors, _ = self._described(found)
-        known = {each.manifest.upload for each in backups}
-        uploads = [each for each in self._uploads(found) if each.name not in known]
+        uploads = self._uploads(found, backups)
         errors += [each.line() for each in uploads if each.mark]
         return sorted(backups, key=lambda each: each.manifest.order), errors
 
@@ -158,6 +156,7 @@ class SharedStore(Store):
     @contextmanager
     def open(self) -> Iterator[None]:
         """Remove what killed runs left behind; end our programs where the block raises."""
+        self.make()
         self._sweep()
         try:
             yield
@@ -174,6 +173,7 @@ class SharedStore(Store):
         for each in older:
             self.bucket.delete(self._manifest(each.name))
             self.clear(each.manifest.upload)
+            (self.folder / f"{each.name}{SCRIPTS}").unlink(missing_ok=True)
 
     def clear(self, upload: str) -> None:
         """Remove an upload, its mark first."""
@@ -206,8 +206,10 @@ class SharedStore(Store):
                 unread.append(name)
         return backups, errors, unread
 
-    def _uploads(self, found: Listed) -> list[_Upload]:
-        folders = [each.rpartition("/")[2] for each in found.folders]
+    def _uploads(self, found: Listed, backups: Sequence[Backup]) -> list[_Upload]:
+        """Return the folders that no manifest speaks of."""
+        known = {each.manifest.upload for each in backups}
+        folders = [name for each in found.folders if (name := each.rpartition("/")[2]) not in known]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return list(threads.map(self._upload, folders))
 
@@ -224,7 +226,9 @@ class SharedStore(Store):
         A run that was only thought to have died finds its mark gone, and takes its manifest back:
         so the mark goes first, and then the manifests are asked once more.
         """
-        dead = [each for each in self._uploads(self.bucket.list(self.key)) if each.has_died()]
+        found = self.bucket.list(self.key)
+        uploads = self._uploads(found, self._described(found)[0])
+        dead = [each for each in uploads if each.has_died()]
         self.bucket.delete(*(f"{self.key}/{each.name}/{_MARK}" for each in dead if each.mark))
         if not dead:
             return
@@ -267,9 +271,9 @@ class Upload:
         self._upload = f"{name}.{secrets.token_hex(4)}"
         self._folder = f"{store.key}/{self._upload}"
         self._sink = PartsSink(store.bucket, self._folder, store.sealing)
-        self._opened = ExitStack()
+        # It stays on this machine, too: `status` looks there for a revision that no file has.
+        self.scripts = store.folder / f"{name}{SCRIPTS}"
         self._is_sure = True  # whether the manifest is there: late, it would need its parts
-        self.scripts = Path()
         self.form = dumps.SEALED if store.sealing.recipients else dumps.PARTED
 
     def __enter__(self) -> Self:
@@ -277,8 +281,6 @@ class Upload:
         self._store.sealing.seal(b"")  # what is wrong with a key is said before pg_dump starts
         mark = {"run": identity.application_name("backup"), "begun": datetime.now(UTC).isoformat()}
         self._store.bucket.put(self._mark, json.dumps(mark).encode())
-        folder = self._opened.enter_context(tempfile.TemporaryDirectory(prefix="backset-"))
-        self.scripts = Path(folder) / SCRIPTS.removeprefix(".")
         return self
 
     def __exit__(
@@ -288,8 +290,8 @@ class Upload:
         _trace: TracebackType | None,
     ) -> None:
         with signals.deferred():
-            self._opened.close()
             if kind is not None and self._is_sure:
+                self.scripts.unlink(missing_ok=True)
                 with suppress(StepFailedError, TimeoutError):  # the next run does it
                     later(self._store.clear, self._upload).result(_FAREWELL_S)
 
@@ -311,7 +313,7 @@ class Upload:
         store, bucket = self._store, self._store.bucket
         content = store.sealing.seal(self.scripts.read_bytes())
         end = ".age" if store.sealing.recipients else ""
-        bucket.put(f"{self._folder}/{self.scripts.name}{end}", content)
+        bucket.put(f"{self._folder}/{SCRIPTS.removeprefix('.')}{end}", content)
         numbers = (each.manifest.number for each in store.list())
         about = replace(
             about,
