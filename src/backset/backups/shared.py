@@ -187,24 +187,27 @@ class SharedStore(Store):
         return f"{self.key}/{name}.json"
 
     def _backup(self, name: str, text: bytes) -> Backup:
-        about = manifest.parsed(text, self.bucket.at(self._manifest(name)))
-        about = replace(about, name=name)
+        where = self.bucket.at(self._manifest(name))
+        about = manifest.parsed(text, where)
+        if about.name != name or about.upload.rpartition(".")[0] != name or "/" in about.upload:
+            remedy = "take one with `invoke backup`: what was copied or renamed has no parts here"
+            raise StepFailedError(f"{where} is no manifest of this name in a bucket", remedy)
         return Backup(PartedDump(self.bucket, self.key, about, self.sealing), about)
 
-    def _described(self, found: Listed) -> tuple[list[Backup], list[str], list[str]]:
-        """Return the backups, a line for each manifest that cannot be read, and these' names."""
+    def _described(self, found: Listed) -> tuple[list[Backup], list[str], bytes]:
+        """Return the backups, a line for each manifest that is of none, and the texts of these."""
         keys = sorted(each for each in found.sizes if each.endswith(".json"))
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             texts = list(threads.map(self.bucket.get, keys))
-        backups, errors, unread = [], [], []
+        backups, errors, others = [], [], b""
         for each, text in zip(keys, texts, strict=True):
             name = each.removeprefix(f"{self.key}/").removesuffix(".json")
             try:
                 backups += [self._backup(name, text)] if text is not None else []  # just removed
             except StepFailedError as error:
                 errors += error.lines()
-                unread.append(name)
-        return backups, errors, unread
+                others += each.encode() + (text or b"")
+        return backups, errors, others
 
     def _uploads(self, found: Listed, backups: Sequence[Backup]) -> list[_Upload]:
         """Return the folders that no manifest speaks of."""
@@ -217,7 +220,9 @@ class SharedStore(Store):
         folder = f"{self.key}/{name}"
         found, text = self.bucket.list(folder), self.bucket.get(f"{folder}/{_MARK}")
         newest = max(found.moments.values(), default=datetime.now(UTC))
-        run = str(json.loads(text)["run"]) if text else ""
+        run = ""
+        with suppress(ValueError, KeyError, TypeError):  # somebody has written into it
+            run = str(json.loads(text or b"")["run"])
         return _Upload(name, self.bucket.at(folder), run, newest, bool(text))
 
     def _sweep(self) -> None:
@@ -232,10 +237,10 @@ class SharedStore(Store):
         self.bucket.delete(*(f"{self.key}/{each.name}/{_MARK}" for each in dead if each.mark))
         if not dead:
             return
-        backups, _, unread = self._described(self.bucket.list(self.key))
+        backups, _, others = self._described(self.bucket.list(self.key))
         known = {each.manifest.upload for each in backups}
         for each in dead:
-            if each.name not in known and each.name.rpartition(".")[0] not in unread:
+            if each.name not in known and each.name.rpartition(".")[0].encode() not in others:
                 self.clear(each.name)
 
 
