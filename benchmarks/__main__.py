@@ -25,6 +25,7 @@ from benchmarks import (
     page,
     place,
     rebuilds,
+    shared,
     sizes,
     squashes,
 )
@@ -40,6 +41,7 @@ MEASURES: dict[str, Measure] = {
     "commands": rebuilds.commands,
     "listing": rebuilds.listing,
     "sizes": sizes.sizes,
+    "shared": shared.shared,
     "seeding": loads.seeding,
     "carrying": loads.carrying,
     "chains": growth.chains,

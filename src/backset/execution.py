@@ -67,15 +67,16 @@ def run_chain(
     named: Mapping[str, Any] = MappingProxyType({}),
     backup: str = "",
     into: str = "",
+    whence: str = "",
 ) -> None:
     """Run or plan a chain on the target. Raises BacksetError.
 
     words: more words for the seed command.
     said, asked: the fields of Consent and Options that the flags say. named: what is
-    asked of a backup that is taken.
+    asked of a backup that is taken. backup, into, whence: which one is restored, see asking.
     """
     told, settings = opened.told, opened.settings.seeded_with(words)
-    whence = _origin(settings, asked["origin"]) if "origin" in asked else None
+    origin = _origin(settings, asked["origin"]) if "origin" in asked else None
     carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
     wish = Wish.of(**named)
     consent = Consent(**said, ask=asking.typed_name(told) if told.can_ask else None)
@@ -88,7 +89,11 @@ def run_chain(
     choice = None
     if chain.has("load"):
         choice = asking.choose_backup(
-            settings, told, target, name=backup, into=into, newest=consent.yes
+            *(settings, told, target),
+            name=backup,
+            into=into,
+            newest=consent.yes,
+            whence=whence,
         )
         target = target.named(into) if into else target
     with Run(
@@ -96,11 +101,11 @@ def run_chain(
         beside=chain.replaces,
         worker=opened.worker,
         choice=choice,
-        options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
+        options=Options(**{**asked, "carries": carries, "origin": origin, "wish": wish}),
         memory=opened.memory,
     ) as run:
         told.note(database=target.database, url=target.shown)
-        if whence and whence.is_exposed:
+        if origin and origin.is_exposed:
             told.notice(rules.EXPOSED)
         if plan:
             _tell_plan(run, chain, told, skip=skip, consent=consent)

@@ -384,6 +384,9 @@ def seed(
         run_chain(_after_dashes(), said=said)
 
 
+_WITH_A_WORD = {"--into", "--from", "--confirm", "--timeout"}
+
+
 class _NamedTask(Task[Any]):
     """A task whose positional argument may be left out: Invoke itself has only required ones.
 
@@ -396,7 +399,7 @@ class _NamedTask(Task[Any]):
         words = [
             word
             for word, before in zip(after, ["", *after], strict=False)
-            if not word.startswith("-") and before not in {"--into", "--confirm", "--timeout"}
+            if not word.startswith("-") and before not in _WITH_A_WORD
         ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
@@ -413,6 +416,8 @@ class _NamedTask(Task[Any]):
         **_REBUILDS,
         **_STANDBY,
         "backup": "a name from `invoke backups`; without one, the list is offered",
+        "from_": "where a team shares its backups: s3://bucket/prefix/latest, or a name in place "
+        "of `latest`",
         "into": "the database that it goes into, which may be a new one on the same server",
         "yes": f"{_REPLACES['yes']}; without a name, take the newest backup of this server",
     },
@@ -420,6 +425,7 @@ class _NamedTask(Task[Any]):
 def restore(
     c: Context,
     backup: str = "",
+    from_: str = "",
     into: str = "",
     plan: bool = False,
     json: bool = False,
@@ -438,7 +444,7 @@ def restore(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    which = {"backup": backup, "into": into}
+    which = {"backup": backup, "into": into, "whence": from_}
     with _ready("restore", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
         run_chain(said=said, **which)
 

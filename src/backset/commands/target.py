@@ -73,12 +73,12 @@ def wait(*, timeout: str, plan: bool) -> None:
 def backups(*, as_json: bool) -> None:
     """List the target's backups, the oldest first."""
     with opened("backups", as_json=as_json) as (settings, told):
-        from backset.backups.store import BackupStore
+        from backset.backups import shared
 
         target = settings.target
-        store = BackupStore.of(settings.backups, target.database if target else settings.database)
+        store = shared.store_of(settings, target.database if target else settings.database)
         found, unreadable = store.read()
-        told.backups(found, store.folder, unreadable)
+        told.backups(found, store.place, unreadable)
 
 
 def url(*, reveal: bool, plan: bool) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backset.backups.store import BackupStore, Choice
+from backset.backups import shared
+from backset.backups.store import Choice
 from backset.connections.target import derived_name
 from backset.errors import SettingsError, StepFailedError
 from backset.servers.server import DERIVED
-from backset.settings import values
+from backset.settings import rules, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,19 +34,33 @@ def typed_name(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
 
 
 def choose_backup(
-    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
+    settings: Settings,
+    told: Report,
+    target: Target,
+    *,
+    name: str,
+    into: str,
+    newest: bool,
+    whence: str = "",
 ) -> Choice:
-    """Return which backup to restore; without a name, offer the list where somebody can choose."""
+    """Return which backup to restore; without a name, offer the list where somebody can choose.
+
+    whence: the URL of one in a bucket, or of where `name` is looked for.
+    """
     if into:
         _check_name(into, target.database)
-    store = BackupStore.of(settings.backups, target.database)
+    store = shared.store_of(settings, target.database)
     database = None if into else target.database
+    if whence:
+        url = rules.bucket_url(f"{whence.rstrip('/')}/{name}".rstrip("/"))
+        named = shared.find(settings, target.database, url)
+        return Choice(store=store, name=named.name, database=database, found=named)
     if not name and not newest:
         found, unreadable = store.read()
         offered = found[::-1]
-        told.backups(offered, store.folder, unreadable, numbered=True)
+        told.backups(offered, store.place, unreadable, numbered=True)
         if not offered:
-            raise StepFailedError(f"{store.folder} has no backup", "`invoke backup` takes one")
+            raise StepFailedError(f"{store.place} has no backup", "`invoke backup` takes one")
         if not told.can_ask:
             remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
             raise StepFailedError("restore was not told which backup", remedy)

@@ -120,7 +120,7 @@ class Report:
     def backups(
         self,
         backups: Sequence[Backup],
-        folder: Path,
+        folder: Path | str,
         unreadable: Sequence[str],
         *,
         numbered: bool = False,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from backset.backups import shared
 from backset.backups.backup import NO_WISH, Wish
-from backset.backups.store import BackupStore
 from backset.connections.session import explained, process_of
 from backset.errors import Interrupted, StepFailedError
 from backset.migrate.project_command import ProjectCommand
@@ -127,8 +127,12 @@ class Run:
             clone=self.clone,
             in_place=self.in_place,
         )
-        store = BackupStore.of(settings.backups, target.database)
-        self.backups = RunBackups(store, Programs(settings.environ, settings.root), choice)
+        self.backups = RunBackups(
+            shared.store_of(settings, target.database),
+            Programs(settings.environ, settings.root),
+            partial(shared.find, settings, target.database),
+            choice,
+        )
         self._open = ExitStack()
         self._ahead: ScriptAhead | None = None
         self._is_open = False
