@@ -1,6 +1,7 @@
 """Start: `python alembic_worker/ DESCRIPTOR …`, where each is that of an inherited socket.
 
 Each has a process, which ends when its socket closes: it never outlives what started it.
+`python alembic_worker/ DESCRIPTOR more`: through that socket come others, at any time.
 It imports nothing of backset, so that it also runs under another project's interpreter (Python 3.9
 and later, Alembic 1.9 and later, SQLAlchemy 1.4 and later).
 """
@@ -12,6 +13,7 @@ import gc
 gc.disable()  # while modules are imported there is no garbage: it was looked for 190 times, 60 ms
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -106,5 +108,33 @@ def serve(worker: Any, descriptors: list[int]) -> None:
     os._exit(0)  # tearing the interpreter down would only cost time
 
 
+def multiply(worker: Any, control: socket.socket) -> None:
+    """Make a process for each socket that comes through this one, until it closes.
+
+    No thread is there yet, and nothing of the project: so a fork is safe, and what is made is new.
+    """
+    worker.import_ahead()
+    worker.collect()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries them
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            return
+        if not os.fork():
+            control.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            serve(worker, list(descriptors))
+        os.close(descriptors[0])
+
+
+def main(words: list[str]) -> None:
+    """Serve as the words say."""
+    worker = prepared()
+    if words[1:] == ["more"]:
+        multiply(worker, socket.socket(fileno=int(words[0])))
+    else:
+        serve(worker, [int(each) for each in words])
+
+
 if __name__ == "__main__":
-    serve(prepared(), [int(each) for each in sys.argv[1:]])
+    main(sys.argv[1:])

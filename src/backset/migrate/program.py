@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,12 +29,12 @@ class Program:
     of the time of a small project.
     """
 
-    def __init__(self, settings: Settings, number: int = 1) -> None:
+    def __init__(self, settings: Settings, number: int = 1, more: Sequence[str] = ()) -> None:
         with ExitStack() as stack:
             pairs = [socket.socketpair() for _ in range(number)]
             theirs = [stack.enter_context(other).fileno() for _, other in pairs]
             self._child = process.Child(
-                command_line(settings, *theirs),
+                [*command_line(settings, *theirs), *more],
                 env=settings.plain_env,
                 cwd=settings.root,
                 pass_fds=theirs,
@@ -68,6 +69,66 @@ class Program:
         link.close()
         if not self.links:
             self._child.end()
+
+    def end_all(self) -> None:
+        """Hang up on every process of it."""
+        for link in tuple(self.links):
+            self.end(link)
+
+
+class Nursery(Program):
+    """Alembic's program, which makes a process of itself for each socket that is asked for.
+
+    It has imported Alembic, and nothing of the project: what one database's migrations leave in
+    memory, and what env.py has kept of its URL, no other one's process ever has.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, more=["more"])
+        self.is_shared = True
+        (self._control,) = self.links
+
+    def is_there(self, settings: Settings) -> bool:
+        """Tell whether it is of this project, and has not ended."""
+        is_of = self.of == (settings.python, settings.root)
+        return is_of and not self._child.has_ended(0)
+
+    def another(self) -> socket.socket:
+        """Return the socket of a new process. Raises OSError where the program has ended."""
+        own, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [b"!"], [theirs.fileno()])
+        self.links.append(own)
+        return own
+
+
+_kept: list[Nursery] | None = None
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Let the workers of the block be processes of one that stays, whatever their databases are."""
+    global _kept  # noqa: PLW0603  (a process has one)
+    if sys.platform == "darwin":  # libraries of the system do not outlive a fork there
+        yield
+        return
+    _kept = []
+    try:
+        yield
+    finally:
+        for each in _kept:
+            each.end_all()
+        _kept = None
+
+
+def _of_nursery(settings: Settings) -> tuple[Program, socket.socket] | None:
+    if _kept is None or settings.is_throw_away:
+        return None
+    with suppress(OSError):
+        if not (_kept and _kept[0].is_there(settings)):
+            _kept[:] = [Nursery(settings)]
+        return _kept[0], _kept[0].another()
+    return None
 
 
 _left: list[Program] | None = None
@@ -107,5 +168,7 @@ def left_to_the_next(of: Program) -> bool:
 
 def alone(settings: Settings) -> tuple[Program, socket.socket]:
     """Return a program and its only socket: one that was left, or a new one."""
+    if found := _of_nursery(settings):
+        return found
     made = _left.pop() if _left and is_left(settings) else Program(settings)
     return made, made.links[0]
