@@ -1,7 +1,8 @@
 """Start: `python alembic_worker/ DESCRIPTOR …`, where each is that of an inherited socket.
 
 Each has a process, which ends when its socket closes: it never outlives what started it.
-`python alembic_worker/ DESCRIPTOR more`: through that socket come others, at any time.
+`python alembic_worker/ DESCRIPTOR more`: through that socket others come, each for a process of
+its own that is made of this one.
 It imports nothing of backset, so that it also runs under another project's interpreter (Python 3.9
 and later, Alembic 1.9 and later, SQLAlchemy 1.4 and later).
 """
@@ -13,7 +14,6 @@ import gc
 gc.disable()  # while modules are imported there is no garbage: it was looked for 190 times, 60 ms
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -99,41 +99,24 @@ def prepared() -> Any:
     return imported()
 
 
-def serve(worker: Any, descriptors: list[int]) -> None:
-    """Serve on inherited sockets; what Alembic's own command line ends with, ends us."""
+def serve(worker: Any, descriptors: list[int], *, multiplies: bool = False) -> None:
+    """Serve on inherited sockets; what Alembic's own command line ends with, ends us.
+
+    multiplies: whether other processes are to be made of this one, which has no thread then.
+    """
     link = socket.socket(fileno=divided(descriptors))
     link.set_inheritable(False)  # else a program that a migration leaves behind would keep it open
-    hang_up_with(link)
-    worker.Requests(link).serve()
+    if not multiplies:
+        hang_up_with(link)
+    worker.Requests(link, hang_up_with).serve()
     os._exit(0)  # tearing the interpreter down would only cost time
-
-
-def multiply(worker: Any, control: socket.socket) -> None:
-    """Make a process for each socket that comes through this one, until it closes.
-
-    No thread is there yet, and nothing of the project: so a fork is safe, and what is made is new.
-    """
-    worker.import_ahead()
-    worker.collect()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries them
-    while True:
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not descriptors:
-            return
-        if not os.fork():
-            control.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            serve(worker, list(descriptors))
-        os.close(descriptors[0])
 
 
 def main(words: list[str]) -> None:
     """Serve as the words say."""
-    worker = prepared()
-    if words[1:] == ["more"]:
-        multiply(worker, socket.socket(fileno=int(words[0])))
-    else:
-        serve(worker, [int(each) for each in words])
+    multiplies = words[1:] == ["more"]
+    descriptors = [int(each) for each in words if each != "more"]
+    serve(prepared(), descriptors, multiplies=multiplies)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from backset.fleet import hand, work
-from backset.migrate import program
+from backset.migrate import nursery
 
 if __name__ == "__main__":
-    with program.kept():
+    with nursery.kept():
         hand.serve(int(sys.argv[1]), work.do)

@@ -20,6 +20,7 @@ from backset import execution
 from backset.backups.store import BackupStore
 from backset.chain import CHAINS
 from backset.errors import (
+    AlembicError,
     BacksetError,
     FindingsError,
     Interrupted,
@@ -31,6 +32,7 @@ from backset.errors import (
 from backset.fleet import members
 from backset.fleet.jobs import JobEnd
 from backset.memory import builds
+from backset.migrate import nursery
 from backset.process import signals, streams
 from backset.runs.consent import Consent
 from backset.runs.run import Options, Run
@@ -52,11 +54,15 @@ _LOOK_AGAIN_S = 0.5
 
 
 class _Steps:
-    """What a run tells while it happens: the words of each step that has ended."""
+    """What a run tells while it happens.
+
+    ended: the words of each step that has ended. has_migrated: whether a revision was begun.
+    """
 
     def __init__(self, progress: Callable[[str], None]) -> None:
         self._progress = progress
         self.ended: list[tuple[str, str]] = []
+        self.has_migrated = False
         self._step = ""
 
     def begin(self, step: str) -> None:
@@ -66,6 +72,7 @@ class _Steps:
 
     def progress(self, text: str, *, lasting: bool = False) -> None:  # noqa: ARG002  (a table shows it)
         """Note what the step is doing."""
+        self.has_migrated = self.has_migrated or self._step == "upgrade"
         self._progress(f"{self._step} {text}")
 
     def notice(self, text: str, clients: Sequence[Any] = ()) -> None:  # noqa: ARG002  (JSON)
@@ -126,10 +133,14 @@ def _tried(job: Job, steps: _Steps) -> JobEnd:
             return JobEnd(how="done", text=_EARLIER)
         try:
             return _done(job, settings, target, chain, steps)
+        except AlembicError:
+            if steps.has_migrated or not nursery.import_anew():
+                raise
+            steps.ended.clear()
         except LockedError:
             if time.monotonic() > until:
                 raise
-        time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_LOOK_AGAIN_S)
 
 
 def chain_of(job: Job) -> Chain:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING
 from backset.process import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backset.settings.settings import Settings
 
 
 _LAST_WORDS_S = 0.2
+_MORE = "more"
 
 
 _WORKER = Path(__file__).parents[1] / "alembic_worker"
@@ -79,14 +79,15 @@ class Program:
 class Nursery(Program):
     """Alembic's program, which makes a process of itself for each socket that is asked for.
 
-    It has imported Alembic, and nothing of the project: what one database's migrations leave in
-    memory, and what env.py has kept of its URL, no other one's process ever has.
+    So one import serves many databases, and what the migrations of one leave in memory, no other
+    one's process ever has.
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, more=["more"])
+        super().__init__(settings, more=[_MORE])
         self.is_shared = True
-        (self._control,) = self.links
+        (self.control,) = self.links
+        self._is_open = False
 
     def is_there(self, settings: Settings) -> bool:
         """Tell whether it is of this project, and has not ended."""
@@ -97,40 +98,13 @@ class Nursery(Program):
         """Return the socket of a new process. Raises OSError where the program has ended."""
         own, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(self._control, [b"!"], [theirs.fileno()])
+            socket.send_fds(self.control, [b"!"], [theirs.fileno()])
         self.links.append(own)
         return own
 
 
-_kept: list[Nursery] | None = None
-
-
-@contextmanager
-def kept() -> Iterator[None]:
-    """Let the workers of the block be processes of one that stays, whatever their databases are."""
-    global _kept  # noqa: PLW0603  (a process has one)
-    if sys.platform == "darwin":  # libraries of the system do not outlive a fork there
-        yield
-        return
-    _kept = []
-    try:
-        yield
-    finally:
-        for each in _kept:
-            each.end_all()
-        _kept = None
-
-
-def _of_nursery(settings: Settings) -> tuple[Program, socket.socket] | None:
-    if _kept is None or settings.is_throw_away:
-        return None
-    with suppress(OSError):
-        if not (_kept and _kept[0].is_there(settings)):
-            _kept[:] = [Nursery(settings)]
-        return _kept[0], _kept[0].another()
-    return None
-
-
+# What gives processes in place of new programs, if anything does: see nursery.kept().
+SOURCES: list[Callable[[Settings], tuple[Program, socket.socket] | None]] = []
 _left: list[Program] | None = None
 
 
@@ -168,7 +142,8 @@ def left_to_the_next(of: Program) -> bool:
 
 def alone(settings: Settings) -> tuple[Program, socket.socket]:
     """Return a program and its only socket: one that was left, or a new one."""
-    if found := _of_nursery(settings):
-        return found
+    for source in SOURCES:
+        if found := source(settings):
+            return found
     made = _left.pop() if _left and is_left(settings) else Program(settings)
     return made, made.links[0]

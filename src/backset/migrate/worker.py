@@ -146,6 +146,18 @@ class Worker:
             self._send(self._greeting)
             self._receive(_silent)
 
+    def has_imported(self) -> bool:
+        """Run env.py as load() does; tell whether the application is whole then."""
+        return not self._ask_alone("load")["is_spoiled"]
+
+    def multiply(self) -> bool:
+        """Let its process make others of itself from now on, and answer nothing more.
+
+        Tell whether that is safe: it has no other thread, which a fork would leave behind.
+        """
+        self._send({"command": "more"})
+        return bool(self._receive(_silent)["is_alone"])
+
     def where_to(
         self, meanwhile: Callable[[], object] = nothing
     ) -> tuple[dict[str, Any], dict[str, str]]:
