@@ -140,7 +140,7 @@ class _Fleet:
 
         if self._action in {"upgrade", "reset-db"}:
             self._judge.demand_destination()
-        about = {"action": self._action, "goal": self._judge.goal}
+        about = {"action": self._action, "goal": [*self._judge.goal]}
         path = self._settings.backups / ".fleet" / f"{self._action}.jsonl"
         looks_only = self._flags.plan or self._action == "status"
         past = journal.Past() if self._flags.anew else journal.read(path, about)
