@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import stat
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from tests.conftest import PASSWORD, ROLE
@@ -15,6 +20,7 @@ from tests.incident.project import CLEAN_REVISION
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
 
     from backset.servers.cluster import Cluster
     from tests.project import Project
@@ -235,3 +241,199 @@ def test_bad_flags_get_one_line(project: Project, words: list[str], said: str) -
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_no_password_is_said(fleet: Fleet, cluster: Cluster) -> None:
+    """Neither in lines, nor in JSON, nor in the journal, nor in the command line of a process."""
+    add_revision(fleet.project, "aaaa", "import time; time.sleep(3)")
+    fleet.project.env["TENANTS_URL"] = _over_tcp(cluster, "postgres")
+    fleet.project.configure("glob = ", 'url = "env:TENANTS_URL"\nglob = ')
+    _give(fleet, cluster)
+    with fleet.project.start("fleet", "upgrade", "--json") as run:
+        seen = set[str]()
+        while run.poll() is None:
+            for each in psutil.Process(run.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    seen.add(" ".join(each.cmdline()))
+            time.sleep(0.05)
+        assert run.stdout
+        assert run.stderr
+        said = [*seen, run.stdout.read(), run.stderr.read()]
+    assert run.returncode == 0, said
+    journal = fleet.project.folder / "backups/.fleet/upgrade.jsonl"
+    said.append(journal.read_text())
+    assert any("backset.fleet" in each for each in seen)
+    for secret in (PASSWORD, quote(PASSWORD, safe=""), "can%ary"):
+        assert not [each for each in said if secret in each]
+    assert stat.S_IMODE(journal.stat().st_mode) == 0o600
+
+
+def test_a_command_says_the_password(fleet: Fleet, cluster: Cluster) -> None:
+    """It is run where the work is done; its argument list has the name of what it reads."""
+    secret = fleet.project.folder / "secret"
+    secret.write_text(PASSWORD)
+    url = f"postgresql://{ROLE}@127.0.0.1:{cluster.tcp_port}/postgres"
+    more = f'url = "{url}"\npassword = ["cat", "secret"]\nglob = '
+    fleet.project.configure("glob = ", more)
+    _give(fleet, cluster)
+    add_revision(fleet.project, "aaaa")
+    done = fleet.invoke("upgrade")
+    assert done.returncode == 0, done.stderr
+    assert fleet.revisions == {"aaaa"}
+
+
+def _give(fleet: Fleet, cluster: Cluster) -> None:
+    """Let the role that comes over TCP own what is in the databases."""
+    for name in fleet.names:
+        query = "SELECT format('ALTER TABLE %I OWNER TO {}', tablename) FROM pg_tables "
+        query += "WHERE schemaname = 'public'"
+        for (statement,) in fleet.project.query(query.format(ROLE), name):
+            fleet.project.query(statement, name)
+        fleet.project.query(f"ALTER DATABASE {name} OWNER TO {ROLE}", name)
+        fleet.project.query(f"ALTER SCHEMA public OWNER TO {ROLE}", name)
+
+
+_KEEPS = """
+import os
+from sqlalchemy import create_engine
+from app.models import Base
+ENGINE = create_engine("postgresql+psycopg://" + os.environ["DATABASE_URL"].partition("://")[2])
+"""
+
+
+def test_an_application_that_keeps_its_url_migrates_the_right_databases(fleet: Fleet) -> None:
+    """Its process is not shared then: what env.py opens elsewhere is refused by the proof."""
+    folder = fleet.project.folder
+    (folder / "app/kept.py").write_text(_KEEPS)
+    env = folder / "alembic/env.py"
+    text = env.read_text()
+    engine = (
+        'create_engine("postgresql+psycopg://", connect_args=connect_args(), poolclass=NullPool)'
+    )
+    assert engine in text
+    text = text.replace(engine, "ENGINE").replace(
+        "from app.models import Base", "from app.kept import ENGINE, Base"
+    )
+    env.write_text(text)
+    # What env.py finds without a run is the target: the first import is of that.
+    (folder / ".env").write_text(f'DATABASE_URL="{fleet.project.url}"\n')
+    add_revision(fleet.project, "aaaa")
+    done = fleet.invoke("upgrade")
+    assert done.returncode == 0, done.stderr
+    assert fleet.revisions == {"aaaa"}
+    assert fleet.project.query("SELECT version_num FROM alembic_version") == [(CLEAN_REVISION,)]
+
+
+def test_what_a_migration_leaves_in_memory_is_not_there_for_the_next(fleet: Fleet) -> None:
+    """A cache of the application that one database has filled is empty for each other one."""
+    (fleet.project.folder / "app/cached.py").write_text("SEEN = []\n")
+    env = fleet.project.folder / "alembic/env.py"
+    env.write_text(env.read_text().replace("import os\n", "import os\nimport app.cached\n", 1))
+    add_revision(
+        fleet.project,
+        "aaaa",
+        "import app.cached; app.cached.SEEN.append(1); "
+        "op.execute(f'CREATE TABLE aaaa_{len(app.cached.SEEN)} ()')",
+    )
+    done = fleet.invoke("upgrade", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    for name in fleet.names:
+        assert fleet.project.query("SELECT to_regclass('aaaa_1')::text", name) == [("aaaa_1",)]
+
+
+_SLOWLY = "op.execute('CREATE TABLE aaaa AS SELECT 1 AS id FROM pg_sleep(2)')"
+
+
+def _hands(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes that work on databases."""
+    with suppress(psutil.Error):
+        children = psutil.Process(run.pid).children()
+        return [each for each in children if "backset.fleet" in each.cmdline()]
+    return []
+
+
+def _wait_for(what: Callable[[], object], run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_sleeping(fleet: Fleet) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname LIKE "
+    return bool(fleet.project.query(f"{query}'{fleet.project.database}_t%'", "postgres")[0][0])
+
+
+def test_a_process_that_is_killed_loses_nothing(fleet: Fleet) -> None:
+    """Its database is tried again, by a new process; the others do not notice."""
+    add_revision(fleet.project, "aaaa", _SLOWLY)
+    with fleet.project.start("fleet", "upgrade", "--json") as run:
+        _wait_for(lambda: _is_sleeping(fleet), run)
+        _hands(run)[0].kill()
+        out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, err
+    events = [each.get("event") for each in _lines(out)]
+    assert events.count("again") == 1
+    assert events.count("done") == 3
+    assert fleet.revisions == {"aaaa"}
+    counts = [fleet.project.query("SELECT count(*) FROM aaaa", each) for each in fleet.names]
+    assert counts == [[(1,)]] * 3
+
+
+def test_a_run_that_was_killed_is_gone_on_with(fleet: Fleet) -> None:
+    """What it had done is not done again, and what it had begun is whole."""
+    with fleet.project.start("fleet", "backup", "--json", "--jobs", "1") as run:
+        assert run.stdout
+        for line in run.stdout:
+            if json.loads(line)["event"] == "done":
+                break
+        run.kill()
+    done = fleet.invoke("backup")
+    assert done.returncode == 0, done.stderr
+    assert "goes on with the run of" in done.stdout
+    assert f"{fleet.names[0]} done by the run of" in done.stdout
+    folder = fleet.project.folder / "backups"
+    assert [len([*(folder / each).glob("*.dump")]) for each in fleet.names] == [1, 1, 1]
+    assert "done by the run" not in fleet.invoke("backup").stdout  # that one is over
+
+
+def test_an_interruption_ends_each_in_good_order(fleet: Fleet) -> None:
+    """Exit code 143; what is begun is as it was or done, and a second run does the rest."""
+    add_revision(fleet.project, "aaaa", _SLOWLY)
+    with fleet.project.start("fleet", "upgrade", "--jobs", "1") as run:
+        _wait_for(lambda: _is_sleeping(fleet), run)
+        hands = _hands(run)
+        run.terminate()
+        _, err = run.communicate(timeout=100)
+    assert run.returncode == 143
+    assert "2 not begun; run this again" in err
+    assert not any(each.is_running() for each in hands)
+    done = fleet.invoke("upgrade")
+    assert done.returncode == 0, done.stderr
+    assert fleet.revisions == {"aaaa"}
+
+
+def test_a_terminal_shows_what_is_worked_on(fleet: Fleet) -> None:
+    """A row for each database that is begun, below the lines of those that have ended."""
+    add_revision(fleet.project, "aaaa", _SLOWLY)
+    code, shown = fleet.project.on_a_terminal("fleet", "upgrade", TERM="xterm")
+    assert code == 0, shown
+    assert "ended" in shown
+    assert all(each in shown for each in fleet.names)
+
+
+def test_consent_is_bound_to_the_plan_of_all(fleet: Fleet) -> None:
+    """Databases that somebody must look at are replaced with one digest, void once one differs."""
+    fleet.project.configure("[tool.backset]", "[tool.backset]\nask_above = 0")
+    done = fleet.invoke("reset-db")
+    assert done.returncode == 3
+    assert "3 databases would be replaced that somebody must look at" in done.stderr
+    digest = re.search(r"--confirm (\w+)", done.stderr)[1]  # type: ignore[index]
+    fleet.project.query("CREATE TABLE more ()", fleet.names[0])
+    done = fleet.invoke("reset-db", "--confirm", digest)
+    assert done.returncode == 3
+    assert f"--confirm {digest} is not the digest of the plan as it is now" in done.stderr
+    digest = re.findall(r"--confirm (\w+)", done.stderr)[1]
+    done = fleet.invoke("reset-db", "--confirm", digest)
+    assert done.returncode == 0, done.stderr
