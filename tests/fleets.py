@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
 from backset.connections.target import Target
+from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
+    from backset.servers.cluster import Cluster
     from tests.project import Project
 
 _REVISION = '''"""{id}."""
@@ -75,3 +78,18 @@ def revisions(project: Project, names: list[str]) -> dict[str, str]:
     """Return where each database is."""
     query = "SELECT version_num FROM alembic_version"
     return {name: project.query(query, name)[0][0] for name in names}
+
+
+def over_tcp(cluster: Cluster, database: str) -> str:
+    """Return a URL with a password, of the role that has one."""
+    return f"postgresql://{ROLE}:{quote(PASSWORD, safe='')}@127.0.0.1:{cluster.tcp_port}/{database}"
+
+
+def give(project: Project, names: list[str]) -> None:
+    """Let that role own databases, and what is in them."""
+    for name in names:
+        query = f"SELECT format('ALTER TABLE %I OWNER TO {ROLE}', tablename) FROM pg_tables "
+        for (statement,) in project.query(f"{query}WHERE schemaname = 'public'", name):
+            project.query(statement, name)
+        project.query(f"ALTER DATABASE {name} OWNER TO {ROLE}", name)
+        project.query(f"ALTER SCHEMA public OWNER TO {ROLE}", name)

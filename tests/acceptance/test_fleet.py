@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.conftest import PASSWORD, ROLE
-from tests.fleets import add_revision, describe, populate, revisions
+from tests.fleets import add_revision, describe, give, over_tcp, populate, revisions
 from tests.incident.project import CLEAN_REVISION
 
 if TYPE_CHECKING:
@@ -211,17 +211,12 @@ def test_bad_tables_get_one_line_before_anything(project: Project, table: str, w
 def test_a_server_by_two_addresses_is_refused(project: Project, cluster: Cluster) -> None:
     """Else a database could be in the fleet twice without anybody seeing it."""
     names = populate(project, 2)
-    project.env["OTHER_URL"] = _over_tcp(cluster, "postgres")
+    project.env["OTHER_URL"] = over_tcp(cluster, "postgres")
     describe(project, f'databases = ["{names[0]}"]', f'url = "env:OTHER_URL"\nglob = "{names[1]}"')
     done = project.invoke("fleet", "status")
     assert done.returncode == 2
     assert "are one server, by the addresses" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def _over_tcp(cluster: Cluster, database: str, password: str = PASSWORD) -> str:
-    secret = quote(password, safe="")
-    return f"postgresql://{ROLE}:{secret}@127.0.0.1:{cluster.tcp_port}/{database}"
 
 
 @pytest.mark.parametrize(
@@ -246,9 +241,9 @@ def test_bad_flags_get_one_line(project: Project, words: list[str], said: str) -
 def test_no_password_is_said(fleet: Fleet, cluster: Cluster) -> None:
     """Neither in lines, nor in JSON, nor in the journal, nor in the command line of a process."""
     add_revision(fleet.project, "aaaa", "import time; time.sleep(3)")
-    fleet.project.env["TENANTS_URL"] = _over_tcp(cluster, "postgres")
+    fleet.project.env["TENANTS_URL"] = over_tcp(cluster, "postgres")
     fleet.project.configure("glob = ", 'url = "env:TENANTS_URL"\nglob = ')
-    _give(fleet, cluster)
+    give(fleet.project, fleet.names)
     with fleet.project.start("fleet", "upgrade", "--json") as run:
         seen = set[str]()
         while run.poll() is None:
@@ -275,22 +270,11 @@ def test_a_command_says_the_password(fleet: Fleet, cluster: Cluster) -> None:
     url = f"postgresql://{ROLE}@127.0.0.1:{cluster.tcp_port}/postgres"
     more = f'url = "{url}"\npassword = ["cat", "secret"]\nglob = '
     fleet.project.configure("glob = ", more)
-    _give(fleet, cluster)
+    give(fleet.project, fleet.names)
     add_revision(fleet.project, "aaaa")
     done = fleet.invoke("upgrade")
     assert done.returncode == 0, done.stderr
     assert fleet.revisions == {"aaaa"}
-
-
-def _give(fleet: Fleet, cluster: Cluster) -> None:
-    """Let the role that comes over TCP own what is in the databases."""
-    for name in fleet.names:
-        query = "SELECT format('ALTER TABLE %I OWNER TO {}', tablename) FROM pg_tables "
-        query += "WHERE schemaname = 'public'"
-        for (statement,) in fleet.project.query(query.format(ROLE), name):
-            fleet.project.query(statement, name)
-        fleet.project.query(f"ALTER DATABASE {name} OWNER TO {ROLE}", name)
-        fleet.project.query(f"ALTER SCHEMA public OWNER TO {ROLE}", name)
 
 
 _KEEPS = """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import re
+import warnings
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -63,19 +65,33 @@ def on_dask(address: str, site: Site, number: int | None) -> Iterator[Executors]
     except ModuleNotFoundError:
         raise SettingsError([("--dask needs the package distributed", _EXTRA)]) from None
     _demand_address(address)
+    with _quiet(), _client(distributed, address) as client:
+        threads = _demand_fit(client, address, site)
+        with client.get_executor(pure=False, retries=0) as executor:
+            yield Executors(executor, executor, number or threads, is_remote=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let Dask print nothing of its own: what is wrong is told in our lines."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     try:
-        client: Any = distributed.Client(  # type: ignore[no-untyped-call]
-            address, timeout=_CONNECT_S, set_as_default=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _client(distributed: Any, address: str) -> Any:  # noqa: ANN401  (Dask's)
+    try:
+        return distributed.Client(address, timeout=_CONNECT_S, set_as_default=False)
     except Exception as error:  # noqa: BLE001  (of a network, or of another version's messages)
         words = re.sub(r"\s+", " ", str(error)) or type(error).__name__
         remedy = f"start the scheduler, or correct the address; this is Dask {version('dask')}"
         raise SettingsError([(f"--dask {address}: {words}", remedy)]) from None
-    with client:
-        threads = _demand_fit(client, address, site)
-        executor = client.get_executor(pure=False, retries=0)
-        with executor:
-            yield Executors(executor, executor, number or threads, is_remote=True)
 
 
 def _demand_address(address: str) -> None:
