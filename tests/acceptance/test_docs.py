@@ -18,6 +18,7 @@ from psycopg import sql
 from backset.checks import differences
 from backset.settings.reader import load
 from tests import squashed
+from tests.fleets import describe
 from tests.git import WHO, commit, git
 from tests.marks import slow_but
 from tests.pages import PAGES, Block, agree, blocks, links
@@ -118,7 +119,25 @@ def chained(
     superuser.execute("DROP DATABASE shop WITH (FORCE)")
 
 
+@pytest.fixture
+def tenants(
+    here: Project, cluster: Cluster, superuser: psycopg.Connection[Any]
+) -> Iterator[Project]:
+    """A clone with the databases of three tenants, of which the first one is at head."""
+    here.env["DATABASE_URL"] = cluster.url("postgres")
+    describe(here, 'glob = "tenant_[1-3]"')
+    names = [f"tenant_{each}" for each in (1, 2, 3)]
+    for name in names:
+        superuser.execute(f"CREATE DATABASE {name}".encode())
+    first = here.run("alembic", "--", "upgrade", "head", DATABASE_URL=cluster.url(names[0]))
+    assert first.returncode == 0, first.stderr
+    yield here
+    for name in names:
+        superuser.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 STAGES = {
+    "docs/how-to/fleets.md": "tenants",
     "README.md#In your project": "own",
     "docs/how-to/another-project.md": "elsewhere_in",
     "docs/how-to/managed-server.md": "managed",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from backset.fleet.executors import Executors
     from backset.fleet.jobs import How, Job, JobEnd
-    from backset.fleet.journal import Past
+    from backset.fleet.journal import PastRun
     from backset.fleet.looking import Judge, MemberState, SeenMember
     from backset.fleet.members import FleetMember, Site
     from backset.fleet.running import Tally
@@ -109,7 +109,7 @@ def _demand_action(action: str, flags: FleetFlags) -> None:
     if action not in ACTIONS:
         what = f"there is no `invoke fleet {action}`"
         raise SettingsError([(what, f"say one of {', '.join(ACTIONS)}")])
-    if flags.canary and action == "status":
+    if flags.canary and action not in {"upgrade", "reset-db"}:
         raise SettingsError([("--canary is for what changes something", "leave it out")])
 
 
@@ -143,7 +143,7 @@ class _Fleet:
         about = {"action": self._action, "goal": [*self._judge.goal]}
         path = self._settings.backups / ".fleet" / f"{self._action}.jsonl"
         looks_only = self._flags.plan or self._action == "status"
-        past = journal.Past() if self._flags.anew else journal.read(path, about)
+        past = journal.PastRun() if self._flags.anew else journal.read(path, about)
         every = self._stand(past)
         self._summarize(every, past)
         if looks_only:
@@ -152,19 +152,18 @@ class _Fleet:
         self._demand_consent(every)
         with journal.opened(path, about, past) as book:
             tally = running.Tally()
-            run = running.FleetRun(
-                self._executors, book, self._told, fails_fast=self._flags.fail_fast
-            )
             for each in every:
-                self._tell_ended(each, run.tally)
-            with _counted(run.tally):
+                self._tell_ended(each, tally)
+            fast = self._flags.fail_fast
+            work = running.FleetRun(self._executors, book, self._told, tally, fails_fast=fast)
+            with _counted(tally):
                 jobs = [each.job for each in every if each.job]
-                tally = run.run(jobs, self._canaries(every, past))
+                work.do(jobs, self._canaries(every, past))
             if not tally.bad and not tally.left:
                 book.add(journal.OVER)
         self._close(tally, len(every))
 
-    def _stand(self, past: Past) -> list[_Standing]:
+    def _stand(self, past: PastRun) -> list[_Standing]:
         """Look at every member; note what is to be done."""
         from backset.fleet import looking, members
 
@@ -184,7 +183,7 @@ class _Fleet:
             self._plan_jobs(every)
         return every
 
-    def _ended_already(self, each: _Standing, past: Past) -> JobEnd | None:
+    def _ended_already(self, each: _Standing, past: PastRun) -> JobEnd | None:
         """Return how it ends for a member for which nothing is to be done."""
         from backset.fleet import looking
 
@@ -197,7 +196,7 @@ class _Fleet:
             return _nothing_to_upgrade(each.state)
         return self._done_before(each, past)
 
-    def _done_before(self, each: _Standing, past: Past) -> JobEnd | None:
+    def _done_before(self, each: _Standing, past: PastRun) -> JobEnd | None:
         """Return that the run before has done it: by the journal, or by the database itself."""
         from backset.text.quantities import moment
 
@@ -239,7 +238,7 @@ class _Fleet:
                 each.state = replace(each.state, text=_shown(end))
                 each.job = replace(each.job, digest=end.digest)
 
-    def _summarize(self, every: Sequence[_Standing], past: Past) -> None:
+    def _summarize(self, every: Sequence[_Standing], past: PastRun) -> None:
         from backset.text.quantities import count, moment
 
         todo = sum(1 for each in every if each.job)
@@ -294,7 +293,7 @@ class _Fleet:
             reasons.insert(0, (wrong, "look at it anew"))
         raise RefusedError(reasons)
 
-    def _canaries(self, every: Sequence[_Standing], past: Past) -> list[Job]:
+    def _canaries(self, every: Sequence[_Standing], past: PastRun) -> list[Job]:
         """Return the jobs of the first ones, those included that the run before has done."""
         number = self._flags.number("canary") or 0
         meant = [each for each in every if each.job or each.member.key in past.done]

@@ -26,7 +26,7 @@ DONE, BEGUN, VERIFIED, OVER = "done", "begun", "verified", "over"
 
 
 @dataclass(slots=True)
-class Past:
+class PastRun:
     """What the run before has left to be gone on with.
 
     at: when it began. done, verified: keys of members. begun: the oid of each that was begun, and
@@ -42,7 +42,7 @@ class Past:
 class FleetJournal:
     """Lines that are added, each on the disk before add() returns. Nobody else writes meanwhile."""
 
-    def __init__(self, path: Path, past: Past, descriptor: int) -> None:
+    def __init__(self, path: Path, past: PastRun, descriptor: int) -> None:
         self.path = path
         self.past = past
         self._descriptor = descriptor
@@ -55,21 +55,21 @@ class FleetJournal:
         os.fsync(self._descriptor)
 
 
-def read(path: Path, about: dict[str, Any]) -> Past:
+def read(path: Path, about: dict[str, Any]) -> PastRun:
     """Return what a run has left that was about the same, in the last day, and is not over."""
     lines = _lines(path)
     head = lines[0] if lines else {}
     at = datetime.fromisoformat(head["at"]) if "at" in head else None
     is_same = head.get("about") == about and head.get("format") == _FORMAT
     if at is None or not is_same or _now() - at > GOES_ON_FOR or lines[-1]["event"] == OVER:
-        return Past()
-    past = Past(at)
+        return PastRun()
+    past = PastRun(at)
     for line in lines[1:]:
         _note(past, line)
     return past
 
 
-def _note(past: Past, line: dict[str, Any]) -> None:
+def _note(past: PastRun, line: dict[str, Any]) -> None:
     key = line.get("key", "")
     if line["event"] == BEGUN:
         past.begun[key] = line["oid"]
@@ -95,7 +95,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def opened(path: Path, about: dict[str, Any], past: Past) -> Iterator[FleetJournal]:
+def opened(path: Path, about: dict[str, Any], past: PastRun) -> Iterator[FleetJournal]:
     """Go on with a journal, or begin a new one where nothing is left of it.
 
     Raises LockedError where another run writes it.

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from backset.errors import BacksetError, Interrupted
@@ -16,7 +17,7 @@ from backset.fleet.jobs import Job, JobEnd
 from backset.process import signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Executor
 
     from backset.fleet.executors import Executors
@@ -42,6 +43,11 @@ class Tally:
     left: int = 0
     why: str = ""
 
+    @property
+    def failures(self) -> int:
+        """How many have ended badly."""
+        return sum(map(len, self.bad.values()))
+
     def add_end(self, label: str, end: JobEnd) -> None:
         """Count how it ended for a member."""
         self.ends[end.how] += 1
@@ -61,7 +67,7 @@ def worse(one: int, other: int) -> int:
 class FleetRun:
     """Does jobs, a bounded number at a time, and tells of each.
 
-    fails_fast: whether the first failure is the last job that is begun.
+    tally: what has become of members before. fails_fast: whether nothing is begun after a failure.
     """
 
     def __init__(
@@ -69,47 +75,49 @@ class FleetRun:
         executors: Executors,
         journal: FleetJournal,
         told: Report,
+        tally: Tally,
         *,
         fails_fast: bool,
-        submit: Callable[[Executor, Job], Future[JobEnd]] | None = None,
     ) -> None:
         self._executors = executors
         self._journal = journal
         self._told = told
         self._fails_fast = fails_fast
-        self._submit = submit or self._submitted
         self._deaths = Counter[str]()
-        self.tally = Tally()
+        self.tally = tally
 
-    def run(self, jobs: Sequence[Job], canaries: Sequence[Job] = ()) -> Tally:
+    def do(self, jobs: Sequence[Job], canaries: Sequence[Job] = ()) -> None:
         """Do the canaries, verify them, and then the others. Raises Interrupted.
 
         jobs: those that are left of all, canaries among them. canaries: the first ones, those that
         are done included: what is not verified stops the run here.
         """
+        if self._fails_fast and self.tally.bad:
+            self.tally.why = self._because(next(iter(chain(*self.tally.bad.values()))))
         names = {each.member.key for each in canaries}
         first = [each for each in jobs if each.member.key in names]
         others = [each for each in jobs if each.member.key not in names]
-        if not self._round(first) or not self._verified(canaries):
-            self.tally.left += len(others)
-            self.tally.why = self.tally.why or "the first ones are not verified"
-            return self.tally
-        self._round(others)
-        return self.tally
+        if self._round(first) and self._round(self._unverified(canaries)):
+            self._round(others)
+            return
+        self.tally.left += len(others)
+        self.tally.why = self.tally.why or "the first ones are not verified"
 
-    def _verified(self, canaries: Sequence[Job]) -> bool:
-        """Verify the canaries that are not; tell whether all are."""
-        if canaries and self.tally.bad:
-            return False
-        open_ = [
-            replace(each, action=_VERIFY, oid=0, digest="")
+    def _unverified(self, canaries: Sequence[Job]) -> list[Job]:
+        """Return what verifies the canaries that are not."""
+        return [
+            replace(each, action=_VERIFY, oid=0, digest="", since="")
             for each in canaries
             if each.member.key not in self._journal.past.verified
         ]
-        return self._round(open_) and not self.tally.bad
+
+    @staticmethod
+    def _because(label: str) -> str:
+        return f"{label} has failed, and --fail-fast was said"
 
     def _round(self, jobs: Iterable[Job]) -> bool:
-        """Do jobs; tell whether none has stopped the run."""
+        """Do jobs; tell whether all have ended well."""
+        before = self.tally.failures
         waiting, running = deque(jobs), dict[Future[JobEnd], Job]()
         try:
             while running or (waiting and not self.tally.why):
@@ -125,14 +133,14 @@ class FleetRun:
             self.tally.left += len(waiting)
             raise
         self.tally.left += len(waiting)
-        return not self.tally.why
+        return self.tally.failures == before and not self.tally.why
 
     def _begin(self, job: Job, running: dict[Future[JobEnd], Job]) -> None:
         job = replace(job, since=job.since or datetime.now(UTC).isoformat())
         self._journal.add(journals.BEGUN, job.member, oid=job.oid, action=job.action)
         self._told.member("begun", job.member.label, job.action)
         with signals.deferred():  # a job that nobody knows of would go on
-            running[self._submit(self._executors.works, job)] = job
+            running[self._submitted(self._executors.works, job)] = job
 
     def _submitted(self, works: Executor, job: Job) -> Future[JobEnd]:
         if self._executors.is_remote:
@@ -153,7 +161,7 @@ class FleetRun:
         self._told.member(end.how, label, end.text, **end.told)
         self.tally.add_end(label, end)
         if self._fails_fast and not end.is_good:
-            self.tally.why = f"{label} has failed, and --fail-fast was said"
+            self.tally.why = self._because(label)
         return None
 
     def _interrupt(self, running: dict[Future[JobEnd], Job]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VARIABLE = "env:"
-_WAYS = ("databases", "query", "glob")
+WAYS = ("databases", "query", "glob")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,29 +36,32 @@ class Fleet:
     password: tuple[str, ...] = ()
 
 
-def _url(raw: object) -> str:
+def url(raw: object) -> str:
+    """Return a URL without a password, or what names a variable with one."""
     text = values.text(raw)
     if text.startswith(VARIABLE) or ("://" in text and blank(text) == text):
         return text
     raise ValueError('a URL without its password, or "env:NAME" of a variable that has one')
 
 
-def _names(raw: object) -> tuple[str, ...]:
+def names(raw: object) -> tuple[str, ...]:
+    """Return names of databases."""
     return tuple(values.name(each) for each in values.argv(raw))
 
 
-def _patterns(raw: object) -> tuple[str, ...]:
+def patterns(raw: object) -> tuple[str, ...]:
+    """Return patterns of names, of which one may stand alone."""
     return values.noise([raw] if isinstance(raw, str) else raw)
 
 
 # What a table may have.
 KEYS: dict[str, Callable[[Any], Any]] = {
     "name": values.name,
-    "url": _url,
-    "databases": _names,
+    "url": url,
+    "databases": names,
     "query": values.text,
-    "glob": _patterns,
-    "exclude": _patterns,
+    "glob": patterns,
+    "exclude": patterns,
     "password": values.argv,
 }
 
@@ -74,8 +77,8 @@ def _entry(number: int, table: dict[str, object]) -> Fleet:
     if unknown := sorted(table.keys() - KEYS.keys()):
         known = ", ".join(KEYS)
         raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
-    if len(table.keys() & set(_WAYS)) != 1:
-        raise ValueError(f"with one of {', '.join(_WAYS)} in table {number}")
+    if len(table.keys() & set(WAYS)) != 1:
+        raise ValueError(f"with one of {', '.join(WAYS)} in table {number}")
     given: dict[str, Any] = {}
     for key, value in table.items():
         try:
