@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backset.errors import StepFailedError
 from backset.fleet.jobs import Job, JobEnd
 from backset.process import process, streams
 from backset.settings import reader
@@ -91,17 +90,14 @@ def by_hand(job: Job, progress: Callable[[str], None] = lambda _text: None) -> J
 
 
 def _taken(job: Job) -> Hand:
-    """Give the job to this thread's process. Raises StepFailedError where none starts."""
+    """Give the job to this thread's process, or to a new one. Raises StepFailedError."""
     old: Hand | None = getattr(_mine, "hand", None)
     if old is not None and old.run == job.site.run and old.take(job):
         return old
     if old is not None:
         old.end()
     _mine.hand = Hand(job)
-    if not _mine.hand.take(job):
-        end = _mine.hand.result(lambda _text: None)
-        del _mine.hand
-        raise StepFailedError(f"no process for {job.member.label}: {end.text}", "mend that")
+    _mine.hand.take(job)  # where it has died already, its result says so
     return _mine.hand  # type: ignore[no-any-return]
 
 
