@@ -278,27 +278,29 @@ def test_a_command_says_the_password(fleet: Fleet, cluster: Cluster) -> None:
 
 
 _KEEPS = """
-import os
+import os, subprocess
 from sqlalchemy import create_engine
 from app.models import Base
-ENGINE = create_engine("postgresql+psycopg://" + os.environ["DATABASE_URL"].partition("://")[2])
+URL = {}
+ENGINE = create_engine("postgresql+psycopg://" + URL.partition("://")[2])
 """
+_SEEN = 'os.environ["DATABASE_URL"]'
+_UNSEEN = 'subprocess.check_output(["printenv", "DATABASE_URL"], text=True).strip()'
 
 
-def test_an_application_that_keeps_its_url_migrates_the_right_databases(fleet: Fleet) -> None:
-    """Its process is not shared then: what env.py opens elsewhere is refused by the proof."""
+@pytest.mark.parametrize("read", [_SEEN, _UNSEEN], ids=["seen", "unseen"])
+def test_an_application_that_keeps_its_url_migrates_the_right_databases(
+    fleet: Fleet, read: str
+) -> None:
+    """It is not shared where it is seen to read the URL; else the proof of target fails."""
     folder = fleet.project.folder
-    (folder / "app/kept.py").write_text(_KEEPS)
+    (folder / "app/kept.py").write_text(_KEEPS.format(read))
     env = folder / "alembic/env.py"
     text = env.read_text()
-    engine = (
-        'create_engine("postgresql+psycopg://", connect_args=connect_args(), poolclass=NullPool)'
-    )
-    assert engine in text
-    text = text.replace(engine, "ENGINE").replace(
-        "from app.models import Base", "from app.kept import ENGINE, Base"
-    )
-    env.write_text(text)
+    made = re.search(r"create_engine\(.*\)\n", text)
+    assert made
+    text = text.replace(made[0], "ENGINE\n")
+    env.write_text(text.replace("from app.models import Base", "from app.kept import ENGINE, Base"))
     # What env.py finds without a run is the target: the first import is of that.
     (folder / ".env").write_text(f'DATABASE_URL="{fleet.project.url}"\n')
     add_revision(fleet.project, "aaaa")
@@ -306,6 +308,22 @@ def test_an_application_that_keeps_its_url_migrates_the_right_databases(fleet: F
     assert done.returncode == 0, done.stderr
     assert fleet.revisions == {"aaaa"}
     assert fleet.project.query("SELECT version_num FROM alembic_version") == [(CLEAN_REVISION,)]
+
+
+def test_an_application_that_keeps_a_name_names_the_right_databases(fleet: Fleet) -> None:
+    """A migration that names its own database in SQL does so in each, and in no other."""
+    (fleet.project.folder / "app/named.py").write_text(
+        'import os\nNAME = os.environ.get("DATABASE_URL", "/?").split("/")[3].partition("?")[0]\n'
+    )
+    env = fleet.project.folder / "alembic/env.py"
+    env.write_text(env.read_text().replace("import os\n", "import os\nimport app.named\n", 1))
+    comment = "import app.named; op.execute(f'COMMENT ON DATABASE {app.named.NAME} IS \\'a\\'')"
+    add_revision(fleet.project, "aaaa", comment)
+    done = fleet.invoke("upgrade", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    query = "SELECT datname FROM pg_database WHERE shobj_description(oid, 'pg_database') = 'a'"
+    found = {name for (name,) in fleet.project.query(query)}
+    assert found & {fleet.project.database, *fleet.names} == {*fleet.names}
 
 
 def test_what_a_migration_leaves_in_memory_is_not_there_for_the_next(fleet: Fleet) -> None:

@@ -29,6 +29,7 @@ from . import (
     compare,
     configuration,
     guard,
+    keeping,
     listening,
     making,
     rendering,
@@ -489,8 +490,13 @@ class Requests:
         """Run env.py as far as it needs no database, so that what is wrong with it is known.
 
         `is_spoiled`: it wanted to connect within an import. What was imported half, could not be
-        imported again.
+        imported again. `kept`: the variables of the request that the application may have kept.
         """
+        env = str(Path(self._scripts.dir, "env.py"))
+        with keeping.noticed(self._request.get("names") or (), env) as kept:
+            return {**self._loaded(), "kept": kept}
+
+    def _loaded(self) -> dict[str, Any]:
         self._gate.only_looks, self._gate.opened = True, {}
         try:
             self._run_env(lambda _current, _context: [], stops=True, dont_mutate=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -87,7 +88,6 @@ def fleet(action: str, flags: FleetFlags) -> None:
         for each in workers:
             stack.enter_context(each).begin_alone(settings.plain_env)
         from backset.fleet import executors, looking, members
-        from backset.process import identity
         from backset.runs.consent import Consent
         from backset.servers import location
         from backset.settings import reader
@@ -96,7 +96,8 @@ def fleet(action: str, flags: FleetFlags) -> None:
         if flags.plan and settings.is_embedded and location.peek(settings) is None:
             told.plan([("start", WOULD_START)])
             return
-        site = members.Site(str(Path.cwd()), identity.token(), tuple(reader.FLAGS.items()))
+        run = secrets.token_hex(8)  # a process may have several, each with its settings
+        site = members.Site(str(Path.cwd()), run, tuple(reader.FLAGS.items()))
         hands = stack.enter_context(
             executors.on_dask(flags.dask, site, number)
             if flags.dask

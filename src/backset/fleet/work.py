@@ -77,6 +77,7 @@ class _Steps:
 
     def notice(self, text: str, clients: Sequence[Any] = ()) -> None:  # noqa: ARG002  (JSON)
         """Keep what must not go unsaid."""
+        self._progress(text)
         self.ended.append(("!", text))
 
     def end(self, step: str, done: Done) -> None:
@@ -124,7 +125,7 @@ def _failed(how: How, error: BacksetError | Interrupted) -> JobEnd:
 def _tried(job: Job, steps: _Steps) -> JobEnd:
     settings, chain = members.settings_at(job.site), chain_of(job)
     target = members.target(job.site, job.member)
-    if settings.target is not None:
+    if settings.fleet[job.member.number].url or not settings.is_embedded:
         settings = replace(settings, target=target)
     streams.conceal({*settings.secrets(settings.target), *target.secrets})
     until = time.monotonic() + _PATIENCE_S

@@ -1,8 +1,10 @@
 """One process of Alembic for many databases: each gets one that is made of it by a fork.
 
 Where it can, it has imported the project's application before: its env.py as far as that needs no
-database. What env.py keeps of a URL then leads nowhere, or to another database than was agreed on:
-the proof of target fails, and from there on each process imports the application for itself.
+database. An application that reads what differs between databases while it is imported may keep it,
+so that each process imports such a one for itself. Whatever is not seen of that, a URL that was
+kept leads to another database than was agreed on: the proof of target fails, and from there on each
+process imports the application as well.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class _Source:
         return None
 
     def _made(self, settings: Settings) -> Nursery:
-        if self.imports_application and _names_nothing_else(settings):
+        if self.imports_application:
             made = Nursery(settings)
             worker = Worker(settings, of=(made, made.control))
             if _has_imported(worker, settings) and worker.multiply():
@@ -63,19 +65,9 @@ class _Source:
 def _has_imported(worker: Worker, settings: Settings) -> bool:
     with suppress(StepFailedError):
         worker.begin_alone(settings.plain_env)
-        return worker.has_imported()
+        names = {name for name, text in settings.env.items() if "{" in text}
+        return worker.has_imported(names)
     return False
-
-
-def _names_nothing_else(settings: Settings) -> bool:
-    """Tell whether what names a database to env.py is its URL, whose place is proved.
-
-    A variable such as TENANT = "{database}" that the application keeps would be that of no database
-    or of another one, and no proof would tell.
-    """
-    texts = [*settings.env.values(), *settings.ini.values()]
-    texts += [each for lineage in settings.lineages for each in lineage.ini.values()]
-    return not any("{database" in each for each in texts)
 
 
 _source: _Source | None = None

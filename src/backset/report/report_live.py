@@ -69,14 +69,16 @@ class LiveReport(Report):
 
     def member(self, event: str, database: str, text: str, **more: Any) -> None:  # noqa: ANN401  (JSON)
         """Show the databases that are worked on as a table, below the lines of the others."""
-        if event in {"begun", "doing"}:
-            since = self._members[database][0] if event == "doing" else time.monotonic()
+        if event == "doing":  # from a thread, where nothing may be drawn anew
+            since, _ = self._members.get(database, (time.monotonic(), ""))
             self._members[database] = (since, text)
-            self._show_members()
             return
-        self._ended += 1
-        self._members.pop(database, None)
-        super().member(event, database, text, **more)
+        if event == "begun":
+            self._members[database] = (time.monotonic(), text)
+        else:
+            self._ended += event not in {"again", "planned"}
+            self._members.pop(database, None)
+            super().member(event, database, text, **more)
         if self._members:
             self._show_members()
 
