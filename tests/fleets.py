@@ -19,7 +19,7 @@ _REVISION = '''"""{id}."""
 from alembic import op
 
 revision = "{id}"
-down_revision = {down!r}
+down_revision = "{down}"
 
 
 def upgrade():

@@ -227,11 +227,11 @@ class _Fleet:
 
     def _plan_jobs(self, every: Sequence[_Standing]) -> None:
         """Let each member that is replaced say what that is about, and what stands against it."""
-        from backset.fleet.hand import by_hand
+        from backset.fleet.hand import look_by_hand
 
         wanted = [each for each in every if each.job]
         plans = [replace(each.job, plans=True) for each in wanted if each.job]
-        ends = self._executors.works.map(by_hand, plans)
+        ends = self._executors.works.map(look_by_hand, plans)
         for each, end in zip(wanted, ends, strict=True):
             if not end.is_good:
                 each.job, each.end = None, end

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backset.errors import BacksetError, Interrupted
 from backset.fleet import journal as journals
 from backset.fleet.executors import refused
-from backset.fleet.hand import by_hand
+from backset.fleet.hand import TRIES, by_hand
 from backset.fleet.jobs import Job, JobEnd
 from backset.process import signals
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from backset.fleet.journal import FleetJournal
     from backset.report.report import Report
 
-_TRIES = 3  # of a job whose process dies
 _LOOK_EVERY_S = 0.5
 _ENDING_S = 60.0  # for interrupted jobs, each of which cleans up
 _VERIFY = "verify"
@@ -153,7 +152,7 @@ class FleetRun:
         label = job.member.label
         if end.how == "died":
             self._deaths[job.member.key] += 1
-            if self._deaths[job.member.key] < _TRIES:
+            if self._deaths[job.member.key] < TRIES:
                 self._told.member("again", label, f"{end.text}; it is tried again")
                 return job
         event = journals.VERIFIED if job.action == _VERIFY and end.is_good else end.how
