@@ -26,6 +26,7 @@ from benchmarks import (
     page,
     place,
     rebuilds,
+    shared,
     sizes,
     squashes,
 )
@@ -41,6 +42,7 @@ MEASURES: dict[str, Measure] = {
     "commands": rebuilds.commands,
     "listing": rebuilds.listing,
     "sizes": sizes.sizes,
+    "shared": shared.shared,
     "seeding": loads.seeding,
     "carrying": loads.carrying,
     "chains": growth.chains,

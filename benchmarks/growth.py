@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from benchmarks import rebuilds, revisions
+from benchmarks import bare, rebuilds, revisions
 from benchmarks.figures import Comparison, Curve, Reading
 from benchmarks.sides import Side, alternate
 
@@ -20,29 +20,35 @@ if TYPE_CHECKING:
 
 _TABLES, _REVISIONS = 10, 10  # of a chain that grows in the other
 _LONG = 400
+_MANY = 1000
 
 
 def chains(place: Place, amounts: Amounts) -> Iterator[Found]:
     """Yield a rebuild along chains of revisions, against `alembic upgrade head` alone."""
     pairs = [(each, _TABLES) for each in amounts.revisions]
     readings = [_chain(place, amounts, *each) for each in pairs]
-    for (count, _), (ours, theirs) in zip(pairs, readings, strict=True):
+    for (count, _), (ours, theirs, floor) in zip(pairs, readings, strict=True):
         goal = 1.15 if count == _LONG else None
         yield Comparison(f"reset-db, cold, {count} revisions", "s", ours, theirs, goal)
+        yield Comparison(f"a bare script: cold, {count} revisions", "s", floor, theirs)
     yield from _curves("revisions", amounts.revisions, readings)
 
 
 def tables(place: Place, amounts: Amounts) -> Iterator[Found]:
     """Yield a rebuild of some tables, against `alembic upgrade head` alone."""
     readings = [_chain(place, amounts, _REVISIONS, each) for each in amounts.tables]
-    for count, (ours, theirs) in zip(amounts.tables, readings, strict=True):
-        yield Comparison(f"reset-db, cold, {count} tables", "s", ours, theirs)
+    for count, (ours, theirs, floor) in zip(amounts.tables, readings, strict=True):
+        goal = 1.25 if count == _MANY else None
+        yield Comparison(f"reset-db, cold, {count} tables", "s", ours, theirs, goal)
+        yield Comparison(f"a bare script: cold, {count} tables", "s", floor, theirs)
     yield from _curves("tables", amounts.tables, readings)
 
 
 def _curves(over: str, points: tuple[int, ...], readings: list[list[Reading]]) -> Iterator[Found]:
     names = ("reset-db", "alembic upgrade head")
-    for name, several in zip(names, zip(*readings, strict=True), strict=True):
+    for name, several in zip(
+        names, zip(*(each[:2] for each in readings), strict=True), strict=True
+    ):
         yield Curve(name, over, tuple(zip(map(float, points), several, strict=True)))
 
 
@@ -52,7 +58,7 @@ def _chain(place: Place, amounts: Amounts, count: int, made: int) -> list[Readin
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    ours, theirs = f"chain_{count}_{made}", f"alone_{count}_{made}"
+    ours, theirs, floor = (f"{each}_{count}_{made}" for each in ("chain", "alone", "bare"))
     env = {name: {"DATABASE_URL": place.url(name)} for name in (ours, theirs)}
     words = ["backset", *rebuilds.cold(place)]
 
@@ -68,9 +74,10 @@ def _chain(place: Place, amounts: Amounts, count: int, made: int) -> list[Readin
     sides = [
         Side("reset-db", lambda: place.run(*words, env=env[ours], cwd=folder)),
         Side("alembic upgrade head", migrate, lambda: place.renew(theirs), check),
+        bare.chain(place, floor, folder, "DATABASE_URL"),
     ]
     readings = alternate(sides, amounts.few + 2)
-    place.drop(ours, theirs)
+    place.drop(ours, theirs, floor)
     return readings
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import memory, peers, rebuilds, rows
+from benchmarks import bare, memory, peers, rebuilds, rows
 from benchmarks.figures import Absent, Comparison, Curve, Reading
 from benchmarks.sides import Side, alternate
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SMALL_MB = 1
 _SLOW_MB = 200  # a round to warm up would only take its time
+_LARGE_MB = 1000
+_BACKUP_GOALS = {10: 1.0, _LARGE_MB: 0.10}
 
 
 class Sized:
@@ -82,36 +84,44 @@ class Sized:
         """Yield the lines of this size."""
         rounds, warms_up = few, self.size_mb < _SLOW_MB
         shown = f"{self.size_mb} MB"
-        large = self.size_mb >= 1000  # noqa: PLR2004  (what the goals are about)
-        backup = [Side("invoke backup", self.backup), Side("pg_dump -Fc", self.pg_dump)]
-        ours, theirs = alternate(backup, rounds, warms_up=warms_up)
-        yield Comparison(f"backup, {shown}", "s", ours, theirs, 0.12 if large else None)
+        is_large = self.size_mb >= _LARGE_MB
+        floors = bare.large(self.place, self.name, f"bare_copy_{self.size_mb}")
+        backup = [Side("invoke backup", self.backup), Side("pg_dump -Fc", self.pg_dump), floors[0]]
+        ours, theirs, floor = alternate(backup, rounds, warms_up=warms_up)
+        yield Comparison(f"backup, {shown}", "s", ours, theirs, _BACKUP_GOALS.get(self.size_mb))
+        yield Comparison(f"a bare script: backup, {shown}", "s", floor, theirs)
+        yield from self._peak(f"backup of {shown}")
         dump = Reading("pg_dump -Fc", (_size_mb(self.dump),))
         file = Reading("invoke backup", (self.file_mb,))
-        yield Comparison(f"the file of a backup, {shown}", "MB", file, dump, 1.2)
+        yield Comparison(f"the file of a backup, {shown}", "MB", file, dump, 1.15)
         restore = [
-            Side("invoke restore", lambda: self.place.invoke("restore", "--yes", **self.env)),
+            Side("invoke restore", lambda: self.read("restore", "--yes")),
             Side("dropdb, createdb, pg_restore -j2", self.pg_restore),
+            floors[1],
         ]
-        ours, theirs = alternate(restore, rounds, warms_up=warms_up)
-        yield Comparison(f"restore, {shown}", "s", ours, theirs)
-        self.peaks.clear()
+        ours, theirs, floor = alternate(restore, rounds, warms_up=warms_up)
+        yield Comparison(f"restore, {shown}", "s", ours, theirs, 0.8 if is_large else None)
+        yield Comparison(f"a bare script: restore, {shown}", "s", floor, theirs)
+        yield from self._peak(f"restore of {shown}")
         whole = [
             Side("reset-db, cold", self.rebuild, check=self.undo),
             Side("the runbook by hand", self.runbook, prepare=self.renew_copy),
         ]
         ours, theirs = alternate(whole, rounds, warms_up=warms_up)
-        yield Comparison(f"reset-db, {shown}", "s", ours, theirs, 0.12 if large else None)
-        if all(self.peaks):
-            peak = Reading("parent", tuple(self.peaks))
-            yield Comparison(
-                f"peak memory, reset-db of {shown}", "MB", peak, goal=rebuilds.MEMORY_MB
-            )
-        else:
-            yield Absent(f"peak memory, {shown}", memory.WHY_NOT)
+        yield Comparison(f"reset-db, {shown}", "s", ours, theirs, 0.12 if is_large else None)
+        yield from self._peak(f"reset-db of {shown}")
         self.readings |= {"reset-db": ours, "promote": Reading("promote", tuple(self.promoting))}
-        self.place.drop(self.copy)
+        self.place.drop(self.copy, f"bare_copy_{self.size_mb}")
         self.dump.unlink()
+
+    def _peak(self, what: str) -> Iterator[Found]:
+        """Yield the peak memory of what was read since the last one."""
+        peaks, self.peaks = tuple(self.peaks), []
+        if all(peaks):
+            peak = Reading("parent", peaks)
+            yield Comparison(f"peak memory, {what}", "MB", peak, goal=rebuilds.MEMORY_MB)
+        else:
+            yield Absent(f"peak memory, {what}", memory.WHY_NOT)
 
 
 def sizes(place: Place, amounts: Amounts) -> Iterator[Found]:

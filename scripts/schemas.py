@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 import backset
 from backset import described
+from backset.backups.manifest import RemoteDump  # told as its address
 from backset.report.report_json import Content, ToldMember
 from backset.settings import fleets, values
 from backset.settings.settings import KEYS, Key
@@ -63,6 +64,8 @@ _TYPES = {**vars(typing), **vars(collections.abc), "Path": Path}  # which annota
 CHECKED: dict[Any, dict[str, Any]] = {
     values.name: _NAME,
     values.text: _TEXT,
+    values.place: _TEXT,
+    values.recipients: {**_WORDS, "items": {**_TEXT, "pattern": "^(age1|ssh-ed25519 |ssh-rsa )"}},
     values.flag: {"type": "boolean"},
     values.argv: _WORDS,
     values.arguments: _WORDS,
@@ -134,7 +137,8 @@ def _type(kind: Any) -> dict[str, Any]:  # noqa: ANN401  (what typing gives)
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in {Union, UnionType}:
-        return {"anyOf": [_type(each) for each in inner]}
+        kinds = [_type(each) for each in inner if each is not RemoteDump]
+        return {"anyOf": kinds} if len(kinds) > 1 else kinds[0]
     if origin in {dict, Mapping}:
         return {"type": "object", "additionalProperties": _type(inner[1])}
     return {"type": "array", "items": _type(inner[0])} if origin else {"type": _NAMES[kind]}

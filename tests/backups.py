@@ -53,7 +53,7 @@ def take(
 
 def take_folder(vault: BackupStore, target: Target, programs: Programs) -> Backup:
     """Take a backup as the version before zstd did of a large database: a folder of files."""
-    dump = take(vault, target, programs).dump
+    dump = take(vault, target, programs).path
     dump.unlink()
     arguments = ["--format=directory", "--jobs=2", f"--file={dump}"]
     programs.run(programs.find("pg_dump", 18), *arguments, conninfo(target, "test"), target=target)

@@ -7,6 +7,7 @@ import sys
 import traceback
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +20,6 @@ from backset.errors import (
     ConsentError,
     FindingsError,
     Interrupted,
-    SettingsError,
     StepFailedError,
 )
 from backset.migrate.program import handed_on
@@ -32,14 +32,8 @@ from backset.text import pasted, redaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from backset.backups.manifest import Backup
-    from backset.backups.store import Choice
-    from backset.chain import Chain
-    from backset.connections.target import Target
     from backset.errors import Finding
     from backset.memory.builds import Memory
-    from backset.runs.run import Run
-    from backset.settings.rules import Origin
     from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset(
@@ -48,7 +42,6 @@ _WITHOUT_TARGET = frozenset(
 _WITHOUT_PRIMARY = _WITHOUT_TARGET | {"wait", "url"}
 _WITHOUT_SCRIPTS = frozenset({"start", "stop", "wait", "url", "psql", "backups", "undo", "squash"})
 _BUG = 1  # its exit code
-WOULD_START = "would start the embedded PostgreSQL"
 
 
 @contextmanager
@@ -234,93 +227,26 @@ def leave(told: Report, code: int) -> NoReturn:
     raise Exit(code=_close(told, code))
 
 
-def run_chain(
-    name: str,
-    words: Sequence[str] = (),
-    *,
-    plan: bool,
-    as_json: bool,
-    said: Mapping[str, Any] = MappingProxyType({}),
-    skip: frozenset[str] = frozenset(),
-    asked: Mapping[str, Any] = MappingProxyType({}),
-    named: Mapping[str, Any] = MappingProxyType({}),
-    backup: str = "",
-    into: str = "",
-) -> None:
-    """Run or plan one of the chains on the target.
+@contextmanager
+def ready(
+    name: str, *, plan: bool, as_json: bool, asked: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Callable[..., None]]:
+    """Open what a chain needs, Alembic's process before our own imports; give what runs it.
 
-    words: more words for the seed command.
-    said, asked: the fields of Consent and Options that the flags say. named: what is
-    asked of a backup that is taken.
+    asked: the fields of Options that the flags say.
     """
     writes = asked.get("carries", {}).get("writes")
     changes = not plan and CHAINS[name].locks
     with (
-        opened(name, as_json=as_json, changes=changes, meanwhile=_imported) as (loaded, told),
-        _written(loaded, told, plan=plan) if writes else nullcontext(),
-        _ahead(loaded, name, asked) as (memory, worker),
+        opened(name, as_json=as_json, changes=changes, meanwhile=_imported) as (settings, told),
+        _written(settings, told, plan=plan) if writes else nullcontext(),
+        _ahead(settings, name, asked) as (memory, worker),
     ):
         _imported()
         from backset import execution
-        from backset.backups.backup import Wish
-        from backset.connections.session import explained
-        from backset.runs.consent import Consent
-        from backset.runs.run import Options, Run
-        from backset.servers import location
-        from backset.settings import rules
 
-        settings = loaded.seeded_with(words)
-        ask = asking(told) if told.can_ask else None
-        whence = _origin(settings, asked["origin"]) if "origin" in asked else None
-        carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
-        wish = Wish.of(**named)
-        consent = Consent(**said, ask=ask)
-        chain = CHAINS[name]
-        target = location.peek(settings) if plan else location.locate(settings)
-        if target is None:
-            skip |= execution.unwanted(carries)
-            order = " → ".join(each.name for each in chain.steps if each.name not in skip)
-            told.plan([("start", WOULD_START), ("then", order)])
-            return
-        choice = None
-        if chain.has("load"):
-            choice = choose_backup(
-                settings, told, target, name=backup, into=into, newest=consent.yes
-            )
-            target = target.named(into) if into else target
-        with Run(
-            *(settings, target, "plan" if plan else name),
-            beside=chain.replaces,
-            worker=worker,
-            choice=choice,
-            options=Options(**{**asked, "carries": carries, "origin": whence, "wish": wish}),
-            memory=memory,
-        ) as run:
-            told.note(database=target.database, url=target.shown)
-            if whence and whence.is_exposed:
-                told.notice(rules.EXPOSED)
-            if plan:
-                run.open()
-                with explained(target):
-                    told.note(sessions=run.server.sessions(target.database))
-                planned = execution.plan(run, chain, skip=skip, consent=consent)
-                told.plan(planned.lines, planned.facts, planned.digest)
-                if planned.problems:
-                    raise StepFailedError.of(planned.problems)
-                return
-            execution.perform(run, chain, told, skip=skip, consent=consent)
-            told.done(_farewell(chain, run))
-
-
-def _origin(settings: Settings, text: str) -> Origin:
-    """Return where rows come from: of several hosts one, for as long as the run lasts."""
-    from backset.connections import primary
-    from backset.settings import rules
-
-    found = rules.read_origin(settings, text)
-    if found.database is None:
-        return found
-    return replace(found, database=primary.pinned(found.database, is_read=True))
+        it = execution.Opened(settings, told, memory, worker)
+        yield partial(execution.run_chain, it, CHAINS[name], plan=plan, asked=asked)
 
 
 def _imported() -> None:
@@ -363,81 +289,3 @@ def alembic_for_proof(
     with ExitStack() as stack:
         it, *ahead = map(stack.enter_context, Worker.several(settings, lineages))
         yield it, ahead
-
-
-def _farewell(chain: Chain, run: Run) -> str:
-    if chain.has("undo"):
-        return " · `invoke undo` again is redo"
-    if run.in_place.is_rebuilt:
-        way = " --in-place" if run.in_place.is_asked else ""  # else a swap could be tried
-        taken = f"`invoke restore {run.backups.taken.name}{way}`" if run.backups.taken else ""
-        return f" · {taken} goes back" if taken else ""
-    back = " · `invoke undo` swaps the old one back" if run.current.database is not None else ""
-    return f"{back} · `invoke psql` opens it" if run.outcome.promoted else ""
-
-
-def asking(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
-    """Return what shows facts on the terminal and reads the name that the user types."""
-
-    def typed(facts: Sequence[tuple[str, str]]) -> str:
-        told.stakes(facts, "")
-        try:
-            return input(" type the database's name to go on: ").strip()
-        except EOFError:
-            return ""
-
-    return typed
-
-
-def choose_backup(
-    settings: Settings, told: Report, target: Target, *, name: str, into: str, newest: bool
-) -> Choice:
-    """Return which backup to restore; without a name, offer the list where somebody can choose."""
-    from backset.backups.store import BackupStore, Choice
-
-    if into:
-        _check_name(into, target.database)
-    store = BackupStore.of(settings.backups, target.database)
-    database = None if into else target.database
-    if not name and not newest:
-        found, unreadable = store.read()
-        offered = found[::-1]
-        told.backups(offered, store.folder, unreadable, numbered=True)
-        if not offered:
-            raise StepFailedError(f"{store.folder} has no backup", "`invoke backup` takes one")
-        if not told.can_ask:
-            remedy = f"`invoke restore {offered[0].name}`, or `invoke restore --yes` for the newest"
-            raise StepFailedError("restore was not told which backup", remedy)
-        name = _chosen(offered)
-    return Choice(store=store, name=name or None, database=database)
-
-
-def _chosen(offered: Sequence[Backup]) -> str:
-    """Read from the terminal the number of one of `offered`; return its name.
-
-    Raises StepFailedError when nothing is chosen.
-    """
-    while True:
-        try:
-            answer = input(f" which one? [1-{len(offered)}] ").strip()
-        except EOFError:
-            answer = ""
-        if not answer:
-            raise StepFailedError("no backup was chosen", "type the number of one, or its name")
-        for number, each in enumerate(offered, 1):
-            if answer in {str(number), each.name}:
-                return each.name
-
-
-def _check_name(database: str, target: str) -> None:
-    from backset.connections.target import derived_name
-    from backset.servers.server import DERIVED
-    from backset.settings import values
-
-    said, must_be = f"--into is {database!r}", f"another name: that one is used beside {target}"
-    try:
-        values.name(database)
-    except ValueError as error:
-        raise SettingsError([(said, f"it must be {error}")]) from None
-    if database in {derived_name(target, f"__{word}") for word in DERIVED}:
-        raise SettingsError([(said, f"it must be {must_be}")])

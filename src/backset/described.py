@@ -87,9 +87,11 @@ def plain(value: Any) -> Any:  # noqa: ANN401  (any value, and JSON)
     return _object(value) if is_dataclass(value) else value
 
 
-def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401  (an instance of a dataclass)
+def _object(value: Any) -> dict[str, Any] | str:  # noqa: ANN401  (an instance of a dataclass)
     found: dict[str, Any] = {}
     kind: Any = type(value)
+    if not keys(kind):  # an address
+        return str(value)
     for name, each in keys(kind).items():
         content = getattr(value, name)
         if each.is_inline:

@@ -3,37 +3,158 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
+from backset.backups.backup import Wish
 from backset.chain import Done, Planned, flat
 from backset.checks import differences
+from backset.connections import primary
 from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
-from backset.errors import BacksetError, Overdue, StepFailedError
+from backset.errors import BacksetError, FindingsError, Overdue, StepFailedError
 from backset.inherit.extensions import Announced, lacking
 from backset.migrate import current
 from backset.process import signals
+from backset.report import asking
+from backset.report.report import WOULD_START
 from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
-from backset.runs.consent import admit, refuse_writing, settle, shown
-from backset.servers import derived, swap
+from backset.runs.consent import Consent, admit, refuse_writing, settle, shown
+from backset.runs.run import Options, Run
+from backset.servers import derived, location, standbys, swap
 from backset.servers.server import untried
+from backset.settings import rules
 from backset.steps.content import carry_sides, set_aside
 from backset.steps.databases import mark, pruned
 from backset.text import explanations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from backset.chain import Chain, Group, Step, Watcher
     from backset.connections.activity import Backend
     from backset.errors import Finding
-    from backset.runs.consent import Consent
-    from backset.runs.run import Run
-    from backset.settings.rules import Rules
+    from backset.memory.builds import Memory
+    from backset.migrate.worker import Worker
+    from backset.report.report import Report
+    from backset.settings.rules import Origin, Rules
+    from backset.settings.settings import Settings
+
+
+class Opened(NamedTuple):
+    """What is open before a chain runs: memory and worker where it may migrate."""
+
+    settings: Settings
+    told: Report
+    memory: Memory | None
+    worker: Worker | None
+
+
+def run_chain(
+    opened: Opened,
+    chain: Chain,
+    words: Sequence[str] = (),
+    *,
+    plan: bool,
+    said: Mapping[str, Any] = MappingProxyType({}),
+    skip: frozenset[str] = frozenset(),
+    asked: Mapping[str, Any] = MappingProxyType({}),
+    named: Mapping[str, Any] = MappingProxyType({}),
+    backup: str = "",
+    into: str = "",
+    whence: str = "",
+) -> None:
+    """Run or plan a chain on the target. Raises BacksetError.
+
+    words: more words for the seed command.
+    said, asked: the fields of Consent and Options that the flags say. named: what is
+    asked of a backup that is taken. backup, into, whence: which one is restored, see asking.
+    """
+    told, settings = opened.told, opened.settings.seeded_with(words)
+    origin = _origin(settings, asked["origin"]) if "origin" in asked else None
+    carries = rules.wanted(settings, **asked["carries"]) if "carries" in asked else None
+    wish = Wish.of(**named)
+    consent = Consent(**said, ask=asking.typed_name(told) if told.can_ask else None)
+    target = location.peek(settings) if plan else location.locate(settings)
+    if target is None:
+        skip |= unwanted(carries)
+        order = " → ".join(each.name for each in chain.steps if each.name not in skip)
+        told.plan([("start", WOULD_START), ("then", order)])
+        return
+    choice = None
+    if chain.has("load"):
+        choice = asking.choose_backup(
+            *(settings, told, target),
+            name=backup,
+            into=into,
+            newest=consent.yes,
+            whence=whence,
+        )
+        target = target.named(into) if into else target
+    with Run(
+        *(settings, target, "plan" if plan else chain.name),
+        beside=chain.replaces,
+        worker=opened.worker,
+        choice=choice,
+        options=Options(**{**asked, "carries": carries, "origin": origin, "wish": wish}),
+        memory=opened.memory,
+    ) as run:
+        told.note(database=target.database, url=target.shown)
+        if origin and origin.is_exposed:
+            told.notice(rules.EXPOSED)
+        if plan:
+            _tell_plan(run, chain, told, skip=skip, consent=consent)
+            return
+        perform(run, chain, told, skip=skip, consent=consent)
+        lacking = _await_standbys(run, told)
+        told.done(_farewell(chain, run))
+        if lacking:
+            raise FindingsError.of(lacking)
+
+
+def _await_standbys(run: Run, told: Report) -> list[Finding]:
+    """Wait for the standbys, where somebody asked for that; return what they lack."""
+    wait_s = run.options.standby_s
+    if wait_s is None:
+        return []
+    with explained(run.target):
+        return standbys.await_replay(run.server.session, run.target.others, wait_s, told.notice)
+
+
+def _origin(settings: Settings, text: str) -> Origin:
+    """Return where rows come from: of several hosts one, for as long as the run lasts."""
+    found = rules.read_origin(settings, text)
+    if found.database is None:
+        return found
+    return replace(found, database=primary.pinned(found.database, is_read=True))
+
+
+def _tell_plan(
+    run: Run, chain: Chain, told: Report, *, skip: frozenset[str], consent: Consent
+) -> None:
+    run.open()
+    with explained(run.target):
+        told.note(sessions=run.server.sessions(run.target.database))
+    planned = plan(run, chain, skip=skip, consent=consent)
+    told.plan(planned.lines, planned.facts, planned.digest)
+    if planned.problems:
+        raise StepFailedError.of(planned.problems)
+
+
+def _farewell(chain: Chain, run: Run) -> str:
+    if chain.has("undo"):
+        return " · `invoke undo` again is redo"
+    if run.in_place.is_rebuilt:
+        way = " --in-place" if run.in_place.is_asked else ""  # else a swap could be tried
+        taken = f"`invoke restore {run.backups.taken.name}{way}`" if run.backups.taken else ""
+        return f" · {taken} goes back" if taken else ""
+    back = " · `invoke undo` swaps the old one back" if run.current.database is not None else ""
+    return f"{back} · `invoke psql` opens it" if run.outcome.promoted else ""
 
 
 def unwanted(carries: Rules | None) -> frozenset[str]:
@@ -67,8 +188,8 @@ def perform(
             keeps = frozenset(each for each in ("verify", "seed") if _is_kept(groups, each))
             with Keeping(run, keeps) as keeping:
                 performer = _Performer(run, watcher, keeping, consent.timeout_s)
-                for group in groups:
-                    performer.do(group)
+                for number, group in enumerate(groups):
+                    performer.do(group, {each.name for each in flat(groups[number + 1 :])})
         if run.in_place.is_rebuilt:
             _, words = pruned(run)
             if words:
@@ -202,9 +323,10 @@ class _Performer:
         self._timeout_s = timeout_s
         self._values: dict[str, object] = {}
 
-    def do(self, group: Group) -> None:
+    def do(self, group: Group, later: Collection[str] = ()) -> None:
         """Do the first step, and the others while it waits.
 
+        later: the names of the steps that follow, one of which needs many modules.
         What goes wrong with one of the others is said when the first one is done: a backup that
         was begun is worth having.
         """
@@ -221,6 +343,8 @@ class _Performer:
                     left.pop(0)
                 except (StepFailedError, psycopg.Error) as error:
                     failed.append(error)
+            if "carry" in later:
+                from backset.carry import carry  # noqa: F401  (pg_dump is at work)
 
         with signals.limited(0 if first.is_short else self._timeout_s):
             self._perform(first, *([meanwhile] if first.waits else []))
@@ -315,6 +439,9 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> P
             _check_origin(run)
             chosen = chain.groups if run.work.is_beside else chain.in_place
             lines, about = shown(admitted), (admitted.facts, admitted.digest)
+            following = [str(each) for each in standbys.connected(run.server.session)]
+            following += standbys.idle_slots(run.server.session)
+            lines += [("standby", each) for each in following]
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(run.options.carries))

@@ -17,7 +17,7 @@ from backset.chain import CHAINS, Chain
 from backset.steps import STANDARD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from invoke.context import Context
     from invoke.parser.argument import Argument
@@ -36,6 +36,9 @@ _REPLACES = {
     **_CHAIN,
     "yes": "go on although it is not certain that this is the right server",
     "confirm": "the digest of --plan: agree to replace the database that these facts describe",
+}
+_STANDBY = {
+    "standby": "wait a minute, or SECONDS, until each standby has the new database; else exit 6",
 }
 _REBUILDS = {
     **_REPLACES,
@@ -93,6 +96,18 @@ def _dry(c: Context, plan: bool = False) -> bool:
     return plan or bool(c.config.run.dry)
 
 
+@contextmanager
+def _ready(
+    name: str, c: Context, *, plan: bool, as_json: bool, asked: Mapping[str, Any] | None = None
+) -> Iterator[Callable[..., None]]:
+    """Open what a chain needs for the block; give what runs it."""
+    with (
+        _machine("cli") as cli,
+        cli.ready(name, plan=_dry(c, plan), as_json=as_json, asked=asked or {}) as run_chain,
+    ):
+        yield run_chain
+
+
 def _refuse_both(flag: str, *, yes: bool, no: bool) -> None:
     if yes and no:
         raise Exit(f" ✘ --{flag} and --no-{flag} say the opposite → leave one of them out", code=2)
@@ -113,9 +128,10 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
     @task(
         name=chain.name,
         auto_shortflags=False,
-        optional=["carry"],
+        optional=["carry", "standby"],
         help={
             **_REBUILDS,
+            **_STANDBY,
             "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
             "--carry= of none, whatever the settings say",
             "drop_data": "with --carry: leave behind what has no place in the new schema",
@@ -139,6 +155,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         wait: bool = False,
         yes: bool = False,
         confirm: str = "",
+        standby: str | None = None,
         in_place: bool = False,
         seed_twice: bool = False,
         accept: bool = False,
@@ -158,19 +175,20 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
         said["timeout"] = timeout
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
+        asked["standby"] = standby
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        with _machine("cli") as cli:
-            cli.run_chain(
-                chain.name, plan=_dry(c, plan), as_json=json, said=said, asked=asked, skip=skip
-            )
+        with _ready(chain.name, c, plan=plan, as_json=json, asked=asked) as run_chain:
+            run_chain(said=said, skip=skip)
 
     return rebuild
 
 
 @task(
     auto_shortflags=False,
+    optional=["standby"],
     help={
         **_REPLACES,
+        **_STANDBY,
         **_TIMEOUT,
         "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
         "variable with one",
@@ -194,6 +212,7 @@ def carry(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
     accept: bool = False,
     cold: bool = False,
     timeout: str = "",
@@ -206,13 +225,14 @@ def carry(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
+    asked["standby"] = standby
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    with _machine("cli") as cli:
-        cli.run_chain("carry", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _ready("carry", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said)
 
 
-@task(auto_shortflags=False, help=_REPLACES)
+@task(auto_shortflags=False, optional=["standby"], help={**_REPLACES, **_STANDBY})
 def undo(
     c: Context,
     plan: bool = False,
@@ -220,14 +240,15 @@ def undo(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
 ) -> None:
     """Swap the database from before back in; twice is redo.
 
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    with _machine("cli") as cli:
-        cli.run_chain("undo", plan=_dry(c, plan), as_json=json, said=said)
+    with _ready("undo", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+        run_chain(said=said)
 
 
 @task(
@@ -258,13 +279,11 @@ def backup(
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     named = {"name": name, "pin": pin}
-    with _machine("cli") as cli:
-        cli.run_chain(
-            "backup", plan=_dry(c, plan), as_json=json, said=said, asked=asked, named=named
-        )
+    with _ready("backup", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said, named=named)
 
 
-@task(auto_shortflags=False, help=_REBUILDS)
+@task(auto_shortflags=False, optional=["standby"], help={**_REBUILDS, **_STANDBY})
 def reset(
     c: Context,
     plan: bool = False,
@@ -272,6 +291,7 @@ def reset(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
@@ -281,8 +301,8 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _machine("cli") as cli:
-        cli.run_chain("reset", plan=_dry(c, plan), as_json=json, said=said)
+    with _ready("reset", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+        run_chain(said=said)
 
 
 @task(
@@ -308,8 +328,8 @@ def upgrade(
     the id of the new revision is written, once its schema was compared.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"drifted": drifted}
-    with _machine("cli") as cli:
-        cli.run_chain("upgrade", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _ready("upgrade", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said)
 
 
 @task(
@@ -341,8 +361,8 @@ def verify(
     asked: dict[str, Any] = {"accepts": accept, "downgrades": downgrade}
     _refuse_both("deep", yes=deep, no=no_deep)
     asked["deep"] = False if no_deep else deep or None
-    with _machine("cli") as cli:
-        cli.run_chain("verify", plan=_dry(c, plan), as_json=json, said=said, asked=asked)
+    with _ready("verify", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(said=said)
 
 
 @task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
@@ -360,10 +380,11 @@ def seed(
     after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    with _machine("cli") as cli:
-        cli.run_chain(
-            "seed", _after_dashes(), plan=_dry(c, plan), as_json=json, said=said, asked=asked
-        )
+    with _ready("seed", c, plan=plan, as_json=json, asked=asked) as run_chain:
+        run_chain(_after_dashes(), said=said)
+
+
+_WITH_A_WORD = {"--into", "--from", "--confirm", "--timeout"}
 
 
 class _NamedTask(Task[Any]):
@@ -378,7 +399,7 @@ class _NamedTask(Task[Any]):
         words = [
             word
             for word, before in zip(after, ["", *after], strict=False)
-            if not word.startswith("-") and before not in {"--into", "--confirm", "--timeout"}
+            if not word.startswith("-") and before not in _WITH_A_WORD
         ]
         if words and words[0] not in namespace.task_names:
             for argument in arguments:
@@ -390,9 +411,13 @@ class _NamedTask(Task[Any]):
     klass=_NamedTask,
     auto_shortflags=False,
     positional=["backup"],
+    optional=["standby"],
     help={
         **_REBUILDS,
+        **_STANDBY,
         "backup": "a name from `invoke backups`; without one, the list is offered",
+        "from_": "where a team shares its backups: s3://bucket/prefix/latest, or a name in place "
+        "of `latest`",
         "into": "the database that it goes into, which may be a new one on the same server",
         "yes": f"{_REPLACES['yes']}; without a name, take the newest backup of this server",
     },
@@ -400,12 +425,14 @@ class _NamedTask(Task[Any]):
 def restore(
     c: Context,
     backup: str = "",
+    from_: str = "",
     into: str = "",
     plan: bool = False,
     json: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
@@ -417,9 +444,9 @@ def restore(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    which = {"backup": backup, "into": into}
-    with _machine("cli") as cli:
-        cli.run_chain("restore", plan=_dry(c, plan), as_json=json, said=said, **which)
+    which = {"backup": backup, "into": into, "whence": from_}
+    with _ready("restore", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+        run_chain(said=said, **which)
 
 
 @task(auto_shortflags=False, help={"json": _CHAIN["json"]})

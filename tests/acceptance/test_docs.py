@@ -17,7 +17,7 @@ from psycopg import sql
 
 from backset.checks import differences
 from backset.settings.reader import load
-from tests import squashed
+from tests import buckets, squashed
 from tests.fleets import describe
 from tests.git import WHO, commit, git
 from tests.marks import slow_but
@@ -136,12 +136,21 @@ def tenants(
         superuser.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
+@pytest.fixture
+def sharing(here: Project) -> Iterator[Project]:
+    """A clone whose backups go into a bucket."""
+    with buckets.served() as endpoint:
+        here.env |= buckets.made(endpoint, "team").env | {"BACKSET_BACKUPS": "s3://team/backups"}
+        yield here
+
+
 STAGES = {
     "docs/how-to/fleets.md": "tenants",
     "README.md#In your project": "own",
     "docs/how-to/another-project.md": "elsewhere_in",
     "docs/how-to/managed-server.md": "managed",
     "docs/how-to/pooled-url.md": "direct",
+    "docs/how-to/shared-backups.md": "sharing",
     "docs/how-to/squash.md": "chained",
 }
 

@@ -96,10 +96,8 @@ def copied(server: Server, rules: Rules, *, whole: bool = False) -> Watch:
         with tables.snapshot_of(old) as moment:
             decided = plan.decide(old, session, rules)
             assert decided.problems == (), decided.problems
-            copy.copy(
-                *(decided.transfers, moment, opened(server.target), opened(new)),
-                keys={},
-            )
+            with tables.paired(opened(server.target), opened(new), moment) as pairs:
+                copy.copy(decided.transfers, pairs, keys={})
             old.execute(SPELLING.encode())
             watch.is_whole = whole
             each_of = plan.whole(old, rules) if whole else decided.transfers

@@ -40,8 +40,8 @@ def test_dump_manifest_and_scripts(
 ) -> None:
     """The manifest says what the dump holds; the stale scripts are kept too; files are private."""
     taken = take(vault, target, programs, scripts)
-    assert taken.dump.name.endswith("Z-cf94a9256bdb.dump")
-    about = json.loads(manifest.beside(taken.dump).read_text())
+    assert taken.path.name.endswith("Z-cf94a9256bdb.dump")
+    about = json.loads(manifest.beside(taken.path).read_text())
     assert about["rows"] == {"users": 7, "other.things": 3, "alembic_version": 1}
     assert about["objects"].keys() == {
         "schema other",
@@ -55,8 +55,8 @@ def test_dump_manifest_and_scripts(
     assert about["dump_format"] == "custom, with gzip in it"
     assert about["server_version"].startswith("18.")
     assert about["tool_version"].startswith("pg_dump (PostgreSQL) 18.")
-    assert about["sha256"] == hashlib.sha256(taken.dump.read_bytes()).hexdigest()
-    assert about["size_bytes"] == taken.dump.stat().st_size
+    assert about["sha256"] == hashlib.sha256(taken.path.read_bytes()).hexdigest()
+    assert about["size_bytes"] == taken.path.stat().st_size
     with tarfile.open(taken.scripts) as tar:
         assert {"alembic/env.py", "alembic/versions_backup/001.py"} <= set(tar.getnames())
     assert stat.S_IMODE(vault.folder.stat().st_mode) == 0o700
@@ -86,7 +86,7 @@ def test_the_counts_are_of_the_dumps_own_snapshot(
 
     for above in (NEVER, 0):
         taken = take(vault, target, Late(programs.env, programs.cwd), zstd_above=above)
-        assert manifest.read(taken.dump).manifest.rows["users"] == (7 if above else 8)
+        assert manifest.read(taken.path).manifest.rows["users"] == (7 if above else 8)
     with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]
         assert session.execute("SELECT count(*) FROM users").fetchone() == (9,)
         session.execute(EMPTY)
@@ -153,10 +153,10 @@ def test_nothing_is_committed_of_a_dump_that_ends_too_soon(
         run(target, f"{ROWS}; INSERT INTO users SELECT n FROM generate_series(1, 200000) n")
         taken = take(vault, target, newest)
         run(target, EMPTY)
-        content, listing = taken.dump.read_bytes(), tmp_path / "toc"
-        taken.dump.write_bytes(content[: len(content) * 2 // 3])
+        content, listing = taken.path.read_bytes(), tmp_path / "toc"
+        taken.path.write_bytes(content[: len(content) * 2 // 3])
         pg_restore = programs.find("pg_restore", 18)
-        programs.run(pg_restore, "--list", "--file", str(listing), str(taken.dump))
+        programs.run(pg_restore, "--list", "--file", str(listing), str(taken.path))
         with pytest.raises(StepFailedError):
             restoration.fill(taken, target, 16, programs, entries=listing)
         with psycopg.connect(**target.params) as session:  # type: ignore[arg-type]

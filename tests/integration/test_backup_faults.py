@@ -53,7 +53,7 @@ def only(vault: BackupStore, good: Backup) -> None:
     assert vault.list() == [good]
     good.check()
     names = {each.name for each in vault.folder.iterdir()}
-    assert names == {good.dump.name, f"{good.name}.json", f"{good.name}.scripts.tar.gz"}
+    assert names == {good.path.name, f"{good.name}.json", f"{good.name}.scripts.tar.gz"}
 
 
 def fill(path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_damaged_dump(
     good = take(vault, target, programs)
     change(target)
     bad = take(vault, target, programs)
-    bad.dump.write_bytes(damage(bad.dump.read_bytes()))
+    bad.path.write_bytes(damage(bad.path.read_bytes()))
     with pytest.raises(StepFailedError, match=words):
         bad.check()
     good.check()
@@ -203,7 +203,7 @@ def test_the_manifest_of_another_dump(
     one = take(vault, target, programs)
     run(target, "DELETE FROM users")
     two = take(vault, target, programs)
-    manifest.beside(two.dump).write_text(manifest.beside(one.dump).read_text())
+    manifest.beside(two.path).write_text(manifest.beside(one.path).read_text())
     with pytest.raises(StepFailedError, match=f"is the manifest of another dump, {one.name}"):
         vault.find(two.name).check()
     vault.find(one.name).check()
@@ -215,7 +215,7 @@ def test_a_renamed_backup_is_still_good(
     """A backup is its content, not its name."""
     taken = take(vault, target, programs)
     for suffix in (".dump", ".json"):
-        taken.dump.with_suffix(suffix).rename(vault.folder / f"golden{suffix}")
+        taken.path.with_suffix(suffix).rename(vault.folder / f"golden{suffix}")
     vault.find("golden").check()
 
 
@@ -238,7 +238,7 @@ def test_a_manifest_that_cannot_be_read(
 ) -> None:
     """It is named, with what to do; the backups beside it are listed as ever."""
     good, bad = take(vault, target, programs), take(vault, target, programs)
-    path = manifest.beside(bad.dump)
+    path = manifest.beside(bad.path)
     if text is None:
         path.unlink()
     else:
@@ -255,7 +255,7 @@ def test_a_manifest_that_was_edited_by_hand(
     vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Of each value it is said what it must be; no other kind of error comes out."""
-    path = manifest.beside(take(vault, target, programs).dump)
+    path = manifest.beside(take(vault, target, programs).path)
     content = json.loads(path.read_text())
     edits: list[tuple[str, object, str]] = [
         ("taken_at", "2026-11-22T12:00:00", "Expected `datetime` with a timezone component"),
@@ -280,7 +280,7 @@ def test_a_manifest_of_the_earlier_format(
     vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Backups from before the inventory are listed and restored; their rows are compared."""
-    path = manifest.beside(take(vault, target, programs).dump)
+    path = manifest.beside(take(vault, target, programs).path)
     content = json.loads(path.read_text())
     del content["objects"], content["name"]
     path.write_text(json.dumps({**content, "format": 1}))
@@ -298,7 +298,7 @@ def test_a_dump_that_restores_otherwise(
     vault: BackupStore, target: Target, programs: Programs
 ) -> None:
     """Rows and objects are compared with the manifest, each difference in words."""
-    path = manifest.beside(take(vault, target, programs).dump)
+    path = manifest.beside(take(vault, target, programs).path)
     text = path.read_text().replace('"users": 7', '"users": 8')
     path.write_text(text.replace('"table other.things"', '"table other.thing"'))
     run(target, EMPTY)
@@ -314,11 +314,11 @@ def test_what_no_hash_has_is_told(vault: BackupStore, target: Target, programs: 
     run(target, EMPTY)
     restoration.load(taken, target, 18, programs, notice=told.append)
     assert told == []
-    path = manifest.beside(taken.dump)
+    path = manifest.beside(taken.path)
     rules, major, digest = taken.manifest.schema_digest.split(":")
     path.write_text(path.read_text().replace(digest, "0" * len(digest)))
     run(target, EMPTY)
-    restoration.load(manifest.read(taken.dump), target, 18, programs, notice=told.append)
+    restoration.load(manifest.read(taken.path), target, 18, programs, notice=told.append)
     (line,) = told
     assert taken.name in line
     with connect(target, "test") as session:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import pytest
 from psycopg import sql
 
 from backset.carry import plan
+from backset.catalog import columns
 from backset.settings.rules import Rules
 from backset.text import pasted
 
@@ -538,3 +541,34 @@ def test_rows_that_the_role_may_not_read(
         decide("DROP OWNED BY " + role, "SELECT")
     finally:
         superuser.execute(f"DROP ROLE {role}".encode())
+
+
+WIDE = f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{each} int' for each in range(400))})"
+
+
+def test_a_table_that_grows_while_it_is_read_has_all_its_columns(database_url: str) -> None:
+    """Whoever writes meanwhile: no column of an old table is taken for one that it does not have.
+
+    The size of the table is another one for each column then.
+    """
+    over = threading.Event()
+
+    def grow() -> None:
+        with closing(psycopg.connect(database_url, autocommit=True)) as session:
+            first = 0
+            while not over.is_set():
+                first += 100
+                rows = f"SELECT i FROM generate_series({first}, {first} + 99) AS i"
+                session.execute(f"INSERT INTO t (id) {rows}".encode())
+
+    with opened(database_url, WIDE) as session, ThreadPoolExecutor(1) as beside:
+        growing = beside.submit(grow)
+        try:
+            sizes: set[int] = set()
+            while len(sizes) < 10:
+                (table,) = columns.read(session).values()
+                sizes.add(table.size_bytes)
+                assert len(table.columns) == 401
+        finally:
+            over.set()
+        growing.result()

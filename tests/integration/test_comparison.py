@@ -9,7 +9,6 @@ import pytest
 from psycopg import sql
 
 from backset.carry import comparison, plan, tables
-from backset.connections.session import connect
 from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.settings.rules import Rules
@@ -41,14 +40,8 @@ def compare(
     keys: Mapping[tuple[str, str], Sequence[str]] = KEYS,
 ) -> list[tuple[TableCopy, Digest]]:
     """Compare both databases as they are."""
-    with tables.snapshot_of(databases.old) as name:
-        return comparison.compare(
-            transfers,
-            name,
-            lambda: connect(databases.old_target, "test"),
-            lambda: connect(databases.new_target, "test"),
-            keys=keys,
-        )
+    with databases.paired() as pairs:
+        return comparison.compare(transfers, pairs, keys=keys)
 
 
 def test_what_was_copied_is_the_same(databases: Databases) -> None:

@@ -37,15 +37,15 @@ def test_a_large_database_is_dumped_through_zstd(
     """The manifest says so; name, file name and path find it; it loads as it was."""
     run(target, MANY)
     taken = take(vault, target, programs, zstd_above=0)
-    assert taken.dump.name == f"{taken.name}.dump.zst"
-    content = taken.dump.read_bytes()
+    assert taken.path.name == f"{taken.name}.dump.zst"
+    content = taken.path.read_bytes()
     about = json.loads((vault.folder / f"{taken.name}.json").read_text())
     assert about["dump_format"] == "custom, in zstd"
     assert about["sha256"] == hashlib.sha256(content).hexdigest()
     assert about["size_bytes"] == len(content)
     assert {stat.S_IMODE(each.stat().st_mode) for each in vault.folder.iterdir()} == {0o600}
     assert taken.scripts.exists()
-    for name in (taken.name, f"{taken.name}.dump", taken.dump.name, str(taken.dump)):
+    for name in (taken.name, f"{taken.name}.dump", taken.path.name, str(taken.path)):
         assert vault.find(name) == taken
     assert vault.list() == [taken]
     taken.check()
@@ -120,11 +120,11 @@ def test_a_folder_of_an_earlier_version_is_still_a_backup(
     """It is listed, checked and loaded; its hash can be had with sha256sum."""
     taken = take_folder(vault, target, programs)
     lines = subprocess.check_output(
-        ["sha256sum", *sorted(each.name for each in taken.dump.iterdir())], cwd=taken.dump
+        ["sha256sum", *sorted(each.name for each in taken.path.iterdir())], cwd=taken.path
     )
     assert taken.manifest.sha256 == hashlib.sha256(lines).hexdigest()
     assert vault.list() == [taken]
-    vault.find(f"{taken.dump}/").check()
+    vault.find(f"{taken.path}/").check()
     run(target, EMPTY)
     restoration.load(taken, target, 18, programs)
 
@@ -134,7 +134,7 @@ def test_one_byte_less_in_one_file_of_a_folder_is_seen(
 ) -> None:
     """So is a file that is gone, or one that was not there."""
     taken = take_folder(vault, target, programs)
-    data = max(taken.dump.glob("*.dat.gz"))
+    data = max(taken.path.glob("*.dat.gz"))
     content = data.read_bytes()
     data.write_bytes(content[:-1])
     with pytest.raises(StepFailedError, match="was cut: "):
@@ -145,7 +145,7 @@ def test_one_byte_less_in_one_file_of_a_folder_is_seen(
         taken.check()
     data.with_name("9999.dat.gz").rename(data)
     taken.check()
-    (taken.dump / "another").write_text("x")
+    (taken.path / "another").write_text("x")
     with pytest.raises(StepFailedError, match=r"was changed: it has \d+ bytes"):
         taken.check()
 
@@ -166,8 +166,8 @@ def test_a_manifest_in_another_place_is_found_beside_its_dump(
     taken = take(vault, target, programs, zstd_above=0)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for path in (taken.dump, manifest.beside(taken.dump)):
+    for path in (taken.path, manifest.beside(taken.path)):
         path.rename(elsewhere / path.name.replace(taken.name, "golden"))
     found = vault.find(str(elsewhere / "golden"))
-    assert found.dump == elsewhere / "golden.dump.zst"
+    assert found.path == elsewhere / "golden.dump.zst"
     found.check()

@@ -35,7 +35,7 @@ def five(vault: BackupStore, target: Target, programs: Programs) -> list[Backup]
 
 def damage(backup: Backup) -> None:
     """Cut a dump."""
-    files = sorted(backup.dump.iterdir()) if backup.dump.is_dir() else [backup.dump]
+    files = sorted(backup.path.iterdir()) if backup.path.is_dir() else [backup.path]
     files[0].write_bytes(files[0].read_bytes()[:-1])
 
 
@@ -58,7 +58,7 @@ def test_the_newest_stay(vault: BackupStore, five: list[Backup]) -> None:
 
 def test_each_server_has_its_own(vault: BackupStore, five: list[Backup]) -> None:
     """Another server may have a database of that name."""
-    path = manifest.beside(five[0].dump)
+    path = manifest.beside(five[0].path)
     path.write_text(json.dumps({**plain(five[0].manifest), "server_id": "7"}))
     assert vault.prune(1, five[1].manifest.server_id) == 3
     assert [each.name for each in vault.list()] == [five[0].name, five[4].name]
@@ -84,9 +84,9 @@ def test_the_newest_good_one_stays(
 
 def test_unreadable_ones_are_left_alone(vault: BackupStore, five: list[Backup]) -> None:
     """What cannot be read belongs to nobody: it is neither counted nor removed."""
-    manifest.beside(five[0].dump).write_text("")
+    manifest.beside(five[0].path).write_text("")
     assert vault.prune(4, five[1].manifest.server_id) == 0
-    assert five[0].dump.exists()
+    assert five[0].path.exists()
 
 
 @pytest.mark.parametrize("at", range(1, 9))
@@ -113,7 +113,7 @@ def test_an_interruption_between_deletions(
     for each in vault.list():
         each.check()
         assert each.scripts.exists()
-    assert {each.dump for each in five[3:]} <= {each.dump for each in vault.list()}
+    assert {each.path for each in five[3:]} <= {each.path for each in vault.list()}
     with vault.open():
         pass
     assert names(vault) == {each.name for each in vault.list()}
@@ -126,11 +126,11 @@ def test_no_state_is_stored_twice(vault: BackupStore, target: Target, programs: 
     for above in (NEVER, 0):
         first = take(vault, target, programs, zstd_above=above)
         second = take(vault, target, programs, zstd_above=above)
-        assert first.dump.samefile(second.dump)
+        assert first.path.samefile(second.path)
         assert vault.twin(second) == first
         assert second.manifest.number == first.manifest.number + 1
         second.check()
-        first.dump.unlink()
+        first.path.unlink()
         second.check()
         change(target)
 
@@ -144,7 +144,7 @@ def test_another_state_has_a_file_of_its_own(
     run(target, "DROP TABLE users; ALTER TABLE new RENAME TO users")
     second = take(vault, target, programs)
     assert first.manifest.content_sha256 == second.manifest.content_sha256
-    assert not first.dump.samefile(second.dump)
+    assert not first.path.samefile(second.path)
     run(target, "INSERT INTO users VALUES (99)")
     third = take(vault, target, programs)
     assert second.manifest.content_sha256 != third.manifest.content_sha256
@@ -166,7 +166,7 @@ def test_the_order_is_that_in_which_they_were_taken(
     """Not that of their times or names; one of an earlier format comes before all others."""
     taken = [take(vault, target, programs) for _ in range(3)]
     for each, year in zip(taken, (2099, 2020, 2050), strict=True):
-        path = manifest.beside(each.dump)
+        path = manifest.beside(each.path)
         about = {**json.loads(path.read_text()), "taken_at": f"{year}-01-01T00:00:00Z"}
         if each == taken[2]:
             del about["number"], about["wal_position"]

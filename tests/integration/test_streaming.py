@@ -170,9 +170,9 @@ from tests.integration.two_databases import transfer
 old, new = Target.parse(os.environ["OLD"]), Target.parse(os.environ["NEW"])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with connect(old, "test") as session, tables.snapshot_of(session) as moment:
-    copy.copy(
-        [transfer("t", "id", "v")], moment, lambda: connect(old, "test"),
-        lambda: connect(new, "test"), keys={("public", "t"): ["id"]})
+    both = lambda: connect(old, "test"), lambda: connect(new, "test")
+    with tables.paired(*both, moment) as pairs:
+        copy.copy([transfer("t", "id", "v")], pairs, keys={("public", "t"): ["id"]})
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -11,13 +11,13 @@ import psycopg
 from psycopg import sql
 
 from backset.carry import copy, tables
-from backset.carry.tables import TableCopy
+from backset.carry.tables import SessionPair, TableCopy
 from backset.connections.session import connect
 from backset.connections.target import Target
 from tests.conftest import PASSWORD, ROLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backset.connections.session import Session
     from backset.servers.cluster import Cluster
@@ -72,15 +72,21 @@ class Databases:
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[tuple[str, str], int]:
         """Copy these rows in a snapshot of their own."""
-        with tables.snapshot_of(self.old) as name:
-            return copy.copy(
-                transfers,
-                name,
+        with self.paired() as pairs:
+            return copy.copy(transfers, pairs, keys=keys or {}, progress=progress)
+
+    @contextmanager
+    def paired(self) -> Iterator[list[SessionPair]]:
+        """Give pairs of sessions in a snapshot of their own."""
+        with (
+            tables.snapshot_of(self.old) as name,
+            tables.paired(
                 lambda: connect(self.old_target, "test"),
                 lambda: connect(self.new_target, "test"),
-                keys=keys or {},
-                progress=progress,
-            )
+                name,
+            ) as pairs,
+        ):
+            yield pairs
 
 
 def transfer(table: str, *columns: str, schema: str = "public", size_bytes: int = 0) -> TableCopy:

@@ -34,6 +34,8 @@ DOORS = {
         *("commands.repair", "execution", "squash.inserted", "squash.statements"),
     },
     "dotenv": {"settings.reader"},
+    "obstore": {"backups.bucket", "backups.parts"},
+    "pyrage": {"backups.sealing"},
     "re2": {"text.redaction"},
     "tomlkit": {"settings.writing"},
     "tomllib": {"checks.differences", "settings.reader", "settings.writing", "text.pasted"},

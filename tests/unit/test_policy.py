@@ -176,3 +176,10 @@ def test_a_server_that_is_newer_than_all_that_were_tried_is_told() -> None:
     """And nothing else comes of it: what such a server has, its catalogs say."""
     assert untried(19) == "PostgreSQL 19 is newer than what backset was tried on (13 to 18)"
     assert [untried(major) for major in range(13, 19)] == [""] * 6
+
+
+def test_of_many_schemas_some_are_named() -> None:
+    """A reason to look fits on a line where no migration knows five hundred schemas."""
+    many = tuple(f"tenant_{number}" for number in range(500))
+    (reason,) = stakes(dataclasses.replace(FINE, unknown=many))
+    assert "tenant_0, tenant_1, tenant_2, tenant_3, tenant_4 and 495 more in" in reason

@@ -1,1 +1,1 @@
-"""The folder of backups: made, described, listed, loaded and proved."""
+"""Where backups are, a folder or a bucket: made, described, listed, loaded and proved."""

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from backset.backups import dumps, manifest, toc
 from backset.backups.manifest import SCRIPTS, Backup, Manifest
+from backset.backups.shared import SharedStore, Upload
 from backset.catalog import catalog, evaluated, object_hashes, schema
 from backset.catalog.sharing import NOTHING, LeftOut
 from backset.connections.session import LOCK_TIMEOUT_S, connect, conninfo
-from backset.described import plain
 from backset.errors import SettingsError, StepFailedError
 from backset.process import files
 from backset.process.signals import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
 
-    from backset.backups.store import BackupStore
+    from backset.backups.dumps import Digests, Form
+    from backset.backups.manifest import Dump
+    from backset.backups.store import Store
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.servers.programs import Programs
@@ -61,7 +64,7 @@ NO_WISH = Wish()
 
 
 def take(
-    store: BackupStore,
+    store: Store,
     target: Target,
     folders: Callable[[], Iterable[Path]],
     programs: Programs,
@@ -78,9 +81,10 @@ def take(
     left_out: what is others', and neither dumped nor counted. is_remade: tells of the database
     whether a rebuild makes all its rows again. server_id: which server it is of, if that is known
     otherwise.
-    A database of more than `zstd_above` bytes is compressed by zstd. Everything is
-    written and read back under the mark of `.dump.partial`; the rename of the dump comes last.
-    A state that another dump of the folder has becomes a second name of that file.
+    A database of more than `zstd_above` bytes is compressed by zstd, and any in a bucket. All is
+    written and read back, in a folder under the mark of `.dump.partial`; the rename of the dump
+    comes last, or the manifest in a bucket.
+    A state that another dump of a folder has becomes a second name of that file.
     Raises StepFailedError, and RefusedError where pg_dump is missing or the name is taken.
     """
     with connect(target, "backup") as session:
@@ -88,18 +92,18 @@ def take(
         pg_dump = programs.find("pg_dump", major)
         both = pg_dump, programs.beside(pg_dump, "pg_restore")
         search_path = catalog.own_search_path(session)
-        with store.open():
+        with store.open(), ExitStack() as opened:
             if wish.name:
                 store.refuse_name(wish.name)
             _begin_snapshot(session)
             moment = datetime.now(UTC)
             revisions = tuple(catalog.revisions(session, left_out.has))
             name = wish.name or _name(moment, revisions)
-            partial = files.create(store.folder / f"{name}.dump.partial")
-            form = dumps.choose(catalog.size_bytes(session), zstd_above, both[0], programs)
-            dump = store.folder / f"{name}{form.suffix}"
+            draft = opened.enter_context(_draft(store, name))
+            size = catalog.size_bytes(session)
+            form = draft.chosen(lambda: dumps.choose(size, zstd_above, pg_dump, programs))
             options = [*_options(session, target), *left_out.options()]
-            written = dumps.written(form, partial, programs, both, *options, target=target)
+            written = draft.written(programs, both, *options, target=target)
             with written as finish, ThreadPoolExecutor(1) as beside:
                 # While pg_dump works, in its snapshot.
                 rows = catalog.row_counts(session, lambda table: not left_out.has(table))
@@ -129,22 +133,67 @@ def take(
                     is_remade=is_remade(session),
                 )
                 read = submit(beside, _schema_digest, session, left_out)  # nobody else asks now
-                _pack(manifest.beside(dump, SCRIPTS), folders(), programs.cwd)
+                _pack(draft.scripts, folders(), programs.cwd)
                 digests = finish()
                 about = replace(about, schema_digest=read.result())
-            earlier = store.list()
-            size_bytes, sha256 = manifest.size_bytes(partial), digests.file
             about = replace(about, content_sha256=digests.content)
-            twin = _twin(earlier, about, partial, _listing(both[1], programs))
-            if twin and _linked(twin, partial):
-                size_bytes, sha256 = twin.manifest.size_bytes, twin.manifest.sha256
-                about = replace(about, tool_version=twin.manifest.tool_version)
-            files.sync(partial)
-            number = 1 + max((each.manifest.number for each in earlier), default=0)
-            about = replace(about, size_bytes=size_bytes, sha256=sha256, number=number)
-            made = _described(dump, about)
-            partial.rename(dump)
-            return made
+            return draft.publish(about, digests.file, _listing(both[1], programs))
+
+
+class _Draft:
+    """A backup on its way into a folder: what is of its name there is rubbish until publish()."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._partial = store.folder / f"{name}.dump.partial"
+        self._dump = self._partial
+        self._form = dumps.PLAIN
+        self.scripts = manifest.beside(store.folder / f"{name}.dump", SCRIPTS)
+
+    def __enter__(self) -> Self:
+        files.create(self._partial)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave it to the store, which sweeps."""
+
+    def chosen(self, choose: Callable[[], Form]) -> Form:
+        """Return how it is dumped."""
+        self._form = choose()
+        self._dump = self._store.folder / f"{self._name}{self._form.suffix}"
+        return self._form
+
+    def written(
+        self, programs: Programs, both: tuple[Path, Path], *options: str, target: Target
+    ) -> AbstractContextManager[Callable[[], Digests]]:
+        """Run pg_dump for the block; see dumps.written()."""
+        return dumps.written(self._form, self._partial, programs, both, *options, target=target)
+
+    def publish(
+        self, about: Manifest, sha256: str, listing: Callable[[Dump], Sequence[str]]
+    ) -> Backup:
+        """Write the manifest, then rename the dump: with that the backup is there."""
+        earlier, partial = self._store.list(), self._partial
+        size_bytes = manifest.size_bytes(partial)
+        twin = _twin(earlier, about, partial, listing)
+        if twin and _linked(twin, partial):
+            size_bytes, sha256 = twin.manifest.size_bytes, twin.manifest.sha256
+            about = replace(about, tool_version=twin.manifest.tool_version)
+        files.sync(partial)
+        number = 1 + max((each.manifest.number for each in earlier), default=0)
+        about = replace(about, size_bytes=size_bytes, sha256=sha256, number=number)
+        made = _described(self._dump, about)
+        partial.rename(self._dump)
+        return made
+
+
+def _draft(store: Store, name: str) -> AbstractContextManager[_Draft | Upload]:
+    return Upload(store, name) if isinstance(store, SharedStore) else _Draft(store, name)
 
 
 def noted(backup: Backup, *, needs_search_path: bool) -> Backup:
@@ -164,22 +213,23 @@ def replaced(backup: Backup) -> Backup:
     try:
         return _described(backup.dump, replace(backup.manifest, is_replaced=True))
     except OSError as error:
-        what = f"{manifest.beside(backup.dump)} cannot be written: {error.strerror}"
+        what = f"{manifest.beside(backup.path)} cannot be written: {error.strerror}"
         raise StepFailedError(what, "make that possible, and run it again") from None
 
 
-def _described(dump: Path, about: Manifest) -> Backup:
+def _described(dump: Dump, about: Manifest) -> Backup:
     """Write the manifest of a dump."""
+    if not isinstance(dump, Path):
+        return dump.describe(about)
     rubbish = dump.with_name(f"{manifest.stem(dump)}~.dump.partial")  # by its name, if left behind
-    text = json.dumps(plain(about), indent=2) + "\n"
-    files.write(manifest.beside(dump), text, partial=rubbish)
+    files.write(manifest.beside(dump), manifest.written(about), partial=rubbish)
     return Backup(dump, about)
 
 
-def _listing(pg_restore: Path, programs: Programs) -> Callable[[Path], Sequence[str]]:
+def _listing(pg_restore: Path, programs: Programs) -> Callable[[Dump], Sequence[str]]:
     """Return what gives the entries of a dump, with the oids that its objects had."""
 
-    def listing(dump: Path) -> Sequence[str]:
+    def listing(dump: Dump) -> Sequence[str]:
         with tempfile.TemporaryDirectory() as folder:
             return toc.read(dump, pg_restore, programs, Path(folder) / "toc")
 
@@ -190,7 +240,7 @@ def _twin(
     earlier: Sequence[Backup],
     about: Manifest,
     dump: Path,
-    listing: Callable[[Path], Sequence[str]],
+    listing: Callable[[Dump], Sequence[str]],
 ) -> Backup | None:
     """Return an undamaged backup whose dump says the same, in the same format.
 
@@ -213,7 +263,7 @@ def _linked(twin: Backup, partial: Path) -> bool:
     """Put a second name of a dump in place of one that says the same, if the disk knows such."""
     link = partial.with_name(f"{manifest.stem(partial)}~.dump.partial")
     try:
-        link.hardlink_to(twin.dump)
+        link.hardlink_to(twin.path)
         link.replace(partial)
     except OSError:
         return False

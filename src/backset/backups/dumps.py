@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 from io import BufferedReader
+from pathlib import Path
 from threading import Event
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from backset.backups import manifest
 from backset.connections.session import conninfo
@@ -22,12 +23,11 @@ from backset.process.signals import submit
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from contextlib import AbstractContextManager
     from io import FileIO
-    from pathlib import Path
 
-    from backset.backups.manifest import Backup
+    from backset.backups.manifest import Backup, Dump
     from backset.connections.target import Target
     from backset.process.process import Child
     from backset.servers.programs import Programs
@@ -56,7 +56,7 @@ class Form:
     """How a dump is made.
 
     words: what the manifest says of it. suffix: of its file. options: pg_dump's. unpack:
-    what unpacks it without us. jobs: pg_restore's option for several processes.
+    what unpacks its `{file}` without us. jobs: pg_restore's option for several processes.
     """
 
     words: str
@@ -71,7 +71,8 @@ class Form:
         with_path: with the search path of the database that it goes into.
         """
         file = name + self.suffix
-        unpack, file = (f"{self.unpack} {file} | ", "") if self.unpack else ("", f" {file}")
+        unpack = f"{self.unpack.format(file=file)} | " if self.unpack else ""
+        file = "" if unpack else f" {file}"
         if not with_path:
             restore = f"pg_restore --exit-on-error{self.jobs} --dbname DATABASE{file}"
             return unpack + restore
@@ -95,14 +96,30 @@ PACKED = Form(
     words="custom, in zstd",
     suffix=".dump.zst",
     options=("--format=custom", "--compress=0"),
-    unpack="zstd -dc",
+    unpack="zstd -dc {file}",
+)
+# In a bucket, as objects of a few MB each.
+PARTED = Form(
+    words="custom, in zstd, in parts",
+    suffix=PACKED.suffix,
+    options=PACKED.options,
+    unpack="cat *.part | zstd -dc",
+)
+SEALED = Form(
+    words="custom, in zstd, in parts by age",
+    suffix=PACKED.suffix,
+    options=PACKED.options,
+    unpack="for each in *.part; do age --decrypt --identity KEY $each; done | zstd -dc",
 )
 
 
 def form(backup: Backup) -> Form:
     """Return how the dump of a backup was made."""
     words = backup.manifest.dump_format
-    return next((each for each in (NATIVE, PACKED) if each.words == words), PLAIN)
+    return next((each for each in _FORMS if each.words == words), PLAIN)
+
+
+_FORMS = (NATIVE, PACKED, PARTED, SEALED)
 
 
 def choose(size_bytes: int, zstd_above: int, pg_dump: Path, programs: Programs) -> Form:
@@ -115,6 +132,36 @@ def choose(size_bytes: int, zstd_above: int, pg_dump: Path, programs: Programs) 
     if programs.has_zstd(pg_dump):
         return NATIVE
     return PACKED if _can_pack() else PLAIN
+
+
+class Sink(Protocol):
+    """Where a packed dump is written, and read back from meanwhile."""
+
+    def pack(self, source: FileIO) -> None:
+        """Write what comes from `source`, until that ends, and close it."""
+
+    def unpacked(self, digest: _Hash) -> Generator[bytes, None, None]:
+        """Yield what was written, as it comes; digest: gets it as it is stored."""
+
+    def stop(self) -> None:
+        """Let neither of them wait any longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _FileSink:
+    """A file."""
+
+    path: Path
+    sizes: SimpleQueue[int]
+
+    def pack(self, source: FileIO) -> None:
+        pack(source, self.path, self.sizes.put)
+
+    def unpacked(self, digest: _Hash) -> Generator[bytes, None, None]:
+        return unpack(self.path, iter(self.sizes.get, 0), digest)
+
+    def stop(self) -> None:
+        """Do nothing: pack() ends with its source, and tells so."""
 
 
 def written(
@@ -131,12 +178,16 @@ def written(
     both: pg_dump and pg_restore. options: pg_dump's, beside those of the form. Raises
     StepFailedError, OSError.
     """
-    how = _packed if form is PACKED else _plain
-    return how(path, programs, both, *form.options, *options, target=target)
+    from queue import SimpleQueue
+
+    options = *form.options, *options
+    if form is PACKED:
+        return packed(_FileSink(path, SimpleQueue()), programs, both, *options, target=target)
+    return _plain(path, programs, both, *options, target=target)
 
 
 def read(
-    dump: Path, pg_restore: Path, *arguments: str, programs: Programs, target: Target | None = None
+    dump: Dump, pg_restore: Path, *arguments: str, programs: Programs, target: Target | None = None
 ) -> None:
     """Run pg_restore on a dump of any form, to its end. Raises StepFailedError."""
     with reading(dump, pg_restore, *arguments, programs=programs, target=target) as child:
@@ -144,7 +195,7 @@ def read(
 
 
 def load(
-    dump: Path, pg_restore: Path, *arguments: str, programs: Programs, target: Target, major: int
+    dump: Dump, pg_restore: Path, *arguments: str, programs: Programs, target: Target, major: int
 ) -> None:
     """Load a dump of any form into `target`, to its end or the first error, as `arguments` say.
 
@@ -197,7 +248,7 @@ def _less_the_timeout(script: FileIO) -> Iterator[bytes]:
 
 @contextmanager
 def reading(
-    dump: Path,
+    dump: Dump,
     pg_restore: Path,
     *arguments: str,
     programs: Programs,
@@ -213,9 +264,7 @@ def reading(
         with programs.start(pg_restore, *arguments, target=target, output=output) as child:
             yield child
         return
-    if not _can_pack():
-        what = f"{dump} needs zstd, and this Python was built without it"
-        raise StepFailedError(what, "use another Python, or the command `by_hand` of its manifest")
+    demand_zstd(dump)
     from concurrent.futures import ThreadPoolExecutor
 
     with (
@@ -224,8 +273,7 @@ def reading(
         programs.start(pg_restore, *arguments, target=target, stdin=source, output=output) as child,
     ):
         source.close()
-        unpacked = unpack(dump, [dump.stat().st_size])
-        fed = submit(threads, feed, unpacked, sink)
+        fed = submit(threads, feed, _contents(dump), sink)
         try:
             yield child
         except StepFailedError:
@@ -235,17 +283,17 @@ def reading(
         fed.result()
 
 
-def jobs(dump: Path) -> list[str]:
+def jobs(dump: Dump) -> list[str]:
     """Return the arguments that let several processes load a dump, where they can seek in it."""
     return [f"--jobs={JOBS}"] if is_worth_jobs(dump) and not is_packed(dump) else []
 
 
-def is_worth_jobs(dump: Path) -> bool:
+def is_worth_jobs(dump: Dump) -> bool:
     """Tell whether a dump is so large that several processes are worth their start."""
     return manifest.size_bytes(dump) >= _WORTH_JOBS
 
 
-def write_head(dump: Path, pg_restore: Path, path: Path, programs: Programs) -> None:
+def write_head(dump: Dump, pg_restore: Path, path: Path, programs: Programs) -> None:
     """Write the beginning of a packed dump as it was, with its table of contents, into `path`.
 
     That is all of a dump that pg_restore needs to make what has no rows, and there it can seek. Of
@@ -258,8 +306,15 @@ def write_head(dump: Path, pg_restore: Path, path: Path, programs: Programs) -> 
         programs.start(pg_restore, "--list", "--file", os.devnull, stdin=source) as child,
     ):
         source.close()
-        feed(_written_to(file, unpack(dump, [dump.stat().st_size])), sink)
+        feed(_written_to(file, _contents(dump)), sink)
         programs.check(child, pg_restore, None)
+
+
+def _contents(dump: Dump) -> Iterator[bytes]:
+    """Yield what a packed dump says."""
+    if isinstance(dump, Path):
+        return unpack(dump, [dump.stat().st_size])
+    return unpacked(dump.pieces(), dump)
 
 
 def _written_to(file: IO[bytes], pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -268,14 +323,21 @@ def _written_to(file: IO[bytes], pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def is_packed(dump: Path) -> bool:
+def is_packed(dump: Dump) -> bool:
     """Tell whether pg_restore can read a dump only after it was unpacked."""
-    if dump.suffix == ".zst":
+    if not isinstance(dump, Path) or dump.suffix == ".zst":
         return True
     if not dump.is_file():
         return False
     with dump.open("rb") as file:  # one that is still partial has no such name yet
         return file.read(len(_PACKED)) == _PACKED
+
+
+def demand_zstd(dump: object) -> None:
+    """Raise StepFailedError where a packed dump can be neither read nor written."""
+    if not _can_pack():
+        what = f"{dump} needs zstd, and this Python was built without it"
+        raise StepFailedError(what, "use another Python, or the command `by_hand` of its manifest")
 
 
 def _can_pack() -> bool:
@@ -315,25 +377,24 @@ def _plain(
 
 
 @contextmanager
-def _packed(
-    path: Path, programs: Programs, both: tuple[Path, Path], *options: str, target: Target
+def packed(
+    into: Sink, programs: Programs, both: tuple[Path, Path], *options: str, target: Target
 ) -> Iterator[Callable[[], Digests]]:
-    """Pack what pg_dump writes, and read it back from the file meanwhile: two cores are busy then.
+    """Pack what pg_dump writes, and read it back from there meanwhile: two cores are busy then.
 
-    The programs end before the threads, and those before the pipes: nobody waits for anybody.
+    As written() does. The programs end before the threads, and those before the pipes: nobody waits
+    for anybody.
     """
     from concurrent.futures import ThreadPoolExecutor
-    from queue import SimpleQueue
 
     pg_dump, pg_restore = both
-    sizes: SimpleQueue[int] = SimpleQueue()
 
     def read_back() -> str:
         digest = sha256()
-        pieces = unpack(path, iter(sizes.get, 0), digest)
-        feed(pieces, sink)
-        for _ in pieces:  # pg_restore has given up; the file is still to be looked at
-            pass
+        with closing(into.unpacked(digest)) as pieces:
+            feed(pieces, sink)
+            for _ in pieces:  # pg_restore has given up; the file is still to be looked at
+                pass
         return digest.hexdigest()
 
     with (
@@ -346,7 +407,7 @@ def _packed(
     ):
         for each in (dumped, unpacked, written):
             each.close()
-        packed = submit(threads, pack, source, path, sizes.put)
+        packed = submit(threads, into.pack, source)
         checked = submit(threads, read_back)
         content = submit(threads, _content, script)
 
@@ -357,7 +418,11 @@ def _packed(
             programs.check(reading, pg_restore, None)
             return Digests(found, content.result())
 
-        yield finish
+        try:
+            yield finish
+        except BaseException:
+            into.stop()
+            raise
 
 
 def _content(script: FileIO) -> str:
@@ -387,7 +452,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from hashlib import _Hash
     from io import FileIO
-    from pathlib import Path
+    from queue import SimpleQueue
 
 _LEVEL = 1  # as small as gzip's, and no slower than a server sends; -1 is no faster
 _PACKED_PIECE = 2**18  # bytes; it stays in a core's own cache
@@ -405,36 +470,49 @@ def pack(source: FileIO, path: Path, written: Callable[[int], None]) -> None:
 
     written: told how many bytes have been added, and of 0 at the end, in any case.
     """
-    compressor = zstd.ZstdCompressor(options=_OPTIONS)
-    room = memoryview(bytearray(_PACKED_PIECE))
     try:
         with source, path.open("wb", buffering=0) as file:
-            while size := source.readinto(room):
-                _add(file, compressor.compress(room[:size]), written)
-            _add(file, compressor.flush(), written)
+            for piece in compressed(source):
+                _write(file, piece)
+                written(len(piece))
     finally:
         written(0)
 
 
-def unpack(path: Path, sizes: Iterable[int], digest: _Hash | None = None) -> Iterator[bytes]:
+def compressed(source: FileIO) -> Iterator[bytes]:
+    """Yield what comes from `source`, packed, in pieces of any size but none."""
+    compressor = zstd.ZstdCompressor(options=_OPTIONS)
+    room = memoryview(bytearray(_PACKED_PIECE))
+    while size := source.readinto(room):
+        if piece := compressor.compress(room[:size]):
+            yield piece
+    yield compressor.flush()
+
+
+def unpack(
+    path: Path, sizes: Iterable[int], digest: _Hash | None = None
+) -> Generator[bytes, None, None]:
     """Yield what is packed in `path`, in pieces, and check zstd's own checksum.
 
     sizes: of the file's pieces, as pack() tells them while it writes. digest: gets what is read of
     the file. Raises StepFailedError where the content is damaged, or ends too soon.
     """
+    with path.open("rb", buffering=0) as file:
+        yield from unpacked(_pieces(file, sizes, digest), path)
+
+
+def unpacked(pieces: Iterable[bytes], where: object) -> Iterator[bytes]:
+    """Yield what is packed in pieces, in others. where: for StepFailedError, as in unpack()."""
     decompressor = zstd.ZstdDecompressor()
     try:
-        with path.open("rb", buffering=0) as file:
-            for packed in _pieces(file, sizes):
-                if digest:
-                    digest.update(packed)
-                yield decompressor.decompress(packed, _PACKED_PIECE)
-                while not (decompressor.needs_input or decompressor.eof):  # it is much smaller
-                    yield decompressor.decompress(b"", _PACKED_PIECE)
+        for packed in pieces:
+            yield decompressor.decompress(packed, _PACKED_PIECE)
+            while not (decompressor.needs_input or decompressor.eof):  # it is much smaller
+                yield decompressor.decompress(b"", _PACKED_PIECE)
     except (zstd.ZstdError, EOFError) as error:
-        raise _damaged(path, str(error)) from None
+        raise _damaged(where, str(error)) from None
     if not decompressor.eof:
-        raise _damaged(path, "it ends too soon")
+        raise _damaged(where, "it ends too soon")
 
 
 def feed(pieces: Iterable[bytes], sink: FileIO) -> None:
@@ -444,12 +522,6 @@ def feed(pieces: Iterable[bytes], sink: FileIO) -> None:
             _write(sink, piece)
 
 
-def _add(file: FileIO, packed: bytes, written: Callable[[int], None]) -> None:
-    if packed:
-        _write(file, packed)
-        written(len(packed))
-
-
 def _write(file: FileIO, content: bytes) -> None:
     """Write all of it: a signal, or a disk that is nearly full, may let only a part through."""
     rest = memoryview(content)
@@ -457,12 +529,14 @@ def _write(file: FileIO, content: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _pieces(file: FileIO, sizes: Iterable[int]) -> Iterator[bytes]:
+def _pieces(file: FileIO, sizes: Iterable[int], digest: _Hash | None) -> Iterator[bytes]:
     for size in sizes:
         end = file.tell() + size
         while (left := end - file.tell()) and (piece := file.read(min(left, _PACKED_PIECE))):
+            if digest:
+                digest.update(piece)
             yield piece
 
 
-def _damaged(path: Path, why: str) -> StepFailedError:
-    return StepFailedError(f"{path} cannot be unpacked: {why}", "choose another backup")
+def _damaged(where: object, why: str) -> StepFailedError:
+    return StepFailedError(f"{where} cannot be unpacked: {why}", "choose another backup")

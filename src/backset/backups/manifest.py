@@ -1,26 +1,29 @@
 """A backup's manifest: what its dump must contain. JSON beside the dump; no secrets.
 
-`sha256` is that of the dump's file. An earlier version made a folder of files of a large database;
-then it is the SHA-256 of what `LC_ALL=C; sha256sum *` prints in it, and `size_bytes` the sum of
-their sizes.
+`sha256` is that of the dump's file; in a bucket, that of its parts, one after the other. An earlier
+version made a folder of files of a large database; then it is the SHA-256 of what
+`LC_ALL=C; sha256sum *` prints in it, and `size_bytes` the sum of their sizes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from datetime import datetime  # noqa: TC003  (msgspec asks for the types)
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
-from backset.described import described, inline, key, told
+from backset.described import described, inline, key, plain, told
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+Dump: TypeAlias = "Path | RemoteDump"  # a file, or an earlier version's folder; or in a bucket
 SUFFIXES = (".dump", ".dump.zst")  # of dumps
 SCRIPTS = ".scripts.tar.gz"  # of the migration scripts beside them
 _FORMAT = 4
@@ -95,6 +98,8 @@ class Manifest:
     is_replaced: bool = key(
         "whether a run has replaced this state, without all its rows: it stays", default=False
     )
+    parts: _Natural = key("how many objects of a bucket it is in; 0 of a file", default=0)
+    upload: str = key("the folder of these, beside the manifest; empty of a file", default="")
     format: int = key("of the manifest", default=_FORMAT)
 
     @property
@@ -119,12 +124,38 @@ class Manifest:
         return int(found[1]) if found else self.major
 
 
+class RemoteDump(Protocol):
+    """A dump that is no file: parts.py has those in a bucket."""
+
+    @property
+    def name(self) -> str:
+        """The name that its file would have."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it must contain."""
+
+    def size_bytes(self) -> int:
+        """Return its size."""
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of it as it is stored."""
+
+    def pieces(self) -> Iterator[Any]:
+        """Yield it as pg_dump's output was packed."""
+
+    def describe(self, about: Manifest) -> Backup:
+        """Write its manifest anew."""
+
+
 @described()
 class Backup:
     """One backup, in `backups`: its manifest, which lies beside the dump, and where it is."""
 
-    dump: Path = key(
-        "the path of the dump; an earlier version made a folder of a large one", "file"
+    dump: Dump = key(
+        "the path of the dump; an earlier version made a folder of a large one. In a bucket its "
+        "address, as `--from` takes it",
+        "file",
     )
     manifest: Manifest = inline()
 
@@ -135,9 +166,16 @@ class Backup:
         return stem(self.dump)
 
     @property
+    def path(self) -> Path:
+        """The dump of a folder, where it is a path."""
+        if isinstance(self.dump, Path):
+            return self.dump
+        raise StepFailedError(f"{self.dump} is no file", "name one of a folder")
+
+    @property
     def scripts(self) -> Path:
         """The migration scripts as they were on disk; they may be missing in an older one."""
-        return beside(self.dump, SCRIPTS)
+        return beside(self.path, SCRIPTS)
 
     def check(self) -> None:
         """Raise StepFailedError if the dump is not, byte for byte, what the manifest says."""
@@ -145,7 +183,7 @@ class Backup:
         if size == about.size_bytes and sha256(self.dump) == about.sha256:
             return
         if about.name not in {"", self.name}:
-            what = f"{beside(self.dump)} is the manifest of another dump, {about.name}"
+            what = f"{beside(self.path)} is the manifest of another dump, {about.name}"
         elif size < about.size_bytes:
             what = f"{self.dump} was cut: it has {size} of {about.size_bytes} bytes"
         elif size > about.size_bytes:
@@ -155,7 +193,7 @@ class Backup:
         raise StepFailedError(what, _CHOOSE)
 
 
-def stem(dump: Path) -> str:
+def stem(dump: Dump) -> str:
     """Return the name of the backup that a dump is of."""
     return dump.name.removesuffix(".zst").removesuffix(".dump")
 
@@ -180,40 +218,57 @@ def files(dump: Path) -> list[Path]:
     return sorted((path for path in dump.rglob("*") if path.is_file()), key=bytes)
 
 
-def size_bytes(dump: Path) -> int:
+def size_bytes(dump: Dump) -> int:
     """Return the size of a dump's files together."""
+    if not isinstance(dump, Path):
+        return dump.size_bytes()
     return sum(path.stat().st_size for path in files(dump))
 
 
-def sha256(dump: Path) -> str:
+def sha256(dump: Dump) -> str:
     """Return a dump's SHA-256 in hexadecimal, as the manifest has it."""
+    if not isinstance(dump, Path):
+        return dump.sha256()
     if not dump.is_dir():
         return _sha256(dump)
     lines = (f"{_sha256(path)}  {path.relative_to(dump)}\n" for path in files(dump))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read(dump: Path) -> Backup:
+def read(dump: Dump) -> Backup:
     """Return the backup of a dump. Raises StepFailedError where its manifest cannot be read."""
+    if not isinstance(dump, Path):
+        return Backup(dump, dump.manifest)
     path = beside(dump)
     try:
         text = path.read_bytes()
-        try:
-            about = msgspec.json.decode(text, type=Manifest)
-        except msgspec.ValidationError:
-            _demand_format(path, msgspec.json.decode(text, type=_Formatted).format)
-            raise
-        _demand_format(path, about.format)
     except FileNotFoundError:
         raise StepFailedError(f"{dump} has no manifest beside it", _CHOOSE) from None
     except OSError as error:
         raise StepFailedError(f"{path} cannot be read: {error.strerror}", _CHOOSE) from None
+    return Backup(dump, parsed(text, path))
+
+
+def parsed(text: bytes, where: object) -> Manifest:
+    """Return what a manifest says. where: its path or address. Raises StepFailedError."""
+    try:
+        try:
+            about = msgspec.json.decode(text, type=Manifest)
+        except msgspec.ValidationError:
+            _demand_format(where, msgspec.json.decode(text, type=_Formatted).format)
+            raise
+        _demand_format(where, about.format)
     except msgspec.ValidationError as error:
-        what = f"{path} cannot be read: {error}"
+        what = f"{where} cannot be read: {error}"
         raise StepFailedError(what, f"correct that, or {_CHOOSE}") from None
     except (msgspec.DecodeError, ValueError):
-        raise StepFailedError(f"{path} cannot be read: it is damaged", _CHOOSE) from None
-    return Backup(dump, about)
+        raise StepFailedError(f"{where} cannot be read: it is damaged", _CHOOSE) from None
+    return about
+
+
+def written(about: Manifest) -> str:
+    """Return the text of a manifest."""
+    return json.dumps(plain(about), indent=2) + "\n"
 
 
 class _Formatted(msgspec.Struct):
@@ -222,7 +277,7 @@ class _Formatted(msgspec.Struct):
     format: int
 
 
-def _demand_format(path: Path, version: int) -> None:
+def _demand_format(path: object, version: int) -> None:
     if version not in {_FORMAT, *_EARLIER}:
         remedy = "use the version of backset that wrote it"
         raise StepFailedError(f"{path} has format {version}", remedy)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import FileIO
 
+    from backset.backups.manifest import Dump
     from backset.connections.session import Session
     from backset.connections.target import Target
     from backset.servers.programs import Programs
@@ -31,7 +32,7 @@ Rows: TypeAlias = tuple[bytes, bytes]  # a statement with COPY, and rows for it
 
 
 def load(
-    dump: Path,
+    dump: Dump,
     pg_restore: Path,
     programs: Programs,
     target: Target,
@@ -124,7 +125,7 @@ _EMPTY_PATH = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 
 def replay(
     session: Session,
-    dump: Path,
+    dump: Dump,
     pg_restore: Path,
     programs: Programs,
     *,
@@ -161,7 +162,7 @@ class _Script:
 
     def __init__(
         self,
-        dump: Path,
+        dump: Dump,
         pg_restore: Path,
         programs: Programs,
         entries: Path | None,

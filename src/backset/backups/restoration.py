@@ -14,10 +14,10 @@ from backset.catalog.sharing import LeftOut
 from backset.connections.session import connect, explained
 from backset.errors import StepFailedError
 from backset.servers import derived
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from backset.backups.manifest import Backup, Manifest
     from backset.connections.session import Session
@@ -197,7 +197,7 @@ def compare(
     if found:
         what = f"{backup.name} restored otherwise than its manifest says"
         remedy = "choose another one from `invoke backups`"
-        raise StepFailedError(f"{what}: {_in_words(found)}", remedy)
+        raise StepFailedError(f"{what}: {few(found, _SHOWN)}", remedy)
 
 
 def differences(
@@ -239,12 +239,6 @@ def differences(
     if session.info.server_version // 10000 == about.major:
         found += _defined_otherwise(wanted, objects, exactly=exactly)
     return found
-
-
-def _in_words(differences: Sequence[str]) -> str:
-    """Return differences in one line, the first ten of them."""
-    more = len(differences) - _SHOWN
-    return ", ".join(differences[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _defined_otherwise(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from contextlib import contextmanager, suppress
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from backset.backups import manifest
@@ -28,34 +29,47 @@ _BACKUP = "a backup"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
-@dataclass(frozen=True, slots=True)
-class BackupStore:
-    """The folder of one database's backups: `backups/<database>/`, 0700, its files 0600.
+class Store(ABC):
+    """Where the backups of one database are: a folder, or a place in a bucket (shared.py).
 
-    A backup exists once its dump has its final name, `.dump` or `.dump.zst`; that rename comes
-    last. Until then a `.dump.partial` marks everything of the same stem as rubbish, which the next
-    run removes. Removing a backup begins with the rename back.
+    folder: on this machine, of what a run notes for itself.
     """
 
+    __slots__ = ()
     folder: Path
 
-    @classmethod
-    def of(cls, backups: Path, database: str) -> BackupStore:
-        """Return the store of a database; its name is quoted where a file name cannot hold it."""
-        return cls(backups / quote(database, safe=" ").replace("..", "%2E%2E"))
+    @property
+    @abstractmethod
+    def place(self) -> Any:  # noqa: ANN401  (a path, or an address; people read it)
+        """Where it is, for people."""
 
+    @abstractmethod
     def read(self) -> tuple[Sequence[Backup], Sequence[str]]:
-        """Return all complete backups, the oldest first, and a line for each dump that is none.
+        """Return all complete backups, the oldest first, and a line for each that is none."""
 
-        Which is older, the number says that a backup gets when it is taken: clocks go wrong.
-        """
-        found, errors = [], []
-        for dump in self._dumps():
-            try:
-                found.append(manifest.read(dump))
-            except StepFailedError as error:
-                errors += error.lines()
-        return sorted(found, key=lambda each: each.manifest.order), errors
+    @abstractmethod
+    def find(self, name: str) -> Backup:
+        """Return a backup by name. Raises StepFailedError."""
+
+    @abstractmethod
+    def refuse_name(self, name: str) -> None:
+        """Raise RefusedError where a new backup cannot have that name."""
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make the folder of the notes."""
+
+    @abstractmethod
+    def open(self) -> AbstractContextManager[None]:
+        """Remove what a killed run left behind, and let a backup be written in the block."""
+
+    @abstractmethod
+    def is_good(self, backup: Backup) -> bool:
+        """Tell whether a dump is undamaged, which may mean to read it."""
+
+    @abstractmethod
+    def remove(self, older: Sequence[Backup]) -> None:
+        """Remove backups; an interruption leaves each whole, or marked as rubbish."""
 
     def list(self) -> Sequence[Backup]:
         """Return all complete backups, the oldest first."""
@@ -65,30 +79,9 @@ class BackupStore:
         """Return in a line each which dumps have no manifest that can be read, and what to do."""
         return self.read()[1]
 
-    def refuse_name(self, name: str) -> None:
-        """Raise RefusedError where something in the folder has the name of a new backup."""
-        if name in _TAKEN or any((self.folder / f"{name}{each}").exists() for each in _OF_A_BACKUP):
-            what = f"{self.folder} has something of the name {name} already"
-            raise RefusedError([(what, "choose another one, or remove those files")])
-
-    def twin(self, backup: Backup) -> Backup | None:
+    def twin(self, _backup: Backup) -> Backup | None:
         """Return the newest backup of the same state whose file it has, if there is any."""
-        content = backup.manifest.content_sha256
-        same = (
-            each
-            for each in reversed(self.list())
-            if each.name != backup.name and each.manifest.content_sha256 == content
-        )
-        return next((each for each in same if each.dump.samefile(backup.dump)), None)
-
-    def find(self, name: str) -> Backup:
-        """Return a backup by name, file name or path. Raises StepFailedError."""
-        dump = name.rstrip("/").removesuffix(".zst").removesuffix(".dump")
-        for path in (each / f"{dump}{end}" for each in (self.folder, Path()) for end in SUFFIXES):
-            if path.exists():
-                return manifest.read(path)
-        what = f"{self.folder} has no backup {name!r}"
-        raise StepFailedError(what, "choose one from `invoke backups`")
+        return None
 
     def newest(self, server_id: str) -> Backup:
         """Return the newest backup of a server: another one may have a database of that name.
@@ -96,7 +89,7 @@ class BackupStore:
         What a run in place has left half built is nobody's idea of going back.
         """
         if not (taken := self._of_server(server_id)):
-            what = f"{self.folder} has no backup of this server"
+            what = f"{self.place} has no backup of this server"
             raise StepFailedError(what, "name one from `invoke backups`, if there is any")
         whole = [each for each in taken if not each.manifest.is_half_built]
         return (whole or taken)[-1]
@@ -112,17 +105,12 @@ class BackupStore:
 
         def is_good(backup: Backup) -> bool:
             if backup.name not in known:
-                known[backup.name] = _is_good(backup)
+                known[backup.name] = self.is_good(backup)
             return known[backup.name]
 
-        with files.locked(self.folder, _BACKUP):
-            older = self.surplus(
-                server_id, keep=keep, keep_days=keep_days, protected=protected, is_good=is_good
-            )
-            for each in older:
-                each.dump.rename(each.dump.with_name(f"{each.name}.dump.partial"))
-                files.sync(self.folder)  # the mark, before what it marks is torn
-                self._sweep()
+        how = {"keep": keep, "keep_days": keep_days}
+        older = self.surplus(server_id, **how, protected=protected, is_good=is_good)
+        self.remove(older)
         return len(older)
 
     def surplus(
@@ -142,6 +130,90 @@ class BackupStore:
             protected=protected,
             is_good=is_good,
         )
+
+    def _of_server(self, server_id: str) -> Sequence[Backup]:
+        return [each for each in self.list() if each.manifest.server_id == server_id]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupStore(Store):
+    """The folder of one database's backups: `backups/<database>/`, 0700, its files 0600.
+
+    A backup exists once its dump has its final name, `.dump` or `.dump.zst`; that rename comes
+    last. Until then a `.dump.partial` marks everything of the same stem as rubbish, which the next
+    run removes. Removing a backup begins with the rename back.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, backups: Path, database: str) -> BackupStore:
+        """Return the store of a database; its name is quoted where a file name cannot hold it."""
+        return cls(backups / quote(database, safe=" ").replace("..", "%2E%2E"))
+
+    @property
+    def place(self) -> Path:
+        """Where it is, for people."""
+        return self.folder
+
+    def read(self) -> tuple[Sequence[Backup], Sequence[str]]:
+        """Return all complete backups, the oldest first, and a line for each dump that is none.
+
+        Which is older, the number says that a backup gets when it is taken: clocks go wrong.
+        """
+        found, errors = [], []
+        for dump in self._dumps():
+            try:
+                found.append(manifest.read(dump))
+            except StepFailedError as error:
+                errors += error.lines()
+        return sorted(found, key=lambda each: each.manifest.order), errors
+
+    def refuse_name(self, name: str) -> None:
+        """Raise RefusedError where something in the folder has the name of a new backup."""
+        if name in _TAKEN or any((self.folder / f"{name}{each}").exists() for each in _OF_A_BACKUP):
+            what = f"{self.folder} has something of the name {name} already"
+            raise RefusedError([(what, "choose another one, or remove those files")])
+
+    def twin(self, backup: Backup) -> Backup | None:
+        """Return the newest backup of the same state whose file it has, if there is any."""
+        content = backup.manifest.content_sha256
+        same = (
+            each
+            for each in reversed(self.list())
+            if each.name != backup.name and each.manifest.content_sha256 == content
+        )
+        return next((each for each in same if each.path.samefile(backup.path)), None)
+
+    def find(self, name: str) -> Backup:
+        """Return a backup by name, file name or path. Raises StepFailedError."""
+        dump = name.rstrip("/").removesuffix(".zst").removesuffix(".dump")
+        for path in (each / f"{dump}{end}" for each in (self.folder, Path()) for end in SUFFIXES):
+            if path.exists():
+                return manifest.read(path)
+        what = f"{self.folder} has no backup {name!r}"
+        raise StepFailedError(what, "choose one from `invoke backups`")
+
+    def prune(
+        self, keep: int, server_id: str, protected: Iterable[str] = (), *, keep_days: int = 0
+    ) -> int:
+        """Do what Store does, and keep other writers out meanwhile."""
+        with files.locked(self.folder, _BACKUP):
+            return Store.prune(self, keep, server_id, protected, keep_days=keep_days)
+
+    def is_good(self, backup: Backup) -> bool:
+        """Tell whether a dump is undamaged: it is read."""
+        with suppress(StepFailedError, OSError):
+            backup.check()
+            return True
+        return False
+
+    def remove(self, older: Sequence[Backup]) -> None:
+        """Remove backups, under the lock; each is whole, or marked as rubbish."""
+        for each in older:
+            each.path.rename(each.path.with_name(f"{each.name}.dump.partial"))
+            files.sync(self.folder)  # the mark, before what it marks is torn
+            self._sweep()
 
     def make(self) -> None:
         """Make the folder, for its owner alone, and hide from git what is in it."""
@@ -196,9 +268,6 @@ class BackupStore:
         except FileNotFoundError:
             return []
 
-    def _of_server(self, server_id: str) -> Sequence[Backup]:
-        return [each for each in self.list() if each.manifest.server_id == server_id]
-
     def _sweep(self) -> None:
         for partial in self.folder.glob("*.dump.partial"):
             stem = partial.name.removesuffix(".dump.partial")
@@ -207,13 +276,6 @@ class BackupStore:
             if partial.is_dir():
                 shutil.rmtree(partial)  # the mark goes last
             partial.unlink(missing_ok=True)
-
-
-def _is_good(backup: Backup) -> bool:
-    with suppress(StepFailedError, OSError):
-        backup.check()
-        return True
-    return False
 
 
 def surplus(
@@ -298,17 +360,21 @@ def _last_of_their_rows(
 class Choice:
     """What `invoke restore` was told.
 
-    store: where a name is looked for. name: None for the newest backup of the server.
+    store: where a name is looked for. name: None for the newest backup of the server. found: the
+    one that a URL has named.
     database: whose backup it must be; None where --into says that any will do.
     """
 
-    store: BackupStore
+    store: Store
     name: str | None
     database: str | None
+    found: Backup | None = None
 
     def backup(self, server_id: str, major: int) -> Backup:
         """Return the backup, if this server can take it. Raises StepFailedError, RefusedError."""
-        found = self.store.find(self.name) if self.name else self.store.newest(server_id)
+        found = self.found or (
+            self.store.find(self.name) if self.name else self.store.newest(server_id)
+        )
         if reasons := _refusals(found, self.database, major):
             raise RefusedError(reasons)
         return found

@@ -18,8 +18,8 @@ from backset.text.pasted import quoted
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Sequence
 
-    from backset.backups.manifest import Backup
-    from backset.backups.store import BackupStore
+    from backset.backups.manifest import Backup, Dump
+    from backset.backups.store import Store
     from backset.connections.session import Session
     from backset.servers.programs import Programs
 
@@ -57,7 +57,7 @@ class _Entry:
         return cls(line, int(catalog), int(oid), f"{text} ")
 
 
-def read(dump: Path, pg_restore: Path, programs: Programs, scratch: Path) -> list[str]:
+def read(dump: Dump, pg_restore: Path, programs: Programs, scratch: Path) -> list[str]:
     """Return the entries of a dump; `scratch` is a file to write them to."""
     dumps.read(dump, pg_restore, "--list", "--file", os.fspath(scratch), programs=programs)
     lines = scratch.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -148,7 +148,7 @@ class Archive:
     pg_restore: the program that could read it.
     """
 
-    path: Path
+    path: Dump
     pg_restore: Path
     lines: tuple[str, ...]
     backup: Backup | None
@@ -190,17 +190,19 @@ class Archive:
         return sorted(self.texts("TABLE").keys() - self.texts("TABLE DATA").keys())
 
 
-def find(store: BackupStore, name: str) -> Path:
+def find(store: Store, name: str) -> Dump:
     """Return the dump of a backup's name or of a path. Raises StepFailedError."""
     stem = name.removesuffix(".zst").removesuffix(".dump")
     for path in (*(store.folder / f"{stem}{each}" for each in manifest.SUFFIXES), Path(name)):
         if path.exists():
             return path
+    if store.place != store.folder:  # in a bucket
+        return store.find(name).dump
     what = f"{name} is no backup of this database, and no file"
     raise StepFailedError(what, "choose one from `invoke backups`, or name the file of a dump")
 
 
-def read_archive(path: Path, major: int, programs: Programs) -> Archive:
+def read_archive(path: Dump, major: int, programs: Programs) -> Archive:
     """Return what a dump is. major: of the server that it is to be restored on.
 
     Raises RefusedError where that cannot be done, and StepFailedError where it cannot be read.
@@ -217,7 +219,7 @@ def read_archive(path: Path, major: int, programs: Programs) -> Archive:
     return archive
 
 
-def _listed(path: Path, pg_restore: Path, programs: Programs) -> tuple[Path, str]:
+def _listed(path: Dump, pg_restore: Path, programs: Programs) -> tuple[Path, str]:
     """Return the table of contents of a dump, and the program that could read it."""
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
@@ -242,7 +244,7 @@ def _demand_whole(archive: Archive) -> None:
         raise RefusedError([(what, f"{_MAKE}, without --data-only")])
 
 
-def _unreadable(path: Path, error: StepFailedError) -> RefusedError | StepFailedError:
+def _unreadable(path: Dump, error: StepFailedError) -> RefusedError | StepFailedError:
     """Return what a person reads where pg_restore cannot read a dump."""
     if "text format dump" in error.what:
         what = f"{path} is a plain SQL script, which may connect to another database"

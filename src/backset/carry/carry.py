@@ -96,16 +96,17 @@ def carry(sides: CarrySides, progress: Progress) -> Carried:
         carried = [each.table for each in decided.transfers]
         dropped = constraints.drop(sides.new.session(), decided.transfers)
         kept = migration_rows.keep(sides.new.session(), carried, rules.replaces)
-        rows = copy.copy(
-            *(decided.transfers, moment, old.connect, new),
-            keys=dropped.keys,
-            progress=lambda done, total: progress(bar(done, total)),
-        )
-        copied = comparison.compare(
-            *(decided.transfers, moment, old.connect, new),
-            keys=dropped.keys,
-            progress=lambda done, total: progress(f"comparing, {done} of {total}"),
-        )
+        with tables.paired(old.connect, new, moment) as pairs:
+            rows = copy.copy(
+                *(decided.transfers, pairs),
+                keys=dropped.keys,
+                progress=lambda done, total: progress(bar(done, total)),
+            )
+            copied = comparison.compare(
+                *(decided.transfers, pairs),
+                keys=dropped.keys,
+                progress=lambda done, total: progress(f"comparing, {done} of {total}"),
+            )
         live = old.session if sides.origin else sides.old.session()  # no copy has these rows
         before = past.read_counters(old.session) if old.counters is None else old.counters
         of_extensions = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from psycopg import sql
 
 from backset.carry import row_errors, tables
-from backset.carry.tables import SessionPair, adopt
 from backset.catalog import columns
 from backset.connections import workers
 from backset.errors import StepFailedError
@@ -21,7 +19,7 @@ from backset.text.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from backset.carry.tables import Name, TableCopy
+    from backset.carry.tables import Name, SessionPair, TableCopy
     from backset.connections.session import Session
 
     Digests: TypeAlias = "dict[Name, Digest]"
@@ -54,41 +52,34 @@ class Digest:
 
 def compare(
     transfers: Sequence[TableCopy],
-    snapshot: str,
-    old: Callable[[], Session],
-    new: Callable[[], Session],
+    pairs: Sequence[SessionPair],
     *,
     keys: Mapping[Name, Sequence[str]],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[tuple[TableCopy, Digest]]:
-    """Demand that the new tables have the rows of the snapshot; return what these were.
+    """Demand that the new tables have the rows of the pairs' snapshot; return what these were.
 
-    snapshot, old, new, keys: as copy() gets them. progress: is told how many tables are read, and
+    keys: as copy() gets them. progress: is told how many tables are read, and
     how many there are on both sides. Raises StepFailedError with tables, counts and keys.
     """
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
     sides: tuple[Digests, Digests] = ({}, {})
-    with ExitStack() as opened:
-        pairs = workers.hands(lambda: SessionPair.opened(old, new, opened))
-        for pair in pairs:
-            pair.agree()
-            adopt(pair.old, snapshot)
-        jobs = [
-            partial(job, each, side)
-            for each in ordered
-            for job, side in zip((_read_old, _read_new), sides, strict=True)
-        ]
-        workers.run(
-            jobs,
-            pairs,
-            lambda pair: pair.sessions,
-            lambda: progress(sum(map(len, sides)), len(jobs)),
-        )
-        differences = [
-            words
-            for each in ordered
-            for words in _differences(pairs[0], each, sides, keys.get(each.table, ()))
-        ]
+    jobs = [
+        partial(job, each, side)
+        for each in ordered
+        for job, side in zip((_read_old, _read_new), sides, strict=True)
+    ]
+    workers.run(
+        jobs,
+        pairs,
+        lambda pair: pair.sessions,
+        lambda: progress(sum(map(len, sides)), len(jobs)),
+    )
+    differences = [
+        words
+        for each in ordered
+        for words in _differences(pairs[0], each, sides, keys.get(each.table, ()))
+    ]
     if differences:
         what = f"the new rows are not those that were copied: {'; '.join(differences)}"
         raise StepFailedError(what, _REMEDY)

@@ -13,7 +13,6 @@ from psycopg.pq import ExecStatus
 from psycopg.waiting import Wait
 
 from backset.carry import row_errors, tables
-from backset.carry.tables import SessionPair, adopt
 from backset.connections import workers
 from backset.errors import StepFailedError
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from psycopg import Copy
     from psycopg.abc import PQGen
 
-    from backset.carry.tables import Name, TableCopy
+    from backset.carry.tables import Name, SessionPair, TableCopy
     from backset.connections.session import Session
 
 # A server says what is wrong with a row only when COPY ends; so it ends now and then.
@@ -51,38 +50,27 @@ _LARGE_ROW_BYTES = 1024 * 1024  # of a row that is passed on where it is, and no
 
 def copy(
     transfers: Sequence[TableCopy],
-    snapshot: str,
-    old: Callable[[], Session],
-    new: Callable[[], Session],
+    pairs: Sequence[SessionPair],
     *,
     keys: Mapping[Name, Sequence[str]],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[Name, int]:
     """Copy the rows of every transfer, the largest first; return how many each new table got.
 
-    snapshot: of the old database, by its name, whose holder outlives this call. old, new: open
-    sessions, which are closed again. keys: the columns by which a row of a table is told from
-    others. progress: is told the bytes that are done, and all of them, in this thread.
+    keys: the columns by which a row of a table is told from others.
+    progress: is told the bytes that are done, and all of them, in this thread.
     Raises StepFailedError with table, rule and key; nothing of that table stays.
     What is written is safe from a crash of the server only after its next checkpoint.
     """
     total = sum(each.size_bytes for each in transfers)
     counts: dict[Name, int] = {}
     ordered = sorted(transfers, key=lambda each: each.size_bytes, reverse=True)
-    with ExitStack() as opened:
-        number = min(len(ordered), workers.NUMBER)
-        pairs = (
-            workers.hands(lambda: SessionPair.opened(old, new, opened), number) if ordered else []
-        )
-        for pair in pairs:
-            pair.agree()
-            adopt(pair.old, snapshot)
-        workers.run(
-            [partial(_carry, each, keys.get(each.table, ()), counts) for each in ordered],
-            pairs,
-            lambda pair: pair.sessions,
-            lambda: progress(sum(pair.done_bytes for pair in pairs), total),
-        )
+    workers.run(
+        [partial(_carry, each, keys.get(each.table, ()), counts) for each in ordered],
+        pairs,
+        lambda pair: pair.sessions,
+        lambda: progress(sum(pair.done_bytes for pair in pairs), total),
+    )
     return counts
 
 

@@ -31,7 +31,7 @@ from backset.text.quantities import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from backset.backups.manifest import Backup
+    from backset.backups.manifest import Backup, Dump
     from backset.carry.mapping import Tables
     from backset.carry.tables import CarrySides, Name
     from backset.catalog.columns import Column, Table
@@ -265,7 +265,7 @@ def _copied(
 
 
 @contextmanager
-def _script(dump: Path, listing: Path, pg_restore: Path, programs: Programs) -> Iterator[IO[bytes]]:
+def _script(dump: Dump, listing: Path, pg_restore: Path, programs: Programs) -> Iterator[IO[bytes]]:
     """Give what pg_restore writes of the rows that `listing` names, which it does in its order.
 
     Raises StepFailedError if it does not come to its end.

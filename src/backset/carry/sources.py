@@ -211,7 +211,7 @@ def _check_dump(sides: CarrySides, name: str) -> None:
 
 
 def _read(sides: CarrySides, name: str) -> Archive:
-    path = toc.find(sides.backups.store, name)
+    path = sides.backups.find(name)
     return toc.read_archive(path, sides.server.major, sides.backups.programs)
 
 
@@ -348,7 +348,7 @@ def _load(
     if not lines:
         return
     arguments = ["--section=data", *_FOREIGN]
-    if found.backup or found.path.is_dir():  # it may be a tar, which no two processes can load
+    if found.backup or _is_folder(found):  # it may be a tar, which no two processes can load
         arguments += dumps.jobs(found.path)
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "toc"
@@ -362,6 +362,10 @@ def _load(
         except StepFailedError as error:
             what = f"{found.path.name} cannot be restored here: {error.what}"
             raise StepFailedError(what, doubts or error.remedy) from None
+
+
+def _is_folder(found: Archive) -> bool:
+    return isinstance(found.path, Path) and found.path.is_dir()
 
 
 def _wanted(session: Session, rules: Rules) -> Sequence[Name] | None:

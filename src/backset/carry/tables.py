@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from backset.catalog.catalog import shown
+from backset.connections import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -216,6 +217,22 @@ def snapshot_of(session: Session) -> Iterator[str]:
         yield name
     finally:
         session.rollback()
+
+
+@contextmanager
+def paired(
+    old: Callable[[], Session], new: Callable[[], Session], snapshot: str
+) -> Iterator[list[SessionPair]]:
+    """Give pairs of sessions that agree and see this snapshot, whose holder outlives the block.
+
+    old, new: open sessions, which are closed again.
+    """
+    with ExitStack() as opened:
+        pairs = workers.hands(lambda: SessionPair.opened(old, new, opened))
+        for pair in pairs:
+            pair.agree()
+            adopt(pair.old, snapshot)
+        yield pairs
 
 
 def adopt(session: Session, name: str) -> None:

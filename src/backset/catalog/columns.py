@@ -90,12 +90,13 @@ def read(session: Session) -> dict[tuple[str, str], Table]:
     versions = set(catalog.version_tables(session))
     with session.transaction(force_rollback=True):
         rows = spelled(session, sql.SQL(_TABLES))
-    tables = [_table(*group) for group in groupby(rows, key=lambda row: row[:7])]
+    # By name alone: while others write, the size is another one in each row of a table.
+    tables = [_table(list(group)) for _, group in groupby(rows, key=lambda row: row[:2])]
     return {each.key: each for each in tables if each.key not in versions}
 
 
-def _table(about: tuple[Any, ...], rows: Iterable[tuple[Any, ...]]) -> Table:
-    schema, name, partitioned, size, readable, guarded, references = about
+def _table(rows: Sequence[tuple[Any, ...]]) -> Table:
+    about = schema, name, partitioned, size, readable, guarded, references = rows[0][:7]
     return Table(
         schema=schema,
         name=name,

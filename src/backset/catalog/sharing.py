@@ -10,6 +10,7 @@ from psycopg import sql
 
 from backset.catalog import catalog, objects
 from backset.catalog.catalog import FIRST_OF_A_USER, is_users
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from backset.catalog.objects import Object
     from backset.connections.session import Session
 
-_SHOWN = 4  # names in one line
 _RELATIONS = frozenset({"table", "view", "materialized view", "foreign table", "sequence"})
 _OWN_SCHEMA = "backset__old"  # what a carry in place reads old rows through
 _ROUTINES = frozenset({"function", "procedure", "aggregate"})
@@ -48,8 +48,7 @@ class Sharing:
         named = [f"the schema {each}" for each in sorted(self.schemas)]
         single = [each for each in self.kept if each.schema not in self.schemas]
         named += [f"{each.type} {each.identity} of {each.owner}" for each in single]
-        more = len(named) - _SHOWN
-        return ", ".join(named[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        return few(named)
 
     def keeps(self, each: Object) -> bool:
         """Tell whether an object stays, one that was made meanwhile included."""

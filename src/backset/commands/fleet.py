@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.chain import CHAINS
-from backset.cli import WOULD_START, opened
+from backset.cli import opened
 from backset.errors import (
     BacksetError,
     FindingsError,
@@ -88,6 +88,7 @@ def fleet(action: str, flags: FleetFlags) -> None:
         for each in workers:
             stack.enter_context(each).begin_alone(settings.plain_env)
         from backset.fleet import executors, looking, members
+        from backset.report.report import WOULD_START
         from backset.runs.consent import Consent
         from backset.servers import location
         from backset.settings import reader

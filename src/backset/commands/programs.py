@@ -12,12 +12,13 @@ import socket
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from backset.cli import WOULD_START, leave, opened, settled
+from backset.cli import leave, opened, settled
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError, SettingsError, StepFailedError
 from backset.migrate.program import command_line
 from backset.migrate.worker import failure, greet
 from backset.process.process import attach
+from backset.report.report import WOULD_START
 from backset.servers import location
 from backset.servers.programs import Programs, with_tls
 from backset.settings.values import Lineage

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.chain import Details, Done
 from backset.checks import drift
-from backset.cli import WOULD_START, opened
+from backset.cli import opened
 from backset.connections.session import explained
 from backset.described import described, key
 from backset.errors import Finding, FindingsError, StepFailedError
@@ -19,14 +19,14 @@ from backset.process import files
 from backset.prove import models, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
+from backset.report.report import WOULD_START
 from backset.revisions.git import Git
-from backset.revisions.history import few
 from backset.runs.consent import Consent
 from backset.runs.run import Run
 from backset.servers import derived, location
 from backset.settings.reader import configurations
 from backset.settings.values import ALL_HEADS
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

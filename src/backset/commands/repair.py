@@ -18,6 +18,7 @@ from backset.runs.run import Options, Run
 from backset.settings import rules
 from backset.status import diagnosis, states
 from backset.steps.databases import backup
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -315,7 +316,6 @@ def _recipe(run: Run) -> Recipe:
 
 
 def _files(recipe: Recipe) -> str:
-    from backset.revisions.history import few
 
     return few(recipe.shown(each.home) for each in recipe.items)
 

@@ -13,9 +13,8 @@ from backset.errors import AlembicError, BacksetError, Interrupted, StepFailedEr
 from backset.migrate.worker import Worker
 from backset.process import files
 from backset.report.report import WIDTH
-from backset.revisions.history import few
 from backset.revisions.script_files import Folders
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

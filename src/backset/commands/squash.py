@@ -10,8 +10,8 @@ from backset.cli import opened
 from backset.errors import BacksetError, FindingsError, SettingsError, StepFailedError
 from backset.migrate.worker import Worker
 from backset.process.streams import tell
-from backset.revisions.history import few
 from backset.text.pasted import bare, parts
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,10 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from backset.cli import WOULD_START, alembic_for_proof, opened
-from backset.errors import Finding, FindingsError, RefusedError, SettingsError, StepFailedError
+from backset.cli import alembic_for_proof, opened
+from backset.errors import Finding, FindingsError, RefusedError, StepFailedError
 from backset.process.streams import tell
+from backset.report.report import WOULD_START
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,29 +58,27 @@ def stop(*, plan: bool) -> None:
 def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
-        from backset.runs.consent import LONGEST_S
         from backset.servers import location
+        from backset.settings import values
 
-        if not timeout.isdecimal() or int(timeout) > LONGEST_S:
-            what = f"--timeout is {timeout!r}"
-            raise SettingsError([(what, "say it in seconds, such as --timeout 60")])
+        limit_s = values.of_flag("--timeout", timeout, values.seconds)
         target = location.peek(settings) if plan else location.locate(settings)
         if plan or target is None:
             told.say(f"would wait for {target.shown}" if target else WOULD_START)
             return
-        major = location.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
+        major = location.wait(target, limit_s, lambda words: told.say(f"waiting: {words}"))
         told.say(f"PostgreSQL {major} serves · {target.shown}")
 
 
 def backups(*, as_json: bool) -> None:
     """List the target's backups, the oldest first."""
     with opened("backups", as_json=as_json) as (settings, told):
-        from backset.backups.store import BackupStore
+        from backset.backups import shared
 
         target = settings.target
-        store = BackupStore.of(settings.backups, target.database if target else settings.database)
+        store = shared.store_of(settings, target.database if target else settings.database)
         found, unreadable = store.read()
-        told.backups(found, store.folder, unreadable)
+        told.backups(found, store.place, unreadable)
 
 
 def url(*, reveal: bool, plan: bool) -> None:
@@ -115,8 +114,8 @@ def protect(*, plan: bool) -> None:
 def unprotect(*, confirm: str, plan: bool) -> None:
     """Remove the marker, when the user has typed the database's name."""
     with opened("unprotect") as (settings, told):
-        from backset.cli import asking
         from backset.connections.session import explained
+        from backset.report import asking
         from backset.servers import location
         from backset.servers.safeguards import unprotect
         from backset.servers.server import Server
@@ -127,7 +126,7 @@ def unprotect(*, confirm: str, plan: bool) -> None:
             return
         name = confirm
         if not name and told.can_ask:
-            name = asking(told)([("database", f"{target.shown} loses its protection")])
+            name = asking.typed_name(told)([("database", f"{target.shown} loses its protection")])
         if name != target.database:
             what = f"unprotecting {target.database} wants its name"
             raise RefusedError(
@@ -184,12 +183,12 @@ def repair(*, plan: bool, as_json: bool, said: Mapping[str, Any]) -> None:
         opened("repair", as_json=as_json, changes=not plan) as (settings, told),
         alembic_for_proof(settings, proves=not plan) as (it, ahead),
     ):
-        from backset import cli
         from backset.commands import repair as repairs
+        from backset.report import asking
         from backset.runs.consent import Consent
         from backset.servers import location
 
-        ask = cli.asking(told) if told.can_ask else None
+        ask = asking.typed_name(told) if told.can_ask else None
         consent = Consent(**said, ask=ask, named=False)
         target = location.peek(settings) if plan else location.locate(settings)
         if target is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset import execution
-from backset.backups.store import BackupStore
+from backset.backups import shared
 from backset.chain import CHAINS
 from backset.errors import (
     AlembicError,
@@ -169,7 +169,7 @@ def _is_backed_up(job: Job, settings: Settings) -> bool:
     """Tell whether a try before this one has taken the backup that is wanted."""
     if job.action != "backup" or job.plans or not job.since:
         return False
-    found = BackupStore.of(settings.backups, job.member.database).list()
+    found = shared.store_of(settings, job.member.database).list()
     began = datetime.fromisoformat(job.since)
     return bool(found) and found[-1].manifest.taken_at > began
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MOST_TABLES = 20  # in one line
 _LARGEST = 10
 _SIGNS = {"done": "✔", "findings": "!", "again": "!"}  # of databases of a fleet
+WOULD_START = "would start the embedded PostgreSQL"
 WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
 
 
@@ -133,7 +134,7 @@ class Report:
     def backups(
         self,
         backups: Sequence[Backup],
-        folder: Path,
+        folder: Path | str,
         unreadable: Sequence[str],
         *,
         numbered: bool = False,

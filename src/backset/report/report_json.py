@@ -264,7 +264,7 @@ class JsonReport(Report):
     def backups(
         self,
         backups: Sequence[Backup],
-        folder: Path,
+        folder: Path | str,
         unreadable: Sequence[str],
         *,
         numbered: bool = False,  # noqa: ARG002  (for people)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from backset.described import ABSENT, described, inline, key, told
 from backset.revisions import replaced, script_files
 from backset.revisions.script_files import Revision, by_id
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backset.revisions.git import Commit
     from backset.revisions.replaced import ReplacedPlace
@@ -202,9 +202,6 @@ class ToldChain:
     )
 
 
-_SHOWN = 5  # names in a line for people; programs get all
-
-
 @described(kw_only=True)
 class Removal:
     """The commit that took a revision's file away, in the `removal` of an orphan."""
@@ -329,10 +326,3 @@ class Trace:
 
 def _at(generation: Generation) -> str:
     return f" of {generation.commit}" if generation.commit else ""
-
-
-def few(names: Iterable[str]) -> str:
-    """Return some names for a line, and how many more there are."""
-    several = list(names)
-    more = len(several) - _SHOWN
-    return ", ".join(several[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

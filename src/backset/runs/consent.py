@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, objects, past
 from backset.connections.activity import listed
-from backset.errors import ConsentError, RefusedError, ReplacedError, SettingsError
+from backset.errors import ConsentError, RefusedError, ReplacedError
 from backset.inherit import extensions
 from backset.runs import login, policy
 from backset.runs.policy import Strategy, TargetFacts
 from backset.servers import derived, safeguards
 from backset.servers.safeguards import SETTING
 from backset.servers.server import tied_by
+from backset.settings import values
 from backset.text.pasted import quoted
 from backset.text.quantities import amount, count
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 # Sessions at once: ours on two databases, the backup's two, Alembic's; a carry reads and writes on
 # two more each. Tried with CONNECTION LIMIT.
 _OF_A_BUILD, _OF_A_CARRY = 5, 7
-LONGEST_S = 30 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,12 @@ class Consent:
 
     def __post_init__(self) -> None:
         """Raise SettingsError if a number makes no sense."""
-        try:
-            makes_sense = 0 <= self.timeout_s <= LONGEST_S
-        except ValueError:
-            makes_sense = False
-        if not makes_sense:
-            what = f"--timeout is {self.timeout!r}"
-            raise SettingsError([(what, "say it in seconds, such as --timeout 600")])
+        _ = self.timeout_s
 
     @property
     def timeout_s(self) -> float:
         """Seconds after which a step is stopped; 0 is never."""
-        return float(self.timeout or 0)
+        return values.of_flag("--timeout", self.timeout or "0", values.seconds)
 
 
 @dataclass(frozen=True, slots=True)

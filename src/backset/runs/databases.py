@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from backset.backups.store import BackupStore
+    from backset.backups.store import Store
     from backset.catalog.sharing import Sharing
     from backset.connections.session import Session
     from backset.connections.target import Target
@@ -147,7 +147,7 @@ class CurrentDatabase:
         is_new = self.database is None
         return "the database is new" if is_new else f"{self.target.database} is empty"
 
-    def demand_previous(self, store: BackupStore, name: str) -> Database:
+    def demand_previous(self, store: Store, name: str) -> Database:
         """Return the database from before, of that name. Raises StepFailedError without one."""
         if self.previous is not None:
             return self.previous

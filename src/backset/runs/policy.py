@@ -9,6 +9,7 @@ from urllib.parse import quote
 from backset.servers.server import foreign, protection
 from backset.text.explanations import UNHIDDEN
 from backset.text.pasted import quoted
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from backset.connections.locality import Locality
@@ -205,7 +206,7 @@ def stakes(facts: TargetFacts) -> list[str]:
     if facts.size_bytes > facts.ask_above:
         reasons.append(f"{name} is larger than ask_above ({facts.ask_above} bytes)")
     if facts.unknown:
-        schemas = f"the schema{'s' * (len(facts.unknown) > 1)} {', '.join(facts.unknown)}"
+        schemas = f"the schema{'s' * (len(facts.unknown) > 1)} {few(facts.unknown)}"
         hint = "yours are named by [tool.backset] schemas"
         reasons.append(f"no migration knows {schemas} in {name}, which would go, too ({hint})")
     telling = [word for word in _TELLING if word in name.lower()]

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from backset.backups import toc
 from backset.catalog import versions
 from backset.connections.session import connect
 from backset.errors import AstrayError, Interrupted, RefusedError, StepFailedError
 from backset.memory.builds import COLD
 from backset.process.signals import submit
 from backset.servers.server import Server
+from backset.settings.values import is_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backset.backups.manifest import Backup
-    from backset.backups.store import BackupStore, Choice
+    from backset.backups.manifest import Backup, Dump
+    from backset.backups.store import Choice, Store
     from backset.catalog.objects import Object
     from backset.catalog.past import Past
     from backset.connections.session import Session
@@ -94,15 +96,27 @@ class InPlaceState:
 class RunBackups:
     """The target's folder of backups, and those that the run is about.
 
-    taken: the backup of this run; None where there was nothing to back up. choice: which one
-    `restore` was asked for.
+    shared: finds one by the URL of a bucket. taken: the backup of this run; None where there was
+    nothing to back up. choice: which one `restore` was asked for. found: what find() has found.
     """
 
-    store: BackupStore
+    store: Store
     programs: Programs
+    shared: Callable[[str], Backup]
     choice: Choice | None = None
     taken: Backup | None = None
+    found: dict[str, Dump] = field(default_factory=dict)
     _chosen: Backup | None = None
+
+    def find(self, name: str) -> Dump:
+        """Return the dump of a name, a path, or a URL of a bucket. Raises StepFailedError.
+
+        It stays the same for the run: `latest` must not become the backup that the run takes.
+        """
+        if name not in self.found:
+            is_url = is_bucket(name)
+            self.found[name] = self.shared(name).dump if is_url else toc.find(self.store, name)
+        return self.found[name]
 
     def choose(self, server: Server) -> None:
         """Settle which one is meant; what is wrong with it is said when chosen() asks for it."""

@@ -18,7 +18,16 @@ from dotenv.parser import parse_stream
 
 from backset.connections.target import LIBPQ_VARIABLES, ONE_HOST, Target, derived_name
 from backset.errors import SettingsError
-from backset.settings.settings import KEYS, NO_KEYS, PREFIX, TEMPORARY, THROW_AWAY, Settings
+from backset.settings import values
+from backset.settings.settings import (
+    CREDENTIALS,
+    KEYS,
+    NO_KEYS,
+    PREFIX,
+    TEMPORARY,
+    THROW_AWAY,
+    Settings,
+)
 from backset.settings.values import Lineage
 from backset.text.redaction import blank
 
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 
 FLAGS: dict[str, str] = {}  # what the command line sets, by the name of its variable
 
+_OF_STORES = ("AWS_", "AZURE_", "GOOGLE_")
 _ROOT_MARKS = ("pyproject.toml", "alembic.ini", "tasks.py")
 
 
@@ -109,12 +119,16 @@ class _SettingsReader:
         said = {name: self._value(name) for name in KEYS}
         lineages = self._lineages(said)
         self._demand_inputs(said)
+        bucket = said["backups"] if values.is_bucket(said["backups"]) else ""
+        self._demand_bucket(said, bucket)
         made = {
             "database": said["database"] or derived_name(self.root.name, "", digits=8),
             "python": self._python(said["python"], lineages[0].config),
             "env": {"DATABASE_URL": "{url}", **said["env"]},
             "baseline": self.root / said["baseline"],
-            "backups": self.root / Path(said["backups"]).expanduser(),
+            "backups": self.root / Path("backups" if bucket else said["backups"]).expanduser(),
+            "bucket": bucket,
+            "store_environ": self._store_environ(),
         }
         return Settings(
             **{**said, **made},
@@ -122,20 +136,33 @@ class _SettingsReader:
             target=target,
             is_throw_away=target is not None and self._is_throw_away(target),
             lineages=lineages,
-            environ=self._children_environ(),
+            environ=self._children_environ(is_shared=bool(bucket)),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),
             sources=self.sources,
         )
 
-    def _children_environ(self) -> dict[str, str]:
+    def _children_environ(self, *, is_shared: bool) -> dict[str, str]:
         """Return .env under the environment, without its PG* variables.
 
-        libpq's programs must read the same ones as our own sessions, which know no .env.
+        libpq's programs must read the same ones as our own sessions, which know no .env. is_shared:
+        whether the credentials of an object store are ours, and so nobody else's.
         """
         kept = {
             key: value or "" for key, value in self.dotenv.items() if key not in LIBPQ_VARIABLES
         }
-        return {**kept, **self.environ}
+        every = {**kept, **self.environ}
+        return {k: v for k, v in every.items() if not (is_shared and CREDENTIALS.fullmatch(k))}
+
+    def _store_environ(self) -> dict[str, str]:
+        every = {**self.dotenv, **self.environ}
+        return {k: v for k, v in every.items() if v and k.startswith(_OF_STORES)}
+
+    def _demand_bucket(self, said: Mapping[str, Any], bucket: str) -> None:
+        """Note where a folder would get backups that somebody believes to be encrypted."""
+        if said["backup_recipients"] and not bucket:
+            what = f"{self.sources['backup_recipients']}: backup_recipients is set, and backups is"
+            remedy = "encrypt the disk, or set backups to a URL, such as s3://… or file://…"
+            self.problems.append((f"{what} a folder, whose dumps are not encrypted", remedy))
 
     def _dotenv(self, path: Path) -> dict[str, str | None]:
         with path.open(encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from backset.connections.target import Target
 from backset.errors import SettingsError
 from backset.settings import values
+from backset.text.redaction import blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,6 +142,17 @@ class Origin:
         return self.database.shown if self.database else self.dump
 
 
+def bucket_url(text: str) -> str:
+    """Return the URL of a shared backup, which has no credentials. Raises SettingsError."""
+    if not values.is_bucket(text):
+        remedy = "it must be a URL such as s3://bucket/prefix/latest"
+        raise SettingsError([(f"{_FROM} is {blank(repr(text))}", remedy)])
+    try:
+        return values.place(text)
+    except ValueError as error:
+        raise SettingsError([(f"{_FROM} is wrong", f"it must be {error}")]) from None
+
+
 def read_origin(settings: Settings, text: str) -> Origin:
     """Read what `--from` says: a URL, `env:` with a variable that has one, a backup, a file.
 
@@ -156,6 +168,8 @@ def read_origin(settings: Settings, text: str) -> Origin:
             what = f"{_FROM} names the variable {name or '…'}, which is not set"
             raise SettingsError([(what, "set it to a URL, in the environment or in .env")])
         return Origin(database=Target.parse(url, name))
+    if values.is_bucket(text):
+        return Origin(dump=bucket_url(text))
     if "://" in text:
         database = Target.parse(text, _FROM)
         return Origin(database=database, is_exposed=bool(database.secret_env))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +28,12 @@ TEMPORARY = f"{PREFIX}TEMPORARY"  # no key: where throw-away servers are, whatev
 # No key: `host:port` of the throw-away server that a rehearsal tells its tasks about.
 THROW_AWAY = f"{PREFIX}THROW_AWAY"
 NO_KEYS = frozenset({TEMPORARY, THROW_AWAY})
+_HARD_CHARS = 16  # of a key: what is shorter is a word such as `testing`, and stands everywhere
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+# Variables by which the libraries of object stores are let in.
+CREDENTIALS = re.compile(
+    r"(?:AWS|AZURE|GOOGLE)_\w*(?:KEY|KEY_ID|SECRET|TOKEN|SERVICE_ACCOUNT\w*|CREDENTIALS)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,9 @@ class Settings:
     env: has DATABASE_URL, too; its templates are over `environ`.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     sources: where the value of each name came from.
+    bucket: the URL that `backups` is; empty where it is a folder. `backups` is then the folder of
+    what a run notes for itself. store_environ: the variables by which the bucket is found and
+    opened, of which children get no credentials.
     """
 
     root: Path
@@ -76,6 +85,8 @@ class Settings:
     environ: Mapping[str, str]
     dotenv: frozenset[str]
     sources: Mapping[str, str]
+    bucket: str = ""
+    store_environ: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     database: str = _key(
         "the database's name on the embedded PostgreSQL",
         values.name,
@@ -142,7 +153,32 @@ class Settings:
         variable="words",
         is_secret=True,
     )
-    backups: Path = _key("the folder of the backups", values.text, default="backups")
+    backups: Path = _key(
+        "the folder of the backups, or where a team shares them: `s3://bucket/prefix`, also `gs`, "
+        "`az` and `file`",
+        values.place,
+        default="backups",
+        is_secret=True,
+    )
+    backups_timeout: int = _key(
+        "how many seconds one request to that store may take, of a few MB; it is repeated twice",
+        values.AtLeast(1),
+        default=60,
+        variable="digits",
+    )
+    backup_recipients: tuple[str, ...] = _key(
+        'public keys of age or SSH that backups there are encrypted for, such as `["age1…"]`',
+        values.recipients,
+        default=(),
+        unset="as the store encrypts them",
+        variable="words",
+    )
+    backup_identity: str = _key(
+        "the file with the private key, of age or SSH, that opens such backups",
+        values.text,
+        default="",
+        unset="none",
+    )
     ask_above: int = _key(
         "the size in bytes above which replacing a database needs consent",
         values.AtLeast(0),
@@ -408,7 +444,9 @@ class Settings:
 
     def secrets(self, target: Target | None) -> set[str]:
         """Return the passwords that are known, of the target and of the environment."""
-        return {self.environ.get("PGPASSWORD", ""), *(target.secrets if target else ())}
+        store = {text for name, text in self.store_environ.items() if CREDENTIALS.fullmatch(name)}
+        keys = {each for each in store if len(each) >= _HARD_CHARS}
+        return {self.environ.get("PGPASSWORD", ""), *keys, *(target.secrets if target else ())}
 
     def seeded_with(self, words: Sequence[str]) -> Settings:
         """Return the same with more words for the seed command, which there must be then."""

@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import shlex
 import string
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from backset.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+Value = TypeVar("Value")
+
 ALL_HEADS = ("heads",)  # Alembic's own word for them
 ALL_TABLES = ("all",)
 DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
+_LONGEST_S = 30 * 24 * 60 * 60
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
+BUCKETS = ("s3", "gs", "az", "file")  # the schemes of object stores
+
+
+def of_flag(flag: str, text: str, check: Callable[[object], Value]) -> Value:
+    """Return what a flag says, as the check returns it. Raises SettingsError."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise SettingsError([(f"{flag} is {text!r}", f"it must be {error}")]) from None
+
+
+def seconds(raw: object) -> float:
+    """Return a time of at most thirty days."""
+    with suppress(ValueError):
+        if isinstance(raw, str) and 0 <= (found := float(raw)) <= _LONGEST_S:
+            return found
+    raise ValueError("seconds, such as 600")
 
 
 def name(raw: object) -> str:
@@ -30,6 +54,45 @@ def text(raw: object) -> str:
     if isinstance(raw, str) and raw:
         return raw
     raise ValueError('a text, such as "aideator"')
+
+
+def is_bucket(place: str) -> bool:
+    """Tell whether a text is the URL of an object store, and no path or database."""
+    return place.partition("://")[0] in BUCKETS
+
+
+def place(raw: object) -> str:
+    """Return a folder, or the URL of an object store, which has no credentials in it."""
+    found = text(raw)
+    if not is_bucket(found):
+        if "://" in found:
+            raise ValueError('a folder, or a URL such as "s3://bucket/prefix" (or gs, az, file)')
+        return found
+    parts = urlsplit(found)
+    is_file = parts.scheme == "file"
+    if (
+        parts.query
+        or parts.fragment
+        or not (is_file or {"@", ":"}.isdisjoint(found[len("s3://") :]))
+    ):
+        raise ValueError(
+            "a URL without credentials, such as s3://bucket/prefix: these stand in variables, as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if not (parts.path if is_file else parts.netloc):
+        raise ValueError("a URL that names a bucket, such as s3://bucket/prefix")
+    return found.rstrip("/")
+
+
+def recipients(raw: object) -> tuple[str, ...]:
+    """Return public keys of age, or of SSH."""
+    if isinstance(raw, list) and raw and all(map(_is_recipient, raw)):
+        return tuple(raw)
+    raise ValueError('a list of public keys, such as ["age1…"] or ["ssh-ed25519 AAAA…"]')
+
+
+def _is_recipient(raw: object) -> bool:
+    return isinstance(raw, str) and raw.startswith(("age1", "ssh-ed25519 ", "ssh-rsa "))
 
 
 def argv(raw: object) -> tuple[str, ...]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from backset.errors import SettingsError, StepFailedError
 from backset.revisions import script_files
-from backset.revisions.history import few
 from backset.squash import exchange, selection, tree
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from backset.chain import Watcher

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backset.errors import RefusedError
-from backset.revisions.history import few
 from backset.squash.statements import split
 from backset.text.pasted import bare, literal
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -12,6 +12,7 @@ from backset.catalog import catalog, schema
 from backset.errors import BacksetError, Finding, StepFailedError
 from backset.revisions.replaced import REBUILD
 from backset.revisions.script_files import ancestors
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +52,7 @@ def demand(run: Run, lineage: Lineage, squash: Revision, rows: str, progress: Pr
     if lacking := [_finding(each, at) for each in found if each.what not in {"added", "comment"}]:
         raise StepFailedError.of(lacking)
     more = [each.text for each in found]
-    rest = f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""
-    beside = f"; beside that {'; '.join(more[:_SHOWN])}{rest}" if more else ""
+    beside = f"; beside that {few(more, _SHOWN, between='; ')}" if more else ""
     return f"a scratch build has shown that nothing is missing{beside}"
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from backset.errors import SettingsError, StepFailedError
 from backset.revisions import script_files
-from backset.revisions.history import few
 from backset.revisions.script_files import by_id
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -27,11 +27,10 @@ from backset.prove import rows, scratch
 from backset.prove.chains import SIDES, BuiltChain, Made, compare, finding
 from backset.prove.scratch import limited
 from backset.revisions import operations
-from backset.revisions.history import few
 from backset.servers import derived
 from backset.squash import cluster, exchange, tree, writing
 from backset.squash.writing import Below
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from backset.errors import RefusedError, StepFailedError
 from backset.revisions import stale
 from backset.revisions.git import Git
-from backset.revisions.history import few
 from backset.revisions.rewriting import rebased_file
+from backset.text.quantities import few
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

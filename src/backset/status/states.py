@@ -11,9 +11,8 @@ from backset.described import described, key
 from backset.errors import Finding
 from backset.migrate.current import RECURSIVE
 from backset.revisions import restore
-from backset.revisions.history import few
 from backset.text import explanations
-from backset.text.quantities import count
+from backset.text.quantities import count, few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.chain import Done, Step
@@ -10,7 +11,6 @@ from backset.text.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from backset.backups.manifest import Backup
     from backset.carry.carry import Carried
@@ -190,9 +190,12 @@ def _plan_promote(run: Run) -> str:
 
 def _protected(run: Run) -> frozenset[str]:
     """Return the backups that stay: the one in the comment of `__previous`, and the chosen one."""
+    from backset.backups import manifest
+
     names = {run.current.previous.label} if run.current.previous else set()
     if run.options.origin:
         names.add(run.options.origin.backup)
+    names |= {manifest.stem(each) for each in run.backups.found.values()}
     if run.backups.choice:
         names.add(run.backups.chosen(run.server).name)
     return frozenset(names)
@@ -357,7 +360,7 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
         if needs_path or taken.manifest.obstacle:
             taken = run.backups.taken = backups.noted(taken, needs_search_path=needs_path)
     about, twin = taken.manifest, run.backups.store.twin(taken)
-    text = f"{run.settings.shown(taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text = f"{_shown(run, taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
     text += f" · the same state as {twin.name}, one file" if twin else ""
     text += " · proved: restored and compared" if run.options.proves else ""
     text += f" · {_WITH_PATH}" if about.needs_search_path else ""
@@ -391,6 +394,11 @@ def _unloadable(taken: Backup) -> tuple[Finding, ...]:
     return (found,)
 
 
+def _shown(run: Run, place: object) -> str:
+    """Return a path as people read it, or the address of what is in a bucket."""
+    return run.settings.shown(place) if isinstance(place, Path) else str(place)
+
+
 def _plan_backup(run: Run) -> str:
     from backset.backups import restoration
     from backset.catalog import catalog
@@ -401,7 +409,7 @@ def _plan_backup(run: Run) -> str:
     if run.current.is_empty():
         return f"nothing to back up ({run.current.why_empty}){ending}"
     size = amount(catalog.size_bytes(run.current.session())) if run.current.database else ""
-    folder = run.settings.shown(run.backups.store.folder)
+    folder = _shown(run, run.backups.store.place)
     text = f"would dump {run.target.database} ({size}) into {folder}"
     if run.options.proves:
         text += f" · would restore that into {run.server.names.scratch}, compare, and drop it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
 _BAR_CHARS = 20
@@ -13,6 +14,13 @@ _BAR_CHARS = 20
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 table`, `2,000 rows`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def few(names: Iterable[str], at_most: int = 5, *, between: str = ", ") -> str:
+    """Return some names for a line for people, and how many more there are."""
+    several = list(names)
+    more = len(several) - at_most
+    return between.join(several[:at_most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def about(number: int) -> str:
