@@ -717,6 +717,61 @@ def stop(c: Context) -> None:
         target.stop(plan=_dry(c))
 
 
+@task(
+    auto_shortflags=False,
+    positional=["action"],
+    help={
+        **_REPLACES,
+        **_TIMEOUT,
+        "action": "status, upgrade, verify, reset-db or backup",
+        "json": "print a JSON object for each thing that happens, and one for all at the end",
+        "jobs": "how many databases at a time; without it, one for each processor",
+        "fail_fast": "begin no other database after the first failure",
+        "canary": "stop after so many databases, unless `verify` has nothing to say of them",
+        "dask": "the scheduler of a Dask cluster that does the work, such as tcp://host:8786",
+        "anew": "begin anew, whatever a run before has left",
+        "yes": "go on although it is not certain that these are the right servers",
+        "confirm": "the digest of --plan: agree to replace the databases that the plan shows",
+    },
+)
+def fleet(
+    c: Context,
+    action: str,
+    plan: bool = False,
+    json: bool = False,
+    jobs: str = "",
+    fail_fast: bool = False,
+    canary: str = "",
+    dask: str = "",
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    anew: bool = False,
+    timeout: str = "",
+) -> None:
+    """Do a task on many databases: `invoke fleet upgrade`.
+
+    Which, [[tool.backset.fleet]] says. A plan comes first, then so many at a
+    time; each has its own lock, backup and undo. A failure stops no other. A
+    second run goes on where the first one has stopped.
+    """
+    with _machine("commands.fleet") as command:
+        flags = command.FleetFlags(
+            plan=_dry(c, plan),
+            as_json=json,
+            jobs=jobs,
+            fail_fast=fail_fast,
+            canary=canary,
+            dask=dask,
+            wait=wait,
+            yes=yes,
+            confirm=confirm,
+            anew=anew,
+            timeout=timeout,
+        )
+        command.fleet(action, flags)
+
+
 @task(auto_shortflags=False, help={"json": _CHAIN["json"], "no_deep": _NO_DEEP})
 def check(c: Context, json: bool = False, no_deep: bool = False) -> None:
     """Try the migrations and the models on a throw-away server.
@@ -755,5 +810,5 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 namespace = collection(
     STANDARD,
     *(status, repair, backups, history, archive, squash, rebase, prove_squash),
-    *(protect, unprotect, psql, alembic, url, start, stop, wait, check),
+    *(protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

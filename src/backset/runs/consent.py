@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, objects, past
 from backset.connections.activity import listed
-from backset.errors import ConsentError, RefusedError
+from backset.errors import ConsentError, RefusedError, ReplacedError
 from backset.inherit import extensions
 from backset.runs import login, policy
 from backset.runs.policy import Strategy, TargetFacts
@@ -40,6 +40,7 @@ class Consent:
     digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
     timeout: seconds in digits, after which a step is stopped; empty is never.
     named: whether the user has named the task that replaces, and not one that may lead to it.
+    oid: of the database that is meant; another one of its name is not replaced. 0 is any.
     ask: shows the facts on a terminal and returns the typed name.
     """
 
@@ -49,6 +50,7 @@ class Consent:
     wait: bool = False
     timeout: str = ""
     named: bool = True
+    oid: int = 0
     ask: Callable[[Facts], str] | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class Admitted:
 def admit(run: Run, chain: Chain, consent: Consent) -> Admitted:
     """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
     in_place = bool(chain.in_place)
+    _demand_same(run, consent)
     facts = look(run, chain)
     strategy = policy.strategy(facts, offered=in_place, wanted=consent.in_place)
     reasons = policy.refusals(facts, strategy)
@@ -100,6 +103,14 @@ def admit(run: Run, chain: Chain, consent: Consent) -> Admitted:
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
     return Admitted(strategy, tuple(concerns), tuple(stakes), digest, flag)
+
+
+def _demand_same(run: Run, consent: Consent) -> None:
+    """Raise ReplacedError where another database has the name of the one that is meant."""
+    now = run.current.database
+    if consent.oid and (now is None or now.oid != consent.oid):
+        what = f"{run.target.database} is not the database of the plan any more"
+        raise ReplacedError([(what, "look at --plan anew")])
 
 
 def shown(admitted: Admitted) -> list[tuple[str, str]]:
