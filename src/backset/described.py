@@ -44,6 +44,12 @@ def inline() -> Any:  # noqa: ANN401  (a field)
     return field(metadata={"key": JsonKey(is_inline=True)})
 
 
+class Address:
+    """Where something is that has no path: programs get the text of it."""
+
+    __slots__ = ()
+
+
 @dataclass_transform(field_specifiers=(key, inline, field), frozen_default=True)
 def described(
     *, frozen: bool = True, slots: bool = True, kw_only: bool = False
@@ -82,16 +88,14 @@ def plain(value: Any) -> Any:  # noqa: ANN401  (any value, and JSON)
         return [plain(each) for each in value]
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, Path):
+    if isinstance(value, (Path, Address)):
         return str(value)
     return _object(value) if is_dataclass(value) else value
 
 
-def _object(value: Any) -> dict[str, Any] | str:  # noqa: ANN401  (an instance of a dataclass)
+def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401  (an instance of a dataclass)
     found: dict[str, Any] = {}
     kind: Any = type(value)
-    if not keys(kind):  # an address
-        return str(value)
     for name, each in keys(kind).items():
         content = getattr(value, name)
         if each.is_inline:

@@ -149,6 +149,8 @@ def test_a_backup_is_taken_listed_and_restored(shared: Project, bucket: Bucket) 
     assert taken["file"] == f"{bucket.url}/{shared.database}/before-demo"
     assert told["folder"] == f"{bucket.url}/{shared.database}"
     assert not [each for each in shared.folder.rglob("*") if ".dump" in each.name]
+    (scripts,) = (shared.folder / "backups").rglob("before-demo.scripts.tar.gz")
+    assert bucket.get(next(x for x in bucket.listed() if "scripts" in x)) == scripts.read_bytes()
     change(shared)
     done(shared, "restore", "before-demo", "--yes")
     assert prints(shared) == before
@@ -265,6 +267,9 @@ def test_a_folder_that_many_mount_is_a_bucket_too(project: Project, tmp_path: Pa
     done(project, "restore", "--from", f"{url}/latest", "--yes")
     assert prints(project) == before
     assert list((tmp_path / "mounted").rglob("*.part"))
+    wrong = tmp_path / "wrong"
+    failed(project, "restore", "--from", f"file://{wrong}/latest", "--yes", code=2)
+    assert not wrong.exists()
 
 
 # ---------------------------------------------------------------- what is damaged
@@ -300,6 +305,29 @@ def test_a_manifest_that_cannot_be_read_is_told_of_and_left_alone(
     assert any("bad.json" in each for each in shown(shared))
     done(shared, "backup")
     assert set(parts) < set(bucket.listed())
+
+
+def test_a_manifest_that_was_copied_or_renamed_costs_no_backup(
+    shared: Project, bucket: Bucket
+) -> None:
+    """From a folder, or by hand: it is told of, and nothing that belongs to another is removed."""
+    done(shared, "backup", "--name", "good")
+    url = shared.env.pop("BACKSET_BACKUPS")
+    done(shared, "backup", "--name", "of-a-folder")
+    shared.env["BACKSET_BACKUPS"] = url
+    (copied,) = (shared.folder / "backups").rglob("of-a-folder.json")
+    folder = f"of/us/{shared.database}"
+    bucket.put(f"{folder}/of-a-folder.json", copied.read_bytes())
+    bucket.put(f"{folder}/renamed.json", bucket.get(f"{folder}/good.json"))
+    assert listed(shared) == ["good"]
+    assert len(shown(shared)) == 2
+    shared.env["BACKSET_KEEP"] = "1"
+    before = set(bucket.listed())
+    done(shared, "reset-db", "--yes")
+    assert before <= set(bucket.listed())
+    bucket.delete(f"{folder}/good.json")  # as whoever renames it does
+    done(shared, "reset-db", "--yes")
+    assert [each for each in bucket.listed() if "/good." in each]
 
 
 # ---------------------------------------------------------------- several at once
@@ -362,6 +390,18 @@ def test_an_upload_that_died_is_listed_and_removed_by_the_next(
     assert len(listed(shared)) == 1
     assert len({each.split("/")[-2] for each in bucket.listed() if each.endswith(PART)}) == 1
     assert b"<UploadId>" not in bucket.uploads()
+
+
+def test_an_interrupted_upload_is_taken_away(shared: Project, bucket: Bucket, proxy: Proxy) -> None:
+    """Though the store does not answer; exit 130, and nothing of it is left."""
+    proxy.fault = lambda method, path: "stall" if method == "PUT" and PART in path else None
+    with shared.start("backup") as run:
+        wait_for(lambda: any(PART in path for _, path in proxy.asked))
+        run.send_signal(signal.SIGINT)
+        said = "".join(run.communicate())
+    assert run.returncode == 130, said
+    assert "interrupted by SIGINT" in said
+    assert bucket.listed() == []
 
 
 def test_an_upload_at_work_is_left_alone(

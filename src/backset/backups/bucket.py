@@ -257,7 +257,7 @@ _WHO_ARE_WE = re.compile(
 def _options(settings: Settings, url: str) -> dict[str, Any]:
     """Return how a store is asked: the limits of a request, and how often it is repeated."""
     if url.startswith("file:"):
-        return {"mkdir": True}
+        return {"mkdir": url == settings.bucket}  # a wrong --from makes no folder
     timeout = settings.backups_timeout
     backoff = {
         "init_backoff": timedelta(milliseconds=100),

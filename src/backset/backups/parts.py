@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from backset.backups import dumps, manifest
 from backset.backups.bucket import later
 from backset.backups.manifest import Backup
+from backset.described import Address
 from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def key(folder: str, number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class PartedDump:
+class PartedDump(Address):
     """A dump in a bucket: its parts are in the folder `manifest.upload` of `folder`.
 
     It stands in place of a path where a dump is read. Each method raises StepFailedError where the

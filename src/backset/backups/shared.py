@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
@@ -32,6 +30,7 @@ from backset.text.quantities import age
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from backset.backups.bucket import Listed
@@ -103,8 +102,7 @@ class SharedStore(Store):
         """
         found = self.bucket.list(self.key)
         backups, errors, _ = self._described(found)
-        known = {each.manifest.upload for each in backups}
-        uploads = [each for each in self._uploads(found) if each.name not in known]
+        uploads = self._uploads(found, backups)
         errors += [each.line() for each in uploads if each.mark]
         return sorted(backups, key=lambda each: each.manifest.order), errors
 
@@ -158,6 +156,7 @@ class SharedStore(Store):
     @contextmanager
     def open(self) -> Iterator[None]:
         """Remove what killed runs left behind; end our programs where the block raises."""
+        self.make()
         self._sweep()
         try:
             yield
@@ -174,6 +173,7 @@ class SharedStore(Store):
         for each in older:
             self.bucket.delete(self._manifest(each.name))
             self.clear(each.manifest.upload)
+            (self.folder / f"{each.name}{SCRIPTS}").unlink(missing_ok=True)
 
     def clear(self, upload: str) -> None:
         """Remove an upload, its mark first."""
@@ -187,27 +187,32 @@ class SharedStore(Store):
         return f"{self.key}/{name}.json"
 
     def _backup(self, name: str, text: bytes) -> Backup:
-        about = manifest.parsed(text, self.bucket.at(self._manifest(name)))
-        about = replace(about, name=name)
+        where = self.bucket.at(self._manifest(name))
+        about = manifest.parsed(text, where)
+        if about.name != name or about.upload.rpartition(".")[0] != name or "/" in about.upload:
+            remedy = "take one with `invoke backup`: what was copied or renamed has no parts here"
+            raise StepFailedError(f"{where} is no manifest of this name in a bucket", remedy)
         return Backup(PartedDump(self.bucket, self.key, about, self.sealing), about)
 
-    def _described(self, found: Listed) -> tuple[list[Backup], list[str], list[str]]:
-        """Return the backups, a line for each manifest that cannot be read, and these' names."""
+    def _described(self, found: Listed) -> tuple[list[Backup], list[str], bytes]:
+        """Return the backups, a line for each manifest that is of none, and the texts of these."""
         keys = sorted(each for each in found.sizes if each.endswith(".json"))
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             texts = list(threads.map(self.bucket.get, keys))
-        backups, errors, unread = [], [], []
+        backups, errors, others = [], [], b""
         for each, text in zip(keys, texts, strict=True):
             name = each.removeprefix(f"{self.key}/").removesuffix(".json")
             try:
                 backups += [self._backup(name, text)] if text is not None else []  # just removed
             except StepFailedError as error:
                 errors += error.lines()
-                unread.append(name)
-        return backups, errors, unread
+                others += each.encode() + (text or b"")
+        return backups, errors, others
 
-    def _uploads(self, found: Listed) -> list[_Upload]:
-        folders = [each.rpartition("/")[2] for each in found.folders]
+    def _uploads(self, found: Listed, backups: Sequence[Backup]) -> list[_Upload]:
+        """Return the folders that no manifest speaks of."""
+        known = {each.manifest.upload for each in backups}
+        folders = [name for each in found.folders if (name := each.rpartition("/")[2]) not in known]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return list(threads.map(self._upload, folders))
 
@@ -215,7 +220,9 @@ class SharedStore(Store):
         folder = f"{self.key}/{name}"
         found, text = self.bucket.list(folder), self.bucket.get(f"{folder}/{_MARK}")
         newest = max(found.moments.values(), default=datetime.now(UTC))
-        run = str(json.loads(text)["run"]) if text else ""
+        run = ""
+        with suppress(ValueError, KeyError, TypeError):  # somebody has written into it
+            run = str(json.loads(text or b"")["run"])
         return _Upload(name, self.bucket.at(folder), run, newest, bool(text))
 
     def _sweep(self) -> None:
@@ -224,14 +231,16 @@ class SharedStore(Store):
         A run that was only thought to have died finds its mark gone, and takes its manifest back:
         so the mark goes first, and then the manifests are asked once more.
         """
-        dead = [each for each in self._uploads(self.bucket.list(self.key)) if each.has_died()]
+        found = self.bucket.list(self.key)
+        uploads = self._uploads(found, self._described(found)[0])
+        dead = [each for each in uploads if each.has_died()]
         self.bucket.delete(*(f"{self.key}/{each.name}/{_MARK}" for each in dead if each.mark))
         if not dead:
             return
-        backups, _, unread = self._described(self.bucket.list(self.key))
+        backups, _, others = self._described(self.bucket.list(self.key))
         known = {each.manifest.upload for each in backups}
         for each in dead:
-            if each.name not in known and each.name.rpartition(".")[0] not in unread:
+            if each.name not in known and each.name.rpartition(".")[0].encode() not in others:
                 self.clear(each.name)
 
 
@@ -267,9 +276,9 @@ class Upload:
         self._upload = f"{name}.{secrets.token_hex(4)}"
         self._folder = f"{store.key}/{self._upload}"
         self._sink = PartsSink(store.bucket, self._folder, store.sealing)
-        self._opened = ExitStack()
+        # It stays on this machine, too: `status` looks there for a revision that no file has.
+        self.scripts = store.folder / f"{name}{SCRIPTS}"
         self._is_sure = True  # whether the manifest is there: late, it would need its parts
-        self.scripts = Path()
         self.form = dumps.SEALED if store.sealing.recipients else dumps.PARTED
 
     def __enter__(self) -> Self:
@@ -277,8 +286,6 @@ class Upload:
         self._store.sealing.seal(b"")  # what is wrong with a key is said before pg_dump starts
         mark = {"run": identity.application_name("backup"), "begun": datetime.now(UTC).isoformat()}
         self._store.bucket.put(self._mark, json.dumps(mark).encode())
-        folder = self._opened.enter_context(tempfile.TemporaryDirectory(prefix="backset-"))
-        self.scripts = Path(folder) / SCRIPTS.removeprefix(".")
         return self
 
     def __exit__(
@@ -288,8 +295,8 @@ class Upload:
         _trace: TracebackType | None,
     ) -> None:
         with signals.deferred():
-            self._opened.close()
             if kind is not None and self._is_sure:
+                self.scripts.unlink(missing_ok=True)
                 with suppress(StepFailedError, TimeoutError):  # the next run does it
                     later(self._store.clear, self._upload).result(_FAREWELL_S)
 
@@ -311,7 +318,7 @@ class Upload:
         store, bucket = self._store, self._store.bucket
         content = store.sealing.seal(self.scripts.read_bytes())
         end = ".age" if store.sealing.recipients else ""
-        bucket.put(f"{self._folder}/{self.scripts.name}{end}", content)
+        bucket.put(f"{self._folder}/{SCRIPTS.removeprefix('.')}{end}", content)
         numbers = (each.manifest.number for each in store.list())
         about = replace(
             about,
