@@ -54,5 +54,5 @@ namespace = tasks.collection(
     *(tasks.status, tasks.repair, tasks.backups, tasks.history, tasks.archive),
     *(tasks.squash, tasks.rebase, tasks.prove_squash, tasks.protect, tasks.unprotect),
     *(tasks.psql, tasks.alembic, tasks.url),
-    *(tasks.start, tasks.stop, tasks.wait, tasks.check),
+    *(tasks.start, tasks.stop, tasks.wait, tasks.check, tasks.fleet),
 )

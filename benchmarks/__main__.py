@@ -20,6 +20,7 @@ from benchmarks import (
     applications,
     comparing,
     figures,
+    fleets,
     growth,
     loads,
     page,
@@ -49,6 +50,7 @@ MEASURES: dict[str, Measure] = {
     "comparing": comparing.comparing,
     "sessions": growth.sessions,
     "squashing": squashes.squashing,
+    "fleet": fleets.fleets,
     "application": applications.working,
 }
 DOCS = place.ROOT / "docs"

@@ -11,7 +11,8 @@ class Amounts:
 
     rounds: how often each side runs; large ones `few` times. mock_rows: about as many rows are
     seeded. carried_rows: how many, and the limit of the ratio. tables, sessions, revisions and
-    sizes_mb are the points of the curves.
+    sizes_mb are the points of the curves. fleet: databases: few and most, of which the memory is
+    compared, and between them those of which the time is.
     """
 
     rounds: int
@@ -22,6 +23,7 @@ class Amounts:
     tables: tuple[int, ...]
     sessions: tuple[int, ...]
     carried_rows: dict[int, float | None]
+    fleet: tuple[int, int, int]
 
 
 FULL = Amounts(
@@ -33,6 +35,7 @@ FULL = Amounts(
     tables=(10, 100, 1000),
     sessions=(0, 10, 40, 80),
     carried_rows={50_000: 0.9, 2_000_000: None},
+    fleet=(5, 200, 500),
 )
 QUICK = Amounts(
     rounds=3,
@@ -43,6 +46,7 @@ QUICK = Amounts(
     tables=(10, 100),
     sessions=(0, 20),
     carried_rows={50_000: 0.9},
+    fleet=(5, 20, 40),
 )
 
 

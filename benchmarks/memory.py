@@ -16,7 +16,9 @@ WHY_NOT = "only Linux tells it"
 _LOOK_EVERY_S = 0.01
 
 
-def watched(place: Place, *argv: str, env: Mapping[str, str]) -> tuple[str, float]:
+def watched(
+    place: Place, *argv: str, env: Mapping[str, str], cwd: Path | None = None
+) -> tuple[str, float]:
     """Run a program to its end; return what it printed, and its peak in MB: 0 where unknown.
 
     resource.getrusage() knows only the largest of all children. The kernel keeps the peak, so that
@@ -24,7 +26,7 @@ def watched(place: Place, *argv: str, env: Mapping[str, str]) -> tuple[str, floa
     """
     peak = 0.0
     over = threading.Event()
-    child = place.popen(*argv, env=env)
+    child = place.popen(*argv, env=env, cwd=cwd)
     status = Path(f"/proc/{child.pid}/status")
 
     def look() -> None:

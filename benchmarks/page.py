@@ -26,6 +26,7 @@ TITLES = {
     "sessions": "Open sessions",
     "squashing": "Squashing a chain",
     "application": "An application as real ones are",
+    "fleet": "Many databases",
 }
 _HEAD = "| what | backset | beside it | | ratio | at most |\n|---|---|---|---|---|---|"
 

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 import backset
 from backset import described
 from backset.backups.manifest import RemoteDump  # told as its address
-from backset.report.report_json import Content
-from backset.settings import values
+from backset.report.report_json import Content, ToldMember
+from backset.settings import fleets, values
 from backset.settings.settings import KEYS, Key
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ CHECKED: dict[Any, dict[str, Any]] = {
     values.counts: {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
     values.renames: _FILLED,
     values.fillings: _FILLED,
+    fleets.url: _TEXT,
+    fleets.names: {**_WORDS, "items": _NAME},
+    fleets.patterns: {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
 }
 
 
@@ -100,6 +103,10 @@ def _checked(check: Any) -> dict[str, Any]:  # noqa: ANN401  (a check)
     if check is values.read:
         chain = _closed({name: _checked(each) for name, each in values.KEYS.items()}, "name")
         return {"type": "array", "items": chain}
+    if check is fleets.read:
+        table = _closed({name: _checked(each) for name, each in fleets.KEYS.items()})
+        one = [{"required": [each]} for each in fleets.WAYS]
+        return {"type": "array", "items": {**table, "oneOf": one}}
     if check is values.ignored:  # a day is one of TOML's own types, or a text
         entry = {**dict.fromkeys(values.IGNORE_KEYS, _TEXT), "until": {"format": "date"}}
         return {"type": "array", "items": _closed(entry, *values.IGNORE_KEYS)}
@@ -108,7 +115,7 @@ def _checked(check: Any) -> dict[str, Any]:  # noqa: ANN401  (a check)
 
 def report() -> dict[str, Any]:
     """Return the schema of what a task prints with --json."""
-    whole, *others = dict.fromkeys(_below(Content))
+    whole, *others = dict.fromkeys([*_below(Content), ToldMember])
     defined = {_title(each): _object(each) for each in others}
     return {"$schema": _DRAFT, "title": "backset --json", **_object(whole), "$defs": defined}
 

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from backset.memory.builds import Memory
     from backset.settings.settings import Settings
 
-_WITHOUT_TARGET = frozenset({"start", "stop", "history", "archive", "rebase", "check", "alembic"})
+_WITHOUT_TARGET = frozenset(
+    {"start", "stop", "history", "archive", "rebase", "check", "alembic", "fleet"}
+)
 _WITHOUT_PRIMARY = _WITHOUT_TARGET | {"wait", "url"}
 _WITHOUT_SCRIPTS = frozenset({"start", "stop", "wait", "url", "psql", "backups", "undo", "squash"})
 _BUG = 1  # its exit code
@@ -264,15 +266,15 @@ def _ahead(
     settings: Settings, name: str, asked: Mapping[str, Any]
 ) -> Iterator[tuple[Memory | None, Worker | None]]:
     """Start Alembic's process before our own imports, unless what it would build is remembered."""
-    memory = None
-    if CHAINS[name].has("reset", "upgrade") and not asked.get("cold"):
-        from backset.memory import builds
+    chain, cold = CHAINS[name], bool(asked.get("cold"))
+    if not chain.migrates:  # what is remembered is of what migrations make
+        yield None, None
+        return
+    from backset.memory import builds
 
-        database = settings.target.database if settings.target else settings.database
-        memory = builds.recall(settings, database)
-    is_wanted = CHAINS[name].migrates and not (memory and memory.holds)
-    with Worker(settings) if is_wanted else nullcontext(None) as worker:
-        yield memory, worker
+    database = settings.target.database if settings.target else settings.database
+    with builds.ahead(settings, chain, database, cold=cold) as found:
+        yield found
 
 
 @contextmanager

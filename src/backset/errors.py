@@ -133,6 +133,10 @@ class AstrayError(StepFailedError):
     """A command of the project came to the live database, and may have written there."""
 
 
+class ReplacedError(RefusedError):
+    """Another database has the name of the one that the plan was about."""
+
+
 class ConsentError(RefusedError):
     """The run needs consent that is bound to facts; `stakes` are these, (word, text) each.
 

@@ -16,7 +16,7 @@ from backset.checks import differences
 from backset.connections import primary
 from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
-from backset.errors import BacksetError, Overdue, StepFailedError
+from backset.errors import BacksetError, FindingsError, Overdue, StepFailedError
 from backset.inherit.extensions import Announced, lacking
 from backset.migrate import current
 from backset.process import signals
@@ -26,7 +26,7 @@ from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
 from backset.runs.consent import Consent, admit, refuse_writing, settle, shown
 from backset.runs.run import Options, Run
-from backset.servers import derived, location, swap
+from backset.servers import derived, location, standbys, swap
 from backset.servers.server import untried
 from backset.settings import rules
 from backset.steps.content import carry_sides, set_aside
@@ -111,7 +111,19 @@ def run_chain(
             _tell_plan(run, chain, told, skip=skip, consent=consent)
             return
         perform(run, chain, told, skip=skip, consent=consent)
+        lacking = _await_standbys(run, told)
         told.done(_farewell(chain, run))
+        if lacking:
+            raise FindingsError.of(lacking)
+
+
+def _await_standbys(run: Run, told: Report) -> list[Finding]:
+    """Wait for the standbys, where somebody asked for that; return what they lack."""
+    wait_s = run.options.standby_s
+    if wait_s is None:
+        return []
+    with explained(run.target):
+        return standbys.await_replay(run.server.session, run.target.others, wait_s, told.notice)
 
 
 def _origin(settings: Settings, text: str) -> Origin:
@@ -427,6 +439,9 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> P
             _check_origin(run)
             chosen = chain.groups if run.work.is_beside else chain.in_place
             lines, about = shown(admitted), (admitted.facts, admitted.digest)
+            following = [str(each) for each in standbys.connected(run.server.session)]
+            following += standbys.idle_slots(run.server.session)
+            lines += [("standby", each) for each in following]
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(run.options.carries))

@@ -37,6 +37,9 @@ _REPLACES = {
     "yes": "go on although it is not certain that this is the right server",
     "confirm": "the digest of --plan: agree to replace the database that these facts describe",
 }
+_STANDBY = {
+    "standby": "wait a minute, or SECONDS, until each standby has the new database; else exit 6",
+}
 _REBUILDS = {
     **_REPLACES,
     **_TIMEOUT,
@@ -125,9 +128,10 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
     @task(
         name=chain.name,
         auto_shortflags=False,
-        optional=["carry"],
+        optional=["carry", "standby"],
         help={
             **_REBUILDS,
+            **_STANDBY,
             "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
             "--carry= of none, whatever the settings say",
             "drop_data": "with --carry: leave behind what has no place in the new schema",
@@ -151,6 +155,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         wait: bool = False,
         yes: bool = False,
         confirm: str = "",
+        standby: str | None = None,
         in_place: bool = False,
         seed_twice: bool = False,
         accept: bool = False,
@@ -170,6 +175,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
         said["timeout"] = timeout
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
+        asked["standby"] = standby
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
         with _ready(chain.name, c, plan=plan, as_json=json, asked=asked) as run_chain:
             run_chain(said=said, skip=skip)
@@ -179,8 +185,10 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
 
 @task(
     auto_shortflags=False,
+    optional=["standby"],
     help={
         **_REPLACES,
+        **_STANDBY,
         **_TIMEOUT,
         "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
         "variable with one",
@@ -204,6 +212,7 @@ def carry(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
     accept: bool = False,
     cold: bool = False,
     timeout: str = "",
@@ -216,13 +225,14 @@ def carry(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
+    asked["standby"] = standby
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
     with _ready("carry", c, plan=plan, as_json=json, asked=asked) as run_chain:
         run_chain(said=said)
 
 
-@task(auto_shortflags=False, help=_REPLACES)
+@task(auto_shortflags=False, optional=["standby"], help={**_REPLACES, **_STANDBY})
 def undo(
     c: Context,
     plan: bool = False,
@@ -230,13 +240,14 @@ def undo(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
 ) -> None:
     """Swap the database from before back in; twice is redo.
 
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    with _ready("undo", c, plan=plan, as_json=json) as run_chain:
+    with _ready("undo", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
         run_chain(said=said)
 
 
@@ -272,7 +283,7 @@ def backup(
         run_chain(said=said, named=named)
 
 
-@task(auto_shortflags=False, help=_REBUILDS)
+@task(auto_shortflags=False, optional=["standby"], help={**_REBUILDS, **_STANDBY})
 def reset(
     c: Context,
     plan: bool = False,
@@ -280,6 +291,7 @@ def reset(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
@@ -289,7 +301,7 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _ready("reset", c, plan=plan, as_json=json) as run_chain:
+    with _ready("reset", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
         run_chain(said=said)
 
 
@@ -399,8 +411,10 @@ class _NamedTask(Task[Any]):
     klass=_NamedTask,
     auto_shortflags=False,
     positional=["backup"],
+    optional=["standby"],
     help={
         **_REBUILDS,
+        **_STANDBY,
         "backup": "a name from `invoke backups`; without one, the list is offered",
         "from_": "where a team shares its backups: s3://bucket/prefix/latest, or a name in place "
         "of `latest`",
@@ -418,6 +432,7 @@ def restore(
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
+    standby: str | None = None,
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
@@ -430,7 +445,7 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into, "whence": from_}
-    with _ready("restore", c, plan=plan, as_json=json) as run_chain:
+    with _ready("restore", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
         run_chain(said=said, **which)
 
 
@@ -702,6 +717,61 @@ def stop(c: Context) -> None:
         target.stop(plan=_dry(c))
 
 
+@task(
+    auto_shortflags=False,
+    positional=["action"],
+    help={
+        **_REPLACES,
+        **_TIMEOUT,
+        "action": "status, upgrade, verify, reset-db or backup",
+        "json": "print a JSON object for each thing that happens, and one for all at the end",
+        "jobs": "how many databases at a time; without it, one for each processor",
+        "fail_fast": "begin no other database after the first failure",
+        "canary": "stop after so many databases, unless `verify` has nothing to say of them",
+        "dask": "the scheduler of a Dask cluster that does the work, such as tcp://host:8786",
+        "anew": "begin anew, whatever a run before has left",
+        "yes": "go on although it is not certain that these are the right servers",
+        "confirm": "the digest of --plan: agree to replace the databases that the plan shows",
+    },
+)
+def fleet(
+    c: Context,
+    action: str,
+    plan: bool = False,
+    json: bool = False,
+    jobs: str = "",
+    fail_fast: bool = False,
+    canary: str = "",
+    dask: str = "",
+    wait: bool = False,
+    yes: bool = False,
+    confirm: str = "",
+    anew: bool = False,
+    timeout: str = "",
+) -> None:
+    """Do a task on many databases: `invoke fleet upgrade`.
+
+    Which, [[tool.backset.fleet]] says. A plan comes first, then so many at a
+    time; each has its own lock, backup and undo. A failure stops no other. A
+    second run goes on where the first one has stopped.
+    """
+    with _machine("commands.fleet") as command:
+        flags = command.FleetFlags(
+            plan=_dry(c, plan),
+            as_json=json,
+            jobs=jobs,
+            fail_fast=fail_fast,
+            canary=canary,
+            dask=dask,
+            wait=wait,
+            yes=yes,
+            confirm=confirm,
+            anew=anew,
+            timeout=timeout,
+        )
+        command.fleet(action, flags)
+
+
 @task(auto_shortflags=False, help={"json": _CHAIN["json"], "no_deep": _NO_DEEP})
 def check(c: Context, json: bool = False, no_deep: bool = False) -> None:
     """Try the migrations and the models on a throw-away server.
@@ -740,5 +810,5 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 namespace = collection(
     STANDARD,
     *(status, repair, backups, history, archive, squash, rebase, prove_squash),
-    *(protect, unprotect, psql, alembic, url, start, stop, wait, check),
+    *(protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

@@ -18,6 +18,7 @@ from psycopg import sql
 from backset.checks import differences
 from backset.settings.reader import load
 from tests import buckets, squashed
+from tests.fleets import describe
 from tests.git import WHO, commit, git
 from tests.marks import slow_but
 from tests.pages import PAGES, Block, agree, blocks, links
@@ -119,6 +120,23 @@ def chained(
 
 
 @pytest.fixture
+def tenants(
+    here: Project, cluster: Cluster, superuser: psycopg.Connection[Any]
+) -> Iterator[Project]:
+    """A clone with the databases of three tenants, of which the first one is at head."""
+    here.env["DATABASE_URL"] = cluster.url("postgres")
+    describe(here, 'glob = "tenant_[1-3]"')
+    names = [f"tenant_{each}" for each in (1, 2, 3)]
+    for name in names:
+        superuser.execute(f"CREATE DATABASE {name}".encode())
+    first = here.run("alembic", "--", "upgrade", "head", DATABASE_URL=cluster.url(names[0]))
+    assert first.returncode == 0, first.stderr
+    yield here
+    for name in names:
+        superuser.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
 def sharing(here: Project) -> Iterator[Project]:
     """A clone whose backups go into a bucket."""
     with buckets.served() as endpoint:
@@ -127,6 +145,7 @@ def sharing(here: Project) -> Iterator[Project]:
 
 
 STAGES = {
+    "docs/how-to/fleets.md": "tenants",
     "README.md#In your project": "own",
     "docs/how-to/another-project.md": "elsewhere_in",
     "docs/how-to/managed-server.md": "managed",

@@ -105,3 +105,64 @@ def test_a_standby_alone_is_refused(pair: tuple[Cluster, Cluster], project: Proj
     done = project.invoke("reset-db", DATABASE_URL=standby.url("app"))
     assert done.returncode == 3
     assert "standby" in done.stderr
+
+
+def replays(standby: Cluster, *, goes_on: bool) -> None:
+    """Let a standby replay what it gets, or only keep it."""
+    verb = "resume" if goes_on else "pause"
+    with psycopg.connect(standby.url("postgres"), autocommit=True) as session:
+        session.execute(f"SELECT pg_wal_replay_{verb}()".encode())
+        while session.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() != (
+            "not paused" if goes_on else "paused",
+        ):
+            pass
+
+
+def oid(cluster: Cluster, name: str) -> int:
+    """Return which database has a name there."""
+    with psycopg.connect(cluster.url("postgres")) as session:
+        query = "SELECT oid FROM pg_database WHERE datname = %s"
+        (found,) = session.execute(query, [name]).fetchone() or (0,)
+    return int(found)
+
+
+def test_a_swap_is_waited_for_on_each_standby(
+    pair: tuple[Cluster, Cluster], tmp_path: Path
+) -> None:
+    """`--standby` ends when the standby has the new database, or says which has not, and why."""
+    primary, standby = pair
+    project = laid_down(tmp_path / "project", "states", by_libpq(standby, primary))
+    assert agreed(project, "reset-db").returncode == 0
+    replays(standby, goes_on=False)
+    done = agreed(project, "reset-db", "--standby=0.5")
+    assert done.returncode == 6
+    assert "by_libpq is the new database" in done.stdout
+    of_the_primary, of_itself = done.stderr.splitlines()
+    assert " behind) has not replayed the swap (who reads there is in the old" in of_the_primary
+    assert f"{standby.socket_folder}:{standby.port} has not replayed the swap" in of_itself
+    replays(standby, goes_on=True)
+    done = agreed(project, "undo", "--standby")
+    assert done.returncode == 0, done.stderr
+    assert oid(standby, "by_libpq") == oid(primary, "by_libpq") > 0
+
+
+def test_a_plan_names_standbys_and_slots(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:
+    """How far each standby is, and what WAL a slot keeps for nobody; a subscription is none."""
+    primary, standby = pair
+    project = laid_down(tmp_path / "project", "states", by_libpq(standby, primary))
+    with psycopg.connect(primary.url("postgres"), autocommit=True) as session:
+        session.execute("SELECT pg_create_physical_replication_slot('spare', true)")
+        try:
+            told = project.invoke("reset-db", "--plan").stdout
+        finally:
+            session.execute("SELECT pg_drop_replication_slot('spare')")
+    assert " standby   walreceiver (" in told
+    assert "B behind)" in told
+    assert " standby   nobody uses the slot spare, which keeps " in told
+
+
+def test_a_wait_for_standbys_is_in_seconds(project: Project) -> None:
+    """Anything else is refused before a step."""
+    done = project.invoke("reset-db", "--standby=soon")
+    assert done.returncode == 2
+    assert done.stderr == " ✘ --standby is 'soon' → it must be seconds, such as 600\n"

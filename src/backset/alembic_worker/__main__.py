@@ -1,6 +1,8 @@
 """Start: `python alembic_worker/ DESCRIPTOR …`, where each is that of an inherited socket.
 
 Each has a process, which ends when its socket closes: it never outlives what started it.
+`python alembic_worker/ DESCRIPTOR more`: through that socket others come, each for a process of
+its own that is made of this one.
 It imports nothing of backset, so that it also runs under another project's interpreter (Python 3.9
 and later, Alembic 1.9 and later, SQLAlchemy 1.4 and later).
 """
@@ -97,14 +99,25 @@ def prepared() -> Any:
     return imported()
 
 
-def serve(worker: Any, descriptors: list[int]) -> None:
-    """Serve on inherited sockets; what Alembic's own command line ends with, ends us."""
+def serve(worker: Any, descriptors: list[int], *, multiplies: bool = False) -> None:
+    """Serve on inherited sockets; what Alembic's own command line ends with, ends us.
+
+    multiplies: whether other processes are to be made of this one, which has no thread then.
+    """
     link = socket.socket(fileno=divided(descriptors))
     link.set_inheritable(False)  # else a program that a migration leaves behind would keep it open
-    hang_up_with(link)
-    worker.Requests(link).serve()
+    if not multiplies:
+        hang_up_with(link)
+    worker.Requests(link, hang_up_with).serve()
     os._exit(0)  # tearing the interpreter down would only cost time
 
 
+def main(words: list[str]) -> None:
+    """Serve as the words say."""
+    multiplies = words[1:] == ["more"]
+    descriptors = [int(each) for each in words if each != "more"]
+    serve(prepared(), descriptors, multiplies=multiplies)
+
+
 if __name__ == "__main__":
-    serve(prepared(), [int(each) for each in sys.argv[1:]])
+    main(sys.argv[1:])

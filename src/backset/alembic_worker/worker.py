@@ -11,7 +11,10 @@ import importlib
 import json
 import os
 import select
+import signal
+import socket
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +29,7 @@ from . import (
     compare,
     configuration,
     guard,
+    keeping,
     listening,
     making,
     rendering,
@@ -47,7 +51,6 @@ from .failures import (
 from .guard import ConnectionGuard
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
@@ -58,6 +61,7 @@ _WRITING = frozenset({"upgrade", "downgrade", "stamp", "make"})
 _STANDARD = Path(os.__file__).resolve().parent
 _LIBRARIES = frozenset({"site-packages", "dist-packages", "__pypackages__"})
 
+_MORE = "more"  # the command by which a process begins to make others of itself
 _MOMENT_S = 0.01  # whoever waits for us asks within that
 _REFUSED = 4  # our exit status, where our parent says why
 
@@ -65,9 +69,10 @@ _REFUSED = 4  # our exit status, where our parent says why
 class Requests:
     """Answers requests about the project in the current folder and the one proved database."""
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, hang_up_with: Callable[[socket.socket], None]) -> None:
         self._lines = link.makefile("r", encoding="utf-8")
         self._link = link
+        self._hang_up_with = hang_up_with
         self._gate = ConnectionGuard()
         self._step = None  # type: Any
         self._lineage = {}  # type: dict[str, Any]
@@ -90,13 +95,18 @@ class Requests:
         greeting = self._lines.readline()
         if not greeting:
             return
+        if json.loads(greeting).get("command") == _MORE:
+            import_ahead()
+            greeting = self._multiplied()
         self._greeted(json.loads(greeting))
         if self._is_idle():
             import_ahead()
         collect()
         guard.watch(self._gate)
-        for line in self._lines:
+        while line := self._lines.readline():  # of another file, after a fork
             self._request = json.loads(line)
+            if self._request.get("command") == _MORE:
+                self._request = json.loads(self._multiplied())
             if "command" not in self._request:
                 self._greeted(self._request)
                 continue
@@ -121,6 +131,33 @@ class Requests:
                 "inputs": self._inputs,
             }
             self._guarded(self._shared(answers[self._request["command"]]), "done")
+
+    def _multiplied(self) -> str:
+        """Make a process of this one for each socket that comes; return its first line there.
+
+        Here it ends when our own socket closes. What is imported is there in each, and nothing of
+        what another one has done. Only one thread outlives a fork, so that there must be no more.
+        """
+        is_alone = threading.active_count() == 1 and _threads() == 1
+        self.send("done", is_alone=is_alone)
+        collect()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system buries them
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(self._link, 1, 1)
+            if not descriptors:
+                os._exit(0)
+            if not os.fork():
+                break
+            os.close(descriptors[0])
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._link.close()
+        self._link = socket.socket(fileno=descriptors[0])
+        self._lines = self._link.makefile("r", encoding="utf-8")
+        self._hang_up_with(self._link)
+        line = self._lines.readline()
+        if not line:
+            os._exit(0)
+        return line
 
     def _greeted(self, given: dict[str, Any]) -> None:
         """Take the environment and the configuration for a target.
@@ -453,8 +490,13 @@ class Requests:
         """Run env.py as far as it needs no database, so that what is wrong with it is known.
 
         `is_spoiled`: it wanted to connect within an import. What was imported half, could not be
-        imported again.
+        imported again. `kept`: the variables of the request that the application may have kept.
         """
+        env = str(Path(self._scripts.dir, "env.py"))
+        with keeping.noticed(self._request.get("names") or (), env) as kept:
+            return {**self._loaded(), "kept": kept}
+
+    def _loaded(self) -> dict[str, Any]:
         self._gate.only_looks, self._gate.opened = True, {}
         try:
             self._run_env(lambda _current, _context: [], stops=True, dont_mutate=True)
@@ -529,6 +571,14 @@ def _shown(context: Any) -> str:
     """Return the name of the version table, with its schema unless that is `public`."""
     schema = context.version_table_schema
     return ".".join(filter(None, (None if schema == "public" else schema, context.version_table)))
+
+
+def _threads() -> int:
+    """Return how many threads the system knows, those of libraries included; 1 if it tells none."""
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+    except OSError:
+        return 1
 
 
 def import_ahead() -> None:

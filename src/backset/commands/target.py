@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backset.cli import alembic_for_proof, opened
-from backset.errors import Finding, FindingsError, RefusedError, SettingsError, StepFailedError
+from backset.errors import Finding, FindingsError, RefusedError, StepFailedError
 from backset.process.streams import tell
 from backset.report.report import WOULD_START
 
@@ -58,17 +58,15 @@ def stop(*, plan: bool) -> None:
 def wait(*, timeout: str, plan: bool) -> None:
     """Return when the target's server serves; exit 4 when it does not in time."""
     with opened("wait") as (settings, told):
-        from backset.runs.consent import LONGEST_S
         from backset.servers import location
+        from backset.settings import values
 
-        if not timeout.isdecimal() or int(timeout) > LONGEST_S:
-            what = f"--timeout is {timeout!r}"
-            raise SettingsError([(what, "say it in seconds, such as --timeout 60")])
+        limit_s = values.of_flag("--timeout", timeout, values.seconds)
         target = location.peek(settings) if plan else location.locate(settings)
         if plan or target is None:
             told.say(f"would wait for {target.shown}" if target else WOULD_START)
             return
-        major = location.wait(target, int(timeout), lambda words: told.say(f"waiting: {words}"))
+        major = location.wait(target, limit_s, lambda words: told.say(f"waiting: {words}"))
         told.say(f"PostgreSQL {major} serves · {target.shown}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -31,11 +32,11 @@ def pinned(target: Target, *, is_read: bool = False) -> Target:
     """
     if not target.names_several_hosts:
         return target
-    found = []
-    for each in target.at_each_host():
+    found, hosts = [], target.at_each_host()
+    for each in hosts:
         why = _why_not(each)
         if not why or (is_read and why == _STANDBY):
-            return each
+            return replace(each, others=tuple(other for other in hosts if other is not each))
         found.append(f"{each.address} {why}")
     wanted = "no server" if is_read else "no primary"
     what = f"{wanted} among the hosts of {target.mended_in}: {'; '.join(found)}"

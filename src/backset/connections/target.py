@@ -96,6 +96,7 @@ class Target:
     source: what says that URL.
     writes: whether sessions of this run are to write there although those of its login only read.
     hears_options: whether libpq's options reach the server, and not a pooler that refuses them.
+    others: the same at the hosts beside this one, where the URL names several.
     """
 
     url: str = field(repr=False)
@@ -104,6 +105,7 @@ class Target:
     source: str = field(default="DATABASE_URL", repr=False, compare=False)
     writes: bool = field(default=False, repr=False, compare=False)
     hears_options: bool = field(default=False, repr=False, compare=False)
+    others: tuple[Target, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def parse(cls, url: str, source: str = "DATABASE_URL") -> Target:

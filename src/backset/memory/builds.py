@@ -8,7 +8,7 @@ the other is worth nothing, and nothing is lost with it.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +19,14 @@ from backset.chain import Details, Done
 from backset.described import described, inline, key, plain
 from backset.errors import Finding
 from backset.memory import inputs
+from backset.migrate.worker import Worker
 from backset.process import files
 from backset.text.quantities import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from backset.chain import Chain
     from backset.servers.server import Database
     from backset.settings.settings import Settings
 
@@ -80,6 +82,19 @@ class Record:
     schemas: list[str] = field(default_factory=list)
     files: int = 0
     format: int = _FORMAT
+
+
+@contextmanager
+def ahead(
+    settings: Settings, chain: Chain, database: str, *, cold: bool
+) -> Iterator[tuple[Memory | None, Worker | None]]:
+    """Start Alembic's process for a chain, unless what it would build is remembered."""
+    memory = None
+    if chain.has("reset", "upgrade") and not cold:
+        memory = recall(settings, database)
+    is_wanted = chain.migrates and not (memory and memory.holds)
+    with Worker(settings) if is_wanted else nullcontext(None) as worker:
+        yield memory, worker
 
 
 def path(settings: Settings, database: str) -> Path:

@@ -61,9 +61,13 @@ class Place:
 
 def place(worker: Worker, session: Session) -> Place:
     """Read the version tables of the worker's chain, and hold them against its scripts."""
+    return placed(worker, versions.tables(session))
+
+
+def placed(worker: Worker, every: Sequence[VersionTable]) -> Place:
+    """Hold the version tables of the worker's chain, of every one there is, against its scripts."""
     scripts = worker.scripts.revisions
     known = {each.id for each in scripts} | replaced.replacing(scripts).keys()
-    every = versions.tables(session)
     where = (worker.lineage, every, known, worker.beside)
     found = tuple(versions.likely(*where, is_behind=worker.has_door))
     places = [worker.place(table.revisions) for table in found] or [worker.place(())]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from backset.process import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backset.settings.settings import Settings
 
 
 _LAST_WORDS_S = 0.2
+_MORE = "more"
 
 
 _WORKER = Path(__file__).parents[1] / "alembic_worker"
@@ -28,12 +29,12 @@ class Program:
     of the time of a small project.
     """
 
-    def __init__(self, settings: Settings, number: int = 1) -> None:
+    def __init__(self, settings: Settings, number: int = 1, more: Sequence[str] = ()) -> None:
         with ExitStack() as stack:
             pairs = [socket.socketpair() for _ in range(number)]
             theirs = [stack.enter_context(other).fileno() for _, other in pairs]
             self._child = process.Child(
-                command_line(settings, *theirs),
+                [*command_line(settings, *theirs), *more],
                 env=settings.plain_env,
                 cwd=settings.root,
                 pass_fds=theirs,
@@ -69,7 +70,41 @@ class Program:
         if not self.links:
             self._child.end()
 
+    def end_all(self) -> None:
+        """Hang up on every process of it."""
+        for link in tuple(self.links):
+            self.end(link)
 
+
+class Nursery(Program):
+    """Alembic's program, which makes a process of itself for each socket that is asked for.
+
+    So one import serves many databases, and what the migrations of one leave in memory, no other
+    one's process ever has.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, more=[_MORE])
+        self.is_shared = True
+        (self.control,) = self.links
+        self._is_open = False
+
+    def is_there(self, settings: Settings) -> bool:
+        """Tell whether it is of this project, and has not ended."""
+        is_of = self.of == (settings.python, settings.root)
+        return is_of and not self._child.has_ended(0)
+
+    def another(self) -> socket.socket:
+        """Return the socket of a new process. Raises OSError where the program has ended."""
+        own, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self.control, [b"!"], [theirs.fileno()])
+        self.links.append(own)
+        return own
+
+
+# What gives processes in place of new programs, if anything does: see nursery.kept().
+SOURCES: list[Callable[[Settings], tuple[Program, socket.socket] | None]] = []
 _left: list[Program] | None = None
 
 
@@ -107,5 +142,8 @@ def left_to_the_next(of: Program) -> bool:
 
 def alone(settings: Settings) -> tuple[Program, socket.socket]:
     """Return a program and its only socket: one that was left, or a new one."""
+    for source in SOURCES:
+        if found := source(settings):
+            return found
     made = _left.pop() if _left and is_left(settings) else Program(settings)
     return made, made.links[0]

@@ -146,6 +146,22 @@ class Worker:
             self._send(self._greeting)
             self._receive(_silent)
 
+    def has_imported(self, names: Collection[str]) -> bool:
+        """Run env.py as load() does; tell whether the application is then as any database wants it.
+
+        names: of variables that differ from one to another, none of which it may have read.
+        """
+        told = self._ask_alone("load", names=list(names))
+        return not (told["is_spoiled"] or told["kept"])
+
+    def multiply(self) -> bool:
+        """Let its process make others of itself from now on, and answer nothing more.
+
+        Tell whether that is safe: it has no other thread, which a fork would leave behind.
+        """
+        self._send({"command": "more"})
+        return bool(self._receive(_silent)["is_alone"])
+
     def where_to(
         self, meanwhile: Callable[[], object] = nothing
     ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -168,10 +184,10 @@ class Worker:
         """Leave its process to the next worker: it need not import the application once more."""
         self._is_left = not self._is_spoiled and program.left_to_the_next(self._program)
 
-    def _ask_alone(self, command: str) -> dict[str, Any]:
+    def _ask_alone(self, command: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401  (JSON)
         """Run what needs no database. Raises StepFailedError."""
         _ = self.scripts
-        self._send({"command": command})
+        self._send({"command": command, **more})
         return self._receive(_silent)
 
     def __enter__(self) -> Self:

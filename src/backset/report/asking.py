@@ -86,10 +86,7 @@ def _chosen(offered: Sequence[Backup]) -> str:
 
 
 def _check_name(database: str, target: str) -> None:
-    said, must_be = f"--into is {database!r}", f"another name: that one is used beside {target}"
-    try:
-        values.name(database)
-    except ValueError as error:
-        raise SettingsError([(said, f"it must be {error}")]) from None
+    values.of_flag("--into", database, values.name)
     if database in {derived_name(target, f"__{word}") for word in DERIVED}:
-        raise SettingsError([(said, f"it must be {must_be}")])
+        must_be = f"another name: that one is used beside {target}"
+        raise SettingsError([(f"--into is {database!r}", f"it must be {must_be}")])

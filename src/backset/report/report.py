@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST_TABLES = 20  # in one line
 _LARGEST = 10
+_SIGNS = {"done": "✔", "findings": "!", "again": "!"}  # of databases of a fleet
 WOULD_START = "would start the embedded PostgreSQL"
 WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
 
@@ -76,6 +77,19 @@ class Report:
         """Note what the step is doing; plain lines leave out what does not last."""
         if lasting:
             self._line("·", self.step, text)
+
+    def member(self, event: str, database: str, text: str, **more: Any) -> None:  # noqa: ANN401, ARG002  (JSON)
+        """Print the line of a database of a fleet; what does not last is left out.
+
+        event: `planned`, `begun`, `doing`, `again`, or how it ended. more: the other keys of
+        ToldMember.
+        """
+        if event in {"begun", "doing"}:
+            return
+        if event in {"failed", "refused", "locked", "interrupted", "died"}:
+            self._fail(f"{database:<{WIDTH}} {text}")
+        else:
+            self._line(_SIGNS.get(event, "·"), database, text)
 
     def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:  # noqa: ARG002  (JSON)
         """Print what must not go unsaid; the step, if there is one, goes on."""

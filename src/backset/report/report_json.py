@@ -92,6 +92,24 @@ class Stakes:
     rebuilt: str = key("what it would be afterwards")
 
 
+@described(kw_only=True)
+class ToldMember:
+    """A line of `fleet`: what has happened to a database. They come before the whole object."""
+
+    event: str = key(
+        "`planned`, `begun`, `again` (its process has died), or how it ended: `done`, `nothing` "
+        "(to do), `findings`, `failed`, `refused`, `locked`, `interrupted`, `died`"
+    )
+    database: str = key("its name; with that of its table where two servers have one of the name")
+    text: str = key("the line, as people read it")
+    seconds: float = key("how long it took", default=ABSENT)
+    exit_code: int = key("that of the task on this database alone", default=ABSENT)
+    lines: Sequence[str] = key("every problem in a line of its own", default=ABSENT)
+    steps: Sequence[Sequence[str]] = key(
+        "the steps that ended well, each with its line; `!` is a notice", default=ABSENT
+    )
+
+
 @described(frozen=False, kw_only=True)
 class Content:
     """The whole object."""
@@ -183,6 +201,9 @@ class Content:
     )
     archive: str = key(
         "`archive`: the path of the tar; absent where nothing was put away", default=ABSENT
+    )
+    fleet: Mapping[str, int] = key(
+        "`fleet`: how many databases ended how; `left` were not begun", default=ABSENT
     )
     command: str = key(
         "`archive`: the command line that brings all of it back; beside that", default=ABSENT
@@ -301,10 +322,17 @@ class JsonReport(Report):
     def close(self, exit_code: int) -> None:
         """Print the object."""
         self.note(exit_code=exit_code, seconds=round(self.seconds, 3))
-        text = json.dumps(
-            _concealed(plain(self._content)), default=str
-        )  # it escapes what is not ASCII
-        print(redaction.no_command(spoken(text)), flush=True)
+        _print(self._content)
+
+    def member(self, event: str, database: str, text: str, **more: Any) -> None:  # noqa: ANN401  (JSON values)
+        """Print what has happened to a database at once, as a line of its own."""
+        if event != "doing":
+            _print(ToldMember(event=event, database=database, text=text, **more))
+
+
+def _print(content: Any) -> None:  # noqa: ANN401  (what is described)
+    text = json.dumps(_concealed(plain(content)), default=str)  # it escapes what is not ASCII
+    print(redaction.no_command(spoken(text)), flush=True)
 
 
 def _concealed(content: Any) -> Any:  # noqa: ANN401  (JSON values)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.spinner import Spinner
+from rich.table import Table
 
 from backset.process.identity import spoken
 from backset.process.streams import shown
@@ -29,6 +31,8 @@ class LiveReport(Report):
         self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
         self._spinner = Spinner("dots", style="status.spinner")
         self._live: Live | None = None
+        self._members: dict[str, tuple[float, str]] = {}
+        self._ended = 0
 
     def begin(self, step: str) -> None:
         """Show a spinner until the step ends."""
@@ -62,6 +66,40 @@ class LiveReport(Report):
         """Print a line above the live one, which goes on."""
         step = f"{self._styled(self.step, '')}" if self.step else ""
         self._console.print(f" [yellow]![/] {step}{_escaped(spoken(text))}")
+
+    def member(self, event: str, database: str, text: str, **more: Any) -> None:  # noqa: ANN401  (JSON)
+        """Show the databases that are worked on as a table, below the lines of the others."""
+        if event == "doing":  # from a thread, where nothing may be drawn anew
+            since, _ = self._members.get(database, (time.monotonic(), ""))
+            self._members[database] = (since, text)
+            return
+        if event == "begun":
+            self._members[database] = (time.monotonic(), text)
+        else:
+            self._ended += event not in {"again", "planned"}
+            self._members.pop(database, None)
+            super().member(event, database, text, **more)
+        if self._members:
+            self._show_members()
+
+    def _show_members(self) -> None:
+        if self._live is None:
+            self._live = Live(
+                get_renderable=self._table,
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._live.start()
+
+    def _table(self) -> Table:
+        """Return a row for each database that is worked on."""
+        table = Table(box=None, show_header=False, pad_edge=True)
+        for name, (since, text) in list(self._members.items()):
+            seconds = f"{time.monotonic() - since:.0f} s"
+            table.add_row("…", f"[bold]{_escaped(name)}[/]", seconds, _escaped(text))
+        table.add_row("", f"[dim]{self._ended} ended[/]", "", "")
+        return table
 
     def close(self, exit_code: int) -> None:
         """Remove the live line."""

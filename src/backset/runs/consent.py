@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from backset.catalog import catalog, objects, past
 from backset.connections.activity import listed
-from backset.errors import ConsentError, RefusedError, SettingsError
+from backset.errors import ConsentError, RefusedError, ReplacedError
 from backset.inherit import extensions
 from backset.runs import login, policy
 from backset.runs.policy import Strategy, TargetFacts
 from backset.servers import derived, safeguards
 from backset.servers.safeguards import SETTING
 from backset.servers.server import tied_by
+from backset.settings import values
 from backset.text.pasted import quoted
 from backset.text.quantities import amount, count
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 # Sessions at once: ours on two databases, the backup's two, Alembic's; a carry reads and writes on
 # two more each. Tried with CONNECTION LIMIT.
 _OF_A_BUILD, _OF_A_CARRY = 5, 7
-LONGEST_S = 30 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Consent:
     digest: what `--confirm` says. wait: whether a lock that another run holds is waited for.
     timeout: seconds in digits, after which a step is stopped; empty is never.
     named: whether the user has named the task that replaces, and not one that may lead to it.
+    oid: of the database that is meant; another one of its name is not replaced. 0 is any.
     ask: shows the facts on a terminal and returns the typed name.
     """
 
@@ -49,22 +50,17 @@ class Consent:
     wait: bool = False
     timeout: str = ""
     named: bool = True
+    oid: int = 0
     ask: Callable[[Facts], str] | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingsError if a number makes no sense."""
-        try:
-            makes_sense = 0 <= self.timeout_s <= LONGEST_S
-        except ValueError:
-            makes_sense = False
-        if not makes_sense:
-            what = f"--timeout is {self.timeout!r}"
-            raise SettingsError([(what, "say it in seconds, such as --timeout 600")])
+        _ = self.timeout_s
 
     @property
     def timeout_s(self) -> float:
         """Seconds after which a step is stopped; 0 is never."""
-        return float(self.timeout or 0)
+        return values.of_flag("--timeout", self.timeout or "0", values.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +81,7 @@ class Admitted:
 def admit(run: Run, chain: Chain, consent: Consent) -> Admitted:
     """Judge a run, without asking anybody. Raises RefusedError with every reason at once."""
     in_place = bool(chain.in_place)
+    _demand_same(run, consent)
     facts = look(run, chain)
     strategy = policy.strategy(facts, offered=in_place, wanted=consent.in_place)
     reasons = policy.refusals(facts, strategy)
@@ -106,6 +103,14 @@ def admit(run: Run, chain: Chain, consent: Consent) -> Admitted:
     flag = f"--confirm {digest}" if concerns else "--yes"
     concerns += [surprise] if surprise else []
     return Admitted(strategy, tuple(concerns), tuple(stakes), digest, flag)
+
+
+def _demand_same(run: Run, consent: Consent) -> None:
+    """Raise ReplacedError where another database has the name of the one that is meant."""
+    now = run.current.database
+    if consent.oid and (now is None or now.oid != consent.oid):
+        what = f"{run.target.database} is not the database of the plan any more"
+        raise ReplacedError([(what, "look at --plan anew")])
 
 
 def shown(admitted: Admitted) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from backset.runs.states import CloneState, InPlaceState, Outcome, RunBackups
 from backset.servers import derived
 from backset.servers.programs import Programs
 from backset.servers.server import Server
+from backset.settings import values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from backset.runs.policy import Strategy
     from backset.settings.rules import Origin, Rules
     from backset.settings.settings import Settings
+
+
+_STANDBY_S = 60.0  # a standby that is well is behind by less than a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,8 @@ class Options:
     cold: what earlier runs have kept is forgotten. drifted: a squash is followed by a database that
     is not what it makes. exact: rows of large tables are counted, and not estimated.
     drift: models are compared however many tables they have.
+    standby: seconds in digits, for which the standbys are waited for after the swap; True for as
+    long as usual, None for not at all.
     """
 
     proves: bool = False
@@ -68,6 +74,20 @@ class Options:
     drifted: bool = False
     exact: bool = False
     drift: bool = True
+    standby: str | bool | None = None
+
+    def __post_init__(self) -> None:
+        """Raise SettingsError if a number makes no sense."""
+        _ = self.standby_s
+
+    @property
+    def standby_s(self) -> float | None:
+        """Seconds for which the standbys are waited for."""
+        if self.standby in {None, False}:
+            return None
+        if self.standby is True:
+            return _STANDBY_S
+        return values.of_flag("--standby", str(self.standby), values.seconds)
 
 
 class Run:

@@ -499,7 +499,9 @@ FROM pg_database d WHERE d.datname = ANY(%(names)s) OR d.oid = ANY(%(oids)s::oid
 _ROLE = """
 SELECT current_user, rolsuper, rolsuper OR rolcreatedb, pg_is_in_recovery(),
        current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
-       (SELECT count(*) FROM pg_stat_replication),
+       (SELECT count(*) FROM pg_stat_replication r WHERE r.state IS DISTINCT FROM 'backup' AND NOT
+        EXISTS (SELECT FROM pg_replication_slots s
+                WHERE s.active_pid = r.pid AND s.slot_type = 'logical')),
        ARRAY(SELECT DISTINCT host(client_addr) FROM pg_stat_activity WHERE datname = %s
              AND client_addr NOT IN (coalesce(inet_client_addr(), '::1'),
                                      coalesce(inet_server_addr(), '::1'))

@@ -74,6 +74,11 @@ def temporary_folder() -> Path | None:
     return Path(named).resolve() if named else None
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of this process, with what the command line has set."""
+    return {**os.environ, **FLAGS}
+
+
 @contextmanager
 def restored_environment() -> Iterator[None]:
     """Put back after the block what a run has taken out of the environment for itself."""

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from backset.connections.target import respelled
 from backset.errors import SettingsError
-from backset.settings import values
+from backset.settings import fleets, values
 from backset.text.redaction import blank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from backset.connections.target import Target
+    from backset.settings.fleets import Fleet
     from backset.settings.values import Ignore, Lineage
 
 
@@ -356,6 +357,15 @@ class Settings:
         values.flag,
         default=False,
         unset="`false`",
+    )
+    fleet: tuple[Fleet, ...] = _key(
+        "tables: the databases of `invoke fleet`, each with "
+        + ", ".join(f"`{name}`" for name in fleets.KEYS),
+        fleets.read,
+        default=(),
+        unset="no fleet",
+        variable="",
+        is_secret=True,
     )
 
     @property

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import shlex
 import string
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+
+from backset.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+Value = TypeVar("Value")
+
 ALL_HEADS = ("heads",)  # Alembic's own word for them
 ALL_TABLES = ("all",)
 DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000", "psycopg_async")  # as SQLAlchemy names them
+_LONGEST_S = 30 * 24 * 60 * 60
 PLACEHOLDERS = ("url", "database", "user", "password", "host", "port")
 BUCKETS = ("s3", "gs", "az", "file")  # the schemes of object stores
+
+
+def of_flag(flag: str, text: str, check: Callable[[object], Value]) -> Value:
+    """Return what a flag says, as the check returns it. Raises SettingsError."""
+    try:
+        return check(text)
+    except ValueError as error:
+        raise SettingsError([(f"{flag} is {text!r}", f"it must be {error}")]) from None
+
+
+def seconds(raw: object) -> float:
+    """Return a time of at most thirty days."""
+    with suppress(ValueError):
+        if isinstance(raw, str) and 0 <= (found := float(raw)) <= _LONGEST_S:
+            return found
+    raise ValueError("seconds, such as 600")
 
 
 def name(raw: object) -> str:
