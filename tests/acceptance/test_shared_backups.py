@@ -481,10 +481,11 @@ FAULTS = {
     ("QuotaExceeded", 403): "is full",
     ("InsufficientStorage", 507): "is full",
     ("SlowDown", 503): "answers 503",
+    ("PermanentRedirect", 301): "is in another region",
     ("", "lose"): "connection was lost",
     ("", "stall"): "did not answer in 1 s",
 }
-NEVER_AGAIN = {400, 403, 404}
+NEVER_AGAIN = {301, 400, 403, 404}
 WHENEVER = ("at once", "at a part", "at the end")
 CASES = [(*fault, when) for when in WHENEVER for fault in FAULTS]
 USUAL = {
