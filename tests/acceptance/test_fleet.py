@@ -56,7 +56,7 @@ def test_upgrade_brings_every_database_to_head(project: Project) -> None:
     describe(project, f'glob = "{project.database}_t*"')
     done = project.invoke("fleet", "upgrade")
     assert done.returncode == 0, done.stderr
-    assert "3 nothing" in done.stdout
+    assert "3 unchanged" in done.stdout
     add_revision(project, "aaaa")
     done = project.invoke("fleet", "upgrade")
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_a_failure_stops_no_other(fleet: Fleet) -> None:
     fleet.project.query("DROP TABLE aaaa", fleet.names[1])
     done = fleet.invoke("upgrade")
     assert done.returncode == 0, done.stderr
-    assert "2 nothing, 1 done" in done.stdout
+    assert "2 unchanged, 1 done" in done.stdout
     assert fleet.revisions == {"aaaa"}
 
 

@@ -220,6 +220,11 @@ class Bucket:
                 f"set {_keys(self.url)}, which may read, write, list and delete there",
             ),
             (
+                status == "301" or "redirect without LOCATION" in text,
+                "is in another region",
+                "set AWS_REGION to that of the bucket",
+            ),
+            (
                 is_late,
                 f"did not answer in {self.timeout_s} s, asked {1 + _REPEATS} times",
                 "mend the connection, or set backups_timeout higher",

@@ -359,8 +359,11 @@ def _counted(tally: Tally) -> Iterator[None]:
         raise
 
 
+_SAID = {"nothing": "unchanged"}
+
+
 def _words(tally: Tally) -> str:
-    told = [f"{number} {how}" for how, number in tally.ends.items()]
+    told = [f"{number} {_SAID.get(how, how)}" for how, number in tally.ends.items()]
     return ", ".join([*told, *([f"{tally.left} not begun"] if tally.left else [])]) or "none"
 
 
