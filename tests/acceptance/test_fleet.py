@@ -439,3 +439,14 @@ def test_consent_is_bound_to_the_plan_of_all(fleet: Fleet) -> None:
     digest = re.findall(r"--confirm (\w+)", done.stderr)[1]
     done = fleet.invoke("reset-db", "--confirm", digest)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("typed", ["2\n", "\x04"], ids=["another number", "end of input"])
+def test_who_types_another_number_replaces_nothing(fleet: Fleet, typed: str) -> None:
+    """Exit code 3 and one line, also where the input is ended."""
+    fleet.project.configure("[tool.backset]", "[tool.backset]\nask_above = 0")
+    code, shown = fleet.project.on_a_terminal("fleet", "reset-db", typed=typed)
+    assert code == 3, shown
+    assert "that is not their number → type it to go on" in shown
+    query = "SELECT count(*) FROM pg_database WHERE datname LIKE '%%previous'"
+    assert fleet.project.query(f"{query} AND datname LIKE '{fleet.project.database}%%'") == [(0,)]

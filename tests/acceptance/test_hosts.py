@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from backset.connections.target import Target
+from backset.servers.standbys import await_replay
 from tests.clusters import programs, running, standing_by
 from tests.project import Project, agreed, laid_down
 
@@ -144,6 +146,29 @@ def test_a_swap_is_waited_for_on_each_standby(
     done = agreed(project, "undo", "--standby")
     assert done.returncode == 0, done.stderr
     assert oid(standby, "by_libpq") == oid(primary, "by_libpq") > 0
+
+
+def test_a_host_of_the_url_is_waited_for_whatever_the_primary_shows(
+    pair: tuple[Cluster, Cluster],
+) -> None:
+    """A role that may not see how far a standby is asks the host itself, and waits for it."""
+    primary, standby = pair
+    with psycopg.connect(primary.url("postgres"), autocommit=True) as session:
+        session.execute("CREATE ROLE short_sighted LOGIN")
+        session.execute("SET ROLE short_sighted")
+        others = [Target.parse(standby.url("postgres"))]
+        assert [each.name for each in await_replay(session, others, 30, print)] == ["walreceiver"]
+        replays(standby, goes_on=False)
+        session.execute("SELECT pg_logical_emit_message(false, 'test', '', true)")
+        seen: list[str] = []
+
+        def say(text: str) -> None:
+            if not seen:
+                replays(standby, goes_on=True)
+            seen.append(text)
+
+        assert [each.name for each in await_replay(session, others, 30, say)] == ["walreceiver"]
+        assert "has not replayed the swap" in seen[0]
 
 
 def test_a_plan_names_standbys_and_slots(pair: tuple[Cluster, Cluster], tmp_path: Path) -> None:

@@ -444,6 +444,28 @@ def test_a_run_that_was_taken_for_dead_takes_its_manifest_back(
     assert bucket.listed() == []
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"], ids=["look", "removal"])
+def test_a_backup_that_is_there_keeps_its_parts_whatever_comes_then(
+    shared: Project, proxy: Proxy, method: str
+) -> None:
+    """A request after the manifest fails: the run says so, and what is listed can be restored."""
+    seen: list[str] = []
+
+    def fault(asked: str, path: str) -> int | None:
+        if asked == "PUT" and _MANIFEST.search(path):
+            seen.append(path)
+        if len(seen) == 1 and asked == method:  # of the mark
+            seen.append(path)
+            return 403
+        return None
+
+    proxy.fault = fault
+    assert "does not let us in" in failed(shared, "backup", "--name", "demo")
+    assert len(seen) == 2
+    assert listed(shared) == ["demo"]
+    done(shared, "restore", "demo", "--yes")
+
+
 def test_an_interrupted_removal_leaves_rubbish_that_the_next_run_removes(
     shared: Project, bucket: Bucket, proxy: Proxy
 ) -> None:

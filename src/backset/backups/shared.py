@@ -278,7 +278,7 @@ class Upload:
         self._sink = PartsSink(store.bucket, self._folder, store.sealing)
         # It stays on this machine, too: `status` looks there for a revision that no file has.
         self.scripts = store.folder / f"{name}{SCRIPTS}"
-        self._is_sure = True  # whether the manifest is there: late, it would need its parts
+        self._is_there = False  # or may be: a manifest needs its parts, whatever comes after it
         self.form = dumps.SEALED if store.sealing.recipients else dumps.PARTED
 
     def __enter__(self) -> Self:
@@ -295,7 +295,7 @@ class Upload:
         _trace: TracebackType | None,
     ) -> None:
         with signals.deferred():
-            if kind is not None and self._is_sure:
+            if kind is not None and not self._is_there:
                 self.scripts.unlink(missing_ok=True)
                 with suppress(StepFailedError, TimeoutError):  # the next run does it
                     later(self._store.clear, self._upload).result(_FAREWELL_S)
@@ -330,10 +330,9 @@ class Upload:
         )
         dump = PartedDump(bucket, store.key, about, store.sealing)
         where = f"{store.key}/{self._name}.json"
-        self._is_sure = False
-        is_first = bucket.create(where, manifest.written(about).encode())
-        self._is_sure = True
-        if not is_first:
+        self._is_there = True
+        self._is_there = bucket.create(where, manifest.written(about).encode())
+        if not self._is_there:
             what = f"{store.place} has a backup {self._name} by now: another run was first"
             raise StepFailedError(what, "choose another name, or run this again without one")
         self._demand_mark(where)
@@ -348,6 +347,7 @@ class Upload:
         bucket = self._store.bucket
         if bucket.get(self._mark) is None:
             bucket.delete(where)
+            self._is_there = False
             what = f"{self._store.place}: another run took this one for dead, and removed its parts"
             raise StepFailedError(what, "run this again")
         bucket.delete(self._mark)

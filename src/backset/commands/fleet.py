@@ -274,6 +274,7 @@ class _Fleet:
 
     def _demand_consent(self, every: Sequence[_Standing]) -> None:
         """Raise RefusedError where facts want consent, and nobody has agreed to these."""
+        from backset.report.asking import typed
         from backset.text.quantities import count
 
         digest, said = _digest(self._action, every), self._flags.confirm
@@ -284,7 +285,7 @@ class _Fleet:
             self._told.member("planned", each.member.label, each.state.text)
         if self._told.can_ask and not said:
             wanted = str(len(concerned))
-            if input(f" type how many databases are replaced, {wanted}, to go on: ") == wanted:
+            if typed(f" type how many databases are replaced, {wanted}, to go on: ") == wanted:
                 return
             raise RefusedError([("that is not their number", "type it to go on")])
         self._told.note(confirm=digest)

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backset.catalog import versions
+from backset.catalog import catalog, versions
 from backset.connections.session import connect, explained
 from backset.errors import BacksetError
 from backset.fleet import members
@@ -60,6 +60,7 @@ def look(site: Site, member: FleetMember) -> SeenMember:
     try:
         target = members.target(site, member)
         with explained(target), closing(connect(target, "status")) as session:
+            members.demand_server(member, catalog.server_id(session))
             names = [Names.of(member.database).previous]
             oid, previous, size = session.execute(_ABOUT, names).fetchone() or (0, 0, 0)
             return SeenMember(oid, previous, size, tuple(versions.tables(session)))

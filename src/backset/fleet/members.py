@@ -79,6 +79,16 @@ def target(site: Site, member: FleetMember) -> Target:
     return _server(site, member.number).named(member.database)
 
 
+def demand_server(member: FleetMember, found: str) -> None:
+    """Raise StepFailedError where the URL leads to another server here than where it was looked up.
+
+    found: the identity of that server. Where one hides its own, that cannot be told.
+    """
+    if found != member.server and found.isdecimal() and member.server.isdecimal():
+        what = f"the server of {member.label} is another one here than in the plan"
+        raise StepFailedError(what, "let each machine of the cluster reach the same server by url")
+
+
 def conceal(site: Site) -> None:
     """Let no password of the servers be in what this process says."""
     settings = settings_at(site)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from backset import execution
 from backset.backups import shared
 from backset.chain import CHAINS
+from backset.connections.session import explained
 from backset.errors import (
     AlembicError,
     BacksetError,
@@ -166,12 +167,16 @@ def _load_chains(tasks: str) -> None:
 
 
 def _is_backed_up(job: Job, settings: Settings) -> bool:
-    """Tell whether a try before this one has taken the backup that is wanted."""
+    """Tell whether a try before this one has taken the backup that is wanted.
+
+    Another server may have a database of that name, whose backups are in the same folder.
+    """
     if job.action != "backup" or job.plans or not job.since:
         return False
     found = shared.store_of(settings, job.member.database).list()
     began = datetime.fromisoformat(job.since)
-    return bool(found) and found[-1].manifest.taken_at > began
+    about = (each.manifest for each in found)
+    return any(x.server_id == job.member.server and x.taken_at > began for x in about)
 
 
 def _done(job: Job, settings: Settings, target: Target, chain: Chain, steps: _Steps) -> JobEnd:
@@ -181,6 +186,9 @@ def _done(job: Job, settings: Settings, target: Target, chain: Chain, steps: _St
         yes=job.yes, digest=job.digest, oid=job.oid, wait=job.wait, timeout=job.timeout
     )
     with _run(job, settings, target, chain, Options(carries=carries)) as run:
+        run.open()
+        with explained(target):
+            members.demand_server(job.member, run.server.identifier())
         if job.plans:
             planned = execution.plan(run, chain, skip=frozenset(), consent=consent)
             if planned.problems:

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 def typed_name(told: Report) -> Callable[[Sequence[tuple[str, str]]], str]:
     """Return what shows facts on the terminal and reads the name that the user types."""
 
-    def typed(facts: Sequence[tuple[str, str]]) -> str:
+    def name(facts: Sequence[tuple[str, str]]) -> str:
         told.stakes(facts, "")
-        try:
-            return input(" type the database's name to go on: ").strip()
-        except EOFError:
-            return ""
+        return typed(" type the database's name to go on: ")
 
-    return typed
+    return name
+
+
+def typed(question: str) -> str:
+    """Return what a person answers; nothing where they end the input."""
+    try:
+        return input(question).strip()
+    except EOFError:
+        return ""
 
 
 def choose_backup(
@@ -74,10 +79,7 @@ def _chosen(offered: Sequence[Backup]) -> str:
     Raises StepFailedError when nothing is chosen.
     """
     while True:
-        try:
-            answer = input(f" which one? [1-{len(offered)}] ").strip()
-        except EOFError:
-            answer = ""
+        answer = typed(f" which one? [1-{len(offered)}] ")
         if not answer:
             raise StepFailedError("no backup was chosen", "type the number of one, or its name")
         for number, each in enumerate(offered, 1):

@@ -78,16 +78,17 @@ def await_replay(
     """
     until = time.monotonic() + seconds
     reached = position(session)
-    told = ""
+    told: list[str] = []
     while True:
         late = [each for each in connected(session, reached) if each.lag_bytes != 0]
-        asked = [*(_asked(each, reached) for each in others)]
-        lacking = [*map(_late, late), *filter(None, asked)]
-        if not lacking or time.monotonic() >= until or all(x.lag_bytes is None for x in late):
+        asked = [*filter(None, (_asked(each, reached) for each in others))]
+        lacking = [*map(_late, late), *asked]
+        is_told = asked or any(each.lag_bytes is not None for each in late)
+        if not is_told or time.monotonic() >= until:
             return lacking
-        if (words := "; ".join(each.what for each in lacking)) != told:
-            told = words
-            say(words)
+        if (names := [each.name for each in lacking]) != told:  # and not for each byte
+            told = names
+            say("; ".join(each.what for each in lacking))
         time.sleep(_LOOK_EVERY_S)
 
 
