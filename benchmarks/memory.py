@@ -37,10 +37,12 @@ def watched(
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    with child:
-        said = child.communicate()[0]
+    try:
+        with child:
+            said = child.communicate()[0]
+    finally:
         over.set()
-    watcher.join()
+        watcher.join()
     if child.returncode:
         raise SystemExit(f"{shlex.join(argv)} ended with {child.returncode}\n{said}")
     return said, peak

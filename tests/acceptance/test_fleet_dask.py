@@ -126,6 +126,24 @@ def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(project: Project) ->
     assert all(project.query("SELECT count(*) FROM aaaa", each) == [(1,)] for each in names)
 
 
+def test_an_interruption_leaves_the_workers_to_end_what_they_have_begun(project: Project) -> None:
+    """The run ends at once, with its exit code; a second one goes on with the others."""
+    names = populate(project, 4, "head")
+    describe(project, f'glob = "{project.database}_t*"')
+    add_revision(project, "aaaa", _SLOWLY)
+    with cluster_of(project, 1) as made:
+        with project.start("fleet", "upgrade", "--dask", made.address) as run:
+            _wait_for_work(made.workers[0].pid, run)
+            run.terminate()
+            out, err = run.communicate(timeout=60)
+        assert run.returncode == 143, out + err
+        assert "not begun; run this again" in err
+        done = project.run("fleet", "upgrade", "--dask", made.address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(revisions(project, names).values()) == {"aaaa"}
+    assert all(project.query("SELECT count(*) FROM aaaa", each) == [(1,)] for each in names)
+
+
 def _wait_for_work(pid: int, run: subprocess.Popen[str]) -> None:
     """Wait until a worker has a process at a database."""
     deadline = time.monotonic() + 60
