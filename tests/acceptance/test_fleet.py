@@ -416,6 +416,21 @@ def test_an_interruption_ends_each_in_good_order(fleet: Fleet) -> None:
     assert fleet.revisions == {"aaaa"}
 
 
+def test_an_interruption_ends_a_plan_that_hangs(fleet: Fleet) -> None:
+    """An env.py that never comes to its end is ended with the run: exit code 143."""
+    env = fleet.project.folder / "alembic/env.py"
+    hangs = "import pathlib, time\npathlib.Path('reached').touch()\ntime.sleep(3600)\n"
+    env.write_text(env.read_text().replace("import os\n", f"import os\n{hangs}", 1))
+    with fleet.project.start("fleet", "reset-db", "--plan") as run:
+        _wait_for((fleet.project.folder / "reached").exists, run)
+        started = [at for each in _hands(run) for at in [each, *each.children(recursive=True)]]
+        assert len(started) > len(_hands(run))
+        run.terminate()
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 143, err
+    assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
 def test_a_terminal_shows_what_is_worked_on(fleet: Fleet) -> None:
     """A row for each database that is begun, below the lines of those that have ended."""
     add_revision(fleet.project, "aaaa", _SLOWLY)

@@ -51,7 +51,11 @@ def here(number: int) -> Iterator[Executors]:
     with ExitStack() as stack:
         stack.callback(hand.end_all)  # when their threads have ended
         looks, works = (stack.enter_context(ThreadPoolExecutor(each)) for each in (_LOOKS, number))
-        yield Executors(looks, works, number)
+        try:
+            yield Executors(looks, works, number)
+        except BaseException:
+            hand.interrupt_all()  # the threads are waited for, and so what they wait for
+            raise
 
 
 @contextmanager

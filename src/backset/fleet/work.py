@@ -34,7 +34,7 @@ from backset.fleet import members
 from backset.fleet.jobs import JobEnd
 from backset.memory import builds
 from backset.migrate import nursery
-from backset.process import signals, streams
+from backset.process import process, signals, streams
 from backset.runs.consent import Consent
 from backset.runs.run import Options, Run
 from backset.settings import rules
@@ -105,6 +105,7 @@ def do(job: Job, progress: Callable[[str], None]) -> JobEnd:
         except BacksetError as error:
             end = _failed("failed", error)
         except Interrupted as error:
+            process.end_all()  # before this is told: whoever hears it ends our process
             end = _failed("interrupted", error)
         except OSError as error:
             end = _failed("failed", StepFailedError.from_system(error))
