@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -92,11 +92,12 @@ class Place:
         for each in databases:
             own = f"SELECT datname FROM pg_database WHERE datname ~ '^{each}(__.*)?$'"
             for (name,) in self.sql("postgres", own):
-                self.sql(
-                    "postgres",
-                    f'ALTER DATABASE "{name}" IS_TEMPLATE false',
-                    f'DROP DATABASE "{name}" WITH (FORCE)',
-                )
+                with suppress(psycopg.errors.InvalidCatalogName):  # a run's own DROP was still on
+                    self.sql(
+                        "postgres",
+                        f'ALTER DATABASE "{name}" IS_TEMPLATE false',
+                        f'DROP DATABASE "{name}" WITH (FORCE)',
+                    )
 
 
 def psql(url: str, command: str) -> list[str]:
