@@ -179,7 +179,7 @@ def test_without_the_extra_there_is_one_line(project: Project, tmp_path: Path) -
     describe(project, 'glob = "*"')
     done = project.run("fleet", "status", "--dask", "tcp://127.0.0.1:1", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
-    remedy = "install the extra: pip install 'backset[fleet]'"
+    remedy = "install backset with its extra fleet, or the package distributed beside it"
     assert done.stderr == f" ✘ --dask needs the package distributed → {remedy}\n"
 
 

@@ -191,3 +191,18 @@ def test_a_wait_for_standbys_is_in_seconds(project: Project) -> None:
     done = project.invoke("reset-db", "--standby=soon")
     assert done.returncode == 2
     assert done.stderr == " ✘ --standby is 'soon' → it must be seconds, such as 600\n"
+
+
+def test_a_host_that_cannot_be_asked_is_named_with_what_it_says(
+    pair: tuple[Cluster, Cluster], tmp_path: Path
+) -> None:
+    """It may be a standby that has not replayed the swap: nobody is told that it has."""
+    primary, standby = pair
+    hosts, ports = places(primary, standby)
+    url = f"postgresql://postgres@/unasked?host={hosts},/nowhere&port={ports},7"
+    project = laid_down(tmp_path / "project", "states", url)
+    done = agreed(project, "reset-db", "--standby=0.5")
+    assert done.returncode == 6
+    (line,) = done.stderr.splitlines()
+    assert "/nowhere:7 may not have replayed the swap, and cannot be asked: " in line
+    assert "→ look at that server, or correct the list of hosts" in line

@@ -304,6 +304,8 @@ class _Fleet:
 
     def _close(self, tally: Tally, total: int) -> None:
         """Say what has become of all. Raises BacksetError as the worst of them."""
+        from backset.text.quantities import few
+
         self._told.note(fleet=dict(tally.ends, left=tally.left))
         told = _words(tally)
         if not tally.bad and not tally.left:
@@ -311,9 +313,9 @@ class _Fleet:
                 self._told.done(f" · {told}")
             return
         names = [each for some in tally.bad.values() for each in some]
-        what = f"{len(names)} of {total} not done: {_first(names)}" if names else told
+        what = f"{len(names)} of {total} not done: {few(names)}" if names else told
         if self._action == "status" or self._flags.plan:
-            what, again = f"{len(names)} of {total}: {_first(names)}", "see their lines"
+            what, again = f"{len(names)} of {total}: {few(names)}", "see their lines"
         else:
             again = _AGAIN
         if tally.left:
@@ -366,14 +368,6 @@ _SAID = {"nothing": "unchanged"}
 def _words(tally: Tally) -> str:
     told = [f"{number} {_SAID.get(how, how)}" for how, number in tally.ends.items()]
     return ", ".join([*told, *([f"{tally.left} not begun"] if tally.left else [])]) or "none"
-
-
-_MOST_NAMED = 5
-
-
-def _first(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(end: JobEnd) -> str:

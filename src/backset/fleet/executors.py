@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from backset.fleet.members import Site
 
-_EXTRA = "install the extra: pip install 'backset[fleet]'"
+_EXTRA = "install backset with its extra fleet, or the package distributed beside it"
 _LOOKS = 8  # at once: most of a look is waiting for the server
 _CONNECT_S = 10
 _COMPARED = ("backset", "distributed", "dask", "cloudpickle", "msgpack", "python")
@@ -114,7 +114,9 @@ def _demand_fit(client: Any, address: str, site: Site) -> int:  # noqa: ANN401  
     except Exception as error:  # noqa: BLE001  (what a worker raises that has no backset)
         words = re.sub(r"\s+", " ", str(error))
         what = f"--dask {address}: a worker cannot run backset: {words}"
-        raise SettingsError([(what, "install backset[fleet] of this version there")]) from None
+        raise SettingsError(
+            [(what, "install backset of this version there, with its extra fleet")]
+        ) from None
     found[address] = {**about(site.folder), **_of_scheduler(client)}
     own, problems = about(site.folder), []
     for where, theirs in found.items():

@@ -1,6 +1,6 @@
 """The journal of a fleet's run: a line for each thing that has happened, on the disk at once.
 
-It is `backups/fleet-<action>.jsonl`. Where it and a database disagree, the database is right.
+It is `backups/.fleet/<action>.jsonl`. Where it and a database disagree, the database is right.
 """
 
 from __future__ import annotations

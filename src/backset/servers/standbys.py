@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from backset.connections.session import connect
+from backset.connections.session import connect, one_line
 from backset.errors import Finding, UnreachableError
 from backset.text.quantities import amount
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backset.connections.session import Session
     from backset.connections.target import Target
 
-_LOOK_EVERY_S = 0.05
+_LOOK_EVERY_S = 0.2  # each look at a host of the URL is a login there
 HIDDEN = "how far it is, the server shows to members of pg_monitor alone"
 
 
@@ -77,11 +77,13 @@ def await_replay(
     asked itself, too. seconds: after which the wait is given up. say: is told who is waited for.
     """
     until = time.monotonic() + seconds
-    reached = position(session)
+    reached, left = position(session), [*others]
     told: list[str] = []
     while True:
         late = [each for each in connected(session, reached) if each.lag_bytes != 0]
-        asked = [*filter(None, (_asked(each, reached) for each in others))]
+        answers = [(each, _asked(each, reached)) for each in left]
+        left = [each for each, lack in answers if lack]
+        asked = [lack for _, lack in answers if lack]
         lacking = [*map(_late, late), *asked]
         is_told = asked or any(each.lag_bytes is not None for each in late)
         if not is_told or time.monotonic() >= until:
@@ -104,9 +106,10 @@ def _asked(target: Target, reached: str) -> Finding | None:
     try:
         with closing(connect(target.named("postgres"), "standbys")) as session:
             row = session.execute(_REPLAYED, [reached]).fetchone()
-    except (UnreachableError, psycopg.Error):
-        what = f"{target.address} does not answer, and may not have replayed the swap"
-        return _finding(target.address, what, "look at that server")
+    except (UnreachableError, psycopg.Error) as error:
+        words = error.words if isinstance(error, UnreachableError) else one_line(error, target)
+        what = f"{target.address} may not have replayed the swap, and cannot be asked: {words}"
+        return _finding(target.address, what, "look at that server, or correct the list of hosts")
     if row == (True,):
         return None
     what = f"{target.address} has not replayed the swap"

@@ -74,15 +74,7 @@ def read(raw: object) -> tuple[Fleet, ...]:
 
 
 def _entry(number: int, table: dict[str, object]) -> Fleet:
-    if unknown := sorted(table.keys() - KEYS.keys()):
-        known = ", ".join(KEYS)
-        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
+    given = values.entry(number, table, KEYS)
     if len(table.keys() & set(WAYS)) != 1:
         raise ValueError(f"with one of {', '.join(WAYS)} in table {number}")
-    given: dict[str, Any] = {}
-    for key, value in table.items():
-        try:
-            given[key] = KEYS[key](value)
-        except ValueError as error:
-            raise ValueError(f"with {key} in table {number} as {error}") from None
     return Fleet(**{"name": str(number), **given})

@@ -374,15 +374,23 @@ def read(raw: object) -> tuple[Lineage, ...]:
 
 
 def _entry(number: int, table: dict[str, object]) -> Lineage:
-    if unknown := sorted(table.keys() - KEYS.keys()):
-        known = ", ".join(KEYS)
-        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
-    if "name" not in table:
+    given = entry(number, table, KEYS)
+    if "name" not in given:
         raise ValueError(f'with a name in table {number}, such as name = "billing"')
+    return Lineage(**given)
+
+
+def entry(
+    number: int, table: dict[str, object], keys: Mapping[str, Callable[[Any], Any]]
+) -> dict[str, Any]:
+    """Return the values of one of several tables. Raises ValueError with what it must be."""
+    if unknown := sorted(table.keys() - keys.keys()):
+        known = ", ".join(keys)
+        raise ValueError(f"without {unknown[0]!r} in table {number}; known keys: {known}")
     given: dict[str, Any] = {}
     for key, value in table.items():
         try:
-            given[key] = KEYS[key](value)
+            given[key] = keys[key](value)
         except ValueError as error:
             raise ValueError(f"with {key} in table {number} as {error}") from None
-    return Lineage(**given)
+    return given
