@@ -37,11 +37,12 @@ def working(place: Place, amounts: Amounts) -> Iterator[Found]:
         _rebuild(place, "ours", folders["ours"], rebuilds.cold(place)[1:], shares),
         _rebuild(place, "warm", folders["warm"], [], {}),
         _own(place, folders["own"]),
-        bare.chain(place, "working_bare", folders["own"], "SHOP_DATABASE"),
+        *bare.chains(place, _database("bare"), folders["own"], "SHOP_DATABASE"),
     ]
-    cold, warm, own, floor = alternate(sides, amounts.few)
+    cold, warm, own, *floors = alternate(sides, amounts.few)
     yield Comparison("reset-db, cold", "s", cold, own, 1.15)
-    yield Comparison("a bare script: cold", "s", floor, own)
+    for name, floor in zip(bare.FLOORS.values(), floors, strict=True):
+        yield Comparison(f"{name}: cold", "s", floor, own)
     yield Comparison("reset-db, nothing changed", "s", warm, own)
     for name, seconds in shares.items():
         yield Comparison(name, "s", Reading("a share of reset-db, cold", tuple(seconds[1:])))
@@ -52,7 +53,7 @@ def working(place: Place, amounts: Amounts) -> Iterator[Found]:
     ours, theirs = alternate(looks, amounts.few)
     yield Comparison("status at head", "s", ours, theirs, 1.1)
     yield from _deep(place, amounts, folders["own"])
-    place.drop(*map(_database, (*names, "bare")), "made")
+    place.drop(*map(_database, (*names, *(f"bare_{each}" for each in bare.FLOORS))), "made")
 
 
 def _deep(place: Place, amounts: Amounts, folder: Path) -> Iterator[Found]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from benchmarks.place import Place
 
 COLD, WARM = "a bare script: cold", "a bare script: warm"
+FLOORS = {
+    "reads": "a bare script that compares nothing",
+    "checks": "a bare script with alembic check",
+}  # by what its database is called
 _REBUILD = """
 from invoke import task
 
@@ -46,7 +50,16 @@ def rebuild(c, warm=False):
             session.execute(f"ALTER DATABASE {{name}}__new RENAME TO {{name}}")
 """
 # One process migrates and compares, so that it imports once; the server keeps a copy for the next.
-_MIGRATED = "from alembic.config import main; main(['upgrade', 'heads']); main(['check'])"
+_COMPARING = "from alembic.config import main; main(['upgrade', 'heads']); main(['check'])"
+# Any comparison must read the schema: here SQLAlchemy reads each kind of object in one query.
+_READING = """
+from alembic.config import main
+main(["upgrade", "heads"])
+from sqlalchemy import MetaData, create_engine, inspect
+with create_engine({url!r}).connect() as session:
+    for schema in inspect(session).get_schema_names():
+        MetaData().reflect(session, schema)
+"""
 _CHAIN = """
 from invoke import task
 
@@ -59,15 +72,15 @@ def rebuild(c):
     import psycopg
 
     with psycopg.connect({maintenance!r}, autocommit=True) as session:
-        session.execute("DROP DATABASE IF EXISTS {name}__old WITH (FORCE)")
-        session.execute("DROP DATABASE IF EXISTS {name}__kept WITH (FORCE)")
-        dump = subprocess.Popen(["pg_dump", "-Fc", "-d", {url!r}, "-f", "{name}.dump"])
         session.execute("CREATE DATABASE {name}__new TEMPLATE template0")
         env = {{**os.environ, {variable!r}: {new!r}}}
-        subprocess.run(["python", "-c", {migrated!r}], env=env, check=True)
-        if dump.wait():
-            raise SystemExit("pg_dump failed")
-        session.execute("CREATE DATABASE {name}__kept TEMPLATE {name}__new STRATEGY file_copy")
+        upgrade = subprocess.Popen(["python", "-c", {migrated!r}], env=env)
+        dump = subprocess.Popen(["pg_dump", "-Fc", "-d", {url!r}, "-f", "{name}.dump"])
+        session.execute("DROP DATABASE IF EXISTS {name}__old WITH (FORCE)")
+        session.execute("DROP DATABASE IF EXISTS {name}__kept WITH (FORCE)")
+        if dump.wait() or upgrade.wait():
+            raise SystemExit("pg_dump or alembic failed")
+        session.execute("CREATE DATABASE {name}__kept TEMPLATE {name}__new")
         with session.transaction():
             session.execute("ALTER DATABASE {name} RENAME TO {name}__old")
             session.execute("ALTER DATABASE {name}__new RENAME TO {name}")
@@ -145,20 +158,29 @@ def side(place: Place, name: str, database: str) -> Side:
     return peers.checked(place, name, database, [words], BARE_NAME=database)
 
 
-def chain(place: Place, name: str, folder: Path, variable: str) -> Side:
-    """Return a bare rebuild of a project, which a variable tells its database."""
+def chains(place: Place, name: str, folder: Path, variable: str) -> list[Side]:
+    """Return the bare rebuilds of a project, which a variable tells its database; see FLOORS."""
+    return [_chain(place, f"{name}_{each}", folder, variable) for each in FLOORS]
+
+
+def _chain(place: Place, name: str, folder: Path, variable: str) -> Side:
     place.renew(name)
     place.run("alembic", "upgrade", "heads", env={variable: place.url(name)}, cwd=folder)
+    new = place.url(f"{name}__new")
     text = _CHAIN.format(
         name=name,
         variable=variable,
         maintenance=place.url("postgres"),
         url=place.url(name),
-        new=place.url(f"{name}__new"),
-        migrated=_MIGRATED,
+        new=new,
+        migrated=_COMPARING if name.endswith("checks") else _READING.format(url=_driven(new)),
     )
     (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return Side("a bare script", lambda: place.run("invoke", "-c", name, "rebuild", cwd=folder))
+
+
+def _driven(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def large(place: Place, database: str, copy: str) -> tuple[Side, Side]:

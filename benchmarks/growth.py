@@ -27,21 +27,24 @@ def chains(place: Place, amounts: Amounts) -> Iterator[Found]:
     """Yield a rebuild along chains of revisions, against `alembic upgrade head` alone."""
     pairs = [(each, _TABLES) for each in amounts.revisions]
     readings = [_chain(place, amounts, *each) for each in pairs]
-    for (count, _), (ours, theirs, floor) in zip(pairs, readings, strict=True):
-        goal = 1.15 if count == _LONG else None
-        yield Comparison(f"reset-db, cold, {count} revisions", "s", ours, theirs, goal)
-        yield Comparison(f"a bare script: cold, {count} revisions", "s", floor, theirs)
+    for (count, _), found in zip(pairs, readings, strict=True):
+        yield from _against(f"{count} revisions", found, 1.15 if count == _LONG else None)
     yield from _curves("revisions", amounts.revisions, readings)
 
 
 def tables(place: Place, amounts: Amounts) -> Iterator[Found]:
     """Yield a rebuild of some tables, against `alembic upgrade head` alone."""
     readings = [_chain(place, amounts, _REVISIONS, each) for each in amounts.tables]
-    for count, (ours, theirs, floor) in zip(amounts.tables, readings, strict=True):
-        goal = 1.25 if count == _MANY else None
-        yield Comparison(f"reset-db, cold, {count} tables", "s", ours, theirs, goal)
-        yield Comparison(f"a bare script: cold, {count} tables", "s", floor, theirs)
+    for count, found in zip(amounts.tables, readings, strict=True):
+        yield from _against(f"{count} tables", found, 1.25 if count == _MANY else None)
     yield from _curves("tables", amounts.tables, readings)
+
+
+def _against(size: str, found: list[Reading], goal: float | None) -> Iterator[Found]:
+    ours, theirs, *floors = found
+    yield Comparison(f"reset-db, cold, {size}", "s", ours, theirs, goal)
+    for name, floor in zip(bare.FLOORS.values(), floors, strict=True):
+        yield Comparison(f"{name}: cold, {size}", "s", floor, theirs)
 
 
 def _curves(over: str, points: tuple[int, ...], readings: list[list[Reading]]) -> Iterator[Found]:
@@ -74,10 +77,10 @@ def _chain(place: Place, amounts: Amounts, count: int, made: int) -> list[Readin
     sides = [
         Side("reset-db", lambda: place.run(*words, env=env[ours], cwd=folder)),
         Side("alembic upgrade head", migrate, lambda: place.renew(theirs), check),
-        bare.chain(place, floor, folder, "DATABASE_URL"),
+        *bare.chains(place, floor, folder, "DATABASE_URL"),
     ]
     readings = alternate(sides, amounts.few + 2)
-    place.drop(ours, theirs, floor)
+    place.drop(ours, theirs, *(f"{floor}_{each}" for each in bare.FLOORS))
     return readings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from backset.connections.target import Target, derived_name
 from backset.errors import SettingsError
@@ -192,3 +193,19 @@ def test_long_names_that_are_cut_alike_derive_different_ones() -> None:
     first, second = (derived_name(f"{begin}{end}", "__previous") for end in ("1470d", "14ecc"))
     assert first[:36] == second[:36]
     assert first != second
+
+
+@pytest.mark.parametrize("user", ["", "me@", "me:se-cr_et.1@", "a~b@"])
+@pytest.mark.parametrize("host", ["", "db", "db.example-1:6432", "127.0.0.1:5432", ":5433"])
+@pytest.mark.parametrize("database", ["", "app", "app-2_x"])
+@pytest.mark.parametrize("query", ["", "host=/run/pg", "host=%2Frun", "port=5444", "sslmode=allow"])
+def test_a_plain_url_means_what_libpq_says(user: str, host: str, database: str, query: str) -> None:
+    """What is read without libpq, to begin sooner, is what libpq reads."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    url = f"postgresql://{user}{host}/{database}" + (f"?{query}" if query else "")
+    if "dbname" not in (expected := conninfo_to_dict(url)):
+        with pytest.raises(SettingsError):
+            Target.parse(url)
+    else:
+        assert Target.parse(url).params == expected

@@ -75,12 +75,13 @@ def take(
     wish: Wish = NO_WISH,
     is_remade: Callable[[Session], bool] = lambda _: False,
     server_id: str = "",
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Backup:
     """Dump `target`, with its manifest and the migration scripts in `folders()`.
 
     left_out: what is others', and neither dumped nor counted. is_remade: tells of the database
     whether a rebuild makes all its rows again. server_id: which server it is of, if that is known
-    otherwise.
+    otherwise. meanwhile: done while pg_dump works. What folders() waits for, nothing else does.
     A database of more than `zstd_above` bytes is compressed by zstd, and any in a bucket. All is
     written and read back, in a folder under the mark of `.dump.partial`; the rename of the dump
     comes last, or the manifest in a bucket.
@@ -133,11 +134,13 @@ def take(
                     is_remade=is_remade(session),
                 )
                 read = submit(beside, _schema_digest, session, left_out)  # nobody else asks now
-                _pack(draft.scripts, folders(), programs.cwd)
+                meanwhile()
                 digests = finish()
                 about = replace(about, schema_digest=read.result())
             about = replace(about, content_sha256=digests.content)
-            return draft.publish(about, digests.file, _listing(both[1], programs))
+            about = draft.finished(about, digests.file, _listing(both[1], programs))
+            _pack(draft.scripts, folders(), programs.cwd)
+            return draft.publish(about)
 
 
 class _Draft:
@@ -174,10 +177,10 @@ class _Draft:
         """Run pg_dump for the block; see dumps.written()."""
         return dumps.written(self._form, self._partial, programs, both, *options, target=target)
 
-    def publish(
+    def finished(
         self, about: Manifest, sha256: str, listing: Callable[[Dump], Sequence[str]]
-    ) -> Backup:
-        """Write the manifest, then rename the dump: with that the backup is there."""
+    ) -> Manifest:
+        """Put the dump on the disk, unless it is there under another name; return all about it."""
         earlier, partial = self._store.list(), self._partial
         size_bytes = manifest.size_bytes(partial)
         twin = _twin(earlier, about, partial, listing)
@@ -186,9 +189,12 @@ class _Draft:
             about = replace(about, tool_version=twin.manifest.tool_version)
         files.sync(partial)
         number = 1 + max((each.manifest.number for each in earlier), default=0)
-        about = replace(about, size_bytes=size_bytes, sha256=sha256, number=number)
+        return replace(about, size_bytes=size_bytes, sha256=sha256, number=number)
+
+    def publish(self, about: Manifest) -> Backup:
+        """Write the manifest, then rename the dump: with that the backup is there."""
         made = _described(self._dump, about)
-        partial.rename(self._dump)
+        self._partial.rename(self._dump)
         return made
 
 

@@ -311,16 +311,12 @@ class Upload:
         options = *self.form.options, *options
         return dumps.packed(self._sink, programs, both, *options, target=target)
 
-    def publish(
+    def finished(
         self, about: Manifest, sha256: str, _listing: Callable[[Dump], Sequence[str]]
-    ) -> Backup:
-        """Write the manifest, and with it the backup is there. Raises StepFailedError."""
-        store, bucket = self._store, self._store.bucket
-        content = store.sealing.seal(self.scripts.read_bytes())
-        end = ".age" if store.sealing.recipients else ""
-        bucket.put(f"{self._folder}/{SCRIPTS.removeprefix('.')}{end}", content)
-        numbers = (each.manifest.number for each in store.list())
-        about = replace(
+    ) -> Manifest:
+        """Return all about the dump, whose parts are there."""
+        numbers = (each.manifest.number for each in self._store.list())
+        return replace(
             about,
             number=1 + max(numbers, default=0),
             size_bytes=self._sink.size_bytes,
@@ -328,6 +324,13 @@ class Upload:
             parts=self._sink.number,
             upload=self._upload,
         )
+
+    def publish(self, about: Manifest) -> Backup:
+        """Write the manifest, and with it the backup is there. Raises StepFailedError."""
+        store, bucket = self._store, self._store.bucket
+        content = store.sealing.seal(self.scripts.read_bytes())
+        end = ".age" if store.sealing.recipients else ""
+        bucket.put(f"{self._folder}/{SCRIPTS.removeprefix('.')}{end}", content)
         dump = PartedDump(bucket, store.key, about, store.sealing)
         where = f"{store.key}/{self._name}.json"
         self._is_there = True

@@ -44,6 +44,13 @@ PATTERN = re.compile(
     re.DOTALL,
 )
 _COLON = re.compile("%3a", re.IGNORECASE)
+_PLAIN_WORDS = frozenset({"host", "port", "sslmode"})  # of a query, in a URL that needs no libpq
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.~/-]+")
+_PLAIN = re.compile(
+    r"(?:(?P<user>[\w.~-]+)(?::(?P<password>[\w.~-]+))?@)?"
+    r"(?P<host>[\w.~-]+)?(?::(?P<port>[0-9]+))?/(?P<dbname>[\w.~-]+)?",
+    re.ASCII,
+)
 _RENAMED = {
     "ssl": "sslmode",  # asyncpg
     "timeout": "connect_timeout",  # asyncpg, pg8000
@@ -286,7 +293,7 @@ def _translate(query: str, source: str) -> tuple[dict[str, str], list[tuple[str,
         keyword = _RENAMED.get(key, key)
         if keyword in _DRIVER_ONLY:
             continue
-        if keyword not in _keywords():
+        if keyword not in _PLAIN_WORDS and keyword not in _keywords():
             problems.append((f"{source} has the unknown parameter {key!r}", "remove or correct it"))
         elif keyword in params:
             problems.append((f"{source} gives {keyword!r} twice", "keep one of them"))
@@ -348,10 +355,13 @@ def _value(key: str, keyword: str, raw: str) -> dict[str, str]:
 
 def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> dict[str, str]:
     """Return what libpq reads in a URL with a translated query. Raises SettingsError."""
+    body = f"{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
+    if (found := _plain(body, query)) is not None:
+        return found
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
-    url = f"postgresql://{match['credentials'] or ''}{match['hosts']}/{match['database'] or ''}"
+    url = f"postgresql://{body}"
     if query:
         url += "?" + "&".join(f"{key}={value}" for key, value in query.items())
     try:
@@ -360,3 +370,17 @@ def _ask_libpq(match: re.Match[str], query: Mapping[str, str], source: str) -> d
         # libpq's own words quote the piece that it could not read, which may be the password.
         remedy = "percent-encode the special characters of user and password (@ is %40, % is %25)"
         raise SettingsError([(f"{source} cannot be read by libpq", remedy)]) from None
+
+
+def _plain(body: str, query: Mapping[str, str]) -> dict[str, str] | None:
+    """Return what libpq reads in a URL in which nothing is encoded; None: ask libpq.
+
+    To import libpq takes longer than to start Alembic's process, which needs none.
+    """
+    match = _PLAIN.fullmatch(body)
+    said = {key: value for key, value in match.groupdict().items() if value} if match else {}
+    if match is None or not query.keys() <= _PLAIN_WORDS - said.keys():
+        return None
+    if not all(map(_PLAIN_VALUE.fullmatch, query.values())):
+        return None
+    return {**said, **query}

@@ -337,7 +337,6 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
         return Done(f"nothing to back up ({run.current.why_empty}){farewell}", gone)
 
     def folders() -> tuple[Path, ...]:
-        meanwhile()  # pg_dump is at work, and Alembic's process still imports
         run.work.demand_scripts()
         return run.work.scripts().folders
 
@@ -349,6 +348,7 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
         wish=run.options.wish,
         is_remade=lambda session: notes.is_remade(run, session),
         server_id=run.server.identifier(),
+        meanwhile=meanwhile,
     )
     run.backups.taken = taken
     if run.options.proves:
