@@ -99,14 +99,23 @@ def crash(cluster: Cluster) -> None:
 def standing_by(primary: Cluster) -> Iterator[Cluster]:
     """Run a hot standby of a server for as long as the block lasts."""
     with temporary_cluster(primary.major, installation=primary.programs) as made:
-        made._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
-        copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
-        programs(made, "pg_basebackup", "-D", str(made.data), *copy)
-        options = {"unix_socket_directories": made.socket_folder, "listen_addresses": "''"}
-        words = " ".join(f"-c {name}={value}" for name, value in options.items())
-        log = ("-l", str(made.log), "-o", f"{words} -c port={made.port}")
-        programs(made, "pg_ctl", "start", "-w", "-D", str(made.data), *log)
+        follow(made, primary)
         yield made
+
+
+def follow(standby: Cluster, primary: Cluster) -> None:
+    """Copy a server into an empty cluster, and start that as its hot standby."""
+    standby._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
+    copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
+    programs(standby, "pg_basebackup", "-D", str(standby.data), *copy)
+    standby.log.touch()
+    if standby.account:
+        os.chown(standby.log, standby.account.uid, standby.account.gid)
+    address = standby.address if standby.tcp_port else "''"
+    options = {"unix_socket_directories": standby.socket_folder, "listen_addresses": address}
+    words = " ".join(f"-c {name}={value}" for name, value in options.items())
+    log = ("-l", str(standby.log), "-o", f"{words} -c port={standby.port}")
+    programs(standby, "pg_ctl", "start", "-w", "-D", str(standby.data), *log)
 
 
 def programs(cluster: Cluster, name: str, *arguments: str) -> None:

@@ -15,6 +15,7 @@ from backset.chain import Done, Planned, flat
 from backset.checks import differences
 from backset.connections import primary
 from backset.connections.activity import Waits
+from backset.connections.heartbeat import Heartbeat
 from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, FindingsError, Overdue, StepFailedError
 from backset.inherit.extensions import Announced, lacking
@@ -26,7 +27,7 @@ from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
 from backset.runs.consent import Consent, admit, refuse_writing, settle, shown
 from backset.runs.run import Options, Run
-from backset.servers import derived, location, standbys, swap
+from backset.servers import derived, folders, location, standbys, swap
 from backset.servers.server import untried
 from backset.settings import rules
 from backset.steps.content import carry_sides, set_aside
@@ -174,11 +175,16 @@ def perform(
     names = [run.server.names.target, run.server.names.next]
     with explained(run.target):
         pid = process_of(run.server.session)
-    with Waits(run.server.maintenance, names, pid, watcher.notice):
+    with (
+        Heartbeat(run.server.session),
+        Waits(run.server.maintenance, names, pid, watcher.notice),
+    ):
         with in_place.safety(run), explained(run.target):
             if chain.locks:
                 _lock(run, chain, watcher, consent)
             chosen = _enter(run, chain, watcher, consent) if chain.replaces else chain.groups
+            for words in folders.orphaned(run.server.session) if chain.replaces else ():
+                watcher.notice(words)
             groups = _wanted(chosen, skip | unwanted(run.options.carries))
             if not chain.replaces:
                 refuse_writing(run, flat(groups))
@@ -442,6 +448,7 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> P
             following = [str(each) for each in standbys.connected(run.server.session)]
             following += standbys.idle_slots(run.server.session)
             lines += [("standby", each) for each in following]
+            lines += [("folder", each) for each in folders.orphaned(run.server.session)]
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(run.options.carries))

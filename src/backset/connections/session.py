@@ -6,18 +6,20 @@ statement belong to a session, so a run cannot do with that.
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 import time
 import traceback
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 import psycopg.conninfo
 from psycopg.pq import ExecStatus
 
-from backset.connections.target import ENV_PY, ONE_HOST
+from backset.connections.target import CONNECT_TIMEOUT_S, ENV_PY, ONE_HOST
 from backset.errors import (
     HeldUpError,
     Interrupted,
@@ -40,7 +42,8 @@ Session: TypeAlias = psycopg.Connection[Any]
 LOCK_TIMEOUT_S = 60  # for every lock that a statement of ours waits for, pg_dump's included
 # An end that has vanished without a word is noticed after a minute: by us, and, since a server
 # that believes in a dead holder would keep its lock, by the server too.
-_KEEPALIVES = {
+_IN_TIME = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
@@ -57,7 +60,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     purpose: what other people see of us in pg_stat_activity. is_disposable: the database is thrown
     away if the run fails, so that no commit waits for the disk; that of the swap does for all.
     """
-    params = {"connect_timeout": "10", **_KEEPALIVES, **target.params}
+    params = {**_IN_TIME, **target.params}
     params["application_name"] = application_name(purpose)
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
@@ -84,6 +87,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     return session
 
 
+_open: WeakSet[Session] = WeakSet()  # from the first moment: one that is made can wait as well
 _processes: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
 _ended: set[int] = set()
 
@@ -105,10 +109,13 @@ def _opened(params: Mapping[str, str]) -> Session:
     until = time.monotonic() + _ENDING_S
     while True:
         try:
-            return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+            session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
             if not explanations.is_full(str(error)) or time.monotonic() > until:
                 raise
+        else:
+            _open.add(session)
+            return session
         time.sleep(0.1)
 
 
@@ -124,7 +131,7 @@ def conninfo(target: Target, purpose: str) -> str:
     """Return the connection string of a program of PostgreSQL, named and without its secrets."""
     given = psycopg.conninfo.conninfo_to_dict(target.conninfo)
     name = application_name(purpose, is_child=True)
-    named = {**_KEEPALIVES, **given, "application_name": name}
+    named = {**_IN_TIME, **given, "application_name": name}
     return psycopg.conninfo.make_conninfo("", **named)
 
 
@@ -135,6 +142,14 @@ def end(session: Session) -> None:
         if session.info.backend_pid != _processes.get(session):
             session.rollback()
             session.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def cut() -> None:
+    """Break the line of every session that is open, from any thread: who waits on one fails."""
+    for session in _open.copy():
+        with suppress(psycopg.Error, OSError):  # it is closed
+            with socket.socket(fileno=os.dup(session.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
 
 
 def was_ended(pid: int) -> bool:

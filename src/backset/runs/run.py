@@ -146,7 +146,8 @@ class Run:
     ) -> None:
         signals.ignore()
         outcome, in_place = self.outcome, self.in_place
-        if outcome.promoted is None:
+        # What a server has committed that is gone by now, its standby may not have.
+        if outcome.promoted is None or (outcome.promoted and isinstance(error, StepFailedError)):
             where = self.target, self.purpose, self.current.database
             outcome.promoted = states.look_again(*where)
         replaces = self.work.is_beside or in_place.is_chosen
