@@ -15,7 +15,6 @@ from backset.chain import Done, Planned, flat
 from backset.checks import differences
 from backset.connections import primary
 from backset.connections.activity import Waits
-from backset.connections.heartbeat import Heartbeat
 from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, FindingsError, Overdue, StepFailedError
 from backset.inherit.extensions import Announced, lacking
@@ -175,10 +174,7 @@ def perform(
     names = [run.server.names.target, run.server.names.next]
     with explained(run.target):
         pid = process_of(run.server.session)
-    with (
-        Heartbeat(run.server.session),
-        Waits(run.server.maintenance, names, pid, watcher.notice),
-    ):
+    with Waits(run.server.maintenance, names, pid, watcher.notice):
         with in_place.safety(run), explained(run.target):
             if chain.locks:
                 _lock(run, chain, watcher, consent)

@@ -213,6 +213,10 @@ def opened() -> Iterator[Pair]:
         world = Pair(folder, primary, standby)
         world.backups.mkdir()
         primary.start()
+        with world.superuser as session:  # else a server that is killed leaves shared memory behind
+            session.execute("ALTER SYSTEM SET dynamic_shared_memory_type = mmap")
+        primary.stop()
+        primary.start()
         for each in (primary, standby):
             stack.callback(end, each, signal.SIGKILL)
         making.furnish(world)

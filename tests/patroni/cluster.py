@@ -41,7 +41,12 @@ _DYNAMIC: dict[str, Any] = {
     "postgresql": {
         "use_pg_rewind": True,
         "use_slots": True,
-        "parameters": {"wal_level": "logical", "max_connections": 60, "wal_log_hints": "on"},
+        "parameters": {
+            "wal_level": "logical",
+            "max_connections": 60,
+            "wal_log_hints": "on",
+            "dynamic_shared_memory_type": "mmap",  # else a server that is killed leaves some
+        },
     },
 }
 _HBA = ["local all all trust", "local replication all trust"] + [

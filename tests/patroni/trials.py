@@ -31,8 +31,9 @@ REPOSITORY = Path(__file__).parents[2]
 DATABASE, ROLE = "aideator", "developer"
 RESET = "reset-db --cold"
 _PATIENCE_S = 150.0
-_STEPS = ("backup", "reset", "upgrade", "verify", "seed")
 _STEP_S = 4  # of a migration, and of the seed command
+# In the migrations, in the seed command, in the swap: after the line of a step, at most so late.
+_MOMENTS = {"reset": _STEP_S, "verify": _STEP_S, "seed": 0.1}
 _SLOWLY = f"""
 
 _at_once = upgrade
@@ -181,7 +182,8 @@ def perform(project: Project, application: Application, number: int) -> Trial:
     application.await_row()
     application.pause()  # its rows are among the facts that the consent is about
     content, oid = project.content(), project.oid()
-    moment = Moment(rng.choice(_STEPS), rng.uniform(0, _STEP_S))
+    step = rng.choice([*_MOMENTS])
+    moment = Moment(step, rng.uniform(0, _MOMENTS[step]))
     run = project.start(project.consented(RESET))
     run.wait_until(Moment("backup", 0))
     application.go_on()

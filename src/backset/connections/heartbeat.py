@@ -50,6 +50,10 @@ class Heartbeat:
 
     def __exit__(self, _type: object, error: object, _trace: object) -> None:
         self._over.set()  # not joined: a server that is silent would keep it busy for longer
+        self.explain(error)
+
+    def explain(self, error: object) -> None:
+        """Add to an error that it comes of a server that does not answer, where that is so."""
         if self._is_lost and isinstance(error, StepFailedError):
             error.what = f"the server has not answered for {_SILENT_S:.0f} s: {error.what}"
             error.remedy = "see whether the server and the way to it are up, then run this again"

@@ -13,7 +13,7 @@ import time
 import traceback
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
 import psycopg.conninfo
@@ -87,7 +87,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     return session
 
 
-_open: WeakSet[Session] = WeakSet()  # from the first moment: one that is made can wait as well
+_open: WeakKeyDictionary[Session, None] = WeakKeyDictionary()  # also one that is being set
 _processes: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
 _ended: set[int] = set()
 
@@ -114,7 +114,7 @@ def _opened(params: Mapping[str, str]) -> Session:
             if not explanations.is_full(str(error)) or time.monotonic() > until:
                 raise
         else:
-            _open.add(session)
+            _open[session] = None
             return session
         time.sleep(0.1)
 
@@ -146,10 +146,13 @@ def end(session: Session) -> None:
 
 def cut() -> None:
     """Break the line of every session that is open, from any thread: who waits on one fails."""
-    for session in _open.copy():
-        with suppress(psycopg.Error, OSError):  # it is closed
-            with socket.socket(fileno=os.dup(session.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+    for reference in _open.keyrefs():
+        session = reference()
+        if session is not None:
+            with suppress(psycopg.Error, OSError):  # it is closed
+                line = socket.socket(fileno=os.dup(session.fileno()))
+                with line:
+                    line.shutdown(socket.SHUT_RDWR)
 
 
 def was_ended(pid: int) -> bool:
