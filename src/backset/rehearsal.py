@@ -137,8 +137,8 @@ class Stage(Protocol):
 def rehearse(stage: Stage, *, downgrades: bool, seeds_twice: bool, wait_s: int) -> Iterator[Check]:
     """Yield each check as it is made; one that leaves nothing to go on with is the last.
 
-    downgrades: whether the migrations can go back to base. seeds_twice: whether the seed command can
-    be run again. wait_s: seconds for the server to come.
+    downgrades: whether the migrations can go back to base. seeds_twice: whether the seed command
+    can be run again. wait_s: seconds for the server to come.
     """
     waited = _done("the server answers twice", stage.task(["wait", "--timeout", str(wait_s)]))
     yield waited
