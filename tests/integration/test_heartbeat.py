@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backset.connections import heartbeat
+from backset.connections import session as sessions
 from backset.connections.heartbeat import Heartbeat
 from backset.connections.session import connect, conninfo, explained
 from backset.connections.target import Target
-from backset.errors import StepFailedError
+from backset.errors import StepFailedError, UnreachableError
 from backset.process.process import Child
 from backset.servers.programs import embedded_folder
 from backset.settings.reader import load
 from tests.faults import line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from backset.servers.cluster import Cluster
@@ -52,6 +54,25 @@ def test_a_server_that_falls_silent_ends_what_waits_for_it(tcp_url: str, tmp_pat
             assert child.wait() != 0
     assert caught.value.what.startswith("the server has not answered for 1 s: ")
     assert "the server and the way to it" in caught.value.remedy
+
+
+def test_a_session_that_is_just_made_has_an_end_in_time(
+    tcp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lets it in, and falls silent before the first answer."""
+    monkeypatch.setattr(sessions, "_FIRST_S", 0.5)
+    target = Target.parse(tcp_url)
+    with line.to(int(target.params["port"])) as way:
+        opened = sessions._opened  # noqa: SLF001  (that moment is inside)
+
+        def silenced(params: Mapping[str, str]) -> sessions.Session:
+            made = opened(params)
+            way.silence()
+            return made
+
+        monkeypatch.setattr(sessions, "_opened", silenced)
+        with pytest.raises(UnreachableError, match="closed"):
+            connect(Target.parse(tcp_url.replace(target.params["port"], str(way.port))), "test")
 
 
 @pytest.mark.parametrize("is_local", [True, False])

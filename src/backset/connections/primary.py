@@ -10,7 +10,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from backset.connections.session import connect
+from backset.connections.session import connect, in_time
 from backset.connections.target import CONNECT_TIMEOUT_S
 from backset.errors import StepFailedError, UnreachableError
 from backset.text import explanations
@@ -63,6 +63,7 @@ def _why_not(target: Target) -> str:
 
 def _is_standby(session: Session) -> bool:
     try:
-        return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+        with in_time(session):
+            return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
     except psycopg.Error:
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 import time
 import traceback
 from contextlib import closing, contextmanager, suppress
@@ -27,6 +28,7 @@ from backset.errors import (
     StepFailedError,
     UnreachableError,
 )
+from backset.process import signals
 from backset.process.identity import application_name
 from backset.text import explanations
 from backset.text.explanations import GRANTED, UNHIDDEN
@@ -51,6 +53,7 @@ _IN_TIME = {
 }
 _ENDING_S = 3.0  # for so long a session that was left may still count
 _ANSWER_S = 5.0
+_FIRST_S = 60.0  # for the first answers of a session
 _TRIES = 5  # other clients of the pooler may take the session in between
 
 
@@ -65,9 +68,10 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
         session = _opened(params)
-        pid = _set(session, target, is_disposable=is_disposable)
-        told = SessionPids(session.info.backend_pid, pid)
-        is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
+        with in_time(session):
+            pid = _set(session, target, is_disposable=is_disposable)
+            told = SessionPids(session.info.backend_pid, pid)
+            is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
         remedy = explanations.unreached(words, target.mended_in)
@@ -149,10 +153,27 @@ def cut() -> None:
     for reference in _open.keyrefs():
         session = reference()
         if session is not None:
-            with suppress(psycopg.Error, OSError):  # it is closed
-                line = socket.socket(fileno=os.dup(session.fileno()))
-                with line:
-                    line.shutdown(socket.SHUT_RDWR)
+            _cut(session)
+
+
+def _cut(session: Session) -> None:
+    with suppress(psycopg.Error, OSError):  # it is closed
+        line = socket.socket(fileno=os.dup(session.fileno()))
+        with line:
+            line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def in_time(session: Session) -> Iterator[None]:
+    """Cut a session whose first questions are not answered: nobody asks for its server yet."""
+    timer = threading.Timer(_FIRST_S, _cut, [session])
+    timer.daemon = True
+    with signals.deferred():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def was_ended(pid: int) -> bool:

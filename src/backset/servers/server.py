@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from backset.catalog import catalog
 from backset.connections import activity
 from backset.connections.locality import gather, is_neighbour, judge
-from backset.connections.session import Session, connect, was_ended
+from backset.connections.session import Session, connect, in_time, was_ended
 from backset.connections.target import Target, derived_name
 from backset.errors import LockedError, RefusedError, StepFailedError, UnreachableError
 from backset.process.identity import has_died, run_mark, token, without_token
@@ -405,7 +405,8 @@ def protection(name: str) -> tuple[str, str]:
 def _maintenance_session(target: Target, purpose: str) -> Session:
     """Return a session beside the target; on the target, where the role comes to no other one."""
     session = _beside(target, purpose) or connect(target, purpose)
-    session.execute(LOCALLY.encode())
+    with in_time(session):
+        session.execute(LOCALLY.encode())
     return session
 
 
