@@ -104,6 +104,10 @@ def standing_by(primary: Cluster) -> Iterator[Cluster]:
         own = primary.installation / "bin" / "pg_basebackup"  # a newer one will do
         newer = embedded_folder(18) / "bin" / "pg_basebackup"
         programs(made, str(own if own.exists() else newer), "-D", str(made.data), *copy)
+        # What a newer one writes there, the libpq of an older server does not know.
+        where = f"host={primary.socket_folder} port={primary.port} user=postgres"
+        with (made.data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"primary_conninfo = '{where}'\n")
         started(made)
         yield made
 

@@ -39,7 +39,7 @@ _REPLACES = {
 }
 _STANDBY = {
     "standby": "wait a minute, or SECONDS, until each standby has the new database; else exit 6",
-    "end_standby_sessions": "with that, end the sessions there that are in the old database",
+    "end_standby_sessions": "wait like --standby, then end the sessions there in the old database",
 }
 _REBUILDS = {
     **_REPLACES,

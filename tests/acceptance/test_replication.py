@@ -19,7 +19,7 @@ from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.servers import replica, standbys, swap
 from backset.servers.programs import Programs
-from tests.clusters import at_hosts, programs, running, standing_by, started
+from tests.clusters import at_hosts, majors, programs, running, standing_by, started
 from tests.project import Project, agreed, databases, laid_down
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ def test_a_backup_can_come_from_a_standby(pair: Pair, beside: Project) -> None:
     assert about["rows"] == {"users": 500, "tasks": 0, "notes": 0, "alembic_version": 1}
     [(now,)] = administered(primary, "SELECT (pg_current_wal_lsn() - '0/0')::int8")
     assert 0 < about["wal_position"] <= now
-    with reading(standby, user="postgres") as session:
+    with reading(standby) as session:
         assert session.execute("SELECT count(*) FROM users").fetchone() == (500,)
 
 
@@ -471,3 +471,28 @@ def test_a_synchronous_standby_is_told_and_holds_up_nothing(
     assert "app is on the server's own disk, and not yet on a standby (*) as far" in done.stdout
     assert done.returncode == 6
     assert f"{standby.socket_folder}:{standby.port} may not have replayed the swap" in done.stderr
+
+
+@pytest.mark.parametrize("major", majors(17, 16, 15, 14, 13))
+def test_older_servers_do_all_of_that(major: int, tmp_path: Path) -> None:
+    """A dump of the standby with its rows counted in one snapshot, the wait, and the end."""
+    with running(major) as primary, standing_by(primary) as standby:
+        project = laid_down(tmp_path / "project", "states", at_hosts("app", primary, standby))
+        assert agreed(project, "reset-db").returncode == 0
+        with psycopg.connect(primary.url("app")) as session:
+            session.execute("INSERT INTO users SELECT n, n::text FROM generate_series(1, 50) AS n")
+        caught_up(primary, standby)
+        where = f"{standby.socket_folder}:{standby.port}"
+        with reading(standby) as old:
+            project.env |= FROM_STANDBY
+            done = agreed(project, "reset-db", "--end-standby-sessions")
+            assert done.returncode == 0, done.stderr
+            assert f" · from the standby {where}" in done.stdout
+            assert f" ! ended on {where}: api of postgres (1 session)" in done.stdout
+            assert f" · {where} has it, at c1" in done.stdout
+            with pytest.raises(psycopg.OperationalError):
+                old.execute("SELECT 1")
+        assert taken(project)["rows"]["users"] == 50
+        done = agreed(project, "restore", "--yes", "--standby")
+        assert done.returncode == 0, done.stderr
+        assert project.query("SELECT count(*) FROM users") == [(50,)]
