@@ -266,6 +266,8 @@ def test_who_reads_on_a_standby_can_be_ended(pair: Pair, beside: Project) -> Non
         elsewhere.execute("SELECT 1")
     with reading(standby) as new:
         assert new.execute("SELECT current_database()").fetchone() == ("app",)
+        done = agreed(beside, "undo", "--end-standby-sessions")
+        assert f" ! ended on {where}: api of postgres (1 session)" in done.stdout
 
 
 def test_whom_the_role_may_not_end_is_named(pair: Pair, tmp_path: Path) -> None:
@@ -430,6 +432,13 @@ def test_a_dump_that_a_standby_ends_is_told(pair: Pair, beside: Project) -> None
     assert "conflict with recovery" in found.what
     assert found.remedy.startswith("if that was to replay, SET hot_standby_feedback = on there")
     assert not [*(beside.folder / "other").glob("**/*.json")]
+
+
+def test_any_other_host_is_a_wrong_setting(beside: Project) -> None:
+    """Such as the name of one: the URL says which ones there are."""
+    done = beside.invoke("backup", BACKSET_BACKUP_FROM="db2")
+    assert done.returncode == 2
+    assert "backup_from is 'db2' → it must be primary or standby" in done.stderr
 
 
 def test_the_primary_is_dumped_where_a_standby_cannot_be(pair: Pair, beside: Project) -> None:
