@@ -17,6 +17,7 @@ from backset.backups import backup as backups
 from backset.backups.store import BackupStore
 from backset.connections.target import Target
 from backset.errors import StepFailedError
+from backset.process import identity
 from backset.servers import replica, standbys, swap
 from backset.servers.programs import Programs
 from tests.clusters import at_hosts, majors, programs, running, standing_by, started
@@ -90,7 +91,9 @@ def test_a_swap_is_waited_for_on_each_standby(pair: Pair, beside: Project) -> No
     """`--standby` ends when the standby has the new database, or says which has not, and why."""
     primary, standby = pair
     replays(standby, goes_on=False)
-    done = agreed(beside, "reset-db", "--standby=0.5")
+    with reading(standby) as session:
+        done = agreed(beside, "reset-db", "--standby=0.5", "--end-standby-sessions")
+        session.execute("SELECT 1")  # to connect again would lead to the old one, too
     assert done.returncode == 6
     assert "app is the new database" in done.stdout
     of_the_primary, of_itself = done.stderr.splitlines()
@@ -254,7 +257,12 @@ def test_who_reads_on_a_standby_can_be_ended(pair: Pair, beside: Project) -> Non
     primary, standby = pair
     where = f"{standby.socket_folder}:{standby.port}"
     caught_up(primary, standby)
-    with reading(standby) as old, reading(standby, "postgres") as elsewhere:
+    ours = identity.application_name("carry")
+    with (
+        reading(standby) as old,
+        reading(standby, "postgres") as elsewhere,
+        reading(standby, application_name=ours) as run,
+    ):
         plan = agreed(beside, "reset-db", "--end-standby-sessions", "--plan").stdout
         assert f"would end on {where}, once it has the new database: api of postgres (1" in plan
         done = agreed(beside, "reset-db", "--end-standby-sessions")
@@ -264,6 +272,7 @@ def test_who_reads_on_a_standby_can_be_ended(pair: Pair, beside: Project) -> Non
         with pytest.raises(psycopg.OperationalError):
             old.execute("SELECT 1")
         elsewhere.execute("SELECT 1")
+        run.execute("SELECT 1")
     with reading(standby) as new:
         assert new.execute("SELECT current_database()").fetchone() == ("app",)
         done = agreed(beside, "undo", "--end-standby-sessions")
@@ -343,8 +352,16 @@ def test_a_backup_can_come_from_a_standby(pair: Pair, beside: Project) -> None:
     assert about["rows"] == {"users": 500, "tasks": 0, "notes": 0, "alembic_version": 1}
     [(now,)] = administered(primary, "SELECT (pg_current_wal_lsn() - '0/0')::int8")
     assert 0 < about["wal_position"] <= now
-    with reading(standby) as session:
-        assert session.execute("SELECT count(*) FROM users").fetchone() == (500,)
+    assert f" · the same state as {about['name']}, one file" in beside.invoke("backup").stdout
+    assert taken(beside)["is_remade"] is about["is_remade"] is False
+
+
+def test_what_a_rebuild_makes_again_is_known_on_a_standby(pair: Pair, beside: Project) -> None:
+    """Its backup may go one day: nobody has written to the database since it was rebuilt."""
+    caught_up(*pair)
+    done = beside.invoke("backup", **FROM_STANDBY)
+    assert done.returncode == 0, done.stderr
+    assert taken(beside)["is_remade"] is True
 
 
 def test_a_standby_that_stays_behind_is_not_dumped(
