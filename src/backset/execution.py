@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -258,7 +258,7 @@ def _performed(
                 late = swap.lacking(run.server)
             if late:
                 watcher.notice(late)
-        with explained(run.target):
+        with suppress(psycopg.Error):  # all is done
             _tell_readers(run, watcher)
 
 

@@ -313,6 +313,8 @@ def test_without_a_standby_to_ask_that_is_refused(pair: Pair, beside: Project) -
         assert why in line
         assert "→ name the standbys there, too, as in postgresql://app@db1,db2/app" in line
     assert oid(primary, "app") == before
+    told = beside.invoke("reset-db", "--plan", **env).stdout
+    assert " · standby   /nowhere:7 cannot be asked who reads there: " in told
     told = beside.invoke("reset-db", "--plan", **alone).stdout
     unasked = "on 1 standby, nobody can ask → name each standby in DATABASE_URL, beside the primary"
     assert f" · standby   who reads {unasked}" in told

@@ -67,7 +67,8 @@ def dumping(target: Target) -> Iterator[None]:
         yield
     except (StepFailedError, psycopg.OperationalError) as error:
         told = error.what if isinstance(error, StepFailedError) else one_line(error, target)
-        if isinstance(error, StepFailedError) and _CANCELLED not in told:
+        is_other = isinstance(error, (StepFailedError, psycopg.errors.LockNotAvailable))
+        if is_other and _CANCELLED not in told:
             raise
         what = f"the standby {target.address} has ended the dump: {told}"
         remedy = "if that was to replay, SET hot_standby_feedback = on there, or raise "

@@ -488,9 +488,13 @@ def durable(server: Server) -> str:
     """Say on which servers a target that is another one by now is, where commits wait for some."""
     if missing := lacking(server):
         return missing
-    if not (row := server.session.execute(_AWAITED).fetchone()):
+    try:
+        row = server.session.execute(_AWAITED).fetchone()
+        found = [each.name for each in standbys.connected(server.session) if each.is_waited_for]
+    except psycopg.Error:  # it is done, and whatever comes next says what happened
         return ""
-    found = [each.name for each in standbys.connected(server.session) if each.is_waited_for]
+    if not row:
+        return ""
     who = f"{found[0]} (synchronous)" if len(found) == 1 else f"the standbys ({row[0]})"
     has = "has" if len(found) == 1 else "have"
     return f"{server.names.target} is on the server's own disk, and {who} {has} {_IT[row[1]]}"
