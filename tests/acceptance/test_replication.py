@@ -453,6 +453,39 @@ def test_a_dump_that_a_standby_ends_is_told(pair: Pair, beside: Project) -> None
     assert not [*(beside.folder / "other").glob("**/*.json")]
 
 
+_PG_DUMP_READS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE application_name LIKE 'backset backup for %' AND state = 'active' AND query ~ 'COPY.*users'
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_dump_a_standby_ends_says_so_in_one_line(pair: Pair, beside: Project) -> None:
+    """Though its own session there is ended, too; nothing of the dump counts as a backup."""
+    primary, standby = pair
+    beside.env |= {**FROM_STANDBY, "BACKSET_ZSTD_ABOVE": "1000000000000"}  # gzip takes its time
+    administered(standby, "ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    administered(standby, "SELECT pg_reload_conf()")
+    with psycopg.connect(primary.url("app"), autocommit=True) as session:
+        session.execute("INSERT INTO notes VALUES (1)")
+        large = "SELECT n, n || repeat(md5(n::text), 30) FROM generate_series(1, 120000) AS n"
+        session.execute(f"INSERT INTO users {large}".encode())
+        with beside.start("backup") as process:
+            while administered(standby, _PG_DUMP_READS) == [(0,)]:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+            session.execute("DELETE FROM notes")
+            session.execute("VACUUM notes")
+            _, errors = process.communicate(timeout=60)
+    administered(standby, "ALTER SYSTEM RESET max_standby_streaming_delay")
+    administered(standby, "SELECT pg_reload_conf()")
+    assert process.returncode == 4
+    (line,) = filter(None, errors.splitlines())
+    assert " has ended the dump: " in line
+    assert line.endswith(" or dump the primary this time: BACKSET_BACKUP_FROM=primary")
+    assert not [*beside.folder.glob("backups/app/*.json")]
+
+
 def test_any_other_host_is_a_wrong_setting(beside: Project) -> None:
     """Such as the name of one: the URL says which ones there are."""
     done = beside.invoke("backup", BACKSET_BACKUP_FROM="db2")
