@@ -107,7 +107,18 @@ def follow(standby: Cluster, primary: Cluster) -> None:
     """Copy a server into an empty cluster, and start that as its hot standby."""
     standby._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
     copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
-    programs(standby, "pg_basebackup", "-D", str(standby.data), *copy)
+    own = primary.installation / "bin" / "pg_basebackup"  # a newer one will do
+    newer = embedded_folder(18) / "bin" / "pg_basebackup"
+    programs(standby, str(own if own.exists() else newer), "-D", str(standby.data), *copy)
+    # What a newer one writes there, the libpq of an older server does not know.
+    where = f"host={primary.socket_folder} port={primary.port} user=postgres dbname=postgres"
+    with (standby.data / "postgresql.auto.conf").open("a") as file:
+        file.write(f"primary_conninfo = '{where}'\n")
+    started(standby)
+
+
+def started(standby: Cluster) -> None:
+    """Start a server that follows another one, and wait until it can be read."""
     standby.log.touch()
     if standby.account:
         os.chown(standby.log, standby.account.uid, standby.account.gid)
@@ -116,6 +127,13 @@ def follow(standby: Cluster, primary: Cluster) -> None:
     words = " ".join(f"-c {name}={value}" for name, value in options.items())
     log = ("-l", str(standby.log), "-o", f"{words} -c port={standby.port}")
     programs(standby, "pg_ctl", "start", "-w", "-D", str(standby.data), *log)
+
+
+def at_hosts(name: str, *clusters: Cluster, more: str = "") -> str:
+    """Return the URL of a database with the hosts of servers, in their order."""
+    hosts = ",".join(str(each.socket_folder) for each in clusters)
+    ports = ",".join(str(each.port) for each in clusters)
+    return f"postgresql://postgres@/{name}?host={hosts}&port={ports}{more}"
 
 
 def programs(cluster: Cluster, name: str, *arguments: str) -> None:
