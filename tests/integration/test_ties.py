@@ -156,9 +156,7 @@ def test_a_failover_slot_is_refused_on_the_standby_that_takes_over(project: Proj
         ):
             here.execute("ALTER SYSTEM SET primary_slot_name = 'standby'")
             here.execute("SELECT pg_reload_conf()")
-            slot = (
-                "SELECT pg_create_logical_replication_slot('theirs', 'pgoutput', failover => true)"
-            )
+            (slot,) = TIES["logical failover slot"]
             with psycopg.connect(primary.url("followed"), autocommit=True) as session:
                 session.execute(slot.encode())
             query = "SELECT FROM pg_replication_slots WHERE synced AND NOT temporary"
