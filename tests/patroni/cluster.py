@@ -136,14 +136,15 @@ class Patroni:
 
     def kill(self, member: Member) -> None:
         """Kill a server and its Patroni, as a machine does that dies."""
-        if member.child is not None:
+        child, member.child = member.child, None
+        if child is not None:
             with suppress(ProcessLookupError):
-                os.killpg(member.child.session_id, signal.SIGKILL)
-            member.child.end()
-            member.child = None
-        for each in member.processes():
+                os.killpg(child.session_id, signal.SIGKILL)
+        for each in member.processes():  # before anything that waits: they would go on
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+        if child is not None:
+            child.end()
 
     def halt(self, member: Member) -> None:
         """Let a server and its Patroni stand still."""
