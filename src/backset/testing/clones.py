@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # where a copy takes 0.07 s. So the next one is made when the last is gone there, page by page.
 # In memory, checkpoints are cheap, and so are copies as files.
 _QUICK_S = 0.2
-_IS_THERE = "SELECT datname FROM pg_database WHERE oid = %s"
 
 
 class DatabaseURL(str):
@@ -117,19 +116,19 @@ class Clones:
             submit(self._dropper, self._drop, self._ahead.result())
         self._maker.shutdown()
         self._dropper.shutdown()
-        for each in (self._drops, self._template.session):
-            each.close()
+        self._drops.close()
+        self._template.close()
         problem = next(iter(self._left.values()), "")
         return f"{few(self._left)} could not be dropped: {problem}" if self._left else ""
 
     def _make(self) -> str:
         template, session = self._template, self._template.session
         name = clone_name(template.names)
-        (called,) = session.execute(_IS_THERE, [template.database.oid]).fetchone() or ("",)
+        called = template.called()
         if not called:
             what = f"{template.database.name} was dropped while tests ran"
             raise StepFailedError(what, "run them again")
-        source = replace(template.database, name=called)  # other tests may have renamed it
+        source = replace(template.database, name=called)
         is_large, is_quick = template.as_files, bool(self._is_quick)
         derived.copy(session, source, name, source, as_files=is_large or is_quick, shares=is_large)
         database = sql.Identifier(name)

@@ -7,11 +7,13 @@ not exist: the database that people work with is not even looked into.
 from __future__ import annotations
 
 import re
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 
 from backset import execution
@@ -69,6 +71,21 @@ class Template:
     as_files: bool
     maintenance: Target
     session: Session = field(repr=False)
+
+    def called(self) -> str:
+        """Return its name, which other tests may have changed; empty where it is gone."""
+        query = "SELECT datname FROM pg_database WHERE oid = %s"
+        (name,) = self.session.execute(query, [self.database.oid]).fetchone() or ("",)
+        return str(name)
+
+    def close(self) -> None:
+        """Let it go; drop it, if others have built another one and nobody clones it any more."""
+        oid = self.database.oid
+        with closing(self.session), suppress(psycopg.Error):  # the next run drops it
+            self.session.execute(_LET_GO_SHARED, [_key(oid)])
+            name = self.called()
+            if name not in {"", self.database.name} and _is_free(self.session, oid):
+                self.session.execute(drop(name))
 
 
 class _Quiet:
@@ -230,6 +247,7 @@ def _key(oid: int) -> str:
 
 _USE = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
 _TRY = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+_LET_GO_SHARED = "SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))"
 _LET_GO = "SELECT pg_advisory_unlock(hashtextextended(%s, 0))"
 # A clone has its comment a moment after its name; until then it is closed.
 _CLONES = """
