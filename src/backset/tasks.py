@@ -32,6 +32,7 @@ _NO_DEEP = "leave out the scratch database in which the models make theirs"
 _SEED_TWICE = "run the seed command a second time, which must give the same rows"
 _WRITE = "where rows do not fit, put the settings that mend it into pyproject.toml, shown as a diff"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
+_LINES = {"json_lines": "--json, and before it a line of JSON for each thing as it happens"}
 _REPLACES = {
     **_CHAIN,
     "yes": "go on although it is not certain that this is the right server",
@@ -98,12 +99,21 @@ def _dry(c: Context, plan: bool = False) -> bool:
 
 @contextmanager
 def _ready(
-    name: str, c: Context, *, plan: bool, as_json: bool, asked: Mapping[str, Any] | None = None
+    name: str,
+    c: Context,
+    *,
+    plan: bool,
+    json: tuple[bool, bool],
+    asked: Mapping[str, Any] | None = None,
 ) -> Iterator[Callable[..., None]]:
-    """Open what a chain needs for the block; give what runs it."""
+    """Open what a chain needs for the block; give what runs it.
+
+    json: whether one object is printed, and whether a line for each event.
+    """
+    form = dict(zip(("as_json", "as_lines"), json, strict=True))
     with (
         _machine("cli") as cli,
-        cli.ready(name, plan=_dry(c, plan), as_json=as_json, asked=asked or {}) as run_chain,
+        cli.ready(name, plan=_dry(c, plan), **form, asked=asked or {}) as run_chain,
     ):
         yield run_chain
 
@@ -130,6 +140,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         auto_shortflags=False,
         optional=["carry", "standby"],
         help={
+            **_LINES,
             **_REBUILDS,
             **_STANDBY,
             "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
@@ -152,6 +163,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         seed: bool = False,
         no_seed: bool = False,
         json: bool = False,
+        json_lines: bool = False,
         wait: bool = False,
         yes: bool = False,
         confirm: str = "",
@@ -177,7 +189,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
         asked["standby"] = standby
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        with _ready(chain.name, c, plan=plan, as_json=json, asked=asked) as run_chain:
+        with _ready(chain.name, c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
             run_chain(said=said, skip=skip)
 
     return rebuild
@@ -187,6 +199,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
     auto_shortflags=False,
     optional=["standby"],
     help={
+        **_LINES,
         **_REPLACES,
         **_STANDBY,
         **_TIMEOUT,
@@ -209,6 +222,7 @@ def carry(
     write: bool = False,
     seed: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -228,15 +242,16 @@ def carry(
     asked["standby"] = standby
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    with _ready("carry", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("carry", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
-@task(auto_shortflags=False, optional=["standby"], help={**_REPLACES, **_STANDBY})
+@task(auto_shortflags=False, optional=["standby"], help={**_LINES, **_REPLACES, **_STANDBY})
 def undo(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -247,13 +262,16 @@ def undo(
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    with _ready("undo", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+    with _ready(
+        "undo", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
+    ) as run_chain:
         run_chain(said=said)
 
 
 @task(
     auto_shortflags=False,
     help={
+        **_LINES,
         **_CHAIN,
         **_TIMEOUT,
         "prove": "restore the dump into a scratch database, compare, and drop that",
@@ -268,6 +286,7 @@ def backup(
     pin: bool = False,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     timeout: str = "",
 ) -> None:
@@ -279,15 +298,16 @@ def backup(
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     named = {"name": name, "pin": pin}
-    with _ready("backup", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("backup", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said, named=named)
 
 
-@task(auto_shortflags=False, optional=["standby"], help={**_REBUILDS, **_STANDBY})
+@task(auto_shortflags=False, optional=["standby"], help={**_LINES, **_REBUILDS, **_STANDBY})
 def reset(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -301,13 +321,16 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _ready("reset", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+    with _ready(
+        "reset", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
+    ) as run_chain:
         run_chain(said=said)
 
 
 @task(
     auto_shortflags=False,
     help={
+        **_LINES,
         **_CHAIN,
         **_TIMEOUT,
         "drifted": "follow a squash although the schema is not what the new revision makes",
@@ -317,6 +340,7 @@ def upgrade(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     drifted: bool = False,
     timeout: str = "",
@@ -328,13 +352,14 @@ def upgrade(
     the id of the new revision is written, once its schema was compared.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"drifted": drifted}
-    with _ready("upgrade", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("upgrade", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
 @task(
     auto_shortflags=False,
     help={
+        **_LINES,
         **_LOOKS,
         **_TIMEOUT,
         "accept": "accept the differences from the models: write them into a file",
@@ -347,6 +372,7 @@ def verify(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     accept: bool = False,
     downgrade: bool = False,
     deep: bool = False,
@@ -361,15 +387,16 @@ def verify(
     asked: dict[str, Any] = {"accepts": accept, "downgrades": downgrade}
     _refuse_both("deep", yes=deep, no=no_deep)
     asked["deep"] = False if no_deep else deep or None
-    with _ready("verify", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("verify", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
-@task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
+@task(auto_shortflags=False, help={**_LINES, **_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
 def seed(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     seed_twice: bool = False,
     timeout: str = "",
@@ -380,7 +407,7 @@ def seed(
     after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    with _ready("seed", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("seed", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(_after_dashes(), said=said)
 
 
@@ -413,6 +440,7 @@ class _NamedTask(Task[Any]):
     positional=["backup"],
     optional=["standby"],
     help={
+        **_LINES,
         **_REBUILDS,
         **_STANDBY,
         "backup": "a name from `invoke backups`; without one, the list is offered",
@@ -429,6 +457,7 @@ def restore(
     into: str = "",
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -445,7 +474,9 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into, "whence": from_}
-    with _ready("restore", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+    with _ready(
+        "restore", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
+    ) as run_chain:
         run_chain(said=said, **which)
 
 
@@ -454,6 +485,20 @@ def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
     with _machine("commands.target") as target:
         target.backups(as_json=json)
+
+
+@task(
+    auto_shortflags=False,
+    help={"json": _CHAIN["json"], "all": "of all that is noted, not of the last twenty"},
+)
+def runs(_c: Context, json: bool = False, all: bool = False) -> None:  # noqa: A002  (a flag)
+    """List the runs that changed a database: when, who, what, how it ended.
+
+    The newest is last. The runs are noted in backups/.runs.jsonl, of which
+    the oldest lines go when there are about a thousand.
+    """
+    with _machine("commands.target") as target:
+        target.runs(as_json=json, is_all=all)
 
 
 @task(
@@ -809,6 +854,6 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 
 namespace = collection(
     STANDARD,
-    *(status, repair, backups, history, archive, squash, rebase, prove_squash),
+    *(status, repair, backups, runs, history, archive, squash, rebase, prove_squash),
     *(protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

@@ -102,6 +102,7 @@ def a_life(told: Told, project: Project) -> None:
     for words in (["undo", "--plan"], ["undo"], ["status"], ["verify", "--plan"], ["verify"]):
         told.by(project, *words)
     told.by(project, "backup", "--prove")
+    told.by(project, "runs")
     told.by(project, "seed", "--seed-twice")
     told.by(project, "reset", "--plan")
     told.by(project, "restore", "--yes", "--plan")
@@ -287,7 +288,7 @@ def test_each_task_tells_json(project: Project) -> None:
     lives = [
         *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
         *(["repair"], ["history"], ["archive"], ["rebase"], ["prove-squash", "old"], ["check"]),
-        *(["backups"], ["squash", "--plan"]),
+        *(["backups"], ["runs"], ["squash", "--plan"]),
         *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
     ]
     with_json = [
@@ -319,7 +320,8 @@ def test_every_report_is_as_described_and_every_key_is_used(
         superuser.execute(sql.SQL("CREATE DATABASE {}").format(database))
     for number in range(len(STORIES)):
         tell(number)
-    assert {*keys(SCHEMA)} - told.keys == set()
+    in_lines = ("ToldMember.", "ToldEvent.", ".fleet")  # test_fleet.py and test_runs.py read those
+    assert {each for each in keys(SCHEMA) if not each.startswith(in_lines)} - told.keys == set()
 
 
 SOUND = {"task": "x", "exit_code": 0, "seconds": 0.1, "steps": [], "notices": [], "findings": []}
