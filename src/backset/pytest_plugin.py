@@ -7,7 +7,7 @@ first test that uses a fixture.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def backset_database(_backset_clones: _Source) -> Iterator[Clone]:
+def backset_database(_backset_clones: _ClonesWhenWanted) -> Iterator[Clone]:
     """A database of this test's own, at the head of the migrations; dropped after the test."""
     clone = _backset_clones.take()
     yield clone
@@ -29,7 +29,7 @@ def backset_database(_backset_clones: _Source) -> Iterator[Clone]:
 
 
 @pytest.fixture(scope="session")
-def backset_worker_database(_backset_clones: _Source) -> Iterator[Clone]:
+def backset_worker_database(_backset_clones: _ClonesWhenWanted) -> Iterator[Clone]:
     """A database for all tests of this process: one for each worker of pytest-xdist."""
     clone = _backset_clones.take()
     yield clone
@@ -55,16 +55,42 @@ def backset_session(backset_database: Clone) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def _backset_clones(pytestconfig: pytest.Config) -> Iterator[_Source]:
+def _backset_clones(pytestconfig: pytest.Config) -> Iterator[_ClonesWhenWanted]:
     """What gives the tests of this process their databases."""
     worker = getattr(pytestconfig, "workerinput", {})  # of pytest-xdist
-    source = _Source(pytestconfig.rootpath, worker.get("testrunuid", ""))
+    source = _ClonesWhenWanted(pytestconfig.rootpath, worker.get("testrunuid", ""))
     yield source
+    pytestconfig.stash[_SAID] = source.unkept
     if problem := source.close():
         warnings.warn(pytest.PytestWarning(f"backset: {problem}"), stacklevel=1)
 
 
-class _Source:
+_SAID = pytest.StashKey[str]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a worker of pytest-xdist hand on what is to be said; its own words nobody reads."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["backset"] = session.config.stash.get(_SAID, "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401  (of pytest-xdist)
+    """Keep what a worker has handed on."""
+    if said := getattr(node, "workeroutput", {}).get("backset"):
+        node.config.stash[_SAID] = said
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what makes each run of these tests run every migration."""
+    if why := config.stash.get(_SAID, ""):
+        terminalreporter.write_line(f"backset: the next run builds the template again: {why}")
+
+
+class _ClonesWhenWanted:
     """Opens the template when a test wants a database, and not before."""
 
     def __init__(self, root: Path, tests: str) -> None:
@@ -101,6 +127,11 @@ class _Source:
         from backset.testing.clones import Clones
 
         return Clones(template.opened(self._root, self._tests or identity.token()))
+
+    @property
+    def unkept(self) -> str:
+        """Why the next run has to build the template again; empty where it has not."""
+        return self._clones.unkept if self._clones is not None else ""
 
     def leave(self, clone: Clone) -> None:
         """Let a clone be dropped."""

@@ -211,7 +211,8 @@ def test_the_workers_of_xdist_share_what_one_has_built(tested: Suite) -> None:
             backset_session.execute(text("INSERT INTO users VALUES (1, 'ada')"))
             backset_session.commit()
     """)
-    tested.run("-n", "2", passed=6)
+    done = tested.run("-n", "2", passed=6)
+    done.stdout.fnmatch_lines(["backset: the next run builds the template again: *"])
     assert built.read_text().split() == ["x"]
     tested.holds_nothing_but_the_template()
     tested.run("-n", "2", passed=6)

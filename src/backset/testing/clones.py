@@ -90,6 +90,11 @@ class Clones:
         self._is_quick: bool | None = None  # None: not known yet
         self._left: dict[str, str] = {}
 
+    @property
+    def unkept(self) -> str:
+        """Why the next run of tests has to build the template again; empty where it has not."""
+        return self._template.unkept
+
     def take(self) -> Clone:
         """Return a new clone, and let the next one be made. Raises StepFailedError."""
         with explained(self._template.target):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -60,7 +59,8 @@ class Template:
 
     target: how a clone is reached, under its own name. names: those of the tests' target.
     given: what the database has beside its content. as_files: how the server is to copy it.
-    session: on the maintenance database; the template is open for as long as it lives.
+    session: on the maintenance database; the template is open for as long as it lives. unkept: why
+    the next run of tests has to build it again, where this one has.
     """
 
     settings: Settings = field(repr=False)
@@ -71,6 +71,7 @@ class Template:
     as_files: bool
     maintenance: Target
     session: Session = field(repr=False)
+    unkept: str = ""
 
     def called(self) -> str:
         """Return its name, which other tests may have changed; empty where it is gone."""
@@ -164,6 +165,7 @@ def _opened(run: Run, tests: str) -> Template:
         as_files=derived.wants_files(session, database, record.files if record else 0),
         maintenance=run.server.maintenance,
         session=session,
+        unkept=run.clone.unkept,
     )
 
 
@@ -175,29 +177,23 @@ def _built_by(run: Run, tests: str) -> Database | None:
 
 
 def _keep_for(tests: str) -> Step:
+    """Return the last step: the copy that was kept is left alone, else what was built."""
+
+    def keep(run: Run, _progress: Progress) -> Done:
+        names = run.server.names
+        run.close_sessions()
+        if run.clone.keeps:
+            derived.drop(run.server, names.next)
+            return Done(f"{names.clean} is kept")
+        run.clone.close()  # what was kept before may be going just now
+        derived.drop(run.server, names.clean)
+        built = run.server.databases()[names.next]
+        with signals.deferred():
+            swap.swap(run.server, [Rename(built, names.clean, "clean", tests)])
+        return Done(f"{names.clean} is kept for these tests: {run.clone.unkept}")
+
     plan = "would keep what is verified as a template for tests"
-    run = partial(_keep, tests=tests)
-    return Step("keep", _named(run), plan, needs="next", where="beside", is_last=True)
-
-
-def _named(run: partial[Done]) -> partial[Done]:
-    run.__module__ = __name__  # by which a step is told from one of a project
-    return run
-
-
-def _keep(run: Run, _progress: Progress, *, tests: str) -> Done:
-    """Leave the template alone: the copy that was kept, else what was built, for these tests."""
-    names = run.server.names
-    run.close_sessions()
-    if run.clone.keeps:
-        derived.drop(run.server, names.next)
-        return Done(f"{names.clean} is kept")
-    run.clone.close()  # what was kept before may be going just now
-    derived.drop(run.server, names.clean)
-    built = run.server.databases()[names.next]
-    with signals.deferred():
-        swap.swap(run.server, [Rename(built, names.clean, "clean", tests)])
-    return Done(f"{names.clean} is kept for these tests: {run.clone.unkept}")
+    return Step("keep", keep, plan, needs="next", where="beside", is_last=True)
 
 
 def _make_way(run: Run) -> None:
