@@ -219,6 +219,18 @@ def test_the_workers_of_xdist_share_what_one_has_built(tested: Suite) -> None:
     assert built.read_text().split() == ["x", "x"]
 
 
+TWO = """
+    def test_first(backset_session):
+        pass
+
+    def test_second(backset_url):
+        pass
+
+    def test_without():
+        pass
+"""
+
+
 WAITS = """
     import pathlib, time
 
@@ -242,7 +254,11 @@ def begun(tested: Suite, *words: str) -> subprocess.Popen[str]:
     return started
 
 
-@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "words",
+    [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)],
+    ids=["alone", "xdist"],
+)
 def test_an_interrupted_run_leaves_nothing(tested: Suite, words: tuple[str, ...]) -> None:
     """Ctrl-C goes to each process of the terminal."""
     started = begun(tested, *words)
@@ -250,6 +266,19 @@ def test_an_interrupted_run_leaves_nothing(tested: Suite, words: tuple[str, ...]
     started.communicate(timeout=WAIT_S)
     assert started.returncode == pytest.ExitCode.INTERRUPTED
     tested.holds_nothing_but_the_template()
+
+
+def test_an_interrupted_build_leaves_nothing(tested: Suite) -> None:
+    """What is half built goes, and so does Alembic's process."""
+    tested.migrate("SELECT pg_sleep(60)")
+    tested.write(TWO)
+    started = tested.start()
+    wait_until(lambda: any(each for _, each in tested.sessions() if str(each).endswith("__next")))
+    os.killpg(started.pid, signal.SIGINT)
+    said, _ = started.communicate(timeout=WAIT_S)
+    assert started.returncode == pytest.ExitCode.INTERRUPTED, said
+    wait_until(lambda: not tested.sessions())
+    assert tested.databases() == set()
 
 
 def test_what_a_killed_run_leaves_the_next_one_drops(tested: Suite) -> None:
@@ -286,18 +315,6 @@ def test_tests_keep_their_template_while_others_build_another_one(tested: Suite)
     tested.holds_nothing_but_the_template()
 
 
-TWO = """
-    def test_first(backset_session):
-        pass
-
-    def test_second(backset_url):
-        pass
-
-    def test_without():
-        pass
-"""
-
-
 def _without_migrations(tested: Suite) -> None:
     for each in (tested.folder / "migrations/versions").glob("*.py"):
         each.unlink()
@@ -315,11 +332,14 @@ def _with_one_that_fails(tested: Suite) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (
-            _without_migrations,
-            "backset: no migrations: * → write the first one: *",
+        pytest.param(
+            *(_without_migrations, "backset: no migrations: * → write the first one: *"),
+            marks=pytest.mark.slow,
         ),
-        (_without_a_project, "backset: no alembic.ini, *→ go to the project's folder, *"),
+        pytest.param(
+            *(_without_a_project, "backset: no alembic.ini, *→ go to the project's folder, *"),
+            marks=pytest.mark.slow,
+        ),
         (_with_one_that_fails, "backset: revision d1 (d1_more.py:4): *division by zero → mend *"),
     ],
     ids=["no migrations", "no project", "a migration that fails"],
