@@ -87,7 +87,7 @@ class Clones:
         self._maker, self._dropper = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._ahead: Future[str] | None = None
         self._dropping: Future[None] | None = None
-        self._is_quick: bool | None = None  # None: not known yet
+        self._is_quick = False  # until a DROP was
         self._left: dict[str, str] = {}
 
     @property
@@ -104,10 +104,10 @@ class Clones:
     def _made(self) -> str:
         """Return a clone; the next one is made meanwhile, unless a DROP would wait for that."""
         made, self._ahead = self._ahead, None
-        if self._is_quick is False and self._dropping is not None and made is None:
+        if made is None and self._dropping is not None and not self._is_quick:
             self._dropping.result()
         made = made or submit(self._maker, self._make)
-        if self._is_quick is not False:
+        if self._is_quick:
             self._ahead = submit(self._maker, self._make)
         return made.result()
 
@@ -134,7 +134,7 @@ class Clones:
             what = f"{template.database.name} was dropped while tests ran"
             raise StepFailedError(what, "run them again")
         source = replace(template.database, name=called)
-        is_large, is_quick = template.as_files, bool(self._is_quick)
+        is_large, is_quick = template.as_files, self._is_quick
         derived.copy(session, source, name, source, as_files=is_large or is_quick, shares=is_large)
         database = sql.Identifier(name)
         statements = [
