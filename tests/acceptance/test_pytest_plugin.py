@@ -411,5 +411,5 @@ def test_nothing_is_imported_until_a_fixture_is_used(tested: Suite) -> None:
             assert ours == {"backset", "backset.pytest_plugin"}
             assert not {"psycopg", "sqlalchemy", "alembic", "invoke"} & set(sys.modules)
     """)
-    tested.run("-p", "no:xdist", passed=1)
+    tested.run("-p", "no:pytest_postgresql", passed=1)  # which imports psycopg
     assert tested.databases() == set()
