@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.clusters import as_superuser, majors, running
 from tests.conftest import PASSWORD
 from tests.project import laid_down
 
@@ -413,3 +414,16 @@ def test_nothing_is_imported_until_a_fixture_is_used(tested: Suite) -> None:
     """)
     tested.run("-p", "no:pytest_postgresql", passed=1)  # which imports psycopg
     assert tested.databases() == set()
+
+
+@pytest.mark.parametrize("major", [each for each in majors() if each.values != (18,)])
+def test_on_every_major(tested: Suite, monkeypatch: pytest.MonkeyPatch, major: int) -> None:
+    """A role that may create databases is enough; it need not be a superuser."""
+    with running(major) as cluster:
+        as_superuser(cluster, "postgres", "CREATE ROLE developer LOGIN CREATEDB")
+        monkeypatch.setenv("DATABASE_URL", cluster.url("shop", "developer"))
+        tested.write(OWN)
+        tested.run(passed=8, failed=1)
+        query = "SELECT datname FROM pg_database WHERE starts_with(datname, 'shop')"
+        with psycopg.connect(cluster.url("postgres")) as session:
+            assert session.execute(query).fetchall() == [("shop__test__clean",)]
