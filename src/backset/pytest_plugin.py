@@ -13,7 +13,6 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
@@ -58,14 +57,22 @@ def backset_session(backset_database: Clone) -> Iterator[Session]:
 def _backset_clones(pytestconfig: pytest.Config) -> Iterator[_ClonesWhenWanted]:
     """What gives the tests of this process their databases."""
     worker = getattr(pytestconfig, "workerinput", {})  # of pytest-xdist
-    source = _ClonesWhenWanted(pytestconfig.rootpath, worker.get("testrunuid", ""))
+    source = _ClonesWhenWanted(pytestconfig, worker.get("testrunuid", ""))
     yield source
     pytestconfig.stash[_SAID] = source.unkept
     if problem := source.close():
         warnings.warn(pytest.PytestWarning(f"backset: {problem}"), stacklevel=1)
 
 
-_SAID = pytest.StashKey[str]()
+_SAID, _WHY = pytest.StashKey[str](), pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what wants a database, where an earlier test has said why there can be none."""
+    why = item.config.stash.get(_WHY, "")
+    if why and _backset_clones.__name__ in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.skip(reason=why))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -93,15 +100,12 @@ def pytest_terminal_summary(
 class _ClonesWhenWanted:
     """Opens the template when a test wants a database, and not before."""
 
-    def __init__(self, root: Path, tests: str) -> None:
-        self._root, self._tests = root, tests
+    def __init__(self, config: pytest.Config, tests: str) -> None:
+        self._config, self._tests = config, tests
         self._clones: Clones | None = None
-        self._why = ""
 
     def take(self) -> Clone:
-        """Return a clone; fail in a few lines, but once: the tests that follow are skipped."""
-        if self._why:
-            pytest.skip(self._why)
+        """Return a clone; fail in a few lines, and let the tests that follow be skipped."""
         from backset.cli import lines
         from backset.errors import BacksetError, StepFailedError
         from backset.process import identity
@@ -117,7 +121,7 @@ class _ClonesWhenWanted:
         identity.called("backset")
         words = [identity.spoken(each) for each in lines(said)]
         if self._clones is None:
-            self._why = f"no database for tests: {words[0]}"
+            self._config.stash[_WHY] = f"no database for tests: {words[0]}"
         quoted = (f"   {each}" for each in getattr(said, "quoted", ()))
         pytest.fail("\n".join([*(f"backset: {each}" for each in words), *quoted]), pytrace=False)
 
@@ -126,7 +130,7 @@ class _ClonesWhenWanted:
         from backset.testing import template
         from backset.testing.clones import Clones
 
-        return Clones(template.opened(self._root, self._tests or identity.token()))
+        return Clones(template.opened(self._config.rootpath, self._tests or identity.token()))
 
     @property
     def unkept(self) -> str:

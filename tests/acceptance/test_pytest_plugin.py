@@ -227,6 +227,9 @@ TWO = """
     def test_second(backset_url):
         pass
 
+    def test_third(backset_worker_database):
+        pass
+
     def test_without():
         pass
 """
@@ -351,10 +354,11 @@ def test_one_test_says_why_there_is_no_database(
     """In a line without a traceback; the others are skipped, those without a database run."""
     spoil(tested)
     tested.write(TWO)
-    done = tested.run(errors=1, skipped=1, passed=1)
+    done = tested.run(errors=1, skipped=2, passed=1)
     done.stdout.fnmatch_lines([words, "SKIPPED*no database for tests: *"])
     done.stdout.no_fnmatch_line("*Traceback*")
     done.stdout.no_fnmatch_line("*src/backset/*")
+    done.stdout.no_fnmatch_line("*is as it was*")  # nobody has asked for that database
     assert tested.databases() == set()
 
 
@@ -364,7 +368,7 @@ def test_a_server_that_is_not_there_is_named(
     """Without the password, and with what to do."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://ada:secret@127.0.0.1:1/shop")
     tested.write(TWO)
-    done = tested.run(errors=1, skipped=1, passed=1)
+    done = tested.run(errors=1, skipped=2, passed=1)
     done.stdout.fnmatch_lines(["backset: postgresql://ada@127.0.0.1:1/shop: * → start the server*"])
     done.stdout.no_fnmatch_line("*secret*")
 
@@ -396,7 +400,7 @@ def test_no_database_for_tests_is_beside_a_protected_one(
     superuser.execute(sql.SQL("CREATE DATABASE {}").format(name))
     superuser.execute(sql.SQL("ALTER DATABASE {} SET backset.protected TO 'on'").format(name))
     tested.write(TWO)
-    done = tested.run(errors=1, skipped=1, passed=1)
+    done = tested.run(errors=1, skipped=2, passed=1)
     done.stdout.fnmatch_lines(["backset: t_* is protected, and databases for tests would be on *"])
     assert tested.databases() == {""}
 

@@ -7,7 +7,7 @@ not exist: the database that people work with is not even looked into.
 from __future__ import annotations
 
 import re
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ from backset.cli import aimed
 from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.connections.target import derived_name
-from backset.errors import RefusedError
+from backset.errors import BacksetError, RefusedError
 from backset.inherit import inheritance
 from backset.inherit import property as properties
+from backset.memory import builds
 from backset.migrate.worker import nothing
 from backset.process import identity, process, signals
 from backset.runs import clones
@@ -36,7 +37,7 @@ from backset.settings.reader import load, restored_environment
 from backset.steps import reset, upgrade, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -126,10 +127,21 @@ def opened(root: Path, tests: str) -> Template:
         of_tests = replace(settings, target=own) if settings.target else settings
         # The log of a server that others use has errors of theirs, and `check` is what proves.
         options = Options(asks_log=False, deep=False)
-        with Run(of_tests, own, PURPOSE, beside=True, options=options) as run:
+        with _nothing_stood(own), Run(of_tests, own, PURPOSE, beside=True, options=options) as run:
             run.open()
             with explained(own):
                 return _opened(run, tests)
+
+
+@contextmanager
+def _nothing_stood(target: Target) -> Iterator[None]:
+    """Leave out of an error that the target is as it was: there was none, and nobody has asked."""
+    try:
+        yield
+    except BacksetError as error:
+        notes: list[str] = getattr(error, "__notes__", [])
+        notes[:] = [each for each in notes if each != f"{target.database} is as it was"]
+        raise
 
 
 def _refuse_protected(target: Target) -> None:
@@ -151,7 +163,7 @@ def _opened(run: Run, tests: str) -> Template:
         consent = Consent(yes=True, wait=True)
         execution.perform(run, chain, _Quiet(), skip=frozenset(), consent=consent)
         database = run.server.databases()[run.server.names.clean]
-    record = run.clone.memory.record if run.clone.memory else None
+    record = builds.read(builds.path(run.settings, run.target.database))
     given = properties.read(run.server.session, inheritance.PARAMETERS, database.name)
     session = connect(run.server.maintenance, PURPOSE)
     session.execute(LOCALLY.encode())
