@@ -392,6 +392,23 @@ def test_a_failing_test_shows_no_password(
     assert "can%25ary" not in done.stdout.str()
 
 
+def test_the_database_that_people_work_with_is_not_touched(
+    tested: Suite, superuser: psycopg.Connection[Any]
+) -> None:
+    """Not even read: nobody may connect to it. What is kept of its own rebuilds stays as well."""
+    names = [sql.Identifier(tested.name + each) for each in ("", "__previous", "__clean")]
+    for each in names:
+        create = sql.SQL("CREATE DATABASE {} ALLOW_CONNECTIONS false")
+        superuser.execute(create.format(each))
+    rows = "SELECT oid, xmin::text FROM pg_database WHERE datname = ANY(%s)"
+    ours = [[tested.name, f"{tested.name}__previous", f"{tested.name}__clean"]]
+    before = superuser.execute(rows, ours).fetchall()
+    tested.write(TWO)
+    tested.run(passed=4)
+    assert superuser.execute(rows, ours).fetchall() == before
+    assert tested.databases() == {"", "__previous", "__clean", "__test__clean"}
+
+
 def test_no_database_for_tests_is_beside_a_protected_one(
     tested: Suite, superuser: psycopg.Connection[Any]
 ) -> None:
