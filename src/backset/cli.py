@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from invoke.exceptions import Exit
 
@@ -170,6 +170,48 @@ def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _on_a_page(
+    settings: Settings, told: Report, task: str, wanted: str | Literal[True]
+) -> Iterator[None]:
+    """Write a page about the run of the block, one that fails as well."""
+    from backset.page import page
+
+    page.demand()
+    path = page.place(settings, wanted if isinstance(wanted, str) else "")
+    try:
+        yield
+    except BacksetError as error:
+        ended = {
+            "step": told.step or None,
+            "lines": _lines(error, None),
+            "exit_code": error.exit_code,
+        }
+        try:
+            _write_page(settings, told, task, path, ended)
+        except (BacksetError, OSError) as second:
+            error.add_note(f"no page was written: {second}")
+        raise
+    _write_page(settings, told, task, path)
+
+
+def _write_page(
+    settings: Settings,
+    told: Report,
+    task: str,
+    path: Path,
+    error: Mapping[str, Any] | None = None,
+) -> None:
+    from backset.page import gathering, page
+    from backset.page.content import RunTold
+    from backset.servers import location
+
+    ran = RunTold.of(told, task, error)
+    if (target := location.peek(settings)) is not None:
+        content = gathering.gather(settings, target, ran)
+        told.page(path, page.write(content, path))
+
+
 def _unwritten(finding: Finding) -> Finding:
     return replace(finding, settings=tuple(filter(pasted.is_open, finding.settings)))
 
@@ -229,16 +271,23 @@ def leave(told: Report, code: int) -> NoReturn:
 
 @contextmanager
 def ready(
-    name: str, *, plan: bool, as_json: bool, asked: Mapping[str, Any] = MappingProxyType({})
+    name: str,
+    *,
+    plan: bool,
+    as_json: bool,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+    page: str | Literal[True] | None = None,
 ) -> Iterator[Callable[..., None]]:
     """Open what a chain needs, Alembic's process before our own imports; give what runs it.
 
-    asked: the fields of Options that the flags say.
+    asked: the fields of Options that the flags say. page: the file of a page about the run; True
+    for the usual one, None for no page.
     """
     writes = asked.get("carries", {}).get("writes")
     changes = not plan and CHAINS[name].locks
     with (
         opened(name, as_json=as_json, changes=changes, meanwhile=_imported) as (settings, told),
+        _on_a_page(settings, told, name, page) if page and not plan else nullcontext(),
         _written(settings, told, plan=plan) if writes else nullcontext(),
         _ahead(settings, name, asked) as (memory, worker),
     ):

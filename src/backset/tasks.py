@@ -47,6 +47,11 @@ _REBUILDS = {
 }
 
 
+_REPORT = {
+    "report": "then write a page about the run: .backset/report.html, or FILE; see `report`",
+}
+
+
 @contextmanager
 def _machine(module: str) -> Iterator[Any]:
     """Import a module of the machine for the block, which has the process to itself.
@@ -98,12 +103,22 @@ def _dry(c: Context, plan: bool = False) -> bool:
 
 @contextmanager
 def _ready(
-    name: str, c: Context, *, plan: bool, as_json: bool, asked: Mapping[str, Any] | None = None
+    name: str,
+    c: Context,
+    *,
+    plan: bool,
+    as_json: bool,
+    asked: Mapping[str, Any] | None = None,
+    page: str | None = None,
 ) -> Iterator[Callable[..., None]]:
-    """Open what a chain needs for the block; give what runs it."""
+    """Open what a chain needs for the block; give what runs it.
+
+    page: the file of a page about the run; True for the usual one, None for no page.
+    """
+    plan = _dry(c, plan)
     with (
         _machine("cli") as cli,
-        cli.ready(name, plan=_dry(c, plan), as_json=as_json, asked=asked or {}) as run_chain,
+        cli.ready(name, plan=plan, as_json=as_json, asked=asked or {}, page=page) as run_chain,
     ):
         yield run_chain
 
@@ -128,10 +143,11 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
     @task(
         name=chain.name,
         auto_shortflags=False,
-        optional=["carry", "standby"],
+        optional=["carry", "standby", "report"],
         help={
             **_REBUILDS,
             **_STANDBY,
+            **_REPORT,
             "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
             "--carry= of none, whatever the settings say",
             "drop_data": "with --carry: leave behind what has no place in the new schema",
@@ -160,6 +176,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         seed_twice: bool = False,
         accept: bool = False,
         cold: bool = False,
+        report: str | None = None,
         timeout: str = "",
     ) -> None:
         """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
@@ -177,7 +194,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
         asked["standby"] = standby
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        with _ready(chain.name, c, plan=plan, as_json=json, asked=asked) as run_chain:
+        with _ready(chain.name, c, plan=plan, as_json=json, asked=asked, page=report) as run_chain:
             run_chain(said=said, skip=skip)
 
     return rebuild
@@ -185,10 +202,11 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
 
 @task(
     auto_shortflags=False,
-    optional=["standby"],
+    optional=["standby", "report"],
     help={
         **_REPLACES,
         **_STANDBY,
+        **_REPORT,
         **_TIMEOUT,
         "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
         "variable with one",
@@ -215,6 +233,7 @@ def carry(
     standby: str | None = None,
     accept: bool = False,
     cold: bool = False,
+    report: str | None = None,
     timeout: str = "",
 ) -> None:
     """Rebuild the database with the rows of a dump or another one.
@@ -228,7 +247,7 @@ def carry(
     asked["standby"] = standby
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    with _ready("carry", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("carry", c, plan=plan, as_json=json, asked=asked, page=report) as run_chain:
         run_chain(said=said)
 
 
@@ -620,6 +639,28 @@ def history(_c: Context, json: bool = False) -> None:
         revisions.history(as_json=json)
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        **_LOOKS,
+        "output": "the file that it is written to; .backset/report.html without it",
+        "run": "the file of what a task has printed with --json: its steps and waits are shown",
+    },
+)
+def report(
+    c: Context, output: str = "", run: str = "", plan: bool = False, json: bool = False
+) -> None:
+    """Write a page to look at: state, revisions, schema, rows.
+
+    One file of HTML that loads nothing: the revisions with the database's
+    place in them, the tables with what differs from the models, the rows, and
+    with `--run` the steps of a run on a time scale. `reset-db --report` writes
+    it after the rebuild, also after one that failed. The database is only read.
+    """
+    with _machine("commands.report") as command:
+        command.report(output=output, run=run, as_json=json, plan=_dry(c, plan))
+
+
 @task(auto_shortflags=False, help=_LOOKS)
 def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     """Put migration scripts that are out of use into a tar.
@@ -809,6 +850,6 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 
 namespace = collection(
     STANDARD,
-    *(status, repair, backups, history, archive, squash, rebase, prove_squash),
+    *(status, repair, backups, history, report, archive, squash, rebase, prove_squash),
     *(protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

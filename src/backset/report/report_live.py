@@ -62,8 +62,9 @@ class LiveReport(Report):
             if lasting:
                 live.refresh()
 
-    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:  # noqa: ARG002  (JSON)
+    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Print a line above the live one, which goes on."""
+        self._keep_notice(text, clients)
         step = f"{self._styled(self.step, '')}" if self.step else ""
         self._console.print(f" [yellow]![/] {step}{_escaped(spoken(text))}")
 
