@@ -6,7 +6,7 @@ import random
 import shutil
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backset.catalog.catalog import RowCounts
 from backset.catalog.columns import Column, Reference, Table
@@ -28,7 +28,7 @@ from backset.status.states import state
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page, Request
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), "")
 MADE_AT = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
@@ -257,3 +257,23 @@ def hostile() -> PageContent:
             EarlierRun(began=MADE_AT, task=HOSTILE, exit_code=1, seconds=1.0, text=HOSTILE),
         ],
     )
+
+
+def watched(
+    started: Browser,
+    size: tuple[int, int] = (1280, 900),
+    **context: Any,  # noqa: ANN401  (Playwright's)
+) -> tuple[Page, list[str]]:
+    """Return a new page, and what is wrong with it: what its console says, and what it asks for."""
+    view = {"width": size[0], "height": size[1]}
+    page = started.new_context(viewport=view, **context).new_page()  # type: ignore[arg-type]
+    told: list[str] = []
+    page.on("console", lambda each: told.append(each.text))
+    page.on("pageerror", lambda each: told.append(str(each)))
+
+    def asked(request: Request) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            told.append(request.url)
+
+    page.on("request", asked)
+    return page, told
