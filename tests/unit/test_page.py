@@ -382,7 +382,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(layout, "import_module", fail)
     with pytest.raises(SettingsError, match="fast_sugiyama") as refused:
         page.demand()
-    assert "backset[report]" in str(refused.value.problems)
+    assert "its extra report" in str(refused.value.problems)
 
 
 def test_a_page_of_nothing_says_so() -> None:

@@ -13,7 +13,10 @@ from backset.revisions.script_files import newest_first
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-INSTALL = "install backset with its extra report: pip install 'backset[report]'"
+INSTALL = (
+    "install backset with its extra report, or beside it the packages fast-sugiyama, jinja2, "
+    "networkx and rectangle-packer"
+)
 _LARGE = 30  # nodes that hang together: more are grouped
 _SEED = 1  # the same page each time
 _UNIT_PX = 8  # what is packed is measured in these: the packing of pixels takes seconds

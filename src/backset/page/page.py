@@ -140,16 +140,16 @@ def _places(chains: list[Graph], schema: Graph, bars: Timeline | None) -> Iterat
 
 def _rows(content: PageContent) -> Mapping[str, Any]:
     """Return the columns that there are, and what each says of each table."""
-    run = content.run
+    ran = content.run
     said: dict[str, Mapping[str, int | None]] = {}
-    if run:
+    if ran:
         steps = {
-            "before": run.rows("backup"),
-            "loaded": run.rows("load"),
-            "carried": run.rows("carry"),
-            "seeded": run.rows("seed"),
+            "before": ran.rows("backup"),
+            "loaded": ran.rows("load"),
+            "carried": ran.rows("carry"),
+            "seeded": ran.rows("seed"),
         }
         said |= {name: found for name, found in steps.items() if found}
-    left = {each.name: each for step in (run.steps if run else ()) for each in step.left}
+    left = {each.name: each for step in (ran.steps if ran else ()) for each in step.left}
     tables = sorted({*content.rows, *(each for found in said.values() for each in found)})
     return {"tables": tables, "said": said, "left": left}

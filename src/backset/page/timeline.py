@@ -46,14 +46,14 @@ class Timeline:
     notices: Sequence[TimedNotice]
 
 
-def timeline(run: RunTold) -> Timeline:
+def timeline(ran: RunTold) -> Timeline:
     """Draw a run. A report that does not say when a step began has them one after the other."""
     last, spans = 0.0, []
-    for each in run.steps:
+    for each in ran.steps:
         began = last if each.began is None else each.began
         spans.append((began, began + each.seconds))
         last = began + each.seconds
-    whole = max(run.seconds, last, _LEAST_S)
+    whole = max(ran.seconds, last, _LEAST_S)
     bars = [
         Bar(
             f"s{number}",
@@ -61,17 +61,17 @@ def timeline(run: RunTold) -> Timeline:
             each.text,
             spoken_s(each.seconds),
             *(100 * began / whole, 100 * (end - began) / whole),
-            beside=_beside(number, spans, run),
+            beside=_beside(number, spans, ran),
             ended=each.ended,
             lost=each.left,
         )
-        for number, (each, (began, end)) in enumerate(zip(run.steps, spans, strict=True))
+        for number, (each, (began, end)) in enumerate(zip(ran.steps, spans, strict=True))
     ]
-    if run.error:
-        bars.append(_failed(run, last, whole))
+    if ran.error:
+        bars.append(_failed(ran, last, whole))
     others = []
     by_name = {each.step: each for each in bars}
-    for notice in run.notices:
+    for notice in ran.notices:
         if (bar := by_name.get(notice.step or "")) is None:
             others.append(notice)
             continue
@@ -82,18 +82,18 @@ def timeline(run: RunTold) -> Timeline:
     return Timeline(bars, [*_ticks(whole)], others)
 
 
-def _beside(number: int, spans: Sequence[tuple[float, float]], run: RunTold) -> list[str]:
+def _beside(number: int, spans: Sequence[tuple[float, float]], ran: RunTold) -> list[str]:
     began, end = spans[number]
     return [
         each.step
-        for other, each in enumerate(run.steps)
+        for other, each in enumerate(ran.steps)
         if other != number and min(end, spans[other][1]) - max(began, spans[other][0]) > _BESIDE_S
     ]
 
 
-def _failed(run: RunTold, last: float, whole: float) -> Bar:
+def _failed(ran: RunTold, last: float, whole: float) -> Bar:
     """Return the bar of the step that ended the run: it began once the last one was over."""
-    step = (run.error and run.error.step) or run.task
+    step = (ran.error and ran.error.step) or ran.task
     left, width = 100 * last / whole, 100 * (whole - last) / whole
     return Bar("failed", step, "", spoken_s(whole - last), left, width, has_failed=True)
 
