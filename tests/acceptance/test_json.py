@@ -287,7 +287,15 @@ def test_each_task_tells_json(project: Project) -> None:
     told = Told()
     lives = [
         *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
-        *(["repair"], ["history"], ["report"], ["archive"], ["rebase"], ["prove-squash", "old"], ["check"]),
+        *(
+            ["repair"],
+            ["history"],
+            ["report"],
+            ["archive"],
+            ["rebase"],
+            ["prove-squash", "old"],
+            ["check"],
+        ),
         *(["backups"], ["squash", "--plan"]),
         *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
     ]
