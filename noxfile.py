@@ -30,7 +30,12 @@ for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, interrupt)
 
 WORKFLOWS = (".github/workflows/ci.yml", ".github/workflows/every.yml")
-SCHEMAS = {"vendor.github-workflows": WORKFLOWS, "vendor.compose-spec": ("compose.yaml",)}
+ACTION = "action.yml"
+SCHEMAS = {
+    "vendor.github-workflows": WORKFLOWS,
+    "vendor.github-actions": (ACTION,),
+    "vendor.compose-spec": ("compose.yaml",),
+}
 HOOKS = {"config": ".pre-commit-config.yaml", "manifest": ".pre-commit-hooks.yaml"}
 # No check may reach the server that the developer's shell names. Nor does any go without byte code,
 # which would compile this package anew for each of the thousands of runs.
@@ -73,7 +78,8 @@ def lint(session: nox.Session) -> None:
         session.run(*command, *files, silent=True)
     for kind, file in HOOKS.items():
         session.run(sys.executable, "-m", "pre_commit", f"validate-{kind}", file)
-    session.run(str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet", *WORKFLOWS)
+    unsafe = [str(Path(sys.executable).with_name("zizmor")), "--offline", "--quiet"]
+    session.run(*unsafe, ACTION, *WORKFLOWS)
 
 
 @nox.session(venv_backend="none")

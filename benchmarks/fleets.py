@@ -43,35 +43,36 @@ def fleets(place: Place, amounts: Amounts) -> Iterator[Found]:
     if "fleet" not in place.invoke("--list").split():
         yield Absent("fleet", "this version cannot do it")
         return
-    project = _laid_down(place)
+    project = laid_down(place)
     place.renew(_TEMPLATE)
-    (head,) = _alembic(place, project, _TEMPLATE)
+    (head,) = alembic(place, project, _TEMPLATE)
     few, many, most = amounts.fleet
     names = [f"member_{each:03}" for each in range(most)]
     for each in names:
         place.renew(each, _TEMPLATE)
     yield _compared(place, amounts, project, names[:many], head, 0.1)
-    new = _add_revision(project, head)
+    new = add_revision(project, head)
     yield _compared(place, amounts, project, names[:many], new, 0.2)
     yield from _memory(place, project, names, few, new)
     place.drop(_TEMPLATE, *names)
 
 
-def _laid_down(place: Place) -> Path:
+def laid_down(place: Place) -> Path:
     """Return a copy of the project, to which a revision is added later."""
     project = place.folder / "fleet"
     shutil.copytree(place.project, project, ignore=shutil.ignore_patterns(".backset"))
     return project
 
 
-def _name(project: Path, names: Sequence[str]) -> None:
+def name(project: Path, names: Sequence[str]) -> None:
     """Let the fleet be these databases."""
     file = project / "pyproject.toml"
     text = file.read_text(encoding="utf-8").partition("\n[[tool.backset.fleet]]")[0]
     file.write_text(f"{text}\n[[tool.backset.fleet]]\ndatabases = {[*names]}\n", encoding="utf-8")
 
 
-def _add_revision(project: Path, down: str) -> str:
+def add_revision(project: Path, down: str) -> str:
+    """Add a revision with a table; return its id."""
     new = "fleet0000001"
     file = project / "alembic/versions" / f"{new}_one.py"
     file.write_text(_REVISION.format(id=new, down=down), encoding="utf-8")
@@ -85,7 +86,7 @@ def _compared(
 
     def prepare() -> None:
         if is_work:
-            _take_back(place, names, head)
+            take_back(place, _TEMPLATE, names, head)
 
     def check() -> None:
         if any(place.sql(each, _VERSION) != [(head,)] for each in names):
@@ -93,13 +94,13 @@ def _compared(
 
     def theirs() -> None:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            done = [submit(pool, _alembic, place, project, each) for each in names]
+            done = [submit(pool, alembic, place, project, each) for each in names]
             for each in done:
                 each.result()
 
-    _name(project, names)
+    name(project, names)
     sides = [
-        Side("fleet upgrade", lambda: _fleet(place, project, names), prepare, check),
+        Side("fleet upgrade", lambda: upgrade(place, project, names), prepare, check),
         Side(f"alembic upgrade head, {_AT_ONCE} at a time", theirs, prepare, check),
     ]
     one, other = alternate(sides, amounts.few, warms_up=False)
@@ -107,9 +108,9 @@ def _compared(
     return Comparison(f"{len(names)} databases, {what}", "s", one, other, goal)
 
 
-def _take_back(place: Place, names: Sequence[str], revision: str) -> None:
+def take_back(place: Place, template: str, names: Sequence[str], revision: str) -> None:
     """Let the databases be as the template is; to copy each anew would take minutes."""
-    ((down,),) = place.sql(_TEMPLATE, _VERSION)
+    ((down,),) = place.sql(template, _VERSION)
     for each in names:
         place.sql(
             each,
@@ -118,12 +119,14 @@ def _take_back(place: Place, names: Sequence[str], revision: str) -> None:
         )
 
 
-def _fleet(place: Place, project: Path, names: Sequence[str]) -> None:
+def upgrade(place: Place, project: Path, names: Sequence[str]) -> None:
+    """Bring all of them to head."""
     url = {"DATABASE_URL": place.url(names[0])}
     place.run("invoke", "fleet", "upgrade", "--jobs", str(_AT_ONCE), env=url, cwd=project)
 
 
-def _alembic(place: Place, project: Path, name: str) -> tuple[str, ...]:
+def alembic(place: Place, project: Path, name: str) -> tuple[str, ...]:
+    """Bring one database to head; return its rows of the version table."""
     place.run("alembic", "upgrade", "head", env={"DATABASE_URL": place.url(name)}, cwd=project)
     return tuple(row for (row,) in place.sql(name, _VERSION))
 
@@ -134,8 +137,8 @@ def _memory(
     """Yield the peak of the process that the user starts, over many databases and over few."""
     peaks = []
     for some in (names, names[:few]):
-        _take_back(place, some, head)
-        _name(project, some)
+        take_back(place, _TEMPLATE, some, head)
+        name(project, some)
         words = ("invoke", "fleet", "upgrade", "--jobs", str(_AT_ONCE))
         env = {"DATABASE_URL": place.url(names[0])}
         _, peak = watched(place, *words, env=env, cwd=project)

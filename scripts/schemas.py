@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 import backset
 from backset import described
 from backset.backups.manifest import RemoteDump  # told as its address
-from backset.report.report_json import Content, ToldMember
+from backset.report.report_json import Content, ToldEvent, ToldMember
 from backset.settings import fleets, values
 from backset.settings.settings import KEYS, Key
 
@@ -115,7 +115,7 @@ def _checked(check: Any) -> dict[str, Any]:  # noqa: ANN401  (a check)
 
 def report() -> dict[str, Any]:
     """Return the schema of what a task prints with --json."""
-    whole, *others = dict.fromkeys([*_below(Content), ToldMember])
+    whole, *others = dict.fromkeys([*_below(Content), ToldEvent, ToldMember])
     defined = {_title(each): _object(each) for each in others}
     return {"$schema": _DRAFT, "title": "backset --json", **_object(whole), "$defs": defined}
 

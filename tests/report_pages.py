@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from backset.catalog.catalog import RowCounts
 from backset.catalog.columns import Column, Reference, Table
 from backset.errors import Finding
+from backset.memory.journal import NotedRun
 from backset.page.content import (
-    EarlierRun,
     LeftRows,
     PageContent,
     RunTold,
@@ -174,16 +174,24 @@ def content(revisions: int, tables: int, *, is_orphaned: bool = False) -> PageCo
         models=facts.models,
         rows=rows,
         run=run(rows),
-        runs=[
-            EarlierRun(
-                began=MADE_AT - timedelta(days=days),
-                task="reset-db",
-                exit_code=4 if days == 2 else 0,
-                seconds=5.5 + days,
-                text="upgrade: relation users exists already" if days == 2 else "",
-            )
-            for days in range(1, 5)
-        ],
+        runs=[noted("reset-db", days, exit_code=4 if days == 2 else 0) for days in range(1, 5)],
+    )
+
+
+def noted(task: str, days: int, *, exit_code: int = 0, text: str = "") -> NotedRun:
+    """Return a run some days ago."""
+    return NotedRun(
+        began=(MADE_AT - timedelta(days=days)).isoformat(),
+        task=task,
+        database="shop",
+        url="postgresql://me@localhost:5432/shop",
+        who=text or "me@laptop",
+        result="failed" if exit_code else "done",
+        seconds=5.5 + days,
+        exit_code=exit_code,
+        error=text or ("relation users exists already" if exit_code else ""),
+        backup=text or "20261129T120000.000Z-0b228e9fec0b",
+        digest="",
     )
 
 
@@ -254,7 +262,7 @@ def hostile() -> PageContent:
             notices=[TimedNotice(HOSTILE, step=HOSTILE, at=0.2)],
         ),
         runs=[
-            EarlierRun(began=MADE_AT, task=HOSTILE, exit_code=1, seconds=1.0, text=HOSTILE),
+            noted(HOSTILE, 1, exit_code=1, text=HOSTILE),
         ],
     )
 

@@ -7,6 +7,7 @@ import shlex
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,10 @@ class Backset(Program):
 
     def parse_cleanup(self) -> None:
         """Show what is asked for, such as the help of a task. Raises Exit as parse_tasks()."""
+        if self.args.complete.value and self._is_backup_wanted():
+            for name in import_module("backset.commands.target").backup_names():
+                streams.tell(name)
+            raise Exit(code=0)
         with self._explained():
             super().parse_cleanup()
 
@@ -67,6 +72,11 @@ class Backset(Program):
         """Read the tasks and their flags. Raises Exit with a line for people."""
         with self._explained():
             super().parse_tasks()
+
+    def _is_backup_wanted(self) -> bool:
+        """Tell whether the word that a shell completes is the one after `restore`."""
+        *_, before, last = ["", *shlex.split(self.core.remainder)]
+        return last == "restore" or (before == "restore" and not last.startswith("-"))
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

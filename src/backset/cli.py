@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 _WITHOUT_TARGET = frozenset(
-    {"start", "stop", "history", "archive", "rebase", "check", "alembic", "fleet"}
+    {"start", "stop", "history", "archive", "rebase", "check", "alembic", "fleet", "runs"}
 )
 _WITHOUT_PRIMARY = _WITHOUT_TARGET | {"wait", "url"}
-_WITHOUT_SCRIPTS = frozenset({"start", "stop", "wait", "url", "psql", "backups", "undo", "squash"})
+_WITHOUT_SCRIPTS = frozenset(
+    {"start", "stop", "wait", "url", "psql", "backups", "runs", "undo", "squash"}
+)
 _BUG = 1  # its exit code
 
 
@@ -49,17 +51,19 @@ def opened(
     task: str,
     *,
     as_json: bool = False,
+    as_lines: bool = False,
     changes: bool = False,
     meanwhile: Callable[[], object] = nothing,
 ) -> Iterator[tuple[Settings, Report]]:
     """Give a task its settings and report; end it with the lines and exit code of its error.
 
+    as_lines: whether programs get each event at once, too.
     changes: whether it changes something, and is no plan: then it ends a squash that was killed.
     meanwhile: done while env.py is asked for the target, where it must be.
     """
     streams.open_closed()
     streams.conceal(())
-    told = _report(task, as_json=as_json)
+    told = _report(task, as_json=as_json, as_lines=as_lines)
     settings: Settings | None = None
     with signals.raised(last=identity.is_command()), restored_environment():
         try:
@@ -245,8 +249,12 @@ def _tell_bug(told: Report, settings: Settings | None) -> NoReturn:
     raise Exit(code=_BUG)
 
 
-def _report(task: str, *, as_json: bool) -> Report:
+def _report(task: str, *, as_json: bool, as_lines: bool) -> Report:
     """Return the report for where stdout goes: each imports what no other needs, such as rich."""
+    if as_lines:
+        from backset.report.report_json import JsonLinesReport
+
+        return JsonLinesReport(task)
     if as_json:
         from backset.report.report_json import JsonReport
 
@@ -275,6 +283,7 @@ def ready(
     *,
     plan: bool,
     as_json: bool,
+    as_lines: bool = False,
     asked: Mapping[str, Any] = MappingProxyType({}),
     page: str | Literal[True] | None = None,
 ) -> Iterator[Callable[..., None]]:
@@ -285,8 +294,9 @@ def ready(
     """
     writes = asked.get("carries", {}).get("writes")
     changes = not plan and CHAINS[name].locks
+    form = {"as_json": as_json, "as_lines": as_lines}
     with (
-        opened(name, as_json=as_json, changes=changes, meanwhile=_imported) as (settings, told),
+        opened(name, **form, changes=changes, meanwhile=_imported) as (settings, told),
         _on_a_page(settings, told, name, page) if page and not plan else nullcontext(),
         _written(settings, told, plan=plan) if writes else nullcontext(),
         _ahead(settings, name, asked) as (memory, worker),

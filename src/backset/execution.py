@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from backset.connections.activity import Waits
 from backset.connections.session import explained, process_of
 from backset.errors import BacksetError, FindingsError, Overdue, StepFailedError
 from backset.inherit.extensions import Announced, lacking
+from backset.memory import journal
 from backset.migrate import current
 from backset.process import signals
 from backset.report import asking
@@ -35,6 +37,7 @@ from backset.text import explanations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from backset.chain import Chain, Group, Step, Watcher
     from backset.connections.activity import Backend
@@ -168,6 +171,26 @@ def perform(
     run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: Consent
 ) -> None:
     """Run the steps in their order. Raises BacksetError; the target is then as it was."""
+    with _noted(run, chain):
+        _performed(run, chain, watcher, skip=skip, consent=consent)
+
+
+def _noted(run: Run, chain: Chain) -> AbstractContextManager[None]:
+    """Note a run that changes something, for `invoke runs`."""
+    if not chain.locks or run.settings.is_throw_away:
+        return nullcontext()
+
+    def came_to() -> dict[str, str]:
+        taken = run.backups.taken
+        return {"backup": taken.name if taken else "", "digest": run.outcome.digest}
+
+    about = {"database": run.target.database, "url": run.target.shown}
+    return journal.noted(run.settings.backups, chain.name, about, came_to)
+
+
+def _performed(
+    run: Run, chain: Chain, watcher: Watcher, *, skip: frozenset[str], consent: Consent
+) -> None:
     run.open()
     if words := untried(run.server.major):
         watcher.notice(words)
@@ -398,6 +421,7 @@ def _enter(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> tuple[
     admitted = admit(run, chain, consent)
     _check_origin(run)
     settle(run, admitted, consent)
+    run.outcome.digest = admitted.digest
     run.choose(admitted.strategy)
     if run.work.is_beside:
         for client, remedy in run.server.immovable():

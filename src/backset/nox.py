@@ -40,6 +40,7 @@ def migrate_session(
     *,
     broken: Sequence[str] = (),
     downgrades: bool = True,
+    seed_twice: bool = True,
     install: Sequence[str] = (),
     wait_s: int = 60,
 ) -> list[str]:
@@ -49,6 +50,7 @@ def migrate_session(
     it finds there; a leading `python` is the project's own interpreter, where `install` made one.
     Without it, the version table is made to name a revision that no file has.
     downgrades: whether the migrations are also taken back to base, and up again.
+    seed_twice: whether the seed command is also run on what it has filled; some may run only once.
     install: what pip installs into an environment of the session's own; without it, backset looks
     for the project's environment as it always does.
     wait_s: how many seconds the server may take until it serves.
@@ -63,7 +65,8 @@ def migrate_session(
         env = _environment(session, server)
         with signals.raised(), _served(session, server, env, wait_s) as (given, service):
             stage = NoxStage(session, {**env, **given}, service, broken, CLEANING_S)
-            checks = _rehearsed(stage, downgrades=downgrades, wait_s=wait_s)
+            wanted = {"downgrades": downgrades, "seeds_twice": seed_twice}
+            checks = _rehearsed(stage, **wanted, wait_s=wait_s)
         _report(session, f"{name}({server.name})", checks)
 
     session.__doc__ = "Rehearse the chain: on each PostgreSQL that is here, or on DATABASE_URL."
@@ -159,14 +162,15 @@ def _thrown_away(
         yield {**told, "DATABASE_URL": it.url, THROW_AWAY: where}, it
 
 
-def _rehearsed(stage: NoxStage, *, downgrades: bool, wait_s: int) -> list[Check]:
+def _rehearsed(stage: NoxStage, *, downgrades: bool, seeds_twice: bool, wait_s: int) -> list[Check]:
     """Return every check; each is told as it is made."""
     from backset import rehearsal  # noqa: PLC0415
     from backset.process import signals, streams  # noqa: PLC0415  (the noxfile's other sessions)
     from backset.rehearsal import rehearse  # noqa: PLC0415
 
     checks = []
-    for check in rehearse(stage, downgrades=downgrades, wait_s=wait_s):
+    wanted = {"downgrades": downgrades, "seeds_twice": seeds_twice}
+    for check in rehearse(stage, **wanted, wait_s=wait_s):
         if signals.has_come():  # the program that Nox has ended said 0
             raise KeyboardInterrupt
         for each in rehearsal.lines([check]):

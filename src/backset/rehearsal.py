@@ -134,10 +134,11 @@ class Stage(Protocol):
         """Return the size of the server's log, and its errors from there on; None: unreadable."""
 
 
-def rehearse(stage: Stage, *, downgrades: bool, wait_s: int) -> Iterator[Check]:
+def rehearse(stage: Stage, *, downgrades: bool, seeds_twice: bool, wait_s: int) -> Iterator[Check]:
     """Yield each check as it is made; one that leaves nothing to go on with is the last.
 
-    downgrades: whether the migrations can go back to base. wait_s: seconds for the server to come.
+    downgrades: whether the migrations can go back to base. seeds_twice: whether the seed command
+    can be run again. wait_s: seconds for the server to come.
     """
     waited = _done("the server answers twice", stage.task(["wait", "--timeout", str(wait_s)]))
     yield waited
@@ -157,6 +158,8 @@ def rehearse(stage: Stage, *, downgrades: bool, wait_s: int) -> Iterator[Check]:
     yield from criteria(rebuilt, stage.task(["status"]), errors)
     if not rebuilt["exit_code"]:
         swapped = any(step["step"] == "promote" for step in rebuilt["steps"])
+        if seeds_twice:
+            yield _done("the seed can be run again", stage.task(["seed"]))
         yield from _back_and_forth(stage, swapped=swapped)
         yield from _down_and_up(stage) if downgrades else ()
 
@@ -166,7 +169,6 @@ def _back_and_forth(stage: Stage, *, swapped: bool) -> Iterator[Check]:
 
     swapped: whether the rebuild was; one in place has nothing that could be swapped back.
     """
-    yield _done("the seed can be run again", stage.task(["seed"]))
     if not swapped:
         yield Check("undo", passed=True, text="none: what is rebuilt in place has only its dump")
     for task, name, state in SWAPPED if swapped else IN_PLACE:

@@ -32,6 +32,7 @@ _NO_DEEP = "leave out the scratch database in which the models make theirs"
 _SEED_TWICE = "run the seed command a second time, which must give the same rows"
 _WRITE = "where rows do not fit, put the settings that mend it into pyproject.toml, shown as a diff"
 _LOOKS = {word: _CHAIN[word] for word in ("plan", "json")}
+_LINES = {"json_lines": "--json, and before it a line of JSON for each thing as it happens"}
 _REPLACES = {
     **_CHAIN,
     "yes": "go on although it is not certain that this is the right server",
@@ -107,18 +108,20 @@ def _ready(
     c: Context,
     *,
     plan: bool,
-    as_json: bool,
+    json: tuple[bool, bool],
     asked: Mapping[str, Any] | None = None,
     page: str | None = None,
 ) -> Iterator[Callable[..., None]]:
     """Open what a chain needs for the block; give what runs it.
 
-    page: the file of a page about the run; True for the usual one, None for no page.
+    json: whether one object is printed, and whether a line for each event. page: the file of a
+    page about the run; True for the usual one, None for no page.
     """
+    form = dict(zip(("as_json", "as_lines"), json, strict=True))
     plan = _dry(c, plan)
     with (
         _machine("cli") as cli,
-        cli.ready(name, plan=plan, as_json=as_json, asked=asked or {}, page=page) as run_chain,
+        cli.ready(name, plan=plan, **form, asked=asked or {}, page=page) as run_chain,
     ):
         yield run_chain
 
@@ -145,6 +148,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         auto_shortflags=False,
         optional=["carry", "standby", "report"],
         help={
+            **_LINES,
             **_REBUILDS,
             **_STANDBY,
             **_REPORT,
@@ -168,6 +172,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         seed: bool = False,
         no_seed: bool = False,
         json: bool = False,
+        json_lines: bool = False,
         wait: bool = False,
         yes: bool = False,
         confirm: str = "",
@@ -194,7 +199,9 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
         asked["standby"] = standby
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        with _ready(chain.name, c, plan=plan, as_json=json, asked=asked, page=report) as run_chain:
+        with _ready(
+            chain.name, c, plan=plan, json=(json, json_lines), asked=asked, page=report
+        ) as run_chain:
             run_chain(said=said, skip=skip)
 
     return rebuild
@@ -204,6 +211,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
     auto_shortflags=False,
     optional=["standby", "report"],
     help={
+        **_LINES,
         **_REPLACES,
         **_STANDBY,
         **_REPORT,
@@ -227,6 +235,7 @@ def carry(
     write: bool = False,
     seed: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -247,15 +256,18 @@ def carry(
     asked["standby"] = standby
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    with _ready("carry", c, plan=plan, as_json=json, asked=asked, page=report) as run_chain:
+    with _ready(
+        "carry", c, plan=plan, json=(json, json_lines), asked=asked, page=report
+    ) as run_chain:
         run_chain(said=said)
 
 
-@task(auto_shortflags=False, optional=["standby"], help={**_REPLACES, **_STANDBY})
+@task(auto_shortflags=False, optional=["standby"], help={**_LINES, **_REPLACES, **_STANDBY})
 def undo(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -266,13 +278,16 @@ def undo(
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    with _ready("undo", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+    with _ready(
+        "undo", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
+    ) as run_chain:
         run_chain(said=said)
 
 
 @task(
     auto_shortflags=False,
     help={
+        **_LINES,
         **_CHAIN,
         **_TIMEOUT,
         "prove": "restore the dump into a scratch database, compare, and drop that",
@@ -287,6 +302,7 @@ def backup(
     pin: bool = False,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     timeout: str = "",
 ) -> None:
@@ -298,15 +314,16 @@ def backup(
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"proves": prove}
     named = {"name": name, "pin": pin}
-    with _ready("backup", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("backup", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said, named=named)
 
 
-@task(auto_shortflags=False, optional=["standby"], help={**_REBUILDS, **_STANDBY})
+@task(auto_shortflags=False, optional=["standby"], help={**_LINES, **_REBUILDS, **_STANDBY})
 def reset(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -320,13 +337,16 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _ready("reset", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+    with _ready(
+        "reset", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
+    ) as run_chain:
         run_chain(said=said)
 
 
 @task(
     auto_shortflags=False,
     help={
+        **_LINES,
         **_CHAIN,
         **_TIMEOUT,
         "drifted": "follow a squash although the schema is not what the new revision makes",
@@ -336,6 +356,7 @@ def upgrade(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     drifted: bool = False,
     timeout: str = "",
@@ -347,13 +368,14 @@ def upgrade(
     the id of the new revision is written, once its schema was compared.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"drifted": drifted}
-    with _ready("upgrade", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("upgrade", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
 @task(
     auto_shortflags=False,
     help={
+        **_LINES,
         **_LOOKS,
         **_TIMEOUT,
         "accept": "accept the differences from the models: write them into a file",
@@ -366,6 +388,7 @@ def verify(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     accept: bool = False,
     downgrade: bool = False,
     deep: bool = False,
@@ -380,15 +403,16 @@ def verify(
     asked: dict[str, Any] = {"accepts": accept, "downgrades": downgrade}
     _refuse_both("deep", yes=deep, no=no_deep)
     asked["deep"] = False if no_deep else deep or None
-    with _ready("verify", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("verify", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
-@task(auto_shortflags=False, help={**_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
+@task(auto_shortflags=False, help={**_LINES, **_CHAIN, **_TIMEOUT, "seed_twice": _SEED_TWICE})
 def seed(
     c: Context,
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     seed_twice: bool = False,
     timeout: str = "",
@@ -399,7 +423,7 @@ def seed(
     after `--` go to the script: `invoke seed -- --scale 1000`.
     """
     said, asked = {"wait": wait, "timeout": timeout}, {"seeds_twice": seed_twice}
-    with _ready("seed", c, plan=plan, as_json=json, asked=asked) as run_chain:
+    with _ready("seed", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(_after_dashes(), said=said)
 
 
@@ -432,6 +456,7 @@ class _NamedTask(Task[Any]):
     positional=["backup"],
     optional=["standby"],
     help={
+        **_LINES,
         **_REBUILDS,
         **_STANDBY,
         "backup": "a name from `invoke backups`; without one, the list is offered",
@@ -448,6 +473,7 @@ def restore(
     into: str = "",
     plan: bool = False,
     json: bool = False,
+    json_lines: bool = False,
     wait: bool = False,
     yes: bool = False,
     confirm: str = "",
@@ -464,7 +490,9 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into, "whence": from_}
-    with _ready("restore", c, plan=plan, as_json=json, asked={"standby": standby}) as run_chain:
+    with _ready(
+        "restore", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
+    ) as run_chain:
         run_chain(said=said, **which)
 
 
@@ -473,6 +501,20 @@ def backups(_c: Context, json: bool = False) -> None:
     """List the backups, the oldest first."""
     with _machine("commands.target") as target:
         target.backups(as_json=json)
+
+
+@task(
+    auto_shortflags=False,
+    help={"json": _CHAIN["json"], "all": "of all that is noted, not of the last twenty"},
+)
+def runs(_c: Context, json: bool = False, all: bool = False) -> None:  # noqa: A002  (a flag)
+    """List the runs that changed a database: when, who, what, how it ended.
+
+    The newest is last. The runs are noted in backups/.runs.jsonl, of which
+    the oldest lines go when there are about a thousand.
+    """
+    with _machine("commands.target") as target:
+        target.runs(as_json=json, is_all=all)
 
 
 @task(
@@ -850,6 +892,6 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 
 namespace = collection(
     STANDARD,
-    *(status, repair, backups, history, report, archive, squash, rebase, prove_squash),
+    *(status, repair, backups, runs, history, report, archive, squash, rebase, prove_squash),
     *(protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from psycopg import sql
 
 from backset.checks import differences
 from backset.settings.reader import load
+from backset.tasks import namespace
 from tests import buckets, squashed
 from tests.fleets import describe
 from tests.git import WHO, commit, git
@@ -157,7 +159,8 @@ STAGES = {
 
 def test_every_block_is_of_a_kind_that_is_tried() -> None:
     """A language that nothing here runs or reads cannot come in unnoticed."""
-    known = {"python", "starlark", "toml", "dotenv", "yaml", *COMMANDS, *SHOWN}
+    known = {"python", "starlark", "toml", "dotenv", "yaml", "make", "just", "json"}
+    known |= {*COMMANDS, *SHOWN}
     assert [str(each) for each in BLOCKS if each.language not in known] == []
     assert {each.language for each in BLOCKS} == known
 
@@ -229,6 +232,7 @@ def test_variables(block: Block, tmp_path: Path) -> None:
 
 
 OWN_TASKS = [each for each in of("python") if "backset.chain" in each.text]
+(OWN_COLLECTION,) = [each for each in of("python") if "add_collection" in each.text]
 
 
 def test_chains_of_ones_own(tmp_path: Path) -> None:
@@ -239,7 +243,11 @@ def test_chains_of_ones_own(tmp_path: Path) -> None:
     assert all(f"  {name} " in listed.stdout for name in ("reset-db-anonymized", "bare", "status"))
 
 
-@pytest.mark.parametrize("block", [each for each in of("python") if each not in OWN_TASKS], ids=str)
+@pytest.mark.parametrize(
+    "block",
+    [each for each in of("python") if each not in (*OWN_TASKS, OWN_COLLECTION)],
+    ids=str,
+)
 def test_noxfiles(block: Block, tmp_path: Path) -> None:
     """Each is a noxfile that has the session."""
     (tmp_path / "noxfile.py").write_text(block.text)
@@ -251,7 +259,7 @@ def test_noxfiles(block: Block, tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", of("starlark"), ids=str)
 def test_tiltfiles(block: Block, tmp_path: Path) -> None:
     """Each declares the resources."""
-    shutil.copytree(REPOSITORY / "tilt", tmp_path / "tilt")
+    shutil.copy(REPOSITORY / "src/backset/tilt/backset.star", tmp_path)
     assert "database-migrate" in Tilt(tmp_path).evaluate(block.text).resources
 
 
@@ -264,6 +272,54 @@ def test_files_for_other_programs(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "file.yaml"
     file.write_text(block.text)
     subprocess.run([sys.executable, "-m", *check, str(file)], check=True, capture_output=True)
+
+
+def test_tasks_beside_ones_own(elsewhere_in: Project) -> None:
+    """Each has its name, and each hint is to be typed as it stands."""
+    folder = elsewhere_in.folder / "another-project"
+    (folder / "tasks.py").write_text(OWN_COLLECTION.text)
+    project = Project(folder, elsewhere_in.env)
+    assert {"lint", "db.reset-db", "db.undo"} <= {*project.run("--list").stdout.split()}
+    done = project.run("db.reset-db")
+    assert done.returncode == 0, done.stderr
+    assert "`invoke db.undo` swaps the old one back" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("language", "file", "argv"),
+    [
+        ("make", "Makefile", ["make", "db-reset", "WORDS=--plan"]),
+        ("just", "justfile", ["just", "db-reset", "--plan"]),
+        ("poe", "pyproject.toml", ["poe", "db-reset", "--plan"]),
+    ],
+)
+def test_other_tools(elsewhere_in: Project, language: str, file: str, argv: list[str]) -> None:
+    """Each hands on the words, and reaches the project's database."""
+    text = next(
+        each.text
+        for each in BLOCKS
+        if each.page == "docs/how-to/tools.md" and (each.language == language or "poe" in each.text)
+    )
+    folder = elsewhere_in.folder / "another-project"
+    with (folder / file).open("a") as written:
+        written.write(f"\n{text}")
+    (folder / ".venv").symlink_to(sys.prefix)
+    env = {**os.environ, **elsewhere_in.env, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=True)
+    assert "nothing was changed" in done.stdout
+    assert "· promote " in done.stdout
+
+
+@pytest.mark.parametrize("block", of("json"), ids=str)
+def test_dev_containers(block: Block) -> None:
+    """The commands are words that backset knows."""
+    commands = " && ".join(
+        value for key, value in json.loads(block.text).items() if "Command" in key
+    )
+    words = re.findall(r"bin/backset (.*?)(?: &&|$)", commands)
+    assert words == ["reset-db", "wait upgrade"]
+    assert {*" ".join(words).split()} <= {*namespace.task_names}
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

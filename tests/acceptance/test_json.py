@@ -103,6 +103,7 @@ def a_life(told: Told, project: Project) -> None:
     for words in (["undo", "--plan"], ["undo"], ["status"], ["verify", "--plan"], ["verify"]):
         told.by(project, *words)
     told.by(project, "backup", "--prove")
+    told.by(project, "runs")
     told.by(project, "seed", "--seed-twice")
     told.by(project, "reset", "--plan")
     told.by(project, "restore", "--yes", "--plan")
@@ -287,16 +288,8 @@ def test_each_task_tells_json(project: Project) -> None:
     told = Told()
     lives = [
         *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
-        *(
-            ["repair"],
-            ["history"],
-            ["report"],
-            ["archive"],
-            ["rebase"],
-            ["prove-squash", "old"],
-            ["check"],
-        ),
-        *(["backups"], ["squash", "--plan"]),
+        *(["repair"], ["history"], ["archive"], ["rebase"], ["prove-squash", "old"], ["check"]),
+        *(["backups"], ["runs"], ["report"], ["squash", "--plan"]),
         *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
     ]
     with_json = [
@@ -328,7 +321,8 @@ def test_every_report_is_as_described_and_every_key_is_used(
         superuser.execute(sql.SQL("CREATE DATABASE {}").format(database))
     for number in range(len(STORIES)):
         tell(number)
-    assert {*keys(SCHEMA)} - told.keys == set()
+    in_lines = ("ToldMember.", "ToldEvent.", ".fleet")  # test_fleet.py and test_runs.py read those
+    assert {each for each in keys(SCHEMA) if not each.startswith(in_lines)} - told.keys == set()
 
 
 SOUND = {"task": "x", "exit_code": 0, "seconds": 0.1, "steps": [], "notices": [], "findings": []}

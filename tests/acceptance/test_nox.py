@@ -179,10 +179,12 @@ def test_the_database_can_be_kept(project: Project) -> None:
     assert not Path(ending.split()[-1]).exists()
 
 
-@pytest.mark.parametrize("word", ["downgrades=False", 'broken=["python", "break.py"]'])
+@pytest.mark.parametrize(
+    "word", ["downgrades=False", "seed_twice=False", 'broken=["python", "break.py"]']
+)
 @pytest.mark.slow
 def test_what_a_project_can_say(project: Project, word: str) -> None:
-    """Migrations that do not go back, and a broken database of its own."""
+    """Migrations that do not go back, a seed that runs once, and a broken database of its own."""
     (project.folder / "break.py").write_text(
         "import os, psycopg\n"
         "with psycopg.connect(os.environ['DATABASE_URL']) as session:\n"
@@ -191,7 +193,8 @@ def test_what_a_project_can_say(project: Project, word: str) -> None:
     )
     done = nox(project, "-s", "migrate(18)", said=word)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert ("head → base" in done.stdout) is ("broken" in word)
+    assert ("head → base" in done.stdout) is ("downgrades" not in word)
+    assert ("the seed can be run again" in done.stdout) is ("seed_twice" not in word)
 
 
 @pytest.mark.slow

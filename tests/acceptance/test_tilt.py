@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def tilt(project: Project) -> Tilt:
     """The repository's own Tiltfile, in a project whose environment has the command."""
-    shutil.copytree(REPOSITORY / "tilt", project.folder / "tilt")
+    shutil.copytree(REPOSITORY / "src/backset/tilt", project.folder / "tilt")
     (project.folder / ".venv").symlink_to(sys.prefix)
     return Tilt(project.folder).evaluate((REPOSITORY / "Tiltfile").read_text())
 
@@ -121,7 +121,7 @@ def test_no_command_can_ask(tilt: Tilt, project: Project) -> None:
 
 def test_another_tiltfile(project: Project) -> None:
     """It chooses the command, the files and the labels, and may have no mock data."""
-    shutil.copytree(REPOSITORY / "tilt", project.folder / "tilt")
+    shutil.copytree(REPOSITORY / "src/backset/tilt", project.folder / "tilt")
     tilt = Tilt(project.folder).evaluate(
         "load('./tilt/backset.star', 'database')\n"
         "database(command = ['uv', 'run', 'backset'],\n"
@@ -131,3 +131,15 @@ def test_another_tiltfile(project: Project) -> None:
     migrate = tilt.resources["database-migrate"]
     assert migrate["cmd"] == ["uv", "run", "backset", "wait", "upgrade", "--wait"]
     assert (migrate["deps"], migrate["labels"]) == (["db"], ["x"])
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_command_is_that_of_the_environment(tmp_path: Path, *, is_there: bool) -> None:
+    """Never `invoke`, which is always beside it, and knows nothing without a tasks.py."""
+    shutil.copytree(REPOSITORY / "src/backset/tilt", tmp_path / "tilt")
+    for name in ("invoke", "backset") if is_there else ("invoke",):
+        (tmp_path / ".venv/bin").mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".venv/bin" / name).touch()
+    tilt = Tilt(tmp_path).evaluate("load('./tilt/backset.star', 'database')\ndatabase()\n")
+    found = tilt.resources["database-migrate"]["cmd"][0]
+    assert found == (".venv/bin/backset" if is_there else "backset")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import amounts, figures, page, revisions, sides
+from benchmarks import amounts, figures, page, revisions, scale, sides
 from benchmarks.figures import Absent, Comparison, Curve, Reading
 
 if TYPE_CHECKING:
@@ -114,3 +115,30 @@ def test_rounds_may_be_asked_for() -> None:
     asked = amounts.chosen(quick=True, rounds=5)
     assert (asked.rounds, asked.few) == (5, 1)
     assert amounts.chosen(quick=False, rounds=1).few == 1
+
+
+def needs(**said: float) -> scale.Needs:
+    """Return what one database needs; what is not said is nothing."""
+    nothing = dict.fromkeys(scale.Needs.__annotations__, 0.0)
+    return scale.Needs(**{**nothing, **said})
+
+
+SITE = scale.Site(databases=100, servers=5, jobs=10, client_cores=99, server_cores=99)
+
+
+def test_who_only_waits_waits_less_with_more_at_a_time() -> None:
+    """A hundred databases that wait a second each, ten at a time: ten seconds after the start."""
+    waiting = needs(wait_s=1, start_s=2)
+    assert scale.simulate(waiting, SITE) == pytest.approx(12)
+    assert scale.simulate(waiting, replace(SITE, jobs=100)) == pytest.approx(3)
+    assert scale.simulate(waiting, replace(SITE, jobs=1000)) == pytest.approx(3)
+
+
+def test_cores_are_the_bound_of_who_computes() -> None:
+    """However many are at it: those of the clients, or those of each server."""
+    assert scale.simulate(needs(client_s=1), replace(SITE, client_cores=4)) == pytest.approx(25)
+    assert scale.simulate(
+        needs(server_s=1), replace(SITE, jobs=100, server_cores=2)
+    ) == pytest.approx(10)
+    both = replace(SITE, servers=1, client_cores=2, are_apart=False)
+    assert scale.simulate(needs(client_s=1, server_s=1), both) == pytest.approx(100)

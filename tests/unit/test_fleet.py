@@ -12,7 +12,7 @@ from backset.errors import LockedError
 from backset.fleet import journal
 from backset.fleet.jobs import Job
 from backset.fleet.members import FleetMember, Site
-from backset.fleet.running import worse
+from backset.fleet.running import in_turn, worse
 from backset.settings import fleets
 
 if TYPE_CHECKING:
@@ -136,3 +136,13 @@ def test_a_wrong_table_says_what_it_must_be(table: dict[str, Any], words: str) -
         fleets.read([table])
     assert words in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_servers_take_turns() -> None:
+    """A fleet that lists one server after the other loads all of them at the same time."""
+    members = [
+        FleetMember(0, name, server, name) for server, name in ("xa", "xb", "xc", "ya", "za")
+    ]
+    jobs = [Job(action="backup", site=Site("", ""), member=each) for each in members]
+    labels = [f"{each.member.server}{each.member.label}" for each in in_turn(jobs)]
+    assert labels == ["xa", "ya", "za", "xb", "xc"]

@@ -201,8 +201,6 @@ def test_long_names_that_are_cut_alike_derive_different_ones() -> None:
 @pytest.mark.parametrize("query", ["", "host=/run/pg", "host=%2Frun", "port=5444", "sslmode=allow"])
 def test_a_plain_url_means_what_libpq_says(user: str, host: str, database: str, query: str) -> None:
     """What is read without libpq, to begin sooner, is what libpq reads."""
-    from psycopg.conninfo import conninfo_to_dict
-
     url = f"postgresql://{user}{host}/{database}" + (f"?{query}" if query else "")
     if "dbname" not in (expected := conninfo_to_dict(url)):
         with pytest.raises(SettingsError):

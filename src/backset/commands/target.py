@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.cli import alembic_for_proof, opened
-from backset.errors import Finding, FindingsError, RefusedError, StepFailedError
+from backset.errors import BacksetError, Finding, FindingsError, RefusedError, StepFailedError
 from backset.process.streams import tell
 from backset.report.report import WOULD_START
+from backset.settings.reader import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,8 @@ _ELSEWHERE = (
     "the throw-away server has only those of its package: rehearse the chain on one that has more, "
     "by migrate_session() of backset.nox and its DATABASE_URL; `invoke reset-db` builds it on yours"
 )
+
+_LAST = 20  # runs that are shown
 
 
 def start(*, plan: bool) -> None:
@@ -79,6 +83,31 @@ def backups(*, as_json: bool) -> None:
         store = shared.store_of(settings, target.database if target else settings.database)
         found, unreadable = store.read()
         told.backups(found, store.place, unreadable)
+
+
+def backup_names() -> list[str]:
+    """Return the names of the target's backups for a shell that completes them; it asks nobody.
+
+    Those in a bucket are not among them.
+    """
+    from backset.backups.store import BackupStore
+
+    try:
+        settings = load(Path.cwd())
+        if settings.bucket:
+            return []
+        database = settings.target.database if settings.target else settings.database
+        return [each.name for each in BackupStore.of(settings.backups, database).list()]
+    except (BacksetError, OSError):  # the task itself will say it
+        return []
+
+
+def runs(*, as_json: bool, is_all: bool) -> None:
+    """List the runs that are noted, the oldest first."""
+    with opened("runs", as_json=as_json) as (settings, told):
+        from backset.memory import journal
+
+        told.runs(journal.read(settings.backups), None if is_all or as_json else _LAST)
 
 
 def url(*, reveal: bool, plan: bool) -> None:

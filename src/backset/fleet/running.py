@@ -6,7 +6,7 @@ from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 from backset.errors import BacksetError, Interrupted
@@ -63,6 +63,14 @@ def worse(one: int, other: int) -> int:
     return max(one, other, key=lambda code: _ORDER.index(code) if code in _ORDER else len(_ORDER))
 
 
+def in_turn(jobs: Iterable[Job]) -> list[Job]:
+    """Return the jobs in an order in which servers take turns: else one would have them all."""
+    of_server: dict[str, list[Job]] = {}
+    for each in jobs:
+        of_server.setdefault(each.member.server, []).append(each)
+    return [each for turn in zip_longest(*of_server.values()) for each in turn if each]
+
+
 class FleetRun:
     """Does jobs, a bounded number at a time, and tells of each.
 
@@ -97,7 +105,7 @@ class FleetRun:
         first = [each for each in jobs if each.member.key in names]
         others = [each for each in jobs if each.member.key not in names]
         if self._round(first) and self._round(self._unverified(canaries)):
-            self._round(others)
+            self._round(in_turn(others))
             return
         self.tally.left += len(others)
         self.tally.why = self.tally.why or "the first ones are not verified"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003  (msgspec asks for the types)
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,11 +12,13 @@ from backset.errors import StepFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from backset.catalog.catalog import RowCounts
     from backset.catalog.columns import Table
     from backset.errors import Finding
+    from backset.memory.journal import NotedRun
     from backset.report.report import Report
     from backset.revisions.history import History
     from backset.status.states import State
@@ -110,17 +111,6 @@ def read_run(path: Path) -> RunTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierRun:
-    """A run of the past: when it began, and how it ended, in words."""
-
-    began: datetime
-    task: str
-    exit_code: int
-    seconds: float
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PageContent:
     """All that a page tells.
 
@@ -143,4 +133,4 @@ class PageContent:
     models: frozenset[str] | None
     rows: RowCounts
     run: RunTold | None = None
-    runs: Sequence[EarlierRun] = ()
+    runs: Sequence[NotedRun] = ()

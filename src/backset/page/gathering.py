@@ -9,6 +9,7 @@ from backset.carry import tables as keys
 from backset.catalog import columns
 from backset.connections.session import explained
 from backset.errors import BacksetError
+from backset.memory import journal
 from backset.page.content import PageContent
 from backset.revisions.history import History
 from backset.runs.run import Options, Run
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backset.connections.target import Target
+    from backset.memory.journal import NotedRun
     from backset.migrate.worker import Worker
     from backset.page.content import RunTold
     from backset.settings.settings import Settings
     from backset.status.diagnosis import Status
+
+_MOST_RUNS = 30
 
 
 def gather(
@@ -60,7 +64,14 @@ def gather(
         models=found.facts.models,
         rows=found.rows,
         run=told,
+        runs=_earlier(settings, found.database),
     )
+
+
+def _earlier(settings: Settings, database: str) -> list[NotedRun]:
+    """Return the last runs on the target, the newest first."""
+    noted = (each for each in journal.read(settings.backups) if each.database == database)
+    return [*noted][-_MOST_RUNS:][::-1]
 
 
 def _histories(run: Run, found: Status) -> Iterator[History]:

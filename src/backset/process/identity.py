@@ -107,7 +107,13 @@ def works(name: str) -> str:
 def has_died(name: str) -> bool:
     """Tell whether `name` is that of a run whose process we could see, and which has ended."""
     found = _NAME.fullmatch(name)
-    return found is not None and found["machine"] == _machine() and not is_alive(int(found["pid"]))
+    return is_of_here(name) and found is not None and not is_alive(int(found["pid"]))
+
+
+def is_of_here(name: str) -> bool:
+    """Tell whether `name` is that of a run whose process we could see, if it has not ended."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["machine"] == _machine()
 
 
 def is_alive(pid: int) -> bool:

@@ -12,7 +12,7 @@ from backset.described import described, inline, key
 from backset.process.identity import spoken
 from backset.process.streams import tell
 from backset.text import pasted
-from backset.text.quantities import age, amount, count
+from backset.text.quantities import age, amount, count, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from backset.chain import Done, FoundDetails
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
+    from backset.memory.journal import NotedRun
     from backset.status.diagnosis import Status
     from backset.status.states import State
 
 _MOST_TABLES = 20  # in one line
 _LARGEST = 10
 _SIGNS = {"done": "✔", "findings": "!", "again": "!"}  # of databases of a fleet
+_ENDS = {"done": "✔", "failed": "✘"}
 WOULD_START = "would start the embedded PostgreSQL"
 WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
 
@@ -182,6 +184,23 @@ class Report:
     def page(self, path: Path, size_bytes: int) -> None:
         """Print where a page is that was written."""
         self.say(f"page      {path} ({amount(size_bytes)})")
+
+    def runs(self, runs: Sequence[NotedRun], last: int | None) -> None:
+        """Print a line for each earlier run, the newest last; of many the last ones."""
+        shown = runs[-last:] if last else runs
+        if len(shown) < len(runs):
+            self.say(f"the last {len(shown)} of {len(runs)} → all of them: --all")
+        for each in shown:
+            told = [each.database, moment(datetime.fromisoformat(each.began)), each.who]
+            if each.seconds is None:
+                told.append(each.result)
+            else:
+                told.append(f"{each.seconds:.1f} s")
+            told += [each.backup] if each.backup else []
+            told += [f"exit code {each.exit_code}: {each.error}"] if each.exit_code else []
+            self._line(_ENDS.get(each.result, "?"), each.task, " · ".join(told))
+        if not runs:
+            self.say("no run is noted here: a run is that changes a database")
 
     def done(self, text: str) -> None:
         """Print the last line of a task that ended well."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backset.chain import Done
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
+    from backset.memory.journal import NotedRun
     from backset.revisions.history import ToldChain, Trace
     from backset.revisions.rebasing import RebasedScript
     from backset.revisions.stale import KeptScript, StaleScript
@@ -97,6 +98,16 @@ class ToldMember:
     steps: Sequence[Sequence[str]] = key(
         "the steps that ended well, each with its line; `!` is a notice", default=ABSENT
     )
+
+
+@described(kw_only=True)
+class ToldEvent:
+    """A line of `--json-lines`: what happens, at once. The whole object comes last."""
+
+    event: str = key("`begin`, `progress`, `notice` or `end`")
+    step: str = key("the step that it is of; null outside of the steps", null=True)
+    text: str = key("what happens, as people read it; empty where a step begins")
+    seconds: float = key("since the task began")
 
 
 @described(frozen=False, kw_only=True)
@@ -183,6 +194,7 @@ class Content:
     unreadable: Sequence[str] = key(
         "a line for each dump in it that is no backup; beside these", default=ABSENT
     )
+    runs: Sequence[NotedRun] = key("`runs`: the runs that are noted", default=ABSENT)
     rebased: Sequence[RebasedScript] = key(
         "`rebase`: the scripts that are rewritten, or with `--plan` would be", default=ABSENT
     )
@@ -262,6 +274,10 @@ class JsonReport(Report):
         """Keep the manifests."""
         self.note(backups=backups, folder=str(folder), unreadable=unreadable)
 
+    def runs(self, runs: Sequence[NotedRun], last: int | None) -> None:
+        """Keep the runs."""
+        self.note(runs=runs[-last:] if last else runs)
+
     def status(self, status: Status) -> None:
         """Keep the state of a target."""
         self.state(status.state)
@@ -324,9 +340,37 @@ class JsonReport(Report):
             _print(ToldMember(event=event, database=database, text=text, **more))
 
 
+class JsonLinesReport(JsonReport):
+    """An object on a line of its own for whatever happens, at once; the one of the task is last."""
+
+    def begin(self, step: str) -> None:
+        """Print that a step begins."""
+        super().begin(step)
+        self._tell("begin", step)
+
+    def progress(self, text: str, *, lasting: bool = False) -> None:  # noqa: ARG002  (for people)
+        """Print what the step is doing."""
+        self._tell("progress", self.step, text)
+
+    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
+        """Print what must not go unsaid."""
+        super().notice(text, clients)
+        self._tell("notice", self.step, text)
+
+    def end(self, step: str, done: Done) -> None:
+        """Print that a step has ended."""
+        super().end(step, done)
+        self._tell("end", step, done.text)
+
+    def _tell(self, event: str, step: str, text: str = "") -> None:
+        seconds = round(self.seconds, 3)
+        _print(ToldEvent(event=event, step=step, text=text, seconds=seconds))
+
+
 def _print(content: Any) -> None:  # noqa: ANN401  (what is described)
     text = json.dumps(_concealed(plain(content)), default=str)  # it escapes what is not ASCII
-    print(redaction.no_command(spoken(text)), flush=True)
+    # In one piece: a thread may tell something at the same time.
+    print(redaction.no_command(spoken(text)) + "\n", end="", flush=True)
 
 
 def _concealed(content: Any) -> Any:  # noqa: ANN401  (JSON values)

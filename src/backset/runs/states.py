@@ -140,11 +140,13 @@ class Outcome:
     worked: the step that has begun to work on the live target itself, where it is to stay, and at
     which revisions that was then.
     is_carried: whether all rows of the target were carried.
+    digest: of the facts that were agreed to; empty where nobody had to.
     """
 
     promoted: bool | None = False
     worked: tuple[str, tuple[str, ...]] | None = None
     is_carried: bool = False
+    digest: str = ""
 
 
 def look_again(target: Target, purpose: str, old: Database | None) -> bool | None:
