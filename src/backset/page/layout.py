@@ -20,6 +20,7 @@ INSTALL = (
 _LARGE = 30  # nodes that hang together: more are grouped
 _SEED = 1  # the same page each time
 _UNIT_PX = 8  # what is packed is measured in these: the packing of pixels takes seconds
+_AT_ONCE = 40  # rectangles: to pack 400 takes a minute
 _BEND = 0.05  # of a box: the room that an edge takes where it passes a layer
 Point = tuple[float, float]
 
@@ -120,13 +121,16 @@ def groups(edges: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 def packed(sizes: Sequence[tuple[float, float]]) -> list[Point]:
     """Return where rectangles are put so that they are near each other. Raises SettingsError."""
-    if not sizes:
-        return []
     units = [(ceil(wide / _UNIT_PX), ceil(high / _UNIT_PX)) for wide, high in sizes]
-    area = sum(wide * high for wide, high in units)
-    widest = max(*(wide for wide, _ in units), ceil(sqrt(area) * 1.5))
-    places = imported("rpack").pack(units, max_width=widest)
-    return [(x * _UNIT_PX, y * _UNIT_PX) for x, y in places]
+    widest = max([sqrt(sum(wide * high for wide, high in units)) * 1.5, *(w for w, _ in units)])
+    found: list[Point] = []
+    below = 0
+    for first in range(0, len(units), _AT_ONCE):
+        some = units[first : first + _AT_ONCE]
+        places = imported("rpack").pack(some, max_width=ceil(widest))
+        found += [(x * _UNIT_PX, (y + below) * _UNIT_PX) for x, y in places]
+        below += max(y + high for (_, y), (_, high) in zip(places, some, strict=True))
+    return found
 
 
 def _drawn(edges: Sequence[tuple[int, int]]) -> Drawing:

@@ -1,7 +1,7 @@
 // Zoom, pan, search and jump. Without this the page says the same: graphs scroll, links jump.
 "use strict";
 document.documentElement.classList.add("js");
-const LEAST = 0.04, MOST = 2, READABLE = 0.55, NARROW = 640;
+const LEAST = 0.04, MOST = 2, READABLE = 0.55, FAR = 0.3, NARROW = 640;
 
 for (const graph of document.querySelectorAll(".graph")) {
   const find = (selector) => graph.querySelector(selector);
@@ -10,9 +10,13 @@ for (const graph of document.querySelectorAll(".graph")) {
   let scale = 1, texts = null, hits = [], at = -1;
 
   function zoom(to, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
-    const was = scale;
+    const was = scale, wide = sheet.offsetWidth, high = sheet.offsetHeight;
     scale = Math.min(MOST, Math.max(LEAST, to));
-    sheet.style.zoom = scale;
+    // A transform lays nothing out anew, as `zoom` would; margins make up for the room it leaves.
+    const side = Math.max(0, (canvas.clientWidth - wide * scale) / 2);
+    sheet.classList.toggle("far", scale < FAR);
+    sheet.style.transform = `scale(${scale})`;
+    sheet.style.margin = `0 ${(scale - 1) * wide + side}px ${(scale - 1) * high}px ${side}px`;
     canvas.scrollLeft = (canvas.scrollLeft + x) * scale / was - x;
     canvas.scrollTop = (canvas.scrollTop + y) * scale / was - y;
   }
@@ -108,8 +112,8 @@ for (const graph of document.querySelectorAll(".graph")) {
   addEventListener("hashchange", come);
   list(graph.dataset.narrow === "list" && innerWidth < NARROW);
   const first = find(".first");
-  if (whole() > READABLE) zoom(whole());
-  else if (first) show(first);
+  zoom(whole() > READABLE ? whole() : 1);
+  if (first && scale === 1) show(first);
   come();
 }
 addEventListener("beforeprint", () => {
