@@ -241,7 +241,9 @@ def schema(content: PageContent, marks: Mapping[str, Sequence[tuple[str, Finding
         several[max(busy, key=lambda place: busy[place])].is_first = True
     width = max((x + wide for x, _, wide, _ in frames), default=0) + 8
     height = max((y + high for _, y, _, high in frames), default=0) + 8
-    return Graph(drawn, edges, width, height, alone, frames if len(frames) > 1 else ())
+    several_frames = [frame for part, frame in zip(parts, frames, strict=True) if part.refers]
+    shown = several_frames if len(parts) > 1 else ()
+    return Graph(drawn, edges, width, height, alone, shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from math import ceil, sqrt
@@ -18,6 +19,8 @@ INSTALL = (
     "networkx and rectangle-packer"
 )
 _LARGE = 30  # nodes that hang together: more are grouped
+_HUB = 8  # others that refer to a node: more are told in words
+_WIDER = 1.3  # than high
 _SEED = 1  # the same page each time
 _UNIT_PX = 8  # what is packed is measured in these: the packing of pixels takes seconds
 _AT_ONCE = 40  # rectangles: to pack 400 takes a minute
@@ -105,11 +108,15 @@ def _components(edges: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]
 def groups(edges: Iterable[tuple[int, int]]) -> list[list[int]]:
     """Return the nodes in groups that refer to each other more than to others, the largest first.
 
+    What very many refer to, such as a table of users, makes no group of these.
     Raises SettingsError.
     """
     networkx = imported("networkx")
+    every = sorted(edges)
     graph = networkx.Graph()
-    graph.add_edges_from(sorted(edges))
+    graph.add_nodes_from(sorted({node for edge in every for node in edge}))
+    referred = Counter(other for _, other in every) if len(graph) > _LARGE else Counter[int]()
+    graph.add_edges_from(edge for edge in every if referred[edge[1]] <= _HUB)
     found = []
     for part in networkx.connected_components(graph):
         is_large = len(part) > _LARGE
@@ -120,16 +127,19 @@ def groups(edges: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def packed(sizes: Sequence[tuple[float, float]]) -> list[Point]:
-    """Return where rectangles are put so that they are near each other. Raises SettingsError."""
+    """Return where rectangles are put so that they are near each other, and wider than high.
+
+    Raises SettingsError.
+    """
     units = [(ceil(wide / _UNIT_PX), ceil(high / _UNIT_PX)) for wide, high in sizes]
-    widest = max([sqrt(sum(wide * high for wide, high in units)) * 1.5, *(w for w, _ in units)])
+    highest = max([sqrt(sum(wide * high for wide, high in units) / _WIDER), *(h for _, h in units)])
     found: list[Point] = []
-    below = 0
+    beside = 0
     for first in range(0, len(units), _AT_ONCE):
         some = units[first : first + _AT_ONCE]
-        places = imported("rpack").pack(some, max_width=ceil(widest))
-        found += [(x * _UNIT_PX, (y + below) * _UNIT_PX) for x, y in places]
-        below += max(y + high for (_, y), (_, high) in zip(places, some, strict=True))
+        places = imported("rpack").pack(some, max_height=ceil(highest))
+        found += [((x + beside) * _UNIT_PX, y * _UNIT_PX) for x, y in places]
+        beside += max(x + wide for (x, _), (wide, _) in zip(places, some, strict=True))
     return found
 
 
