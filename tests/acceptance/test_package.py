@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
-    """And the schemas; what git ignores is left out of it, whether git has the file or not."""
+    """And what they read; what git ignores is left out of it, whether git has the file or not."""
     pip = [
         sys.executable,
         "-m",
@@ -32,6 +32,7 @@ def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("backset/")}
     source = REPOSITORY / "src"
-    files = [*source.rglob("*.py"), *source.rglob("schemas/*.json")]
+    patterns = ("*.py", "schemas/*.json", "templates/*", "tilt/*.star")
+    files = [path for pattern in patterns for path in source.rglob(pattern)]
     wanted = {path.relative_to(source).as_posix() for path in files}
     assert packed == wanted | {"backset/py.typed"}
