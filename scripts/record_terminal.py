@@ -24,7 +24,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "terminal.svg"
 PROJECT = ("alembic", "app", "scripts", "pyproject.toml", "tasks.py")
-COLUMNS, ROWS = 100, 30
+COLUMNS, ROWS = 70, 50  # as wide as a phone shows legibly
 ENV = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 ENV |= {"TERM": "xterm-256color"}
 # A colour, any other control sequence, or the text between them.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from difflib import get_close_matches
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,14 @@ _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 _VALUE = re.compile(r"Flag <Argument: (\S+)> (needed value|doesn't take any value)")
 # Flags of Invoke for tasks that run shell commands.
 _USELESS = ("--hide", "--prompt-for-sudo", "--write-pyc", "-D", "-F", "-T", "-e", "-f", "-p", "-w")
+_NAME = re.compile(r"^  (?! )(.+?)(?=  |$)", re.MULTILINE)
+_IN_BOLD = "  \x1b[1m\\1\x1b[0m"
 _AS_MODULE = f"{Path(sys.executable).name} -m backset"
+
+
+def _is_coloured() -> bool:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return sys.stdout.isatty() and not plain
 
 
 class _Config(Config):
@@ -111,7 +120,11 @@ class Backset(Program):
     def print_columns(self, tuples: Sequence[tuple[str, str | None]]) -> None:
         """Print flags or tasks with their help, without what is of no use to these tasks."""
         shown = [each for each in tuples if not each[0].startswith(_USELESS)]
-        super().print_columns([(name, identity.spoken(text or "")) for name, text in shown])
+        columns = [(name, identity.spoken(text or "")) for name, text in shown]
+        with redirect_stdout(StringIO()) as printed:
+            super().print_columns(columns)
+        text = printed.getvalue()
+        print(_NAME.sub(_IN_BOLD, text) if _is_coloured() else text, end="")  # noqa: T201  (--help)
 
     def print_version(self) -> None:
         """Print the version of the installed package."""

@@ -322,6 +322,12 @@ def test_dev_containers(block: Block) -> None:
     assert {*" ".join(words).split()} <= {*namespace.task_names}
 
 
+def test_the_first_page_says_the_version() -> None:
+    """That of the package, which is in one place."""
+    about = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert f"Version {about['version']}," in (REPOSITORY / "docs/index.md").read_text()
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links(page: str) -> None:
     """What a page outside of the site links to is there; zensical holds the links of the site."""

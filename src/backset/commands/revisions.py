@@ -41,8 +41,9 @@ def history(*, as_json: bool) -> None:
 def _tell(history: History, told: Report) -> None:
     if history.name:
         told.say(f"chain {history.name}")
-    for line in history.lines():
-        told.say(line)
+    lines = list(history.lines())
+    for number, line in enumerate(lines, 1):
+        told.drawing(line, is_last=number == len(lines))
     if not history.loaded:
         told.say("there is no migration file")
     if history.database == ():

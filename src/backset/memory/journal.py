@@ -16,7 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from backset.described import described, key
-from backset.errors import BacksetError
+from backset.errors import BacksetError, Interrupted
 from backset.process import files, identity, streams
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ def noted(
     code, error = 0, ""
     try:
         yield
-    except BacksetError as problem:
+    except (BacksetError, Interrupted) as problem:
         code, error = problem.exit_code, problem.lines()[0]
         raise
     except BaseException as problem:
-        code, error = getattr(problem, "exit_code", 1), type(problem).__name__
+        code, error = 1, type(problem).__name__
         raise
     finally:
         seconds = round((datetime.now(UTC) - began).total_seconds(), 1)

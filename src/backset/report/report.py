@@ -113,7 +113,7 @@ class Report:
         if event in {"begun", "doing"}:
             return
         if event in {"failed", "refused", "locked", "interrupted", "died"}:
-            self._fail(f"{database:<{WIDTH}} {text}")
+            self._fail(database, text)
         else:
             self._line(_SIGNS.get(event, "·"), database, text)
 
@@ -145,6 +145,10 @@ class Report:
         """Print what consent is about."""
         for word, text in facts:
             self._line("·", word, text)
+
+    def drawing(self, line: str, *, is_last: bool) -> None:  # noqa: ARG002  (a terminal's bars)
+        """Print a line of the drawing of a chain."""
+        self.say(line)
 
     def say(self, text: str) -> None:
         """Print a line that is not a step's."""
@@ -183,7 +187,7 @@ class Report:
 
     def page(self, path: Path, size_bytes: int) -> None:
         """Print where a page is that was written."""
-        self.say(f"page      {path} ({amount(size_bytes)})")
+        self._fact("page", f"{path} ({amount(size_bytes)})")
 
     def runs(self, runs: Sequence[NotedRun], last: int | None) -> None:
         """Print a line for each earlier run, the newest last; of many the last ones."""
@@ -213,12 +217,12 @@ class Report:
         tables = _tables(status.rows)
         protected = " · protected" if status.protected else ""
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
-        self.say(f"database  {status.database} on {server}{protected}")
-        self.say(f"server    {status.where}")
-        self.say(f"python    {status.python}")
+        self._fact("database", f"{status.database} on {server}{protected}")
+        self._fact("server", status.where)
+        self._fact("python", status.python)
         if not status.facts.unreachable:
             self._chains(status)
-            self.say(f"tables    {tables}")
+            self._fact("tables", tables)
         if not status.findings:
             self.say(str(status.verdict))
         if status.unlooked:
@@ -227,20 +231,21 @@ class Report:
     def _chains(self, status: Status) -> None:
         for each in status.verdict.chains:
             rows, heads = (", ".join(some or ()) or "none" for some in (each.revisions, each.heads))
-            self.say(f"chain     {each.name}: at {rows}, head {heads}")
+            self._fact("chain", f"{each.name}: at {rows}, head {heads}")
         if not status.verdict.chains:
-            self.say(f"revision  {', '.join(status.verdict.revisions) or 'none'}")
-            self.say(f"heads     {', '.join(status.heads) or 'none'}")
+            self._fact("revision", ", ".join(status.verdict.revisions) or "none")
+            self._fact("heads", ", ".join(status.heads) or "none")
         if status.passed_over:
-            self.say(f"scripts   {status.passed_over}")
+            self._fact("scripts", status.passed_over)
 
     def state(self, state: State) -> None:
         """Print a state with its evidence and its cure."""
-        self.say(f"state     {state}")
+        self._fact("state", str(state), "green" if state.is_good else "yellow")
         for each in state.evidence[1:]:
-            self.say(f"evidence  {each}")
+            self._fact("evidence", each)
         if not state.is_good:
-            self.say(f"cure      {': '.join(filter(None, (state.cure.command, state.cure.why)))}")
+            cure = ": ".join(filter(None, (state.cure.command, state.cure.why)))
+            self._fact("cure", cure, "cyan")
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Keep the findings for programs; people read them as the lines of the error."""
@@ -254,7 +259,7 @@ class Report:
     ) -> None:
         """Print what went wrong, a line each, and below it what others have said of it."""
         for line in lines:
-            self._fail(f"{self.step:<{WIDTH}} {line}" if self.step else line)
+            self._fail(self.step, line)
         for line in quoted:
             tell(f"   {line}", is_error=True)
 
@@ -301,8 +306,11 @@ class Report:
     def _line(self, sign: str, step: str, text: str) -> None:
         self._print_line(sign, step, spoken(text))
 
-    def _fail(self, text: str) -> None:
-        self._print_error(spoken(text))
+    def _fail(self, step: str, text: str) -> None:
+        self._print_error(step, spoken(text))
+
+    def _fact(self, word: str, text: str, style: str = "") -> None:  # noqa: ARG002  (a terminal shows it)
+        self.say(f"{word:<{WIDTH}} {text}")
 
     def _print(self, text: str) -> None:
         tell(f" {text}")
@@ -310,5 +318,5 @@ class Report:
     def _print_line(self, sign: str, step: str, text: str) -> None:
         tell(f" {sign} {step:<{WIDTH}} {text}" if step else f" {sign} {text}")
 
-    def _print_error(self, text: str) -> None:
-        tell(f" ✘ {text}", is_error=True)
+    def _print_error(self, step: str, text: str) -> None:
+        tell(f" ✘ {step:<{WIDTH}} {text}" if step else f" ✘ {text}", is_error=True)
