@@ -181,22 +181,18 @@ def _on_a_page(
     """Write a page about the run of the block, one that fails as well."""
     from backset.page import page
 
-    page.demand()
     path = page.place(settings, wanted if isinstance(wanted, str) else "")
+    page.prepare(settings, path)
     try:
         yield
     except BacksetError as error:
-        ended = {
-            "step": told.step or None,
-            "lines": _lines(error, None),
-            "exit_code": error.exit_code,
-        }
-        try:
-            _write_page(settings, told, task, path, ended)
-        except (BacksetError, OSError) as second:
-            error.add_note(f"no page was written: {second}")
+        lines = _lines(error, None)
+        ended = {"step": told.step or None, "lines": lines, "exit_code": error.exit_code}
+        if unwritten := _write_page(settings, told, task, path, ended):
+            error.add_note(unwritten)
         raise
-    _write_page(settings, told, task, path)
+    if unwritten := _write_page(settings, told, task, path):
+        told.notice(unwritten)
 
 
 def _write_page(
@@ -205,15 +201,22 @@ def _write_page(
     task: str,
     path: Path,
     error: Mapping[str, Any] | None = None,
-) -> None:
+) -> str:
+    """Write a page about a run; return why there is none: that is no failure of the run."""
     from backset.page import gathering, page
     from backset.page.content import RunTold
     from backset.servers import location
 
     ran = RunTold.of(told, task, error)
-    if (target := location.peek(settings)) is not None:
+    try:
+        target = location.named(settings)
         content = gathering.gather(settings, target, ran)
         told.page(path, page.write(content, path))
+    except BacksetError as second:
+        return f"no page was written: {second}"
+    except OSError as second:
+        return f"no page was written: {StepFailedError.from_system(second)}"
+    return ""
 
 
 def _unwritten(finding: Finding) -> Finding:

@@ -51,7 +51,31 @@ def test_a_plan_writes_nothing(project: Project) -> None:
     done = project.invoke("report", "--plan", "--output", "there/page.html")
     assert "would write there/page.html" in done.stdout
     assert not (project.folder / "there").exists()
-    assert not (project.folder / ".backset/report.html").exists()
+    assert not (project.folder / ".backset").exists()
+
+
+def test_a_folder_is_no_page(project: Project) -> None:
+    """That is said before a run begins: nothing is changed."""
+    before = prints(project)
+    for words in (["reset-db", "--report=app"], ["report", "--output", "app"]):
+        done = project.invoke(*words)
+        assert done.returncode == 2
+        assert "app is a folder → name a file for the page" in done.stderr
+    assert prints(project) == before
+
+
+def test_a_page_that_cannot_be_written_fails_no_run(project: Project) -> None:
+    """The rebuild is done by then; a line says what became of the page."""
+    path = project.folder / "page.html"
+    script = project.folder / "scripts/add_mock_task_data.py"
+    made = "import pathlib\npathlib.Path('page.html').mkdir()\n"
+    script.write_text(
+        script.read_text().replace("import argparse\n", f"import argparse\n{made}", 1)
+    )
+    done = project.invoke("reset-db", "--report=page.html")
+    assert path.is_dir()
+    assert done.returncode == 0, done.stderr
+    assert f"no page was written: {path}: Is a directory" in done.stdout
 
 
 def test_an_orphaned_database_is_shown(project: Project) -> None:

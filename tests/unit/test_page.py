@@ -381,7 +381,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(layout, "import_module", fail)
     with pytest.raises(SettingsError, match="fast_sugiyama") as refused:
-        page.demand()
+        layout.demand()
     assert "its extra report" in str(refused.value.problems)
 
 

@@ -21,7 +21,6 @@ def report(*, output: str, run: str, as_json: bool, plan: bool) -> None:
         from backset.page import gathering, page
         from backset.servers import location
 
-        page.demand()
         ran = _read(run)
         path = page.place(settings, output)
         target = location.peek(settings) if plan else location.locate(settings)
@@ -33,6 +32,7 @@ def report(*, output: str, run: str, as_json: bool, plan: bool) -> None:
             return
         told.note(database=target.database, url=target.shown)
         content = gathering.gather(settings, target, ran, worker=it)
+        page.prepare(settings, path)
         told.page(path, page.write(content, path))
 
 

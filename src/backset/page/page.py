@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backset.errors import SettingsError
-from backset.page import graphs
+from backset.page import graphs, layout
 from backset.page.layout import INSTALL
 from backset.page.timeline import spoken_s, timeline
 from backset.process import files, streams
@@ -29,30 +29,31 @@ _ROW_PX = 1150  # of tables without references: as wide as the page
 _TEMPLATES = resources("backset.page") / "templates"
 
 
-def write(content: PageContent, path: Path) -> int:
-    """Write the page, for its owner alone; return its size in bytes. Raises OSError."""
-    text = render(content)
-    files.make(path.parent)
-    files.write(path, text)
-    return len(text.encode())
-
-
 def place(settings: Settings, output: str) -> Path:
-    """Return where the page goes: a file that was named, or one of ours that git does not see."""
-    if output:
-        return Path.cwd() / Path(output).expanduser()
-    path = settings.root / PLACE
-    files.make(path.parent)
-    files.hide(path.parent)
+    """Return where the page goes: a file that was named, or one of ours that git does not see.
+
+    Raises SettingsError where a package of the extra is not installed, or a folder is named.
+    """
+    layout.demand()
+    _environment()
+    path = Path.cwd() / Path(output).expanduser() if output else settings.root / PLACE
+    if path.is_dir():
+        raise SettingsError([(f"{path} is a folder", "name a file for the page")])
     return path
 
 
-def demand() -> None:
-    """Raise SettingsError where a package of the extra is not installed."""
-    from backset.page import layout  # noqa: PLC0415
+def prepare(settings: Settings, path: Path) -> None:
+    """Make the folder of the page, before a run whose page it will be. Raises OSError."""
+    files.make(path.parent)
+    if path == settings.root / PLACE:
+        files.hide(path.parent)
 
-    layout.demand()
-    _environment()
+
+def write(content: PageContent, path: Path) -> int:
+    """Write the page, for its owner alone; return its size in bytes. Raises OSError."""
+    text = render(content)
+    files.write(path, text)
+    return len(text.encode())
 
 
 def render(content: PageContent) -> str:
