@@ -373,6 +373,15 @@ def test_a_file_that_is_no_run_is_refused(tmp_path: Path) -> None:
         assert "--json" in refused.value.remedy
 
 
+def test_a_step_of_a_project_has_keys_of_its_own(tmp_path: Path) -> None:
+    """Whatever it calls `rows`, its bar is drawn."""
+    step = {"step": "mask", "text": "12 masked", "seconds": 1, "began": 0.5, "rows": "many"}
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"task": "x", "exit_code": 0, "seconds": 2, "steps": [step]}))
+    (bar,) = timeline(read_run(file)).bars
+    assert (bar.step, bar.text, bar.left) == ("mask", "12 masked", 25)
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the extra that brings it."""
 

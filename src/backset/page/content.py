@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from backset.revisions.history import History
     from backset.status.states import State
 
+_OF_EVERY = frozenset({"step", "text", "seconds", "began"})  # what every step has
+
 
 class SeenClient(msgspec.Struct, frozen=True, kw_only=True):
     """A session of somebody else, of which a step or a notice tells."""
@@ -94,7 +96,7 @@ class RunTold(msgspec.Struct, frozen=True, kw_only=True):
             "notices": plain(told.notices),
             "error": error,
         }
-        return msgspec.convert(content, cls)
+        return _converted(content)
 
     def rows(self, step: str) -> Mapping[str, int] | None:
         """Return the rows that a step has counted; None where it has not."""
@@ -104,10 +106,25 @@ class RunTold(msgspec.Struct, frozen=True, kw_only=True):
 def read_run(path: Path) -> RunTold:
     """Return the run whose `--json` is in a file. Raises StepFailedError, OSError."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=RunTold)
+        return _converted(msgspec.json.decode(path.read_bytes()))
     except msgspec.MsgspecError as error:
         what = f"{path} is no report of a run: {error}"
         raise StepFailedError(what, "give it what `invoke reset-db --json` printed") from None
+
+
+def _converted(content: Any) -> RunTold:  # noqa: ANN401  (JSON)
+    """Return what a report tells. A project's own step may have keys of other kinds."""
+    if isinstance(content, dict) and isinstance(content.get("steps"), list):
+        content = {**content, "steps": [_readable(each) for each in content["steps"]]}
+    return msgspec.convert(content, RunTold)
+
+
+def _readable(step: Any) -> Any:  # noqa: ANN401  (JSON)
+    try:
+        return msgspec.convert(step, TimedStep)
+    except msgspec.ValidationError:
+        is_object = isinstance(step, dict)
+        return {name: step[name] for name in _OF_EVERY & step.keys()} if is_object else step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

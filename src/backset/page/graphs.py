@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from backset.catalog.catalog import shown
 from backset.page.layout import groups, layered, packed
 from backset.revisions import script_files
 
@@ -122,8 +123,8 @@ class Graph:
 def revisions(history: History, number: int) -> Graph:
     """Draw one chain, the newest on top. number: of the chain, for the ids of its boxes."""
     known = [*history.known.values()]
-    has_run = script_files.ancestors(history.database or (), known)
-    has_run |= {name for each in known if each.id in history.squashed for name in each.down}
+    before = (name for each in known if each.id in history.squashed for name in each.down)
+    has_run = script_files.ancestors([*(history.database or ()), *before], known)
     is_known = history.database is not None and not history.gone.keys() & {*history.database}
     boxes = [
         _revision(history, each, f"r{number}-{at}", is_pending=is_known and each.id not in has_run)
@@ -242,8 +243,7 @@ def schema(content: PageContent, marks: Mapping[str, Sequence[tuple[str, Finding
     width = max((x + wide for x, _, wide, _ in frames), default=0) + 8
     height = max((y + high for _, y, _, high in frames), default=0) + 8
     several_frames = [frame for part, frame in zip(parts, frames, strict=True) if part.refers]
-    shown = several_frames if len(parts) > 1 else ()
-    return Graph(drawn, edges, width, height, alone, shown)
+    return Graph(drawn, edges, width, height, alone, several_frames if len(parts) > 1 else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +318,7 @@ def _table(
 ) -> TableBox:
     refers: dict[str, tuple[str, str]] = {}
     for reference in table.references:
-        to = _shown_name(reference.table)
+        to = shown(*reference.table)
         if to in ids:
             refers |= dict.fromkeys(reference.columns, (ids[to], to))
     name = table.shown
@@ -344,11 +344,6 @@ def counted(rows: RowCounts, name: str) -> str:
     number = rows[name]
     is_exact = number is not None and name not in rows.estimated
     return f"{number:,}" if is_exact else rows.told(name)
-
-
-def _shown_name(key: tuple[str, str]) -> str:
-    schema_name, name = key
-    return name if schema_name == "public" else f"{schema_name}.{name}"
 
 
 def _type_of(column: Column) -> str:

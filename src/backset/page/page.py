@@ -87,11 +87,8 @@ def render(content: PageContent) -> str:
 
 def _shown(value: object) -> object:
     """Return a text as a page may have it: one line, without passwords, which does nothing."""
-    return value if not isinstance(value, str) or hasattr(value, "__html__") else _plain(value)
-
-
-def _plain(text: str) -> str:
-    return streams.shown(spoken(text))
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return streams.shown(spoken(str(value))) if is_text else value
 
 
 def _environment() -> Any:  # noqa: ANN401  (an extra)
