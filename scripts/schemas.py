@@ -100,6 +100,8 @@ def _key(key: Key) -> dict[str, Any]:
 def _checked(check: Any) -> dict[str, Any]:  # noqa: ANN401  (a check)
     if isinstance(check, values.AtLeast):
         return {"type": "integer", "minimum": check.least}
+    if isinstance(check, values.OneOf):
+        return {"enum": list(check.words)}
     if check is values.read:
         chain = _closed({name: _checked(each) for name, each in values.KEYS.items()}, "name")
         return {"type": "array", "items": chain}

@@ -101,12 +101,30 @@ def standing_by(primary: Cluster) -> Iterator[Cluster]:
     with temporary_cluster(primary.major, installation=primary.programs) as made:
         made._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
         copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
-        programs(made, "pg_basebackup", "-D", str(made.data), *copy)
-        options = {"unix_socket_directories": made.socket_folder, "listen_addresses": "''"}
-        words = " ".join(f"-c {name}={value}" for name, value in options.items())
-        log = ("-l", str(made.log), "-o", f"{words} -c port={made.port}")
-        programs(made, "pg_ctl", "start", "-w", "-D", str(made.data), *log)
+        own = primary.installation / "bin" / "pg_basebackup"  # a newer one will do
+        newer = embedded_folder(18) / "bin" / "pg_basebackup"
+        programs(made, str(own if own.exists() else newer), "-D", str(made.data), *copy)
+        # What a newer one writes there, the libpq of an older server does not know.
+        where = f"host={primary.socket_folder} port={primary.port} user=postgres"
+        with (made.data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"primary_conninfo = '{where}'\n")
+        started(made)
         yield made
+
+
+def started(standby: Cluster) -> None:
+    """Start a server that follows another one, and wait until it can be read."""
+    options = {"unix_socket_directories": standby.socket_folder, "listen_addresses": "''"}
+    words = " ".join(f"-c {name}={value}" for name, value in options.items())
+    log = ("-l", str(standby.log), "-o", f"{words} -c port={standby.port}")
+    programs(standby, "pg_ctl", "start", "-w", "-D", str(standby.data), *log)
+
+
+def at_hosts(name: str, *clusters: Cluster, more: str = "") -> str:
+    """Return the URL of a database with the hosts of servers, in their order."""
+    hosts = ",".join(str(each.socket_folder) for each in clusters)
+    ports = ",".join(str(each.port) for each in clusters)
+    return f"postgresql://postgres@/{name}?host={hosts}&port={ports}{more}"
 
 
 def programs(cluster: Cluster, name: str, *arguments: str) -> None:

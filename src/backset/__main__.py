@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -38,7 +37,8 @@ _AS_MODULE = f"{Path(sys.executable).name} -m backset"
 
 
 def _is_coloured() -> bool:
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    env = reader.environment()
+    plain = env.get("NO_COLOR") or env.get("TERM", "dumb") == "dumb"
     return sys.stdout.isatty() and not plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +28,9 @@ from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
 from backset.runs.consent import Consent, admit, refuse_writing, settle, shown
 from backset.runs.run import Options, Run
-from backset.servers import derived, location, standbys, swap
+from backset.servers import derived, location, readers, standbys, swap
 from backset.servers.server import untried
+from backset.servers.standbys import Expected
 from backset.settings import rules
 from backset.steps.content import carry_sides, set_aside
 from backset.steps.databases import mark, pruned
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from backset.memory.builds import Memory
     from backset.migrate.worker import Worker
     from backset.report.report import Report
+    from backset.servers.server import Database
     from backset.settings.rules import Origin, Rules
     from backset.settings.settings import Settings
 
@@ -89,6 +91,9 @@ def run_chain(
         order = " → ".join(each.name for each in chain.steps if each.name not in skip)
         told.plan([("start", WOULD_START), ("then", order)])
         return
+    options = Options(**{**asked, "carries": carries, "origin": origin, "wish": wish})
+    if options.ends_readers:
+        readers.demand(target.others, target.mended_in)
     choice = None
     if chain.has("load"):
         choice = asking.choose_backup(
@@ -104,7 +109,7 @@ def run_chain(
         beside=chain.replaces,
         worker=opened.worker,
         choice=choice,
-        options=Options(**{**asked, "carries": carries, "origin": origin, "wish": wish}),
+        options=options,
         memory=opened.memory,
     ) as run:
         told.note(database=target.database, url=target.shown)
@@ -114,19 +119,51 @@ def run_chain(
             _tell_plan(run, chain, told, skip=skip, consent=consent)
             return
         perform(run, chain, told, skip=skip, consent=consent)
-        lacking = _await_standbys(run, told)
-        told.done(_farewell(chain, run))
+        lacking, words = _await_standbys(run, told)
+        told.done(words + _farewell(chain, run))
         if lacking:
             raise FindingsError.of(lacking)
 
 
-def _await_standbys(run: Run, told: Report) -> list[Finding]:
-    """Wait for the standbys, where somebody asked for that; return what they lack."""
+def _await_standbys(run: Run, told: Report) -> tuple[list[Finding], str]:
+    """Wait for the standbys, where somebody asked for that; return what they lack, and have."""
     wait_s = run.options.standby_s
     if wait_s is None:
-        return []
+        return [], ""
+    server, others = run.server, run.target.others
     with explained(run.target):
-        return standbys.await_replay(run.server.session, run.target.others, wait_s, told.notice)
+        expected = Expected.by(server)
+        found = standbys.await_replay(server.session, expected, others, wait_s, told.notice)
+        lacking = found.lacking
+        if run.options.ends_readers and (old := _left(run)):
+            lacking += _end_readers(run, told, old, {each.name for each in lacking})
+    return lacking, f" · {found.words}" if found.words else ""
+
+
+def _end_readers(run: Run, told: Report, old: Database, late: Collection[str]) -> list[Finding]:
+    """End who is in the old database on the standbys that have the new one; return who stays."""
+    others = [each for each in run.target.others if each.address not in late]
+    ended, left = readers.end(others, old.oid, run.server.identifier())
+    for each in ended:
+        if each.clients:
+            told.notice(f"ended on {each.address}: {each}", each.clients)
+    return left
+
+
+def _left(run: Run) -> Database | None:
+    """Return the database that a swap has replaced, which is the previous one now."""
+    old = run.current.database
+    if not run.outcome.promoted or old is None:
+        return None
+    now = run.server.databases().get(run.server.names.previous)
+    return now if now is not None and now.oid == old.oid else None
+
+
+def _tell_readers(run: Run, watcher: Watcher) -> None:
+    """Say who reads in the old database by now, since standbys end no session for a rename."""
+    if not run.options.ends_readers and (old := _left(run)) is not None:
+        for words, clients in readers.left(run.server, run.target.others, old):
+            watcher.notice(words, clients)
 
 
 def _origin(settings: Settings, text: str) -> Origin:
@@ -221,6 +258,8 @@ def _performed(
                 late = swap.lacking(run.server)
             if late:
                 watcher.notice(late)
+        with suppress(psycopg.Error):  # all is done
+            _tell_readers(run, watcher)
 
 
 def _lock(run: Run, chain: Chain, watcher: Watcher, consent: Consent) -> None:
@@ -465,6 +504,9 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> P
             lines, about = shown(admitted), (admitted.facts, admitted.digest)
             following = [str(each) for each in standbys.connected(run.server.session)]
             following += standbys.idle_slots(run.server.session)
+            if run.work.is_beside and (old := run.current.database) is not None:
+                where = (run.server, run.target.others, old)
+                following += readers.planned(*where, are_ended=run.options.ends_readers)
             lines += [("standby", each) for each in following]
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]

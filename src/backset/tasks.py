@@ -40,6 +40,7 @@ _REPLACES = {
 }
 _STANDBY = {
     "standby": "wait a minute, or SECONDS, until each standby has the new database; else exit 6",
+    "end_standby_sessions": "wait like --standby, then end the sessions there in the old database",
 }
 _REBUILDS = {
     **_REPLACES,
@@ -177,6 +178,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         yes: bool = False,
         confirm: str = "",
         standby: str | None = None,
+        end_standby_sessions: bool = False,
         in_place: bool = False,
         seed_twice: bool = False,
         accept: bool = False,
@@ -197,7 +199,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
         said["timeout"] = timeout
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
-        asked["standby"] = standby
+        asked |= {"standby": standby, "ends_readers": end_standby_sessions}
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
         with _ready(
             chain.name, c, plan=plan, json=(json, json_lines), asked=asked, page=report
@@ -240,6 +242,7 @@ def carry(
     yes: bool = False,
     confirm: str = "",
     standby: str | None = None,
+    end_standby_sessions: bool = False,
     accept: bool = False,
     cold: bool = False,
     report: str | None = None,
@@ -253,7 +256,7 @@ def carry(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "timeout": timeout}
     asked: dict[str, Any] = {"accepts": accept, "cold": cold, "origin": from_}
-    asked["standby"] = standby
+    asked |= {"standby": standby, "ends_readers": end_standby_sessions}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
     with _ready(
@@ -272,15 +275,15 @@ def undo(
     yes: bool = False,
     confirm: str = "",
     standby: str | None = None,
+    end_standby_sessions: bool = False,
 ) -> None:
     """Swap the database from before back in; twice is redo.
 
     One old database is kept, as `NAME__previous`.
     """
     said = {"wait": wait, "yes": yes, "digest": confirm}
-    with _ready(
-        "undo", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
-    ) as run_chain:
+    asked = {"standby": standby, "ends_readers": end_standby_sessions}
+    with _ready("undo", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
@@ -328,6 +331,7 @@ def reset(
     yes: bool = False,
     confirm: str = "",
     standby: str | None = None,
+    end_standby_sessions: bool = False,
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
@@ -337,9 +341,8 @@ def reset(
     """
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
-    with _ready(
-        "reset", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
-    ) as run_chain:
+    asked = {"standby": standby, "ends_readers": end_standby_sessions}
+    with _ready("reset", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said)
 
 
@@ -478,6 +481,7 @@ def restore(
     yes: bool = False,
     confirm: str = "",
     standby: str | None = None,
+    end_standby_sessions: bool = False,
     in_place: bool = False,
     timeout: str = "",
 ) -> None:
@@ -490,9 +494,8 @@ def restore(
     said = {"wait": wait, "yes": yes, "digest": confirm, "in_place": in_place}
     said["timeout"] = timeout
     which = {"backup": backup, "into": into, "whence": from_}
-    with _ready(
-        "restore", c, plan=plan, json=(json, json_lines), asked={"standby": standby}
-    ) as run_chain:
+    asked = {"standby": standby, "ends_readers": end_standby_sessions}
+    with _ready("restore", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
         run_chain(said=said, **which)
 
 

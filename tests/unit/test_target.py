@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -139,6 +141,16 @@ def test_each_of_several_hosts_has_a_url_of_its_own(url: str, alone: list[str]) 
     each = Target.parse(url).at_each_host()
     assert [one.url for one in each] == alone
     assert [one.params for one in each] == [Target.parse(one).params for one in alone]
+
+
+def test_another_database_is_that_at_each_host() -> None:
+    """Whoever asks a standby asks it for the same database."""
+    primary, standby = Target.parse("postgresql://u@a,b/db").at_each_host()
+    other = replace(primary, others=(standby,)).named("next")
+    assert [each.url for each in (other, *other.others)] == [
+        "postgresql://u@a/next",
+        "postgresql://u@b/next",
+    ]
 
 
 def test_hosts_and_ports_must_match() -> None:

@@ -6,7 +6,7 @@ import re
 import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,7 +88,8 @@ def take(
     A state that another dump of a folder has becomes a second name of that file.
     Raises StepFailedError, and RefusedError where pg_dump is missing or the name is taken.
     """
-    with connect(target, "backup") as session:
+    # A rollback on a session that the server has ended would be a warning of psycopg's.
+    with closing(connect(target, "backup")) as session:
         major = session.info.server_version // 10000
         pg_dump = programs.find("pg_dump", major)
         both = pg_dump, programs.beside(pg_dump, "pg_restore")

@@ -329,6 +329,11 @@ WHERE datname = coalesce(nullif(%s, ''), current_database())
 """
 
 
+def unlogged(session: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return the tables and sequences that are empty on each standby, since no WAL has them."""
+    return [(schema, name) for schema, name in session.execute(_UNLOGGED).fetchall()]
+
+
 def server_id(session: psycopg.Connection[Any]) -> str:
     """Return the server's system identifier: no other cluster has it.
 
@@ -390,6 +395,11 @@ def _lag(
     return LaggingSequence(name, int(next_value), owner, int(maximum))
 
 
+_UNLOGGED = f"""
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpersistence = 'u' AND c.relkind IN ('r', 'S') AND {is_users("n.nspname")}
+ORDER BY 1, 2
+"""
 _WAL_POSITION = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
        - '0/0'::pg_lsn

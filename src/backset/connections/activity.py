@@ -87,9 +87,19 @@ def listed(clients: Iterable[Backend]) -> str:
     return "; ".join(texts)
 
 
-def clients(session: psycopg.Connection[Any], databases: Sequence[str]) -> list[Backend]:
-    """Return who else is connected to databases, the oldest first."""
-    return [Backend(*row) for row in session.execute(_CLIENTS, [list(databases)]).fetchall()]
+def clients(
+    session: psycopg.Connection[Any],
+    databases: Sequence[str] = (),
+    names: str = "",
+    *,
+    oids: Sequence[int] = (),
+) -> list[Backend]:
+    """Return who else is connected to databases, the oldest first.
+
+    databases, names, oids: as end() has them.
+    """
+    values = {"databases": list(databases), "oids": list(oids), "names": names}
+    return [Backend(*row) for row in session.execute(_CLIENTS, values).fetchall()]
 
 
 def runs(session: psycopg.Connection[Any]) -> dict[str, str]:
@@ -247,7 +257,9 @@ _ROLES = """
 """
 _CLIENTS = f"""
 SELECT {_COLUMNS} FROM pg_stat_activity a {_ROLES}
-WHERE a.datname = ANY(%s) AND {_IS_CLIENT} AND a.pid <> pg_backend_pid()
+WHERE (a.datname = ANY(%(databases)s) OR a.datid = ANY(%(oids)s::oid[]))
+  AND {_IS_CLIENT} AND a.pid <> pg_backend_pid()
+  AND coalesce(a.application_name, '') ~ %(names)s
 ORDER BY a.backend_start, a.pid
 """
 _NAMES = (

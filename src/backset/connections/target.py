@@ -141,7 +141,10 @@ class Target:
         url = f"{match['scheme']}://{match['credentials'] or ''}{match['hosts']}"
         url += f"/{quote(database, safe='')}" + (f"?{'&'.join(query)}" if query else "")
         parsed = Target.parse(url)
-        other = replace(self, url=url, params=parsed.params, database=parsed.database)
+        others = tuple(each.named(database) for each in self.others)
+        other = replace(
+            self, url=url, params=parsed.params, database=parsed.database, others=others
+        )
         if {**self.params, "dbname": database} != dict(other.params):
             remedy = "write the URL in the plain form postgresql://user@host:port/database"
             raise SettingsError([("DATABASE_URL does not let its database be replaced", remedy)])

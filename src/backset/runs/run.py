@@ -20,6 +20,7 @@ from backset.runs.states import CloneState, InPlaceState, Outcome, RunBackups
 from backset.servers import derived
 from backset.servers.programs import Programs
 from backset.servers.server import Server
+from backset.servers.standbys import WAIT_S
 from backset.settings import values
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from backset.runs.policy import Strategy
     from backset.settings.rules import Origin, Rules
     from backset.settings.settings import Settings
-
-
-_STANDBY_S = 60.0  # a standby that is well is behind by less than a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,8 @@ class Options:
     is not what it makes. exact: rows of large tables are counted, and not estimated.
     drift: models are compared however many tables they have.
     standby: seconds in digits, for which the standbys are waited for after the swap; True for as
-    long as usual, None for not at all.
+    long as usual, None for not at all. ends_readers: sessions there that a swap has left in the old
+    database are ended.
     """
 
     proves: bool = False
@@ -75,6 +74,7 @@ class Options:
     exact: bool = False
     drift: bool = True
     standby: str | bool | None = None
+    ends_readers: bool = False
 
     def __post_init__(self) -> None:
         """Raise SettingsError if a number makes no sense."""
@@ -84,9 +84,9 @@ class Options:
     def standby_s(self) -> float | None:
         """Seconds for which the standbys are waited for."""
         if self.standby in {None, False}:
-            return None
+            return WAIT_S if self.ends_readers else None
         if self.standby is True:
-            return _STANDBY_S
+            return WAIT_S
         return values.of_flag("--standby", str(self.standby), values.seconds)
 
 

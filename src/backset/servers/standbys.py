@@ -1,25 +1,33 @@
-"""The standbys of a server: which follow it, how far they are, and what they have replayed."""
+"""The standbys of a server: how far they are, what they have replayed.
+
+What a server shows of its standbys is how far they are. A standby that is among the hosts of the
+URL is asked itself, too.
+"""
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
+from backset.catalog import catalog
 from backset.connections.session import connect, one_line
 from backset.errors import Finding, UnreachableError
 from backset.text.quantities import amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backset.connections.session import Session
     from backset.connections.target import Target
+    from backset.servers.server import Server
 
-_LOOK_EVERY_S = 0.2  # each look at a host of the URL is a login there
+WAIT_S = 60.0  # a standby that is well is behind by less than a second
+LOOK_EVERY_S = 0.2  # each look at a host of the URL is a login there
+_PURPOSE = "standbys"
 HIDDEN = "how far it is, the server shows to members of pg_monitor alone"
 
 
@@ -68,57 +76,160 @@ def position(session: Session) -> str:
     return str(found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a standby has that has replayed a swap.
+
+    position: of the WAL. name, oid, revisions: of the target. server_id: of the server that it
+    follows; empty where that is not known.
+    """
+
+    position: str
+    name: str
+    oid: int
+    revisions: tuple[str, ...]
+    server_id: str
+
+    @classmethod
+    def by(cls, server: Server) -> Expected:
+        """Return what the target is by now; a position that is asked last has all of it."""
+        name = server.names.target
+        with closing(connect(server.target, _PURPOSE)) as session:
+            revisions = tuple(catalog.revisions(session))
+        return cls(
+            name=name,
+            oid=server.databases()[name].oid,
+            revisions=revisions,
+            server_id=server.identifier(),
+            position=position(server.session),
+        )
+
+
+class Replayed(NamedTuple):
+    """What came of waiting: what is lacking where, and who has it all, in words."""
+
+    lacking: list[Finding]
+    words: str
+
+
+class _Answer(NamedTuple):
+    """What a host of the URL lacks, and whether waiting cannot help; what it is, in words."""
+
+    lack: Finding | None = None
+    is_final: bool = False
+    has: str = ""
+
+
 def await_replay(
-    session: Session, others: Sequence[Target], seconds: float, say: Callable[[str], None]
-) -> list[Finding]:
-    """Wait until each standby has replayed all that was committed; return what has not.
+    session: Session,
+    expected: Expected,
+    others: Sequence[Target],
+    seconds: float,
+    say: Callable[[str], None],
+) -> Replayed:
+    """Wait until each standby has replayed all that was committed; see what has not.
 
     session: on the primary. others: hosts of the URL beside the primary: of these each standby is
-    asked itself, too. seconds: after which the wait is given up. say: is told who is waited for.
+    asked itself, too, whether the database of that name is the expected one. seconds: after which
+    the wait is given up. say: is told who is waited for.
     """
     until = time.monotonic() + seconds
-    reached, left = position(session), [*others]
+    left, wrong, having = [*others], list[Finding](), list[str]()
     told: list[str] = []
     while True:
-        late = [each for each in connected(session, reached) if each.lag_bytes != 0]
-        answers = [(each, _asked(each, reached)) for each in left]
-        left = [each for each, lack in answers if lack]
-        asked = [lack for _, lack in answers if lack]
-        lacking = [*map(_late, late), *asked]
+        there = connected(session, expected.position)
+        late = [each for each in there if each.lag_bytes != 0]
+        answers = [(each, _asked(each, expected)) for each in left]
+        left = [each for each, answer in answers if answer.lack and not answer.is_final]
+        wrong += [answer.lack for _, answer in answers if answer.lack and answer.is_final]
+        having += [answer.has for _, answer in answers if answer.has]
+        asked = [answer.lack for _, answer in answers if answer.lack and not answer.is_final]
+        missing = [*map(_late, late), *asked]
         is_told = asked or any(each.lag_bytes is not None for each in late)
         if not is_told or time.monotonic() >= until:
-            return lacking
-        if (names := [each.name for each in lacking]) != told:  # and not for each byte
+            done = [f"{each.name} has replayed it" for each in there if each not in late]
+            if not (there or others):
+                done = ["no standby is connected, and none was waited for"]
+            return Replayed([*missing, *wrong], ", ".join(having or done))
+        if (names := [each.name for each in missing]) != told:  # and not for each byte
             told = names
-            say("; ".join(each.what for each in lacking))
-        time.sleep(_LOOK_EVERY_S)
+            say("; ".join(each.what for each in missing))
+        time.sleep(LOOK_EVERY_S)
 
 
 def _late(standby: Standby) -> Finding:
     hidden = standby.lag_bytes is None
     remedy = "as a superuser: GRANT pg_monitor TO the role" if hidden else "look at that standby"
     has = "may not have" if hidden else "has not"
-    return _finding(standby.name, f"{standby} {has} replayed the swap", remedy)
+    return lacking(standby.name, f"{standby} {has} replayed the swap", remedy)
 
 
-def _asked(target: Target, reached: str) -> Finding | None:
-    """Ask another host of the URL; None where it has replayed that, or is no standby."""
+def _asked(target: Target, expected: Expected) -> _Answer:
+    """Ask another host of the URL what the database of that name is there."""
+    where, name, revisions = target.address, expected.name, expected.revisions
     try:
-        with closing(connect(target.named("postgres"), "standbys")) as session:
-            row = session.execute(_REPLAYED, [reached]).fetchone()
+        with asking(target, expected.server_id, expected.position) as (session, host):
+            row = session.execute(_OID, [name]).fetchone()
+        if not host.is_standby:
+            return _Answer()
+        if not (host.has_replayed or host.is_strange):
+            lack = lacking(where, f"{where} has not replayed the swap", "look at that standby")
+            return _Answer(lack)
+        if row == (expected.oid,) and not host.is_strange:
+            with closing(connect(target.named(name), _PURPOSE)) as session:
+                revisions = tuple(catalog.revisions(session))
     except (UnreachableError, psycopg.Error) as error:
-        words = error.words if isinstance(error, UnreachableError) else one_line(error, target)
-        what = f"{target.address} may not have replayed the swap, and cannot be asked: {words}"
-        return _finding(target.address, what, "look at that server, or correct the list of hosts")
-    if row == (True,):
-        return None
-    what = f"{target.address} has not replayed the swap"
-    return _finding(target.address, what, "look at that standby")
+        what = f"{where} may not have replayed the swap, and cannot be asked: "
+        what += words(error, target)
+        return _Answer(lacking(where, what, "look at that server, or correct the list of hosts"))
+    at = f"at {', '.join(revisions)}" if revisions else "without revision"
+    wrong = ""
+    if host.is_strange:
+        wrong = f"{where} is the standby of another server"
+    elif row != (expected.oid,):
+        wrong = f"{name} on {where} is not the new database"
+    elif revisions != expected.revisions:
+        wrong = f"{name} on {where} is {at}, not as here"
+    if wrong:
+        remedy = "correct the list of hosts, or look at that server"
+        return _Answer(lacking(where, wrong, remedy), is_final=True)
+    return _Answer(has=f"{where} has it, {at}")
 
 
-def _finding(name: str, what: str, remedy: str) -> Finding:
+def lacking(name: str, what: str, remedy: str) -> Finding:
+    """Return what a standby, or another host of the URL, has not."""
     why = "who reads there is in the old database, which is now the previous one"
     return Finding(kind="standby", name=name, what=what, why=why, remedy=remedy)
+
+
+class Host(NamedTuple):
+    """What a host of the URL is.
+
+    is_strange: whether it is of another server than the one that was named.
+    """
+
+    is_standby: bool
+    has_replayed: bool
+    is_strange: bool
+
+
+@contextmanager
+def asking(target: Target, server_id: str, reached: str = "0/0") -> Iterator[tuple[Session, Host]]:
+    """Give a session beside the target of a host, and what that host is.
+
+    reached: a position of the WAL that it has replayed, or not. Raises UnreachableError,
+    psycopg.Error.
+    """
+    with closing(connect(target.named("postgres"), _PURPOSE)) as session:
+        is_standby, has_replayed = session.execute(_HOST, [reached]).fetchone() or (False, False)
+        found = catalog.server_id(session) if server_id else ""
+        is_strange = bool(found) and found != server_id
+        yield session, Host(is_standby, has_replayed, is_strange)
+
+
+def words(error: UnreachableError | psycopg.Error, target: Target) -> str:
+    """Return in one line why a host could not be asked."""
+    return error.words if isinstance(error, UnreachableError) else one_line(error, target)
 
 
 _CONNECTED = """
@@ -138,6 +249,7 @@ FROM pg_replication_slots WHERE slot_type = 'physical' AND NOT active ORDER BY 1
 _POSITION = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
 """
-_REPLAYED = """
-SELECT NOT pg_is_in_recovery() OR coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)
+_HOST = """
+SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)
 """
+_OID = "SELECT oid::int8 FROM pg_database WHERE datname = %s"

@@ -19,6 +19,7 @@ from backset.connections.session import Session, connect, explained, one_line, p
 from backset.errors import RefusedError, StepFailedError
 from backset.process import signals
 from backset.process.identity import token
+from backset.servers import standbys
 from backset.servers.server import (
     LOCALLY,
     MARK,
@@ -483,13 +484,32 @@ def lacking(server: Server) -> str:
     return f"{server.names.target} is {missing}" if missing else ""
 
 
+def durable(server: Server) -> str:
+    """Say on which servers a target that is another one by now is, where commits wait for some."""
+    if missing := lacking(server):
+        return missing
+    try:
+        row = server.session.execute(_AWAITED).fetchone()
+        found = [each.name for each in standbys.connected(server.session) if each.is_waited_for]
+    except psycopg.Error:  # it is done, and whatever comes next says what happened
+        return ""
+    if not row:
+        return ""
+    who = f"{found[0]} (synchronous)" if len(found) == 1 else f"the standbys ({row[0]})"
+    has = "has" if len(found) == 1 else "have"
+    return f"{server.names.target} is on the server's own disk, and {who} {has} {_IT[row[1]]}"
+
+
 def _give_up(session: Session, late: threading.Event) -> None:
     late.set()
     session.cancel_safe(timeout=LIMIT_S)
 
 
+# What a standby has done before a commit is over, by synchronous_commit.
+_IT = {"on": "it on disk", "remote_write": "received it", "remote_apply": "replayed it"}
 _AWAITED = """
-SELECT current_setting('synchronous_standby_names')
+SELECT current_setting('synchronous_standby_names'),
+       (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit')
 WHERE current_setting('synchronous_standby_names') <> ''
   AND (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit') NOT IN ('off', 'local')
 """

@@ -179,6 +179,12 @@ class Settings:
         default="",
         unset="none",
     )
+    backup_from: str = _key(
+        "the host that a backup is dumped from: `primary`, or `standby` for one of those that "
+        "`DATABASE_URL` names beside it",
+        values.OneOf(("primary", "standby")),
+        default="primary",
+    )
     ask_above: int = _key(
         "the size in bytes above which replacing a database needs consent",
         values.AtLeast(0),

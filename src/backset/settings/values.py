@@ -243,6 +243,19 @@ class AtLeast:
         raise ValueError(f"a whole number, {self.least} or more")
 
 
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The check of a word."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, raw: object) -> str:
+        """Return it, if it is one of them."""
+        if isinstance(raw, str) and raw in self.words:
+            return raw
+        raise ValueError(" or ".join(self.words))
+
+
 def _shown(table: str) -> str:
     """Return a table's name as catalog.py shows it: without `public`."""
     return str(table).removeprefix("public.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backset.chain import Done, Step
-from backset.text.quantities import amount, count
+from backset.text.quantities import amount, count, few
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -132,7 +133,7 @@ def _promote(run: Run, progress: Progress, carried: Carried | None) -> Done:
     kept = None if old is None else names.previous
     findings = (*run.work.inheritance.findings(run.server.session), *map(_idle, run.clone.idle))
     text = f"{names.target} is the new database" + (f" · ended {listed(ended)}" if ended else "")
-    text += f" · {late}" if (late := swap.lacking(run.server)) else ""
+    text += f" · {late}" if (late := swap.durable(run.server)) else ""
     if run.clone.unkept and run.clone.outside:  # the next run will build it again
         text += f" · nothing kept to clone: {run.clone.unkept}"
     removed, words = pruned(run)
@@ -241,7 +242,7 @@ def _undo(run: Run, progress: Progress) -> Done:
         run.outcome.promoted = True
     other = f" · {names.previous} holds the other one" if run.current.database else ""
     other += f" · ended {listed(ended)}" if ended else ""
-    other += f" · {late}" if (late := swap.lacking(run.server)) else ""
+    other += f" · {late}" if (late := swap.durable(run.server)) else ""
     text = f"{names.target} is the database from before{other}"
     return Done(text, EndedDetails(ended=ended))
 
@@ -321,7 +322,8 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
     from backset.connections.activity import listed
     from backset.described import ABSENT
     from backset.runs import in_place, notes
-    from backset.servers import derived
+    from backset.servers import derived, replica
+    from backset.servers.standbys import WAIT_S
     from backset.steps.details import BackupDetails, EndedDetails
 
     derived.clear_scratch(run.server, run.current.databases)
@@ -340,16 +342,22 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
         run.work.demand_scripts()
         return run.work.scripts().folders
 
-    above = run.settings.zstd_above
-    taken = backups.take(
-        *(run.backups.store, run.target, folders, run.backups.programs),
-        zstd_above=above,
-        left_out=run.current.left_out(),
-        wish=run.options.wish,
-        is_remade=lambda session: notes.is_remade(run, session),
-        server_id=run.server.identifier(),
-        meanwhile=meanwhile,
-    )
+    above, source = run.settings.zstd_above, run.target
+    why = _from_primary(run)
+    if why is None:
+        waiting = partial(progress, lasting=True)
+        source = replica.caught_up(run.server, run.target.others, WAIT_S, waiting)
+        why = f" · from the standby {source.address}"
+    with replica.dumping(source) if source is not run.target else nullcontext():
+        taken = backups.take(
+            *(run.backups.store, source, folders, run.backups.programs),
+            zstd_above=above,
+            left_out=run.current.left_out(),
+            wish=run.options.wish,
+            is_remade=lambda session: notes.is_remade(run, session),
+            server_id=run.server.identifier(),
+            meanwhile=meanwhile,
+        )
     run.backups.taken = taken
     if run.options.proves:
         progress(f"restoring it into {run.server.names.scratch}")
@@ -361,6 +369,7 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
             taken = run.backups.taken = backups.noted(taken, needs_search_path=needs_path)
     about, twin = taken.manifest, run.backups.store.twin(taken)
     text = f"{_shown(run, taken.dump)} · {amount(about.size_bytes)}, {_rows(about.rows)}"
+    text += why
     text += f" · the same state as {twin.name}, one file" if twin else ""
     text += " · proved: restored and compared" if run.options.proves else ""
     text += f" · {_WITH_PATH}" if about.needs_search_path else ""
@@ -376,6 +385,23 @@ def _backup(run: Run, progress: Progress, meanwhile: Callable[[], None]) -> Done
         ended=gone.ended,
     )
     return Done(text + farewell, details, _unloadable(taken))
+
+
+def _from_primary(run: Run) -> str | None:
+    """Say why the primary is dumped; None where a standby is. Empty where nobody asked for one."""
+    from backset.catalog import catalog
+
+    if run.settings.backup_from == "primary":
+        return ""
+    if run.in_place.is_chosen:
+        return " · from the primary: in place, the backup is all that is left of the rows"
+    if not run.target.others:
+        return f" · from the primary: {run.target.mended_in} names no standby"
+    spare = run.current.left_out().has
+    found = [each for each in catalog.unlogged(run.current.session()) if not spare(each)]
+    if names := few(catalog.shown(*each) for each in found):
+        return f" · from the primary: no standby has the rows of {names} (UNLOGGED)"
+    return None
 
 
 def _unloadable(taken: Backup) -> tuple[Finding, ...]:
@@ -416,6 +442,7 @@ def _plan_backup(run: Run) -> str:
     if name := run.options.wish.name:
         run.backups.store.refuse_name(name)
         text += f" as {name}"
+    text += " · from a standby" if (why := _from_primary(run)) is None else why
     return text + ending
 
 
