@@ -162,11 +162,11 @@ def test_a_mouse_moves_the_sheet(shown: Callable[..., Page]) -> None:
     box = canvas.bounding_box()
     assert box is not None
     before = canvas.evaluate("(each) => each.scrollTop")
-    opened.mouse.move(box["x"] + 200, box["y"] + 300)
+    opened.mouse.move(box["x"] + 200, box["y"] + 180)
     opened.mouse.down()
-    opened.mouse.move(box["x"] + 200, box["y"] + 180, steps=4)
+    opened.mouse.move(box["x"] + 200, box["y"] + 300, steps=4)
     opened.mouse.up()
-    assert canvas.evaluate("(each) => each.scrollTop") == pytest.approx(before + 120, abs=2)
+    assert canvas.evaluate("(each) => each.scrollTop") == pytest.approx(before - 120, abs=2)
 
 
 def test_a_list_has_the_same(shown: Callable[..., Page]) -> None:
