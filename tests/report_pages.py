@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Request
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), "")
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), "")
 MADE_AT = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
 _TYPES = ("text", "integer", "character varying(40)", "timestamp with time zone", "numeric(12,2)")
