@@ -19,6 +19,7 @@ from benchmarks import (
     amounts,
     applications,
     comparing,
+    databases_of_tests,
     figures,
     fleets,
     growth,
@@ -51,6 +52,7 @@ MEASURES: dict[str, Measure] = {
     "sessions": growth.sessions,
     "squashing": squashes.squashing,
     "fleet": fleets.fleets,
+    "pytest": databases_of_tests.databases_of_tests,
     "application": applications.working,
 }
 DOCS = place.ROOT / "docs"

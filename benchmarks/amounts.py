@@ -12,7 +12,7 @@ class Amounts:
     rounds: how often each side runs; large ones `few` times. mock_rows: about as many rows are
     seeded. carried_rows: how many, and the limit of the ratio. tables, sessions, revisions and
     sizes_mb are the points of the curves. fleet: databases: few and most, of which the memory is
-    compared, and between them those of which the time is.
+    compared, and between them those of which the time is. tests: how many have a database each.
     """
 
     rounds: int
@@ -24,6 +24,7 @@ class Amounts:
     sessions: tuple[int, ...]
     carried_rows: dict[int, float | None]
     fleet: tuple[int, int, int]
+    tests: tuple[int, int]
 
 
 FULL = Amounts(
@@ -36,6 +37,7 @@ FULL = Amounts(
     sessions=(0, 10, 40, 80),
     carried_rows={50_000: 0.9, 2_000_000: None},
     fleet=(5, 200, 500),
+    tests=(100, 500),
 )
 QUICK = Amounts(
     rounds=3,
@@ -47,6 +49,7 @@ QUICK = Amounts(
     sessions=(0, 20),
     carried_rows={50_000: 0.9},
     fleet=(5, 20, 40),
+    tests=(20, 40),
 )
 
 

@@ -27,6 +27,7 @@ TITLES = {
     "squashing": "Squashing a chain",
     "application": "An application as real ones are",
     "fleet": "Many databases",
+    "pytest": "A database for each test",
 }
 _HEAD = "| what | backset | beside it | | ratio | at most |\n|---|---|---|---|---|---|"
 

@@ -70,7 +70,7 @@ def opened(
             with process.all_ended(), handed_on():
                 settings = load(Path.cwd())
                 streams.conceal(settings.secrets(settings.target))
-                with _aimed(settings, task, meanwhile) as settings:
+                with aimed(settings, task, meanwhile) as settings:
                     streams.conceal(settings.secrets(settings.target))
                     if task not in _WITHOUT_SCRIPTS:
                         _tell_of_a_squash(settings, told, ends=changes)
@@ -105,7 +105,7 @@ def _tell_of_a_squash(settings: Settings, told: Report, *, ends: bool) -> None:
 
 
 @contextmanager
-def _aimed(settings: Settings, task: str, meanwhile: Callable[[], object]) -> Iterator[Settings]:
+def aimed(settings: Settings, task: str, meanwhile: Callable[[], object]) -> Iterator[Settings]:
     """Give the settings with the target that the task needs, which env.py alone may know."""
     if task in _WITHOUT_TARGET or settings.target or settings.is_embedded:
         yield settings if task in _WITHOUT_PRIMARY else _pinned(settings)
@@ -233,7 +233,7 @@ def _fail(told: Report, error: BacksetError | Interrupted, root: Path | None = N
     told.findings(error.findings)
     details = getattr(error, "details", NO_DETAILS)
     quoted = getattr(error, "quoted", ())
-    told.fail(_lines(error, told.most_lines), error.exit_code, details, quoted=quoted)
+    told.fail(lines(error, told.most_lines), error.exit_code, details, quoted=quoted)
     wanted = [setting for each in error.findings for setting in each.settings]
     if wanted and root is not None:
         from backset.settings import writing
@@ -269,7 +269,7 @@ def _report(task: str, *, as_json: bool, as_lines: bool) -> Report:
     return LiveReport()
 
 
-def _lines(error: BacksetError | Interrupted, at_most: int | None) -> list[str]:
+def lines(error: BacksetError | Interrupted, at_most: int | None = None) -> list[str]:
     """Return the lines of an error, the last with what stands now; of many only the first ones."""
     *first, last = shortened(error.lines(), at_most)
     return [*first, " · ".join([last, *getattr(error, "__notes__", ())])]

@@ -425,7 +425,7 @@ class _Performer:
             self._watcher.progress(text, lasting=lasting)
 
         self._watcher.begin(step.name)
-        self._keeping.before(step.name)
+        self._keeping.before(step)
         if step.is_own and step.writes and not run.work.is_beside:
             run.current.demand_unprotected(run.server)
         try:

@@ -243,11 +243,29 @@ def test_chains_of_ones_own(tmp_path: Path) -> None:
     assert all(f"  {name} " in listed.stdout for name in ("reset-db-anonymized", "bare", "status"))
 
 
-@pytest.mark.parametrize(
-    "block",
-    [each for each in of("python") if each not in (*OWN_TASKS, OWN_COLLECTION)],
-    ids=str,
-)
+OWN_TESTS = [each for each in of("python") if "backset_" in each.text]
+
+
+@pytest.mark.slow
+def test_tests(project: Project) -> None:
+    """What the page shows together are tests that pass, and fixtures that pytest can read."""
+    for number, block in enumerate(OWN_TESTS):
+        (project.folder / f"test_{number}.py").write_text(block.text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", project.folder],
+        cwd=project.folder,
+        env={**os.environ, **project.env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "5 passed" in done.stdout, done.stdout
+
+
+NOXFILES = [each for each in of("python") if each not in (*OWN_TASKS, OWN_COLLECTION, *OWN_TESTS)]
+
+
+@pytest.mark.parametrize("block", NOXFILES, ids=str)
 def test_noxfiles(block: Block, tmp_path: Path) -> None:
     """Each is a noxfile that has the session."""
     (tmp_path / "noxfile.py").write_text(block.text)

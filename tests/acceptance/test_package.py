@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
-    """And what they read; what git ignores is left out of it, whether git has the file or not."""
+    """And what they read; what git ignores is left out of it, whether git has the file or not.
+
+    pytest finds its plugin by what the wheel says.
+    """
     pip = [
         sys.executable,
         "-m",
@@ -30,9 +33,12 @@ def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
     ]
     subprocess.run([*pip, str(REPOSITORY)], check=True, stdin=subprocess.DEVNULL)
     (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("backset/")}
+    archive = zipfile.ZipFile(wheel)
+    packed = {name for name in archive.namelist() if name.startswith("backset/")}
     source = REPOSITORY / "src"
     patterns = ("*.py", "schemas/*.json", "templates/*", "tilt/*.star")
     files = [path for pattern in patterns for path in source.rglob(pattern)]
     wanted = {path.relative_to(source).as_posix() for path in files}
     assert packed == wanted | {"backset/py.typed"}
+    (points,) = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]
+    assert b"[pytest11]\nbackset = backset.pytest_plugin\n" in archive.read(points)

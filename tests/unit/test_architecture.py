@@ -27,11 +27,12 @@ PARTS = re.findall(r"^\| `(\w+)/?` \| ", CONTRIBUTING.read_text(encoding="utf-8"
 DOORS = {
     "subprocess": {"process.process"},
     "alembic": {"alembic_worker"},
-    "sqlalchemy": {"alembic_worker"},
+    "sqlalchemy": {"alembic_worker", "pytest_plugin"},
+    "pytest": {"pytest_plugin"},
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
         *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal"),
-        *("commands.repair", "execution", "squash.inserted", "squash.statements"),
+        *("commands.repair", "execution", "squash.inserted", "squash.statements", "testing"),
     },
     "dotenv": {"settings.reader"},
     "obstore": {"backups.bucket", "backups.parts"},

@@ -11,7 +11,7 @@ import pytest
 from backset.errors import LockedError
 from backset.fleet import journal
 from backset.fleet.jobs import Job
-from backset.fleet.members import FleetMember, Site
+from backset.fleet.members import FleetMember, Site, _is_meant
 from backset.fleet.running import in_turn, worse
 from backset.settings import fleets
 
@@ -146,3 +146,12 @@ def test_servers_take_turns() -> None:
     jobs = [Job(action="backup", site=Site("", ""), member=each) for each in members]
     labels = [f"{each.member.server}{each.member.label}" for each in in_turn(jobs)]
     assert labels == ["xa", "ya", "za", "xb", "xc"]
+
+
+def test_a_pattern_means_no_database_of_ours() -> None:
+    """Neither what stands beside a target nor what tests work on is a member of a fleet."""
+    names = ["shop*"]
+    assert _is_meant("shop_1", None, names)
+    assert _is_meant("shop_1", "backset protected", names)
+    assert not _is_meant("shop__next", 'backset next {"of":"shop"}', names)
+    assert not _is_meant("shop__test__1f_1", 'backset clone {"of":"shop__test"}', names)

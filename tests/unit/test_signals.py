@@ -174,3 +174,20 @@ def test_a_signal_ends_a_wait() -> None:
     with signals.raised(), pytest.raises(Interrupted), signals.deferred():
         signals.wait_while(interrupted, 60, 0)
     assert not [*answers]
+
+
+def test_a_limit_leaves_an_alarm_of_before() -> None:
+    """Such as that of pytest-timeout, in whose test a template is built."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda signum, _frame: came.append(signum))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 3600)
+        with signals.limited(0):
+            pass
+        left_s, _ = signal.getitimer(signal.ITIMER_REAL)
+        assert left_s > 0
+        signal.raise_signal(signal.SIGALRM)
+        assert came == [signal.SIGALRM]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

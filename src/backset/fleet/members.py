@@ -22,7 +22,7 @@ from backset.errors import SettingsError, StepFailedError
 from backset.memory import whereabouts
 from backset.process import process, streams
 from backset.servers import location
-from backset.servers.server import DERIVED, MAINTENANCE, MARK
+from backset.servers.server import BESIDE, MAINTENANCE, MARK
 from backset.settings import reader
 from backset.settings.fleets import VARIABLE
 
@@ -192,7 +192,7 @@ def _named(session: Session, fleet: Fleet) -> tuple[list[str], list[tuple[str, s
 def _is_meant(name: str, comment: str | None, patterns: Sequence[str]) -> bool:
     """Tell whether a pattern means a database: none of ours beside a target, none of the server."""
     mark = (comment or "").removeprefix(MARK).partition("\n")[0].partition(" ")[0]
-    is_ours = (comment or "").startswith(MARK) and mark in DERIVED
+    is_ours = (comment or "").startswith(MARK) and mark in BESIDE
     return _fits(name, patterns) and not is_ours and name not in MAINTENANCE
 
 

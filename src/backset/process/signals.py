@@ -102,12 +102,13 @@ def limited(limit_s: float) -> Iterator[None]:
             raise Overdue(limit_s)
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    before_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s)  # such as that of pytest-timeout
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, before_s)
 
 
 def ignore() -> None:

@@ -30,7 +30,7 @@ from backset.servers.derived import Copying
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from backset.chain import Done
+    from backset.chain import Done, Step
     from backset.connections.session import Session
     from backset.inherit.property import Property
     from backset.memory.inputs import Parts
@@ -90,6 +90,21 @@ def look(run: Run, *, seeds: bool) -> str:
     return ""
 
 
+def kept(run: Run) -> Database | None:
+    """Return what is kept of a target, if a build would be the same now; None where it would not.
+
+    For who only copies it: the target need not exist.
+    """
+    memory = run.clone.memory = builds.recall(run.settings, run.target.database)
+    record = memory.record
+    if record is None or memory.why or _unsuited(run):
+        return None
+    is_new = run.current.database is None
+    if _outside(run, record) if is_new else _surroundings(run, record):
+        return None
+    return _template(run, record, _CLEAN)
+
+
 def _forget(run: Run) -> None:
     """Drop what is kept, while the run goes on: it is not what a build would be now."""
     builds.path(run.settings, run.target.database).unlink(missing_ok=True)
@@ -107,14 +122,19 @@ def _is_ours(found: Database) -> bool:
 
 def _surroundings(run: Run, record: Record) -> str:
     """Return what has changed in variables, at the server, or of the target."""
-    settings, old = run.settings, run.current.database
+    old = run.current.database
     if old is None or old.likeness != record.likeness:
         return f"{run.target.database} is not like the one that was built"
+    return _outside(run, record) or _properties(run, record)
+
+
+def _outside(run: Run, record: Record) -> str:
+    """Return what has changed in variables or at the server, whatever the target is."""
     if changed := _variable(run, record):
         return changed
     needed = [name for kind, name, _ in record.had if kind == extensions.EXTENSION]
     now = _server_parts(run.server.session, needed)
-    return inputs.difference(record.server, now, settings.root) or _properties(run, record)
+    return inputs.difference(record.server, now, run.settings.root)
 
 
 def _variable(run: Run, record: Record) -> str:
@@ -194,17 +214,17 @@ class Keeping:
         # What was verified stays good if a later step fails; who interrupts does not want to wait.
         self._finish(stop=error is not None and not isinstance(error, StepFailedError))
 
-    def before(self, step: str) -> None:
+    def before(self, step: Step) -> None:
         """Be done with what the step would disturb, and with what it would wait for.
 
         A session on a database that the server copies waits until it is copied, for longer than
         clients wait for a connection.
         """
-        if step == "promote":
+        if step.is_last:
             self._finish()
         elif self._copying is not None:
             self._copying.wait()
-        if step == "seed" and step in self._keeps and self._keeps_seed:
+        if step.name == "seed" and step.name in self._keeps and self._keeps_seed:
             self._before = cluster_wide.look(self._run.server.session, self._name("next"))
 
     def after(self, step: str, told: Done) -> None:

@@ -173,10 +173,24 @@ def is_copied_as_files(size_bytes: int, files: int) -> bool:
     return size_bytes > _AS_FILES_ABOVE + files * _ABOVE_PER_FILE
 
 
-def _copy(session: Session, source: Database, name: str, like: Database, files: int) -> None:
+def wants_files(session: Session, source: Database, files: int) -> bool:
+    """Tell whether the server is to copy a database as files. files: how many it has, about."""
+    return is_copied_as_files(catalog.size_bytes(session, source.name), files)
+
+
+def copy(
+    session: Session,
+    source: Database,
+    name: str,
+    like: Database,
+    *,
+    as_files: bool,
+    shares: bool = True,
+) -> None:
     """Create the database `name` as a copy of `source`, which nobody may be connected to.
 
-    like: the one whose owner and tablespace it gets. files: how many the source has, about.
+    like: the one whose owner and tablespace it gets. as_files: see wants_files(). shares: whether
+    the file system is asked to let both have the same blocks, which takes a moment where it cannot.
     Nobody may connect to it, not even a superuser, from its beginning. Raises psycopg.Error.
     """
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
@@ -187,9 +201,9 @@ def _copy(session: Session, source: Database, name: str, like: Database, files: 
     statement += sql.SQL(" ALLOW_CONNECTIONS false")
     major = session.info.server_version // 10000
     is_asked = major >= 15  # noqa: PLR2004  (before, all are)
-    if is_asked and is_copied_as_files(catalog.size_bytes(session, source.name), files):
+    if is_asked and as_files:
         statement += sql.SQL(" STRATEGY file_copy")
-        if major >= 18 and _has_shared_blocks(session, statement):  # noqa: PLR2004  (file_copy_method)
+        if shares and major >= 18 and _has_shared_blocks(session, statement):  # noqa: PLR2004  (file_copy_method)
             return
     session.execute(statement)
 
@@ -272,7 +286,9 @@ class Copying:
     def _run(self) -> None:
         try:
             swap.drop_by(self._server, self._session, self._name)
-            _copy(self._session, self._source, self._name, self._source, self._files)
+            as_files = wants_files(self._session, self._source, self._files)
+            where = self._session, self._source, self._name, self._source
+            copy(*where, as_files=as_files)
             self._is_copied.set()
             self._then(self._session)
         except (psycopg.Error, BacksetError, OSError) as error:
@@ -286,7 +302,8 @@ def copy_as_next(server: Server, template: Database, files: int, old: Database) 
     """
     name = server.names.next
     # Closed until it has its mark: one that has content and no mark would be somebody else's.
-    _copy(server.session, template, name, old, files)
+    as_files = wants_files(server.session, template, files)
+    copy(server.session, template, name, old, as_files=as_files)
     swap.show(server, name, "next")
 
 

@@ -39,7 +39,8 @@ _NEWEST = 18  # that the tests run on
 LOCALLY = "SET synchronous_commit = local"
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
 DERIVED = ("next", "previous", "discard", "scratch", "scratch_old", "clean", "seeded")
-MARKS = frozenset({*DERIVED, "protected", "unfinished"})
+BESIDE = frozenset({*DERIVED, "clone"})  # marks of what is nobody's target
+MARKS = frozenset({*BESIDE, "protected", "unfinished"})
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
 _NOBODY = "it just ended"

@@ -38,7 +38,8 @@ _EVICT_EVERY_S = 0.005
 _PATIENCE_S = 0.1  # for sessions that are just leaving: RENAME looks again only every 100 ms
 _IMMOVABLE_S = 1.0  # for those that we may not end: RENAME would wait for 5 s, and then fail
 _LOCK_TIMEOUT = "5s"  # as long as RENAME waits for sessions; signals have to wait meanwhile
-_OF_A_RUN = frozenset({"next", "discard", "scratch", "scratch_old"})  # what nobody keeps
+_OF_A_RUN = frozenset({"next", "discard", "scratch", "scratch_old", "clone"})  # what nobody keeps
+_CLOSED = frozenset({"discard", "clean"})
 _AGAIN = "look at it, then run this again"
 
 # Nobody can connect to a database whose rename is not committed. Should we vanish in between (the
@@ -237,7 +238,7 @@ def _rename(session: Session, renames: Sequence[Rename]) -> dict[int, str]:
     called = {each.seen.oid: each.seen.name for each in renames}
     rename_to = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     for each in renames:
-        if each.word == "discard":  # no template can be dropped, and nobody is to come any more
+        if each.word in _CLOSED:  # no template can be dropped, and nobody is to come any more
             plain = sql.SQL("ALTER DATABASE {} IS_TEMPLATE false ALLOW_CONNECTIONS false")
             session.execute(plain.format(sql.Identifier(each.seen.name)))
         names = (called[each.seen.oid], each.new)
