@@ -186,8 +186,7 @@ def _on_a_page(
     try:
         yield
     except BacksetError as error:
-        lines = _lines(error, None)
-        ended = {"step": told.step or None, "lines": lines, "exit_code": error.exit_code}
+        ended = {"step": told.step or None, "lines": lines(error), "exit_code": error.exit_code}
         if unwritten := _write_page(settings, told, task, path, ended):
             error.add_note(unwritten)
         raise
