@@ -59,7 +59,8 @@ def ending(run: Run, fault: Fault, stands: Stand) -> Iterator[str]:
         yield "the run hung"
         return
     codes = fault.codes | ({5} if is_in_place else set())
-    if run.code not in codes:
+    is_pythons = run.code == 1 and run.errors[:1] == ["Could not import runpy module"]
+    if run.code not in codes and not is_pythons:  # interrupted before our first line
         yield f"exit code {run.code}, documented are {sorted(codes)}"
     half = is_in_place and (run.code == 137 or _HALF in run.error)
     if stands.word not in {"before", "after"} and not half:
