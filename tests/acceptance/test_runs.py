@@ -113,3 +113,10 @@ def test_a_shell_completes_the_names_of_backups(built: Project, words: str) -> N
     said = subprocess.check_output(argv, cwd=built.folder, env=env, text=True).split()
     assert "before-demo" in said
     assert "reset-db" not in said
+
+
+def test_a_shell_completes_nothing_in_an_open_quotation(tmp_path: Path) -> None:
+    """A traceback would be in the midst of the words that a person types."""
+    argv = [sys.executable, "-m", "backset", "--complete", "--", "backset restore 'be"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

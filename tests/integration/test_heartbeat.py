@@ -48,12 +48,25 @@ def test_a_server_that_falls_silent_ends_what_waits_for_it(tcp_url: str, tmp_pat
             closing(connect(there, "test")) as session,
             Child(argv, env=os.environ, cwd=tmp_path) as child,
         ):
-            way.silence()
             with pytest.raises(StepFailedError) as caught, Heartbeat(session), explained(there):
+                session.execute("SELECT pg_sleep(0.5)")  # it is asked meanwhile, and answers
+                way.silence()
                 session.execute("SELECT 1")
             assert child.wait() != 0
     assert caught.value.what.startswith("the server has not answered for 1 s: ")
     assert "the server and the way to it" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_never_knew_the_question_ends_nothing(tcp_url: str) -> None:
+    """Something before the server may wait for more than the question: the sessions are well."""
+    port = Target.parse(tcp_url).params["port"]
+    with line.to(int(port)) as way:
+        there = Target.parse(tcp_url.replace(port, str(way.port)))
+        with closing(connect(there, "test")) as session:
+            way.silence_new()
+            with Heartbeat(session):
+                session.execute("SELECT pg_sleep(2)")
 
 
 def test_a_session_that_is_just_made_has_an_end_in_time(

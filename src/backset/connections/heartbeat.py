@@ -6,6 +6,7 @@ server that stands still while its machine goes on, and a driver of the project'
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -31,7 +32,8 @@ class Heartbeat:
     """For as long as the block lasts, asks the server of a session whether it is there.
 
     When it has not answered for a minute, our sessions are cut and our programs ended, so that
-    whatever waits for them fails; the error says why.
+    whatever waits for them fails; the error says why. Where it has never answered, nothing is cut:
+    what stands before the server may not know the question, and the sessions are well.
     """
 
     def __init__(self, session: Session) -> None:
@@ -59,14 +61,16 @@ class Heartbeat:
             error.remedy = "see whether the server and the way to it are up, then run this again"
 
     def _watch(self) -> None:
-        heard, missed = time.monotonic(), 0
-        while not self._over.wait(_EVERY_S):
+        heard, missed = math.inf, 0
+        while True:
             if self._answers():
                 heard, missed = time.monotonic(), 0
-                continue
-            missed += 1
+            else:
+                missed += 1
             if missed >= _TIMES and time.monotonic() - heard > _SILENT_S:
                 self._lose()
+                return
+            if self._over.wait(_EVERY_S):
                 return
 
     def _lose(self) -> None:
