@@ -378,11 +378,15 @@ def test_a_failing_test_shows_no_password(
 ) -> None:
     """Pytest shows the values of a test that fails. The URL itself has the password, and works."""
     monkeypatch.setenv("DATABASE_URL", tcp_url)
+    told = '[tool.backset.env]\nOWN_URL = "{url:asyncpg}"\nOWN_PASSWORD = "{password}"\n'
+    with (tested.folder / "pyproject.toml").open("a") as file:
+        file.write(told)
     tested.write("""
         import psycopg
 
         def test_it(backset_url, backset_database):
             other = backset_database.url_for("psycopg2")
+            env = backset_database.env
             psycopg.connect(backset_url).close()
             assert backset_url.endswith(other) == 1
     """)
