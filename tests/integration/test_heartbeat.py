@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -48,10 +49,9 @@ def test_a_server_that_falls_silent_ends_what_waits_for_it(tcp_url: str, tmp_pat
             closing(connect(there, "test")) as session,
             Child(argv, env=os.environ, cwd=tmp_path) as child,
         ):
+            threading.Timer(0.5, way.silence).start()  # it has answered by then
             with pytest.raises(StepFailedError) as caught, Heartbeat(session), explained(there):
-                session.execute("SELECT pg_sleep(0.5)")  # it is asked meanwhile, and answers
-                way.silence()
-                session.execute("SELECT 1")
+                session.execute("SELECT pg_sleep(1)")
             assert child.wait() != 0
     assert caught.value.what.startswith("the server has not answered for 1 s: ")
     assert "the server and the way to it" in caught.value.remedy

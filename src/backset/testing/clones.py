@@ -34,7 +34,7 @@ _QUICK_S = 0.2
 
 
 class DatabaseURL(str):
-    """A URL, or what is made of one, that shows no password where a failing test shows its values."""
+    """A URL, or what is made of one, without its password where a test shows its values."""
 
     __slots__ = ("_shown",)
     _shown: str
