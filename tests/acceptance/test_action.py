@@ -46,7 +46,7 @@ def act(folder: Path, temporary: Path, **given: str) -> subprocess.CompletedProc
 
 @pytest.mark.slow
 def test_it_checks_and_rebuilds(tmp_path: Path, database_url: str) -> None:
-    """Without a URL on a server of its own; with one there, all lines; what fails, fails the job."""
+    """Without a URL on a server of its own; with one, all lines; what fails, fails the job."""
     project = laid_down(tmp_path / "project", "states", database_url)
     where = {"working_directory": project.folder.name, "python": sys.executable}
     done = act(tmp_path, tmp_path, **where)
