@@ -103,6 +103,16 @@ def test_a_server_that_answers_is_asked_without_a_word_in_its_log(
         assert [text for text in log if "packet" in text or "protocol" in text] == []
 
 
+def test_a_folder_of_a_socket_may_have_any_name(database_url: str, tmp_path: Path) -> None:
+    """`@` begins the name of an abstract socket; the home of an account of a domain has one, too."""
+    target = Target.parse(database_url)
+    folder = tmp_path / "ada@shop"
+    folder.symlink_to(target.params["host"])
+    url = f"postgresql://{target.params['user']}@/{target.database}?host={folder}"
+    with closing(connect(Target.parse(f"{url}&port={target.params['port']}"), "test")) as session:
+        assert Heartbeat(session)._answers()  # noqa: SLF001  (what it sees)
+
+
 def test_every_connection_has_an_end_in_time(tmp_path: Path) -> None:
     """Our sessions, PostgreSQL's programs, and the project's: what the URL says goes first."""
     (tmp_path / "pyproject.toml").write_text("[tool.backset]\n")

@@ -39,7 +39,8 @@ class Heartbeat:
     def __init__(self, session: Session) -> None:
         host, self._port = session.info.host, session.info.port
         is_local = host.startswith(("/", "@"))
-        self._socket = f"{host}/.s.PGSQL.{self._port}".replace("@", "\0", 1) if is_local else ""
+        folder = f"\0{host[1:]}" if host.startswith("@") else host  # an abstract one
+        self._socket = f"{folder}/.s.PGSQL.{self._port}" if is_local else ""
         self._host = session.info.hostaddr or host
         self._is_lost = False
         self._over = threading.Event()
