@@ -104,7 +104,7 @@ def test_a_server_that_answers_is_asked_without_a_word_in_its_log(
 
 
 def test_a_folder_of_a_socket_may_have_any_name(database_url: str, tmp_path: Path) -> None:
-    """`@` begins the name of an abstract socket; the home of an account of a domain has one, too."""
+    """`@` begins the name of an abstract socket; the home of ada@shop has one, too."""
     target = Target.parse(database_url)
     folder = tmp_path / "ada@shop"
     folder.symlink_to(target.params["host"])
