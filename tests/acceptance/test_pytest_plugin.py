@@ -15,6 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.connections.target import Target
+from backset.servers.server import Server
+from backset.testing import template
 from tests.clusters import as_superuser, majors, running
 from tests.conftest import PASSWORD
 from tests.project import laid_down
@@ -300,6 +303,30 @@ def test_what_a_killed_run_leaves_the_next_one_drops(tested: Suite) -> None:
     said, _ = going_on.communicate(timeout=WAIT_S)
     assert going_on.returncode == 0, said
     tested.holds_nothing_but_the_template()
+
+
+def test_tests_of_another_login_go_on(superuser: psycopg.Connection[Any], missing_url: str) -> None:
+    """The names of its sessions are hidden; what its databases belong to may be a role of both."""
+    token = "0123456789abcd"
+    target = Target.parse(missing_url)
+    own = target.named(f"{target.database}__test")
+    clone = f"{own.database}__{token}_1"
+    owner = (sql.Identifier(clone), sql.Identifier(target.params["user"]))
+    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*owner))
+    superuser.execute(sql.SQL("COMMENT ON DATABASE {} IS 'backset clone x'").format(owner[0]))
+
+    def stands() -> bool:
+        query = "SELECT FROM pg_database WHERE datname = %s"
+        return superuser.execute(query, [clone]).fetchone() is not None
+
+    with Server(own, template.PURPOSE) as server:
+        superuser.execute(f"SET application_name = 'backset pytest on laptop, pid 1 #{token}'")
+        superuser.execute(template._USE, [template._key(token)])  # noqa: SLF001  (as they do)
+        template.sweep(server)
+        assert stands()
+        superuser.execute("SELECT pg_advisory_unlock_all()")
+        template.sweep(server)
+        assert not stands()
 
 
 def test_tests_keep_their_template_while_others_build_another_one(tested: Suite) -> None:
