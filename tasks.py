@@ -51,8 +51,9 @@ CHAINS = (
 )
 namespace = tasks.collection(
     CHAINS,
-    *(tasks.status, tasks.repair, tasks.backups, tasks.runs, tasks.history, tasks.archive),
-    *(tasks.squash, tasks.rebase, tasks.prove_squash, tasks.protect, tasks.unprotect),
-    *(tasks.branch, tasks.psql, tasks.alembic, tasks.url),
+    *(tasks.status, tasks.repair, tasks.backups, tasks.runs, tasks.history),
+    *(tasks.report, tasks.archive, tasks.squash, tasks.rebase, tasks.prove_squash),
+    *(tasks.branch, tasks.protect, tasks.unprotect),
+    *(tasks.psql, tasks.alembic, tasks.url),
     *(tasks.start, tasks.stop, tasks.wait, tasks.check, tasks.fleet),
 )

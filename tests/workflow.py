@@ -79,6 +79,8 @@ def filled(text: object, case: Case) -> str:
 
 def applies(step: dict[str, Any], case: Case) -> bool:
     """Tell whether a step is run here: not those of actions, nor for another case."""
+    if "uses" in step and step.get("if") == "always()":
+        return False
     if "if" in step:
         found = re.fullmatch(r"matrix\.(\w+) == '(.*)'", str(step["if"]))
         if found is None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from invoke.exceptions import Exit
 
@@ -180,6 +180,50 @@ def _written(settings: Settings, told: Report, *, plan: bool) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _on_a_page(
+    settings: Settings, told: Report, task: str, wanted: str | Literal[True]
+) -> Iterator[None]:
+    """Write a page about the run of the block, one that fails as well."""
+    from backset.page import page
+
+    path = page.place(settings, wanted if isinstance(wanted, str) else "")
+    page.prepare(settings, path)
+    try:
+        yield
+    except BacksetError as error:
+        ended = {"step": told.step or None, "lines": lines(error), "exit_code": error.exit_code}
+        if unwritten := _write_page(settings, told, task, path, ended):
+            error.add_note(unwritten)
+        raise
+    if unwritten := _write_page(settings, told, task, path):
+        told.notice(unwritten)
+
+
+def _write_page(
+    settings: Settings,
+    told: Report,
+    task: str,
+    path: Path,
+    error: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a page about a run; return why there is none: that is no failure of the run."""
+    from backset.page import gathering, page
+    from backset.page.content import RunTold
+    from backset.servers import location
+
+    ran = RunTold.of(told, task, error)
+    try:
+        target = location.named(settings)
+        content = gathering.gather(settings, target, ran)
+        told.page(path, page.write(content, path))
+    except BacksetError as second:
+        return f"no page was written: {second}"
+    except OSError as second:
+        return f"no page was written: {StepFailedError.from_system(second)}"
+    return ""
+
+
 def _unwritten(finding: Finding) -> Finding:
     return replace(finding, settings=tuple(filter(pasted.is_open, finding.settings)))
 
@@ -249,16 +293,19 @@ def ready(
     as_json: bool,
     as_lines: bool = False,
     asked: Mapping[str, Any] = MappingProxyType({}),
+    page: str | Literal[True] | None = None,
 ) -> Iterator[Callable[..., None]]:
     """Open what a chain needs, Alembic's process before our own imports; give what runs it.
 
-    asked: the fields of Options that the flags say.
+    asked: the fields of Options that the flags say. page: the file of a page about the run; True
+    for the usual one, None for no page.
     """
     writes = asked.get("carries", {}).get("writes")
     changes = not plan and CHAINS[name].locks
     form = {"as_json": as_json, "as_lines": as_lines}
     with (
         opened(name, **form, changes=changes, meanwhile=_imported) as (settings, told),
+        _on_a_page(settings, told, name, page) if page and not plan else nullcontext(),
         _written(settings, told, plan=plan) if writes else nullcontext(),
         _ahead(settings, name, asked) as (memory, worker),
     ):

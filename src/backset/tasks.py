@@ -49,6 +49,11 @@ _REBUILDS = {
 }
 
 
+_REPORT = {
+    "report": "then write a page about the run: .backset/report.html, or FILE; see `report`",
+}
+
+
 @contextmanager
 def _machine(module: str) -> Iterator[Any]:
     """Import a module of the machine for the block, which has the process to itself.
@@ -106,15 +111,18 @@ def _ready(
     plan: bool,
     json: tuple[bool, bool],
     asked: Mapping[str, Any] | None = None,
+    page: str | None = None,
 ) -> Iterator[Callable[..., None]]:
     """Open what a chain needs for the block; give what runs it.
 
-    json: whether one object is printed, and whether a line for each event.
+    json: whether one object is printed, and whether a line for each event. page: the file of a
+    page about the run; True for the usual one, None for no page.
     """
     form = dict(zip(("as_json", "as_lines"), json, strict=True))
+    plan = _dry(c, plan)
     with (
         _machine("cli") as cli,
-        cli.ready(name, plan=_dry(c, plan), **form, asked=asked or {}) as run_chain,
+        cli.ready(name, plan=plan, **form, asked=asked or {}, page=page) as run_chain,
     ):
         yield run_chain
 
@@ -139,11 +147,12 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
     @task(
         name=chain.name,
         auto_shortflags=False,
-        optional=["carry", "standby"],
+        optional=["carry", "standby", "report"],
         help={
             **_LINES,
             **_REBUILDS,
             **_STANDBY,
+            **_REPORT,
             "carry": "copy the rows of the old database: of all tables, or --carry=users,tasks; "
             "--carry= of none, whatever the settings say",
             "drop_data": "with --carry: leave behind what has no place in the new schema",
@@ -174,6 +183,7 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         seed_twice: bool = False,
         accept: bool = False,
         cold: bool = False,
+        report: str | None = None,
         timeout: str = "",
     ) -> None:
         """Rebuild the database: backup, reset, upgrade, verify, seed, swap.
@@ -191,7 +201,9 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
         asked: dict[str, Any] = {"seeds_twice": seed_twice, "accepts": accept, "cold": cold}
         asked |= {"standby": standby, "ends_readers": end_standby_sessions}
         asked["carries"] = {"said": carry, "drops": drop_data, "seeds": seed, "writes": write}
-        with _ready(chain.name, c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
+        with _ready(
+            chain.name, c, plan=plan, json=(json, json_lines), asked=asked, page=report
+        ) as run_chain:
             run_chain(said=said, skip=skip)
 
     return rebuild
@@ -199,11 +211,12 @@ def rebuilding(chain: Chain) -> Any:  # noqa: ANN401  (Invoke's decorator)
 
 @task(
     auto_shortflags=False,
-    optional=["standby"],
+    optional=["standby", "report"],
     help={
         **_LINES,
         **_REPLACES,
         **_STANDBY,
+        **_REPORT,
         **_TIMEOUT,
         "from_": "a name from `invoke backups`, the file of a dump, a URL, or env:NAME of a "
         "variable with one",
@@ -232,6 +245,7 @@ def carry(
     end_standby_sessions: bool = False,
     accept: bool = False,
     cold: bool = False,
+    report: str | None = None,
     timeout: str = "",
 ) -> None:
     """Rebuild the database with the rows of a dump or another one.
@@ -245,7 +259,9 @@ def carry(
     asked |= {"standby": standby, "ends_readers": end_standby_sessions}
     asked["carries"] = {"said": tables or None, "drops": drop_data, "seeds": seed}
     asked["carries"] |= {"writes": write, "flag": "--tables"}
-    with _ready("carry", c, plan=plan, json=(json, json_lines), asked=asked) as run_chain:
+    with _ready(
+        "carry", c, plan=plan, json=(json, json_lines), asked=asked, page=report
+    ) as run_chain:
         run_chain(said=said)
 
 
@@ -668,6 +684,28 @@ def history(_c: Context, json: bool = False) -> None:
         revisions.history(as_json=json)
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        **_LOOKS,
+        "output": "the file that it is written to; .backset/report.html without it",
+        "run": "the file of what a task has printed with --json: its steps and waits are shown",
+    },
+)
+def report(
+    c: Context, output: str = "", run: str = "", plan: bool = False, json: bool = False
+) -> None:
+    """Write a page to look at: state, revisions, schema, rows.
+
+    One file of HTML that loads nothing: the revisions with the database's
+    place in them, the tables with what differs from the models, the rows, and
+    with `--run` the steps of a run on a time scale. `reset-db --report` writes
+    it after the rebuild, also after one that failed. The database is only read.
+    """
+    with _machine("commands.report") as command:
+        command.report(output=output, run=run, as_json=json, plan=_dry(c, plan))
+
+
 @task(auto_shortflags=False, help=_LOOKS)
 def archive(c: Context, plan: bool = False, json: bool = False) -> None:
     """Put migration scripts that are out of use into a tar.
@@ -928,6 +966,6 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 
 namespace = collection(
     STANDARD,
-    *(status, repair, backups, runs, history, archive, squash, rebase, prove_squash),
+    *(status, repair, backups, runs, history, report, archive, squash, rebase, prove_squash),
     *(branch, protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

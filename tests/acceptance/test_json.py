@@ -99,6 +99,7 @@ def a_life(told: Told, project: Project) -> None:
     with session_on(project):
         told.by(project, "reset-db", "--plan")
         told.by(project, "reset")
+    told.by(project, "report")
     for words in (["undo", "--plan"], ["undo"], ["status"], ["verify", "--plan"], ["verify"]):
         told.by(project, *words)
     told.by(project, "backup", "--prove")
@@ -305,7 +306,7 @@ def test_each_task_tells_json(project: Project) -> None:
     lives = [
         *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
         *(["repair"], ["history"], ["archive"], ["rebase"], ["prove-squash", "old"], ["check"]),
-        *(["backups"], ["runs"], ["squash", "--plan"], ["branch"]),
+        *(["backups"], ["runs"], ["report"], ["squash", "--plan"], ["branch"]),
         *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
     ]
     with_json = [
@@ -344,7 +345,7 @@ def test_every_report_is_as_described_and_every_key_is_used(
 
 
 SOUND = {"task": "x", "exit_code": 0, "seconds": 0.1, "steps": [], "notices": [], "findings": []}
-STEP = {"step": "seed", "text": "", "seconds": 1}
+STEP = {"step": "seed", "text": "", "seconds": 1, "began": 0}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
-    """And the schemas; what git ignores is left out of it, whether git has the file or not.
+    """And what they read; what git ignores is left out of it, whether git has the file or not.
 
     pytest finds its plugin by what the wheel says.
     """
@@ -36,7 +36,8 @@ def test_every_module_is_in_the_wheel(tmp_path: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     packed = {name for name in archive.namelist() if name.startswith("backset/")}
     source = REPOSITORY / "src"
-    files = [*source.rglob("*.py"), *source.rglob("schemas/*.json")]
+    patterns = ("*.py", "schemas/*.json", "templates/*", "tilt/*.star")
+    files = [path for pattern in patterns for path in source.rglob(pattern)]
     wanted = {path.relative_to(source).as_posix() for path in files}
     assert packed == wanted | {"backset/py.typed"}
     (points,) = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]

@@ -37,6 +37,7 @@ DOORS = {
     "dotenv": {"settings.reader"},
     "obstore": {"backups.bucket", "backups.parts"},
     "pyrage": {"backups.sealing"},
+    "jinja2": {"page.page"},
     "re2": {"text.redaction"},
     "tomlkit": {"settings.writing"},
     "tomllib": {"checks.differences", "settings.reader", "settings.writing", "text.pasted"},

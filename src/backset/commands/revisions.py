@@ -72,7 +72,7 @@ def _history(settings: Settings, worker: Worker, database: tuple[str, ...] | Non
     from backset.revisions import orphans, replaced
     from backset.revisions.history import History
 
-    found = _every(worker)
+    found = worker.every_script()
     lost = replaced.strangers(database or (), found)
     return History(
         name=worker.lineage.name,
@@ -236,13 +236,4 @@ def _chains(settings: Settings) -> Iterator[Sequence[Revision]]:
     for lineage in settings.lineages:
         with Worker(settings, lineage) as worker:
             worker.begin_alone()
-            yield _every(worker)
-
-
-def _every(worker: Worker) -> tuple[Revision, ...]:
-    """Return the scripts, those that Alembic did not come to included: it stops at an error."""
-    found = worker.scripts.revisions
-    if not worker.scripts.problems:
-        return found
-    known = {each.id for each in found}
-    return (*found, *(each for each in worker.folders.current() if each.id not in known))
+            yield worker.every_script()

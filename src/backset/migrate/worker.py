@@ -216,6 +216,14 @@ class Worker:
             below=tuple(map(Path, ready["below"])),
         )
 
+    def every_script(self) -> tuple[Revision, ...]:
+        """Return the scripts, those that Alembic did not come to included: it stops at an error."""
+        found = self.scripts.revisions
+        if not self.scripts.problems:
+            return found
+        known = {each.id for each in found}
+        return (*found, *(each for each in self.folders.current() if each.id not in known))
+
     def shown(self, file: str) -> str:
         """Return a path as people read it: seen from the project, where it is in there."""
         return self._settings.shown(Path(file))

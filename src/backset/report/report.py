@@ -7,14 +7,15 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from backset.chain import NO_DETAILS
+from backset.chain import NO_DETAILS, Details
+from backset.described import described, inline, key
 from backset.process.identity import spoken
 from backset.process.streams import tell
 from backset.text import pasted
 from backset.text.quantities import age, amount, count, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from backset.backups.manifest import Backup
@@ -32,6 +33,27 @@ _SIGNS = {"done": "✔", "findings": "!", "again": "!"}  # of databases of a fle
 _ENDS = {"done": "✔", "failed": "✘"}
 WOULD_START = "would start the embedded PostgreSQL"
 WIDTH = 9  # of the names of steps in lines; a longer one moves its own line
+
+
+@described()
+class ToldStep:
+    """One step that ended well, in `steps`, in the order in which they ended."""
+
+    step: str = key("its name, such as `backup`, `reset` or `prove`")
+    text: str = key("its line, as people read it")
+    seconds: float = key("how long it took, with what went on beside it")
+    began: float = key("seconds from the beginning of the task to that of the step")
+    details: Details | Mapping[str, Any] = inline()
+
+
+@described()
+class Notice:
+    """What must not go unsaid and stops nothing, in `notices`: the lines that begin with `!`."""
+
+    step: str = key("the step that ran; null outside of the steps", null=True)
+    text: str = key("the line, as people read it")
+    sessions: Sequence[Backend] = key("the sessions that it is about; mostly none")
+    at: float = key("seconds from the beginning of the task to this")
 
 
 def shortened(lines: list[str], at_most: int | None) -> list[str]:
@@ -53,7 +75,7 @@ def _tables(rows: RowCounts) -> str:
 class Report:
     """Plain lines, as they happen. The texts of errors go to stderr, all others to stdout.
 
-    most_lines: of one error, as people read them.
+    most_lines: of one error, as people read them. steps, notices: what was told so far.
     """
 
     most_lines: int | None = 20
@@ -61,6 +83,8 @@ class Report:
     def __init__(self) -> None:
         self.started = time.monotonic()
         self.step = ""
+        self.steps: list[ToldStep] = []
+        self.notices: list[Notice] = []
         self._began: dict[str, float] = {}
         for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed: `>&-`
             stream.reconfigure(errors="replace")
@@ -93,8 +117,9 @@ class Report:
         else:
             self._line(_SIGNS.get(event, "·"), database, text)
 
-    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:  # noqa: ARG002  (JSON)
+    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Print what must not go unsaid; the step, if there is one, goes on."""
+        self._keep_notice(text, clients)
         self._line("!", self.step, text)
 
     def end(self, step: str, done: Done) -> None:
@@ -103,7 +128,7 @@ class Report:
             self._line("✔", step, done.text)
         for text in shortened([str(each) for each in done.findings], self.most_lines):
             self._line("!", step, text)
-        self._over(step)
+        self._keep_step(step, done)
 
     def plan(
         self,
@@ -159,6 +184,10 @@ class Report:
             self.say(line)
         if not backups:
             self.say(f"{folder} has no backup")
+
+    def page(self, path: Path, size_bytes: int) -> None:
+        """Print where a page is that was written."""
+        self._fact("page", f"{path} ({amount(size_bytes)})")
 
     def runs(self, runs: Sequence[NotedRun], last: int | None) -> None:
         """Print a line for each earlier run, the newest last; of many the last ones."""
@@ -255,11 +284,25 @@ class Report:
         """Note that what comes next is not of the step, which begins again later."""
         self._over(step)
 
-    def _over(self, step: str) -> float:
-        """Note that a step is over, and one that waited goes on; return how long it took."""
-        took = self.seconds - self._began.pop(step)
+    def _keep_notice(self, text: str, clients: Sequence[Backend]) -> None:
+        """Keep what must not go unsaid."""
+        self.notices.append(Notice(self.step, text, clients, round(self.seconds, 3)))
+
+    def _keep_step(self, step: str, done: Done) -> None:
+        """Keep a step that is over, unless it had nothing to do."""
+        began, seconds = self._over(step)
+        if done.text:
+            told = ToldStep(step, done.text, round(seconds, 3), round(began, 3), done.details)
+            self.steps.append(told)
+
+    def _over(self, step: str) -> tuple[float, float]:
+        """Note that a step is over, and one that waited goes on.
+
+        Return when it began, and how long it took.
+        """
+        began = self._began.pop(step)
         self.step = next(reversed(self._began), "")
-        return took
+        return began, self.seconds - began
 
     def _line(self, sign: str, step: str, text: str) -> None:
         self._print_line(sign, step, spoken(text))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from backset.chain import NO_DETAILS, Details, FoundDetails
+from backset.chain import NO_DETAILS, FoundDetails
 from backset.described import ABSENT, described, inline, key, plain
 from backset.process.identity import spoken
 from backset.process.streams import concealed
-from backset.report.report import Report
+from backset.report.report import Notice, Report, ToldStep
 from backset.text import redaction
 
 if TYPE_CHECKING:
@@ -38,25 +38,6 @@ class Rewriting:
 
 
 @described()
-class ToldStep:
-    """One step that ended well, in `steps`, in the order in which they ended."""
-
-    step: str = key("its name, such as `backup`, `reset` or `prove`")
-    text: str = key("its line, as people read it")
-    seconds: float = key("how long it took, with what went on beside it")
-    details: Details | Mapping[str, Any] = inline()
-
-
-@described()
-class Notice:
-    """What must not go unsaid and stops nothing, in `notices`: the lines that begin with `!`."""
-
-    step: str = key("the step that ran; null outside of the steps", null=True)
-    text: str = key("the line, as people read it")
-    sessions: Sequence[Backend] = key("the sessions that it is about; mostly none")
-
-
-@described()
 class ToldError:
     """What ended the task, in `error`."""
 
@@ -79,6 +60,14 @@ class PlannedStep:
         "the step; or a word such as `strategy`, `because` or `consent`, or that of a fact"
     )
     text: str = key("the line, as people read it")
+
+
+@described()
+class WrittenPage:
+    """The page of `report`, in `page`."""
+
+    file: str = key("its path")
+    size_bytes: int = key("its size")
 
 
 @described(kw_only=True)
@@ -150,6 +139,9 @@ class Content:
     )
     pyproject: Rewriting = key(
         "with `--write`, where settings mend it: what becomes of that file", default=ABSENT
+    )
+    page: WrittenPage = key(
+        "`report`, and with `--report`: the page that was written", default=ABSENT
     )
     stakes: Stakes = key(
         "what consent is about; with `--plan`, and where that was missing", default=ABSENT
@@ -237,20 +229,18 @@ class JsonReport(Report):
 
     def __init__(self, task: str) -> None:
         super().__init__()
-        self._content = Content(task=task)
+        self._content = Content(task=task, steps=self.steps, notices=self.notices)
 
     def progress(self, text: str, *, lasting: bool = False) -> None:
         """Leave that out: the step's figures say it."""
 
     def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Keep what must not go unsaid."""
-        self._content.notices.append(Notice(self.step, text, clients))
+        self._keep_notice(text, clients)
 
     def end(self, step: str, done: Done) -> None:
         """Keep the step, unless it had nothing to do."""
-        seconds = round(self._over(step), 3)
-        if done.text:
-            self._content.steps.append(ToldStep(step, done.text, seconds, done.details))
+        self._keep_step(step, done)
         self._content.findings += done.findings
 
     def plan(
@@ -314,6 +304,10 @@ class JsonReport(Report):
             not_compared=status.unlooked,
             chains=status.verdict.chains,
         )
+
+    def page(self, path: Path, size_bytes: int) -> None:
+        """Keep where the page is."""
+        self.note(page=WrittenPage(str(path), size_bytes))
 
     def state(self, state: State) -> None:
         """Keep a state with its evidence and its cure."""

@@ -92,8 +92,9 @@ class LiveReport(Report):
         if live is not None and lasting:
             live.refresh()
 
-    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:  # noqa: ARG002  (JSON)
+    def notice(self, text: str, clients: Sequence[Backend] = ()) -> None:
         """Print a line above the live one, which goes on."""
+        self._keep_notice(text, clients)
         self._hang(self._console, ("!", "yellow"), self.step, spoken(text))
 
     def member(self, event: str, database: str, text: str, **more: Any) -> None:  # noqa: ANN401  (JSON)

@@ -79,7 +79,7 @@ class History:
         """Yield the drawing: a line for each revision, the newest first, and those between."""
         known = self.known | {name: Revision(id=name) for name in self.missing}
         marks = dict.fromkeys(self.gone, "x") | dict.fromkeys(self.missing, "?")
-        order = script_files.newest_first({name: self._needs(each) for name, each in known.items()})
+        order = script_files.newest_first({name: self.needs(each) for name, each in known.items()})
         down = {name: each.down for name, each in known.items()}
         for line, name in drawn(order, down, marks):
             yield f"{line} {self._about(known[name])}" if name else line
@@ -97,7 +97,7 @@ class History:
             orphans=self.traces,
         )
 
-    def _needs(self, script: Revision) -> list[str]:
+    def needs(self, script: Revision) -> list[str]:
         """Return what stands below a script; `depends_on` may also name a branch or part of an id.
 
         A label stands for the scripts that have it, the text before `@` for a label.
@@ -109,7 +109,7 @@ class History:
             found += [each for each in known if each == name or wanted in known[each].labels]
         return [each for each in dict.fromkeys(found) if each != script.id]
 
-    def _labels(self, script: Revision) -> list[str]:
+    def labels(self, script: Revision) -> list[str]:
         """Return the labels at the ends of a branch: Alembic gives them to all between as well."""
         below = (self.loaded[name].labels for name in script.down if name in self.loaded)
         inherited = {label for labels in below for label in labels}
@@ -117,7 +117,7 @@ class History:
 
     def _about(self, script: Revision) -> str:
         words = ["head"] if script.id in self.ends else []
-        words += self._labels(script)
+        words += self.labels(script)
         if script.replaces:
             words.append(f"replaces {count(len(script.replaces), 'revision')}")
         if script.depends_on:
