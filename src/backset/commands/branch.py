@@ -17,7 +17,6 @@ from backset.connections.session import explained
 from backset.errors import RefusedError, SettingsError, StepFailedError
 from backset.memory import whereabouts
 from backset.process import streams
-from backset.report import asking
 from backset.report.report import WOULD_START
 from backset.servers import location
 from backset.servers.server import Server
@@ -262,6 +261,8 @@ def _switch(family: Family, told: Report, flags: BranchFlags) -> None:
 
 def _delete(family: Family, told: Report, flags: BranchFlags) -> None:
     """Drop the database of a branch, with what backset has made beside it."""
+    from backset.report import asking  # it knows of backups, too, which takes a while
+
     if not flags.plan:
         family.hold(told.notice if flags.wait else None)
     found = family.look(BranchChain.of_checkout(family.settings))
