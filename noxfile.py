@@ -133,9 +133,16 @@ nox.options.sessions = ["lint", "types", "docs", "tests", MIGRATE[0]]
 
 @nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
-    """Break things under real runs, and hold every promise: -- --trials N --seed S."""
+    """Break things under real runs, and hold every promise: -- --kind failover --trials N."""
     command = [sys.executable, "-m", "tests.faults", *session.posargs]
     session.run(*command, env=NOTHING_OF_THE_DEVELOPERS)
+
+
+@nox.session(venv_backend="none")
+def patroni(session: nox.Session) -> None:
+    """Run the chain on a cluster of Debian's Patroni that fails over: -- --trials N --seed S."""
+    command = [sys.executable, "-m", "tests.patroni", *session.posargs]
+    session.run(*command, env=NOTHING_OF_THE_DEVELOPERS, terminate_timeout=CLEANING_S)
 
 
 @nox.session(venv_backend="none")

@@ -99,22 +99,31 @@ def crash(cluster: Cluster) -> None:
 def standing_by(primary: Cluster) -> Iterator[Cluster]:
     """Run a hot standby of a server for as long as the block lasts."""
     with temporary_cluster(primary.major, installation=primary.programs) as made:
-        made._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
-        copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
-        own = primary.installation / "bin" / "pg_basebackup"  # a newer one will do
-        newer = embedded_folder(18) / "bin" / "pg_basebackup"
-        programs(made, str(own if own.exists() else newer), "-D", str(made.data), *copy)
-        # What a newer one writes there, the libpq of an older server does not know.
-        where = f"host={primary.socket_folder} port={primary.port} user=postgres"
-        with (made.data / "postgresql.auto.conf").open("a") as file:
-            file.write(f"primary_conninfo = '{where}'\n")
-        started(made)
+        follow(made, primary)
         yield made
+
+
+def follow(standby: Cluster, primary: Cluster) -> None:
+    """Copy a server into an empty cluster, and start that as its hot standby."""
+    standby._make_folders()  # noqa: SLF001  (start() would wait for one that takes writes)
+    copy = ("-R", "-c", "fast", "-X", "stream", "-d", primary.url("postgres"))
+    own = primary.installation / "bin" / "pg_basebackup"  # a newer one will do
+    newer = embedded_folder(18) / "bin" / "pg_basebackup"
+    programs(standby, str(own if own.exists() else newer), "-D", str(standby.data), *copy)
+    # What a newer one writes there, the libpq of an older server does not know.
+    where = f"host={primary.socket_folder} port={primary.port} user=postgres dbname=postgres"
+    with (standby.data / "postgresql.auto.conf").open("a") as file:
+        file.write(f"primary_conninfo = '{where}'\n")
+    started(standby)
 
 
 def started(standby: Cluster) -> None:
     """Start a server that follows another one, and wait until it can be read."""
-    options = {"unix_socket_directories": standby.socket_folder, "listen_addresses": "''"}
+    standby.log.touch()
+    if standby.account:
+        os.chown(standby.log, standby.account.uid, standby.account.gid)
+    address = standby.address if standby.tcp_port else "''"
+    options = {"unix_socket_directories": standby.socket_folder, "listen_addresses": address}
     words = " ".join(f"-c {name}={value}" for name, value in options.items())
     log = ("-l", str(standby.log), "-o", f"{words} -c port={standby.port}")
     programs(standby, "pg_ctl", "start", "-w", "-D", str(standby.data), *log)

@@ -28,7 +28,7 @@ from backset.runs import clones, in_place, login
 from backset.runs.clones import Keeping
 from backset.runs.consent import Consent, admit, refuse_writing, settle, shown
 from backset.runs.run import Options, Run
-from backset.servers import derived, location, readers, standbys, swap
+from backset.servers import derived, folders, location, readers, standbys, swap
 from backset.servers.server import untried
 from backset.servers.standbys import Expected
 from backset.settings import rules
@@ -239,6 +239,8 @@ def _performed(
             if chain.locks:
                 _lock(run, chain, watcher, consent)
             chosen = _enter(run, chain, watcher, consent) if chain.replaces else chain.groups
+            for words in folders.orphaned(run.server.session) if chain.replaces else ():
+                watcher.notice(words)
             groups = _wanted(chosen, skip | unwanted(run.options.carries))
             if not chain.replaces:
                 refuse_writing(run, flat(groups))
@@ -508,6 +510,7 @@ def plan(run: Run, chain: Chain, *, skip: frozenset[str], consent: Consent) -> P
                 where = (run.server, run.target.others, old)
                 following += readers.planned(*where, are_ended=run.options.ends_readers)
             lines += [("standby", each) for each in following]
+            lines += [("folder", each) for each in folders.orphaned(run.server.session)]
             if run.work.is_beside:  # in place waits for locks alone
                 lines += [("!", _stands_in_the_way(*each)) for each in run.server.immovable()]
         groups = _wanted(chosen, skip | unwanted(run.options.carries))

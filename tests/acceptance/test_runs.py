@@ -88,7 +88,7 @@ def test_a_torn_line_hides_no_other(tmp_path: Path) -> None:
     """A crash of the machine can leave half a line."""
     about = {"database": "a", "url": ""}
     with journal.noted(tmp_path, "seed", about, dict), (tmp_path / journal.NAME).open("ab") as file:
-        file.write(b'{"run": "x", "beg\n')
+        file.write(b'{"run": "x", "beg')
     assert [(each.task, each.result) for each in journal.read(tmp_path)] == [("seed", "done")]
 
 

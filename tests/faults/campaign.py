@@ -11,7 +11,17 @@ from tests.faults.faults import FAULTS, Fault
 from tests.faults.making import learned
 from tests.faults.run import Moment
 from tests.faults.strikes import Scene
-from tests.faults.world import POOLER, PREVIOUS, PROXY, REBUILDS, RESET, SOCKET, TARGET
+from tests.faults.world import (
+    HOSTS,
+    LINE,
+    POOLER,
+    PREVIOUS,
+    PROXY,
+    REBUILDS,
+    RESET,
+    SOCKET,
+    TARGET,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from tests.faults.run import Run
     from tests.faults.world import State, World
 
-_HANGS_S = 60.0
+_UNDISTURBED = {PROXY: SOCKET, POOLER: SOCKET, LINE: HOSTS}  # the way of the next run
 
 
 @dataclass(slots=True)
@@ -63,6 +73,9 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
     state = learned(world, name, task)
     rhythm = world.rhythm[name, task]
     door, moment = rng.choice(trial.fault.doors), _moment(rhythm, rng, early=trial.fault.early)
+    if trial.fault.steps:
+        number = len(trial.fault.steps)
+        moment = _inside(rhythm, rng, trial.fault.steps[seed // number % number])
     trial.log.append(f"{task} over {door}; strike {moment}")
     world.put(state)
     log_from = world.cluster.log.stat().st_size
@@ -71,7 +84,7 @@ def perform(world: World, seed: int, fault: Fault | None = None) -> Trial:
         scene = Scene(world, run, rng, trial.log, trial.broken)
         run.wait_until(moment)
         trial.is_hit = trial.fault.strike(scene)
-        run.wait(_HANGS_S)
+        run.wait(trial.fault.hangs_s)
     world.heal()
     _judge(world, trial, run, state, door)
     if trial.broken:
@@ -92,6 +105,13 @@ def _moment(rhythm: Sequence[tuple[str | None, float]], rng: Random, *, early: b
     return Moment(rhythm[at][0], rng.choice((0.0, rng.uniform(0, gap_s))))
 
 
+def _inside(rhythm: Sequence[tuple[str | None, float]], rng: Random, step: str) -> Moment:
+    """Choose an instant of a step; of another one, where the task does not have it."""
+    names = [name for name, _ in rhythm]
+    at = names.index(step) if step in names else rng.randrange(1, len(rhythm))
+    return Moment(rhythm[at - 1][0], rng.uniform(0, rhythm[at][1] - rhythm[at - 1][1]))
+
+
 def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> None:
     before = state.contents[TARGET]
     after = state.built.get(trial.task, state.contents.get(PREVIOUS, {}))
@@ -104,11 +124,12 @@ def _judge(world: World, trial: Trial, run: Run, state: State, door: str) -> Non
     earlier = {"previous": state.contents[PREVIOUS]} if PREVIOUS in state.contents else {}
     trial.broken += checks.reachable(world, {**kept, **earlier})
     trial.log += [f"{trial.fault.name}: exit code {run.code}", *_said(run)]
-    door = SOCKET if door in {PROXY, POOLER} else door
+    door = _UNDISTURBED.get(door, door)
     following = world.finish(RESET, door=door, mark=f"{trial.seed} next")
     trial.recovery_s = following.seconds
     trial.log += ["the next reset-db:", *_said(following)]
     trial.broken += checks.recovery(following, world)
+    trial.broken += checks.folders(following, world)
     trial.broken += checks.backups(world)
     kept = {**earlier, "the old target": before} if trial.task in REBUILDS else {**earlier}
     if stands.content is not None and stands.word != "neither":  # what is half built is nobody's

@@ -59,7 +59,8 @@ def ending(run: Run, fault: Fault, stands: Stand) -> Iterator[str]:
         yield "the run hung"
         return
     codes = fault.codes | ({5} if is_in_place else set())
-    if run.code not in codes:
+    is_pythons = run.code == 1 and run.errors[:1] == ["Could not import runpy module"]
+    if run.code not in codes and not is_pythons:  # interrupted before our first line
         yield f"exit code {run.code}, documented are {sorted(codes)}"
     half = is_in_place and (run.code == 137 or _HALF in run.error)
     if stands.word not in {"before", "after"} and not half:
@@ -144,3 +145,16 @@ def recovery(run: Run, world: World) -> Iterator[str]:
     for path in world.backups.glob("*/*"):
         if path not in complete and path.name not in whole:
             yield f"the next reset-db leaves {path.name} behind"
+
+
+def folders(run: Run, world: World) -> Iterator[str]:
+    """A folder of the server that belongs to no database is named."""
+    with world.superuser as session:
+        here = {int(name) for (name,) in session.execute(_FOLDERS) if name.isdigit()}
+        known = {oid for (oid,) in session.execute("SELECT oid FROM pg_database")}
+    for oid in here - known:
+        if f"base/{oid} " not in "".join(line.text for line in run.lines):
+            yield f"base/{oid} belongs to no database, and the next reset-db does not say so"
+
+
+_FOLDERS = "SELECT pg_ls_dir('base')"

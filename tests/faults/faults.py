@@ -44,6 +44,8 @@ class Fault:
     around: holds something up for as long as the run lasts. strike: is called at the
     moment, and tells whether it hit anything.
     early: whether the moment is in the first step, since the fault waits for its victim itself.
+    steps: in which the moment is, one after the other from trial to trial; any where there is none.
+    hangs_s: after so long a run that has not ended has hung.
     must: `before` or `after` where the target has to be one of them; the run decides otherwise.
     needs: returns why it cannot be tried here; empty where it can.
     """
@@ -56,6 +58,8 @@ class Fault:
     around: Callable[[World], AbstractContextManager[object]] = nullcontext
     strike: Callable[[Scene], bool] = lambda _scene: True
     early: bool = False
+    steps: tuple[str, ...] = ()
+    hangs_s: float = 60.0
     must: str = ""
     needs: Callable[[], str] = str
 

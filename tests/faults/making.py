@@ -68,7 +68,7 @@ def opened() -> Iterator[World]:
         cluster.stop()
         cluster.start()
         stack.callback(world.stop, signal.SIGQUIT)
-        _furnish(world)
+        furnish(world)
         yield world
 
 
@@ -78,7 +78,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _furnish(world: World) -> None:
+def furnish(world: World) -> None:
     """Break a database as the incident did, rebuild it once, and keep copies of both states."""
     plain = world.folder / "plain"
     plain.mkdir()

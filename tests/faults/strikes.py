@@ -181,12 +181,13 @@ def only_read(of: str, name: str, world: World) -> Iterator[None]:
 @contextmanager
 def away(world: World) -> Iterator[None]:
     """Let every commit wait for a standby that never comes."""
-    _name_standbys(world, "away")
+    name_standbys(world, "away")
     yield
-    _name_standbys(world, "")
+    name_standbys(world, "")
 
 
-def _name_standbys(world: World, names: str) -> None:
+def name_standbys(world: World, names: str) -> None:
+    """Let every commit of the server wait for standbys of these names from now on."""
     with world.superuser as session:
         session.execute("SET synchronous_commit = local")
         session.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(names))

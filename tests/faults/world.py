@@ -43,6 +43,8 @@ DEVELOPER, PASSWORD = "developer", "c%n:rry/@"
 SOCKET, TCP = "the socket, as superuser", "TCP, as the owner with a password"
 PROXY = "a socket of our own, which breaks at COMMIT"
 POOLER = "a pooler, as the owner"
+HOSTS = "both servers of a pair, as the owner"
+LINE = "the same, and a line to the primary that can break"
 _PATIENCE_S = 60.0
 
 
@@ -103,7 +105,7 @@ class World:
     def start(self, task: str, *, door: str, project: str = "plain", mark: str) -> Run:
         """Start a task in one of the projects."""
         env = {**os.environ, "DATABASE_URL": self.url(door), "BACKSET_BACKUPS": str(self.backups)}
-        if door == TCP:  # half of all trials: dumps as those of a large database are
+        if door in {TCP, HOSTS, LINE}:  # half of all trials: dumps as those of a large database are
             env["BACKSET_ZSTD_ABOVE"] = "0"
         else:  # the least that retention may keep
             env["BACKSET_KEEP"] = "1"

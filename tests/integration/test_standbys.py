@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from backset.connections.activity import Waits
 from backset.connections.target import Target
 from backset.servers import swap
 from backset.servers.server import Server
-from tests.clusters import running
+from tests.clusters import crash, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,6 +134,26 @@ def test_a_standby_that_answers_is_waited_for(lonely: Cluster, away: str) -> Non
         assert came.is_set()
         comes.join()
         assert swap.awaited(server.session) == ""
+
+
+def test_a_server_that_is_gone_has_not_told_of_its_standbys(lonely: Cluster, away: str) -> None:
+    """Nobody is told that a standby has the new database, and no thread dies of it."""
+    late = "on the server's own disk, and not yet on a standby"
+    with Server(Target.parse(away), "test") as server:
+        crashes = threading.Timer(0.5, crash, [lonely])
+        crashes.start()
+        assert swap.confirm(server) == f"{late} (away) as far as is known"
+        assert swap.confirm(server) == f"{late} as far as is known"
+        crashes.join()
+        pid = int((lonely.data / "postmaster.pid").read_text().split()[0])
+    with Server(Target.parse(away), "test") as server:
+        halt = threading.Timer(0.5, os.kill, [pid, signal.SIGSTOP])  # nobody takes the cancel
+        ends = threading.Timer(4, os.kill, [pid, signal.SIGCONT])
+        for each in (halt, ends):
+            each.start()
+        assert swap.confirm(server) == f"{late} (away) as far as is known"
+        for each in (halt, ends):
+            each.join()
 
 
 @pytest.mark.parametrize("setting", ["off", "local"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,7 +14,7 @@ from backset.connections.target import Target
 from backset.errors import RefusedError
 from backset.servers import derived, swap
 from backset.servers.server import Server, tied_by
-from tests.clusters import running
+from tests.clusters import programs, running, standing_by
 from tests.marks import slow_but
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 TIES = {
     "prepared transaction": ["BEGIN; CREATE TABLE t (); PREPARE TRANSACTION 'it'"],
     "logical replication slot": ["SELECT pg_create_logical_replication_slot('it', 'pgoutput')"],
+    "logical failover slot": [
+        "SELECT pg_create_logical_replication_slot('it', 'pgoutput', failover => true)"
+    ],
     "subscription": [
         "CREATE SUBSCRIPTION it CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)"
     ],
@@ -57,6 +62,9 @@ def test_each_is_found_and_refused(tying: Cluster, project: Project, kind: str) 
     if kind == "prepared transaction":  # the creation of a slot would wait for it
         with psycopg.connect(tying.url(name), autocommit=True) as inside:
             inside.execute("ROLLBACK PREPARED 'it'")
+    if kind.endswith("slot"):  # there is one of a name
+        with psycopg.connect(tying.url(name), autocommit=True) as inside:
+            inside.execute("SELECT pg_drop_replication_slot('it')")
 
 
 def slots(tying: Cluster) -> set[tuple[str, str]]:
@@ -131,3 +139,33 @@ def test_a_slot_on_previous_is_found_at_the_gate(
         assert done.returncode == 3, done.stdout + done.stderr
         assert f"{name} has the logical replication slot theirs → if nobody needs" in done.stderr
     assert project.invoke("reset", "--in-place", "--plan").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_failover_slot_is_refused_on_the_standby_that_takes_over(project: Project) -> None:
+    """The slot came along, and whoever reads it goes on there."""
+    with (
+        running(18, settings=["wal_level = logical", "hot_standby_feedback = on"]) as primary,
+        psycopg.connect(primary.url("postgres"), autocommit=True) as there,
+    ):
+        there.execute("SELECT pg_create_physical_replication_slot('standby')")
+        there.execute("CREATE DATABASE followed")
+        with (
+            standing_by(primary) as standby,
+            psycopg.connect(standby.url("postgres"), autocommit=True) as here,
+        ):
+            here.execute("ALTER SYSTEM SET primary_slot_name = 'standby'")
+            here.execute("SELECT pg_reload_conf()")
+            (slot,) = TIES["logical failover slot"]
+            with psycopg.connect(primary.url("followed"), autocommit=True) as session:
+                session.execute(slot.encode())
+            query = "SELECT FROM pg_replication_slots WHERE synced AND NOT temporary"
+            while here.execute(query.encode()).fetchone() is None:
+                with suppress(psycopg.errors.ObjectNotInPrerequisiteState):
+                    here.execute("SELECT pg_sync_replication_slots()")
+                there.execute("SELECT pg_log_standby_snapshot()")
+                time.sleep(0.1)
+            programs(standby, "pg_ctl", "promote", "-w", "-D", str(standby.data))
+            done = project.invoke("reset-db", DATABASE_URL=standby.url("followed"))
+    assert done.returncode == 3
+    assert "followed has the logical failover slot it → if nobody needs it: " in done.stderr

@@ -104,6 +104,7 @@ def test_children_get_the_spelling_that_the_user_wrote(tmp_path: Path) -> None:
         "HOME": "/h",
         "PATH": str(Path(sys.executable).parent),
         "PYTHONIOENCODING": "utf-8",
+        "PGCONNECT_TIMEOUT": "10",
         "DATABASE_URL": "postgresql+asyncpg://u:p%40@h:1/app__next?ssl=require",
         "POSTGRES_DB": "app__next",
         "WHO": "u@h",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from backset.cli import leave, opened, settled
 from backset.connections.session import connect, explained
+from backset.connections.target import CONNECT_TIMEOUT_S
 from backset.errors import BacksetError, SettingsError, StepFailedError
 from backset.migrate.program import command_line
 from backset.migrate.worker import failure, greet
@@ -48,7 +49,8 @@ def psql(arguments: Sequence[str], *, plan: bool) -> None:
         if plan:
             _tell(settings, told, argv)
             return
-        env = {**settings.environ, **location.locate(settings).libpq_env}
+        in_time = {"PGCONNECT_TIMEOUT": CONNECT_TIMEOUT_S}
+        env = {**in_time, **settings.environ, **location.locate(settings).libpq_env}
         env = with_tls(program, env)
         if code := attach(argv, env=env, cwd=settings.root, in_github=settings.is_in_github):
             _leave(told, code)

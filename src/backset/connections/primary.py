@@ -10,7 +10,8 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from backset.connections.session import connect
+from backset.connections.session import connect, in_time
+from backset.connections.target import CONNECT_TIMEOUT_S
 from backset.errors import StepFailedError, UnreachableError
 from backset.text import explanations
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _PURPOSE = "find"
 _STANDBY = "is a standby"
-_WAIT_S = "10"  # of one host, as connect() has it
 _DATABASES = ("postgres", "template1")  # where the target is still to be made
 
 
@@ -45,7 +45,7 @@ def pinned(target: Target, *, is_read: bool = False) -> Target:
 
 def _why_not(target: Target) -> str:
     """Say why a host is not the primary; empty where it is."""
-    params = {"connect_timeout": _WAIT_S, **target.params}
+    params = {"connect_timeout": CONNECT_TIMEOUT_S, **target.params}
     secret = make_conninfo("", **params).encode()
     if pq.PGconn.ping(secret) == pq.Ping.NO_RESPONSE:
         return "does not answer"
@@ -63,6 +63,7 @@ def _why_not(target: Target) -> str:
 
 def _is_standby(session: Session) -> bool:
     try:
-        return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+        with in_time(session):
+            return session.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
     except psycopg.Error:
         return True

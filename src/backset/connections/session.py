@@ -6,7 +6,10 @@ statement belong to a session, so a run cannot do with that.
 
 from __future__ import annotations
 
+import os
 import select
+import socket
+import threading
 import time
 import traceback
 from contextlib import closing, contextmanager, suppress
@@ -17,7 +20,7 @@ import psycopg
 import psycopg.conninfo
 from psycopg.pq import ExecStatus
 
-from backset.connections.target import ENV_PY, ONE_HOST
+from backset.connections.target import CONNECT_TIMEOUT_S, ENV_PY, ONE_HOST
 from backset.errors import (
     HeldUpError,
     Interrupted,
@@ -25,6 +28,7 @@ from backset.errors import (
     StepFailedError,
     UnreachableError,
 )
+from backset.process import signals
 from backset.process.identity import application_name
 from backset.text import explanations
 from backset.text.explanations import GRANTED, UNHIDDEN
@@ -40,7 +44,8 @@ Session: TypeAlias = psycopg.Connection[Any]
 LOCK_TIMEOUT_S = 60  # for every lock that a statement of ours waits for, pg_dump's included
 # An end that has vanished without a word is noticed after a minute: by us, and, since a server
 # that believes in a dead holder would keep its lock, by the server too.
-_KEEPALIVES = {
+_IN_TIME = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
@@ -48,6 +53,7 @@ _KEEPALIVES = {
 }
 _ENDING_S = 3.0  # for so long a session that was left may still count
 _ANSWER_S = 5.0
+_FIRST_S = 60.0  # for the first answers of a session
 _TRIES = 5  # other clients of the pooler may take the session in between
 
 
@@ -57,14 +63,15 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     purpose: what other people see of us in pg_stat_activity. is_disposable: the database is thrown
     away if the run fails, so that no commit waits for the disk; that of the swap does for all.
     """
-    params = {"connect_timeout": "10", **_KEEPALIVES, **target.params}
+    params = {**_IN_TIME, **target.params}
     params["application_name"] = application_name(purpose)
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
     try:
         session = _opened(params)
-        pid = _set(session, target, is_disposable=is_disposable)
-        told = SessionPids(session.info.backend_pid, pid)
-        is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
+        with in_time(session):
+            pid = _set(session, target, is_disposable=is_disposable)
+            told = SessionPids(session.info.backend_pid, pid)
+            is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
     except psycopg.Error as error:
         words = one_line(error, target)
         remedy = explanations.unreached(words, target.mended_in)
@@ -84,6 +91,7 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     return session
 
 
+_open: WeakKeyDictionary[Session, None] = WeakKeyDictionary()  # also one that is being set
 _processes: WeakKeyDictionary[Session, int] = WeakKeyDictionary()
 _ended: set[int] = set()
 
@@ -105,10 +113,13 @@ def _opened(params: Mapping[str, str]) -> Session:
     until = time.monotonic() + _ENDING_S
     while True:
         try:
-            return psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
+            session = psycopg.connect(**params, autocommit=True)  # type: ignore[arg-type]
         except psycopg.OperationalError as error:
             if not explanations.is_full(str(error)) or time.monotonic() > until:
                 raise
+        else:
+            _open[session] = None
+            return session
         time.sleep(0.1)
 
 
@@ -124,7 +135,7 @@ def conninfo(target: Target, purpose: str) -> str:
     """Return the connection string of a program of PostgreSQL, named and without its secrets."""
     given = psycopg.conninfo.conninfo_to_dict(target.conninfo)
     name = application_name(purpose, is_child=True)
-    named = {**_KEEPALIVES, **given, "application_name": name}
+    named = {**_IN_TIME, **given, "application_name": name}
     return psycopg.conninfo.make_conninfo("", **named)
 
 
@@ -135,6 +146,34 @@ def end(session: Session) -> None:
         if session.info.backend_pid != _processes.get(session):
             session.rollback()
             session.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def cut() -> None:
+    """Break the line of every session that is open, from any thread: who waits on one fails."""
+    for reference in _open.keyrefs():
+        session = reference()
+        if session is not None:
+            _cut(session)
+
+
+def _cut(session: Session) -> None:
+    with suppress(psycopg.Error, OSError):  # it is closed
+        line = socket.socket(fileno=os.dup(session.fileno()))
+        with line:
+            line.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def in_time(session: Session) -> Iterator[None]:
+    """Cut a session whose first questions are not answered: nobody asks for its server yet."""
+    timer = threading.Timer(_FIRST_S, _cut, [session])
+    timer.daemon = True
+    with signals.deferred():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def was_ended(pid: int) -> bool:

@@ -33,6 +33,7 @@ LIBPQ_VARIABLES = frozenset(
         *("TARGETSESSIONATTRS", "TZ", "USER"),
     )
 )
+CONNECT_TIMEOUT_S = "10"  # for each host, unless the URL says otherwise
 _PLACES = ("host", "hostaddr", "port")  # libpq takes a list of each
 _AMONG_HOSTS = ("target_session_attrs", "load_balance_hosts")  # how it chooses
 ENV_PY = "env.py"  # the source of a URL that it opens by itself

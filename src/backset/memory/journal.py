@@ -134,6 +134,8 @@ def _add(folder: Path, line: Mapping[str, Any]) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
             content = json.dumps(line).encode() + b"\n"
             size = file.seek(0, os.SEEK_END)
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk has torn it
+                content = b"\n" + content
             if size > _MOST_BYTES:
                 file.seek(size - _MOST_BYTES // 2)
                 kept = file.read().partition(b"\n")[2]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from backset.backups import shared
 from backset.backups.backup import NO_WISH, Wish
+from backset.connections.heartbeat import Heartbeat
 from backset.connections.session import explained, process_of
 from backset.errors import Interrupted, StepFailedError
 from backset.migrate.project_command import ProjectCommand
@@ -100,6 +101,7 @@ class Run:
 
     server: Server
     next: NextDatabase
+    _heartbeat: Heartbeat
 
     def __init__(
         self,
@@ -146,7 +148,8 @@ class Run:
     ) -> None:
         signals.ignore()
         outcome, in_place = self.outcome, self.in_place
-        if outcome.promoted is None:
+        # What a server has committed that is gone by now, its standby may not have.
+        if outcome.promoted is None or (outcome.promoted and isinstance(error, StepFailedError)):
             where = self.target, self.purpose, self.current.database
             outcome.promoted = states.look_again(*where)
         replaces = self.work.is_beside or in_place.is_chosen
@@ -172,6 +175,8 @@ class Run:
         is_left = self._is_open and self.next.is_begun and outcome.promoted is False
         if is_left and isinstance(error, BaseException):
             derived.drop_after(self.server, self.server.names.next, error)
+        if self._is_open:
+            self._heartbeat.explain(error)
         self._open.close()
 
     @property
@@ -185,6 +190,7 @@ class Run:
             return
         with explained(self.target):
             self.server = self._open.enter_context(Server(self.target, self.purpose))
+            self._heartbeat = self._open.enter_context(Heartbeat(self.server.session))
             self.current.refresh(self.server)
         if self.settings.branch and self.current.database is None:
             name, where = self.target.database, self.target.address

@@ -154,7 +154,7 @@ def look_again(target: Target, purpose: str, old: Database | None) -> bool | Non
     try:
         with Server(target, purpose) as server:
             now = server.databases().get(server.names.target)
-    except (StepFailedError, OSError):
+    except (StepFailedError, psycopg.Error, OSError):
         return None
     return now is not None and (old is None or now.oid != old.oid)
 

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from backset.catalog import catalog
 from backset.connections import activity
 from backset.connections.locality import gather, is_neighbour, judge
-from backset.connections.session import Session, connect, was_ended
+from backset.connections.session import Session, connect, in_time, was_ended
 from backset.connections.target import Target, derived_name
 from backset.errors import LockedError, RefusedError, StepFailedError, UnreachableError
 from backset.process.identity import has_died, run_mark, token, without_token
@@ -410,7 +410,8 @@ def protection(name: str) -> tuple[str, str]:
 def _maintenance_session(target: Target, purpose: str) -> Session:
     """Return a session beside the target; on the target, where the role comes to no other one."""
     session = _beside(target, purpose) or connect(target, purpose)
-    session.execute(LOCALLY.encode())
+    with in_time(session):
+        session.execute(LOCALLY.encode())
     return session
 
 
@@ -564,7 +565,9 @@ def tied_by(
     prepared transaction and a subscription make RENAME fail, and DROP … WITH (FORCE) too. A logical
     slot follows its database into `__previous`, and is gone with it, without a word.
     """
-    rows = session.execute(_TIES, {"databases": list(databases)}).fetchall()
+    fails_over = session.info.server_version >= _FAILING_OVER
+    ties = _TIES.format(fails_over="failover" if fails_over else "false").encode()
+    rows = session.execute(ties, {"databases": list(databases)}).fetchall()
     return tuple(
         (f"{called.get(database, database)} has the {kind} {name}", _REMEDIES[kind])
         for database, kind, name in rows
@@ -574,13 +577,19 @@ def tied_by(
 _REMEDIES = {
     "prepared transaction": "COMMIT PREPARED or ROLLBACK PREPARED it",
     "logical replication slot": "if nobody needs it: SELECT pg_drop_replication_slot(its name)",
+    "logical failover slot": (
+        "if nobody needs it: SELECT pg_drop_replication_slot(its name), which drops it on the "
+        "standbys, too"
+    ),
     "subscription": "if nobody needs it: DROP SUBSCRIPTION, in that database",
 }
+_FAILING_OVER = 170000  # the version from which a slot can be one that standbys have as well
 _TIES = """
 SELECT database, 'prepared transaction', gid FROM pg_prepared_xacts
 WHERE database = ANY(%(databases)s)
 UNION ALL
-SELECT database, 'logical replication slot', slot_name FROM pg_replication_slots
+SELECT database, CASE WHEN {fails_over} THEN 'logical failover slot'
+                      ELSE 'logical replication slot' END, slot_name FROM pg_replication_slots
 WHERE database = ANY(%(databases)s) AND slot_type = 'logical'
 UNION ALL
 SELECT d.datname, 'subscription', s.subname FROM pg_subscription s

@@ -459,7 +459,7 @@ def confirm(server: Server) -> str:
     before is in the log before it. The wait is seen by activity.Waits, and ends after LIMIT_S: a
     standby that is away may never come back.
     """
-    late = threading.Event()
+    late, names = threading.Event(), ""
     try:
         if not (names := awaited(server.session)):
             return ""
@@ -478,7 +478,8 @@ def confirm(server: Server) -> str:
         late.set()
     if not late.is_set():
         return ""
-    return f"on the server's own disk, and not yet on a standby ({names}) as far as is known"
+    whom = f" ({names})" if names else ""  # it was gone before it could say
+    return f"on the server's own disk, and not yet on a standby{whom} as far as is known"
 
 
 def lacking(server: Server) -> str:
@@ -505,7 +506,8 @@ def durable(server: Server) -> str:
 
 def _give_up(session: Session, late: threading.Event) -> None:
     late.set()
-    session.cancel_safe(timeout=LIMIT_S)
+    with suppress(psycopg.Error):  # the server is gone, and the wait with it
+        session.cancel_safe(timeout=LIMIT_S)
 
 
 # What a standby has done before a commit is over, by synchronous_commit.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from backset.connections.target import respelled
+from backset.connections.target import CONNECT_TIMEOUT_S, respelled
 from backset.errors import SettingsError
 from backset.settings import fleets, values
 from backset.text.redaction import blank
@@ -413,7 +413,8 @@ class Settings:
 
     def child_env(self, target: Target) -> dict[str, str]:
         """Return the environment of a child of the project that is to work on `target`."""
-        return {**self.plain_env, **self.filled_env(target)}
+        in_time = {"PGCONNECT_TIMEOUT": CONNECT_TIMEOUT_S}
+        return {**in_time, **self.plain_env, **self.filled_env(target)}
 
     def filled_env(self, target: Target) -> dict[str, str]:
         """Return what the settings say to it beside the environment."""
