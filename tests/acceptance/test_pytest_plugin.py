@@ -303,6 +303,7 @@ def test_what_a_killed_run_leaves_the_next_one_drops(tested: Suite) -> None:
     tested.holds_nothing_but_the_template()
 
 
+@pytest.mark.slow
 def test_tests_keep_their_template_while_others_build_another_one(tested: Suite) -> None:
     """As in two checkouts of one project: each has the schema of its own migrations to the end."""
     going_on = begun(tested)
