@@ -53,7 +53,7 @@ namespace = tasks.collection(
     CHAINS,
     *(tasks.status, tasks.repair, tasks.backups, tasks.runs, tasks.history),
     *(tasks.report, tasks.archive, tasks.squash, tasks.rebase, tasks.prove_squash),
-    *(tasks.protect, tasks.unprotect),
+    *(tasks.branch, tasks.protect, tasks.unprotect),
     *(tasks.psql, tasks.alembic, tasks.url),
     *(tasks.start, tasks.stop, tasks.wait, tasks.check, tasks.fleet),
 )

@@ -18,6 +18,7 @@ from backset.servers import programs
 from benchmarks import (
     amounts,
     applications,
+    branching,
     comparing,
     databases_of_tests,
     figures,
@@ -44,6 +45,7 @@ MEASURES: dict[str, Measure] = {
     "listing": rebuilds.listing,
     "sizes": sizes.sizes,
     "shared": shared.shared,
+    "branching": branching.branching,
     "seeding": loads.seeding,
     "carrying": loads.carrying,
     "chains": growth.chains,

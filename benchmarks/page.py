@@ -18,6 +18,7 @@ TITLES = {
     "commands": "Steps and smaller commands",
     "listing": "`invoke --list`",
     "sizes": "Large databases",
+    "branching": "Databases of branches",
     "seeding": "Mock rows",
     "carrying": "Rows that are carried",
     "chains": "Long chains",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from invoke.exceptions import Exit
 
+from backset.branches import entries
 from backset.chain import CHAINS, NO_DETAILS
 from backset.errors import (
     BacksetError,
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
 
 _WITHOUT_TARGET = frozenset(
     {"start", "stop", "history", "archive", "rebase", "check", "alembic", "fleet", "runs"}
+    | {"branch"}  # which does not follow one, and of which a part asks no env.py
 )
-_WITHOUT_PRIMARY = _WITHOUT_TARGET | {"wait", "url"}
+_WITHOUT_PRIMARY = frozenset({"wait", "url"})
 _WITHOUT_SCRIPTS = frozenset(
-    {"start", "stop", "wait", "url", "psql", "backups", "runs", "undo", "squash"}
+    {"start", "stop", "wait", "url", "psql", "backups", "runs", "undo", "squash", "branch"}
 )
 _BUG = 1  # its exit code
 
@@ -107,16 +109,20 @@ def _tell_of_a_squash(settings: Settings, told: Report, *, ends: bool) -> None:
 @contextmanager
 def aimed(settings: Settings, task: str, meanwhile: Callable[[], object]) -> Iterator[Settings]:
     """Give the settings with the target that the task needs, which env.py alone may know."""
-    if task in _WITHOUT_TARGET or settings.target or settings.is_embedded:
-        yield settings if task in _WITHOUT_PRIMARY else _pinned(settings)
+    if task in _WITHOUT_TARGET:
+        yield settings
+        return
+    if settings.target or settings.is_embedded:
+        found = entries.followed(settings)
+        yield found if task in _WITHOUT_PRIMARY else pinned(found)
         return
     from backset.memory import whereabouts
 
     with whereabouts.aimed(settings, meanwhile) as settled:
-        yield _pinned(settled)
+        yield pinned(entries.followed(settled))
 
 
-def _pinned(settings: Settings) -> Settings:
+def pinned(settings: Settings) -> Settings:
     """Return the settings with one host: of several, the primary. Raises StepFailedError."""
     if settings.target is None or not settings.target.names_several_hosts:
         return settings
@@ -128,10 +134,10 @@ def _pinned(settings: Settings) -> Settings:
 def settled(settings: Settings) -> Settings:
     """Return the settings with a target, wherever it is said. Raises SettingsError."""
     if settings.target or settings.is_embedded:
-        return _pinned(settings)
+        return pinned(entries.followed(settings))
     from backset.memory import whereabouts
 
-    return _pinned(whereabouts.find(settings).settings)
+    return pinned(entries.followed(whereabouts.find(settings).settings))
 
 
 def _close(told: Report, code: int) -> int:

@@ -109,7 +109,7 @@ def _environment(session: nox.Session, server: ServedPostgres) -> dict[str, str 
         each for each in os.environ if each.startswith(foreign)
     )
     backups = Path(session.create_tmp()).resolve() / "backups"
-    env |= {"BACKSET_BACKUPS": str(backups), "BACKSET_SERVER_LOG": "true"}
+    env |= {"BACKSET_BACKUPS": str(backups), "BACKSET_SERVER_LOG": "true", "BACKSET_BASE": "1"}
     if session.bin_paths:
         env["BACKSET_PYTHON"] = str(Path(session.bin) / "python")
     return env

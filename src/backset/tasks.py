@@ -858,6 +858,77 @@ def fleet(
         command.fleet(action, flags)
 
 
+class _BranchTask(Task[Any]):
+    """A task with an action and a name, of which either may be left out; see _NamedTask."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        after = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        words: list[str] = []
+        for word, before in zip(after, ["", *after], strict=False):
+            if word.startswith("-") or before in _WITH_A_WORD:
+                continue
+            if word in namespace.task_names or len(words) > words.count("list") + 1:
+                break
+            words.append(word)
+        for argument in [each for each in arguments if each.positional][: len(words)]:
+            argument.default = None
+        return arguments
+
+
+@task(
+    klass=_BranchTask,
+    auto_shortflags=False,
+    positional=["action", "name"],
+    help={
+        **_CHAIN,
+        "action": "list, create, switch or delete; without one, list",
+        "name": "the branch; without it, the one that is checked out",
+        "from_": "the branch whose database is copied, whatever its revisions are",
+        "empty": "make an empty database in place of a copy; `reset-db` fills it",
+        "install_hook": "let git run `branch switch` after each checkout: post-checkout",
+        "remove_hook": "take the lines of --install-hook away; others in that hook stay",
+        "yes": "drop it without asking; copy although the server may be on another machine",
+    },
+)
+def branch(
+    c: Context,
+    action: str = "list",
+    name: str = "",
+    from_: str = "",
+    empty: bool = False,
+    install_hook: bool = False,
+    remove_hook: bool = False,
+    plan: bool = False,
+    json: bool = False,
+    wait: bool = False,
+    yes: bool = False,
+) -> None:
+    """Give each branch of git a database of its own.
+
+    It is copied from the nearest one: of those whose revisions are all in the
+    scripts of the branch, the one with the fewest left to run. All tasks and
+    `url` then follow what is checked out; .env stays as it is. `switch` makes
+    the database that a branch lacks, or says how it stands.
+    """
+    if install_hook and remove_hook:
+        what = "--install-hook and --remove-hook say the opposite"
+        raise Exit(f" ✘ {what} → leave one of them out", code=2)
+    hook = "install" if install_hook else "remove" if remove_hook else ""
+    with _machine("commands.branch") as command:
+        flags = command.BranchFlags(
+            name=name,
+            source=from_,
+            empty=empty,
+            hook=hook,
+            plan=_dry(c, plan),
+            as_json=json,
+            wait=wait,
+            yes=yes,
+        )
+        command.branch(action, flags)
+
+
 @task(auto_shortflags=False, help={"json": _CHAIN["json"], "no_deep": _NO_DEEP})
 def check(c: Context, json: bool = False, no_deep: bool = False) -> None:
     """Try the migrations and the models on a throw-away server.
@@ -896,5 +967,5 @@ def collection(chains: Iterable[Chain], *single: Any) -> Collection:  # noqa: AN
 namespace = collection(
     STANDARD,
     *(status, repair, backups, runs, history, report, archive, squash, rebase, prove_squash),
-    *(protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
+    *(branch, protect, unprotect, psql, alembic, url, start, stop, wait, check, fleet),
 )

@@ -91,7 +91,7 @@ def test_what_is_wrong(
 
 def test_the_hook_runs_what_it_says(alone: Project) -> None:
     """As pre-commit runs it: in an environment of backset's own; the models are the project's."""
-    (hook,) = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text())
+    hook, _ = yaml.safe_load((REPOSITORY / ".pre-commit-hooks.yaml").read_text())
     python = alone.folder / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\ntouch used\nexec {sys.executable} "$@"\n')

@@ -146,7 +146,18 @@ def sharing(here: Project) -> Iterator[Project]:
         yield here
 
 
+@pytest.fixture
+def branching(here: Project) -> Project:
+    """A clone in git, on `main`, with a database at head."""
+    git(here.folder, "init", "-q", "-b", "main")
+    commit(here.folder, "all")
+    here.env |= WHO
+    assert here.invoke("reset-db").returncode == 0
+    return here
+
+
 STAGES = {
+    "docs/how-to/branches.md": "branching",
     "docs/how-to/fleets.md": "tenants",
     "README.md#In your project": "own",
     "docs/how-to/another-project.md": "elsewhere_in",

@@ -111,6 +111,7 @@ def test_a_cluster_does_the_same(project: Project, cluster: Cluster) -> None:
         assert not [each for each in said if secret in each]
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(project: Project) -> None:
     """The scheduler gives its database to another one; what is done is not done again."""
     names = populate(project, 4, "head")
@@ -126,6 +127,7 @@ def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(project: Project) ->
     assert all(project.query("SELECT count(*) FROM aaaa", each) == [(1,)] for each in names)
 
 
+@pytest.mark.slow
 def test_an_interruption_leaves_the_workers_to_end_what_they_have_begun(project: Project) -> None:
     """The run ends at once, with its exit code; a second one goes on with the others."""
     names = populate(project, 4, "head")

@@ -253,6 +253,22 @@ def on_a_server_of_its_own(told: Told, project: Project) -> None:
     assert told.look(project.invoke("--dry", "check", "--json").stdout)["plan"]
 
 
+def a_branch(told: Told, project: Project) -> None:
+    """It gets a database, is renamed out of git's sight, and its database goes."""
+    situations.in_git(project)
+    told.by(project, "branch", "--install-hook", "--plan")
+    told.by(project, "branch", "--install-hook")
+    git(project.folder, "checkout", "-q", "-b", "feature")
+    told.by(project, "branch", "create", "--plan")
+    told.by(project, "branch", "create")
+    assert told.by(project, "status", code=0)["branch"] == "feature"
+    git(project.folder, "checkout", "-q", "main")
+    git(project.folder, "branch", "-q", "-D", "feature")
+    *_, gone = told.by(project, "branch")["branches"]
+    told.by(project, "branch", "delete", gone["database"], "--plan")
+    told.by(project, "branch", "delete", gone["database"], "--yes")
+
+
 STORIES = {
     a_life: "",
     things_that_go_wrong: "",
@@ -265,6 +281,7 @@ STORIES = {
     on_a_server_of_its_own: "",
     repairs: "states",
     an_invalid_index: "states",
+    a_branch: "states",
     two_chains: "chains",
 }
 
@@ -289,7 +306,7 @@ def test_each_task_tells_json(project: Project) -> None:
     lives = [
         *(["reset-db"], ["backup"], ["reset"], ["upgrade"], ["seed"], ["verify"], ["status"]),
         *(["repair"], ["history"], ["archive"], ["rebase"], ["prove-squash", "old"], ["check"]),
-        *(["backups"], ["runs"], ["report"], ["squash", "--plan"]),
+        *(["backups"], ["runs"], ["report"], ["squash", "--plan"], ["branch"]),
         *(["restore", "--yes"], ["undo"], ["carry", "--from", "{backup}"]),
     ]
     with_json = [
@@ -299,6 +316,8 @@ def test_each_task_tells_json(project: Project) -> None:
     assert sorted([*(words[0] for words in lives), *in_lines]) == sorted(with_json)
     content: dict[str, Any] = {}
     for words in lives:
+        if words == ["branch"]:
+            git(project.folder, "init", "-q")
         backup = content["backups"][0]["name"] if words[0] == "carry" else ""
         content |= told.by(project, *(each.format(backup=backup) for each in words))
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.clusters import as_superuser, majors, running
+from tests.git import commit, git
 from tests.project import Project, databases, laid_down, migrating, prints
 
 if TYPE_CHECKING:
@@ -76,3 +77,23 @@ def test_every_task_that_needs_a_dump(project: Project) -> None:
     assert done.returncode == 0, done.stderr
     assert prints(project) == before
     assert databases(project) >= {"", "__previous"}
+
+
+def test_a_branch_gets_a_copy(project: Project) -> None:
+    """By a role that is no superuser; with the settings that it may give, and all rows."""
+    git(project.folder, "init", "-q", "-b", "main")
+    commit(project.folder, "Begin")
+    git(project.folder, "checkout", "-q", "-b", "feature")
+    name = project.database
+    project.query(f"ALTER DATABASE {name} SET statement_timeout = '7min'")
+    project.query(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
+    before = prints(project)
+    done = project.invoke("branch", "create")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, done.stdout
+    own = f"{name}__branch_feature"
+    assert project.query("SHOW statement_timeout", own) == [("7min",)]
+    branch = Project(project.folder, {"DATABASE_URL": project.url.replace(name, own)})
+    assert prints(branch) == before
+    done = project.invoke("branch", "delete", "feature", "--yes")
+    assert done.returncode == 0, done.stderr

@@ -20,7 +20,8 @@ from backset.servers.server import Server
 from backset.testing import template
 from tests.clusters import as_superuser, majors, running
 from tests.conftest import PASSWORD
-from tests.project import laid_down
+from tests.git import commit, git
+from tests.project import in_this_process, laid_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -329,6 +330,7 @@ def test_tests_of_another_login_go_on(superuser: psycopg.Connection[Any], missin
         assert not stands()
 
 
+@pytest.mark.slow
 def test_tests_keep_their_template_while_others_build_another_one(tested: Suite) -> None:
     """As in two checkouts of one project: each has the schema of its own migrations to the end."""
     going_on = begun(tested)
@@ -479,3 +481,22 @@ def test_on_every_major(tested: Suite, monkeypatch: pytest.MonkeyPatch, major: i
         query = "SELECT datname FROM pg_database WHERE starts_with(datname, 'shop')"
         with psycopg.connect(cluster.url("postgres")) as session:
             assert session.execute(query).fetchall() == [("shop__test__clean",)]
+
+
+def test_a_branch_has_a_template_of_its_own(tested: Suite) -> None:
+    """So a checkout builds nothing again; it goes with the database of the branch."""
+    own = f"{tested.name}__branch_feature"
+    git(tested.folder, "init", "-q", "-b", "feature")
+    commit(tested.folder, "all")
+    git(tested.folder, "config", "branch.feature.backsetDatabase", f"{tested.name} {own}")
+    tested.write("""
+        from sqlalchemy import text
+
+        def test_it(backset_session):
+            assert backset_session.scalar(text("SELECT count(*) FROM users")) == 0
+    """)
+    tested.run(passed=1)
+    assert tested.databases() == {"__branch_feature__test__clean"}
+    done = in_this_process(["backset", "branch", "delete", "feature"], tested.folder, {})
+    assert done.returncode == 0, done.stderr
+    assert tested.databases() == set()

@@ -91,9 +91,10 @@ def backup_names() -> list[str]:
     Those in a bucket are not among them.
     """
     from backset.backups.store import BackupStore
+    from backset.branches import entries
 
     try:
-        settings = load(Path.cwd())
+        settings = entries.followed(load(Path.cwd()))
         if settings.bucket:
             return []
         database = settings.target.database if settings.target else settings.database

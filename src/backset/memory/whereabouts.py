@@ -67,7 +67,7 @@ class _Record:
 
 def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Discovery:
     """Return which database the project means, as discovery.find() does; ask only if need be."""
-    return _recalled(settings) or discovery.find(settings, meanwhile)
+    return recalled(settings) or discovery.find(settings, meanwhile)
 
 
 @contextmanager
@@ -108,7 +108,8 @@ def _remember(found: Discovery) -> None:
         files.write(settings.backups / _NAME, json.dumps(asdict(record)))
 
 
-def _recalled(settings: Settings) -> Discovery | None:
+def recalled(settings: Settings) -> Discovery | None:
+    """Return what env.py has said before, as long as nothing has changed since then."""
     record = _read(settings.backups / _NAME)
     if record is None or _parts(settings, record.account) != record.parts:
         return None

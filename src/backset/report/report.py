@@ -216,6 +216,7 @@ class Report:
         self.state(status.state)
         tables = _tables(status.rows)
         protected = " · protected" if status.protected else ""
+        protected += f" · of the branch {status.branch}" if status.branch else ""
         server = f"PostgreSQL {status.server}" if status.server else "a server that is not reached"
         self._fact("database", f"{status.database} on {server}{protected}")
         self._fact("server", status.where)

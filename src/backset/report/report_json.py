@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backset.backups.manifest import Backup
+    from backset.branches.databases import BranchDatabase
     from backset.chain import Done
     from backset.connections.activity import Backend
     from backset.errors import Finding, Setting
@@ -195,6 +196,13 @@ class Content:
         "a line for each dump in it that is no backup; beside these", default=ABSENT
     )
     runs: Sequence[NotedRun] = key("`runs`: the runs that are noted", default=ABSENT)
+    branches: Sequence[BranchDatabase] = key(
+        "`branch`: the databases of branches, or the one that it is about", default=ABSENT
+    )
+    hook: str = key("`branch --install-hook`, `--remove-hook`: its file", default=ABSENT)
+    branch: str = key(
+        "`status`, `repair`: the branch of git whose own database it is", null=True, default=ABSENT
+    )
     rebased: Sequence[RebasedScript] = key(
         "`rebase`: the scripts that are rewritten, or with `--plan` would be", default=ABSENT
     )
@@ -292,6 +300,7 @@ class JsonReport(Report):
             orphans=status.traces,
             previous=status.previous,
             protected=status.protected,
+            branch=status.branch,
             not_compared=status.unlooked,
             chains=status.verdict.chains,
         )

@@ -1,4 +1,7 @@
-"""The only user of git: questions about the repository that the project is in. Changes nothing."""
+"""The only user of git: questions about the repository that the project is in.
+
+Changes nothing but keys of its configuration that are ours.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 _PATIENCE_S = 60.0  # ten thousand commits take less than one
 _AT_ONCE = 200  # refs or paths in one command line
 _LOOK = "git log --all in the repository shows more"
+_HEADS = "refs/heads/"
+_NAME = "--format=%(refname)"
+_STARTED, _MOVED = "branch: Created from ", "checkout: moving from "  # of reflogs
 _FORMAT = "--format=%x01%H%x02%P%x02%an%x02%aI%x02%s"
 # A hook's variables would lead to another repository than the one of the folder.
 _FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_EXTERNAL_DIFF")
@@ -147,6 +153,44 @@ class Git:
         asked = ("--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         status, lines = self._run("rev-parse", *asked)
         return lines[0] if status == 0 and lines else None
+
+    def branch(self) -> str:
+        """Return the branch that is checked out in this work tree; empty where HEAD is detached."""
+        status, lines = self._run("symbolic-ref", "--quiet", "HEAD")
+        return lines[0].removeprefix(_HEADS) if status == 0 and lines else ""
+
+    def branches(self) -> list[str]:
+        """Return the names of the branches that are here."""
+        return [each.removeprefix(_HEADS) for each in self._lines("for-each-ref", _NAME, _HEADS)]
+
+    def origin(self, branch: str) -> str:
+        """Return the branch from which another one was started, as the reflogs have it; or none."""
+        there = set(self.branches())
+        _, began = self._run("reflog", "show", "--format=%gs", f"{_HEADS}{branch}", "--")
+        if not began or not began[-1].startswith(_STARTED):
+            return ""
+        moved = (each.partition(" to ") for each in self._run("reflog", "--format=%gs")[1])
+        left = [a.removeprefix(_MOVED) for a, _, to in moved if to == branch and _MOVED in a]
+        found = [began[-1].removeprefix(_STARTED).removeprefix(_HEADS), *left[::-1]]
+        return next((each for each in found if each in there and each != branch), "")
+
+    def said(self, keys: str) -> list[tuple[str, str]]:
+        """Return the keys that match a regular expression, in small letters, with their values."""
+        status, lines = self._run("config", "-z", "--get-regexp", keys)
+        several = "\n".join(lines).split("\0") if status == 0 else []
+        return [(key, value) for key, _, value in (each.partition("\n") for each in several) if key]
+
+    def say(self, key: str, value: str, instead_of: str) -> None:
+        """Give a key a value in the place of those that match an expression, for all work trees."""
+        self._lines("config", "--local", "--replace-all", key, value, instead_of)
+
+    def unsay(self, key: str, values: str) -> None:
+        """Take the values of a key away that match an expression."""
+        self._run("config", "--local", "--unset-all", key, values)
+
+    def hooks(self) -> Path:
+        """Return the folder from which git takes its hooks; it may not exist."""
+        return self.top / self._lines("rev-parse", "--git-path", "hooks")[0]
 
     def export(self, commit: str, folder: Path) -> None:
         """Write the files of a commit into a folder; the work tree and its index stay as they are.

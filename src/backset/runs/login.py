@@ -269,11 +269,16 @@ def end(session: Session, database: str) -> None:
         session.execute(setting.format(sql.Identifier(database)))
 
 
-def usual_texts(root: Path) -> Iterator[str]:
-    """Yield the migrations of a project that are where Alembic's templates put them."""
+def usual_paths(root: Path) -> Iterator[Path]:
+    """Yield the files of migrations that are where Alembic's templates put them."""
     for pattern in _USUAL:
-        for path in root.glob(pattern):
-            yield path.read_text(encoding="utf-8", errors="replace")
+        yield from root.glob(pattern)
+
+
+def usual_texts(root: Path) -> Iterator[str]:
+    """Yield what is written in them."""
+    for path in usual_paths(root):
+        yield path.read_text(encoding="utf-8", errors="replace")
 
 
 class ProjectObjects:

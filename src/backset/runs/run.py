@@ -192,6 +192,10 @@ class Run:
             self.server = self._open.enter_context(Server(self.target, self.purpose))
             self._heartbeat = self._open.enter_context(Heartbeat(self.server.session))
             self.current.refresh(self.server)
+        if self.settings.branch and self.current.database is None:
+            name, where = self.target.database, self.target.address
+            what = f"{name}, the database of the branch {self.settings.branch}, is not on {where}"
+            raise StepFailedError(what, "`invoke branch switch` makes it again")
         self.in_place.writers = Writers(self.server, self.current.session)
         self.next = NextDatabase(self.server, self.current, self.clone)
         self._is_open = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from backset.connections.session import connect, one_line, process_of
 from backset.errors import BacksetError, RefusedError
 from backset.process import signals
 from backset.servers import safeguards, swap
-from backset.servers.server import LOCALLY
+from backset.servers.server import BRANCH, LOCALLY, MARK
 from backset.servers.server import foreign as in_the_way
 
 if TYPE_CHECKING:
@@ -307,6 +308,74 @@ def copy_as_next(server: Server, template: Database, files: int, old: Database) 
     swap.show(server, name, "next")
 
 
+def copy_for_branch(server: Server, source: Database, name: str, files: int) -> None:
+    """Create a closed copy of a database on the server's own session, which has the lock.
+
+    So a server that goes on after we were killed keeps the lock, and the next run ends it first.
+    The sessions on the source are ended until it is copied. Raises psycopg.Error.
+    """
+    as_files = wants_files(server.session, source, files)
+    with swap.evicting(server, [source.name]):
+        copy(server.session, source, name, source, as_files=as_files)
+
+
+def make_closed(server: Server, name: str, like: Database) -> None:
+    """Create an empty database for a branch, to which nobody may connect yet."""
+    swap.create(server, name, _ours(server, like), is_closed=True)
+
+
+def show_for_branch(server: Server, name: str, branch: str, comment: str) -> None:
+    """Give a closed database the mark of a branch, and let people connect to it, at once."""
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name))
+    with server.session.transaction():
+        swap.comment(server, name, swap.mark(server.names, BRANCH, branch, comment))
+        server.session.execute(allow)
+
+
+def branch_of(found: Database, base: str) -> tuple[str, str] | None:
+    """Return for which branch a database was made in the place of `base`, and its own comment.
+
+    None where it was not.
+    """
+    begin, (first, _, rest) = f"{MARK}{BRANCH} ", found.comment.partition("\n")
+    try:
+        said = json.loads(first.removeprefix(begin)) if first.startswith(begin) else {}
+        return (str(said["label"]), rest) if said["of"] == base else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def of_branches(server: Server, names: Iterable[str]) -> dict[str, Database]:
+    """Return the databases of these names, and those beside the target that may be branches'."""
+    given = {"names": [*names], "like": f"{MARK}{BRANCH} {{"}
+    rows = server.session.execute(_OF_BRANCHES, given).fetchall()
+    found = server.look(oids=[oid for (oid,) in rows])
+    return {found[oid].name: found[oid] for (oid,) in rows if oid in found}
+
+
+def drop_of_branch(server: Server, name: str) -> None:
+    """Drop it, and end the sessions on it; the caller has looked whose it is. Raises BacksetError.
+
+    Not interrupted: that would leave an invalid one behind.
+    """
+    words = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    with signals.deferred():
+        server.session.execute(words)
+
+
+def give_up_branch(server: Server, name: str, error: BaseException) -> None:
+    """Drop what was not finished; what keeps us from that is added to the error."""
+    try:
+        server.recover()
+        drop_of_branch(server, name)
+    except (psycopg.Error, OSError) as second:
+        error.add_note(f"{one_line(second, server.target)}; the next run removes {name}")
+
+
+_OF_BRANCHES = """
+SELECT oid FROM pg_database WHERE datname = ANY(%(names)s) OR strpos(datname, '__branch_') > 0
+   OR strpos(shobj_description(oid, 'pg_database'), %(like)s) > 0 ORDER BY datname
+"""
 _CONNECTED = """
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = %(name)s
                AND backend_type <> 'autovacuum worker')

@@ -366,7 +366,7 @@ def locate(settings: Settings) -> Target:
     cluster, target = project_cluster(settings.root), named(settings)
     if is_embedded(target, cluster) and cluster.start():
         with explained(target), Server(target, "start") as server:
-            if server.names.target not in server.databases():
+            if not (settings.branch or server.names.target in server.databases()):
                 with suppress(StepFailedError):  # another run that waited for us was faster
                     swap.create(server, server.names.target, None)
     return target

@@ -39,8 +39,12 @@ _NEWEST = 18  # that the tests run on
 LOCALLY = "SET synchronous_commit = local"
 MARK = "backset "  # how the comment of a database begins that has a mark of ours
 DERIVED = ("next", "previous", "discard", "scratch", "scratch_old", "clean", "seeded")
-BESIDE = frozenset({*DERIVED, "clone"})  # marks of what is nobody's target
-MARKS = frozenset({*BESIDE, "protected", "unfinished"})
+# A branch's database is somebody's own: its mark stays with its comment, whatever replaces it, and
+# is none of MARKS, so that no run ever takes it for a leftover.
+BRANCH = "branch"
+BESIDE = frozenset({*DERIVED, "clone", BRANCH})  # marks of what is nobody's target
+MARKS = frozenset({*BESIDE, "protected", "unfinished"} - {BRANCH})
+TESTS = "__test"  # what the name of a database ends with beside which tests have theirs
 PROTECTED = "backset.protected"  # the setting of a database that `invoke protect` makes
 _CLEANING_S = 5.0
 _NOBODY = "it just ended"

@@ -91,17 +91,19 @@ def mark(names: Names, word: str, label: str = "", comment: str = "") -> str:
     return marked(f"{word} {about}", comment)
 
 
-def create(server: Server, name: str, like: Database | None) -> None:
+def create(server: Server, name: str, like: Database | None, *, is_closed: bool = False) -> None:
     """Create an empty database from template0, with owner, encoding and locale of `like`.
 
     And in its tablespace, unless the role may not create databases there.
+    is_closed: whether nobody may connect to it yet.
     """
-    _execute(server, _creation(name, like))
+    closed = sql.SQL(" ALLOW_CONNECTIONS false" if is_closed else "")
+    _execute(server, _creation(name, like) + closed)
 
 
 def make(server: Server, name: str, word: str, like: Database | None) -> None:
     """Create a database beside the target, which has its mark before anybody can connect to it."""
-    _execute(server, _creation(name, like) + sql.SQL(" ALLOW_CONNECTIONS false"))
+    create(server, name, like, is_closed=True)
     show(server, name, word)
 
 

@@ -20,6 +20,7 @@ from backset.connections.target import LIBPQ_VARIABLES, ONE_HOST, Target, derive
 from backset.errors import SettingsError
 from backset.settings import values
 from backset.settings.settings import (
+    BASE,
     CREDENTIALS,
     KEYS,
     NO_KEYS,
@@ -135,6 +136,7 @@ class _SettingsReader:
             root=self.root,
             target=target,
             is_throw_away=target is not None and self._is_throw_away(target),
+            follows=not self.environ.get(BASE),
             lineages=lineages,
             environ=self._children_environ(is_shared=bool(bucket)),
             dotenv=frozenset(self.dotenv) - self.environ.keys(),

@@ -27,7 +27,8 @@ PREFIX = "BACKSET_"  # of the variables
 TEMPORARY = f"{PREFIX}TEMPORARY"  # no key: where throw-away servers are, whatever the project
 # No key: `host:port` of the throw-away server that a rehearsal tells its tasks about.
 THROW_AWAY = f"{PREFIX}THROW_AWAY"
-NO_KEYS = frozenset({TEMPORARY, THROW_AWAY})
+BASE = f"{PREFIX}BASE"  # no key: set, the database is the one that the settings name, on any branch
+NO_KEYS = frozenset({TEMPORARY, THROW_AWAY, BASE})
 _HARD_CHARS = 16  # of a key: what is shorter is a word such as `testing`, and stands everywhere
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 # Variables by which the libraries of object stores are let in.
@@ -73,6 +74,8 @@ class Settings:
     env: has DATABASE_URL, too; its templates are over `environ`.
     environ: what children get beside that; `dotenv` are the names in it that .env sets.
     sources: where the value of each name came from.
+    follows: whether it is to be that of the branch of git that is checked out, if it has its own.
+    branch: the branch of git whose own database the target is; empty where it is the project's.
     bucket: the URL that `backups` is; empty where it is a folder. `backups` is then the folder of
     what a run notes for itself. store_environ: the variables by which the bucket is found and
     opened, of which children get no credentials.
@@ -85,6 +88,8 @@ class Settings:
     environ: Mapping[str, str]
     dotenv: frozenset[str]
     sources: Mapping[str, str]
+    follows: bool = False
+    branch: str = ""
     bucket: str = ""
     store_environ: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     database: str = _key(

@@ -47,7 +47,8 @@ class Status:
     server: its version; empty where nobody answers. heads: of the scripts. passed_over: what of
     the scripts Alembic does not look at. rows: of each table. verdict: what verification found.
     previous: whether `undo` has something to go back to.
-    protected: whether it may be replaced. traces: where each missing revision went.
+    protected: whether it may be replaced. branch: of git, whose own database it is.
+    traces: where each missing revision went.
     """
 
     database: str
@@ -59,6 +60,7 @@ class Status:
     rows: RowCounts
     previous: bool = False
     protected: bool = False
+    branch: str = ""
     verdict: Verdict = _NOTHING
     traces: tuple[Trace, ...] = ()
     facts: Facts
@@ -175,7 +177,12 @@ def _status(run: Run, reached: Callable[[], None]) -> Status:
     facts = Facts(root=run.settings.root, database=target.database, mended_in=target.mended_in)
     python = run.settings.shown_python
     found = Status(
-        database=target.database, rows=RowCounts(), facts=facts, where=_where(run), python=python
+        database=target.database,
+        rows=RowCounts(),
+        facts=facts,
+        where=_where(run),
+        python=python,
+        branch=run.settings.branch,
     )
     try:
         run.open()

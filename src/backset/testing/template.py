@@ -30,7 +30,7 @@ from backset.runs import clones
 from backset.runs.consent import Consent
 from backset.runs.run import Options, Run
 from backset.servers import derived, location, swap
-from backset.servers.server import LOCALLY, Server
+from backset.servers.server import LOCALLY, TESTS, Server
 from backset.servers.swap import Rename
 from backset.settings.reader import load, restored_environment
 from backset.steps import reset, upgrade, verify
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 PURPOSE = "pytest"
-_SUFFIX = "__test"
 _CLONE = re.compile(r"__(?P<token>[0-9a-f]{14})_[0-9]+$")
 _numbers = count(1)
 
@@ -122,8 +121,8 @@ def opened(root: Path, tests: str) -> Template:
         if location.is_embedded(target, cluster):
             cluster.start()
         _refuse_protected(target)
-        own = target.named(derived_name(target.database, _SUFFIX))
-        of_tests = replace(settings, target=own) if settings.target else settings
+        own = target.named(derived_name(target.database, TESTS))
+        of_tests = replace(settings, target=own if settings.target else None, branch="")
         # The log of a server that others use has errors of theirs, and `check` is what proves.
         options = Options(asks_log=False, deep=False)
         with _nothing_stood(own), Run(of_tests, own, PURPOSE, beside=True, options=options) as run:
