@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from typing import TYPE_CHECKING
@@ -62,6 +63,15 @@ def test_a_folder_is_no_page(project: Project) -> None:
         assert done.returncode == 2
         assert "app is a folder → name a file for the page" in done.stderr
     assert prints(project) == before
+
+
+def test_a_page_takes_the_place_of_files_only(project: Project) -> None:
+    """Such as not that of /dev/null, which root could put a page in place of."""
+    os.mkfifo(project.folder / "pipe")
+    done = project.invoke("report", "--output", "pipe")
+    assert done.returncode == 2
+    assert "pipe is no file → name a file for the page" in done.stderr
+    assert (project.folder / "pipe").is_fifo()
 
 
 def test_a_page_that_cannot_be_written_fails_no_run(project: Project) -> None:

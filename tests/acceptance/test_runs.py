@@ -92,6 +92,17 @@ def test_a_torn_line_hides_no_other(tmp_path: Path) -> None:
     assert [(each.task, each.result) for each in journal.read(tmp_path)] == [("seed", "done")]
 
 
+def test_a_line_of_something_else_is_passed_over(tmp_path: Path) -> None:
+    """A person may have changed the file: the others are listed all the same."""
+    with journal.noted(tmp_path, "seed", {"database": "a", "url": ""}, dict):
+        pass
+    began = '"began": "2026-01-01T00:00:00+00:00"'
+    others = ('{"run": "x", "began": "at noon"}', f'{{"run": "y", {began}, "seconds": "some"}}')
+    with (tmp_path / journal.NAME).open("a") as file:
+        file.write("\n".join(others))
+    assert [each.task for each in journal.read(tmp_path)] == ["seed"]
+
+
 def test_what_happens_is_told_line_by_line(built: Project) -> None:
     """`--json-lines`: events while the run goes on, and the object of `--json` as the last line."""
     said = built.invoke("upgrade", "--json-lines").stdout

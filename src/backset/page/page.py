@@ -39,6 +39,8 @@ def place(settings: Settings, output: str) -> Path:
     path = Path.cwd() / Path(output).expanduser() if output else settings.root / PLACE
     if path.is_dir():
         raise SettingsError([(f"{path} is a folder", "name a file for the page")])
+    if path.exists() and not path.is_file():  # as root, its device would be gone
+        raise SettingsError([(f"{path} is no file", "name a file for the page")])
     return path
 
 
