@@ -65,13 +65,16 @@ def test_a_folder_is_no_page(project: Project) -> None:
     assert prints(project) == before
 
 
-def test_a_page_takes_the_place_of_files_only(project: Project) -> None:
-    """Such as not that of /dev/null, which root could put a page in place of."""
+def test_a_page_takes_the_place_of_pages_only(project: Project) -> None:
+    """Neither that of a script, nor that of /dev/null, which root could take away."""
     os.mkfifo(project.folder / "pipe")
-    done = project.invoke("report", "--output", "pipe")
-    assert done.returncode == 2
-    assert "pipe is no file → name a file for the page" in done.stderr
+    (project.folder / "own.py").write_text("print()\n")
+    for name in ("pipe", "own.py"):
+        done = project.invoke("report", "--output", name)
+        assert done.returncode == 2
+        assert f"{name} is there, and is no page → name another file" in done.stderr
     assert (project.folder / "pipe").is_fifo()
+    assert (project.folder / "own.py").read_text() == "print()\n"
 
 
 def test_a_page_that_cannot_be_written_fails_no_run(project: Project) -> None:
