@@ -70,10 +70,8 @@ class Backset(Program):
 
     def parse_cleanup(self) -> None:
         """Show what is asked for, such as the help of a task. Raises Exit as parse_tasks()."""
-        if self.args.complete.value and self._is_backup_wanted():
-            for name in import_module("backset.commands.target").backup_names():
-                streams.tell(name)
-            raise Exit(code=0)
+        if self.args.complete.value:
+            self._complete_a_backup()
         with self._explained():
             super().parse_cleanup()
 
@@ -82,10 +80,16 @@ class Backset(Program):
         with self._explained():
             super().parse_tasks()
 
-    def _is_backup_wanted(self) -> bool:
-        """Tell whether the word that a shell completes is the one after `restore`."""
-        *_, before, last = ["", *shlex.split(self.core.remainder)]
-        return last == "restore" or (before == "restore" and not last.startswith("-"))
+    def _complete_a_backup(self) -> None:
+        """Print the names of backups where the word after `restore` is completed. Raises Exit."""
+        try:
+            *_, before, last = ["", *shlex.split(self.core.remainder)]
+        except ValueError:  # a quotation is open: Invoke completes nothing in one
+            raise Exit(code=0) from None
+        if last == "restore" or (before == "restore" and not last.startswith("-")):
+            for name in import_module("backset.commands.target").backup_names():
+                streams.tell(name)
+            raise Exit(code=0)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -46,12 +46,12 @@ def act(folder: Path, temporary: Path, **given: str) -> subprocess.CompletedProc
 
 @pytest.mark.slow
 def test_it_checks_and_rebuilds(tmp_path: Path, database_url: str) -> None:
-    """Without a URL on a server of its own; with one there; and what fails, fails the job."""
+    """Without a URL on a server of its own; with one, all lines; what fails, fails the job."""
     project = laid_down(tmp_path / "project", "states", database_url)
     where = {"working_directory": project.folder.name, "python": sys.executable}
     done = act(tmp_path, tmp_path, **where)
     assert done.returncode == 0, done.stdout + done.stderr
-    tasks = "wait reset-db --yes verify"
+    tasks = "wait\nreset-db --yes\nverify\n"  # as YAML's `|` has it
     done = act(tmp_path, tmp_path, **where, tasks=tasks, database_url=database_url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert project.query("SELECT version_num FROM alembic_version") == [("c1",)]

@@ -183,8 +183,11 @@ def test_closed_streams_stop_nothing(project: Project) -> None:
 @pytest.mark.parametrize(
     "task",
     slow_but(
-        [["reset-db"], ["status"], ["verify", "--json"], ["history"], ["--list"]],
-        lambda task: task in (["reset-db"], ["--list"]),
+        [
+            *(["reset-db"], ["reset-db", "--json-lines"], ["status"], ["verify", "--json"]),
+            *(["history"], ["--list"]),
+        ],
+        lambda task: task[:1] in (["reset-db"], ["--list"]),
     ),
     ids=" ".join,
 )

@@ -15,6 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from backset.connections.target import Target
+from backset.servers.server import Server
+from backset.testing import template
 from tests.clusters import as_superuser, majors, running
 from tests.conftest import PASSWORD
 from tests.git import commit, git
@@ -303,6 +306,30 @@ def test_what_a_killed_run_leaves_the_next_one_drops(tested: Suite) -> None:
     tested.holds_nothing_but_the_template()
 
 
+def test_tests_of_another_login_go_on(superuser: psycopg.Connection[Any], missing_url: str) -> None:
+    """The names of its sessions are hidden; what its databases belong to may be a role of both."""
+    token = "0123456789abcd"
+    target = Target.parse(missing_url)
+    own = target.named(f"{target.database}__test")
+    clone = f"{own.database}__{token}_1"
+    owner = (sql.Identifier(clone), sql.Identifier(target.params["user"]))
+    superuser.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*owner))
+    superuser.execute(sql.SQL("COMMENT ON DATABASE {} IS 'backset clone x'").format(owner[0]))
+
+    def stands() -> bool:
+        query = "SELECT FROM pg_database WHERE datname = %s"
+        return superuser.execute(query, [clone]).fetchone() is not None
+
+    with Server(own, template.PURPOSE) as server:
+        superuser.execute(f"SET application_name = 'backset pytest on laptop, pid 1 #{token}'")
+        superuser.execute(template._USE, [template._key(token)])  # noqa: SLF001  (as they do)
+        template.sweep(server)
+        assert stands()
+        superuser.execute("SELECT pg_advisory_unlock_all()")
+        template.sweep(server)
+        assert not stands()
+
+
 @pytest.mark.slow
 def test_tests_keep_their_template_while_others_build_another_one(tested: Suite) -> None:
     """As in two checkouts of one project: each has the schema of its own migrations to the end."""
@@ -380,11 +407,15 @@ def test_a_failing_test_shows_no_password(
 ) -> None:
     """Pytest shows the values of a test that fails. The URL itself has the password, and works."""
     monkeypatch.setenv("DATABASE_URL", tcp_url)
+    told = '[tool.backset.env]\nOWN_URL = "{url:asyncpg}"\nOWN_PASSWORD = "{password}"\n'
+    with (tested.folder / "pyproject.toml").open("a") as file:
+        file.write(told)
     tested.write("""
         import psycopg
 
         def test_it(backset_url, backset_database):
             other = backset_database.url_for("psycopg2")
+            env = backset_database.env
             psycopg.connect(backset_url).close()
             assert backset_url.endswith(other) == 1
     """)

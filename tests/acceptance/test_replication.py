@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -15,6 +17,7 @@ import pytest
 
 from backset.backups import backup as backups
 from backset.backups.store import BackupStore
+from backset.connections import heartbeat
 from backset.connections.target import Target
 from backset.errors import StepFailedError
 from backset.process import identity
@@ -451,6 +454,39 @@ def test_a_dump_that_a_standby_ends_is_told(pair: Pair, beside: Project) -> None
     assert "conflict with recovery" in found.what
     assert found.remedy.startswith("if that was to replay, SET hot_standby_feedback = on there")
     assert not [*(beside.folder / "other").glob("**/*.json")]
+
+
+def test_a_standby_that_falls_silent_holds_up_no_dump(
+    pair: Pair, beside: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions may wait for ever: the run asks that server, too, whether it is there."""
+    for name, seconds in (("_EVERY_S", 0.1), ("_ANSWER_S", 0.2), ("_SILENT_S", 1.0)):
+        monkeypatch.setattr(heartbeat, name, seconds)
+    primary, standby = pair
+    server = int((standby.data / "postmaster.pid").read_text().split()[0])
+    target, error = Target.parse(standby.url("app")), list[StepFailedError]()
+
+    def dump() -> None:
+        try:
+            dumped_from(target, beside)
+        except StepFailedError as found:
+            error.append(found)
+
+    with psycopg.connect(primary.url("app")) as locking:
+        locking.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
+        with psycopg.connect(primary.url("app"), autocommit=True) as session:
+            session.execute("SELECT pg_logical_emit_message(true, 'test', '')")
+        caught_up(primary, standby)
+        dumping = threading.Thread(target=dump)
+        dumping.start()
+        while administered(standby, _PG_DUMP_WAITS) == [(0,)]:
+            time.sleep(0.02)
+        os.kill(server, signal.SIGSTOP)
+        dumping.join(30)
+        os.kill(server, signal.SIGCONT)
+    dumping.join(30)
+    (found,) = error
+    assert found.what.startswith("the server has not answered for 1 s: ")
 
 
 _PG_DUMP_READS = """

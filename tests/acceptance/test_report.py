@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from typing import TYPE_CHECKING
@@ -62,6 +63,18 @@ def test_a_folder_is_no_page(project: Project) -> None:
         assert done.returncode == 2
         assert "app is a folder → name a file for the page" in done.stderr
     assert prints(project) == before
+
+
+def test_a_page_takes_the_place_of_pages_only(project: Project) -> None:
+    """Neither that of a script, nor that of /dev/null, which root could take away."""
+    os.mkfifo(project.folder / "pipe")
+    (project.folder / "own.py").write_text("print()\n")
+    for name in ("pipe", "own.py"):
+        done = project.invoke("report", "--output", name)
+        assert done.returncode == 2
+        assert f"{name} is there, and is no page → name another file" in done.stderr
+    assert (project.folder / "pipe").is_fifo()
+    assert (project.folder / "own.py").read_text() == "print()\n"
 
 
 def test_a_page_that_cannot_be_written_fails_no_run(project: Project) -> None:

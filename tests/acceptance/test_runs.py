@@ -92,6 +92,17 @@ def test_a_torn_line_hides_no_other(tmp_path: Path) -> None:
     assert [(each.task, each.result) for each in journal.read(tmp_path)] == [("seed", "done")]
 
 
+def test_a_line_of_something_else_is_passed_over(tmp_path: Path) -> None:
+    """A person may have changed the file: the others are listed all the same."""
+    with journal.noted(tmp_path, "seed", {"database": "a", "url": ""}, dict):
+        pass
+    began = '"began": "2026-01-01T00:00:00+00:00"'
+    others = ('{"run": "x", "began": "at noon"}', f'{{"run": "y", {began}, "seconds": "some"}}')
+    with (tmp_path / journal.NAME).open("a") as file:
+        file.write("\n".join(others))
+    assert [each.task for each in journal.read(tmp_path)] == ["seed"]
+
+
 def test_what_happens_is_told_line_by_line(built: Project) -> None:
     """`--json-lines`: events while the run goes on, and the object of `--json` as the last line."""
     said = built.invoke("upgrade", "--json-lines").stdout
@@ -113,3 +124,10 @@ def test_a_shell_completes_the_names_of_backups(built: Project, words: str) -> N
     said = subprocess.check_output(argv, cwd=built.folder, env=env, text=True).split()
     assert "before-demo" in said
     assert "reset-db" not in said
+
+
+def test_a_shell_completes_nothing_in_an_open_quotation(tmp_path: Path) -> None:
+    """A traceback would be in the midst of the words that a person types."""
+    argv = [sys.executable, "-m", "backset", "--complete", "--", "backset restore 'be"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

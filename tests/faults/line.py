@@ -23,6 +23,7 @@ class Line:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._ends: set[socket.socket] = set()
         self._is_silent = False
+        self._is_mute = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -44,6 +45,10 @@ class Line:
         """Carry nothing any more: whoever connects, or waits for an answer, waits for ever."""
         self._is_silent = True
 
+    def silence_new(self) -> None:
+        """Carry nothing for whoever connects from now on; who is connected goes on."""
+        self._is_mute = True
+
     def _accept(self) -> None:
         with suppress(OSError):  # it was cut
             while True:
@@ -53,6 +58,10 @@ class Line:
     def _serve(self, client: socket.socket) -> None:
         self._ends.add(client)
         with client, suppress(OSError):
+            if self._is_mute:
+                while client.recv(_CHUNK):
+                    pass
+                return
             server = socket.create_connection(("127.0.0.1", self._server))
             self._ends.add(server)
             with server:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -48,12 +49,24 @@ def test_a_server_that_falls_silent_ends_what_waits_for_it(tcp_url: str, tmp_pat
             closing(connect(there, "test")) as session,
             Child(argv, env=os.environ, cwd=tmp_path) as child,
         ):
-            way.silence()
+            threading.Timer(0.5, way.silence).start()  # it has answered by then
             with pytest.raises(StepFailedError) as caught, Heartbeat(session), explained(there):
-                session.execute("SELECT 1")
+                session.execute("SELECT pg_sleep(1)")
             assert child.wait() != 0
     assert caught.value.what.startswith("the server has not answered for 1 s: ")
     assert "the server and the way to it" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_never_knew_the_question_ends_nothing(tcp_url: str) -> None:
+    """Something before the server may wait for more than the question: the sessions are well."""
+    port = Target.parse(tcp_url).params["port"]
+    with line.to(int(port)) as way:
+        there = Target.parse(tcp_url.replace(port, str(way.port)))
+        with closing(connect(there, "test")) as session:
+            way.silence_new()
+            with Heartbeat(session):
+                session.execute("SELECT pg_sleep(2)")
 
 
 def test_a_session_that_is_just_made_has_an_end_in_time(
@@ -88,6 +101,16 @@ def test_a_server_that_answers_is_asked_without_a_word_in_its_log(
     with cluster.log.open() as log:
         log.seek(before)
         assert [text for text in log if "packet" in text or "protocol" in text] == []
+
+
+def test_a_folder_of_a_socket_may_have_any_name(database_url: str, tmp_path: Path) -> None:
+    """`@` begins the name of an abstract socket; the home of ada@shop has one, too."""
+    target = Target.parse(database_url)
+    folder = tmp_path / "ada@shop"
+    folder.symlink_to(target.params["host"])
+    url = f"postgresql://{target.params['user']}@/{target.database}?host={folder}"
+    with closing(connect(Target.parse(f"{url}&port={target.params['port']}"), "test")) as session:
+        assert Heartbeat(session)._answers()  # noqa: SLF001  (what it sees)
 
 
 def test_every_connection_has_an_end_in_time(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ server that stands still while its machine goes on, and a driver of the project'
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -31,13 +32,15 @@ class Heartbeat:
     """For as long as the block lasts, asks the server of a session whether it is there.
 
     When it has not answered for a minute, our sessions are cut and our programs ended, so that
-    whatever waits for them fails; the error says why.
+    whatever waits for them fails; the error says why. Where it has never answered, nothing is cut:
+    what stands before the server may not know the question, and the sessions are well.
     """
 
     def __init__(self, session: Session) -> None:
         host, self._port = session.info.host, session.info.port
         is_local = host.startswith(("/", "@"))
-        self._socket = f"{host}/.s.PGSQL.{self._port}".replace("@", "\0", 1) if is_local else ""
+        folder = f"\0{host[1:]}" if host.startswith("@") else host  # an abstract one
+        self._socket = f"{folder}/.s.PGSQL.{self._port}" if is_local else ""
         self._host = session.info.hostaddr or host
         self._is_lost = False
         self._over = threading.Event()
@@ -59,14 +62,16 @@ class Heartbeat:
             error.remedy = "see whether the server and the way to it are up, then run this again"
 
     def _watch(self) -> None:
-        heard, missed = time.monotonic(), 0
-        while not self._over.wait(_EVERY_S):
+        heard, missed = math.inf, 0
+        while True:
             if self._answers():
                 heard, missed = time.monotonic(), 0
-                continue
-            missed += 1
+            else:
+                missed += 1
             if missed >= _TIMES and time.monotonic() - heard > _SILENT_S:
                 self._lose()
+                return
+            if self._over.wait(_EVERY_S):
                 return
 
     def _lose(self) -> None:

@@ -77,8 +77,16 @@ def read(folder: Path) -> list[NotedRun]:
     found: dict[str, dict[str, Any]] = {}
     for line in _lines(folder / NAME):
         found.setdefault(str(line.pop("run", "")), {}).update(line)
-    told = [_told(each) for each in found.values() if "began" in each]
+    told = [_told(each) for each in found.values() if _is_whole(each)]
     return sorted(told, key=lambda each: each.began)
+
+
+def _is_whole(noted: Mapping[str, Any]) -> bool:
+    """Tell whether lines say what a run has; a person may have changed them."""
+    with suppress(TypeError, ValueError):
+        datetime.fromisoformat(noted.get("began"))  # type: ignore[arg-type]
+        return all(isinstance(noted.get(each, 0), int | float) for each in ("seconds", "exit_code"))
+    return False
 
 
 def _told(noted: Mapping[str, Any]) -> NotedRun:

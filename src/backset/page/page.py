@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 PLACE = ".backset/report.html"  # in the project's folder
+_BEGIN = b"<!doctype html>"
 _ROW_PX = 1150  # of tables without references: as wide as the page
 _TEMPLATES = resources("backset.page") / "templates"
 
@@ -32,14 +33,25 @@ _TEMPLATES = resources("backset.page") / "templates"
 def place(settings: Settings, output: str) -> Path:
     """Return where the page goes: a file that was named, or one of ours that git does not see.
 
-    Raises SettingsError where a package of the extra is not installed, or a folder is named.
+    Raises SettingsError where a package of the extra is not installed, or something else is there.
     """
     layout.demand()
     _environment()
     path = Path.cwd() / Path(output).expanduser() if output else settings.root / PLACE
     if path.is_dir():
         raise SettingsError([(f"{path} is a folder", "name a file for the page")])
+    if path.exists() and not _is_page(path):
+        raise SettingsError([(f"{path} is there, and is no page", "name another file")])
     return path
+
+
+def _is_page(path: Path) -> bool:
+    """Tell whether nothing but a page is lost with a file: no script, and no device of root's."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        begin = file.read(len(_BEGIN))
+    return begin.lower() in {b"", _BEGIN}
 
 
 def prepare(settings: Settings, path: Path) -> None:

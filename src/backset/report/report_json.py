@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 from backset.chain import NO_DETAILS, FoundDetails
 from backset.described import ABSENT, described, inline, key, plain
+from backset.process import signals, streams
 from backset.process.identity import spoken
 from backset.process.streams import concealed
 from backset.report.report import Notice, Report, ToldStep
@@ -346,7 +348,7 @@ class JsonReport(Report):
     def member(self, event: str, database: str, text: str, **more: Any) -> None:  # noqa: ANN401  (JSON values)
         """Print what has happened to a database at once, as a line of its own."""
         if event != "doing":
-            _print(ToldMember(event=event, database=database, text=text, **more))
+            _print_event(ToldMember(event=event, database=database, text=text, **more))
 
 
 class JsonLinesReport(JsonReport):
@@ -373,7 +375,16 @@ class JsonLinesReport(JsonReport):
 
     def _tell(self, event: str, step: str, text: str = "") -> None:
         seconds = round(self.seconds, 3)
-        _print(ToldEvent(event=event, step=step, text=text, seconds=seconds))
+        _print_event(ToldEvent(event=event, step=step, text=text, seconds=seconds))
+
+
+def _print_event(content: Any) -> None:  # noqa: ANN401  (what is described)
+    """Print what has just happened. Raises Interrupted where nobody reads, as streams.tell()."""
+    try:
+        _print(content)
+    except BrokenPipeError:
+        streams.abandon()
+        signals.come(signal.SIGPIPE)
 
 
 def _print(content: Any) -> None:  # noqa: ANN401  (what is described)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from backset.connections.session import one_line
+from backset.connections.heartbeat import Heartbeat
+from backset.connections.session import connect, one_line
 from backset.errors import StepFailedError, UnreachableError
-from backset.servers.standbys import LOOK_EVERY_S, asking, position, words
+from backset.servers.standbys import LOOK_EVERY_S, PURPOSE, asking, position, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,16 +62,18 @@ _CANCELLED = "conflict with recovery"  # postgres.c: ProcessRecoveryConflictInte
 def dumping(target: Target) -> Iterator[None]:
     """Say what to do where a standby ends a dump, which keeps what is replayed waiting.
 
+    That of the run asks the primary only, so the standby has a heartbeat of its own.
     Raises StepFailedError.
     """
-    try:
-        yield
-    except (StepFailedError, psycopg.OperationalError) as error:
-        told = error.what if isinstance(error, StepFailedError) else one_line(error, target)
-        is_other = isinstance(error, (StepFailedError, psycopg.errors.LockNotAvailable))
-        if is_other and _CANCELLED not in told:
-            raise
-        what = f"the standby {target.address} has ended the dump: {told}"
-        remedy = "if that was to replay, SET hot_standby_feedback = on there, or raise "
-        remedy += f"max_standby_streaming_delay; or {FROM_PRIMARY}"
-        raise StepFailedError(what, remedy) from None
+    with closing(connect(target, PURPOSE)) as session, Heartbeat(session):
+        try:
+            yield
+        except (StepFailedError, psycopg.OperationalError) as error:
+            told = error.what if isinstance(error, StepFailedError) else one_line(error, target)
+            is_other = isinstance(error, (StepFailedError, psycopg.errors.LockNotAvailable))
+            if is_other and _CANCELLED not in told:
+                raise
+            what = f"the standby {target.address} has ended the dump: {told}"
+            remedy = "if that was to replay, SET hot_standby_feedback = on there, or raise "
+            remedy += f"max_standby_streaming_delay; or {FROM_PRIMARY}"
+            raise StepFailedError(what, remedy) from None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 60.0  # a standby that is well is behind by less than a second
 LOOK_EVERY_S = 0.2  # each look at a host of the URL is a login there
-_PURPOSE = "standbys"
+PURPOSE = "standbys"
 HIDDEN = "how far it is, the server shows to members of pg_monitor alone"
 
 
@@ -94,7 +94,7 @@ class Expected:
     def by(cls, server: Server) -> Expected:
         """Return what the target is by now; a position that is asked last has all of it."""
         name = server.names.target
-        with closing(connect(server.target, _PURPOSE)) as session:
+        with closing(connect(server.target, PURPOSE)) as session:
             revisions = tuple(catalog.revisions(session))
         return cls(
             name=name,
@@ -176,7 +176,7 @@ def _asked(target: Target, expected: Expected) -> _Answer:
             lack = lacking(where, f"{where} has not replayed the swap", "look at that standby")
             return _Answer(lack)
         if row == (expected.oid,) and not host.is_strange:
-            with closing(connect(target.named(name), _PURPOSE)) as session:
+            with closing(connect(target.named(name), PURPOSE)) as session:
                 revisions = tuple(catalog.revisions(session))
     except (UnreachableError, psycopg.Error) as error:
         what = f"{where} may not have replayed the swap, and cannot be asked: "
@@ -220,7 +220,7 @@ def asking(target: Target, server_id: str, reached: str = "0/0") -> Iterator[tup
     reached: a position of the WAL that it has replayed, or not. Raises UnreachableError,
     psycopg.Error.
     """
-    with closing(connect(target.named("postgres"), _PURPOSE)) as session:
+    with closing(connect(target.named("postgres"), PURPOSE)) as session:
         is_standby, has_replayed = session.execute(_HOST, [reached]).fetchone() or (False, False)
         found = catalog.server_id(session) if server_id else ""
         is_strange = bool(found) and found != server_id

@@ -34,7 +34,7 @@ _QUICK_S = 0.2
 
 
 class DatabaseURL(str):
-    """A URL that shows no password where a failing test shows its values."""
+    """A URL, or what is made of one, without its password where a test shows its values."""
 
     __slots__ = ("_shown",)
     _shown: str
@@ -72,8 +72,12 @@ class Clone:
 
     @property
     def env(self) -> Mapping[str, str]:
-        """The variables by which the project is told its database: DATABASE_URL, and `env`."""
-        return self._settings.filled_env(self._target)
+        """The variables by which the project is told its database: DATABASE_URL, and `env`.
+
+        None shows a password where a failing test shows its values.
+        """
+        told = self._settings.filled_env(self._target).items()
+        return {name: DatabaseURL.of(text, self._target.redact(text)) for name, text in told}
 
 
 class Clones:

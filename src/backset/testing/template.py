@@ -18,7 +18,6 @@ from psycopg import sql
 from backset import execution
 from backset.chain import Chain, Done, Step
 from backset.cli import aimed
-from backset.connections import activity
 from backset.connections.session import connect, explained
 from backset.connections.target import derived_name
 from backset.errors import BacksetError, RefusedError
@@ -166,7 +165,8 @@ def _opened(run: Run, tests: str) -> Template:
     given = properties.read(run.server.session, inheritance.PARAMETERS, database.name)
     session = connect(run.server.maintenance, PURPOSE)
     session.execute(LOCALLY.encode())
-    session.execute(_USE, [_key(database.oid)])
+    for each in (database.oid, identity.token()):
+        session.execute(_USE, [_key(each)])
     return Template(
         settings=run.settings,
         target=run.target,
@@ -223,15 +223,18 @@ def clone_name(names: Names) -> str:
 
 
 def sweep(server: Server) -> None:
-    """Drop the clones of tests that were killed."""
-    alive = {identity.token(), *activity.runs(server.session)}
-    for oid, name in server.session.execute(_CLONES).fetchall():
+    """Drop the clones of tests that were killed.
+
+    Tests that go on are known by a lock: the name of a session is hidden from other logins.
+    """
+    session = server.session
+    for oid, name in session.execute(_CLONES).fetchall():
         found = _CLONE.search(name)
         if found is None or name != derived_name(server.names.target, found[0]):
             continue
-        if found["token"] not in alive and _is_free(server.session, oid):
+        if _is_free(session, found["token"]) and _is_free(session, oid):
             with signals.deferred():
-                server.session.execute(drop(name))
+                session.execute(drop(name))
 
 
 def drop(name: str) -> sql.Composed:
@@ -239,17 +242,17 @@ def drop(name: str) -> sql.Composed:
     return sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
 
 
-def _is_free(session: Session, oid: int) -> bool:
-    """Tell whether no tests clone a database."""
-    key = _key(oid)
+def _is_free(session: Session, what: int | str) -> bool:
+    """Tell whether no tests clone a database, or no tests of a token go on."""
+    key = _key(what)
     is_free = session.execute(_TRY, [key]).fetchone() == (True,)
     if is_free:
         session.execute(_LET_GO, [key])
     return is_free
 
 
-def _key(oid: int) -> str:
-    return f"backset:template:{oid}"
+def _key(what: int | str) -> str:
+    return f"backset:template:{what}"
 
 
 _USE = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))"
