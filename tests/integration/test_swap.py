@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -693,3 +693,16 @@ def test_commits_wait_as_ever_once_it_is_the_target(server: Server, own: str | N
         server.session.execute(statement.format(next_, sql.Literal(own)))
     promote(server)
     assert said(server.names.target) == (own or "on")
+
+
+def test_a_server_is_not_left_alone_with_many_drops(promoted: Server) -> None:
+    """A fleet's rebuilds would take its connections: from the fourth on each is waited for."""
+    promote(promoted)
+    (discarded,) = [each for each in promoted.databases().values() if each.mark == "discard"]
+    with ExitStack() as others:
+        for number in range(4):
+            session = connect(promoted.maintenance, "discard")
+            others.callback(session.close)
+            session.execute(f"SET application_name = 'backset discard on a, pid {number}'".encode())
+        swap.discard(promoted)
+        assert discarded.name not in promoted.databases()
