@@ -16,6 +16,7 @@ import pytest
 import yaml
 from psycopg import sql
 
+from backset.catalog import catalog
 from backset.connections.target import Target
 from tests import squashed
 from tests.branches import add, begun, checkout, database, revise, rows, told
@@ -265,6 +266,24 @@ def test_two_at_once_make_one(shop: Project) -> None:
         assert each.returncode == 0, error
         assert f"feature has {shop.database}__branch_feature" in said
     assert [each["gone"] for each in told(shop)["branches"]] == [False, False]
+
+
+def test_a_look_that_a_copy_has_ended_is_repeated(
+    feature: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run ends the sessions on what it copies; this one just looks again."""
+    read, ended = catalog.files, list[int]()
+
+    def files(session: psycopg.Connection[tuple[object, ...]]) -> int:
+        if len(ended) < 2:
+            ended.append(session.info.backend_pid)
+            feature.query(f"SELECT pg_terminate_backend({session.info.backend_pid})", "postgres")
+        return read(session)
+
+    monkeypatch.setattr(catalog, "files", files)
+    done = feature.invoke("branch", "list")
+    assert len(ended) == 2
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_pattern_of_a_fleet_means_it(feature: Project) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import shlex
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from backset.connections.activity import listed
 from backset.connections.session import connect, explained
 from backset.connections.target import derived_name
 from backset.described import described, key
-from backset.errors import RefusedError, UnreachableError
+from backset.errors import RefusedError, StepFailedError, UnreachableError
 from backset.inherit import inheritance
 from backset.inherit import property as properties
 from backset.servers import derived, swap
@@ -64,6 +64,9 @@ class BranchDatabase:
     command: str = key("the command that drops one that is gone; else empty", default="")
     found: Database | None = None
     files: int = 0
+
+
+_OFTEN = 5  # a copy takes its time, and so does each look that waits for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +126,28 @@ class Family:
             return BranchDatabase(**known)  # type: ignore[arg-type]
         known |= {"found": database, "size_bytes": catalog.size_bytes(self.server.session, name)}
         try:
-            with closing(connect(self.target.named(name), "status")) as session:
-                rows = self._rows(session, chain)
-                known |= {"revisions": rows, "files": catalog.files(session)}
+            rows, files = self._read(name, chain)
         except UnreachableError:  # closed to this role: it is no source for a copy
             return BranchDatabase(**known, place="unknown")  # type: ignore[arg-type]
+        known |= {"revisions": rows, "files": files}
         place = chain.where(rows)
         known |= {"place": place, "left": chain.left(rows) if place == "behind" else 0}
         return BranchDatabase(**known)  # type: ignore[arg-type]
+
+    def _read(self, name: str, chain: BranchChain) -> tuple[tuple[str, ...], int]:
+        """Return a database's revisions, and how many files it has, about.
+
+        Another run that copies it ends the sessions there: then it is read again.
+        """
+        for _ in range(_OFTEN):
+            again = suppress(StepFailedError)
+            with again, explained(self.target), self._session(name) as session:
+                return self._rows(session, chain), catalog.files(session)
+        with self._session(name) as session:
+            return self._rows(session, chain), catalog.files(session)
+
+    def _session(self, name: str) -> closing[Session]:
+        return closing(connect(self.target.named(name), "status"))
 
     def _rows(self, session: Session, chain: BranchChain) -> tuple[str, ...]:
         """Return the rows of the version tables of the project's chains."""
