@@ -66,6 +66,22 @@ def test_a_backup_of_another_server_is_not_taken_for_ones_own(
 
 
 @pytest.mark.usefixtures("hands")
+def test_a_backup_of_the_same_second_is_not_taken_twice(project: Project) -> None:
+    """Whoever tries again knows what was taken since, and what was taken before, to the moment."""
+    describe(project, f'databases = ["{project.database}"]')
+    (member,) = members.find(_site(project))
+    assert project.invoke("upgrade").returncode == 0
+    assert project.invoke("backup").returncode == 0
+    (dump,) = project.folder.glob("backups/*/*.dump")
+    taken = datetime.strptime(dump.name[:19], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+    for since_ms, number in ((-1, 1), (1, 2)):
+        since = (taken + timedelta(milliseconds=since_ms)).isoformat()
+        job = Job(action="backup", site=_site(project), member=member, since=since)
+        assert by_hand(job).how == "done"
+        assert len([*project.folder.glob("backups/*/*.dump")]) == number
+
+
+@pytest.mark.usefixtures("hands")
 def test_a_worker_whose_url_leads_to_another_server_touches_nothing(
     project: Project, twin: Project
 ) -> None:

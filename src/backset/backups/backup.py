@@ -114,7 +114,7 @@ def take(
                 about = Manifest(
                     name=name,
                     database=target.database,
-                    taken_at=moment.replace(microsecond=0),
+                    taken_at=moment,
                     server_id=server_id or catalog.server_id(session),
                     server_version=session.info.parameter_status("server_version") or "",
                     tool_version=programs.run(both[0], "--version")[0],
