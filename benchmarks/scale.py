@@ -185,6 +185,8 @@ def _sampled(
     fleets.name(project, names)
     ((file,),) = here.sql("postgres", "SELECT pg_read_file('postmaster.pid')")
     server, over = psutil.Process(int(file.split()[0])), threading.Event()
+    while here.sql("postgres", _DROPS) != [(0,)]:  # what the run before has left to the server
+        time.sleep(_LOOK_EVERY_S)
     peaks, used = {"sessions": 0, "memory": 0.0}, dict[int, float]()
     began, wal, cpu = time.monotonic(), _wal(here), _server_s(server)
     argv = ("invoke", "fleet", *words, "--jobs", str(jobs))
@@ -207,6 +209,7 @@ def _sampled(
     )
 
 
+_DROPS = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^backset discard '"
 _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^backset '"
 
 

@@ -415,6 +415,22 @@ def dumped_from(target: Target, project: Project) -> None:
         backups.take(store, target, lambda: (), Programs({}, project.folder), zstd_above=10**12)
 
 
+class Dumping(threading.Thread):
+    """A backup of a standby that is taken meanwhile; `errors` has how it failed."""
+
+    def __init__(self, target: Target, project: Project) -> None:
+        super().__init__()
+        self._from = target, project
+        self.errors: list[StepFailedError] = []
+
+    def run(self) -> None:
+        """Take it."""
+        try:
+            dumped_from(*self._from)
+        except StepFailedError as found:
+            self.errors.append(found)
+
+
 _PG_DUMP_WAITS = """
 SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE NOT granted AND application_name LIKE 'backset backup for %'
@@ -426,14 +442,8 @@ def test_a_dump_that_a_standby_ends_is_told(pair: Pair, beside: Project) -> None
     primary, standby = pair
     administered(standby, "ALTER SYSTEM SET max_standby_streaming_delay = 0")
     administered(standby, "SELECT pg_reload_conf()")
-    target, error = Target.parse(standby.url("app")), list[StepFailedError]()
-
-    def dump() -> None:
-        try:
-            dumped_from(target, beside)
-        except StepFailedError as found:
-            error.append(found)
-
+    target = Target.parse(standby.url("app"))
+    dumping = Dumping(target, beside)
     with (
         psycopg.connect(primary.url("app"), autocommit=True) as session,
         psycopg.connect(primary.url("app")) as locking,
@@ -441,7 +451,6 @@ def test_a_dump_that_a_standby_ends_is_told(pair: Pair, beside: Project) -> None
         locking.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
         session.execute("SELECT pg_logical_emit_message(true, 'test', '')")
         caught_up(primary, standby)
-        dumping = threading.Thread(target=dump)
         dumping.start()
         while administered(standby, _PG_DUMP_WAITS) == [(0,)]:
             time.sleep(0.02)
@@ -449,7 +458,7 @@ def test_a_dump_that_a_standby_ends_is_told(pair: Pair, beside: Project) -> None
     dumping.join(30)
     administered(standby, "ALTER SYSTEM RESET max_standby_streaming_delay")
     administered(standby, "SELECT pg_reload_conf()")
-    (found,) = error
+    (found,) = dumping.errors
     assert f"the standby {target.address} has ended the dump: " in found.what
     assert "conflict with recovery" in found.what
     assert found.remedy.startswith("if that was to replay, SET hot_standby_feedback = on there")
@@ -464,20 +473,13 @@ def test_a_standby_that_falls_silent_holds_up_no_dump(
         monkeypatch.setattr(heartbeat, name, seconds)
     primary, standby = pair
     server = int((standby.data / "postmaster.pid").read_text().split()[0])
-    target, error = Target.parse(standby.url("app")), list[StepFailedError]()
-
-    def dump() -> None:
-        try:
-            dumped_from(target, beside)
-        except StepFailedError as found:
-            error.append(found)
-
+    target = Target.parse(standby.url("app"))
+    dumping = Dumping(target, beside)
     with psycopg.connect(primary.url("app")) as locking:
         locking.execute("LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
         with psycopg.connect(primary.url("app"), autocommit=True) as session:
             session.execute("SELECT pg_logical_emit_message(true, 'test', '')")
         caught_up(primary, standby)
-        dumping = threading.Thread(target=dump)
         dumping.start()
         while administered(standby, _PG_DUMP_WAITS) == [(0,)]:
             time.sleep(0.02)
@@ -485,7 +487,7 @@ def test_a_standby_that_falls_silent_holds_up_no_dump(
         dumping.join(30)
         os.kill(server, signal.SIGCONT)
     dumping.join(30)
-    (found,) = error
+    (found,) = dumping.errors
     assert found.what.startswith("the server has not answered for 1 s: ")
 
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 
 from backset.connections.session import connect
 from backset.connections.target import Target
@@ -50,6 +51,12 @@ def test_a_half_made_database_is_named_when_nobody_makes_it(project: Project) ->
             (told,) = orphaned(session)
             assert told.startswith("base/")
             assert " of the server belongs to no database → as an administrator: " in told
+            going = primary.data / "base/99999"  # as one that is dropped during the look
+            going.symlink_to("nowhere")
+            with pytest.raises(psycopg.errors.UndefinedFile):
+                session.execute("SELECT pg_tablespace_databases(1663)")
+            assert orphaned(session) == []
+            going.unlink()
         programs(standby, "pg_ctl", "promote", "-w", "-D", str(standby.data))
         project.env["DATABASE_URL"] = standby.url("app")
         for words in (["--plan"], []):

@@ -290,22 +290,25 @@ class Family:
                 found += [other.name for other in own if other.name != each and other.is_ours]
         return found
 
-    def drop(
-        self, branch: str, name: str, found: Database | None, waiting: Callable[[str], None] | None
-    ) -> None:
-        """Drop a branch's database with what is beside it, and then its entry."""
+    def drop(self, branch: str, name: str, waiting: Callable[[str], None] | None) -> None:
+        """Drop a branch's database with what is beside it, and then its entry.
+
+        Raises RefusedError where it may not go by now.
+        """
         with ExitStack() as stack:
             stack.enter_context(explained(self.target))
             places = [self.target.named(each) for each in _places(name)]
             servers = [stack.enter_context(Server(each, "branch")) for each in places]
             for each in servers:
                 each.lock(waiting)  # a run, or tests, may be at work
+            now = derived.of_branches(self.server, [name]).get(name)
+            if now is not None:  # as it is now, and before anything beside it goes
+                self.demand_droppable(name, now)
             for server in servers:
                 for other in server.databases().values():
                     if other.name != server.names.target and other.is_ours and not other.protected:
                         swap.drop(server, other.name)
-            if found is not None:
-                self.demand_droppable(name, found)
+            if now is not None:
                 derived.drop_of_branch(self.server, name)
         if branch in self.entries.databases:
             self.entries.remove(branch)

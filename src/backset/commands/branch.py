@@ -290,7 +290,7 @@ def _delete(family: Family, told: Report, flags: BranchFlags) -> None:
             remedy = "type its name, where you are asked; or add --yes"
             raise RefusedError([(f"{name} would be dropped, with its rows", remedy)])
     waiting = told.notice if flags.wait else None
-    family.drop("" if own.is_gone else own.branch, name, own.found, waiting)
+    family.drop("" if own.is_gone else own.branch, name, waiting)
     told.note(branches=[own])
     told.say(f"dropped {name}")
 

@@ -24,7 +24,8 @@ _EVERY_S = 5.0
 _ANSWER_S = 10.0  # as connect() has it
 _SILENT_S = 60.0  # as TCP has it for the sessions
 _TIMES = 4  # a laptop that wakes up has not heard of the server for long
-# GSSENCRequest of the protocol: a server answers before it knows who asks, and logs nothing.
+# GSSENCRequest of the protocol: a server answers before it knows who asks. Of that it logs nothing
+# but that somebody came, with log_connections.
 _QUESTION = (8).to_bytes(4, "big") + (80877104).to_bytes(4, "big")
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
+
 if TYPE_CHECKING:
     from backset.connections.session import Session
 
@@ -16,12 +18,16 @@ _REMEDY = "as an administrator: stop the server, remove that folder, and do so o
 def orphaned(session: Session) -> list[str]:
     """Return in words the folders that belong to no database, each with what to do.
 
-    None while somebody creates or drops a database: its folder is there without its row.
+    None while somebody creates or drops a database: its folder is there without its row, or goes
+    while the server looks into it, which is an error of the look alone.
     """
-    seen = {*session.execute(_FOLDERS).fetchall()}
-    if not seen or session.execute(_IS_AT_WORK).fetchone() == (True,):
+    try:
+        seen = {*session.execute(_FOLDERS).fetchall()}
+        if not seen or session.execute(_IS_AT_WORK).fetchone() == (True,):
+            return []
+        still = seen & {*session.execute(_FOLDERS).fetchall()}
+    except psycopg.errors.UndefinedFile:
         return []
-    still = seen & {*session.execute(_FOLDERS).fetchall()}
     return [
         f"{place}/{oid} of the server belongs to no database → {_REMEDY}"
         for place, oid in sorted(still)
