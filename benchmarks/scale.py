@@ -253,6 +253,7 @@ _DATABASES, _SERVERS, _SERVER_CORES = 10_000, 50, 8
 _CORES = (16, 128)  # of one machine, and of a Dask cluster of eight
 _JOBS = (8, 50, 200, 400)
 _CONNECTIONS, _RESERVED = 100, 3  # max_connections, superuser_reserved_connections
+_NOTHING = 0.0005  # as the first table shows it
 _MEMORY_GB = 64  # of each 16 cores
 
 
@@ -332,7 +333,7 @@ def _limits(content: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _share(whole: float, part: float) -> float:
-    return whole / part if part else 0
+    return whole / part if part > _NOTHING else 0
 
 
 def main() -> None:
