@@ -23,8 +23,8 @@ WHERE name ~ '^[0-9]+$' AND NOT EXISTS (SELECT FROM pg_database WHERE oid = name
 """
 
 
-def at_work(cluster: Cluster) -> psycopg.Connection[Any]:
-    """Return a session in the middle of CREATE DATABASE."""
+def at_work(cluster: Cluster, standby: Cluster) -> psycopg.Connection[Any]:
+    """Return a session in the middle of CREATE DATABASE, which has reached the standby."""
     session = psycopg.connect(cluster.url("postgres"), autocommit=True)
     session.execute("CREATE DATABASE large")
     with psycopg.connect(cluster.url("large")) as inside:
@@ -32,7 +32,11 @@ def at_work(cluster: Cluster) -> psycopg.Connection[Any]:
     session.pgconn.send_query(b"CREATE DATABASE half TEMPLATE large")
     session.pgconn.flush()
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as looking:
-        while looking.execute(_ORPHANS.encode()).fetchone() is None:
+        made = None
+        while made is None:
+            made = looking.execute(_ORPHANS.encode()).fetchone()
+        # The record of the folder is streamed once it is flushed: a crash before leaves it here.
+        while not (standby.data / "base" / made[0]).exists():
             time.sleep(0.001)
     return session
 
@@ -42,7 +46,7 @@ def test_a_half_made_database_is_named_when_nobody_makes_it(project: Project) ->
     with running(18) as primary, standing_by(primary) as standby:
         with psycopg.connect(primary.url("postgres"), autocommit=True) as session:
             session.execute("CREATE ROLE ordinary LOGIN CREATEDB")
-        creating = at_work(primary)
+        creating = at_work(primary, standby)
         with connect(Target.parse(primary.url("postgres")), "test") as session:
             assert orphaned(session) == []
         crash(primary)
