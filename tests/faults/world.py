@@ -14,7 +14,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from backset.backups import dumps
+from backset.backups import packing
 from backset.errors import StepFailedError
 from backset.servers.programs import embedded_folder
 from tests.clusters import free_port
@@ -154,7 +154,7 @@ class World:
                 argv = [str(program), "--exit-on-error", "--dbname", self.cluster.url("proof")]
                 content = dump.read_bytes()
                 if dump.suffix == ".zst":
-                    content = b"".join(dumps.unpack(dump, [len(content)]))
+                    content = b"".join(packing.unpack(dump, [len(content)]))
                 done = subprocess.run(argv, input=content, check=False, capture_output=True)
                 return fingerprint(self.cluster.url("proof")) if done.returncode == 0 else None
             except StepFailedError:  # it cannot be unpacked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.backups import dumps
+from backset.backups import packing
 from backset.errors import StepFailedError
 from backset.process.process import pipe
 
@@ -28,16 +28,16 @@ def pack(path: Path, content: bytes) -> list[int]:
     """Pack content from a pipe, as it comes; return the sizes that were told."""
     told: SimpleQueue[int] = SimpleQueue()
     with pipe() as (source, sink):
-        writer = threading.Thread(target=dumps.feed, args=([content[:9], content[9:]], sink))
+        writer = threading.Thread(target=packing.feed, args=([content[:9], content[9:]], sink))
         writer.start()
-        dumps.pack(source, path, told.put)
+        packing.pack(source, path, told.put)
         writer.join()
     return list(iter(told.get, 0))
 
 
 def unpack(path: Path) -> bytes:
     """Unpack a file that is complete."""
-    return b"".join(dumps.unpack(path, [path.stat().st_size]))
+    return b"".join(packing.unpack(path, [path.stat().st_size]))
 
 
 @pytest.mark.parametrize("content", [b"", b"x", MIXED], ids=["nothing", "a byte", "mixed"])
@@ -46,7 +46,7 @@ def test_what_was_packed_comes_out_again(tmp_path: Path, content: bytes) -> None
     path = tmp_path / "packed"
     sizes = pack(path, content)
     assert sum(sizes) == path.stat().st_size
-    assert b"".join(dumps.unpack(path, sizes)) == content
+    assert b"".join(packing.unpack(path, sizes)) == content
     assert unpack(path) == content
 
 
@@ -72,7 +72,7 @@ def flipped(content: bytes, at: int) -> bytes:
         lambda content: content[:0],
         lambda content: content[:-1],
         lambda content: content[: len(content) // 2],
-        lambda content: content + b"?" * dumps._PACKED_PIECE,  # noqa: SLF001  (more than is read at once)
+        lambda content: content + b"?" * packing._PACKED_PIECE,  # noqa: SLF001  (more than is read at once)
         *(lambda content, at=at: flipped(content, at) for at in (0, 1000, 350_000, -300_000)),
         lambda content: flipped(content, len(content) - 1),
     ],
@@ -91,19 +91,19 @@ def test_little_that_becomes_much_comes_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "packed"
     pack(path, bytes(100_000_000))
     assert path.stat().st_size < 100_000
-    sizes = [len(piece) for piece in dumps.unpack(path, [path.stat().st_size])]
+    sizes = [len(piece) for piece in packing.unpack(path, [path.stat().st_size])]
     assert sum(sizes) == 100_000_000
-    assert max(sizes) <= dumps._PACKED_PIECE  # noqa: SLF001  (what is promised)
+    assert max(sizes) <= packing._PACKED_PIECE  # noqa: SLF001  (what is promised)
 
 
 def test_nobody_who_listens_is_no_error(tmp_path: Path) -> None:
     """The reader's exit status tells why; and what there was to check can still be checked."""
     path = tmp_path / "packed"
     pack(path, MIXED)
-    pieces = dumps.unpack(path, [path.stat().st_size])
+    pieces = packing.unpack(path, [path.stat().st_size])
     with pipe() as (source, sink):
         source.close()
-        dumps.feed(pieces, sink)
+        packing.feed(pieces, sink)
         assert sink.closed
     assert sum(map(len, pieces)) > 0
 
@@ -112,5 +112,5 @@ def test_a_source_that_cannot_be_read_ends_the_sizes(tmp_path: Path) -> None:
     """Whoever follows the file does not wait for ever."""
     told: SimpleQueue[int] = SimpleQueue()
     with pipe() as (_, sink), pytest.raises(OSError, match="Bad file descriptor"):
-        dumps.pack(os.fdopen(os.dup(sink.fileno()), "rb", 0), tmp_path / "packed", told.put)
+        packing.pack(os.fdopen(os.dup(sink.fileno()), "rb", 0), tmp_path / "packed", told.put)
     assert told.get(timeout=1) == 0

@@ -1,20 +1,18 @@
-"""Writes dumps and reads them: pg_dump and pg_restore, with zstd around those that lack it."""
+"""Writes dumps and reads them: pg_dump and pg_restore, packed where these cannot."""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
 from threading import Event
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
-from backset.backups import manifest
+from backset.backups import manifest, packing
 from backset.connections.session import conninfo
 from backset.errors import StepFailedError
 from backset.process import files
@@ -23,9 +21,11 @@ from backset.process.signals import submit
 from backset.servers.programs import JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from contextlib import AbstractContextManager
+    from hashlib import _Hash
     from io import FileIO
+    from queue import SimpleQueue
 
     from backset.backups.manifest import Backup, Dump
     from backset.connections.target import Target
@@ -37,7 +37,6 @@ _TIMEOUT = b"SET transaction_timeout = 0;\n"
 _PIECE = 2**18  # bytes
 _RESTRICTED = re.compile(rb"(?<=^\\restrict )\w+$", re.MULTILINE)
 _FRAME = 4096  # bytes: in the first ones of a script that word stands, and in the last ones
-_PACKED = b"\x28\xb5\x2f\xfd"  # with which zstd begins
 _WORTH_JOBS = 4_000_000  # bytes of a dump, from which on several processes are worth their start
 
 
@@ -131,7 +130,7 @@ def choose(size_bytes: int, zstd_above: int, pg_dump: Path, programs: Programs) 
         return PLAIN
     if programs.has_zstd(pg_dump):
         return NATIVE
-    return PACKED if _can_pack() else PLAIN
+    return PACKED if packing.is_possible() else PLAIN
 
 
 class Sink(Protocol):
@@ -155,10 +154,10 @@ class _FileSink:
     sizes: SimpleQueue[int]
 
     def pack(self, source: FileIO) -> None:
-        pack(source, self.path, self.sizes.put)
+        packing.pack(source, self.path, self.sizes.put)
 
     def unpacked(self, digest: _Hash) -> Generator[bytes, None, None]:
-        return unpack(self.path, iter(self.sizes.get, 0), digest)
+        return packing.unpack(self.path, iter(self.sizes.get, 0), digest)
 
     def stop(self) -> None:
         """Do nothing: pack() ends with its source, and tells so."""
@@ -231,7 +230,7 @@ def load(
                 loading.end()  # before its input ends: it would commit what has come so far
                 raise
 
-        feed(whole(), sink)
+        packing.feed(whole(), sink)
         programs.check(loading, psql, target)
 
 
@@ -264,7 +263,7 @@ def reading(
         with programs.start(pg_restore, *arguments, target=target, output=output) as child:
             yield child
         return
-    demand_zstd(dump)
+    packing.demand(dump)
     from concurrent.futures import ThreadPoolExecutor
 
     with (
@@ -273,7 +272,7 @@ def reading(
         programs.start(pg_restore, *arguments, target=target, stdin=source, output=output) as child,
     ):
         source.close()
-        fed = submit(threads, feed, _contents(dump), sink)
+        fed = submit(threads, packing.feed, _contents(dump), sink)
         try:
             yield child
         except StepFailedError:
@@ -306,15 +305,15 @@ def write_head(dump: Dump, pg_restore: Path, path: Path, programs: Programs) -> 
         programs.start(pg_restore, "--list", "--file", os.devnull, stdin=source) as child,
     ):
         source.close()
-        feed(_written_to(file, _contents(dump)), sink)
+        packing.feed(_written_to(file, _contents(dump)), sink)
         programs.check(child, pg_restore, None)
 
 
 def _contents(dump: Dump) -> Iterator[bytes]:
     """Yield what a packed dump says."""
     if isinstance(dump, Path):
-        return unpack(dump, [dump.stat().st_size])
-    return unpacked(dump.pieces(), dump)
+        return packing.unpack(dump, [dump.stat().st_size])
+    return packing.unpacked(dump.pieces(), dump)
 
 
 def _written_to(file: IO[bytes], pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -330,19 +329,7 @@ def is_packed(dump: Dump) -> bool:
     if not dump.is_file():
         return False
     with dump.open("rb") as file:  # one that is still partial has no such name yet
-        return file.read(len(_PACKED)) == _PACKED
-
-
-def demand_zstd(dump: object) -> None:
-    """Raise StepFailedError where a packed dump can be neither read nor written."""
-    if not _can_pack():
-        what = f"{dump} needs zstd, and this Python was built without it"
-        raise StepFailedError(what, "use another Python, or the command `by_hand` of its manifest")
-
-
-def _can_pack() -> bool:
-    """Tell whether there is a zstd: from 3.14 on it is Python's own, which may be built without."""
-    return sys.version_info < (3, 14) or find_spec("_zstd") is not None
+        return file.read(len(packing.MAGIC)) == packing.MAGIC
 
 
 @contextmanager
@@ -392,7 +379,7 @@ def packed(
     def read_back() -> str:
         digest = sha256()
         with closing(into.unpacked(digest)) as pieces:
-            feed(pieces, sink)
+            packing.feed(pieces, sink)
             for _ in pieces:  # pg_restore has given up; the file is still to be looked at
                 pass
         return digest.hexdigest()
@@ -441,102 +428,3 @@ def _content(script: FileIO) -> str:
             rest = bytes(known[-_FRAME:])
     digest.update(rest.replace(word[0], b"") if word else rest)
     return digest.hexdigest()
-
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from hashlib import _Hash
-    from io import FileIO
-    from queue import SimpleQueue
-
-_LEVEL = 1  # as small as gzip's, and no slower than a server sends; -1 is no faster
-_PACKED_PIECE = 2**18  # bytes; it stays in a core's own cache
-_OPTIONS: dict[int, int] = {
-    zstd.CompressionParameter.compression_level: _LEVEL,
-    zstd.CompressionParameter.checksum_flag: 1,
-    # Measured: it takes a sixth of the time less than zstd's own choice, and no more room. More
-    # threads would only take memory: the server sends no faster than one of them packs.
-    zstd.CompressionParameter.window_log: 17,
-}
-
-
-def pack(source: FileIO, path: Path, written: Callable[[int], None]) -> None:
-    """Write into `path` what comes from `source`, until that ends, and close it.
-
-    written: told how many bytes have been added, and of 0 at the end, in any case.
-    """
-    try:
-        with source, path.open("wb", buffering=0) as file:
-            for piece in compressed(source):
-                _write(file, piece)
-                written(len(piece))
-    finally:
-        written(0)
-
-
-def compressed(source: FileIO) -> Iterator[bytes]:
-    """Yield what comes from `source`, packed, in pieces of any size but none."""
-    compressor = zstd.ZstdCompressor(options=_OPTIONS)
-    room = memoryview(bytearray(_PACKED_PIECE))
-    while size := source.readinto(room):
-        if piece := compressor.compress(room[:size]):
-            yield piece
-    yield compressor.flush()
-
-
-def unpack(
-    path: Path, sizes: Iterable[int], digest: _Hash | None = None
-) -> Generator[bytes, None, None]:
-    """Yield what is packed in `path`, in pieces, and check zstd's own checksum.
-
-    sizes: of the file's pieces, as pack() tells them while it writes. digest: gets what is read of
-    the file. Raises StepFailedError where the content is damaged, or ends too soon.
-    """
-    with path.open("rb", buffering=0) as file:
-        yield from unpacked(_pieces(file, sizes, digest), path)
-
-
-def unpacked(pieces: Iterable[bytes], where: object) -> Iterator[bytes]:
-    """Yield what is packed in pieces, in others. where: for StepFailedError, as in unpack()."""
-    decompressor = zstd.ZstdDecompressor()
-    try:
-        for packed in pieces:
-            yield decompressor.decompress(packed, _PACKED_PIECE)
-            while not (decompressor.needs_input or decompressor.eof):  # it is much smaller
-                yield decompressor.decompress(b"", _PACKED_PIECE)
-    except (zstd.ZstdError, EOFError) as error:
-        raise _damaged(where, str(error)) from None
-    if not decompressor.eof:
-        raise _damaged(where, "it ends too soon")
-
-
-def feed(pieces: Iterable[bytes], sink: FileIO) -> None:
-    """Write pieces for as long as anybody reads them: how that ended, its exit status tells."""
-    with suppress(BrokenPipeError), sink:
-        for piece in pieces:
-            _write(sink, piece)
-
-
-def _write(file: FileIO, content: bytes) -> None:
-    """Write all of it: a signal, or a disk that is nearly full, may let only a part through."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _pieces(file: FileIO, sizes: Iterable[int], digest: _Hash | None) -> Iterator[bytes]:
-    for size in sizes:
-        end = file.tell() + size
-        while (left := end - file.tell()) and (piece := file.read(min(left, _PACKED_PIECE))):
-            if digest:
-                digest.update(piece)
-            yield piece
-
-
-def _damaged(where: object, why: str) -> StepFailedError:
-    return StepFailedError(f"{where} cannot be unpacked: {why}", "choose another backup")

@@ -15,7 +15,7 @@ from itertools import islice
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING
 
-from backset.backups import dumps, manifest
+from backset.backups import dumps, manifest, packing
 from backset.backups.bucket import later
 from backset.backups.manifest import Backup
 from backset.described import Address
@@ -128,7 +128,7 @@ class PartsSink:
         room, number = bytearray(), 0
         try:
             with source:
-                for packed in dumps.compressed(source):
+                for packed in packing.compressed(source):
                     room += packed
                     if len(room) >= _PART_BYTES:
                         self._send(number, bytes(room))
@@ -144,7 +144,7 @@ class PartsSink:
     def unpacked(self, digest: _Hash) -> Generator[bytes, None, None]:
         """Yield what was written, as it comes; digest: gets it as it is stored."""
         try:
-            yield from dumps.unpacked(self._read_back(digest), self._bucket.at(self._folder))
+            yield from packing.unpacked(self._read_back(digest), self._bucket.at(self._folder))
         except BaseException as error:
             self._fault = self._fault or error
             raise

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote
 
-from backset.backups import dumps, manifest
+from backset.backups import dumps, manifest, packing
 from backset.backups.bucket import Bucket, later
 from backset.backups.manifest import SCRIPTS, Backup
 from backset.backups.parts import PartedDump, PartsSink
@@ -282,7 +282,7 @@ class Upload:
         self.form = dumps.SEALED if store.sealing.recipients else dumps.PARTED
 
     def __enter__(self) -> Self:
-        dumps.demand_zstd(self._store.place)
+        packing.demand(self._store.place)
         self._store.sealing.seal(b"")  # what is wrong with a key is said before pg_dump starts
         mark = {"run": identity.application_name("backup"), "begun": datetime.now(UTC).isoformat()}
         self._store.bucket.put(self._mark, json.dumps(mark).encode())
