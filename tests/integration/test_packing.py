@@ -6,19 +6,23 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import pytest
 
-from backset.backups import packing
+from backset.backups import dumps, packing
 from backset.errors import StepFailedError
 from backset.process.process import pipe
+from backset.servers.programs import installations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from backset.servers.programs import Programs
 
 RANDOM = random.Random(1)  # noqa: S311  (it is no secret)
 MIXED = RANDOM.randbytes(700_000) + b"of words " * 300_000 + RANDOM.randbytes(3)
@@ -114,3 +118,17 @@ def test_a_source_that_cannot_be_read_ends_the_sizes(tmp_path: Path) -> None:
     with pipe() as (_, sink), pytest.raises(OSError, match="Bad file descriptor"):
         packing.pack(os.fdopen(os.dup(sink.fileno()), "rb", 0), tmp_path / "packed", told.put)
     assert told.get(timeout=1) == 0
+
+
+def test_without_zstd_large_dumps_are_by_gzip(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, programs: Programs
+) -> None:
+    """A Python may be built without: nothing packed is made then, and what is there is named."""
+    pg_dump = installations()[18] / "bin" / "pg_dump"  # which is built without, too
+    assert dumps.choose(2, 1, pg_dump, programs) is dumps.PACKED
+    dump = tmp_path / "a.dump.zst"
+    dump.write_bytes(packing.MAGIC)
+    monkeypatch.setitem(sys.modules, packing.MODULE, None)
+    assert dumps.choose(2, 1, pg_dump, programs) is dumps.PLAIN
+    with pytest.raises(StepFailedError, match="needs zstd, and this Python was built without it"):
+        dumps.read(dump, pg_dump, programs=programs)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+MODULE = "_zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 MAGIC = b"\x28\xb5\x2f\xfd"  # with which zstd begins
 _LEVEL = 1  # as small as gzip's, and no slower than a server sends; -1 is no faster
 _PACKED_PIECE = 2**18  # bytes; it stays in a core's own cache
@@ -25,7 +26,7 @@ _WINDOW_LOG = 17
 
 def is_possible() -> bool:
     """Tell whether there is a zstd: from 3.14 on it is Python's own, which may be built without."""
-    return sys.version_info < (3, 14) or find_spec("_zstd") is not None
+    return find_spec(MODULE) is not None
 
 
 def demand(what: object) -> None:
