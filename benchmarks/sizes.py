@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,13 @@ class Sized:
         """Dump it by hand."""
         self.place.run("pg_dump", "-Fc", "-d", self.place.url(self.name), "-f", str(self.dump))
 
+    def pg_dump_jobs(self) -> None:
+        """Dump it by hand with two jobs, which need a folder."""
+        folder = self.place.folder / f"{self.copy}.jobs"
+        into = ["-d", self.place.url(self.name), "-f", str(folder)]
+        self.place.run("pg_dump", "-Fd", "-j2", *into)
+        shutil.rmtree(folder)
+
     def runbook(self) -> None:
         """Rebuild the copy by hand."""
         url = self.place.url(self.copy)
@@ -87,8 +95,12 @@ class Sized:
         is_large = self.size_mb >= _LARGE_MB
         floors = bare.large(self.place, self.name, f"bare_copy_{self.size_mb}")
         backup = [Side("invoke backup", self.backup), Side("pg_dump -Fc", self.pg_dump), floors[0]]
-        ours, theirs, floor = alternate(backup, rounds, warms_up=warms_up)
+        if is_large:
+            backup.append(Side("pg_dump -Fd -j2", self.pg_dump_jobs))
+        ours, theirs, floor, *jobs = alternate(backup, rounds, warms_up=warms_up)
         yield Comparison(f"backup, {shown}", "s", ours, theirs, _BACKUP_GOALS.get(self.size_mb))
+        for each in jobs:
+            yield Comparison(f"backup, {shown}, against two jobs", "s", ours, each)
         yield Comparison(f"a bare script: backup, {shown}", "s", floor, theirs)
         yield from self._peak(f"backup of {shown}")
         dump = Reading("pg_dump -Fc", (_size_mb(self.dump),))
