@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import stat
@@ -142,6 +143,18 @@ def test_it_goes_with_a_name(feature: Project) -> None:
     checkout(feature, "feature", new=True)
     (made,) = told(feature, "create")["branches"]
     assert made["database"] not in {own, feature.database}
+
+
+def test_it_is_among_the_runs(feature: Project) -> None:
+    """When it was made, and when it was dropped, by whom; looking leaves nothing."""
+    feature.invoke("branch", "list")
+    feature.invoke("branch", "switch")
+    assert feature.invoke("branch", "delete", "feature", "--yes").returncode == 0
+    told = json.loads(feature.invoke("runs", "--json").stdout)["runs"]
+    made, dropped = (each for each in told if each["task"].startswith("branch"))
+    assert [made["task"], dropped["task"]] == ["branch create", "branch delete"]
+    assert made["database"] == dropped["database"] != ""
+    assert {made["result"], dropped["result"]} == {"done"}
 
 
 def test_names_that_look_the_same_are_two(feature: Project) -> None:

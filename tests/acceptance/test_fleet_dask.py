@@ -80,7 +80,7 @@ def cluster_of(project: Project, workers: int, **more: str) -> Iterator[DaskClus
 def _address(file: Path, workers: int) -> str:
     """Wait for the scheduler and its workers."""
     deadline = time.monotonic() + 60
-    while not file.exists():
+    while not (file.exists() and file.stat().st_size):  # it is written after it is made
         assert time.monotonic() < deadline
         time.sleep(0.1)
     address = str(json.loads(file.read_text())["address"])

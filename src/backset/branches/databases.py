@@ -217,17 +217,18 @@ class Family:
     def make(
         self,
         branch: str,
+        name: str,
         source: BranchDatabase,
         *,
         is_empty: bool,
         waiting: Callable[[str], None] | None,
     ) -> list[str]:
-        """Make the database of a branch; return what must not go unsaid of that.
+        """Make the database `name` of a branch; return what must not go unsaid of that.
 
         source: what is copied, or with `is_empty` the one whose owner, encoding and locale it gets.
         """
         assert source.found is not None  # noqa: S101  (the caller has looked)
-        name, told = self.free_name(branch), list[str]()
+        told = list[str]()
         with explained(self.target), Server(self.target.named(source.database), "branch") as other:
             if source.database != self.entries.base:
                 other.lock(waiting)  # another run may work on it

@@ -15,7 +15,7 @@ from backset.branches.place import BranchChain
 from backset.cli import opened, pinned
 from backset.connections.session import explained
 from backset.errors import RefusedError, SettingsError, StepFailedError
-from backset.memory import whereabouts
+from backset.memory import journal, whereabouts
 from backset.process import streams
 from backset.report.report import WOULD_START
 from backset.servers import location
@@ -24,6 +24,7 @@ from backset.text.quantities import amount, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from backset.branches.databases import BranchDatabase
     from backset.report.report import Report
@@ -183,9 +184,9 @@ def _create(family: Family, told: Report, flags: BranchFlags, *, again: bool = F
         lines += [("sessions", f"would end {each} on {source.database}") for each in ends]
         told.plan(lines)
         return
-    unsaid = family.make(
-        name, source, is_empty=flags.empty, waiting=told.notice if flags.wait else None
-    )
+    made, waiting = family.free_name(name), told.notice if flags.wait else None
+    with _noted(family, "branch create", made):
+        unsaid = family.make(name, made, source, is_empty=flags.empty, waiting=waiting)
     for each in unsaid:
         told.notice(each)
     (new,) = family.look(chain, only=name)  # read back, as all that counts
@@ -246,6 +247,12 @@ def _source(
     raise StepFailedError(what, f"{remedy}an empty one for `invoke reset-db`")
 
 
+def _noted(family: Family, task: str, database: str) -> AbstractContextManager[None]:
+    """Note for `invoke runs` that the database of a branch is made, or dropped."""
+    about = {"database": database, "url": family.target.named(database).shown}
+    return journal.noted(family.settings.backups, task, about, dict)
+
+
 def _tell(told: Report, name: str, own: BranchDatabase, how: str = "") -> None:
     told.note(branches=[own])
     told.say(f"{name} has {_shown(own)}{how}")
@@ -290,7 +297,8 @@ def _delete(family: Family, told: Report, flags: BranchFlags) -> None:
             remedy = "type its name, where you are asked; or add --yes"
             raise RefusedError([(f"{name} would be dropped, with its rows", remedy)])
     waiting = told.notice if flags.wait else None
-    family.drop("" if own.is_gone else own.branch, name, waiting)
+    with _noted(family, "branch delete", name):
+        family.drop("" if own.is_gone else own.branch, name, waiting)
     told.note(branches=[own])
     told.say(f"dropped {name}")
 
