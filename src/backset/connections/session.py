@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import traceback
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -66,27 +66,28 @@ def connect(target: Target, purpose: str, *, is_disposable: bool = False) -> Ses
     params = {**_IN_TIME, **target.params}
     params["application_name"] = application_name(purpose)
     params["client_encoding"] = "UTF8"  # of a SQL_ASCII database psycopg would read bytes, not text
-    try:
-        session = _opened(params)
-        with in_time(session):
-            pid = _set(session, target, is_disposable=is_disposable)
-            told = SessionPids(session.info.backend_pid, pid)
-            is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
-    except psycopg.Error as error:
-        words = one_line(error, target)
-        remedy = explanations.unreached(words, target.mended_in)
-        raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
-    except Interrupted as error:
-        # Its frames hold a session that is half open, for as long as the error lives. The server
-        # waits a minute for the password, and every DROP DATABASE waits for that.
-        traceback.clear_frames(error.__traceback__)
-        raise
-    _demand_one_host(session)
-    if is_pooled:
-        session.close()
-        what = f"{target.shown} is a pooler that gives each transaction another session"
-        name = "DATABASE_URL" if target.source == ENV_PY else target.mended_in
-        raise SettingsError([(what, f"give {name} the address of PostgreSQL itself")])
+    with ExitStack() as unwanted:  # what is not returned is closed
+        try:
+            session = unwanted.enter_context(closing(_opened(params)))
+            with in_time(session):
+                pid = _set(session, target, is_disposable=is_disposable)
+                told = SessionPids(session.info.backend_pid, pid)
+                is_pooled = told.is_doubtful and is_shared(session, lambda: _opened(params))
+        except psycopg.Error as error:
+            words = one_line(error, target)
+            remedy = explanations.unreached(words, target.mended_in)
+            raise UnreachableError(f"{target.shown}: {words}", remedy, words) from None
+        except Interrupted as error:
+            # Its frames hold a session that is half open, for as long as the error lives. The
+            # server waits a minute for the password, and every DROP DATABASE waits for that.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        _demand_one_host(session)
+        if is_pooled:
+            what = f"{target.shown} is a pooler that gives each transaction another session"
+            name = "DATABASE_URL" if target.source == ENV_PY else target.mended_in
+            raise SettingsError([(what, f"give {name} the address of PostgreSQL itself")])
+        unwanted.pop_all()
     _processes[session] = pid
     return session
 
@@ -127,7 +128,6 @@ def _demand_one_host(session: Session) -> None:
     """Refuse a list of hosts that neither the URL nor a variable names, but a service file."""
     hosts = (each.val for each in session.pgconn.info if each.keyword in {b"host", b"hostaddr"})
     if any(b"," in (host or b"") for host in hosts):
-        session.close()
         raise SettingsError([("the service file names several hosts", ONE_HOST)])
 
 
