@@ -37,7 +37,8 @@ def populate(project: Project, number: int, revision: str = "") -> list[str]:
     revision: up to which the target is migrated before; without one it stays as it is.
     """
     if revision:
-        done = project.run("alembic", "--", "upgrade", revision)
+        upgrade = ("upgrade",) if revision == "head" else ("alembic", "--", "upgrade", revision)
+        done = project.invoke(*upgrade)
         assert done.returncode == 0, done.stderr
     names = [f"{project.database}_t{each:03}" for each in range(number)]
     target = Target.parse(project.url)

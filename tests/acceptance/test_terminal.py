@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import situations
+from tests.marks import slow_but
 from tests.project import Project, laid_down
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ STATES: dict[str, tuple[Callable[[Project], None], tuple[str, ...]]] = {
 }
 
 
+LONGEST_LINES = {
+    "a first rebuild",
+    "a backup",
+    "an orphan",
+    "an orphan's history",
+    "an upgrade that is refused",
+}
 OTHERWISE_EACH_TIME = {"a first rebuild", "a backup"}
 
 
@@ -62,7 +70,7 @@ def words(text: str) -> list[str]:
     return plain.split()
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", slow_but(STATES, LONGEST_LINES.__contains__))
 def test_no_word_is_cut_and_lines_hang(tmp_path: Path, database_url: str, state: str) -> None:
     """At 40, 60 and 100 columns: the same words as in a pipe; what goes on is indented."""
     prepare, argv = STATES[state]
