@@ -861,13 +861,15 @@ def _whole_reads_of_a_comparison(project: Project, schemas: int) -> int:
     add(versions, "s1", body=body)
     with working(project) as (worker, session, _):
         worker.upgrade(session, lambda _: None)
-    before = _whole_reads(project)
-    with working(project) as (worker, session, _):
-        assert worker.differences(session)["differences"] == []
-    times = _whole_reads(project) - before
+    times = []
+    for _ in range(3):  # autovacuum may come in between, and reads them, too
+        before = _whole_reads(project)
+        with working(project) as (worker, session, _):
+            assert worker.differences(session)["differences"] == []
+        times.append(_whole_reads(project) - before)
     names = ", ".join(f"s{number}" for number in range(schemas))
     project.query(f"DROP SCHEMA public, {names} CASCADE; CREATE SCHEMA public")
-    return times
+    return min(times)
 
 
 def test_each_schema_is_compared_by_index(project: Project) -> None:
