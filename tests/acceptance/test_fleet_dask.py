@@ -45,6 +45,7 @@ def cluster_of(project: Project, workers: int, **more: str) -> Iterator[DaskClus
     """Run a scheduler and workers; more: variables of all of them."""
     file = project.folder / "scheduler.json"
     env = {**os.environ, **project.env, **more, "DASK_DISTRIBUTED__DIAGNOSTICS__NVML": "False"}
+    env["DASK_TEMPORARY_DIRECTORY"] = str(project.folder)  # each is killed, and leaves it
     started: list[subprocess.Popen[str]] = []
     said: list[str] = []
 
