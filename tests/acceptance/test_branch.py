@@ -184,7 +184,9 @@ def test_dropping_asks(feature: Project) -> None:
     assert (done.returncode, "--yes" in done.stderr) == (3, True)
     assert feature.invoke("branch", "delete", "main", "--yes").returncode == 3
     assert feature.invoke("protect").returncode == 0
-    assert feature.invoke("branch", "delete", "feature", "--yes").returncode == 3
+    done = feature.invoke("branch", "delete", "feature", "--yes")
+    assert done.returncode == 3
+    assert f"is protected → with the URL of {own}: `invoke unprotect`" in done.stderr
     assert feature.invoke("unprotect", "--confirm", own).returncode == 0
     code, shown = feature.on_a_terminal("branch", "delete", "feature", typed=f"{own}\n")
     assert code == 0, shown
@@ -399,7 +401,10 @@ def test_the_embedded_server_is_known_to_switch(short_tmp: Path, database_url: s
     checkout(project, "feature", new=True)
     try:
         assert "only env.py says" in told(project, "switch", code=2)["error"]["lines"][0]
+        compiled = squashed.versions(project) / "__pycache__"
+        compiled.mkdir(exist_ok=True)
         told(project, "create")
+        (compiled / "bbb.cpython-399.pyc").touch()  # of a revision of another branch
         (made,) = told(project, "switch")["branches"]
         assert made["branch"] == "feature"
         assert project.invoke("upgrade").returncode == 0

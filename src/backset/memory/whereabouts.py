@@ -34,6 +34,7 @@ _NAME = "target.known"
 _FORMAT = 2
 _LARGEST_BYTES = 1_000_000
 _VARIABLE = "variable"
+_COMPILED = "__pycache__"
 # How a text may have a password: as it is, as a URL has it, as that stands in an ini file.
 _SPELLINGS: Mapping[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     "": (str, str),
@@ -142,10 +143,18 @@ def _parts(settings: Settings, account: Mapping[str, Any]) -> Parts:
 
 
 def _without(account: Mapping[str, Any], scripts: tuple[Path, ...]) -> dict[str, Any]:
-    """Leave out the scripts of revisions: they come and go, and say nothing of the database."""
+    """Leave out the scripts of revisions: they come and go, and say nothing of the database.
+
+    So does their byte code, whose folder is read with them.
+    """
     paths = set(map(str, scripts))
+    compiled = tuple(f"{each}/{_COMPILED}" for each in paths)
     trimmed = {
-        key: {path: what for path, what in account[key].items() if path not in paths}
+        key: {
+            path: what
+            for path, what in account[key].items()
+            if path not in paths and not path.startswith(compiled)
+        }
         for key in ("files", "looks", "folders")
     }
     return {**account, **trimmed}
