@@ -279,6 +279,10 @@ def test_a_folder_that_many_mount_is_a_bucket_too(project: Project, tmp_path: Pa
     done(project, "restore", "--from", f"{url}/latest", "--yes")
     assert prints(project) == before
     assert list((tmp_path / "mounted").rglob("*.part"))
+    for manifest in (tmp_path / "mounted").rglob("*.json"):
+        manifest.unlink()
+    done(project, "backup")  # which removes the parts
+    assert all(any(each.iterdir()) for each in (tmp_path / "mounted").rglob("*") if each.is_dir())
     wrong = tmp_path / "wrong"
     failed(project, "restore", "--from", f"file://{wrong}/latest", "--yes", code=2)
     assert not wrong.exists()
