@@ -433,6 +433,18 @@ def seed(
 _WITH_A_WORD = {"--into", "--from", "--confirm", "--timeout"}
 
 
+def _after(task: str) -> tuple[list[str], set[str]]:
+    """Return the words after a task, and the tasks as they are typed: `db.restore`.
+
+    A project's own tasks.py may have ours in a collection; a backup may be called `old.restore`.
+    """
+    words = sys.argv[1:]
+    dotted = (word for word in words if word.endswith(f".{task}"))
+    typed = task if task in words else next(dotted, task)
+    place = words.index(typed) + 1 if typed in words else len(words)
+    return words[place:], {typed.removesuffix(task) + each for each in namespace.task_names}
+
+
 class _NamedTask(Task[Any]):
     """A task whose positional argument may be left out: Invoke itself has only required ones.
 
@@ -441,13 +453,13 @@ class _NamedTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        after = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        after, tasks = _after(self.name)
         words = [
             word
             for word, before in zip(after, ["", *after], strict=False)
             if not word.startswith("-") and before not in _WITH_A_WORD
         ]
-        if words and words[0] not in namespace.task_names:
+        if words and words[0] not in tasks:
             for argument in arguments:
                 argument.default = None if argument.positional else argument.default
         return arguments
@@ -863,12 +875,12 @@ class _BranchTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         arguments = super().get_arguments(ignore_unknown_help)
-        after = sys.argv[sys.argv.index(self.name) + 1 :] if self.name in sys.argv else []
+        after, tasks = _after(self.name)
         words: list[str] = []
         for word, before in zip(after, ["", *after], strict=False):
             if word.startswith("-") or before in _WITH_A_WORD:
                 continue
-            if word in namespace.task_names or len(words) > words.count("list") + 1:
+            if word in tasks or len(words) > words.count("list") + 1:
                 break
             words.append(word)
         for argument in [each for each in arguments if each.positional][: len(words)]:

@@ -20,7 +20,7 @@ from psycopg import sql
 from backset.catalog import catalog
 from backset.connections.target import Target
 from tests import squashed
-from tests.branches import add, begun, checkout, database, revise, rows, told
+from tests.branches import FIRST, add, begun, checkout, database, revise, rows, told
 from tests.fleets import describe
 from tests.git import commit, git
 from tests.project import REPOSITORY
@@ -184,7 +184,9 @@ def test_dropping_asks(feature: Project) -> None:
     assert (done.returncode, "--yes" in done.stderr) == (3, True)
     assert feature.invoke("branch", "delete", "main", "--yes").returncode == 3
     assert feature.invoke("protect").returncode == 0
-    assert feature.invoke("branch", "delete", "feature", "--yes").returncode == 3
+    done = feature.invoke("branch", "delete", "feature", "--yes")
+    assert done.returncode == 3
+    assert f"is protected → with the URL of {own}: `invoke unprotect`" in done.stderr
     assert feature.invoke("unprotect", "--confirm", own).returncode == 0
     code, shown = feature.on_a_terminal("branch", "delete", "feature", typed=f"{own}\n")
     assert code == 0, shown
@@ -388,6 +390,29 @@ def test_code_of_the_checkout_is_not_run(shop: Project) -> None:
     del shop.env["DATABASE_URL"]
     assert "only env.py says" in told(shop, "switch", code=2)["error"]["lines"][0]
     assert not (shop.folder / "ran").exists()
+
+
+def test_the_embedded_server_is_known_to_switch(short_tmp: Path, database_url: str) -> None:
+    """Where env.py waits for a URL, an earlier task has seen that, and a changed one is new."""
+    project = squashed.laid(short_tmp / "shop", database_url, FIRST)
+    del project.env["DATABASE_URL"]
+    git(project.folder, "init", "-q", "-b", "main")
+    commit(project.folder, "Begin")
+    checkout(project, "feature", new=True)
+    try:
+        assert "only env.py says" in told(project, "switch", code=2)["error"]["lines"][0]
+        compiled = squashed.versions(project) / "__pycache__"
+        compiled.mkdir(exist_ok=True)
+        told(project, "create")
+        (compiled / "bbb.cpython-399.pyc").touch()  # of a revision of another branch
+        (made,) = told(project, "switch")["branches"]
+        assert made["branch"] == "feature"
+        assert project.invoke("upgrade").returncode == 0
+        assert told(project, "switch")["branches"][0]["place"] == "at head"
+        (project.folder / "migrations/env.py").write_text("raise SystemExit")
+        assert "only env.py says" in told(project, "switch", code=2)["error"]["lines"][0]
+    finally:
+        project.invoke("stop")
 
 
 @pytest.mark.slow

@@ -312,6 +312,12 @@ def test_tasks_beside_ones_own(elsewhere_in: Project) -> None:
     done = project.run("db.reset-db")
     assert done.returncode == 0, done.stderr
     assert "`invoke db.undo` swaps the old one back" in done.stdout
+    assert project.run("db.backup", "--name", "old.restore").returncode == 0
+    done = project.run("db.restore", "old.restore", "--yes", "db.url")  # words of their own
+    assert done.returncode == 0, done.stderr
+    assert "load      old.restore" in done.stdout
+    assert "postgresql" in done.stdout
+    assert "'frob'" in project.run("db.branch", "frob", "db.url").stderr
 
 
 @pytest.mark.slow

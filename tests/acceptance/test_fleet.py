@@ -168,6 +168,23 @@ def test_verify_finds_what_differs_where_it_does(fleet: Fleet) -> None:
     assert [name for name in fleet.names if name in ends] == [fleet.names[2]]
 
 
+def test_a_remedy_is_about_the_database_that_it_stands_beside(fleet: Fleet) -> None:
+    """`reset-db` alone would replace the project's own target."""
+    lost = fleet.names[1]
+    fleet.project.query("UPDATE alembic_version SET version_num = 'lost'", lost)
+    for action, code in {"status": 6, "upgrade": 4, "verify": 6, "reset-db": 0}.items():
+        done = fleet.invoke(action)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, said
+        assert (f"→ with the URL of {lost}: `invoke reset-db`" in said) is bool(code), action
+
+
+def test_settings_that_are_wrong_for_each_have_their_exit_code(fleet: Fleet) -> None:
+    """As the task has it on one database."""
+    done = fleet.project.invoke("fleet", "backup", BACKSET_BACKUPS="file:///dev/null/x")
+    assert done.returncode == 2, done.stderr
+
+
 def test_json_has_a_line_for_each_event_and_the_object_of_the_task(fleet: Fleet) -> None:
     """What a program reads comes as it happens; the last line is what other tasks print."""
     add_revision(fleet.project, "aaaa")
@@ -192,6 +209,7 @@ def _lines(text: str) -> list[dict[str, Any]]:
         ('glob = "nothing_*"', "the glob names no database → correct it"),
         ("query = \"SELECT 'x' WHERE false\"", "the query names no database → correct it"),
         ('query = "SELECT 1"', "the query gives what is no name"),
+        ('query = "SELEKT 1"', "[[tool.backset.fleet]] 1: the query: syntax error at or near"),
         ('query = "CREATE TABLE x ()"', "cannot execute CREATE TABLE in a read-only transaction"),
         ('databases = ["{0}", "{0}"]', "names the database {0} twice → name it once"),
         ('databases = ["missing"]', "there is no database 'missing' on its server"),

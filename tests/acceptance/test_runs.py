@@ -66,6 +66,20 @@ def test_a_run_that_was_killed_is_called_that(built: Project) -> None:
     assert (last["task"], last["result"], last["seconds"]) == ("reset-db", "killed", None)
 
 
+def test_so_is_one_of_two_words(tmp_path: Path) -> None:
+    """A database of a branch is made by `branch create`."""
+    program = f"""
+import os, pathlib, signal
+from backset.memory import journal
+with journal.noted(pathlib.Path({str(tmp_path)!r}), "branch create", {{}}, dict):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert [(each.task, each.result) for each in journal.read(tmp_path)] == [
+        ("branch create", "killed")
+    ]
+
+
 def test_the_journal_is_of_bounded_size_and_loses_no_line_of_many_writers(tmp_path: Path) -> None:
     """The oldest lines go; what is noted at the same time is there whole."""
 

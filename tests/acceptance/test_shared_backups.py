@@ -213,6 +213,17 @@ def test_a_backup_of_another_database_is_named_and_goes_elsewhere(
     assert fingerprint(Target.parse(mine).params) == prints(shared)
 
 
+def test_a_place_is_no_backup(project: Project, tmp_path: Path) -> None:
+    """Who leaves `latest` out reads that; folders of something else are no backups' either."""
+    rebuilt(project)
+    (tmp_path / "other/folder").mkdir(parents=True)
+    project.env["BACKSET_BACKUPS"] = url = f"file://{tmp_path}/backups"
+    done(project, "backup")
+    words = ("restore", "--yes", "--from")
+    assert f"--from {url}/latest, or" in failed(project, *words, url)
+    assert "there are some of" not in failed(project, *words, f"file://{tmp_path}/latest")
+
+
 def test_a_shared_backup_is_proved(shared: Project) -> None:
     """Restored from the bucket and compared."""
     assert "proved: restored and compared" in done(shared, "backup", "--prove")
@@ -268,6 +279,10 @@ def test_a_folder_that_many_mount_is_a_bucket_too(project: Project, tmp_path: Pa
     done(project, "restore", "--from", f"{url}/latest", "--yes")
     assert prints(project) == before
     assert list((tmp_path / "mounted").rglob("*.part"))
+    for manifest in (tmp_path / "mounted").rglob("*.json"):
+        manifest.unlink()
+    done(project, "backup")  # which removes the parts
+    assert all(any(each.iterdir()) for each in (tmp_path / "mounted").rglob("*") if each.is_dir())
     wrong = tmp_path / "wrong"
     failed(project, "restore", "--from", f"file://{wrong}/latest", "--yes", code=2)
     assert not wrong.exists()

@@ -54,6 +54,17 @@ def test_what_was_packed_comes_out_again(tmp_path: Path, content: bytes) -> None
     assert unpack(path) == content
 
 
+def test_frames_that_others_have_packed_are_one_content(tmp_path: Path) -> None:
+    """As pzstd and `cat` make them: a frame may end within what is read at once, or at its end."""
+    path, frames = tmp_path / "packed", list[bytes]()
+    for content in (MIXED, b"", b"x", MIXED):
+        pack(path, content)
+        frames.append(path.read_bytes())
+    path.write_bytes(b"".join(frames))
+    assert unpack(path) == MIXED + b"x" + MIXED
+    assert b"".join(packing.unpacked(frames, path)) == MIXED + b"x" + MIXED
+
+
 @pytest.mark.parametrize("program", ["zstd", "pzstd", "unzstd", "7z"])
 def test_other_programs_unpack_it(tmp_path: Path, program: str) -> None:
     """Nothing of ours is needed to read a backup."""
@@ -77,6 +88,7 @@ def flipped(content: bytes, at: int) -> bytes:
         lambda content: content[:-1],
         lambda content: content[: len(content) // 2],
         lambda content: content + b"?" * packing._PACKED_PIECE,  # noqa: SLF001  (more than is read at once)
+        lambda content: content + b"?",
         *(lambda content, at=at: flipped(content, at) for at in (0, 1000, 350_000, -300_000)),
         lambda content: flipped(content, len(content) - 1),
     ],

@@ -32,7 +32,14 @@ DOORS = {
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
         *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal"),
-        *("commands.repair", "execution", "squash.inserted", "squash.statements", "testing"),
+        *(
+            "commands.repair",
+            "execution",
+            "fleet.members",
+            "squash.inserted",
+            "squash.statements",
+            "testing",
+        ),
     },
     "dotenv": {"settings.reader"},
     "obstore": {"backups.bucket", "backups.parts"},

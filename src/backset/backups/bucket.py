@@ -262,7 +262,8 @@ _WHO_ARE_WE = re.compile(
 def _options(settings: Settings, url: str) -> dict[str, Any]:
     """Return how a store is asked: the limits of a request, and how often it is repeated."""
     if url.startswith("file:"):
-        return {"mkdir": url == settings.bucket}  # a wrong --from makes no folder
+        # A wrong --from makes no folder, and a backup that is removed leaves none.
+        return {"mkdir": url == settings.bucket, "automatic_cleanup": True}
     timeout = settings.backups_timeout
     backoff = {
         "init_backoff": timedelta(milliseconds=100),

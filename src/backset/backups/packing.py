@@ -93,10 +93,15 @@ def unpacked(pieces: Iterable[bytes], where: object) -> Iterator[bytes]:
     zstd = _zstd()
     decompressor = zstd.ZstdDecompressor()
     try:
-        for packed in pieces:
-            yield decompressor.decompress(packed, _PACKED_PIECE)
-            while not (decompressor.needs_input or decompressor.eof):  # it is much smaller
-                yield decompressor.decompress(b"", _PACKED_PIECE)
+        for piece in pieces:
+            packed = piece
+            while packed:
+                if decompressor.eof:  # what others packed may have several frames, as pzstd's
+                    decompressor = zstd.ZstdDecompressor()
+                yield decompressor.decompress(packed, _PACKED_PIECE)
+                while not (decompressor.needs_input or decompressor.eof):  # it is much smaller
+                    yield decompressor.decompress(b"", _PACKED_PIECE)
+                packed = decompressor.unused_data if decompressor.eof else b""
     except (zstd.ZstdError, EOFError) as error:
         raise _damaged(where, str(error)) from None
     if not decompressor.eof:

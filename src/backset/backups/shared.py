@@ -24,7 +24,7 @@ from backset.backups.manifest import SCRIPTS, Backup
 from backset.backups.parts import PartedDump, PartsSink
 from backset.backups.sealing import Sealing
 from backset.backups.store import BackupStore, Store
-from backset.errors import RefusedError, StepFailedError
+from backset.errors import BacksetError, RefusedError, StepFailedError
 from backset.process import identity, process, signals
 from backset.text.quantities import age
 
@@ -59,6 +59,16 @@ def find(settings: Settings, database: str, url: str) -> Backup:
 
     Before that stands what `backups` would be, or that and a database. Raises StepFailedError.
     """
+    try:
+        return _found(settings, database, url)
+    except StepFailedError:
+        if not _has_backups(settings, database, url):
+            raise
+    remedy = f"--from {url.rstrip('/')}/{LATEST}, or the name of one in place of {LATEST}"
+    raise StepFailedError(f"{url} has backups, and names none of them", remedy)
+
+
+def _found(settings: Settings, database: str, url: str) -> Backup:
     place, _, name = url.rpartition("/")
     here = SharedStore.of(settings, place, database)
     if here.has_any():
@@ -68,6 +78,14 @@ def find(settings: Settings, database: str, url: str) -> Backup:
     if there.has_any():
         return there.find(name)
     raise here.without(here.others())
+
+
+def _has_backups(settings: Settings, database: str, url: str) -> bool:
+    """Tell whether a URL is what `backups` would be, and no backup's."""
+    with suppress(BacksetError):  # it may be no place at all
+        place = SharedStore.of(settings, url, database)
+        return place.has_any() or bool(place.others())
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +126,16 @@ class SharedStore(Store):
 
     def has_any(self) -> bool:
         """Tell whether there is a manifest."""
-        return any(each.endswith(".json") for each in self.bucket.list(self.key).sizes)
+        return self._is_manifest_in(self.key)
+
+    def _is_manifest_in(self, folder: str) -> bool:
+        found = (each.rpartition("/")[2] for each in self.bucket.list(folder).sizes)
+        return any(each.endswith(".json") and each != _MARK for each in found)
 
     def others(self) -> Sequence[str]:
-        """Return the databases that have a folder beside this one."""
-        return [unquote(each.rpartition("/")[2]) for each in self.bucket.list("").folders]
+        """Return the databases whose backups are beside this one's."""
+        folders = (each.rpartition("/")[2] for each in self.bucket.list("").folders)
+        return [unquote(each) for each in folders if self._is_manifest_in(each)]
 
     def without(self, others: Sequence[str]) -> StepFailedError:
         """Return what is said where there is no backup of this database."""

@@ -267,7 +267,8 @@ class Family:
 
     def demand_droppable(self, name: str, found: Database) -> None:
         """Raise RefusedError unless a database is a branch's, and may go."""
-        reasons = [protection(name)] if found.protected else []
+        what, remedy = protection(name)  # as it stands, about the branch that is checked out
+        reasons = [(what, f"with the URL of {name}: {remedy}")] if found.protected else []
         if derived.branch_of(found, self.entries.base) is None:
             what = f"{name} has no mark of a branch beside {self.entries.base}"
             reasons.append((what, "drop it by hand, if nobody needs it"))

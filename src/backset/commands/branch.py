@@ -16,6 +16,7 @@ from backset.cli import opened, pinned
 from backset.connections.session import explained
 from backset.errors import RefusedError, SettingsError, StepFailedError
 from backset.memory import journal, whereabouts
+from backset.migrate.discovery import Discovery
 from backset.process import streams
 from backset.report.report import WOULD_START
 from backset.servers import location
@@ -51,31 +52,39 @@ def branch(action: str, flags: BranchFlags) -> None:
     """Do one of the actions."""
     with opened("branch", as_json=flags.as_json) as (read, told):
         _demand_sense(action, flags)
-        settings = _aimed(read, asks=action != "switch")
+        found = _found(read, asks=action != "switch")
+        settings = _aimed(found.settings)
         entries = Entries(settings)
         if (other := entries.bases.get(entries.base, entries.base)) != entries.base:
             what = f"{entries.base} is itself the database of a branch, beside {other}"
             raise SettingsError([(what, f"let DATABASE_URL name {other}")])
         if flags.hook:
             _hook(entries, told, flags)
+            whereabouts.remember(found)
             return
         with _opened(settings, entries, told, plan=flags.plan) as family:
             if family is None:
                 return
             _DO[action](family, told, flags)
+        whereabouts.remember(found)  # for `switch`, once there is a folder for that
 
 
-def _aimed(settings: Settings, *, asks: bool) -> Settings:
-    """Return the settings with the base. asks: whether env.py is run, if nothing else says it.
+def _found(settings: Settings, *, asks: bool) -> Discovery:
+    """Return which database is the base. asks: whether env.py is run, if nothing else says it.
 
     After a checkout nobody has looked yet at what that would run.
     """
-    if not (settings.target or settings.is_embedded):
-        found = whereabouts.find(settings) if asks else whereabouts.recalled(settings)
-        if found is None:
-            what = "which database is meant, only env.py says, which `branch switch` does not run"
-            raise SettingsError([(what, "set DATABASE_URL in .env, or run `invoke branch create`")])
-        settings = found.settings
+    if settings.target or settings.is_embedded:
+        return Discovery(settings, is_remembered=True)
+    found = whereabouts.find(settings) if asks else whereabouts.recalled(settings)
+    if found is None:
+        what = "which database is meant, only env.py says, which `branch switch` does not run"
+        raise SettingsError([(what, "set DATABASE_URL in .env, or run `invoke branch create`")])
+    return found
+
+
+def _aimed(settings: Settings) -> Settings:
+    """Return the settings with the base, whose passwords are in no output from now on."""
     streams.conceal(settings.secrets(settings.target))
     return pinned(settings)
 

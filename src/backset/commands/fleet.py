@@ -20,6 +20,7 @@ from backset.errors import (
     Interrupted,
     LockedError,
     RefusedError,
+    RestoredError,
     SettingsError,
     StepFailedError,
 )
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 ACTIONS = ("status", "upgrade", "verify", "reset-db", "backup")
 _AGAIN = "mend what their lines say, then run this again: it goes on with them"
-_KINDS: Mapping[int, type[BacksetError]] = {6: FindingsError, 75: LockedError}
+_KINDS: Mapping[int, type[BacksetError]] = {
+    each.exit_code: each for each in (RestoredError, FindingsError, LockedError)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,10 +177,11 @@ class _Fleet:
             members.conceal(self._site)
         sites = [self._site] * len(found)
         seen = self._executors.looks.map(looking.look, sites, found)
-        every = [
-            _Standing(member, each, self._judge.state(each))
-            for member, each in zip(found, seen, strict=True)
-        ]
+        every = []
+        for member, look in zip(found, seen, strict=True):
+            state = self._judge.state(look)
+            remedy = members.remedy_of(member.database, state.remedy)
+            every.append(_Standing(member, look, replace(state, remedy=remedy)))
         for each in every:
             each.end = self._ended_already(each, past)
             each.job = None if each.end else self._job(each.member, each.seen)
@@ -321,8 +325,9 @@ class _Fleet:
         if tally.left:
             what += f"; {tally.left} not begun" + (f", since {tally.why}" if tally.why else "")
         code = tally.code or StepFailedError.exit_code
-        if code == RefusedError.exit_code:
-            raise RefusedError([(what, again)])
+        for kind in (RefusedError, SettingsError):
+            if code == kind.exit_code:
+                raise kind([(what, again)])
         raise _KINDS.get(code, StepFailedError)(what, again)
 
 

@@ -5,6 +5,7 @@ Nothing here has a password but the targets, which are made where the work is do
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+import psycopg
 
 from backset.catalog import catalog
 from backset.connections import primary
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 _TABLE = "[[tool.backset.fleet]]"
+_TASK = re.compile(r"\binvoke [a-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,19 @@ def settings_at(site: Site) -> Settings:
 def target(site: Site, member: FleetMember) -> Target:
     """Return how a member is reached from here. Raises SettingsError or StepFailedError."""
     return _server(site, member.number).named(member.database)
+
+
+def remedy_of(database: str, remedy: str) -> str:
+    """Return a remedy for a member: a task as it stands would be about the project's own target."""
+    if "invoke fleet" in remedy or not _TASK.search(remedy):
+        return remedy
+    return f"with the URL of {database}: {remedy}"
+
+
+def told_of(database: str, line: str) -> str:
+    """Return a line of an error with the remedy for a member."""
+    what, arrow, remedy = line.partition(" → ")
+    return f"{what}{arrow}{remedy_of(database, remedy)}"
 
 
 def demand_server(member: FleetMember, found: str) -> None:
@@ -204,7 +221,12 @@ def _queried(session: Session, fleet: Fleet) -> list[str]:
     """Return the first column of the query, which may only read. Raises SettingsError."""
     where = f"{_TABLE} {fleet.name}: the query"
     session.execute("SET default_transaction_read_only = on")
-    cursor = session.execute(fleet.query.encode())
+    try:
+        cursor = session.execute(fleet.query.encode())
+    except psycopg.OperationalError:  # the line is gone, or a timeout
+        raise
+    except psycopg.Error as error:
+        raise SettingsError([(f"{where}: {str(error).splitlines()[0]}", "correct it")]) from None
     rows = cursor.fetchall() if cursor.description else []
     names = [each[0] for each in rows]
     if not all(isinstance(each, str) for each in names):

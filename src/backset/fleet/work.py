@@ -113,6 +113,8 @@ def do(job: Job, progress: Callable[[str], None]) -> JobEnd:
             traceback.print_exc()  # what our process has said last is told where it dies
             end = JobEnd(how="failed", text=f"a bug: {type(error).__name__}: {error}", exit_code=1)
         signals.ignore()
+    text, *lines = (members.told_of(job.member.database, x) for x in (end.text, *end.lines))
+    end = replace(end, text=text, lines=lines)
     return replace(end, steps=tuple(steps.ended), seconds=round(time.monotonic() - began, 3))
 
 

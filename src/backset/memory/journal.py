@@ -56,7 +56,8 @@ def noted(
     """
     began, run = datetime.now(UTC), f"{identity.token()}-{next(_numbers)}"
     first = {"began": began.isoformat(timespec="seconds"), "task": task, "who": _who(), **about}
-    _add(folder, {"run": run, **first, "session": identity.application_name(task)})
+    session = identity.application_name(task.replace(" ", "-"))  # one word, as is_of_here() has it
+    _add(folder, {"run": run, **first, "session": session})
     code, error = 0, ""
     try:
         yield

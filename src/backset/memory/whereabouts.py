@@ -21,6 +21,8 @@ from backset.migrate.discovery import Discovery
 from backset.migrate.worker import nothing
 from backset.process import files
 from backset.process.identity import age_s
+from backset.servers import location
+from backset.settings.reader import on_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +34,7 @@ _NAME = "target.known"
 _FORMAT = 2
 _LARGEST_BYTES = 1_000_000
 _VARIABLE = "variable"
+_COMPILED = "__pycache__"
 # How a text may have a password: as it is, as a URL has it, as that stands in an ini file.
 _SPELLINGS: Mapping[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     "": (str, str),
@@ -81,17 +84,16 @@ def aimed(settings: Settings, meanwhile: Callable[[], object]) -> Iterator[Setti
             (settings.backups / _NAME).unlink(missing_ok=True)
         raise
     finally:
-        if not found.is_remembered:
-            _remember(found)
+        remember(found)
 
 
-def _remember(found: Discovery) -> None:
+def remember(found: Discovery) -> None:
     """Let the next run know what was found, if no password is lost with it. Raises nothing.
 
     Where there is no folder of backups yet, none is made: a task that looks writes nothing.
     """
     settings, account = found.settings, found.account
-    if not account or account["unknown"] or not settings.backups.is_dir():
+    if found.is_remembered or not account or account["unknown"] or not settings.backups.is_dir():
         return
     account = inputs.outside(_without(account, found.scripts), [settings.backups])
     opened = dict(found.opened)
@@ -114,6 +116,10 @@ def recalled(settings: Settings) -> Discovery | None:
     if record is None or _parts(settings, record.account) != record.parts:
         return None
     opened = dict(record.opened)
+    if not opened:  # env.py waits for a URL: the embedded server is meant, once it is there
+        if not location.project_cluster(settings.root).data.exists():
+            return None
+        return Discovery(on_embedded(settings), is_remembered=True)
     if record.password is not None:
         opened["password"] = _read_password(record.password, settings)
     return Discovery(discovery.aimed(settings, opened), opened, is_remembered=True)
@@ -137,10 +143,18 @@ def _parts(settings: Settings, account: Mapping[str, Any]) -> Parts:
 
 
 def _without(account: Mapping[str, Any], scripts: tuple[Path, ...]) -> dict[str, Any]:
-    """Leave out the scripts of revisions: they come and go, and say nothing of the database."""
+    """Leave out the scripts of revisions: they come and go, and say nothing of the database.
+
+    So does their byte code, whose folder is read with them.
+    """
     paths = set(map(str, scripts))
+    compiled = tuple(f"{each}/{_COMPILED}" for each in paths)
     trimmed = {
-        key: {path: what for path, what in account[key].items() if path not in paths}
+        key: {
+            path: what
+            for path, what in account[key].items()
+            if path not in paths and not path.startswith(compiled)
+        }
         for key in ("files", "looks", "folders")
     }
     return {**account, **trimmed}

@@ -6,12 +6,13 @@ And how a stand-in takes the place of that one: its names, and the variables tha
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from backset.connections.target import ENV_PY, LIBPQ_VARIABLES, PATTERN, Target
-from backset.errors import AlembicError, BacksetError, SettingsError
+from backset.errors import AlembicError, BacksetError, SettingsError, StepFailedError
 from backset.migrate import provenance
 from backset.migrate.worker import Worker, nothing
 from backset.settings.reader import on_embedded, restored_environment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from backset.migrate.answers import Scripts
     from backset.servers.location import ServiceNames
     from backset.settings.settings import Settings
 
@@ -40,9 +42,9 @@ class Discovery:
     """Which database a project means.
 
     settings: with a target, or for the embedded server. opened: the parameters of the connection
-    that says so, where env.py had to be asked; with the password. account: what env.py depended on
-    until then, as alembic_worker.tracer has it. scripts: the files of revisions, which say nothing
-    of it. is_remembered: whether an earlier run has asked.
+    that says so, where env.py had to be asked; with the password; none where env.py waits for a
+    URL. account: what env.py depended on until then, as alembic_worker.tracer has it. scripts: the
+    files of revisions, which say nothing of it. is_remembered: whether an earlier run has asked.
     """
 
     settings: Settings
@@ -69,28 +71,37 @@ def find(settings: Settings, meanwhile: Callable[[], object] = nothing) -> Disco
     empty database would be another one. It is for the embedded server once that has been started.
     Raises SettingsError when env.py fails for another reason, or opens no PostgreSQL.
     """
-    try:
-        with Worker(settings) as worker:
+    with Worker(settings) as worker:
+        try:
             worker.begin_alone()
             opened, environ = worker.where_to(meanwhile)
-            account, scripts = worker.inputs(), worker.scripts
-            worker.leave()
-    except AlembicError as error:
-        if _WANTS_A_URL.search(error.words):
-            from backset.servers import location
-
-            if (
-                "DATABASE_URL" in error.words
-                or location.project_cluster(settings.root).data.exists()
-            ):
-                return Discovery(on_embedded(settings))
-            raise SettingsError([_NO_URL]) from None
-        if error.kind != "error":  # it is none of env.py's
-            raise
-        raise SettingsError([_fails(error.words, settings)]) from None
+        except AlembicError as error:
+            there = _waiting(error, settings)
+            with suppress(StepFailedError):  # its process may have died of that error
+                if worker.has_read:
+                    return Discovery(there, {}, worker.inputs(), _files(worker.scripts))
+            return Discovery(there)
+        account, files = worker.inputs(), _files(worker.scripts)
+        worker.leave()
     opened = complete(opened, environ)
-    files = (*scripts.locations, *(each.path for each in scripts.revisions))
     return Discovery(aimed(settings, opened), opened, account, files)
+
+
+def _files(scripts: Scripts) -> tuple[Path, ...]:
+    return *scripts.locations, *(each.path for each in scripts.revisions)
+
+
+def _waiting(error: AlembicError, settings: Settings) -> Settings:
+    """Return the settings for the embedded server, if env.py waits for a URL; see find()."""
+    if _WANTS_A_URL.search(error.words):
+        from backset.servers import location
+
+        if "DATABASE_URL" in error.words or location.project_cluster(settings.root).data.exists():
+            return on_embedded(settings)
+        raise SettingsError([_NO_URL]) from None
+    if error.kind != "error":  # it is none of env.py's
+        raise error
+    raise SettingsError([_fails(error.words, settings)]) from None
 
 
 def aimed(settings: Settings, opened: Mapping[str, Any]) -> Settings:

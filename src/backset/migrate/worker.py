@@ -216,6 +216,11 @@ class Worker:
             below=tuple(map(Path, ready["below"])),
         )
 
+    @property
+    def has_read(self) -> bool:
+        """Whether the scripts were read, so that it answers what is asked next."""
+        return "scripts" in self.__dict__
+
     def every_script(self) -> tuple[Revision, ...]:
         """Return the scripts, those that Alembic did not come to included: it stops at an error."""
         found = self.scripts.revisions
