@@ -32,14 +32,8 @@ DOORS = {
     "psycopg": {
         *("connections", "catalog", "servers", "inherit", "runs", "carry"),
         *("migrate.project_command", "migrate.upgrading", "prove.rows", "rehearsal"),
-        *(
-            "commands.repair",
-            "execution",
-            "fleet.members",
-            "squash.inserted",
-            "squash.statements",
-            "testing",
-        ),
+        *("commands.repair", "execution", "squash.inserted", "squash.statements", "testing"),
+        "fleet.members",
     },
     "dotenv": {"settings.reader"},
     "obstore": {"backups.bucket", "backups.parts"},
