@@ -21,7 +21,6 @@ from backset.migrate.discovery import Discovery
 from backset.migrate.worker import nothing
 from backset.process import files
 from backset.process.identity import age_s
-from backset.servers import location
 from backset.settings.reader import on_embedded
 
 if TYPE_CHECKING:
@@ -117,6 +116,8 @@ def recalled(settings: Settings) -> Discovery | None:
         return None
     opened = dict(record.opened)
     if not opened:  # env.py waits for a URL: the embedded server is meant, once it is there
+        from backset.servers import location
+
         if not location.project_cluster(settings.root).data.exists():
             return None
         return Discovery(on_embedded(settings), is_remembered=True)
