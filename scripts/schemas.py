@@ -82,7 +82,8 @@ CHECKED: dict[Any, dict[str, Any]] = {
     values.fillings: _FILLED,
     fleets.url: _TEXT,
     fleets.names: {**_WORDS, "items": _NAME},
-    fleets.patterns: {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
+    fleets.patterns: {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]},
+    fleets.excluded: {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -256,6 +257,18 @@ def test_bad_flags_get_one_line(project: Project, words: list[str], said: str) -
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_extra_is_one_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is looked at: not one failure for each database."""
+    describe(project, 'glob = "nothing_*"')
+    project.configure("[tool.backset]\n", '[tool.backset]\nbackups = "s3://bucket/prefix"\n')
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    for action in ("upgrade", "reset-db", "backup"):
+        done = project.invoke("fleet", action)
+        assert done.returncode == 2
+        assert "needs the package obstore → install backset with its extra s3" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_no_password_is_said(fleet: Fleet, cluster: Cluster) -> None:

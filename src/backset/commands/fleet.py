@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from backset.settings.settings import Settings
 
 ACTIONS = ("status", "upgrade", "verify", "reset-db", "backup")
+_BACKS_UP = ("upgrade", "reset-db", "backup")
 _AGAIN = "mend what their lines say, then run this again: it goes on with them"
 _KINDS: Mapping[int, type[BacksetError]] = {
     each.exit_code: each for each in (RestoredError, FindingsError, LockedError)
@@ -90,6 +91,7 @@ def fleet(action: str, flags: FleetFlags) -> None:
         workers = Worker.several(settings, settings.lineages) if settings.fleet else []
         for each in workers:
             stack.enter_context(each).begin_alone(settings.plain_env)
+        from backset.backups.shared import store_of
         from backset.fleet import executors, looking, members
         from backset.report.report import WOULD_START
         from backset.runs.consent import Consent
@@ -97,6 +99,8 @@ def fleet(action: str, flags: FleetFlags) -> None:
         from backset.settings import reader
 
         Consent(timeout=flags.timeout)  # or an error, before anything is done
+        if action in _BACKS_UP and not flags.dask:
+            store_of(settings, "fleet")  # likewise: it may want a package that is not here
         if flags.plan and settings.is_embedded and location.peek(settings) is None:
             told.plan([("start", WOULD_START)])
             return

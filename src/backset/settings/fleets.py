@@ -45,13 +45,23 @@ def url(raw: object) -> str:
 
 
 def names(raw: object) -> tuple[str, ...]:
-    """Return names of databases."""
-    return tuple(values.name(each) for each in values.argv(raw))
+    """Return names of databases, of which there is at least one."""
+    if isinstance(raw, list) and raw and all(isinstance(each, str) for each in raw):
+        return tuple(map(values.name, raw))
+    raise ValueError('a list of names, such as ["tenant_a", "tenant_b"]')
 
 
 def patterns(raw: object) -> tuple[str, ...]:
     """Return patterns of names, of which one may stand alone."""
-    return values.noise([raw] if isinstance(raw, str) else raw)
+    given = [raw] if isinstance(raw, str) else raw
+    if isinstance(given, list) and given and all(isinstance(x, str) and x for x in given):
+        return tuple(given)
+    raise ValueError('a pattern or a list of some, such as ["tenant_*"]')
+
+
+def excluded(raw: object) -> tuple[str, ...]:
+    """Return patterns of names, or none."""
+    return () if raw == [] else patterns(raw)
 
 
 # What a table may have.
@@ -61,7 +71,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "databases": names,
     "query": values.text,
     "glob": patterns,
-    "exclude": patterns,
+    "exclude": excluded,
     "password": values.argv,
 }
 
