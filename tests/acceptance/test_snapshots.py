@@ -36,7 +36,7 @@ def test_a_named_backup_is_found_by_its_name(project: Project) -> None:
     project.query("DELETE FROM task_outputs")
     done = project.invoke("backup", "--name", "before-demo", "--plan")
     assert done.returncode == 3
-    assert "has something of the name before-demo already" in done.stderr
+    assert " has before-demo.dump already → choose another name" in done.stderr
     assert project.invoke("backup", "--name", "before-demo").returncode == 3
     done = project.invoke("reset", BACKSET_KEEP="1")
     assert done.returncode == 0, done.stderr

@@ -171,9 +171,11 @@ class BackupStore(Store):
 
     def refuse_name(self, name: str) -> None:
         """Raise RefusedError where something in the folder has the name of a new backup."""
-        if name in _TAKEN or any((self.folder / f"{name}{each}").exists() for each in _OF_A_BACKUP):
-            what = f"{self.folder} has something of the name {name} already"
-            raise RefusedError([(what, "choose another one, or remove those files")])
+        files = (f"{name}{each}" for each in _OF_A_BACKUP)
+        there = next((each for each in files if (self.folder / each).exists()), "")
+        if there or name in _TAKEN:
+            what = f"{self.folder} has {there or name} already"
+            raise RefusedError([(what, "choose another name, or remove what has this one")])
 
     def twin(self, backup: Backup) -> Backup | None:
         """Return the newest backup of the same state whose file it has, if there is any."""
