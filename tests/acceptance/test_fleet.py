@@ -180,10 +180,11 @@ def test_a_remedy_is_about_the_database_that_it_stands_beside(fleet: Fleet) -> N
         assert (f"→ with the URL of {lost}: `invoke reset-db`" in said) is bool(code), action
 
 
-def test_settings_that_are_wrong_for_each_have_their_exit_code(fleet: Fleet) -> None:
-    """As the task has it on one database."""
+def test_a_place_of_backups_that_cannot_be_is_one_line(fleet: Fleet) -> None:
+    """Before anything is begun."""
     done = fleet.project.invoke("fleet", "backup", BACKSET_BACKUPS="file:///dev/null/x")
     assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_json_has_a_line_for_each_event_and_the_object_of_the_task(fleet: Fleet) -> None:

@@ -106,7 +106,10 @@ def test_a_cluster_does_the_same(project: Project, cluster: Cluster) -> None:
         assert set(revisions(project, names).values()) == {"aaaa"}
         told = project.run("fleet", "status", "--json", "--dask", made.address)
         assert told.returncode == 0, told.stdout + told.stderr
-    said = [*made.said, done.stdout, done.stderr, told.stdout]
+        project.configure("[tool.backset]\n", '[tool.backset]\nbackups = "file:///dev/null/x"\n')
+        failed = project.run("fleet", "backup", "--dask", made.address)
+        assert failed.returncode == 2, failed.stderr  # as each worker has found its settings
+    said = [*made.said, done.stdout, done.stderr, told.stdout, failed.stderr]
     assert made.said
     for secret in (PASSWORD, quote(PASSWORD, safe=""), "can%ary"):
         assert not [each for each in said if secret in each]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,12 @@ import pytest
 
 from backset.connections.session import connect, explained
 from backset.connections.target import Target
-from backset.errors import Interrupted, StepFailedError, UnreachableError
+from backset.errors import Interrupted, SettingsError, StepFailedError, UnreachableError
 from backset.process import signals
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backset.servers.cluster import Cluster
 
 
@@ -67,3 +70,23 @@ def test_a_session_that_is_about_to_end_is_waited_for(cluster: Cluster, plain: s
     threading.Timer(0.5, before.close).start()
     with closing(connect(target, "test")), pytest.raises(UnreachableError, match="too many"):
         connect(target, "test")
+
+
+def test_a_session_that_is_not_returned_is_closed(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for as long as somebody holds the error: it would keep a DROP DATABASE waiting."""
+    params = Target.parse(cluster.url("postgres")).params
+    host, port = params["host"], params["port"]
+    (tmp_path / "services").write_text(f"[two]\nhost={host},{host}\nport={port},{port}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    target = Target.parse("postgresql://postgres@/postgres?service=two")
+    with pytest.raises(SettingsError, match="several hosts") as held:
+        connect(target, "refused")
+    with psycopg.connect(cluster.url("postgres")) as session:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ '^backset refused'"
+        deadline = time.monotonic() + 10
+        while session.execute(query).fetchone() != (0,):  # the server sees the end a moment later
+            assert time.monotonic() < deadline
+            session.rollback()
+    assert held.value.lines()
